@@ -1,0 +1,3 @@
+from gneiss.cli import main
+
+main()

@@ -1,0 +1,73 @@
+"""Annotations: typed columns computed for documents, and the annotators that compute them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from gneiss.batch import TextBatch, Texts
+
+#: Set as `__pydantic_config__` of an annotator: a key that a recipe misspells is refused, not ignored.
+STRICT_KEYS: dict[str, str] = {"extra": "forbid"}
+ColumnType: TypeAlias = Literal["float64", "int64", "string", "bool"]
+#: Once per batch: one Arrow array per column, as long as the batch.
+Annotate: TypeAlias = "Callable[[TextBatch], Mapping[str, pa.Array]]"
+
+
+@dataclass(frozen=True)
+class Column:
+    """The name, type and meaning of one annotation."""
+
+    name: str
+    type: ColumnType
+    meaning: str
+
+
+class Annotator(Protocol):
+    """Computes annotations: files are fetched once per run, loaded once per worker, applied once per batch.
+
+    An annotator is a frozen value (its parameters) and pure: the same text gives the same annotations, whatever came
+    before, whatever stands beside it in the batch.
+    """
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The annotations it computes, in order."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Model and tokenizer files it needs: local paths or `hf://repo@revision/file`."""
+
+    def load(self, files: Mapping[str, Path]) -> Annotate:
+        """Once per worker: open the files (source → local path) and return the function that annotates a batch.
+
+        Raises ModelError when a file is not what the annotator expects.
+        """
+
+
+def annotate(annotator: Annotator, texts: Texts, files: Mapping[str, Path] | None = None) -> pa.Table:
+    """Annotate a list of strings or an Arrow array outside any run; a null text has null annotations.
+
+    Parameters: `annotator`; `texts`: (documents,) strings; `files`: local paths for sources that are not local paths.
+    Returns a table of the annotator's columns, (documents,) rows.
+
+    >>> from gneiss.filters.readability import Readability
+    >>> annotate(Readability(), ["One two three four.", None])["eflaw"].to_pylist()
+    [6.0, None]
+    """
+    import pyarrow as pa
+
+    from gneiss.batch import TextBatch
+
+    array = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else pa.array(texts, pa.large_string())
+    compute = annotator.load(files if files is not None else {source: Path(source) for source in annotator.sources})
+    columns = compute(TextBatch.of(array.drop_null()))
+    positions = pa.compute.if_else(
+        array.is_valid(), pa.compute.subtract(pa.compute.cumulative_sum(array.is_valid().cast(pa.int64())), 1), None
+    )
+    return pa.table({column.name: columns[column.name].take(positions) for column in annotator.columns})

@@ -1,0 +1,86 @@
+"""Text batches: consecutive documents over Arrow buffers, with views that are computed once and shared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from gneiss.errors import InputError
+
+Texts: TypeAlias = Sequence[str] | pa.Array | pa.ChunkedArray
+View = TypeVar("View")
+
+
+@dataclass(frozen=True, eq=False)
+class TextBatch:
+    """Consecutive documents as UTF-8: document i is `data[offsets[i]:offsets[i + 1]]`.
+
+    data: uint8 (bytes,); offsets: int64 (documents + 1,), not necessarily starting at 0. No document is null.
+
+    >>> batch = TextBatch.of(["one", "zwei ü"])
+    >>> len(batch), batch.size_bytes, batch.text(1)
+    (2, 10, 'zwei ü')
+    """
+
+    data: npt.NDArray[np.uint8]
+    offsets: npt.NDArray[np.int64]
+    _views: dict[Callable[[TextBatch], Any], Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, texts: Texts) -> TextBatch:
+        """Wrap strings or an Arrow string array without copying the text of an array.
+
+        Raises InputError for nulls and for arrays that are not strings; the text of an Arrow array must be valid UTF-8.
+        """
+        array = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else pa.array(texts, pa.large_string())
+        if isinstance(array, pa.ChunkedArray):
+            array = pa.concat_arrays(array.cast(pa.large_string()).chunks or [pa.array([], pa.large_string())])
+        if pa.types.is_string(array.type) or pa.types.is_string_view(array.type):
+            array = array.cast(pa.large_string())
+        if not pa.types.is_large_string(array.type):
+            raise InputError(f"texts: expected an array of strings, found {array.type}")
+        if array.null_count:
+            raise InputError(f"texts: {array.null_count} of {len(array)} are null; drop or replace them first")
+        _, offsets, data = array.buffers()
+        if len(array) == 0:
+            return cls(np.empty(0, np.uint8), np.zeros(1, np.int64))
+        return cls(
+            np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8),
+            np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1],
+        )
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of UTF-8 text in all documents."""
+        return int(self.offsets[-1] - self.offsets[0])
+
+    def text(self, document: int) -> str:
+        """The text of one document."""
+        return self.data[self.offsets[document] : self.offsets[document + 1]].tobytes().decode()
+
+    def texts(self) -> list[str]:
+        """All documents as Python strings; for libraries that take nothing else."""
+        return [self.text(document) for document in range(len(self))]
+
+    def slice(self, start: int, stop: int) -> TextBatch:
+        """Documents start to stop, sharing the buffers."""
+        return TextBatch(self.data, self.offsets[start : stop + 1])
+
+    def to_arrow(self) -> pa.LargeStringArray:
+        """The documents as an Arrow large_string array over the same buffers."""
+        buffers = [None, pa.py_buffer(np.ascontiguousarray(self.offsets)), pa.py_buffer(self.data)]
+        return pa.LargeStringArray.from_buffers(len(self), buffers[1], buffers[2])
+
+    def view(self, definition: Callable[[TextBatch], View]) -> View:
+        """What `definition` computes of this batch, computed at most once and shared by all annotators."""
+        if definition not in self._views:
+            self._views[definition] = definition(self)
+        return cast("View", self._views[definition])

@@ -1,0 +1,60 @@
+"""The dataset card of an output: what it is, from what, by which recipe, and the counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gneiss.plan import Plan
+from gneiss.version import __version__
+
+if TYPE_CHECKING:
+    from gneiss.pipelines.run import Run
+
+
+def dataset_card(run: Run, plan: Plan) -> str:
+    """The card as Markdown."""
+    counts = run.statistics.counts
+    rows = max(counts["rows"], 1)
+    lines = [
+        f"# {plan.recipe.name}, curated",
+        "",
+        f"Curated by gneiss {__version__} from `{plan.source}` ({run.shards} shards) with the recipe"
+        f" `{plan.recipe.name}` (sha256 `{plan.recipe.digest()}`, written out in `_gneiss/recipe.yaml`).",
+        "",
+        " ".join(plan.recipe.description.split()),
+        "",
+        "| documents | count | share |",
+        "| --- | ---: | ---: |",
+        *(f"| {name} | {counts[name]:,} | {counts[name] / rows:.2%} |" for name in ("kept", "dropped", "quarantined")),
+        f"| all | {counts['rows']:,} | |",
+        "",
+        "| bytes of text | count |",
+        "| --- | ---: |",
+        f"| in the input | {counts['input_text_bytes']:,} |",
+        f"| cut by dedup | {counts['dedup_bytes']:,} |",
+        f"| cut from kept documents, though the surviving copy was dropped | {counts['orphaned_bytes']:,} |",
+        f"| kept | {counts['kept_text_bytes']:,} |",
+        "",
+        "| rule | condition | not true for | alone dropped |",
+        "| --- | --- | ---: | ---: |",
+    ]
+    for phase in plan.recipe.phases:
+        for rule, told in run.statistics.rule_counts(phase.name, phase.rules).items():
+            condition = phase.rules[rule].replace("|", "\\|")
+            lines.append(f"| {rule} | `{condition}` | {told['false'] + told['unknown']:,} | {told['decisive']:,} |")
+    lines += ["", *(f"Kept in phase `{phase.name}` when `{phase.decision.keep}`." for phase in plan.recipe.phases), ""]
+    if run.quarantined_shards:
+        lines += [
+            "Shards that could not be read:",
+            "",
+            *(f"- `{id_}`: {why}" for id_, why in run.quarantined_shards.items()),
+            "",
+        ]
+    lines += [
+        "- `data/`: the kept documents, their text after dedup, all other columns as they came",
+        "- `annotations/base/`: one row for every input row: status, why, every score",
+        "- `quarantine/`: rows that could not be used, with the reason (if there are any)",
+        "- `_gneiss/`: the recipe, receipts, statistics",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,150 @@
+"""The command line. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gneiss.errors import GneissError
+
+app = typer.Typer(
+    name="gneiss",
+    help="Curate pretraining corpora: exact-substring dedup and the GneissWeb quality filters, over Parquet shards.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class BackendOption(StrEnum):
+    """Where workers live."""
+
+    auto = "auto"
+    local = "local"
+    ray = "ray"
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe (see `gneiss explain`), or a YAML file.")],
+    input: Annotated[str, typer.Option("--input", "-i", help="A Parquet file, a directory, a glob, or file://.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="An output folder; the same command resumes.")],
+    workers: Annotated[
+        int | None, typer.Option(help="Processes or actors. Default: one a CPU, as memory allows.")
+    ] = None,
+    backend: Annotated[
+        BackendOption, typer.Option(help="`auto`: Ray in a Ray job or with RAY_ADDRESS, else local.")
+    ] = BackendOption.auto,
+    shared_filesystem: Annotated[
+        bool, typer.Option("--shared-filesystem", help="Every Ray node sees the same paths.")
+    ] = False,
+) -> None:
+    """Curate a corpus: filtered shards, and an annotation row for every document."""
+    from gneiss.pipelines.run import run as run_recipe
+    from gneiss.progress import Spoken
+    from gneiss.report import print_run
+
+    finished = run_recipe(
+        recipe,
+        input,
+        output,
+        workers=workers,
+        backend=backend.value,
+        shared_filesystem=shared_filesystem,
+        progress=Spoken(),
+    )
+    print_run(finished)
+    finished.check_budgets()
+
+
+@app.command()
+def dry_run(
+    file: Annotated[Path, typer.Argument(help="One Parquet file.")],
+    recipe: Annotated[
+        str, typer.Option("--recipe", "-r", help="Name of a packaged recipe, or a YAML file.")
+    ] = "gneissweb-bytes",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows; dedup then sees those alone.")] = None,
+    corpus_gb: Annotated[
+        float, typer.Option(min=0, help="Project core-hours for a corpus of so many GB of text.")
+    ] = 1000.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
+) -> None:
+    """Show what a recipe would do to one file, in this process; writes nothing."""
+    from gneiss.pipelines.dry_run import dry_run as try_recipe
+    from gneiss.report import print_dry_run
+
+    if not as_json:
+        print(f"{file}: reading with recipe {recipe}", flush=True)
+    print_dry_run(try_recipe(recipe, file, limit=limit), corpus_gb=corpus_gb, as_json=as_json)
+
+
+@app.command()
+def explain(
+    recipe: Annotated[str | None, typer.Argument(help="Name or YAML file; without it, all packaged recipes.")] = None,
+) -> None:
+    """Show a recipe resolved: its phases, models, rules, and its hash."""
+    from gneiss.recipe import Recipe, recipe_names
+    from gneiss.report import print_recipe, print_recipes
+
+    if recipe is None:
+        print_recipes([Recipe.load(name) for name in recipe_names()])
+    else:
+        print_recipe(Recipe.load(recipe))
+
+
+@app.command()
+def filters(code: Annotated[str | None, typer.Argument(help="Code of a filter, such as GW01.")] = None) -> None:
+    """List the filters, or print one filter's page."""
+    from gneiss.report import print_filters
+
+    print_filters(code)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is missing on this machine, with the command that mends it."""
+    from gneiss.doctor import check_machine
+    from gneiss.report import print_checks
+
+    checks = check_machine()
+    print_checks(checks)
+    raise typer.Exit(0 if all(check.is_well or not check.is_needed for check in checks) else 1)
+
+
+@app.command()
+def sample(
+    output: Annotated[Path, typer.Argument(help="A folder for the shards.")],
+    shards: Annotated[int, typer.Option(min=1, help="How many Parquet files.")] = 4,
+) -> None:
+    """Harvest a small real corpus from what this Python installation holds; no network."""
+    from gneiss.sample import write_sample
+
+    manifest = write_sample(output, shards=shards)
+    print(f"{manifest.documents:,} documents, {manifest.text_bytes / 1e6:.1f} MB of text in {shards} shards: {output}")
+
+
+@app.command()
+def demo(output: Annotated[Path, typer.Argument(help="A new folder.")] = Path("demo")) -> None:
+    """Harvest the sample corpus, train two small models on it, curate it, and say what happened."""
+    from gneiss.pipelines.demo import run_demo
+
+    run_demo(output)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; a GneissError becomes one line on stderr and its exit code."""
+    try:
+        app(arguments)
+    except GneissError as error:
+        print(f"gneiss: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("gneiss: interrupted; the same command resumes where it stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)

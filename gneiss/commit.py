@@ -1,0 +1,142 @@
+"""Commit: write what `curate` decided, each file whole or not at all, the annotation shard last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gneiss.curate import Curated
+from gneiss.errors import OutputError
+from gneiss.ledger import COMMITTED, FOOTER_KEY, Receipt
+from gneiss.parquet import WrittenFile, write_bytes, write_parquet
+from gneiss.recipe import Recipe
+
+ROWS_PER_TABLE = 20_000
+
+
+def data_path(shard_id: str) -> str:
+    """Where a shard's kept documents go."""
+    return f"data/{shard_id}.parquet"
+
+
+def annotations_path(shard_id: str) -> str:
+    """Where a shard's annotations go; this file exists only once all others of the shard do."""
+    return f"annotations/base/{shard_id}.parquet"
+
+
+def statistics_path(shard_id: str) -> str:
+    """Where a shard's statistics and samples go."""
+    return f"_gneiss/statistics/{shard_id}.json"
+
+
+def commit(curated: Curated, recipe: Recipe, output: Path) -> Receipt:
+    """Write the files of a shard and return its receipt. Raises OutputError, also when rows do not add up."""
+    shard, counts = curated.shard, curated.statistics.counts
+    kept, dropped, quarantined = counts["kept"], counts["dropped"], counts["quarantined"]
+    if not shard.rows == counts["rows"] == kept + dropped + quarantined == curated.annotations.num_rows:
+        raise OutputError(
+            f"shard {shard.id}: {shard.rows} rows came in, but {kept} kept + {dropped} dropped + {quarantined}"
+            " quarantined were counted; nothing was written. This is a defect of gneiss: please report it"
+        )
+    files = [_write_data(curated, recipe, output)]
+    if files[0].rows != kept:
+        raise OutputError(
+            f"shard {shard.id}: {kept} documents were kept, but {files[0].rows} written; please report it"
+        )
+    if curated.unusable:
+        files.append(_write_quarantine(curated, recipe, output))
+    told = {"statistics": curated.statistics.to_json(), "samples": curated.samples}
+    files.append(
+        write_bytes((json.dumps(told, ensure_ascii=False, indent=1) + "\n").encode(), output, statistics_path(shard.id))
+    )
+    receipt = Receipt(shard.id, COMMITTED, shard.fingerprint, shard.rows, kept, dropped, quarantined, tuple(files))
+    own = write_parquet(
+        _portions(curated.annotations),
+        curated.annotations.schema,
+        output,
+        annotations_path(shard.id),
+        {FOOTER_KEY: receipt.footer()},
+    )
+    return replace(receipt, files=(*files, own), modified_ns=shard.modified_ns)
+
+
+def _portions(table: pa.Table) -> Iterator[pa.Table]:
+    for start in range(0, table.num_rows, ROWS_PER_TABLE):
+        yield table.slice(start, ROWS_PER_TABLE)
+
+
+def _write_data(curated: Curated, recipe: Recipe, output: Path) -> WrittenFile:
+    """The kept documents with all their columns; texts and what was derived from them are the edited ones."""
+    schema = _schema(curated, recipe)
+    texts = curated.texts.to_arrow()
+
+    def tables() -> Iterator[pa.Table]:
+        for first, table in curated.shard.tables():
+            start, stop = np.searchsorted(curated.kept, [first, first + table.num_rows])
+            rows = curated.kept[start:stop]
+            table = table.take(pa.array(rows - first))
+            table = _with(table, recipe.input.text, texts.slice(start, stop - start), schema)
+            if (edited := curated.edited[start:stop]).any():
+                for stale, fresh in recipe.input.derived_from_text.items():
+                    if stale in schema.names:
+                        table = _with(table, stale, _derived(table[stale], fresh, curated, rows, edited), schema)
+            yield table
+
+    return write_parquet(tables(), schema, output, data_path(curated.shard.id))
+
+
+def _derived(
+    old: pa.ChunkedArray, fresh: str | None, curated: Curated, rows: np.ndarray, edited: np.ndarray
+) -> pa.ChunkedArray:
+    new = (
+        pa.nulls(len(rows), old.type)
+        if fresh is None
+        else curated.annotations[fresh].take(pa.array(rows)).cast(old.type)
+    )
+    return pc.if_else(pa.array(edited), new, old)
+
+
+def _schema(curated: Curated, recipe: Recipe) -> pa.Schema:
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(curated.shard.path)
+    for index, column in enumerate(schema):
+        if column.name in recipe.input.derived_from_text:
+            schema = schema.set(index, column.with_nullable(True))
+    return schema
+
+
+def _with(table: pa.Table, name: str, column: pa.Array | pa.ChunkedArray, schema: pa.Schema) -> pa.Table:
+    index = table.schema.get_field_index(name)
+    return table.set_column(index, schema.field(name), column.cast(schema.field(name).type))
+
+
+def _write_quarantine(curated: Curated, recipe: Recipe, output: Path) -> WrittenFile:
+    """The quarantined rows with all their columns, their text as bytes, and the reason."""
+    rows = np.array(list(curated.unusable), np.int64)
+    reasons = pa.array(list(curated.unusable.values()), pa.string())
+    text = recipe.input.text
+    schema = _schema(curated, recipe)
+    index = schema.get_field_index(text)
+    binary = pa.large_binary() if pa.types.is_large_string(schema.field(text).type) else pa.binary()
+    schema = (
+        schema.set(index, pa.field(text, binary))
+        .append(pa.field("quarantine_row", pa.int64()))
+        .append(pa.field("quarantine_reason", pa.string()))
+    )
+
+    def tables() -> Iterator[pa.Table]:
+        for first, table in curated.shard.tables():
+            start, stop = np.searchsorted(rows, [first, first + table.num_rows])
+            raw = pa.chunked_array([chunk.view(binary) for chunk in table[text].chunks], binary)
+            table = table.set_column(index, schema.field(text), raw).take(pa.array(rows[start:stop] - first))
+            table = table.append_column(schema.field("quarantine_row"), pa.array(rows[start:stop]))
+            yield table.append_column(schema.field("quarantine_reason"), reasons.slice(start, stop - start))
+
+    return write_parquet(tables(), schema, output, f"quarantine/{curated.shard.id}.parquet")

@@ -1,0 +1,54 @@
+"""Engine 2: repeats from anchors; near the speed of hashing, exact, linear on any input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gneiss.dedup import suffix_array
+from gneiss.dedup.crowds import match_crowds
+from gneiss.dedup.grouping import group
+from gneiss.dedup.matching import match
+from gneiss.dedup.repeats import Repeats
+from gneiss.dedup.resolving import resolve
+from gneiss.dedup.sampling import Anchors, sample
+from gneiss.dedup.units import IntArray
+
+_ATTEMPTS = 3
+
+
+def find_repeats(values: npt.NDArray[Any], bounds: IntArray, min_length: int, seed: int = 1) -> Repeats:
+    """All repeats of a corpus by content-defined anchors, the same as `suffix_array.find_repeats`.
+
+    Parameters: `values`: uint8 or int32 (units,), contiguous; `bounds`: int64 (documents + 1,), first unit of each
+    document; `min_length`: units of a window; `seed`: of the hashes, which only propose: the answer does not depend on
+    it. Two different passages with one 64-bit hash are noticed and hashed anew, after three attempts sorted instead.
+    Source: the sampling of Schleimer, Wilkerson and Aiken 2003 and Roberts et al. 2004; the rest is ours.
+    """
+    for attempt in range(_ATTEMPTS):
+        found = _attempt(values, bounds, min_length, seed + attempt)
+        if found is not None:
+            return found
+    return suffix_array.find_repeats(values, bounds, min_length)
+
+
+def _attempt(values: npt.NDArray[Any], bounds: IntArray, min_length: int, seed: int) -> Repeats | None:
+    """The repeats, or None when a hash lied."""
+    k = max(1, min_length // 2)
+    octets, size = values.view(np.uint8), values.itemsize
+    anchors = sample(values, bounds, min_length, k, seed)
+    begin, left, count = anchors.begin, anchors.left, anchors.count
+    links, crowd, crowd_bounds = group(anchors.key, anchors.content)
+    copies = anchors.copies
+    del anchors  # its hashes are the larger half of the memory
+    crowd_matches, kept_word = match_crowds(
+        octets, size, begin, left, count, crowd, crowd_bounds, min_length, k, np.uint64(seed)
+    )
+    if not kept_word:
+        return None
+    others = np.concatenate([copies, crowd_matches])
+    others = others[np.argsort(others[:, 0], kind="stable")]
+    matches, kept_word = match(octets, size, begin, left, count, links, others, min_length, k)
+    return Repeats(*resolve(matches, min_length)) if kept_word else None

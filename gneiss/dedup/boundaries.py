@@ -1,0 +1,78 @@
+"""Boundaries: where a cut may begin and end."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from gneiss.dedup.units import IntArray
+
+Bytes = npt.NDArray[np.uint8]
+_CHAR, _WORD, _LINE = 0, 1, 2
+
+
+@njit(cache=True, nogil=True)
+def shrink_cuts(
+    data: Bytes, offsets: IntArray, document: IntArray, start: IntArray, end: IntArray, boundary: int
+) -> tuple[IntArray, IntArray]:
+    """New starts and ends of pieces after each cut (pieces that touch) has moved inwards to a boundary.
+
+    Parameters: `data`, `offsets` of a text batch; `document`, `start`, `end`: int64 (pieces,), sorted, disjoint, bytes
+    in their documents; `boundary`: 0 char, 1 word, 2 line. A piece with nothing left has start equal to end.
+    """
+    new_start = np.empty_like(start)
+    new_end = np.empty_like(end)
+    piece = 0
+    while piece < len(start):
+        stop = piece + 1
+        while stop < len(start) and document[stop] == document[piece] and start[stop] == end[stop - 1]:
+            stop += 1
+        low, high = offsets[document[piece]], offsets[document[piece] + 1]
+        cut_start, cut_end = low + start[piece], low + end[stop - 1]
+        while cut_start < cut_end and not _is_boundary(data, low, high, cut_start, boundary):
+            cut_start += 1
+        while cut_end > cut_start and not _is_boundary(data, low, high, cut_end, boundary):
+            cut_end -= 1
+        for member in range(piece, stop):
+            new_start[member] = min(max(start[member], cut_start - low), cut_end - low)
+            new_end[member] = max(min(end[member], cut_end - low), new_start[member])
+        piece = stop
+    return new_start, new_end
+
+
+@njit(cache=True, nogil=True)
+def _is_boundary(data: Bytes, low: int, high: int, position: int, boundary: int) -> bool:
+    """Whether a document (bytes low to high) may be cut at a position."""
+    if position in (low, high):
+        return True
+    if data[position] & 0xC0 == 0x80:
+        return False
+    if boundary == _LINE:
+        return bool(data[position - 1] == ord("\n"))
+    if boundary == _WORD:
+        before = position - 1
+        while before > low and data[before] & 0xC0 == 0x80:
+            before -= 1
+        return _is_space(data, before, high) or _is_space(data, position, high)
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _is_space(data: Bytes, position: int, high: int) -> bool:
+    """Whether the UTF-8 character that starts here is white space to `str.split`."""
+    first = data[position]
+    second = data[position + 1] if position + 1 < high else np.uint8(0)
+    third = data[position + 2] if position + 2 < high else np.uint8(0)
+    space = first == 0x20 or 0x09 <= first <= 0x0D or 0x1C <= first <= 0x1F
+    if first == 0xC2:
+        space = second == 0x85 or second == 0xA0
+    elif first == 0xE1:
+        space = second == 0x9A and third == 0x80
+    elif first == 0xE2 and second == 0x80:
+        space = 0x80 <= third <= 0x8A or third == 0xA8 or third == 0xA9 or third == 0xAF
+    elif first == 0xE2:
+        space = second == 0x81 and third == 0x9F
+    elif first == 0xE3:
+        space = second == 0x80 and third == 0x80
+    return bool(space)

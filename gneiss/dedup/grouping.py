@@ -1,0 +1,162 @@
+"""Grouping: which anchors share a k-mer, and which of those share their whole super-window."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from gneiss.dedup.sampling import Words
+
+Links = npt.NDArray[Any]
+#: Members of a group with more distinct super-windows than this are compared by splitting, not in pairs.
+FEW = 12
+ALONE = -1
+_CROWDED = -2
+_BUCKET = 2048
+_ROUNDS = 8
+
+
+def group(key: Words, content: Words) -> tuple[Links, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """For each anchor the earlier anchor to compare with; hashes only propose.
+
+    Parameters: `key`, `content`: uint64 (anchors,), in text order.
+    Returns (links, crowd, crowd_bounds). links, int32 or int64 (anchors,): `copy_of(other)` when an earlier anchor,
+    the first of its kind, has the same content; `after(other)` when the content is new and `other` is the latest of
+    the at most FEW - 1 distinct earlier members of its group; ALONE otherwise. Groups with more than FEW distinct
+    members are listed in crowd: group g has the anchors `crowd[crowd_bounds[g]:crowd_bounds[g + 1]]`, ascending.
+    """
+    links = np.empty(len(key), np.int32 if len(key) < 2**30 else np.int64)
+    crowd, crowd_bounds = _group(key, content, links)
+    return links, crowd, crowd_bounds
+
+
+@njit(cache=True, nogil=True, inline="always")
+def copy_of(other: int) -> int:
+    """The link to an equal anchor."""
+    return other
+
+
+@njit(cache=True, nogil=True, inline="always")
+def after(other: int) -> int:
+    """The link to another member of the group; its own inverse."""
+    return -3 - other
+
+
+@njit(cache=True, nogil=True)
+def _group(
+    key: Words, content: Words, links: Links
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    bits = 3
+    while len(key) >> bits > _BUCKET:
+        bits += 1
+    buckets = 1 << bits
+    shift = np.uint64(64 - bits)
+    ends = np.zeros(buckets + 1, np.int64)
+    for anchor in range(len(key)):
+        ends[np.int64(key[anchor] >> shift) + 1] += 1
+    for bucket in range(buckets):
+        ends[bucket + 1] += ends[bucket]
+    starts = ends[:-1].copy()
+    crowd = np.empty(16, np.int64)
+    crowd_bounds = np.zeros(16, np.int64)
+    crowds = 0
+    largest_round = 0
+    largest = 0
+    for turn in range(_ROUNDS):
+        largest_round = max(largest_round, ends[(turn + 1) * buckets // _ROUNDS] - ends[turn * buckets // _ROUNDS])
+    for bucket in range(buckets):
+        largest = max(largest, ends[bucket + 1] - ends[bucket])
+    ids = np.empty(largest_round, links.dtype)
+    keys = np.empty(largest_round, np.uint64)
+    contents = np.empty(largest_round, np.uint64)
+    slots = 16
+    while slots < 2 * largest:
+        slots *= 2
+    content_table = np.empty(slots, np.int64)
+    key_table = np.empty(slots, np.int64)
+    rank = np.empty(largest, np.int32)
+    for turn in range(_ROUNDS):
+        low, high = turn * buckets // _ROUNDS, (turn + 1) * buckets // _ROUNDS
+        base = ends[low]
+        for anchor in range(len(key)):
+            bucket = np.int64(key[anchor] >> shift)
+            if low <= bucket < high:
+                place = starts[bucket] - base
+                starts[bucket] += 1
+                ids[place] = anchor
+                keys[place] = key[anchor]
+                contents[place] = content[anchor]
+        for bucket in range(low, high):
+            start, stop = ends[bucket] - base, ends[bucket + 1] - base
+            mask = 15
+            while mask + 1 < 2 * (stop - start):
+                mask = 2 * mask + 1
+            content_table[: mask + 1] = -1
+            key_table[: mask + 1] = -1
+            crowded = _link(
+                ids[start:stop], keys[start:stop], contents[start:stop], links, content_table, key_table, mask, rank
+            )
+            if not crowded:
+                continue
+            for slot in range(mask + 1):
+                member = key_table[slot]
+                if member < 0 or rank[member] < FEW:
+                    continue
+                size = rank[member] + 1
+                end = crowd_bounds[crowds] + size
+                if end > len(crowd):
+                    larger = np.empty(2 * end, np.int64)
+                    larger[: len(crowd)] = crowd
+                    crowd = larger
+                if crowds + 2 > len(crowd_bounds):
+                    larger = np.empty(2 * crowds + 2, np.int64)
+                    larger[: len(crowd_bounds)] = crowd_bounds
+                    crowd_bounds = larger
+                crowds += 1
+                crowd_bounds[crowds] = end
+                anchor = np.int64(ids[start + member])
+                for place in range(end - 1, end - 1 - size, -1):
+                    crowd[place] = anchor
+                    before = np.int64(links[anchor])
+                    links[anchor] = ALONE
+                    anchor = after(before)
+    return crowd[: crowd_bounds[crowds]], crowd_bounds[: crowds + 1]
+
+
+@njit(cache=True, nogil=True)
+def _link(
+    ids: Links,
+    keys: Words,
+    contents: Words,
+    links: Links,
+    content_table: npt.NDArray[np.int64],
+    key_table: npt.NDArray[np.int64],
+    mask: int,
+    rank: npt.NDArray[np.int32],
+) -> bool:
+    """Link the members of one bucket; `key_table` is left with the last distinct member of each group."""
+    crowded = False
+    for member in range(len(ids)):
+        slot = np.int64(contents[member]) & mask
+        while content_table[slot] >= 0 and contents[content_table[slot]] != contents[member]:
+            slot = (slot + 1) & mask
+        if content_table[slot] >= 0:
+            links[ids[member]] = copy_of(np.int64(ids[content_table[slot]]))
+            continue
+        content_table[slot] = member
+        slot = np.int64(keys[member]) & mask
+        while key_table[slot] >= 0 and keys[key_table[slot]] != keys[member]:
+            slot = (slot + 1) & mask
+        last = key_table[slot]
+        if last < 0:
+            rank[member] = 0
+            links[ids[member]] = ALONE
+        else:
+            rank[member] = rank[last] + 1
+            links[ids[member]] = after(np.int64(ids[last]))
+            crowded |= rank[member] >= FEW
+        key_table[slot] = member
+    return crowded

@@ -1,0 +1,160 @@
+"""Matching: which windows of two anchors are equal, by comparing their units.
+
+A match says that the windows at `start + n`, n < `count`, equal those at `target + n`, which are earlier: rows of an
+int64 array (matches, 3), disjoint. A target may be any earlier equal window, not only the first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from gneiss.dedup.grouping import ALONE, FEW, Links, after
+from gneiss.dedup.sampling import Ints
+from gneiss.dedup.units import IntArray
+from gneiss.dedup.words import Octets, common_prefix, common_suffix
+
+
+@njit(cache=True, nogil=True)
+def shared_windows(
+    octets: Octets,
+    size: int,
+    begin: Ints,
+    left: Ints,
+    count: Ints,
+    one: int,
+    other: int,
+    min_length: int,
+    k: int,
+) -> tuple[int, int]:
+    """First and last offset, from the anchor, of the windows that two anchors share; first > last for none."""
+    left_one, left_other = np.int64(left[one]), np.int64(left[other])
+    at_one, at_other = np.int64(begin[one]) + left_one, np.int64(begin[other]) + left_other
+    room = min(np.int64(count[one]) - left_one, np.int64(count[other]) - left_other) - 1 + min_length
+    right = common_prefix(octets, at_one * size, at_other * size, room * size) // size
+    if right < k:
+        return 0, -1
+    back = common_suffix(octets, at_one * size, at_other * size, min(left_one, left_other) * size) // size
+    return -back, right - min_length
+
+
+@njit(cache=True, nogil=True)
+def tile(shared: IntArray, found: int, tiles: IntArray) -> int:
+    """Cover the offsets of overlapping intervals by disjoint ones, in order; returns how many were written.
+
+    Parameters: `shared`: int64 (found, 3): first and last offset, member; `tiles`: int64 (found, 3), written.
+    """
+    written = 0
+    offset = np.int64(-(2**62))
+    while True:
+        best = -1
+        start = np.int64(2**62)
+        for i in range(found):
+            if shared[i, 1] < offset:
+                continue
+            reached = max(shared[i, 0], offset)
+            if reached < start or (reached == start and shared[i, 1] > shared[best, 1]):
+                best, start = i, reached
+        if best < 0:
+            return written
+        tiles[written, 0] = start
+        tiles[written, 1] = shared[best, 1]
+        tiles[written, 2] = shared[best, 2]
+        written += 1
+        offset = shared[best, 1] + 1
+
+
+@njit(cache=True, nogil=True)
+def room_for(array: npt.NDArray[Any], used: int, more: int) -> npt.NDArray[Any]:
+    """The array, or a larger copy of it, with room for `more` rows after the `used` ones."""
+    if used + more <= len(array):
+        return array
+    larger = np.empty((2 * len(array) + more, array.shape[1]), array.dtype)
+    larger[:used] = array[:used]
+    return larger
+
+
+@njit(cache=True, nogil=True)
+def match(
+    octets: Octets,
+    size: int,
+    begin: Ints,
+    left: Ints,
+    count: Ints,
+    links: Links,
+    other_matches: IntArray,
+    min_length: int,
+    k: int,
+) -> tuple[IntArray, bool]:
+    """Follow the links of all anchors in text order, comparing units.
+
+    Parameters: `octets`: the corpus as bytes, `size` of them a unit; `begin`, `left`, `count`, `links`: (anchors,);
+    `other_matches`: int64 (n, 3), matches found otherwise, by start. Returns all matches, int64 (matches, 3): start,
+    count, target, by start; and whether every anchor linked as a copy really is one.
+    """
+    matches = np.empty((1024, 3), np.int64)
+    total = 0
+    other = 0
+    shared = np.empty((FEW, 3), np.int64)
+    tiles = np.empty((FEW, 3), np.int64)
+    distance = np.int64(0)
+    checked = np.int64(0)
+    for anchor in range(len(begin) + 1):
+        matches = room_for(matches, total, FEW)
+        start = np.int64(begin[anchor]) if anchor < len(begin) else np.int64(len(octets))
+        while other < len(other_matches) and other_matches[other, 0] < start:
+            matches = room_for(matches, total, FEW)
+            total = _append(matches, total, other_matches[other, 0], other_matches[other, 1], other_matches[other, 2],
+                            min_length)  # fmt: skip
+            other += 1
+        if anchor == len(begin) or links[anchor] == ALONE:
+            continue
+        link = np.int64(links[anchor])
+        if link >= 0:
+            source = np.int64(begin[link])
+            end = start + np.int64(count[anchor]) - 1 + min_length
+            # neighbours mostly continue the same passage: its overlap with them has been compared already
+            compared = start
+            if start - source == distance and start <= checked:
+                compared = min(checked, end)
+            equal = (end - compared) * size
+            if common_prefix(octets, (source + compared - start) * size, compared * size, equal) < equal:
+                return matches[:0], False
+            distance, checked = start - source, end
+            total = _append(matches, total, start, np.int64(count[anchor]), source, min_length)
+            continue
+        found = 0
+        link = after(link)
+        while True:
+            first, last = shared_windows(octets, size, begin, left, count, anchor, link, min_length, k)
+            if first <= last:
+                shared[found, 0], shared[found, 1], shared[found, 2] = first, last, link
+                found += 1
+            if links[link] == ALONE:
+                break
+            link = after(np.int64(links[link]))
+        at = start + np.int64(left[anchor])
+        for piece in range(tile(shared, found, tiles)):
+            first, last, link = tiles[piece]
+            target = np.int64(begin[link]) + np.int64(left[link]) + first
+            total = _append(matches, total, at + first, last - first + 1, target, min_length)
+    return matches[:total], True
+
+
+@njit(cache=True, nogil=True)
+def _append(matches: IntArray, total: int, start: int, count: int, target: int, min_length: int) -> int:
+    """Add a match, as part of the one before where it continues it."""
+    last = total - 1
+    # windows of one unit touch across a document's end; longer ones never do
+    if total and min_length > 1:
+        ends = matches[last, 0] + matches[last, 1]
+        if ends == start and matches[last, 2] + matches[last, 1] == target:
+            matches[last, 1] += count
+            return total
+    matches[total, 0] = start
+    matches[total, 1] = count
+    matches[total, 2] = target
+    return total + 1

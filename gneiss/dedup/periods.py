@@ -1,0 +1,76 @@
+"""Periodic stretches: the text in which every window repeats one a few units before it (`=====`, `| | |`)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from gneiss.dedup.units import IntArray
+from gneiss.dedup.words import Octets, common_prefix, common_suffix, load_word
+
+
+@njit(cache=True, nogil=True)
+def longest_period(k: int, size: int) -> int:
+    """The longest period that `periodic_stretches` looks for in stretches of `k` units of `size` bytes.
+
+    At most 2/5 of k, so that two stretches with different periods overlap by less than k (Fine and Wilf 1965).
+    """
+    return 2 * max(0, (k - 8 // size) // 5)
+
+
+@njit(cache=True, nogil=True)
+def periodic_stretches(octets: Octets, low: int, high: int, k: int, size: int) -> IntArray:
+    """Every maximal stretch of at least k units with a period of at most `longest_period`.
+
+    Parameters: `octets`: the corpus as bytes; `low`, `high`: a document, in units of `size` bytes.
+    Returns int64 (stretches, 3): start, end (units), shortest period.
+    Every k units with such a period contain a probed word that recurs at a distance in (longest / 2, longest], since
+    each period has a multiple there; probing one word in a few dozen bytes finds all.
+    """
+    found = np.empty((4, 3), np.int64)
+    count = 0
+    longest = longest_period(k, size)
+    word = 8 // size
+    stride = k - longest - word + 1
+    if longest == 0 or high - low < k:
+        return found[:0]
+    for probe in range(low, high - longest - word + 1, stride):
+        content = load_word(octets, probe * size)
+        for distance in range(longest // 2 + 1, longest + 1):
+            if content != load_word(octets, (probe + distance) * size):
+                continue
+            last = count - 1
+            if count and _inside(found, last, probe, distance, word):
+                continue
+            start = probe - common_suffix(octets, probe * size, (probe + distance) * size, (probe - low) * size) // size
+            room = (high - probe - distance) * size
+            end = probe + distance + common_prefix(octets, probe * size, (probe + distance) * size, room) // size
+            if end - start < k:
+                continue
+            if count == len(found):
+                larger = np.empty((2 * count, 3), np.int64)
+                larger[:count] = found
+                found = larger
+            found[count, 0] = start
+            found[count, 1] = end
+            found[count, 2] = _shortest_period(octets, start, distance, size)
+            count += 1
+    return found[:count]
+
+
+@njit(cache=True, nogil=True)
+def _inside(found: IntArray, at: int, probe: int, distance: int, word: int) -> bool:
+    """Whether a stretch already explains that the word at `probe` recurs at a distance."""
+    start, end, period = found[at, 0], found[at, 1], found[at, 2]
+    return bool(start <= probe and probe + distance + word <= end and distance % period == 0)
+
+
+@njit(cache=True, nogil=True)
+def _shortest_period(octets: Octets, start: int, period: int, size: int) -> int:
+    """The shortest period of a stretch (at least twice `period` long) that has `period`: one of its divisors."""
+    for shorter in range(1, period):
+        if period % shorter == 0:
+            wanted = period * size
+            if common_prefix(octets, start * size, (start + shorter) * size, wanted) == wanted:
+                return shorter
+    return period

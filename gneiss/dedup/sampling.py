@@ -1,0 +1,246 @@
+"""Sampling: the anchors of documents, a function of the content of their windows alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from gneiss.dedup.periods import periodic_stretches
+from gneiss.dedup.units import IntArray
+from gneiss.dedup.words import Octets, hash_range
+
+Hashes = npt.NDArray[np.uint32]
+Words = npt.NDArray[np.uint64]
+Ints = npt.NDArray[Any]
+_BLOCK = 8192
+_PERIODIC = np.uint32(0x80000000)  # sorts k-mers with a short period behind all others
+
+
+@dataclass(frozen=True, eq=False)
+class Anchors:
+    """Anchors in text order; anchor i owns the windows that start at `begin[i]` to `begin[i] + count[i] - 1`.
+
+    It lies at unit `begin[i] + left[i]`, and its super-window, all units of its windows, reaches to
+    `begin[i] + count[i] - 1 + L`. begin: int32 or int64; left, count: uint16 or uint32; key: uint64 hash of its k-mer;
+    content: uint64 hash of its super-window, of `left` and of `count`. All (anchors,).
+    copies: int64 (stretches, 3): windows inside a periodic stretch that no anchor owns: start, count, and the start of
+    the equal window one period before.
+    """
+
+    begin: Ints
+    left: Ints
+    count: Ints
+    key: Words
+    content: Words
+    copies: IntArray
+
+
+def sample(values: npt.NDArray[Any], bounds: IntArray, min_length: int, k: int, seed: int) -> Anchors:
+    """The anchors of all documents: for each window of `min_length` units its leftmost k-mer of least hash.
+
+    Parameters: `values`: uint8 or int32 (units,), contiguous; `bounds`: int64 (documents + 1,); 1 <= k <= min_length.
+    Equal windows have anchors with equal keys at equal offsets; every window has one owner or is in `copies`.
+    k-mers with a short period come after all others, which keeps `=====` from being an anchor at every unit.
+    Source: Schleimer, Wilkerson and Aiken 2003 (winnowing); Roberts et al. 2004 (minimizers).
+    """
+    begin = np.empty(0, np.int32 if len(values) < 2**31 else np.int64)
+    short = np.empty(0, np.uint16 if min_length < 2**16 else np.uint32)
+    return Anchors(*_sample(values, values.view(np.uint8), bounds, min_length, k, np.uint64(seed), begin, short))
+
+
+@njit(cache=True, nogil=True)
+def _sample(
+    values: npt.NDArray[Any],
+    octets: Octets,
+    bounds: IntArray,
+    min_length: int,
+    k: int,
+    seed: np.uint64,
+    begin: Ints,
+    left: Ints,
+) -> tuple[Ints, Ints, Ints, Words, Words, IntArray]:
+    size = len(octets) // max(len(values), 1)
+    width = min_length - k + 1
+    block = max(_BLOCK, 4 * min_length)
+    hashes = np.empty((2, block + min_length), np.uint32)
+    copies = np.empty((16, 3), np.int64)
+    copied = 0
+    count = left
+    key = np.empty(0, np.uint64)
+    content = np.empty(0, np.uint64)
+    total = 0
+    estimate = np.int64(2.1 * len(values) / (width + 1)) + 1024
+    for document in range(len(bounds) - 1):
+        low, high = bounds[document], bounds[document + 1]
+        if high - low < min_length:
+            continue
+        stretches = periodic_stretches(octets, low, high, k, size)
+        # Segments of window starts: the whole document, or what long periodic stretches leave of it.
+        position = low
+        stretch = 0
+        part = 0
+        while position <= high - min_length:
+            stop = high - min_length + 1
+            if stretch < len(stretches):
+                start, end, period = stretches[stretch]
+                if end - start < min_length + period or start < position:
+                    stretch += 1
+                    continue
+                stop = start if part == 0 else start + period
+                part += 1
+            at = position
+            opened = total
+            while at < stop:
+                windows = min(block, stop - at)
+                if total + windows > len(begin):
+                    room = max(total + windows, estimate, total + total // 2)
+                    begin, left, count = _grow(begin, total, room), _grow(left, total, room), _grow(count, total, room)
+                    key, content = _grow(key, total, room), _grow(content, total, room)
+                row = _hash_kmers(values[at : at + windows + min_length - 1], k, seed, hashes)
+                for other in range(len(stretches)):
+                    first = max(stretches[other, 0] - at, 0)
+                    last = min(stretches[other, 1] - k + 1 - at, windows + width - 1)
+                    for kmer in range(first, last):
+                        hashes[row, kmer] |= _PERIODIC
+                total = _scan(hashes[row], windows, width, at, opened, total, begin, left, count)
+                at += windows
+            if total > opened:
+                count[total - 1] = stop - begin[total - 1]
+            for anchor in range(opened, total):
+                start = np.int64(begin[anchor])
+                there = (start + np.int64(left[anchor])) * size
+                end = start + np.int64(count[anchor]) - 1 + min_length
+                key[anchor] = hash_range(octets, there, there + k * size, seed)
+                shape = (np.uint64(left[anchor]) << np.uint64(32)) ^ np.uint64(count[anchor])
+                content[anchor] = hash_range(octets, start * size, end * size, seed ^ shape)
+            position = stop
+            if part == 2:
+                if copied == len(copies):
+                    larger = np.empty((2 * copied, 3), np.int64)
+                    larger[:copied] = copies
+                    copies = larger
+                position = stretches[stretch, 1] - min_length + 1
+                copies[copied, 0] = stop
+                copies[copied, 1] = position - stop
+                copies[copied, 2] = stretches[stretch, 0]
+                copied += 1
+                part = 0
+                stretch += 1
+    return begin[:total], left[:total], count[:total], key[:total], content[:total], copies[:copied]
+
+
+@njit(cache=True, nogil=True)
+def _grow(array: npt.NDArray[Any], used: int, room: int) -> npt.NDArray[Any]:
+    larger = np.empty(room, array.dtype)
+    larger[:used] = array[:used]
+    return larger
+
+
+@njit(cache=True, nogil=True)
+def _hash_kmers(values: npt.NDArray[Any], k: int, seed: np.uint64, hashes: Hashes) -> int:
+    """Hash all k-mers of `values` into one of the two rows of `hashes`; returns which.
+
+    Hashes of 4, 16, 64, ... and at last k units are put together from four hashes of the stage before, loops without
+    branches that compile to vector instructions. 31 bits, the highest is left 0.
+    """
+    multiplier = np.uint32((seed * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(31)) | np.uint32(1)
+    reach = min(4, k)
+    out = len(values) - reach + 1
+    one, two, three = min(1, reach - 1), min(2, reach - 1), reach - 1
+    _mix(values[:out], values[one : one + out], values[two : two + out], values[three : three + out], multiplier,
+         hashes[0, :out])  # fmt: skip
+    row = 0
+    while reach < k:
+        longer = min(4 * reach, k)
+        spare = longer - reach
+        out = len(values) - longer + 1
+        one, two, three = min(reach, spare), min(2 * reach, spare), spare
+        parts = hashes[row]
+        row = 1 - row
+        _mix(parts[:out], parts[one : one + out], parts[two : two + out], parts[three : three + out], multiplier,
+             hashes[row, :out])  # fmt: skip
+        reach = longer
+    return row
+
+
+@njit(cache=True, nogil=True)
+def _mix(
+    a: npt.NDArray[Any], b: npt.NDArray[Any], c: npt.NDArray[Any], d: npt.NDArray[Any], multiplier: np.uint32, to: Hashes
+) -> None:
+    for i in range(len(to)):
+        x = np.uint32(a[i])
+        y = np.uint32(b[i])
+        x = np.uint32(x + np.uint32(np.uint32(y << np.uint32(8)) | np.uint32(y >> np.uint32(24))))
+        y = np.uint32(c[i])
+        x = np.uint32(x + np.uint32(np.uint32(y << np.uint32(16)) | np.uint32(y >> np.uint32(16))))
+        y = np.uint32(d[i])
+        x = np.uint32(x + np.uint32(np.uint32(y << np.uint32(24)) | np.uint32(y >> np.uint32(8))))
+        x = np.uint32(x * multiplier)
+        to[i] = np.uint32(x ^ np.uint32(x >> np.uint32(15))) & np.uint32(0x7FFFFFFF)
+
+
+@njit(cache=True, nogil=True)
+def _scan(
+    hashes: Hashes, windows: int, width: int, at: int, opened: int, total: int, begin: Ints, left: Ints, count: Ints
+) -> int:
+    """Append the anchors of consecutive windows, the first of which starts at unit `at`; returns the new total.
+
+    A window has `width` k-mers. The last anchor stays open (its count is set by the next one, or by the caller), and
+    goes on if it is also the anchor of the first window here.
+    """
+    kmers = windows + width - 1
+    anchor = _leftmost_least(hashes, 0, width)
+    if total > opened and begin[total - 1] + np.int64(left[total - 1]) == at + anchor:
+        total -= 1
+    else:
+        if total > opened:
+            count[total - 1] = at - begin[total - 1]
+        begin[total] = at
+        left[total] = anchor
+    entering = width
+    while True:
+        leaves = min(anchor + width, kmers)
+        better = _first_below(hashes, entering, leaves, hashes[anchor])
+        if better < leaves:
+            anchor = better
+            entering = better + 1
+        elif leaves == kmers:
+            return total + 1
+        else:
+            anchor = _leftmost_least(hashes, anchor + 1, anchor + 1 + width)
+            entering = leaves + 1
+        window = entering - width
+        count[total] = at + window - begin[total]
+        total += 1
+        begin[total] = at + window
+        left[total] = anchor - window
+
+
+@njit(cache=True, nogil=True)
+def _first_below(hashes: Hashes, start: int, stop: int, bound: np.uint32) -> int:
+    """The first position with a hash below `bound`, or stop."""
+    while stop - start >= 16:
+        block = hashes[start : start + 16]
+        below = np.uint32(0)
+        for i in range(16):
+            below |= np.uint32(block[i] < bound)
+        if below:
+            break
+        start += 16
+    while start < stop and hashes[start] >= bound:
+        start += 1
+    return start
+
+
+@njit(cache=True, nogil=True)
+def _leftmost_least(hashes: Hashes, start: int, stop: int) -> int:
+    """The first position of the least hash."""
+    block = hashes[start:stop]
+    least = block[0]
+    for i in range(len(block)):
+        least = min(least, block[i])
+    return start + _first_below(block, 0, len(block), least + np.uint32(1))

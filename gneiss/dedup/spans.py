@@ -1,0 +1,135 @@
+"""Spans: which bytes of which document repeat what, and the texts without them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from gneiss.batch import TextBatch, Texts
+from gneiss.dedup.boundaries import shrink_cuts
+from gneiss.dedup.cutting import copy_without
+from gneiss.dedup.units import IntArray
+from gneiss.errors import InputError
+
+Boundary: TypeAlias = Literal["char", "word", "line"]
+BOUNDARIES: tuple[str, ...] = get_args(Boundary)
+COLUMNS = ("document", "start", "end", "source_document", "source_start")
+SCHEMA = pa.schema([(name, pa.int64()) for name in COLUMNS])
+
+
+@dataclass(frozen=True, eq=False)
+class Spans:
+    """Duplicate spans of a list of texts: one row for each maximal piece with consecutive sources.
+
+    table: int64 columns `document` (row of the text), `start`, `end` (bytes of its UTF-8) and `source_document`,
+    `source_start` (what the piece repeats), sorted by document and start. Pieces that touch form one cut. The offsets
+    are those of the definition and may lie inside a UTF-8 character; `cut` and `shrink` move them to a boundary.
+    """
+
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def arrays(self) -> tuple[IntArray, IntArray, IntArray, IntArray, IntArray]:
+        """The five columns as int64 arrays, in order."""
+        document, start, end, source_document, source_start = (self.table[name].to_numpy() for name in COLUMNS)
+        return document, start, end, source_document, source_start
+
+    @classmethod
+    def of_arrays(
+        cls, document: IntArray, start: IntArray, end: IntArray, source_document: IntArray, source_start: IntArray
+    ) -> Spans:
+        """Spans from their five columns."""
+        return cls(pa.table([document, start, end, source_document, source_start], schema=SCHEMA))
+
+    def shrink(self, texts: Texts, boundary: Boundary = "char") -> Spans:
+        """The same spans, each cut moved inwards to a boundary; cuts that become empty are gone.
+
+        Parameters: `texts`: those the spans were found in; `boundary`: `char` (a whole UTF-8 character), `word` (not
+        between two characters of a word, words being what `str.split` finds) or `line` (just after a line feed, or an
+        end of the document). Raises InputError for another boundary, and for spans that do not fit the texts.
+
+        >>> from gneiss.dedup import duplicate_spans
+        >>> texts = ["the same words here", "and the same words too"]
+        >>> spans = duplicate_spans(texts, min_length=10)
+        >>> spans.table.to_pylist()[0]
+        {'document': 1, 'start': 4, 'end': 19, 'source_document': 0, 'source_start': 0}
+        >>> spans.shrink(texts, "word").table.to_pylist()[0]["end"]
+        19
+        """
+        batch, positions = compact(texts)
+        return self._in_batch(batch, positions)._shrink_in(batch, boundary)._in_rows(positions)
+
+    def cut(self, texts: Texts, boundary: Boundary = "char") -> pa.LargeStringArray:
+        """The texts without their duplicate spans; nulls stay null, all other text is copied byte for byte.
+
+        Parameters: `texts`: those the spans were found in, (documents,); `boundary`: as for `shrink`.
+        Raises InputError for another boundary, and for spans that do not fit the texts.
+
+        >>> from gneiss.dedup import duplicate_spans
+        >>> texts = ["the same words here", None, "and the same words too"]
+        >>> duplicate_spans(texts, min_length=10).cut(texts).to_pylist()
+        ['the same words here', None, 'and too']
+        """
+        batch, positions = compact(texts)
+        document, start, end, _, _ = self._in_batch(batch, positions)._shrink_in(batch, boundary).arrays()
+        offsets, data = copy_without(batch.data, batch.offsets, document, start, end)
+        return _with_nulls(offsets, data, positions, len(texts))
+
+    def _in_batch(self, batch: TextBatch, positions: IntArray) -> Spans:
+        """The same spans over the documents that are not null, checked against them."""
+        document, start, end, source_document, source_start = self.arrays()
+        if len(document) == 0:
+            return self
+        inside = (document >= 0) & (np.maximum(document, source_document) <= positions.max(initial=-1))
+        if inside.all():
+            rows = np.searchsorted(positions, document)
+            inside &= (
+                (positions[rows] == document) & (start >= 0) & (start < end) & (end <= np.diff(batch.offsets)[rows])
+            )
+            ordered = (document[1:] > document[:-1]) | (start[1:] >= end[:-1])
+            if inside.all() and ordered.all():
+                sources = np.searchsorted(positions, source_document)
+                return Spans.of_arrays(rows, start, end, sources, source_start)
+        raise InputError("texts: these are not the texts that the spans were found in")
+
+    def _in_rows(self, positions: IntArray) -> Spans:
+        document, start, end, source_document, source_start = self.arrays()
+        return Spans.of_arrays(positions[document], start, end, positions[source_document], source_start)
+
+    def _shrink_in(self, batch: TextBatch, boundary: Boundary) -> Spans:
+        if boundary not in BOUNDARIES:
+            raise InputError(f"boundary: expected one of {', '.join(BOUNDARIES)}, found {boundary!r}")
+        document, start, end, source_document, source_start = self.arrays()
+        new_start, new_end = shrink_cuts(batch.data, batch.offsets, document, start, end, BOUNDARIES.index(boundary))
+        left = new_start < new_end
+        source_start = source_start + (new_start - start)
+        columns = (document, new_start, new_end, source_document, source_start)
+        return Spans.of_arrays(*(column[left] for column in columns))
+
+
+def compact(texts: Texts) -> tuple[TextBatch, IntArray]:
+    """The texts that are not null, as a batch, and the row of each."""
+    array = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else pa.array(texts, pa.large_string())
+    if array.null_count == 0:
+        return TextBatch.of(array), np.arange(len(array), dtype=np.int64)
+    if pa.types.is_string_view(array.type):
+        array = array.cast(pa.large_string())  # Arrow cannot filter string views
+    return TextBatch.of(array.drop_null()), np.flatnonzero(np.asarray(array.is_valid()))
+
+
+def _with_nulls(
+    offsets: IntArray, data: npt.NDArray[np.uint8], positions: IntArray, length: int
+) -> pa.LargeStringArray:
+    """A large_string array of `length` rows, null but for `positions`."""
+    rows = np.zeros(length + 1, np.int64)
+    rows[positions + 1] = np.diff(offsets)
+    validity = np.zeros(length, np.bool_)
+    validity[positions] = True
+    bitmap = None if len(positions) == length else pa.py_buffer(np.packbits(validity, bitorder="little").tobytes())
+    return pa.LargeStringArray.from_buffers(length, pa.py_buffer(np.cumsum(rows)), pa.py_buffer(data), bitmap)

@@ -1,0 +1,93 @@
+"""Exact substring deduplication: duplicate spans of a corpus."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+
+from gneiss.batch import TextBatch, Texts
+from gneiss.dedup.repeats import POLICIES, Policy, Repeats, pieces
+from gneiss.dedup.spans import Spans, compact
+from gneiss.dedup.units import Tokenizer, Units
+from gneiss.errors import InputError
+
+Engine: TypeAlias = Literal["suffix-array"]
+Unit: TypeAlias = Literal["bytes", "tokens"]
+
+
+def duplicate_spans(
+    texts: Texts,
+    *,
+    min_length: int = 200,
+    unit: Unit = "bytes",
+    tokenizer: Tokenizer | None = None,
+    engine: Engine = "suffix-array",
+    policy: Policy = "protect",
+) -> Spans:
+    """Every span of `min_length` units or more that also occurs earlier in the texts.
+
+    Parameters:
+      texts: (documents,) strings, a list or an Arrow array; a null takes no part. Their order is the corpus' order.
+      min_length: units of a window; 200 bytes, or 50 tokens for GneissWeb's threshold.
+      unit: `bytes` of UTF-8, or `tokens` of `tokenizer`.
+      engine: how it is found, never what.
+      policy: `protect` cuts repeats but no unit of a first copy; `union` cuts all repeats; `all` cuts first copies too.
+    Raises InputError for an unknown unit, engine or policy, a `min_length` below 1, and tokens without a tokenizer.
+    Source: Lee et al. 2022, Deduplicating Training Data Makes Language Models Better, section 4.1 (`all`).
+
+    >>> from gneiss.dedup import duplicate_spans
+    >>> texts = ["Terms of use apply. First text.", "Second text. Terms of use apply."]
+    >>> spans = duplicate_spans(texts, min_length=12)
+    >>> spans.table.to_pylist()
+    [{'document': 1, 'start': 13, 'end': 32, 'source_document': 0, 'source_start': 0}]
+    >>> spans.cut(texts).to_pylist()
+    ['Terms of use apply. First text.', 'Second text. ']
+    """
+    batch, positions = compact(texts)
+    spans = find_spans(batch, min_length=min_length, unit=unit, tokenizer=tokenizer, engine=engine, policy=policy)
+    document, start, end, source_document, source_start = spans.arrays()
+    return Spans.of_arrays(positions[document], start, end, positions[source_document], source_start)
+
+
+def find_spans(
+    batch: TextBatch,
+    *,
+    min_length: int = 200,
+    unit: Unit = "bytes",
+    tokenizer: Tokenizer | None = None,
+    engine: Engine = "suffix-array",
+    policy: Policy = "protect",
+) -> Spans:
+    """The duplicate spans of a batch that holds the whole scope; parameters and errors as for `duplicate_spans`."""
+    _one_of("unit", unit, get_args(Unit))
+    _one_of("engine", engine, get_args(Engine))
+    _one_of("policy", policy, POLICIES)
+    if min_length < 1:
+        raise InputError(f"min_length: expected 1 or more, found {min_length}")
+    units = _units(batch, unit, tokenizer)
+    found = pieces(_repeats(units, min_length, engine), units.bounds, min_length, policy)
+    document, source_document = units.documents_of(found.start), units.documents_of(found.source)
+    start, end = units.byte_offsets(document, found.start), units.byte_offsets(document, found.end)
+    columns = (document, start, end, source_document, units.byte_offsets(source_document, found.source))
+    holds_bytes = start < end  # a token may be empty
+    return Spans.of_arrays(*(column[holds_bytes] for column in columns))
+
+
+def _units(batch: TextBatch, unit: Unit, tokenizer: Tokenizer | None) -> Units:
+    if unit == "bytes":
+        return Units.of_bytes(batch)
+    if tokenizer is None:
+        raise InputError("tokenizer: the unit `tokens` needs one")
+    return Units.of_tokens(batch, tokenizer.tokens(batch))
+
+
+def _repeats(units: Units, min_length: int, engine: Engine) -> Repeats:
+    from gneiss.dedup import suffix_array
+
+    return suffix_array.find_repeats(np.ascontiguousarray(units.values), units.bounds, min_length)
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InputError(f"{name}: expected one of {', '.join(allowed)}, found {value!r}")

@@ -1,0 +1,124 @@
+"""Engine 1, the reference: repeats from a suffix array (divsufsort) and its neighbours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from gneiss.dedup.repeats import Repeats
+from gneiss.dedup.units import IntArray
+
+
+def find_repeats(values: npt.NDArray[Any], bounds: IntArray, min_length: int) -> Repeats:
+    """All repeats of a corpus by suffix sorting; 9 bytes of memory per byte of text, 17 above 2 GiB.
+
+    Parameters: `values`: uint8 or int32 (units,); `bounds`: int64 (documents + 1,), first unit of each document;
+    `min_length`: units of a window. Source: Manber and Myers 1993; neighbours compared as in Kärkkäinen, Manzini and
+    Puglisi 2009 (permuted LCP), kept only as "shares a window or not".
+    """
+    from pydivsufsort import divsufsort
+
+    if len(values) < min_length:
+        return Repeats(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64))
+    values = np.array(values)  # pydivsufsort refuses the read-only views that Arrow gives
+    order = divsufsort(values)
+    previous = np.empty_like(order)
+    _link(order, previous)
+    shares = np.empty(len(order), np.bool_)
+    _share(values, previous, min_length, shares)
+    first = previous  # the links are not needed any more
+    _first_of_group(order, shares, _has_window(bounds, min_length), first)
+    return Repeats(*runs(first, min_length))
+
+
+@njit(cache=True, nogil=True)
+def _link(order: npt.NDArray[Any], previous: npt.NDArray[Any]) -> None:
+    """For each suffix, by position, the suffix before it in sorted order; -1 for the smallest."""
+    before = -1
+    for position in order:
+        previous[position] = before
+        before = position
+
+
+@njit(cache=True, nogil=True)
+def _share(
+    values: npt.NDArray[Any], previous: npt.NDArray[Any], min_length: int, shares: npt.NDArray[np.bool_]
+) -> None:
+    """Whether each suffix shares at least `min_length` units with the suffix before it in sorted order."""
+    common = 0
+    for position in range(len(values)):
+        other = previous[position]
+        if other < 0:
+            common = 0
+        else:
+            limit = len(values) - max(position, other)
+            while common < limit and values[position + common] == values[other + common]:
+                common += 1
+        shares[position] = common >= min_length
+        common = max(common - 1, 0)
+
+
+@njit(cache=True, nogil=True)
+def _has_window(bounds: IntArray, min_length: int) -> npt.NDArray[np.bool_]:
+    """Whether a window that starts at each unit ends inside its document."""
+    has = np.zeros(bounds[-1], np.bool_)
+    for document in range(len(bounds) - 1):
+        has[bounds[document] : max(bounds[document + 1] - min_length + 1, bounds[document])] = True
+    return has
+
+
+@njit(cache=True, nogil=True)
+def _first_of_group(
+    order: npt.NDArray[Any],
+    shares: npt.NDArray[np.bool_],
+    has_window: npt.NDArray[np.bool_],
+    first: npt.NDArray[Any],
+) -> None:
+    """For each position the earliest window equal to the one there; -1 where that is itself, or no window."""
+    start = 0
+    while start < len(order):
+        stop = start + 1
+        while stop < len(order) and shares[order[stop]]:
+            stop += 1
+        earliest = -1
+        for rank in range(start, stop):
+            position = order[rank]
+            if has_window[position] and (earliest < 0 or position < earliest):
+                earliest = position
+        for rank in range(start, stop):
+            position = order[rank]
+            first[position] = earliest if has_window[position] and position != earliest else -1
+        start = stop
+
+
+@njit(cache=True, nogil=True)
+def runs(first: npt.NDArray[Any], min_length: int) -> tuple[IntArray, IntArray, IntArray]:
+    """Runs of consecutive repeats with consecutive firsts: start, count, source."""
+    total = 0
+    for position in range(len(first)):
+        if first[position] >= 0 and _opens(first, position, min_length):
+            total += 1
+    start = np.empty(total, np.int64)
+    count = np.zeros(total, np.int64)
+    source = np.empty(total, np.int64)
+    run = -1
+    for position in range(len(first)):
+        if first[position] < 0:
+            continue
+        if _opens(first, position, min_length):
+            run += 1
+            start[run] = position
+            source[run] = first[position]
+        count[run] += 1
+    return start, count, source
+
+
+@njit(cache=True, nogil=True)
+def _opens(first: npt.NDArray[Any], position: int, min_length: int) -> bool:
+    # windows of one unit touch across a document's end; longer ones never do
+    return bool(
+        position == 0 or min_length == 1 or first[position - 1] < 0 or first[position - 1] + 1 != first[position]
+    )

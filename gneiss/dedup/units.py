@@ -1,0 +1,91 @@
+"""Units: what windows are made of, bytes or tokens, and the way from units back to bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from gneiss.batch import TextBatch
+from gneiss.errors import InputError
+
+IntArray: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """The tokens of a batch: document i has the tokens `documents[i]` to `documents[i + 1]`.
+
+    ids: int32 (tokens,); starts: int64 (tokens,), the byte at which each token starts in its own document;
+    documents: int64 (documents + 1,), starting at 0. A token reaches to the start of the next one, the last of a
+    document to the document's end, and may start inside a UTF-8 character (byte-level BPE).
+    """
+
+    ids: npt.NDArray[np.int32]
+    starts: IntArray
+    documents: IntArray
+
+
+class Tokenizer(Protocol):
+    """Anything that turns a batch into tokens with byte offsets."""
+
+    def tokens(self, batch: TextBatch) -> Tokens:
+        """The tokens of every document of the batch, in order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """A corpus as windows see it: the documents' units one after another.
+
+    values: uint8 or int32 (units,); bounds: int64 (documents + 1,): document i is `values[bounds[i]:bounds[i + 1]]`;
+    starts: int64 (units,), first byte of each unit in its document, or None where a unit is a byte;
+    sizes: int64 (documents,), bytes of each document.
+    """
+
+    values: npt.NDArray[Any]
+    bounds: IntArray
+    starts: IntArray | None
+    sizes: IntArray
+
+    @classmethod
+    def of_bytes(cls, batch: TextBatch) -> Units:
+        """Bytes as units; shares the batch's buffer."""
+        first, last = int(batch.offsets[0]), int(batch.offsets[-1])
+        return cls(batch.data[first:last], batch.offsets - first, None, np.diff(batch.offsets))
+
+    @classmethod
+    def of_tokens(cls, batch: TextBatch, tokens: Tokens) -> Units:
+        """Tokens as units.
+
+        Raises InputError when the tokens are not ordered offsets into the documents of the batch.
+        """
+        sizes = np.diff(batch.offsets)
+        counts = np.diff(tokens.documents)
+        shapes_fit = len(tokens.documents) == len(batch) + 1 and len(tokens.ids) == len(tokens.starts)
+        if not shapes_fit or tokens.documents[0] != 0 or tokens.documents[-1] != len(tokens.ids) or (counts < 0).any():
+            raise InputError(
+                f"tokenizer: {len(tokens.ids)} ids, {len(tokens.starts)} starts and {len(tokens.documents)} document "
+                f"bounds do not fit {len(batch)} documents"
+            )
+        in_order = np.diff(tokens.starts) >= 0
+        document_starts = tokens.documents[1:-1]
+        inner = document_starts[(document_starts > 0) & (document_starts < len(tokens.ids))]
+        in_order[inner - 1] = True
+        if not in_order.all() or ((tokens.starts < 0) | (tokens.starts > np.repeat(sizes, counts))).any():
+            raise InputError("tokenizer: the byte offsets of tokens must rise inside each document and stay in it")
+        return cls(tokens.ids, tokens.documents, tokens.starts, sizes)
+
+    def documents_of(self, positions: IntArray) -> IntArray:
+        """The document of each unit position."""
+        return np.searchsorted(self.bounds, positions, side="right") - 1
+
+    def byte_offsets(self, documents: IntArray, positions: IntArray) -> IntArray:
+        """Byte offsets in `documents` of unit positions, each from the document's start to its end inclusive."""
+        if self.starts is None:
+            return positions - self.bounds[documents]
+        at_end = positions == self.bounds[documents + 1]
+        if len(self.starts) == 0:
+            return self.sizes[documents]
+        return np.where(at_end, self.sizes[documents], self.starts[np.where(at_end, 0, positions)])

@@ -1,0 +1,86 @@
+"""Bytes eight at a time: hashing and comparing ranges of a buffer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+Octets = npt.NDArray[np.uint8]
+
+
+@intrinsic
+def load_word(typingctx: Any, octets: Any, position: Any) -> Any:
+    """The eight bytes of a contiguous uint8 array that start at a position, unaligned and unchecked, as uint64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        address = builder.gep(array.data, [arguments[1]])
+        word = builder.load(builder.bitcast(address, ir.IntType(64).as_pointer()))
+        word.align = 1
+        return word
+
+    return types.uint64(octets, types.int64), generate
+
+
+@intrinsic
+def fold_product(typingctx: Any, a: Any, b: Any) -> Any:
+    """The two halves of the 128-bit product of two uint64, exclusive-ored (the mixing step of wyhash)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        wide = ir.IntType(128)
+        product = builder.mul(builder.zext(arguments[0], wide), builder.zext(arguments[1], wide))
+        high = builder.lshr(product, ir.Constant(wide, 64))
+        return builder.trunc(builder.xor(product, high), ir.IntType(64))
+
+    return types.uint64(types.uint64, types.uint64), generate
+
+
+@njit(cache=True, nogil=True)
+def hash_range(octets: Octets, start: int, stop: int, seed: np.uint64) -> np.uint64:
+    """A 64-bit hash of the bytes start to stop, which must lie in the buffer."""
+    length = stop - start
+    one = fold_product(seed ^ np.uint64(0x9E3779B97F4A7C15), np.uint64(length) ^ np.uint64(0xD1B54A32D192ED03))
+    two = one ^ np.uint64(0x8CB92BA72F3D8DD7)
+    position = start
+    while stop - position >= 32:
+        one = fold_product(load_word(octets, position) ^ seed, load_word(octets, position + 8) ^ one)
+        two = fold_product(load_word(octets, position + 16) ^ seed, load_word(octets, position + 24) ^ two)
+        position += 32
+    while stop - position >= 8:
+        one = fold_product(load_word(octets, position) ^ seed, one ^ np.uint64(0xA0761D6478BD642F))
+        position += 8
+    tail = np.uint64(0)
+    if length >= 8:
+        tail = load_word(octets, stop - 8)
+    else:
+        for at in range(start, stop):
+            tail = (tail << np.uint64(8)) | np.uint64(octets[at])
+    two = fold_product(tail ^ np.uint64(0xE7037ED1A0B428DB), two ^ seed)
+    return fold_product(one ^ np.uint64(0x589965CC75374CC3), two ^ np.uint64(0x1D8E4E27C47D124F))
+
+
+@njit(cache=True, nogil=True)
+def common_prefix(octets: Octets, a: int, b: int, limit: int) -> int:
+    """How many bytes from a and from b on are equal, at most `limit`; both ranges must lie in the buffer."""
+    length = 0
+    while limit - length >= 8 and load_word(octets, a + length) == load_word(octets, b + length):
+        length += 8
+    while length < limit and octets[a + length] == octets[b + length]:
+        length += 1
+    return length
+
+
+@njit(cache=True, nogil=True)
+def common_suffix(octets: Octets, a: int, b: int, limit: int) -> int:
+    """How many bytes before a and before b are equal, at most `limit`; both ranges must lie in the buffer."""
+    length = 0
+    while limit - length >= 8 and load_word(octets, a - length - 8) == load_word(octets, b - length - 8):
+        length += 8
+    while length < limit and octets[a - length - 1] == octets[b - length - 1]:
+        length += 1
+    return length

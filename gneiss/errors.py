@@ -1,0 +1,37 @@
+"""The exception tree: everything gneiss raises on purpose is a GneissError with an exit code for the shell."""
+
+from __future__ import annotations
+
+
+class GneissError(Exception):
+    """Base of every error that gneiss raises on purpose; the message names what was found and what to do."""
+
+    exit_code = 1
+
+
+class RecipeError(GneissError):
+    """The recipe, or a rule in it, is wrong."""
+
+    exit_code = 2
+
+
+class InputError(GneissError):
+    """The input cannot be read, or lacks what the recipe needs."""
+
+
+class ModelError(GneissError):
+    """A model or tokenizer is missing, unreadable, or not what the recipe says it is."""
+
+
+class OutputError(GneissError):
+    """The output cannot be written, or belongs to another run."""
+
+
+class MachineError(GneissError):
+    """This machine or cluster lacks something that the run needs."""
+
+
+class BudgetError(GneissError):
+    """More documents or shards were quarantined than the recipe allows; the output is complete otherwise."""
+
+    exit_code = 3

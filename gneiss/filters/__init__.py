@@ -1,0 +1,1 @@
+"""Filters: annotators together with the rules published for them, one family a file."""

@@ -1,0 +1,16 @@
+"""The catalogue: recipe key → annotator, and every filter's page. To add a filter, write its file and name it here."""
+
+from __future__ import annotations
+
+from gneiss.annotation import Annotator
+from gneiss.filters import fasttext, readability, tokens
+from gneiss.filters.page import Page
+
+#: What may stand under `annotate:` in a recipe. The values are frozen dataclasses; their fields are the parameters.
+ANNOTATORS: dict[str, type[Annotator]] = {
+    "fasttext": fasttext.FastText,
+    "readability": readability.Readability,
+    "tokens": tokens.Tokens,
+}
+
+PAGES: tuple[Page, ...] = (*fasttext.PAGES, *readability.PAGES, *tokens.PAGES)

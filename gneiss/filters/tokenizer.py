@@ -1,0 +1,189 @@
+"""Tokenizers: the exact token ids of whole documents, from a fast engine that proves itself against `tokenizers`."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from gneiss.batch import TextBatch
+from gneiss.errors import ModelError
+from gneiss.filters import cl100k
+from gneiss.filters.tokenizer_probes import probes
+
+if TYPE_CHECKING:
+    import tokenizers
+
+#: The vocabulary that splintr ships: needs no file, and no network.
+BUILTIN = f"builtin:{cl100k.NAME}"
+Engine: TypeAlias = Literal["auto", "tokenizers"]
+Ids: TypeAlias = npt.NDArray[np.int32]
+Encode: TypeAlias = Callable[[str], Ids]
+
+#: Code points after which splintr's cache is emptied: it is bounded in entries, but an entry may be a whole document.
+_CACHE_CHARS = 1 << 25
+#: Ids from here on are refused: arrays are as long as the largest id, which is whatever the file claims.
+_MAX_VOCABULARY = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class TokenIds:
+    """The tokens of a batch: document i has the tokens `documents[i]` to `documents[i + 1]`.
+
+    ids: int32 (tokens,); starts: int64 (tokens,), the byte at which each token starts in its own document, which may be
+    inside a UTF-8 character; documents: int64 (documents + 1,), starting at 0. A token reaches to the start of the
+    next, the last one of a document to the document's end.
+    """
+
+    ids: Ids
+    starts: npt.NDArray[np.int64]
+    documents: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenizer:
+    """A loaded tokenizer. Nothing is added to a text; a literal special token in it is one token.
+
+    name: as in the recipe; encode: text → ids; sizes: int64 (vocabulary,), bytes of text that each id stands for, or
+    None where that is not a matter of the id alone (not a byte-level BPE, or one that changes the text first).
+    """
+
+    name: str
+    encode: Encode
+    sizes: npt.NDArray[np.int64] | None
+
+    def counts(self, batch: TextBatch) -> npt.NDArray[np.int64]:
+        """Tokens of each document, int64 (documents,)."""
+        return np.fromiter((len(self.encode(text)) for text in _texts(batch)), np.int64, len(batch))
+
+    def tokens(self, batch: TextBatch) -> TokenIds:
+        """Ids and byte offsets of the tokens of each document.
+
+        Raises ModelError when the tokens do not cover the text byte for byte.
+        """
+        if self.sizes is None:
+            raise ModelError(f"tokenizer {self.name}: not a byte-level BPE of the unchanged text, so it has no offsets")
+        parts = [self.encode(text) for text in _texts(batch)]
+        ids = np.concatenate([np.empty(0, np.int32), *parts])
+        documents = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
+        ends = np.concatenate([[0], np.cumsum(self.sizes[ids])])
+        if not np.array_equal(ends[documents], batch.offsets - batch.offsets[0]):
+            document = int(np.flatnonzero(np.diff(ends[documents]) != np.diff(batch.offsets))[0])
+            raise ModelError(f"tokenizer {self.name}: the tokens of document {document} are not as long as its text")
+        return TokenIds(ids, ends[:-1] - np.repeat(ends[documents[:-1]], np.diff(documents)), documents)
+
+
+def load_tokenizer(name: str, files: Mapping[str, Path] | None = None, engine: Engine = "auto") -> Tokenizer:
+    """Open a tokenizer; one thread, whatever the environment says.
+
+    Parameters: `name`: `builtin:cl100k_base`, or a source of a tokenizer.json; `files`: source → local path;
+    `engine`: "auto" is splintr if it gives the ids that `tokenizers` gives on a set of hostile texts, else (with a
+    warning) `tokenizers`. The builtin vocabulary is fixed, so there the tests hold the two equal.
+    Raises ModelError when the file is no tokenizer.
+
+    >>> tokenizer = load_tokenizer("builtin:cl100k_base")
+    >>> tokenizer.tokens(TextBatch.of(["Grüße<|endoftext|>"])).starts.tolist()
+    [0, 2, 4, 7]
+    """
+    if name == BUILTIN:
+        if engine == "tokenizers":
+            return Tokenizer(name, _slow(cl100k.reference()), cl100k.sizes())
+        return Tokenizer(name, _bounded(cl100k.splintr_engine(), specials_hold="<|"), cl100k.sizes())
+    if name.startswith("builtin:"):
+        raise ModelError(f"tokenizer {name}: there is only {BUILTIN}; any other is a tokenizer.json")
+    path = (files or {}).get(name, Path(name))
+    reference = _reference(name, path)
+    slow = _slow(reference)
+    fast = _fast(name, path, reference, slow) if engine == "auto" else None
+    return Tokenizer(name, fast or slow, _sizes(reference))
+
+
+def _texts(batch: TextBatch) -> Iterator[str]:
+    return (batch.text(document) for document in range(len(batch)))
+
+
+def _reference(name: str, path: Path) -> tokenizers.Tokenizer:
+    """`tokenizers` itself, told to leave whole documents whole."""
+    import tokenizers
+
+    try:
+        reference = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise ModelError(f"tokenizer {name}: {path} is not a tokenizer.json: {error}") from error
+    if getattr(reference.model, "dropout", None):
+        raise ModelError(f"tokenizer {name}: {path} drops merges at random (dropout), so its counts are not repeatable")
+    if max(reference.get_vocab().values(), default=0) >= _MAX_VOCABULARY:
+        raise ModelError(f"tokenizer {name}: {path} has a token id of {_MAX_VOCABULARY} or more")
+    reference.no_truncation()
+    reference.no_padding()
+    return reference
+
+
+def _slow(reference: tokenizers.Tokenizer) -> Encode:
+    """One text at a time, which starts no threads and gives the ids of `encode_batch_fast`."""
+    return lambda text: np.array(reference.encode(text, add_special_tokens=False).ids, np.int32)
+
+
+def _fast(name: str, path: Path, reference: tokenizers.Tokenizer, slow: Encode) -> Encode | None:
+    """splintr, or None after a warning that says on which text it fails."""
+    import splintr
+
+    try:
+        fast = _bounded(splintr.from_json_bytes(path.read_bytes()))
+        specials = [token.content for token in reference.get_added_tokens_decoder().values()]
+        failing = next((text for text in probes(specials) if not np.array_equal(fast(text), slow(text))), None)
+        reason = None if failing is None else f"other ids for {failing[:60]!r}"
+    except ValueError as error:
+        reason = str(error)
+    if reason is None:
+        return fast
+    message = f"tokenizer {name}: using tokenizers, which is some 20 times slower, for splintr fails: {reason}"
+    warnings.warn(message, RuntimeWarning, stacklevel=3)
+    return None
+
+
+def _bounded(engine: Any, specials_hold: str | None = None) -> Encode:
+    """The ids of a splintr tokenizer, whose cache cannot outgrow `_CACHE_CHARS`, however long the words of a text are.
+
+    specials_hold: what every special token holds, for an engine that finds them only if asked to, at some cost.
+    """
+    left = _CACHE_CHARS
+
+    def encode(text: str) -> Ids:
+        nonlocal left
+        left -= len(text)
+        if left < 0:
+            engine.clear_cache()
+            left = _CACHE_CHARS
+        if specials_hold is not None and specials_hold in text:
+            return np.array(engine.encode_with_special(text), np.int32)
+        return np.frombuffer(engine.encode_flat(text), np.dtype("<i4"))
+
+    return encode
+
+
+#: The 256 characters that stand for bytes in a byte-level vocabulary.
+_BYTE_CHARACTERS = frozenset(chr(code) for code in (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x144)))
+
+
+def _sizes(reference: tokenizers.Tokenizer) -> npt.NDArray[np.int64] | None:
+    """Bytes of each id: one per character of a byte-level token, the UTF-8 of an added one; None for other models."""
+    layout = json.loads(reference.to_str())
+    if layout["normalizer"] is not None:
+        return None
+    added = {id: token.content for id, token in reference.get_added_tokens_decoder().items()}
+    vocabulary = {id: token for token, id in reference.get_vocab(with_added_tokens=False).items()}
+    if any(not _BYTE_CHARACTERS.issuperset(token) for id, token in vocabulary.items() if id not in added):
+        return None
+    sizes = np.zeros(max((*vocabulary, *added), default=-1) + 1, np.int64)
+    for id, token in vocabulary.items():
+        sizes[id] = len(token)
+    for id, content in added.items():
+        sizes[id] = len(content.encode())
+    return sizes

@@ -1,0 +1,117 @@
+"""The ledger: the receipts of a run, kept by the driver alone, in segments that are new files."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gneiss.errors import OutputError
+from gneiss.parquet import WrittenFile, checksum, write_bytes
+
+LEDGER = "_gneiss/ledger"
+FOOTER_KEY = "gneiss.receipt"
+SEGMENT_SECONDS = 5.0
+COMMITTED, UNREADABLE = "committed", "unreadable"
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a finished shard returns.
+
+    state: `committed`, or `unreadable` (a quarantined shard: no files; rows from the footer, or null when unknown);
+    cost: seconds and memory, for the log and the ledger alone.
+    """
+
+    shard: str
+    state: str
+    fingerprint: str
+    rows: int | None
+    kept: int = 0
+    dropped: int = 0
+    quarantined: int = 0
+    files: tuple[WrittenFile, ...] = ()
+    reason: str | None = None
+    modified_ns: int | None = None
+    cost: Mapping[str, float] = field(default_factory=dict)
+
+    def footer(self) -> str:
+        """What the annotation shard's footer says: the receipt without clocks and without that file itself."""
+        return json.dumps({**asdict(self), "cost": {}, "modified_ns": None}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> Receipt:
+        """The inverse of `dataclasses.asdict`."""
+        return cls(**{**given, "files": tuple(WrittenFile(**file) for file in given["files"])})
+
+
+def append(output: Path, receipts: Iterable[Receipt]) -> None:
+    """Write receipts as the next segment of the ledger. Raises OutputError."""
+    lines = [json.dumps(asdict(receipt), sort_keys=True) for receipt in receipts]
+    if lines:
+        number = 1 + max((int(path.stem) for path in _segments(output)), default=0)
+        write_bytes(("\n".join(lines) + "\n").encode(), output, f"{LEDGER}/{number:06d}.jsonl")
+
+
+def keep(output: Path, receipts: Iterable[Receipt]) -> Iterator[Receipt]:
+    """Pass receipts on, and write them as segments: one every few seconds, and one at the end, whatever the end is."""
+    waiting: list[Receipt] = []
+    written = time.monotonic()
+    try:
+        for receipt in receipts:
+            waiting.append(receipt)
+            yield receipt
+            if time.monotonic() - written >= SEGMENT_SECONDS:
+                append(output, waiting)
+                waiting, written = [], time.monotonic()
+    finally:
+        append(output, waiting)
+
+
+def read(output: Path) -> dict[str, Receipt]:
+    """Shard → its latest receipt. Raises OutputError when a segment is damaged."""
+    receipts: dict[str, Receipt] = {}
+    for path in _segments(output):
+        try:
+            for line in path.read_text("utf-8").splitlines():
+                receipt = Receipt.from_json(json.loads(line))
+                receipts[receipt.shard] = receipt
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            raise OutputError(
+                f"{path}: this ledger segment is damaged ({error}); delete it: shards are found again by their files"
+            ) from error
+    return receipts
+
+
+def receipt_of(output: Path, annotations: str) -> Receipt | None:
+    """The receipt in the footer of an annotation shard whose files are all whole; None where that is not so."""
+    path = output / annotations
+    if not path.is_file():
+        return None
+    try:
+        metadata = pq.read_metadata(path)
+        footer = (metadata.metadata or {}).get(FOOTER_KEY.encode())
+        receipt = Receipt.from_json(json.loads(footer)) if footer else None
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError):
+        return None  # not a file that a finished shard left: the shard is curated again
+    if receipt is None or not all(is_whole(output, file) for file in receipt.files):
+        return None
+    own = WrittenFile(annotations, path.stat().st_size, checksum(path), metadata.num_rows)
+    return Receipt(**{**receipt.__dict__, "files": (*receipt.files, own)})
+
+
+def is_whole(output: Path, file: WrittenFile) -> bool:
+    """Whether a file has the size and the bytes of its receipt."""
+    path = output / file.path
+    return path.is_file() and path.stat().st_size == file.size_bytes and checksum(path) == file.checksum
+
+
+def _segments(output: Path) -> list[Path]:
+    folder = output / LEDGER
+    return sorted(path for path in folder.glob("*.jsonl") if path.stem.isdigit()) if folder.is_dir() else []

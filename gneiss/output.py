@@ -1,0 +1,103 @@
+"""An output folder: it belongs to one run key, has one driver at a time, and knows which shards are finished."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from gneiss import ledger
+from gneiss.commit import annotations_path
+from gneiss.errors import OutputError
+from gneiss.ledger import COMMITTED, Receipt
+from gneiss.parquet import write_bytes
+from gneiss.plan import Plan
+from gneiss.shard import Shard
+
+RUN_FILE = "_gneiss/run.json"
+RECIPE_FILE = "_gneiss/recipe.yaml"
+STATISTICS_FILE = "_gneiss/statistics.json"
+
+
+@contextmanager
+def claim(output: Path, plan: Plan) -> Iterator[None]:
+    """Hold an output for one driver; a new one gets the plan's run key, another key is refused. Raises OutputError."""
+    try:
+        (output / "_gneiss").mkdir(parents=True, exist_ok=True)
+        lock = (output / "_gneiss/lock").open("a")
+    except OSError as error:
+        raise OutputError(f"{output}: cannot write: {error.strerror}; check the path and its permissions") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OutputError(
+                f"{output}: another run is writing here; wait for it, or choose another output"
+            ) from error
+        _check_key(output, plan)
+        for leftover in output.rglob(".*.part"):  # of a driver or worker that was killed
+            leftover.unlink(missing_ok=True)
+        yield
+
+
+def finished(output: Path, shards: Iterable[Shard]) -> tuple[dict[str, Receipt], list[Receipt]]:
+    """Receipts of finished shards: all of them by id, and those found in footers that the ledger does not know yet.
+
+    Raises OutputError when an input file has changed since, or when the output holds shards that the input lacks.
+    """
+    known = {id_: receipt for id_, receipt in ledger.read(output).items() if receipt.state == COMMITTED}
+    done: dict[str, Receipt] = {}
+    adopted: list[Receipt] = []
+    for shard in shards:
+        receipt = known.pop(shard.id, None)
+        if receipt is None or not all((output / file.path).is_file() for file in receipt.files):
+            receipt = ledger.receipt_of(output, annotations_path(shard.id))
+            if receipt is None:
+                continue
+            adopted.append(receipt)
+        elif receipt.modified_ns not in (None, shard.modified_ns):
+            raise OutputError(
+                f"{shard.path}: the file was modified after it was curated into {output}; choose another output"
+            )
+        if receipt.fingerprint != shard.fingerprint:
+            raise OutputError(
+                f"{shard.path}: this is no longer the file that was curated into {output}; choose another output"
+            )
+        done[shard.id] = receipt
+    if known:
+        raise OutputError(
+            f"{output}: it holds {len(known)} shards that this input lacks, first {min(known)!r};"
+            " give the same input, or another output"
+        )
+    return done, adopted
+
+
+def _check_key(output: Path, plan: Plan) -> None:
+    path = output / RUN_FILE
+    if not path.is_file():
+        foreign = [entry.name for entry in output.iterdir() if entry.name != "_gneiss"]
+        if foreign:
+            raise OutputError(
+                f"{output}: expected an empty folder or an output of gneiss, found {foreign[0]!r}; choose another one"
+            )
+        recipe = yaml.safe_dump(plan.recipe.canonical(), sort_keys=False, allow_unicode=True, width=120)
+        write_bytes(recipe.encode(), output, RECIPE_FILE)
+        write_bytes(
+            (json.dumps({"run_key": plan.run_key, **plan.identity}, indent=1) + "\n").encode(), output, RUN_FILE
+        )
+        return
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        other = found["run_key"]
+    except (OSError, ValueError, KeyError) as error:
+        raise OutputError(f"{path}: damaged ({error}); choose another output") from error
+    if other != plan.run_key:
+        differing = [name for name, value in plan.identity.items() if found.get(name) != value]
+        raise OutputError(
+            f"{output}: it belongs to another run ({', '.join(differing)} differ);"
+            " choose another output, or delete this one"
+        )

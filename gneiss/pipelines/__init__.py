@@ -1,0 +1,1 @@
+"""Recipes, the steps of a run, and the job that runs them."""

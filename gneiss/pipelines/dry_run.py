@@ -1,0 +1,65 @@
+"""The dry run: one file through a recipe in this process; writes nothing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from gneiss.curate import curate, load_tools
+from gneiss.errors import InputError
+from gneiss.plan import make_plan
+from gneiss.recipe import Recipe
+from gneiss.rule_samples import Samples, merge_samples
+from gneiss.statistics import Statistics
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a recipe would do to a file; times are of this process, models loaded beforehand."""
+
+    path: str
+    recipe: Recipe
+    limit: int | None
+    statistics: Statistics
+    samples: Samples
+    load_seconds: float
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def mb_per_cpu_second(self) -> float:
+        """MB of input text per second of CPU time."""
+        return self.statistics.counts["input_text_bytes"] / 1e6 / max(self.cpu_seconds, 1e-9)
+
+    def core_hours(self, corpus_gb: float) -> float:
+        """Core-hours for a corpus of so many GB of text, at the speed of this file."""
+        return corpus_gb * 1000 / max(self.mb_per_cpu_second, 1e-9) / 3600
+
+
+def dry_run(recipe: Recipe | str | Path, file: str | Path, *, limit: int | None = None) -> DryRun:
+    """Curate a file, or its first `limit` rows, without writing. Its counts are those of a run on the same file.
+
+    Raises RecipeError, InputError and ModelError.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    plan = make_plan(recipe, file)
+    if plan.input.unreadable:
+        unreadable = plan.input.unreadable[0]
+        raise InputError(f"{unreadable.path}: cannot read: {unreadable.reason}")
+    started = time.perf_counter()
+    tools = load_tools(recipe)
+    loaded, cpu = time.perf_counter(), time.process_time()
+    statistics = Statistics()
+    samples: list[Samples] = []
+    for shard in plan.input.shards:
+        left = None if limit is None else limit - statistics.counts["rows"]
+        if left == 0:
+            break
+        curated = curate(shard, recipe, tools, left)
+        statistics += curated.statistics
+        samples.append(curated.samples)
+    ended = time.perf_counter()
+    return DryRun(
+        str(file), recipe, limit, statistics, merge_samples(samples), loaded - started, ended - loaded, time.process_time() - cpu
+    )  # fmt: skip

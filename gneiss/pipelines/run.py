@@ -1,0 +1,160 @@
+"""The job: plan, claim the output, curate what is left, merge the statistics, say what happened."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from gneiss import ledger
+from gneiss import output as outputs
+from gneiss.backends import Backend
+from gneiss.card import dataset_card
+from gneiss.commit import statistics_path
+from gneiss.errors import BudgetError, MachineError
+from gneiss.ledger import COMMITTED, Receipt
+from gneiss.parquet import write_bytes
+from gneiss.pipelines.steps import CurateStep
+from gneiss.plan import Plan, make_plan
+from gneiss.progress import Progress, Silent
+from gneiss.recipe import Recipe
+from gneiss.rule_samples import Samples, merge_samples
+from gneiss.shard import local_path
+from gneiss.statistics import Statistics
+
+_log = logging.getLogger("gneiss")
+
+# Measured by scripts/bench_pipeline.py: peak resident memory of a worker, without models.
+WORKER_BYTES = 600_000_000
+TEXT_BYTES_PER_BYTE = 6
+SUFFIX_ARRAY_BYTES_PER_BYTE = 30
+
+BackendName: TypeAlias = Literal["auto", "local", "ray"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: where it is, what was counted, examples per rule, and the shards that could not be read."""
+
+    output: Path
+    recipe: Recipe
+    statistics: Statistics
+    samples: Samples
+    shards: int
+    skipped_shards: int
+    quarantined_shards: dict[str, str]
+
+    def check_budgets(self) -> None:
+        """Raise BudgetError when more was quarantined than the recipe allows."""
+        counts, budgets = self.statistics.counts, self.recipe.budgets
+        if len(self.quarantined_shards) > budgets.shards:
+            shard, reason = next(iter(self.quarantined_shards.items()))
+            raise BudgetError(
+                f"{len(self.quarantined_shards)} shards could not be curated (budgets.shards: {budgets.shards}), first"
+                f" {shard!r}: {reason}. All others are in {self.output}; mend the input and run again, or raise the budget"
+            )
+        if counts["quarantined"] > budgets.documents * counts["rows"]:
+            raise BudgetError(
+                f"{counts['quarantined']} of {counts['rows']} documents were quarantined (budgets.documents:"
+                f" {budgets.documents:.2%}): {_listed(self.statistics.reasons)}. They are in {self.output / 'quarantine'};"
+                " mend the input, or raise the budget in the recipe"
+            )
+
+
+def run(
+    recipe: Recipe | str | Path,
+    input: str | Path,  # noqa: A002 - the word of the command line
+    output: str | Path,
+    *,
+    workers: int | None = None,
+    backend: BackendName = "auto",
+    shared_filesystem: bool = False,
+    progress: Progress = Silent()  # noqa: B008,
+) -> Run:
+    """Curate every shard of an input into an output; finished shards are skipped, so the same call resumes.
+
+    Parameters: `recipe`: a Recipe, the name of a packaged one, or a YAML file; `input`: file, directory, glob or
+    file://; `output`: a folder; `workers`: processes or actors, by default one a CPU as memory allows; `backend`:
+    `auto` takes Ray inside a Ray job or when RAY_ADDRESS is set; `progress`: called as shards finish.
+    Raises RecipeError, InputError, ModelError, OutputError, MachineError. Budgets: `Run.check_budgets`.
+
+    >>> import gneiss
+    >>> done = gneiss.run("gneissweb-bytes", "crawl/", "curated/")  # doctest: +SKIP
+    >>> done.statistics.counts["kept"]  # doctest: +SKIP
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    folder = Path(local_path(output, "output"))
+    plan = make_plan(recipe, input)
+    with outputs.claim(folder, plan):
+        done, adopted = outputs.finished(folder, plan.input.shards)
+        ledger.append(folder, adopted)
+        left = [shard for shard in plan.input.shards if shard.id not in done]
+        skipped = len(done)
+        progress.begin(plan, done)
+        if left:
+            chosen, count = _choose(plan, backend, workers, len(left), shared_filesystem)
+            receipts = chosen.run(CurateStep(recipe, folder), left, count)
+            for receipt in ledger.keep(folder, receipts):
+                done[receipt.shard] = receipt
+                progress.finished(receipt)
+        progress.end()
+        return _finish(plan, folder, done, skipped)
+
+
+def _finish(plan: Plan, folder: Path, done: dict[str, Receipt], skipped: int) -> Run:
+    statistics = Statistics()
+    samples: list[Samples] = []
+    quarantined = {file.id: file.reason for file in plan.input.unreadable}
+    for shard in plan.input.shards:
+        if done[shard.id].state != COMMITTED:
+            quarantined[shard.id] = done[shard.id].reason or "unknown"
+            continue
+        told = json.loads((folder / statistics_path(shard.id)).read_text("utf-8"))
+        statistics += Statistics.from_json(told["statistics"])
+        samples.append(told["samples"])
+    finished = Run(folder, plan.recipe, statistics, merge_samples(samples), len(plan.input.shards), skipped, quarantined)
+    told = {"statistics": statistics.to_json(), "samples": finished.samples, "quarantined_shards": quarantined}
+    write_bytes((json.dumps(told, ensure_ascii=False, indent=1) + "\n").encode(), folder, outputs.STATISTICS_FILE)
+    write_bytes(dataset_card(finished, plan).encode(), folder, "README.md")
+    return finished
+
+
+def _choose(plan: Plan, backend: BackendName, workers: int | None, tasks: int, shared_filesystem: bool) -> tuple[Backend, int]:
+    """The backend, and how many workers: what was asked for, or what CPUs, memory and shards allow."""
+    needed = worker_memory_bytes(plan)
+    if backend == "ray" or (backend == "auto" and _inside_ray()):
+        from gneiss.backends.ray_actors import RayActors, cluster_cpus
+
+        return RayActors(needed, shared_filesystem), workers or min(tasks, cluster_cpus())
+    from gneiss.backends.local import LocalProcesses
+
+    if workers is None:
+        import psutil
+
+        cpus = len(os.sched_getaffinity(0))
+        fitting = max(1, psutil.virtual_memory().available // needed)
+        workers = min(cpus, tasks, fitting)
+        if fitting < min(cpus, tasks):
+            _log.warning("%d workers instead of %d: each needs about %.1f GB", workers, min(cpus, tasks), needed / 1e9)
+    if workers < 1:
+        raise MachineError(f"--workers {workers}: expected 1 or more")
+    return LocalProcesses(), workers
+
+
+def worker_memory_bytes(plan: Plan) -> int:
+    """What one worker is expected to need: libraries, models, and the largest shard."""
+    largest = max((shard.text_bytes for shard in plan.input.shards), default=0)
+    per_byte = SUFFIX_ARRAY_BYTES_PER_BYTE if any(phase.dedup for phase in plan.recipe.phases) else TEXT_BYTES_PER_BYTE
+    return int(WORKER_BYTES + sum(model.size_bytes for model in plan.models) + per_byte * largest)
+
+
+def _inside_ray() -> bool:
+    return any(name in os.environ for name in ("RAY_ADDRESS", "RAY_JOB_ID", "RAY_JOB_CONFIG_JSON_ENV_VAR"))
+
+
+def _listed(reasons: Counter[str]) -> str:
+    return ", ".join(f"{reason} ({n})" for reason, n in reasons.most_common(3))

@@ -1,0 +1,57 @@
+"""Plans: a recipe resolved against an input; frozen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from gneiss.recipe import Recipe
+from gneiss.shard import Input, cut_shards
+from gneiss.sources import ModelFile, resolve
+from gneiss.version import __version__
+
+#: Libraries whose version can change the bytes of an output.
+BYTE_SHAPING = (
+    "duckdb", "fasttext-community", "llvmlite", "numba", "numpy", "pyarrow", "pydivsufsort", "splintr-rs", "tokenizers",
+    "xxhash",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do: the recipe, the shards of its input, the model files with their checksums."""
+
+    recipe: Recipe
+    source: str
+    input: Input
+    models: tuple[ModelFile, ...]
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """Everything that, with the input, fixes the bytes of the output."""
+        return {
+            "recipe": self.recipe.digest(),
+            "gneiss": __version__,
+            "libraries": {name: version(name) for name in BYTE_SHAPING},
+            "models": {model.source: model.checksum for model in self.models},
+        }
+
+    @property
+    def run_key(self) -> str:
+        """sha256 over the identity; an output belongs to one run key."""
+        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+
+
+def make_plan(recipe: Recipe, source: str | Path) -> Plan:
+    """Cut the shards of an input and resolve the recipe's models. Raises InputError and ModelError."""
+    columns = recipe.input
+    found = cut_shards(
+        source,
+        text=columns.text,
+        required=[columns.id] if columns.id else [],
+        shard_max_bytes=recipe.shard_max_bytes,
+    )
+    return Plan(recipe, str(source), found, tuple(resolve(source, recipe.folder) for source in recipe.sources))

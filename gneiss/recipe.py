@@ -1,0 +1,272 @@
+"""Recipes: one YAML file that says what to read, what to compute, which rules decide, and what to write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from gneiss.annotation import Annotator, Column, ColumnType
+from gneiss.errors import RecipeError
+from gneiss.rule import Rules, check, did_you_mean
+
+#: Annotations that every document has, computed by `curate` itself.
+BASE_COLUMNS = (
+    Column("text_bytes", "int64", "UTF-8 bytes of the text after the edits of the phase"),
+    Column("text_chars", "int64", "code points of the text after the edits of the phase"),
+)
+DEDUP_COLUMNS = (
+    Column("dedup_bytes", "int64", "bytes that substring dedup cut from the document"),
+    Column("dedup_fraction", "float64", "cut bytes over the bytes before the cut; null for an empty text"),
+    Column("dedup_repeated_bytes", "int64", "bytes cut elsewhere, in scope, as repeats of this document"),
+)
+_PACKAGED = resources.files("gneiss.pipelines")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+
+
+class InputColumns(_Part):
+    """Which columns of the input mean what; `derived_from_text` names columns that an edit makes stale.
+
+    A stale value is replaced by the annotation named for it, or null: `derived_from_text: {token_count: tokens}`.
+    """
+
+    text: str = "text"
+    id: str | None = "id"
+    derived_from_text: dict[str, str | None] = {}
+
+
+class Budgets(_Part):
+    """How much may be quarantined before the run ends with exit code 3: a share of documents, a number of shards."""
+
+    documents: float = Field(default=0.001, ge=0, le=1)
+    shards: int = Field(default=0, ge=0)
+
+
+class Dedup(_Part):
+    """Exact substring dedup as an edit: what repeats for `min_length` units is cut from all but the first copy."""
+
+    min_length: int = Field(200, ge=2)
+    unit: Literal["bytes"] = "bytes"
+    policy: Literal["protect", "union", "all"] = "protect"
+    engine: Literal["suffix-array"] = "suffix-array"
+    scope: Literal["shard"] = "shard"
+
+
+class Phase(_Part):
+    """An ordered part of a recipe: edits, then annotations of the edited text, then rules and `keep`."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    dedup: Dedup | None = None
+    annotate: list[dict[str, dict[str, Any]]] = []
+    aliases: dict[str, str] = {}
+    rules: dict[str, str] = {}
+    keep: str | None = None
+
+    @field_validator("annotate", mode="before")
+    @classmethod
+    def _annotator_entries(cls, entries: Any) -> Any:
+        """`- readability`, `- readability:` and `- readability: {}` mean the same."""
+        if not isinstance(entries, list):
+            return entries
+        return [
+            {entry: {}}
+            if isinstance(entry, str)
+            else {key: given or {} for key, given in entry.items()}
+            if isinstance(entry, dict)
+            else entry
+            for entry in entries
+        ]
+
+    @field_validator("rules")
+    @classmethod
+    def _rule_names(cls, rules: dict[str, str]) -> dict[str, str]:
+        for name in rules:
+            if not name.isidentifier() or not name.islower():
+                raise ValueError(f"rule {name!r}: expected a lower-case name of letters, digits and underscores")
+        return {name: " ".join(condition.split()) for name, condition in rules.items()}
+
+    @cached_property
+    def annotators(self) -> tuple[Annotator, ...]:
+        """The annotators of this phase, in order."""
+        return tuple(_annotator(key, given) for entry in self.annotate for key, given in entry.items())
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The annotations of this phase, in order."""
+        return (
+            *(DEDUP_COLUMNS if self.dedup else ()),
+            *(column for annotator in self.annotators for column in annotator.columns),
+        )
+
+    @property
+    def decision(self) -> Rules:
+        """The rules with their `keep` expression; by default every rule must be true."""
+        return Rules(self.rules, self.keep or " AND ".join(self.rules) or "true", self.aliases)
+
+
+class Recipe(_Part):
+    """A validated recipe.
+
+    >>> Recipe.load("gneissweb-bytes").phases[0].decision.keep
+    'quality AND (readable OR tokens_normal)'
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    description: str = ""
+    input: InputColumns = InputColumns()
+    shard_max_bytes: int = Field(256_000_000, ge=1)
+    budgets: Budgets = Budgets()
+    phases: list[Phase] = Field(min_length=1)
+    _folder: Path = PrivateAttr(Path())
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Recipe:
+        """Load a packaged recipe by name, or a YAML file by path.
+
+        Model sources that are relative paths are taken from the recipe's folder. Raises RecipeError.
+        """
+        path = Path(name_or_path)
+        if path.suffix in {".yaml", ".yml"}:
+            try:
+                return cls.parse(path.read_text("utf-8"), str(path), path.parent)
+            except (OSError, UnicodeDecodeError) as error:
+                raise RecipeError(f"{path}: cannot read the recipe: {error}") from error
+        packaged = _PACKAGED / f"{name_or_path}.yaml"
+        if str(name_or_path) not in recipe_names():
+            raise RecipeError(
+                f"no recipe {str(name_or_path)!r}{did_you_mean(str(name_or_path), recipe_names())}"
+                " (or the path of a .yaml file)"
+            )
+        return cls.parse(packaged.read_text("utf-8"), f"recipe {name_or_path}", Path())
+
+    @classmethod
+    def parse(cls, text: str, where: str = "recipe", folder: Path | None = None) -> Recipe:
+        """Parse and check the text of a recipe; `where` names it in messages. Raises RecipeError."""
+        try:
+            given = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"{where}: no valid YAML: {error}") from error
+        if not isinstance(given, dict):
+            raise RecipeError(f"{where}: expected a mapping with name and phases, found {type(given).__name__}")
+        try:
+            recipe = cls.model_validate(given)
+        except ValidationError as error:
+            raise RecipeError(f"{where}: {_explain(error, cls)}") from error
+        except RecipeError as error:
+            raise RecipeError(f"{where}: {error}") from error
+        recipe._folder = folder or Path()
+        return recipe
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        known: dict[str, ColumnType] = {}
+        rules: set[str] = set()
+        for index, phase in enumerate(self.phases):
+            if phase.name in {earlier.name for earlier in self.phases[:index]}:
+                raise RecipeError(f"two phases are named {phase.name!r}")
+            if phase.dedup and index and any(earlier.dedup for earlier in self.phases[:index]):
+                raise RecipeError("only one phase can have dedup")
+            for column in (*(BASE_COLUMNS if not index else ()), *phase.columns):
+                if column.name in known:
+                    raise RecipeError(f"phase {phase.name!r}: the annotation {column.name!r} is computed twice")
+                if column.name in RESERVED:
+                    raise RecipeError(
+                        f"phase {phase.name!r}: an annotation cannot be named {column.name!r}:"
+                        " every annotation shard has a column of that name"
+                    )
+                known[column.name] = column.type
+            if twice := rules & set(phase.rules):
+                raise RecipeError(f"phase {phase.name!r}: the rule {min(twice)!r} is defined twice")
+            rules |= set(phase.rules)
+            check(phase.decision, known)
+        for stale, fresh in self.input.derived_from_text.items():
+            if stale in {self.input.text, self.input.id}:
+                raise RecipeError(f"input.derived_from_text: {stale!r} is the text or the id itself")
+            if fresh is not None and known.get(fresh) not in {"int64", "float64"}:
+                raise RecipeError(
+                    f"input.derived_from_text: {stale}: no numeric annotation {fresh!r}{did_you_mean(fresh, known)}"
+                )
+        return self
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """All annotations, in order."""
+        return (*BASE_COLUMNS, *(column for phase in self.phases for column in phase.columns))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Every model and tokenizer file that the recipe names, each once, in order."""
+        return tuple(dict.fromkeys(s for phase in self.phases for a in phase.annotators for s in a.sources))
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the recipe's file, from which relative model paths are taken."""
+        return self._folder
+
+    def canonical(self) -> dict[str, Any]:
+        """The recipe with every default written out."""
+        return self.model_dump(mode="json")
+
+    def digest(self) -> str:
+        """sha256 over the canonical recipe: 64 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(self.canonical(), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+#: Columns of an annotation shard that are not annotations.
+RESERVED = ("row", "id", "status", "reason", "dropped_in", "failed", "decisive", "content_hash", "dedup_pieces")
+
+
+def recipe_names() -> list[str]:
+    """The names of the packaged recipes."""
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in _PACKAGED.iterdir()
+        if entry.name.endswith(".yaml") and not entry.name.endswith(".template.yaml")
+    )
+
+
+def _annotator(key: str, given: Mapping[str, Any]) -> Annotator:
+    from gneiss.filters.catalogue import ANNOTATORS
+
+    if key not in ANNOTATORS:
+        raise RecipeError(f"annotate: no annotator {key!r}{did_you_mean(key, ANNOTATORS)}")
+    kind = ANNOTATORS[key]
+    try:
+        return TypeAdapter(kind).validate_python(dict(given))
+    except ValidationError as error:
+        raise RecipeError(f"annotate: {key}: {_explain(error, kind)}") from error
+
+
+def _explain(error: ValidationError, kind: type) -> str:
+    """The first fault in one line, with the nearest known key for an unknown one."""
+    fault = error.errors()[0]
+    where = ".".join(str(step) for step in fault["loc"])
+    if fault["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+        return f"unknown key {where!r}{did_you_mean(str(fault['loc'][-1]), sorted(set(_keys(kind))))}"
+    found = "" if fault["type"] == "missing" else f", found {fault['input']!r}"
+    return f"{where or 'the recipe'}: {fault['msg'].removeprefix('Value error, ')}{found[:120]}"
+
+
+def _keys(kind: Any) -> Iterator[str]:
+    schema = TypeAdapter(kind).json_schema()
+    for part in (schema, *schema.get("$defs", {}).values()):
+        yield from part.get("properties", {})

@@ -1,0 +1,223 @@
+"""Rules: named SQL conditions over annotations, and one `keep` expression over rule names.
+
+SQL means DuckDB's, in a locked connection: no file, no network, no setting can be reached from a rule. Logic is
+SQL's three-valued one: a condition over a missing value is unknown, and unknown is not true. NaN counts as missing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gneiss.annotation import ColumnType
+from gneiss.errors import RecipeError
+
+if TYPE_CHECKING:
+    import duckdb
+
+Truth: TypeAlias = npt.NDArray[np.int8]
+NOT_TRUE, TRUE, UNKNOWN = 0, 1, -1
+
+ARROW_TYPES: dict[ColumnType, pa.DataType] = {
+    "float64": pa.float64(),
+    "int64": pa.int64(),
+    "string": pa.string(),
+    "bool": pa.bool_(),
+}
+# What a condition may be made of; whatever else the grammar knows (subqueries, windows, stars, lambdas) is refused.
+_ALLOWED = {
+    "BETWEEN",
+    "CASE",
+    "CAST",
+    "COLUMN_REF",
+    "COMPARISON",
+    "CONJUNCTION",
+    "CONSTANT",
+    "FUNCTION",
+    "OPERATOR",
+    "TYPE",
+}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The rules of a phase: conditions (name → SQL), the `keep` expression over their names, aliases of columns."""
+
+    conditions: Mapping[str, str]
+    keep: str
+    aliases: Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Verdicts:
+    """What the rules say of n documents.
+
+    truth: int8 (n, rules), 1 true, 0 false, -1 unknown; keep: bool (n,);
+    decisive: bool (n, rules), the rules whose flip alone would have kept a document that is not kept.
+    """
+
+    truth: Truth
+    keep: npt.NDArray[np.bool_]
+    decisive: npt.NDArray[np.bool_]
+
+
+def locked_connection(memory_limit_mb: int = 512) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection that reads nothing but what it is handed: no files, no extensions, one thread."""
+    import duckdb
+
+    return duckdb.connect(
+        ":memory:",
+        config={
+            "enable_external_access": "false",
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "threads": "1",
+            "memory_limit": f"{memory_limit_mb}MB",
+            "lock_configuration": "true",
+        },
+    )
+
+
+def check(rules: Rules, columns: Mapping[str, ColumnType]) -> None:
+    """Refuse whatever is not a single boolean expression over known columns (conditions) or rule names (keep).
+
+    Raises RecipeError naming the rule, what was expected and what was found.
+    """
+    with locked_connection() as connection:
+        for alias, column in rules.aliases.items():
+            if column not in columns:
+                raise RecipeError(f"alias {alias!r}: no annotation {column!r}{did_you_mean(column, columns)}")
+        known = {**columns, **{alias: columns[column] for alias, column in rules.aliases.items()}}
+        for name, condition in rules.conditions.items():
+            _check_expression(connection, f"rule {name!r}", condition, known, "annotation")
+        names: dict[str, ColumnType] = dict.fromkeys(rules.conditions, "bool")
+        _check_expression(connection, "keep", rules.keep, names, "rule")
+
+
+def evaluate(connection: duckdb.DuckDBPyConnection, rules: Rules, annotations: pa.Table) -> Verdicts:
+    """Evaluate checked rules for every row of `annotations` (rows, columns)."""
+    names = list(rules.conditions)
+    if not names:
+        nothing = np.zeros((annotations.num_rows, 0), np.int8)
+        return Verdicts(nothing, np.ones(annotations.num_rows, np.bool_), nothing.astype(np.bool_))
+    table = pa.table({name: _nan_to_null(annotations[name]) for name in annotations.column_names})
+    for alias, column in rules.aliases.items():
+        table = table.append_column(alias, table[column])
+    truth = _select(connection, "annotations", table, [rules.conditions[name] for name in names])
+    keep = _keep(connection, rules.keep, names, truth)
+    decisive = np.zeros(truth.shape, np.bool_)
+    for index in range(len(names)):
+        flipped = truth.copy()
+        flipped[:, index] = np.where(truth[:, index] == TRUE, NOT_TRUE, TRUE)
+        decisive[:, index] = ~keep & _keep(connection, rules.keep, names, flipped)
+    return Verdicts(truth, keep, decisive)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A closing remark for an error message: the nearest known word, or all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known)) or 'none'}"
+
+
+def _keep(connection: duckdb.DuckDBPyConnection, keep: str, names: list[str], truth: Truth) -> npt.NDArray[np.bool_]:
+    # The answer depends on the pattern of truth values alone, and there are few patterns: decide each pattern once.
+    patterns, where = np.unique(truth, axis=0, return_inverse=True)
+    columns = {name: pa.array(patterns[:, i] == TRUE, mask=patterns[:, i] == UNKNOWN) for i, name in enumerate(names)}
+    kept: npt.NDArray[np.bool_] = (_select(connection, "rules", pa.table(columns), [keep])[:, 0] == TRUE)[where.ravel()]
+    return kept
+
+
+def _select(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table, expressions: list[str]) -> Truth:
+    import duckdb
+
+    connection.register(name, table)
+    try:
+        listed = ", ".join(f"(\n{expression}\n) AS c{i}" for i, expression in enumerate(expressions))
+        answer = connection.sql(f"SELECT {listed} FROM {name}").to_arrow_table()
+    except duckdb.Error as error:
+        raise RecipeError(f"a rule failed on the annotations of a document: {error}") from error
+    finally:
+        connection.unregister(name)
+    truth = np.empty((answer.num_rows, len(expressions)), np.int8)
+    for i in range(len(expressions)):
+        truth[:, i] = pc.fill_null(answer.column(i).cast(pa.int8()), UNKNOWN).to_numpy()
+    return truth
+
+
+def _nan_to_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    # In DuckDB NaN is greater than every number, so a NaN score would pass a threshold.
+    if pa.types.is_floating(column.type):
+        return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    return column
+
+
+def _check_expression(
+    connection: duckdb.DuckDBPyConnection, what: str, expression: str, columns: Mapping[str, ColumnType], noun: str
+) -> None:
+    import duckdb
+
+    query = f"SELECT (\n{expression}\n) FROM given"
+    tree = json.loads(connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()[0][0])
+    if tree["error"]:
+        raise RecipeError(f"{what}: expected a boolean SQL expression, found {expression!r}: {tree['error_message']}")
+    nodes = [statement["node"] for statement in tree["statements"]]
+    selected = nodes[0].get("select_list", [])
+    if len(nodes) != 1 or len(selected) != 1 or nodes[0]["from_table"].get("table_name") != "given":
+        raise RecipeError(f"{what}: expected a single boolean SQL expression, found {expression!r}")
+    for node in _nodes(selected):
+        _check_node(connection, what, node, columns, noun)
+    empty = pa.table({name: pa.array([], ARROW_TYPES[type_]) for name, type_ in columns.items()})
+    connection.register("given", empty)
+    try:
+        answer = connection.sql(query).to_arrow_table()
+    except duckdb.Error as error:
+        raise RecipeError(f"{what}: {expression!r} is no condition over these columns: {error}") from error
+    finally:
+        connection.unregister("given")
+    if answer.num_rows or not pa.types.is_boolean(answer.schema.field(0).type):
+        found = "an aggregate" if answer.num_rows else str(answer.schema.field(0).type)
+        raise RecipeError(
+            f"{what}: expected a condition that is true or false for each document, found {found}: {expression!r}"
+        )
+
+
+def _nodes(tree: Any) -> Iterable[dict[str, Any]]:
+    if isinstance(tree, dict):
+        if "class" in tree:
+            yield tree
+        for value in tree.values():
+            yield from _nodes(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _nodes(value)
+
+
+def _check_node(
+    connection: duckdb.DuckDBPyConnection, what: str, node: dict[str, Any], columns: Mapping[str, ColumnType], noun: str
+) -> None:
+    if node["class"] not in _ALLOWED:
+        raise RecipeError(
+            f"{what}: {node['class'].lower()} is not allowed; a rule compares the columns of one document"
+        )
+    if node["class"] == "COLUMN_REF":
+        name = ".".join(node["column_names"])
+        if name.lower() not in {column.lower() for column in columns}:
+            raise RecipeError(f"{what}: no {noun} {name!r}{did_you_mean(name, columns)}")
+    if node["class"] == "FUNCTION":
+        name = node["function_name"]
+        stable = connection.execute(
+            "SELECT count(*) FROM duckdb_functions() WHERE function_name = ? AND function_type IN ('scalar', 'macro')"
+            " AND coalesce(stability, 'CONSISTENT') = 'CONSISTENT'",
+            [name],
+        ).fetchall()[0][0]
+        if not stable:
+            raise RecipeError(f"{what}: {name}() is no function of its arguments alone, or unknown")

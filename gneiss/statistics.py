@@ -1,0 +1,194 @@
+"""Statistics: integer counts in fixed bins, so that merging them in any order gives the same answer.
+
+A number falls into the bin of its sign, exponent and first six bits of mantissa: bins are 0.8 to 1.6 % wide at every
+magnitude, the same for all annotations, and a bin's lower edge is exact. Quantiles are lower edges of bins.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+_DROPPED_BITS = 52 - 6
+_MOST_VALUES = 1000
+_OTHER = "(other)"
+
+
+@dataclass
+class ColumnStatistics:
+    """Counts of one annotation over the documents that have it.
+
+    bins: bin → documents (numbers); values: value → documents (strings, booleans); missing: null; nan: NaN.
+    kept_bins and kept_values count the kept documents alone.
+    """
+
+    missing: int = 0
+    nan: int = 0
+    bins: Counter[int] = field(default_factory=Counter)
+    kept_bins: Counter[int] = field(default_factory=Counter)
+    values: Counter[str] = field(default_factory=Counter)
+    kept_values: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def documents(self) -> int:
+        """Documents with a value."""
+        return self.bins.total() + self.values.total()
+
+    def quantile(self, share: float) -> float | None:
+        """The lower edge of the bin that holds the given share of the documents; None without numbers."""
+        total, seen = self.bins.total(), 0
+        for bin_ in sorted(self.bins, key=bin_edge):
+            seen += self.bins[bin_]
+            if seen >= share * total:
+                return bin_edge(bin_)
+        return None
+
+
+@dataclass
+class Statistics:
+    """Counts of a shard or a run; `+=` merges.
+
+    counts: rows, kept, dropped, quarantined, repeated_ids, input_text_bytes, kept_text_bytes, dedup_bytes,
+    orphaned_bytes (cut from kept documents although the source lies in a document that is not kept);
+    dropped_in: phase → documents; reasons: reason of quarantine → documents;
+    patterns: phase → (one character a rule, `1` true, `0` false, `?` unknown) → documents;
+    decisive: rule → documents that this rule alone dropped; columns: annotation → its counts.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    dropped_in: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    patterns: dict[str, Counter[str]] = field(default_factory=dict)
+    decisive: Counter[str] = field(default_factory=Counter)
+    columns: dict[str, ColumnStatistics] = field(default_factory=dict)
+
+    def __iadd__(self, other: Statistics) -> Statistics:
+        for mine, theirs in (
+            (self.counts, other.counts),
+            (self.dropped_in, other.dropped_in),
+            (self.reasons, other.reasons),
+            (self.decisive, other.decisive),
+        ):
+            mine.update(theirs)
+        for phase, patterns in other.patterns.items():
+            self.patterns.setdefault(phase, Counter()).update(patterns)
+        for name, column in other.columns.items():
+            mine_column = self.columns.setdefault(name, ColumnStatistics())
+            mine_column.missing += column.missing
+            mine_column.nan += column.nan
+            mine_column.bins.update(column.bins)
+            mine_column.kept_bins.update(column.kept_bins)
+            mine_column.values.update(column.values)
+            mine_column.kept_values.update(column.kept_values)
+        return self
+
+    def rule_counts(self, phase: str, rules: Iterable[str]) -> dict[str, dict[str, int]]:
+        """Per rule of a phase: documents for which it is true, false, unknown, and those it alone dropped."""
+        patterns = self.patterns.get(phase, Counter())
+        return {
+            rule: {
+                **{
+                    name: sum(n for pattern, n in patterns.items() if pattern[i] == mark)
+                    for name, mark in (("true", "1"), ("false", "0"), ("unknown", "?"))
+                },
+                "decisive": self.decisive[rule],
+            }
+            for i, rule in enumerate(rules)
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values with sorted keys; bins by their number."""
+        return {
+            "counts": dict(sorted(self.counts.items())),
+            "dropped_in": dict(sorted(self.dropped_in.items())),
+            "reasons": dict(sorted(self.reasons.items())),
+            "patterns": {phase: dict(sorted(counts.items())) for phase, counts in self.patterns.items()},
+            "decisive": dict(sorted(self.decisive.items())),
+            "columns": {
+                name: {
+                    "missing": c.missing,
+                    "nan": c.nan,
+                    "bins": {str(b): n for b, n in sorted(c.bins.items())},
+                    "kept_bins": {str(b): n for b, n in sorted(c.kept_bins.items())},
+                    "values": dict(sorted(_most_common(c.values).items())),
+                    "kept_values": dict(sorted(_most_common(c.kept_values).items())),
+                }
+                for name, c in self.columns.items()
+            },
+        }
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> Statistics:
+        """The inverse of `to_json`."""
+        return cls(
+            Counter(given["counts"]),
+            Counter(given["dropped_in"]),
+            Counter(given["reasons"]),
+            {phase: Counter(counts) for phase, counts in given["patterns"].items()},
+            Counter(given["decisive"]),
+            {
+                name: ColumnStatistics(
+                    c["missing"],
+                    c["nan"],
+                    Counter({int(b): n for b, n in c["bins"].items()}),
+                    Counter({int(b): n for b, n in c["kept_bins"].items()}),
+                    Counter(c["values"]),
+                    Counter(c["kept_values"]),
+                )
+                for name, c in given["columns"].items()
+            },
+        )
+
+
+def bin_edge(bin_: int) -> float:
+    """The number of smallest magnitude in a bin.
+
+    >>> [bin_edge(int(b)) for b in bins_of(np.array([0.0, 0.25, 1.0, 100.5]))]
+    [0.0, 0.25, 1.0, 100.0]
+    """
+    return float(struct.unpack("<d", struct.pack("<q", bin_ << _DROPPED_BITS))[0])
+
+
+def bins_of(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The bin of each number (n,); no NaN among them. Minus zero counts as zero."""
+    return (numbers + 0.0).view(np.int64) >> _DROPPED_BITS
+
+
+def measure_column(column: pa.ChunkedArray, kept: npt.NDArray[np.bool_]) -> ColumnStatistics:
+    """Count one annotation, (documents,); kept: bool (documents,)."""
+    valid = column.is_valid().to_numpy()
+    measured = ColumnStatistics(missing=int((~valid).sum()))
+    present, kept_present = column.drop_null(), kept[valid]
+    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+        numbers = present.cast(pa.float64(), safe=False).to_numpy()
+        real = ~np.isnan(numbers)
+        measured.nan = int((~real).sum())
+        measured.bins = _count(bins_of(numbers[real]))
+        measured.kept_bins = _count(bins_of(numbers[real & kept_present]))
+    else:
+        measured.values = _value_counts(present)
+        measured.kept_values = _value_counts(present.filter(pa.array(kept_present)))
+    return measured
+
+
+def _count(bins: npt.NDArray[np.int64]) -> Counter[int]:
+    found, counts = np.unique(bins, return_counts=True)
+    return Counter(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+
+
+def _value_counts(values: pa.ChunkedArray) -> Counter[str]:
+    return Counter({str(row["values"]): row["counts"] for row in values.value_counts().to_pylist()})
+
+
+def _most_common(values: Counter[str]) -> dict[str, int]:
+    if len(values) <= _MOST_VALUES:
+        return dict(values)
+    ranked = sorted(values.items(), key=lambda item: (-item[1], item[0]))
+    return {**dict(ranked[:_MOST_VALUES]), _OTHER: sum(n for _, n in ranked[_MOST_VALUES:])}

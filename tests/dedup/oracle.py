@@ -1,0 +1,55 @@
+"""The definition of duplicate spans, written out slowly: what every engine is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+Row = tuple[int, int, int, int, int]
+Unit = tuple[int, int]  # document, position
+
+
+def windows(documents: Sequence[Sequence[int] | bytes], length: int) -> dict[tuple[int, ...], list[Unit]]:
+    """Content → where it occurs, in corpus order."""
+    found: dict[tuple[int, ...], list[Unit]] = {}
+    for document, units in enumerate(documents):
+        for start in range(len(units) - length + 1):
+            found.setdefault(tuple(units[start : start + length]), []).append((document, start))
+    return found
+
+
+def cut_units(documents: Sequence[Sequence[int] | bytes], length: int, policy: str) -> dict[Unit, Unit]:
+    """Every unit that a policy cuts, with its source."""
+    repeats: dict[Unit, Unit] = {}
+    firsts: set[Unit] = set()
+    for where in windows(documents, length).values():
+        if len(where) > 1:
+            firsts.add(where[0])
+            repeats.update(dict.fromkeys(where[1:], where[0]))
+    cut: dict[Unit, Unit] = {}
+    for document, start in sorted(repeats):  # later windows overwrite: the greatest start that covers a unit wins
+        source_document, source_start = repeats[document, start]
+        for k in range(length):
+            cut[document, start + k] = (source_document, source_start + k)
+    first_units = {(document, start + k) for document, start in firsts for k in range(length)}
+    if policy == "protect":
+        return {unit: source for unit, source in cut.items() if unit not in first_units}
+    if policy == "all":
+        return {unit: unit for unit in first_units} | cut
+    return cut
+
+
+def rows(documents: Sequence[Sequence[int] | bytes], length: int, policy: str) -> list[Row]:
+    """The maximal pieces with consecutive sources: document, start, end, source document, source start."""
+    cut = cut_units(documents, length, policy)
+
+    def line(numbered: tuple[int, Unit]) -> tuple[int, int, int, int]:
+        number, (document, start) = numbered
+        source_document, source_start = cut[document, start]
+        return document, start - number, source_document, source_start - number
+
+    pieces = []
+    for _, members in groupby(enumerate(sorted(cut)), key=line):
+        units = [unit for _, unit in members]
+        pieces.append((*units[0], units[-1][1] + 1, *cut[units[0]]))
+    return pieces

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,6 +47,17 @@ class Annotator(Protocol):
         """Once per worker: open the files (source → local path) and return the function that annotates a batch.
 
         Raises ModelError when a file is not what the annotator expects.
+        """
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """An annotator that loads its files in another form than they come in."""
+
+    def prepare(self, files: Mapping[str, Path], folder: Path) -> Mapping[str, Path]:
+        """Once per run and node: convert files (source → local path) into `folder`; say what `load` shall be given.
+
+        A conversion is named by what it was made of, and used again. Raises ModelError.
         """
 
 

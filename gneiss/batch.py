@@ -84,3 +84,17 @@ class TextBatch:
         if definition not in self._views:
             self._views[definition] = definition(self)
         return cast("View", self._views[definition])
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """The tokens of a batch: document i has the tokens `documents[i]` to `documents[i + 1]`.
+
+    ids: int32 (tokens,); starts: int64 (tokens,), the byte at which each token starts in its own document; documents:
+    int64 (documents + 1,), starting at 0. A token reaches to the start of the next one, the last of a document to the
+    document's end, and may start inside a UTF-8 character (byte-level BPE).
+    """
+
+    ids: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.int64]
+    documents: npt.NDArray[np.int64]

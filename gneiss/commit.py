@@ -52,9 +52,7 @@ def commit(curated: Curated, recipe: Recipe, output: Path) -> Receipt:
     if curated.unusable:
         files.append(_write_quarantine(curated, recipe, output))
     told = {"statistics": curated.statistics.to_json(), "samples": curated.samples}
-    files.append(
-        write_bytes((json.dumps(told, ensure_ascii=False, indent=1) + "\n").encode(), output, statistics_path(shard.id))
-    )
+    files.append(write_bytes((json.dumps(told, ensure_ascii=False) + "\n").encode(), output, statistics_path(shard.id)))
     receipt = Receipt(shard.id, COMMITTED, shard.fingerprint, shard.rows, kept, dropped, quarantined, tuple(files))
     own = write_parquet(
         _portions(curated.annotations),
@@ -74,19 +72,21 @@ def _portions(table: pa.Table) -> Iterator[pa.Table]:
 def _write_data(curated: Curated, recipe: Recipe, output: Path) -> WrittenFile:
     """The kept documents with all their columns; texts and what was derived from them are the edited ones."""
     schema = _schema(curated, recipe)
+    text = recipe.input.text
+    others = [name for name in schema.names if name != text]
     texts = curated.texts.to_arrow()
 
     def tables() -> Iterator[pa.Table]:
-        for first, table in curated.shard.tables():
+        for first, table in curated.shard.tables(others):
             start, stop = np.searchsorted(curated.kept, [first, first + table.num_rows])
             rows = curated.kept[start:stop]
-            table = table.take(pa.array(rows - first))
-            table = _with(table, recipe.input.text, texts.slice(start, stop - start), schema)
+            table = table.take(pa.array(rows - first)) if others else pa.table({})
             if (edited := curated.edited[start:stop]).any():
                 for stale, fresh in recipe.input.derived_from_text.items():
-                    if stale in schema.names:
+                    if stale in others:
                         table = _with(table, stale, _derived(table[stale], fresh, curated, rows, edited), schema)
-            yield table
+            kept_texts = texts.slice(start, stop - start).cast(schema.field(text).type)
+            yield table.add_column(schema.get_field_index(text), schema.field(text), kept_texts)
 
     return write_parquet(tables(), schema, output, data_path(curated.shard.id))
 

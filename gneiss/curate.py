@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from gneiss.annotation import Annotate, Annotator
 from gneiss.batch import TextBatch
 from gneiss.documents import Documents, read_documents
 from gneiss.phase import Decided, Entering, Flags, Pieces, Rows, run_phase
 from gneiss.recipe import Recipe
-from gneiss.rule import ARROW_TYPES, NOT_TRUE, TRUE, UNKNOWN, locked_connection
+from gneiss.rule import ARROW_TYPES, NOT_TRUE, TRUE, UNKNOWN
 from gneiss.rule_samples import EXCERPT_CHARS, Samples, take_samples
 from gneiss.shard import Shard
-from gneiss.sources import locate
 from gneiss.statistics import Statistics, measure_column
-
-if TYPE_CHECKING:
-    import duckdb
+from gneiss.tools import Tools
 
 KEPT, DROPPED, QUARANTINED = "kept", "dropped", "quarantined"
 PIECE = pa.struct(
@@ -35,14 +30,6 @@ PIECE = pa.struct(
         pa.field("source_start", pa.int64()),
     ]
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Tools:
-    """What a worker holds for all its shards: loaded annotators, phase by phase, and a connection for rules."""
-
-    annotators: tuple[tuple[tuple[Annotator, Annotate], ...], ...]
-    connection: duckdb.DuckDBPyConnection
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +50,6 @@ class Curated:
     samples: Samples
 
 
-def load_tools(recipe: Recipe) -> Tools:
-    """Load every model of a recipe, once per worker. Raises ModelError."""
-    files = {source: locate(source, recipe.folder) for source in recipe.sources}
-    annotators = tuple(tuple((a, a.load(files)) for a in phase.annotators) for phase in recipe.phases)
-    return Tools(annotators, locked_connection())
-
-
 def curate(shard: Shard, recipe: Recipe, tools: Tools, limit: int | None = None) -> Curated:
     """Take a shard (or its first `limit` rows) through all phases; the answer depends on the arguments alone.
 
@@ -78,8 +58,8 @@ def curate(shard: Shard, recipe: Recipe, tools: Tools, limit: int | None = None)
     documents = read_documents(shard, recipe.input.text, recipe.input.id, limit)
     entering = Entering(documents.batch_rows, documents.batch, np.zeros(len(documents.batch), np.bool_), {})
     decided: list[Decided] = []
-    for phase, annotators in zip(recipe.phases, tools.annotators, strict=True):
-        decided.append(run_phase(phase, annotators, tools.connection, entering))
+    for phase, phase_tools in zip(recipe.phases, tools.phases, strict=True):
+        decided.append(run_phase(phase, phase_tools, tools.connection, entering))
         entering = decided[-1].staying
     unusable = dict(
         sorted({**documents.unusable, **{r: why for d in decided for r, why in d.failures.items()}}.items())

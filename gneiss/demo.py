@@ -99,12 +99,15 @@ def _read(sample: Path) -> pa.Table:
     if not paths:
         raise InputError(f"{sample}: holds no Parquet file; write a sample there first (gneiss sample)")
     columns = ["text", "kind", "package"]
-    try:
-        tables = [pq.read_table(path, columns=columns) for path in paths]
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{sample}: {error}; expected a folder written by gneiss sample") from error
-    if missing := [name for table in tables for name in columns if name not in table.column_names]:
-        raise InputError(f"{sample}: column {missing[0]} is missing; expected a folder written by gneiss sample")
+    tables = []
+    for path in paths:
+        try:
+            file = pq.ParquetFile(path)
+            if missing := [name for name in columns if name not in file.schema_arrow.names]:
+                raise InputError(f"{path}: column {missing[0]} is missing; expected a file written by gneiss sample")
+            tables.append(file.read(columns=columns))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"{path}: {error}; expected a file written by gneiss sample") from error
     return pa.concat_tables(tables)
 
 

@@ -31,6 +31,11 @@ class MachineError(GneissError):
     """This machine or cluster lacks something that the run needs."""
 
 
+def first_line(error: BaseException | str) -> str:
+    """The first line of a foreign error's message, or its kind: what a message of ours can quote."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
 class BudgetError(GneissError):
     """More documents or shards were quarantined than the recipe allows; the output is complete otherwise."""
 

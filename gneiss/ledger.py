@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def append(output: Path, receipts: Iterable[Receipt]) -> None:
         write_bytes(("\n".join(lines) + "\n").encode(), output, f"{LEDGER}/{number:06d}.jsonl")
 
 
-def keep(output: Path, receipts: Iterable[Receipt]) -> Iterator[Receipt]:
+def keep(output: Path, receipts: Iterable[Receipt]) -> Generator[Receipt, None, None]:
     """Pass receipts on, and write them as segments: one every few seconds, and one at the end, whatever the end is."""
     waiting: list[Receipt] = []
     written = time.monotonic()

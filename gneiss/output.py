@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from gneiss import ledger
 from gneiss.commit import annotations_path
 from gneiss.errors import OutputError
 from gneiss.ledger import COMMITTED, Receipt
-from gneiss.parquet import write_bytes
+from gneiss.parquet import WrittenFile, write_bytes
 from gneiss.plan import Plan
 from gneiss.shard import Shard
 
@@ -27,6 +27,7 @@ STATISTICS_FILE = "_gneiss/statistics.json"
 def claim(output: Path, plan: Plan) -> Iterator[None]:
     """Hold an output for one driver; a new one gets the plan's run key, another key is refused. Raises OutputError."""
     try:
+        _refuse_foreign(output)
         (output / "_gneiss").mkdir(parents=True, exist_ok=True)
         lock = (output / "_gneiss/lock").open("a")
     except OSError as error:
@@ -44,7 +45,7 @@ def claim(output: Path, plan: Plan) -> Iterator[None]:
         yield
 
 
-def finished(output: Path, shards: Iterable[Shard]) -> tuple[dict[str, Receipt], list[Receipt]]:
+def finished(output: Path, shards: Sequence[Shard]) -> tuple[dict[str, Receipt], list[Receipt]]:
     """Receipts of finished shards: all of them by id, and those found in footers that the ledger does not know yet.
 
     Raises OutputError when an input file has changed since, or when the output holds shards that the input lacks.
@@ -53,8 +54,8 @@ def finished(output: Path, shards: Iterable[Shard]) -> tuple[dict[str, Receipt],
     done: dict[str, Receipt] = {}
     adopted: list[Receipt] = []
     for shard in shards:
-        receipt = known.pop(shard.id, None)
-        if receipt is None or not all((output / file.path).is_file() for file in receipt.files):
+        receipt = known.get(shard.id)
+        if receipt is None or not all(_is_there(output, file) for file in receipt.files):
             receipt = ledger.receipt_of(output, annotations_path(shard.id))
             if receipt is None:
                 continue
@@ -68,22 +69,38 @@ def finished(output: Path, shards: Iterable[Shard]) -> tuple[dict[str, Receipt],
                 f"{shard.path}: this is no longer the file that was curated into {output}; choose another output"
             )
         done[shard.id] = receipt
-    if known:
+    if lacking := {*known, *_held(output)} - {shard.id for shard in shards}:
         raise OutputError(
-            f"{output}: it holds {len(known)} shards that this input lacks, first {min(known)!r};"
+            f"{output}: it holds {len(lacking)} shards that this input lacks, first {min(lacking)!r};"
             " give the same input, or another output"
         )
     return done, adopted
 
 
+def _is_there(output: Path, file: WrittenFile) -> bool:
+    path = output / file.path
+    return path.is_file() and path.stat().st_size == file.size_bytes
+
+
+def _held(output: Path) -> Iterator[str]:
+    """Ids of the shards of which a file is there, committed or not."""
+    for folder in (output / "data", output / "annotations/base"):
+        for path in folder.rglob("*.parquet"):
+            if not path.name.startswith("."):
+                yield path.relative_to(folder).as_posix().removesuffix(".parquet")
+
+
+def _refuse_foreign(output: Path) -> None:
+    foreign = sorted(entry.name for entry in output.iterdir() if entry.name != "_gneiss") if output.is_dir() else []
+    if foreign and not (output / RUN_FILE).is_file():
+        raise OutputError(
+            f"{output}: expected an empty folder or an output of gneiss, found {foreign[0]!r}; choose another one"
+        )
+
+
 def _check_key(output: Path, plan: Plan) -> None:
     path = output / RUN_FILE
     if not path.is_file():
-        foreign = [entry.name for entry in output.iterdir() if entry.name != "_gneiss"]
-        if foreign:
-            raise OutputError(
-                f"{output}: expected an empty folder or an output of gneiss, found {foreign[0]!r}; choose another one"
-            )
         recipe = yaml.safe_dump(plan.recipe.canonical(), sort_keys=False, allow_unicode=True, width=120)
         write_bytes(recipe.encode(), output, RECIPE_FILE)
         write_bytes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,9 +52,11 @@ def write_parquet(
 
 
 def write_bytes(content: bytes, root: Path, path: str) -> WrittenFile:
-    """Write a small file to `root / path`, atomically. Raises OutputError."""
-    with Aside(root, path) as aside:
-        aside.temporary.write_bytes(content)
+    """Write a small file to `root / path`, atomically; one that holds this already is left alone. Raises OutputError."""
+    aside = Aside(root, path)
+    if not (aside.final.is_file() and aside.final.read_bytes() == content):
+        with aside:
+            aside.temporary.write_bytes(content)
     return aside.written(0)
 
 
@@ -66,23 +69,33 @@ class Aside:
         self.temporary = self.final.with_name(f".{self.final.name}.{os.getpid()}.part")
 
     def __enter__(self) -> Aside:
-        self.final.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.final.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._refused(error) from error
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            with self.temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            self.temporary.replace(self.final)
-            return
-        self.temporary.unlink(missing_ok=True)
+        try:
+            if error is None:
+                with self.temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
+                self.temporary.replace(self.final)
+                return
+        except OSError as late:  # some file systems say only now that they are full
+            error = late
+        with suppress(OSError):
+            self.temporary.unlink()
         if isinstance(error, OSError):
-            advice = (
-                "free some space and run again: finished shards are kept"
-                if error.errno in (errno.ENOSPC, errno.EDQUOT)
-                else "check the path and its permissions"
-            )
-            raise OutputError(f"{self.final}: cannot write: {error.strerror or error}; {advice}") from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> OutputError:
+        advice = (
+            "free some space and run again: finished shards are kept"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            else "check the path and its permissions"
+        )
+        return OutputError(f"{self.final}: cannot write: {error.strerror or error}; {advice}")
 
     def written(self, rows: int) -> WrittenFile:
         """Size and checksum of the finished file."""

@@ -17,9 +17,12 @@ from gneiss.edit import Edits
 from gneiss.errors import GneissError
 from gneiss.recipe import BASE_COLUMNS, Dedup, Phase
 from gneiss.rule import ARROW_TYPES, Verdicts, evaluate
+from gneiss.tools import PhaseTools
 
 if TYPE_CHECKING:
     import duckdb
+
+    from gneiss.filters.tokenizer import Tokenizer
 
 BATCH_BYTES = 16_000_000
 Rows = npt.NDArray[np.int64]
@@ -77,13 +80,13 @@ class Decided:
 
 def run_phase(
     phase: Phase,
-    annotators: tuple[tuple[Annotator, Annotate], ...],
+    tools: PhaseTools,
     connection: duckdb.DuckDBPyConnection,
     entering: Entering,
 ) -> Decided:
-    """Take documents through a phase; `annotators` are the phase's, loaded. Raises RecipeError."""
-    documents, pieces = _cut(phase.dedup, entering) if phase.dedup else (entering, None)
-    computed, failures = _annotate(documents.batch, annotators)
+    """Take documents through a phase with its tools. Raises RecipeError."""
+    documents, pieces = _cut(phase.dedup, tools.tokenizer, entering) if phase.dedup else (entering, None)
+    computed, failures = _annotate(documents.batch, tools.annotators)
     documents = Entering(documents.rows, documents.batch, documents.edited, {**documents.annotations, **computed})
     if failures:
         documents = documents.where(~np.isin(np.arange(len(documents.rows)), list(failures)))
@@ -91,13 +94,18 @@ def run_phase(
     return Decided(documents, verdicts, {int(entering.rows[i]): why for i, why in failures.items()}, pieces)
 
 
-def _cut(dedup: Dedup, entering: Entering) -> tuple[Entering, Pieces]:
+def _cut(dedup: Dedup, tokenizer: Tokenizer | None, entering: Entering) -> tuple[Entering, Pieces]:
     from gneiss.dedup import find_spans
 
     batch, rows = entering.batch, entering.rows
     found = find_spans(
-        batch, min_length=dedup.min_length, unit=dedup.unit, engine=dedup.engine, policy=dedup.policy
-    ).shrink(batch.to_arrow())
+        batch,
+        min_length=dedup.min_length,
+        unit=dedup.unit,
+        tokenizer=tokenizer,
+        engine=dedup.engine,
+        policy=dedup.policy,
+    ).shrink(batch.to_arrow(), dedup.boundary)
     document, start, end, source_document, source_start = found.arrays()
     edits = Edits(document, start, end)
     size, removed = np.diff(batch.offsets), edits.removed_bytes(len(batch))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import reprlib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib import resources
@@ -62,13 +64,30 @@ class Budgets(_Part):
 
 
 class Dedup(_Part):
-    """Exact substring dedup as an edit: what repeats for `min_length` units is cut from all but the first copy."""
+    """Exact substring dedup as an edit: what repeats for `min_length` units is cut from all but the first copy.
 
-    min_length: int = Field(200, ge=2)
-    unit: Literal["bytes"] = "bytes"
+    unit: bytes of UTF-8, or tokens of `tokenizer` (`builtin:cl100k_base`, a local path or hf://); boundary: where a cut
+    may begin and end.
+    """
+
+    min_length: int = Field(default=200, ge=2)
+    unit: Literal["bytes", "tokens"] = "bytes"
+    tokenizer: str | None = None
     policy: Literal["protect", "union", "all"] = "protect"
-    engine: Literal["suffix-array"] = "suffix-array"
+    engine: Literal["anchors", "suffix-array"] = "anchors"
     scope: Literal["shard"] = "shard"
+    boundary: Literal["char", "word", "line"] = "char"
+
+    @model_validator(mode="after")
+    def _tokens_have_a_tokenizer(self) -> Dedup:
+        if (self.unit == "tokens") != (self.tokenizer is not None):
+            raise ValueError("`unit: tokens` goes with a `tokenizer`, and `unit: bytes` without one")
+        return self
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The tokenizer's file; none for bytes or a builtin tokenizer."""
+        return () if self.tokenizer is None or self.tokenizer.startswith("builtin:") else (self.tokenizer,)
 
 
 class Phase(_Part):
@@ -102,7 +121,12 @@ class Phase(_Part):
         for name in rules:
             if not name.isidentifier() or not name.islower():
                 raise ValueError(f"rule {name!r}: expected a lower-case name of letters, digits and underscores")
-        return {name: " ".join(condition.split()) for name, condition in rules.items()}
+        return {name: _fold(condition) for name, condition in rules.items()}
+
+    @field_validator("keep")
+    @classmethod
+    def _folded(cls, keep: str | None) -> str | None:
+        return keep and _fold(keep)
 
     @cached_property
     def annotators(self) -> tuple[Annotator, ...]:
@@ -162,9 +186,9 @@ class Recipe(_Part):
     def parse(cls, text: str, where: str = "recipe", folder: Path | None = None) -> Recipe:
         """Parse and check the text of a recipe; `where` names it in messages. Raises RecipeError."""
         try:
-            given = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"{where}: no valid YAML: {error}") from error
+            given = yaml.load(text, _UniqueKeys)  # noqa: S506 - a SafeLoader
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise RecipeError(f"{where}: no valid YAML: {' '.join(str(error).split())[:300]}") from error
         if not isinstance(given, dict):
             raise RecipeError(f"{where}: expected a mapping with name and phases, found {type(given).__name__}")
         try:
@@ -186,12 +210,17 @@ class Recipe(_Part):
             if phase.dedup and index and any(earlier.dedup for earlier in self.phases[:index]):
                 raise RecipeError("only one phase can have dedup")
             for column in (*(BASE_COLUMNS if not index else ()), *phase.columns):
-                if column.name in known:
+                if column.name.lower() in {name.lower() for name in known}:
                     raise RecipeError(f"phase {phase.name!r}: the annotation {column.name!r} is computed twice")
-                if column.name in RESERVED:
+                if column.name.lower() in RESERVED:
                     raise RecipeError(
                         f"phase {phase.name!r}: an annotation cannot be named {column.name!r}:"
                         " every annotation shard has a column of that name"
+                    )
+                if not column.name.isidentifier():
+                    raise RecipeError(
+                        f"phase {phase.name!r}: an annotation cannot be named {column.name!r}:"
+                        " expected letters, digits and underscores"
                     )
                 known[column.name] = column.type
             if twice := rules & set(phase.rules):
@@ -215,7 +244,8 @@ class Recipe(_Part):
     @property
     def sources(self) -> tuple[str, ...]:
         """Every model and tokenizer file that the recipe names, each once, in order."""
-        return tuple(dict.fromkeys(s for phase in self.phases for a in phase.annotators for s in a.sources))
+        parts = (part for phase in self.phases for part in (phase.dedup, *phase.annotators) if part)
+        return tuple(dict.fromkeys(source for part in parts for source in part.sources))
 
     @property
     def folder(self) -> Path:
@@ -224,15 +254,46 @@ class Recipe(_Part):
 
     def canonical(self) -> dict[str, Any]:
         """The recipe with every default written out."""
-        return self.model_dump(mode="json")
+        written = self.model_dump(mode="json")
+        for phase, own in zip(self.phases, written["phases"], strict=True):
+            keys = (key for entry in phase.annotate for key in entry)
+            own["annotate"] = [
+                {key: TypeAdapter(type(annotator)).dump_python(annotator, mode="json")}
+                for key, annotator in zip(keys, phase.annotators, strict=True)
+            ]
+        return written
 
     def digest(self) -> str:
-        """sha256 over the canonical recipe: 64 hexadecimal digits."""
-        return hashlib.sha256(json.dumps(self.canonical(), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        """sha256 over the canonical recipe: 64 hexadecimal digits.
+
+        The order of rules and models counts: columns, and the names that `failed` lists, come in that order.
+        """
+        return hashlib.sha256(json.dumps(self.canonical(), ensure_ascii=False).encode()).hexdigest()
 
 
 #: Columns of an annotation shard that are not annotations.
 RESERVED = ("row", "id", "status", "reason", "dropped_in", "failed", "decisive", "content_hash", "dedup_pieces")
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that a mapping gives twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} is given twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _fold(condition: str) -> str:
+    """A condition on one line, but for white space in quotes, and for a comment, which ends with its line."""
+    if "--" in condition or "/*" in condition:
+        return condition.strip()
+    return re.sub(r"""('[^']*'|"[^"]*")|\s+""", lambda match: match[1] or " ", condition).strip()
 
 
 def recipe_names() -> list[str]:
@@ -257,12 +318,13 @@ def _annotator(key: str, given: Mapping[str, Any]) -> Annotator:
 
 
 def _explain(error: ValidationError, kind: type) -> str:
-    """The first fault in one line, with the nearest known key for an unknown one."""
-    fault = error.errors()[0]
+    """One fault in one line, with the nearest known key for an unknown one."""
+    unknown = {"extra_forbidden", "unexpected_keyword_argument"}
+    fault = min(error.errors(), key=lambda fault: fault["type"] not in unknown)  # a misspelt key is missing elsewhere
     where = ".".join(str(step) for step in fault["loc"])
-    if fault["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+    if fault["type"] in unknown:
         return f"unknown key {where!r}{did_you_mean(str(fault['loc'][-1]), sorted(set(_keys(kind))))}"
-    found = "" if fault["type"] == "missing" else f", found {fault['input']!r}"
+    found = "" if fault["type"] == "missing" else f", found {reprlib.repr(fault['input'])}"
     return f"{where or 'the recipe'}: {fault['msg'].removeprefix('Value error, ')}{found[:120]}"
 
 

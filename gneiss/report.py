@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -159,9 +160,8 @@ def _print_rules(console: Console, recipe: Recipe, statistics: Statistics) -> No
         kept = entered - statistics.dropped_in[phase.name]
         table = _table("rule", "true", "failed", "unknown", "decisive alone", "condition")
         for rule, counts in told.items():
-            table.add_row(
-                rule, *(f"{counts[name]:,}" for name in ("true", "false", "unknown", "decisive")), escape(_shorten(phase.rules[rule], 60))
-            )  # fmt: skip
+            numbers = (f"{counts[name]:,}" for name in ("true", "false", "unknown", "decisive"))
+            table.add_row(rule, *numbers, escape(_shorten(phase.rules[rule], 60)))
         console.print(f"\nphase {phase.name}: {kept:,} of {entered:,} kept by {phase.decision.keep}")
         console.print(table)
         for rule, counts in told.items():
@@ -189,7 +189,9 @@ def _print_samples(console: Console, recipe: Recipe, samples: Samples) -> None:
             for example in samples.get(rule, []):
                 what = "dropped by this rule alone" if example["decisive"] else "fails this rule"
                 scores = ", ".join(
-                    f"{name} {_number(value)}" for name, value in example["annotations"].items() if name in condition
+                    f"{name} {_number(value)}"
+                    for name, value in example["annotations"].items()
+                    if re.search(rf"\b{name}\b", condition)
                 )
                 console.print(f"\n{rule}, {what}: {escape(str(example['id']))}  ({escape(scores)})", soft_wrap=True)
                 excerpt = textwrap.shorten(_printable(example["excerpt"]), 240, placeholder=" …")

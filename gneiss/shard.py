@@ -16,6 +16,7 @@ import xxhash
 from gneiss.errors import InputError
 
 _MAGIC = b"PAR1"
+_PART_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,10 @@ class Shard:
                 for group in range(self.first_group, self.last_group):
                     size = file.metadata.row_group(group).num_rows
                     start, stop = max(at, self.first_row), min(at + size, self.last_row)
-                    if start < stop:
-                        table = file.read_row_group(group, columns=columns, use_threads=False)
-                        yield start - self.first_row, table.slice(start - at, stop - start)
+                    if stop - start == size:
+                        yield start - self.first_row, file.read_row_group(group, columns=columns, use_threads=False)
+                    elif start < stop:
+                        yield start - self.first_row, _part(file, group, columns, start - at, stop - at)
                     at += size
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{self.path}: cannot read: {_first_line(error)}") from error
@@ -113,7 +115,7 @@ def cut_shards(
 
 def find_files(source: str | Path) -> tuple[Path, list[Path]]:
     """The root of an input and its files, bytewise by path. Raises InputError when there are none."""
-    path = Path(local_path(source, "input"))
+    path = Path(local_path(source, "input")).absolute()  # workers may live in another folder
     if path.is_file():
         return path.parent, [path]
     if path.is_dir():
@@ -142,6 +144,19 @@ def local_path(source: str | Path, what: str) -> str:
             f"{what} {source}: {address.scheme}:// is not supported yet (it is coming); use a local path or file://"
         )
     return str(source)
+
+
+def _part(file: pq.ParquetFile, group: int, columns: Sequence[str] | None, start: int, stop: int) -> pa.Table:
+    """Rows start to stop of a row group that may be too large to hold."""
+    batches: list[pa.RecordBatch] = []
+    at = 0
+    for batch in file.iter_batches(_PART_ROWS, row_groups=[group], columns=columns, use_threads=False):
+        if at < stop and at + batch.num_rows > start:
+            batches.append(batch.slice(max(start - at, 0), min(stop - at, batch.num_rows) - max(start - at, 0)))
+        at += batch.num_rows
+        if at >= stop:
+            break
+    return pa.Table.from_batches(batches)
 
 
 def _footer(path: Path) -> tuple[pq.FileMetaData, str]:

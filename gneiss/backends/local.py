@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+import signal
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
@@ -10,8 +12,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from gneiss.backends import MOST_ATTEMPTS, Done, Step, Task
+from gneiss.backends import MOST_ATTEMPTS, Done, Room, Step, Task
 from gneiss.errors import GneissError, MachineError
+
+_OPENED = "opened"
 
 
 @dataclass
@@ -19,16 +23,28 @@ class _Worker:
     process: BaseProcess
     pipe: Connection
     task: int | None = None
+    is_opened: bool = False
 
 
 @dataclass(frozen=True)
 class LocalProcesses:
-    """Workers on this machine."""
+    """Workers on this machine.
 
-    def run(self, step: Step[Task, Done], tasks: Sequence[Task], workers: int) -> Iterator[Done]:
-        """Apply a step to all tasks; see Backend."""
+    worker_memory_bytes: what a worker is expected to need.
+    """
+
+    worker_memory_bytes: int
+
+    def room(self) -> Room:
+        """See Backend."""
+        import psutil
+
+        return Room(len(os.sched_getaffinity(0)), psutil.virtual_memory().available // self.worker_memory_bytes)
+
+    def run(self, step: Step[Task, Done], tasks: Sequence[Task], workers: int) -> Generator[Done, None, None]:
+        """See Backend."""
         waiting = list(range(len(tasks)))[::-1]
-        attempts = [0] * len(tasks)
+        deaths, deaths_unopened = [0] * len(tasks), 0
         pool = [_start(step) for _ in range(min(workers, len(tasks)))]
         try:
             left = len(tasks)
@@ -37,23 +53,36 @@ class LocalProcesses:
                     if worker.task is None and waiting:
                         worker.task = waiting.pop()
                         _give(worker, tasks[worker.task])
-                for pipe in connection.wait([worker.pipe for worker in pool if worker.task is not None]):
-                    index = next(i for i, worker in enumerate(pool) if worker.pipe is pipe)
-                    task, answer = pool[index].task, _receive(pool[index])
+                speaking = connection.wait([worker.pipe for worker in pool if worker.task is not None])
+                for index, worker in enumerate(pool):
+                    if worker.pipe not in speaking:
+                        continue
+                    said = _receive(worker)
+                    if isinstance(said, BaseException):
+                        raise said
+                    if said == _OPENED:
+                        worker.is_opened, deaths_unopened = True, 0
+                        continue
+                    task, worker.task = worker.task, None
                     assert task is not None
-                    pool[index].task = None
-                    if isinstance(answer, BaseException):
-                        raise answer
-                    if answer is None:
-                        attempts[task] += 1
-                        reason = f"its worker died {attempts[task]} times (exit code {pool[index].process.exitcode}); out of memory?"
+                    if said is None:
                         pool[index] = _start(step)
-                        if attempts[task] < MOST_ATTEMPTS:
+                        if worker.is_opened:
+                            deaths[task] += 1
+                        else:
+                            deaths_unopened += 1
+                        ended = f"(exit code {worker.process.exitcode}); out of memory?"
+                        if deaths_unopened == MOST_ATTEMPTS:
+                            raise MachineError(
+                                f"{MOST_ATTEMPTS} workers died before they were ready {ended} (A script that calls"
+                                " gneiss.run must do so under `if __name__ == '__main__':`, as workers import it.)"
+                            )
+                        if deaths[task] < MOST_ATTEMPTS:
                             waiting.append(task)
                             continue
-                        answer = (step.lost(tasks[task], reason),)
+                        said = (step.lost(tasks[task], f"its worker died {deaths[task]} times {ended}"),)
                     left -= 1
-                    yield answer[0]
+                    yield said[0]
         finally:
             for worker in pool:
                 worker.pipe.close()
@@ -77,7 +106,7 @@ def _give(worker: _Worker, task: Any) -> None:
 
 
 def _receive(worker: _Worker) -> Any:
-    """A one-tuple with the answer, an exception that ends the run, or None when the worker is dead."""
+    """_OPENED, a one-tuple with the answer, an exception that ends the run, or None when the worker is dead."""
     try:
         return worker.pipe.recv()
     except (EOFError, OSError):
@@ -86,11 +115,13 @@ def _receive(worker: _Worker) -> Any:
 
 
 def _work(pipe: Connection, step: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears an interrupt too, and ends its workers
     try:
         work = step.open()
+        pipe.send(_OPENED)
         while True:
             pipe.send((work(pipe.recv()),))
-    except EOFError:
+    except (EOFError, BrokenPipeError):
         return  # the driver has closed the pipe, or is gone
     except GneissError as error:
         pipe.send(error)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gneiss.backends import MOST_ATTEMPTS, Done, Step, Task
+from gneiss.backends import MOST_ATTEMPTS, Done, Room, Step, Task
 from gneiss.errors import GneissError, MachineError
 
 
@@ -23,78 +23,98 @@ class RayActors:
     worker_memory_bytes: int
     shared_filesystem: bool = False
 
-    def run(self, step: Step[Task, Done], tasks: Sequence[Task], workers: int) -> Iterator[Done]:
-        """Apply a step to all tasks; see Backend. Raises MachineError when the cluster cannot hold the workers."""
+    def room(self) -> Room:
+        """See Backend. Raises MachineError when there is no cluster to connect to."""
+        return room_on(_nodes(), self.worker_memory_bytes)
+
+    def run(self, step: Step[Task, Done], tasks: Sequence[Task], workers: int) -> Generator[Done, None, None]:
+        """See Backend. Raises MachineError when the cluster cannot hold the workers."""
         import ray
-        from ray.exceptions import RayActorError, RayTaskError
+        from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
-        _connect(ray)
-        self._check_cluster(ray, workers)
-        retries = MOST_ATTEMPTS - 1
-        actor = ray.remote(num_cpus=1, memory=self.worker_memory_bytes, max_restarts=retries, max_task_retries=retries)(
-            _Worker
-        )
+        check_nodes(_nodes(), workers, self.worker_memory_bytes, self.shared_filesystem)
+        actor: Any = ray.remote(
+            num_cpus=1, memory=self.worker_memory_bytes, max_restarts=-1, max_task_retries=MOST_ATTEMPTS - 1
+        )(_Worker)
         waiting = list(tasks)[::-1]
+        pool = [actor.remote(step) for _ in range(min(workers, len(tasks)))]
         running: dict[Any, tuple[Any, Task]] = {}
-        for _ in range(min(workers, len(tasks))):
-            worker, task = actor.remote(step), waiting.pop()
-            running[worker.work.remote(task)] = (worker, task)
-        while running:
-            ready, _ = ray.wait(list(running), num_returns=1)
-            worker, task = running.pop(ready[0])
-            try:
-                answer = ray.get(ready[0])
-            except RayActorError:
-                answer = step.lost(task, f"its actor died {MOST_ATTEMPTS} times; out of memory?")
-                worker = actor.remote(step)
-            except RayTaskError as error:
-                raise MachineError(f"a worker failed: {error.cause}") from error
-            if isinstance(answer, GneissError):
-                raise answer
-            if waiting:
-                task = waiting.pop()
-                running[worker.work.remote(task)] = (worker, task)
-            yield answer
-
-    def _check_cluster(self, ray: Any, workers: int) -> None:
-        resources = ray.cluster_resources()
-        cpus = int(resources.get("CPU", 0))
-        if workers > cpus:
-            raise MachineError(
-                f"{workers} workers were asked for, but the cluster has {cpus} CPUs: the others would wait for ever; use --workers {cpus} or less"
-            )
-        memory = int(resources.get("memory", 0))
-        if workers * self.worker_memory_bytes > memory:
-            fitting = memory // self.worker_memory_bytes
-            raise MachineError(
-                f"{workers} workers need about {workers * self.worker_memory_bytes / 1e9:.1f} GB, but the cluster offers"
-                f" {memory / 1e9:.1f} GB: use --workers {max(fitting, 1)}, or smaller shards (shard_max_bytes)"
-            )
-        nodes = sum(1 for node in ray.nodes() if node["Alive"])
-        if nodes > 1 and not self.shared_filesystem:
-            raise MachineError(
-                f"the cluster has {nodes} nodes and the output is a local path: give --shared-filesystem if every node sees the same input and output there"
-            )
+        try:
+            idle = list(pool)
+            while waiting or running:
+                while idle and waiting:
+                    worker, task = idle.pop(), waiting.pop()
+                    running[worker.work.remote(task)] = (worker, task)
+                answered, _ = ray.wait(list(running), num_returns=1)
+                worker, task = running.pop(answered[0])
+                idle.append(worker)
+                try:
+                    answer = ray.get(answered[0])
+                except (RayActorError, OutOfMemoryError) as error:
+                    if getattr(error, "actor_init_failed", False):
+                        raise MachineError(f"a worker cannot start: {_last_line(error)}") from error
+                    answer = step.lost(task, f"its actor died {MOST_ATTEMPTS} times; out of memory?")
+                except RayError as error:
+                    raise MachineError(f"a worker failed: {_last_line(error)}") from error
+                if isinstance(answer, GneissError):
+                    raise answer
+                yield answer
+        finally:
+            for worker in pool:
+                ray.kill(worker)
 
 
-def cluster_cpus() -> int:
-    """CPUs of the cluster that RAY_ADDRESS or the job names, or of this machine."""
+def room_on(nodes: Sequence[Mapping[str, Any]], worker_memory_bytes: int) -> Room:
+    """How many workers fit on nodes, as `ray.nodes()` describes them; a worker fits only where one node has both."""
+    cpus = [int(node["Resources"].get("CPU", 0)) for node in nodes]
+    by_memory = [int(node["Resources"].get("memory", 0)) // worker_memory_bytes for node in nodes]
+    return Room(sum(cpus), sum(map(min, cpus, by_memory)))
+
+
+def check_nodes(
+    nodes: Sequence[Mapping[str, Any]], workers: int, worker_memory_bytes: int, shared_filesystem: bool
+) -> None:
+    """Refuse what would wait for ever, or write to several disks. Raises MachineError."""
+    room = room_on(nodes, worker_memory_bytes)
+    if workers > room.by_cpus:
+        raise MachineError(
+            f"{workers} workers were asked for, but the cluster has {room.by_cpus} CPUs: the others would wait for"
+            f" ever; use --workers {room.by_cpus} or less"
+        )
+    if workers > room.by_memory:
+        offered = ", ".join(f"{node['Resources'].get('memory', 0) / 1e9:.1f} GB" for node in nodes)
+        fewer = f"use --workers {room.by_memory}, or" if room.by_memory else "use"
+        raise MachineError(
+            f"{workers} workers need about {worker_memory_bytes / 1e9:.1f} GB each, but the cluster's nodes offer"
+            f" {offered}: {fewer} smaller shards (shard_max_bytes)"
+        )
+    if len(nodes) > 1 and not shared_filesystem:
+        raise MachineError(
+            f"the cluster has {len(nodes)} nodes and the output is a local path: give --shared-filesystem if every"
+            " node sees the same input and output there"
+        )
+
+
+def _nodes() -> list[Mapping[str, Any]]:
+    """The living nodes of the cluster that RAY_ADDRESS or the job names, or of one started on this machine."""
     import ray
+    from ray.exceptions import RayError
 
-    _connect(ray)
-    return int(ray.cluster_resources().get("CPU", 1))
-
-
-def _connect(ray: Any) -> None:
     if not ray.is_initialized():
-        ray.init(address=os.environ.get("RAY_ADDRESS"), logging_level=logging.WARNING)
+        address = os.environ.get("RAY_ADDRESS")
+        try:
+            ray.init(address=address, logging_level=logging.WARNING)
+        except (OSError, RuntimeError, ValueError, RayError) as error:
+            raise MachineError(f"cannot connect to Ray (RAY_ADDRESS={address or ''}): {_last_line(error)}") from error
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 class _Worker:
     """The actor: opens the step once, then works. Errors that concern the run come back as values, not as retries."""
 
     def __init__(self, step: Any) -> None:
-        self._step, self._work = step, None
+        self._step = step
+        self._work: Callable[[Any], Any] | None = None
 
     def work(self, task: Any) -> Any:
         """Apply the step to a task."""
@@ -104,3 +124,7 @@ class _Worker:
             return self._work(task)
         except GneissError as error:
             return error
+
+
+def _last_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gneiss.dedup.spans import Spans
     from gneiss.dedup.substring import duplicate_spans, find_spans
-    from gneiss.dedup.units import Tokenizer, Tokens
+    from gneiss.dedup.units import Tokenizer
 
-__all__ = ["Spans", "Tokenizer", "Tokens", "duplicate_spans", "find_spans"]
+__all__ = ["Spans", "Tokenizer", "duplicate_spans", "find_spans"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,7 +17,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     homes = {"Spans": "spans", "duplicate_spans": "substring", "find_spans": "substring"}
-    homes |= {"Tokenizer": "units", "Tokens": "units"}
+    homes |= {"Tokenizer": "units"}
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{homes[name]}"), name)

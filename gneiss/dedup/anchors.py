@@ -13,7 +13,7 @@ from gneiss.dedup.grouping import group
 from gneiss.dedup.matching import match
 from gneiss.dedup.repeats import Repeats
 from gneiss.dedup.resolving import resolve
-from gneiss.dedup.sampling import Anchors, sample
+from gneiss.dedup.sampling import sample
 from gneiss.dedup.units import IntArray
 
 _ATTEMPTS = 3
@@ -51,4 +51,4 @@ def _attempt(values: npt.NDArray[Any], bounds: IntArray, min_length: int, seed: 
     others = np.concatenate([copies, crowd_matches])
     others = others[np.argsort(others[:, 0], kind="stable")]
     matches, kept_word = match(octets, size, begin, left, count, links, others, min_length, k)
-    return Repeats(*resolve(matches, min_length)) if kept_word else None
+    return resolve(matches, min_length) if kept_word else None

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from gneiss.dedup.units import IntArray
+from gneiss.dedup.units import Int, IntArray
 
 Bytes = npt.NDArray[np.uint8]
 _CHAR, _WORD, _LINE = 0, 1, 2
@@ -14,7 +14,7 @@ _CHAR, _WORD, _LINE = 0, 1, 2
 
 @njit(cache=True, nogil=True)
 def shrink_cuts(
-    data: Bytes, offsets: IntArray, document: IntArray, start: IntArray, end: IntArray, boundary: int
+    data: Bytes, offsets: IntArray, document: IntArray, start: IntArray, end: IntArray, boundary: Int
 ) -> tuple[IntArray, IntArray]:
     """New starts and ends of pieces after each cut (pieces that touch) has moved inwards to a boundary.
 
@@ -42,7 +42,7 @@ def shrink_cuts(
 
 
 @njit(cache=True, nogil=True)
-def _is_boundary(data: Bytes, low: int, high: int, position: int, boundary: int) -> bool:
+def _is_boundary(data: Bytes, low: Int, high: Int, position: Int, boundary: Int) -> bool:
     """Whether a document (bytes low to high) may be cut at a position."""
     if position in (low, high):
         return True
@@ -59,7 +59,7 @@ def _is_boundary(data: Bytes, low: int, high: int, position: int, boundary: int)
 
 
 @njit(cache=True, nogil=True)
-def _is_space(data: Bytes, position: int, high: int) -> bool:
+def _is_space(data: Bytes, position: Int, high: Int) -> bool:
     """Whether the UTF-8 character that starts here is white space to `str.split`."""
     first = data[position]
     second = data[position + 1] if position + 1 < high else np.uint8(0)

@@ -8,21 +8,21 @@ from numba import njit
 from gneiss.dedup.grouping import FEW
 from gneiss.dedup.matching import room_for, shared_windows, tile
 from gneiss.dedup.sampling import Ints, Words
-from gneiss.dedup.units import IntArray
+from gneiss.dedup.units import Int, IntArray
 from gneiss.dedup.words import Octets, common_prefix, hash_range
 
 
 @njit(cache=True, nogil=True)
 def match_crowds(
     octets: Octets,
-    size: int,
+    size: Int,
     begin: Ints,
     left: Ints,
     count: Ints,
     crowd: IntArray,
     crowd_bounds: IntArray,
-    min_length: int,
-    k: int,
+    min_length: Int,
+    k: Int,
     seed: np.uint64,
 ) -> tuple[IntArray, bool]:
     """The matches inside groups of many anchors.
@@ -80,7 +80,7 @@ def match_crowds(
 
 
 @njit(cache=True, nogil=True)
-def _push(tasks: IntArray, top: int, members: IntArray, low: int, high: int) -> int:
+def _push(tasks: IntArray, top: Int, members: IntArray, low: Int, high: Int) -> Int:
     for i in range(len(members)):
         tasks[top + i, 0] = members[i]
     top += len(members)
@@ -91,20 +91,20 @@ def _push(tasks: IntArray, top: int, members: IntArray, low: int, high: int) -> 
 @njit(cache=True, nogil=True)
 def _collapse(
     octets: Octets,
-    size: int,
+    size: Int,
     begin: Ints,
     left: Ints,
     count: Ints,
     members: IntArray,
-    low: int,
-    high: int,
-    min_length: int,
+    low: Int,
+    high: Int,
+    min_length: Int,
     seed: np.uint64,
     table: IntArray,
     hashes: Words,
     matches: IntArray,
-    total: int,
-) -> tuple[IntArray, int]:
+    total: Int,
+) -> tuple[IntArray, Int]:
     """Match members whose windows at offsets low to high are all equal; the members that are left, in place.
 
     A total of -1 says that two equal hashes stood for different units.
@@ -139,20 +139,20 @@ def _collapse(
 @njit(cache=True, nogil=True)
 def _split(
     octets: Octets,
-    size: int,
+    size: Int,
     begin: Ints,
     left: Ints,
     count: Ints,
     members: IntArray,
-    low: int,
-    high: int,
-    min_length: int,
+    low: Int,
+    high: Int,
+    min_length: Int,
     seed: np.uint64,
     table: IntArray,
     hashes: Words,
     tasks: IntArray,
-    top: int,
-) -> int:
+    top: Int,
+) -> Int:
     """Push as tasks the groups of members that agree on the units common to all windows at offsets low to high."""
     mask = _clear(table, len(members))
     subgroup = np.full(len(members), -1, np.int64)
@@ -192,18 +192,18 @@ def _split(
 @njit(cache=True, nogil=True)
 def _match_pairs(
     octets: Octets,
-    size: int,
+    size: Int,
     begin: Ints,
     left: Ints,
     count: Ints,
     members: IntArray,
-    low: int,
-    high: int,
-    min_length: int,
-    k: int,
+    low: Int,
+    high: Int,
+    min_length: Int,
+    k: Int,
     matches: IntArray,
-    total: int,
-) -> int:
+    total: Int,
+) -> Int:
     """Match each of few members, at offsets low to high, with those before it."""
     shared = np.empty((FEW, 3), np.int64)
     tiles = np.empty((FEW, 3), np.int64)
@@ -225,7 +225,7 @@ def _match_pairs(
 
 
 @njit(cache=True, nogil=True)
-def _clear(table: IntArray, members: int) -> int:
+def _clear(table: IntArray, members: Int) -> Int:
     """Empty as much of a table as so many members need; returns the mask of its slots."""
     slots = 16
     while slots < 2 * members:

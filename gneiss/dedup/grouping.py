@@ -9,6 +9,7 @@ import numpy.typing as npt
 from numba import njit
 
 from gneiss.dedup.sampling import Words
+from gneiss.dedup.units import Int
 
 Links = npt.NDArray[Any]
 #: Members of a group with more distinct super-windows than this are compared by splitting, not in pairs.
@@ -34,21 +35,19 @@ def group(key: Words, content: Words) -> tuple[Links, npt.NDArray[np.int64], npt
 
 
 @njit(cache=True, nogil=True, inline="always")
-def copy_of(other: int) -> int:
+def copy_of(other: Int) -> Int:
     """The link to an equal anchor."""
     return other
 
 
 @njit(cache=True, nogil=True, inline="always")
-def after(other: int) -> int:
+def after(other: Int) -> Int:
     """The link to another member of the group; its own inverse."""
     return -3 - other
 
 
 @njit(cache=True, nogil=True)
-def _group(
-    key: Words, content: Words, links: Links
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _group(key: Words, content: Words, links: Links) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     bits = 3
     while len(key) >> bits > _BUCKET:
         bits += 1
@@ -63,8 +62,8 @@ def _group(
     crowd = np.empty(16, np.int64)
     crowd_bounds = np.zeros(16, np.int64)
     crowds = 0
-    largest_round = 0
-    largest = 0
+    largest_round: Int = 0
+    largest: Int = 0
     for turn in range(_ROUNDS):
         largest_round = max(largest_round, ends[(turn + 1) * buckets // _ROUNDS] - ends[turn * buckets // _ROUNDS])
     for bucket in range(buckets):
@@ -72,7 +71,7 @@ def _group(
     ids = np.empty(largest_round, links.dtype)
     keys = np.empty(largest_round, np.uint64)
     contents = np.empty(largest_round, np.uint64)
-    slots = 16
+    slots: Int = 16
     while slots < 2 * largest:
         slots *= 2
     content_table = np.empty(slots, np.int64)
@@ -134,7 +133,7 @@ def _link(
     links: Links,
     content_table: npt.NDArray[np.int64],
     key_table: npt.NDArray[np.int64],
-    mask: int,
+    mask: Int,
     rank: npt.NDArray[np.int32],
 ) -> bool:
     """Link the members of one bucket; `key_table` is left with the last distinct member of each group."""

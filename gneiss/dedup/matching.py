@@ -14,22 +14,22 @@ from numba import njit
 
 from gneiss.dedup.grouping import ALONE, FEW, Links, after
 from gneiss.dedup.sampling import Ints
-from gneiss.dedup.units import IntArray
+from gneiss.dedup.units import Int, IntArray
 from gneiss.dedup.words import Octets, common_prefix, common_suffix
 
 
 @njit(cache=True, nogil=True)
 def shared_windows(
     octets: Octets,
-    size: int,
+    size: Int,
     begin: Ints,
     left: Ints,
     count: Ints,
-    one: int,
-    other: int,
-    min_length: int,
-    k: int,
-) -> tuple[int, int]:
+    one: Int,
+    other: Int,
+    min_length: Int,
+    k: Int,
+) -> tuple[Int, Int]:
     """First and last offset, from the anchor, of the windows that two anchors share; first > last for none."""
     left_one, left_other = np.int64(left[one]), np.int64(left[other])
     at_one, at_other = np.int64(begin[one]) + left_one, np.int64(begin[other]) + left_other
@@ -42,7 +42,7 @@ def shared_windows(
 
 
 @njit(cache=True, nogil=True)
-def tile(shared: IntArray, found: int, tiles: IntArray) -> int:
+def tile(shared: IntArray, found: Int, tiles: IntArray) -> Int:
     """Cover the offsets of overlapping intervals by disjoint ones, in order; returns how many were written.
 
     Parameters: `shared`: int64 (found, 3): first and last offset, member; `tiles`: int64 (found, 3), written.
@@ -68,7 +68,7 @@ def tile(shared: IntArray, found: int, tiles: IntArray) -> int:
 
 
 @njit(cache=True, nogil=True)
-def room_for(array: npt.NDArray[Any], used: int, more: int) -> npt.NDArray[Any]:
+def room_for(array: npt.NDArray[Any], used: Int, more: Int) -> npt.NDArray[Any]:
     """The array, or a larger copy of it, with room for `more` rows after the `used` ones."""
     if used + more <= len(array):
         return array
@@ -80,14 +80,14 @@ def room_for(array: npt.NDArray[Any], used: int, more: int) -> npt.NDArray[Any]:
 @njit(cache=True, nogil=True)
 def match(
     octets: Octets,
-    size: int,
+    size: Int,
     begin: Ints,
     left: Ints,
     count: Ints,
     links: Links,
     other_matches: IntArray,
-    min_length: int,
-    k: int,
+    min_length: Int,
+    k: Int,
 ) -> tuple[IntArray, bool]:
     """Follow the links of all anchors in text order, comparing units.
 
@@ -145,7 +145,7 @@ def match(
 
 
 @njit(cache=True, nogil=True)
-def _append(matches: IntArray, total: int, start: int, count: int, target: int, min_length: int) -> int:
+def _append(matches: IntArray, total: Int, start: Int, count: Int, target: Int, min_length: Int) -> Int:
     """Add a match, as part of the one before where it continues it."""
     last = total - 1
     # windows of one unit touch across a document's end; longer ones never do

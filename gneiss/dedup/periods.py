@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gneiss.dedup.units import IntArray
+from gneiss.dedup.units import Int, IntArray
 from gneiss.dedup.words import Octets, common_prefix, common_suffix, load_word
 
 
 @njit(cache=True, nogil=True)
-def longest_period(k: int, size: int) -> int:
+def longest_period(k: Int, size: Int) -> Int:
     """The longest period that `periodic_stretches` looks for in stretches of `k` units of `size` bytes.
 
     At most 2/5 of k, so that two stretches with different periods overlap by less than k (Fine and Wilf 1965).
@@ -19,11 +19,11 @@ def longest_period(k: int, size: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def periodic_stretches(octets: Octets, low: int, high: int, k: int, size: int) -> IntArray:
+def periodic_stretches(octets: Octets, low: Int, high: Int, k: Int, size: Int) -> IntArray:
     """Every maximal stretch of at least k units with a period of at most `longest_period`.
 
     Parameters: `octets`: the corpus as bytes; `low`, `high`: a document, in units of `size` bytes.
-    Returns int64 (stretches, 3): start, end (units), shortest period.
+    Returns int64 (stretches, 3), by start: start, end (units), shortest period.
     Every k units with such a period contain a probed word that recurs at a distance in (longest / 2, longest], since
     each period has a multiple there; probing one word in a few dozen bytes finds all.
     """
@@ -55,18 +55,18 @@ def periodic_stretches(octets: Octets, low: int, high: int, k: int, size: int) -
             found[count, 1] = end
             found[count, 2] = _shortest_period(octets, start, distance, size)
             count += 1
-    return found[:count]
+    return found[np.argsort(found[:count, 0], kind="mergesort")]
 
 
 @njit(cache=True, nogil=True)
-def _inside(found: IntArray, at: int, probe: int, distance: int, word: int) -> bool:
+def _inside(found: IntArray, at: Int, probe: Int, distance: Int, word: Int) -> bool:
     """Whether a stretch already explains that the word at `probe` recurs at a distance."""
     start, end, period = found[at, 0], found[at, 1], found[at, 2]
     return bool(start <= probe and probe + distance + word <= end and distance % period == 0)
 
 
 @njit(cache=True, nogil=True)
-def _shortest_period(octets: Octets, start: int, period: int, size: int) -> int:
+def _shortest_period(octets: Octets, start: Int, period: Int, size: Int) -> Int:
     """The shortest period of a stretch (at least twice `period` long) that has `period`: one of its divisors."""
     for shorter in range(1, period):
         if period % shorter == 0:

@@ -5,64 +5,76 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gneiss.dedup.units import IntArray
+from gneiss.dedup.matching import room_for
+from gneiss.dedup.repeats import Repeats
+from gneiss.dedup.units import Int, IntArray
+
+
+def resolve(matches: IntArray, min_length: int) -> Repeats:
+    """Repeats with the first window of their class, from matches with any earlier equal window.
+
+    Parameters: `matches`: int64 (matches, 3): start, count, target, by start, disjoint; every window but the first of
+    its class is in one.
+    A target is a first itself, or lies in a run that is already resolved: matches come in text order.
+
+    >>> resolve(np.array([[10, 5, 0], [20, 3, 11]]), 8).source
+    array([0, 1])
+    """
+    return Repeats(*np.ascontiguousarray(_resolve(matches, min_length).T))
 
 
 @njit(cache=True, nogil=True)
-def resolve(matches: IntArray, min_length: int) -> tuple[IntArray, IntArray, IntArray]:
-    """Runs of repeats with the first window of their class, from matches with any earlier equal window.
-
-    Parameters: `matches`: int64 (matches, 3): start, count, target, by start, disjoint; every window but the first of
-    its class is in one. Returns start, count, source, int64 (runs,), by start.
-    A target is a first itself, or lies in a run that is already resolved: matches come in text order.
-    """
-    start = np.empty(len(matches) + 16, np.int64)
-    count = np.empty(len(matches) + 16, np.int64)
-    source = np.empty(len(matches) + 16, np.int64)
-    runs = 0
-    near = 0
+def _resolve(matches: IntArray, min_length: Int) -> IntArray:
+    """Rows of start, count, source, period."""
+    runs = np.empty((len(matches) + 16, 4), np.int64)
+    total: Int = 0
+    near: Int = 0
     for match in range(len(matches)):
         position, left, target = matches[match]
+        distance = position - target
         while left > 0:
-            # the last run that starts at the target or before it
-            if runs == 0 or start[0] > target:
-                near = -1
+            runs = room_for(runs, total, 1)
+            near = _last_at_or_before(runs, total, target, near)
+            unresolved = min(runs[near + 1, 0] if near + 1 < total else position, position)
+            if near >= 0 and target < runs[near, 0] + runs[near, 1]:
+                round_start = (target - runs[near, 0]) // runs[near, 3] * runs[near, 3]
+                within = target - runs[near, 0] - round_start
+                first = runs[near, 2] + within
+                length = min(runs[near, 3] - within, runs[near, 1] - round_start - within)
             else:
-                near = max(near, 0)
-                steps = 0
-                while near + 1 < runs and start[near + 1] <= target and steps < 2:
-                    near += 1
-                    steps += 1
-                if start[near] > target or (near + 1 < runs and start[near + 1] <= target):
-                    near = np.searchsorted(start[:runs], target, side="right") - 1
-            if near >= 0 and target < start[near] + count[near]:
-                length = min(left, start[near] + count[near] - target)
-                first = source[near] + target - start[near]
-            else:
-                unresolved = start[near + 1] if near + 1 < runs else position
-                length = min(left, min(unresolved, position) - target)
                 first = target
-            last = runs - 1
+                length = unresolved - target
+            # a match that overlaps its own target repeats the text between them, again and again
+            if length >= distance and left > distance:
+                runs[total, 0], runs[total, 1], runs[total, 2], runs[total, 3] = position, left, first, distance
+                total += 1
+                break
+            length = min(length, left)
+            last = total - 1
             if (
-                runs
+                total
                 and min_length > 1
-                and start[last] + count[last] == position
-                and source[last] + count[last] == first
+                and runs[last, 0] + runs[last, 1] == position
+                and runs[last, 3] == runs[last, 1]
+                and runs[last, 2] + runs[last, 1] == first
             ):
-                count[last] += length
+                runs[last, 1] += length
+                runs[last, 3] += length
             else:
-                if runs == len(start):
-                    start, count, source = _double(start), _double(count), _double(source)
-                start[runs], count[runs], source[runs] = position, length, first
-                runs += 1
+                runs[total, 0], runs[total, 1], runs[total, 2], runs[total, 3] = position, length, first, length
+                total += 1
             position += length
             target += length
             left -= length
-    return start[:runs], count[:runs], source[:runs]
+    return runs[:total]
 
 
 @njit(cache=True, nogil=True)
-def _double(array: IntArray) -> IntArray:
-    larger = np.empty(2 * len(array), array.dtype)
-    larger[: len(array)] = array
-    return larger
+def _last_at_or_before(runs: IntArray, total: Int, target: Int, near: Int) -> Int:
+    """The last run that starts at a unit or before it, -1 for none; looks first where the last look ended."""
+    near = max(near, 0)
+    for _ in range(3):
+        if near < total and runs[near, 0] <= target and (near + 1 == total or target < runs[near + 1, 0]):
+            return near
+        near += 1
+    return np.searchsorted(runs[:total, 0], target, side="right") - 1

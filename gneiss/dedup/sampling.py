@@ -10,7 +10,7 @@ import numpy.typing as npt
 from numba import njit
 
 from gneiss.dedup.periods import periodic_stretches
-from gneiss.dedup.units import IntArray
+from gneiss.dedup.units import Int, IntArray
 from gneiss.dedup.words import Octets, hash_range
 
 Hashes = npt.NDArray[np.uint32]
@@ -57,8 +57,8 @@ def _sample(
     values: npt.NDArray[Any],
     octets: Octets,
     bounds: IntArray,
-    min_length: int,
-    k: int,
+    min_length: Int,
+    k: Int,
     seed: np.uint64,
     begin: Ints,
     left: Ints,
@@ -83,6 +83,7 @@ def _sample(
         position = low
         stretch = 0
         part = 0
+        near = 0
         while position <= high - min_length:
             stop = high - min_length + 1
             if stretch < len(stretches):
@@ -101,10 +102,13 @@ def _sample(
                     begin, left, count = _grow(begin, total, room), _grow(left, total, room), _grow(count, total, room)
                     key, content = _grow(key, total, room), _grow(content, total, room)
                 row = _hash_kmers(values[at : at + windows + min_length - 1], k, seed, hashes)
-                for other in range(len(stretches)):
+                while near < len(stretches) and stretches[near, 1] < at + k:
+                    near += 1
+                for other in range(near, len(stretches)):
                     first = max(stretches[other, 0] - at, 0)
-                    last = min(stretches[other, 1] - k + 1 - at, windows + width - 1)
-                    for kmer in range(first, last):
+                    if first >= windows + width - 1:
+                        break
+                    for kmer in range(first, min(stretches[other, 1] - k + 1 - at, windows + width - 1)):
                         hashes[row, kmer] |= _PERIODIC
                 total = _scan(hashes[row], windows, width, at, opened, total, begin, left, count)
                 at += windows
@@ -134,14 +138,14 @@ def _sample(
 
 
 @njit(cache=True, nogil=True)
-def _grow(array: npt.NDArray[Any], used: int, room: int) -> npt.NDArray[Any]:
+def _grow(array: npt.NDArray[Any], used: Int, room: Int) -> npt.NDArray[Any]:
     larger = np.empty(room, array.dtype)
     larger[:used] = array[:used]
     return larger
 
 
 @njit(cache=True, nogil=True)
-def _hash_kmers(values: npt.NDArray[Any], k: int, seed: np.uint64, hashes: Hashes) -> int:
+def _hash_kmers(values: npt.NDArray[Any], k: Int, seed: np.uint64, hashes: Hashes) -> Int:
     """Hash all k-mers of `values` into one of the two rows of `hashes`; returns which.
 
     Hashes of 4, 16, 64, ... and at last k units are put together from four hashes of the stage before, loops without
@@ -169,7 +173,12 @@ def _hash_kmers(values: npt.NDArray[Any], k: int, seed: np.uint64, hashes: Hashe
 
 @njit(cache=True, nogil=True)
 def _mix(
-    a: npt.NDArray[Any], b: npt.NDArray[Any], c: npt.NDArray[Any], d: npt.NDArray[Any], multiplier: np.uint32, to: Hashes
+    a: npt.NDArray[Any],
+    b: npt.NDArray[Any],
+    c: npt.NDArray[Any],
+    d: npt.NDArray[Any],
+    multiplier: np.uint32,
+    to: Hashes,
 ) -> None:
     for i in range(len(to)):
         x = np.uint32(a[i])
@@ -185,8 +194,8 @@ def _mix(
 
 @njit(cache=True, nogil=True)
 def _scan(
-    hashes: Hashes, windows: int, width: int, at: int, opened: int, total: int, begin: Ints, left: Ints, count: Ints
-) -> int:
+    hashes: Hashes, windows: Int, width: Int, at: Int, opened: Int, total: Int, begin: Ints, left: Ints, count: Ints
+) -> Int:
     """Append the anchors of consecutive windows, the first of which starts at unit `at`; returns the new total.
 
     A window has `width` k-mers. The last anchor stays open (its count is set by the next one, or by the caller), and
@@ -221,7 +230,7 @@ def _scan(
 
 
 @njit(cache=True, nogil=True)
-def _first_below(hashes: Hashes, start: int, stop: int, bound: np.uint32) -> int:
+def _first_below(hashes: Hashes, start: Int, stop: Int, bound: np.uint32) -> Int:
     """The first position with a hash below `bound`, or stop."""
     while stop - start >= 16:
         block = hashes[start : start + 16]
@@ -237,7 +246,7 @@ def _first_below(hashes: Hashes, start: int, stop: int, bound: np.uint32) -> int
 
 
 @njit(cache=True, nogil=True)
-def _leftmost_least(hashes: Hashes, start: int, stop: int) -> int:
+def _leftmost_least(hashes: Hashes, start: Int, stop: Int) -> Int:
     """The first position of the least hash."""
     block = hashes[start:stop]
     least = block[0]

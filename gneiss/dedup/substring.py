@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-import numpy as np
-
 from gneiss.batch import TextBatch, Texts
 from gneiss.dedup.repeats import POLICIES, Policy, Repeats, pieces
 from gneiss.dedup.spans import Spans, compact
 from gneiss.dedup.units import Tokenizer, Units
 from gneiss.errors import InputError
 
-Engine: TypeAlias = Literal["suffix-array"]
+Engine: TypeAlias = Literal["anchors", "suffix-array"]
 Unit: TypeAlias = Literal["bytes", "tokens"]
 
 
@@ -22,7 +20,7 @@ def duplicate_spans(
     min_length: int = 200,
     unit: Unit = "bytes",
     tokenizer: Tokenizer | None = None,
-    engine: Engine = "suffix-array",
+    engine: Engine = "anchors",
     policy: Policy = "protect",
 ) -> Spans:
     """Every span of `min_length` units or more that also occurs earlier in the texts.
@@ -31,7 +29,7 @@ def duplicate_spans(
       texts: (documents,) strings, a list or an Arrow array; a null takes no part. Their order is the corpus' order.
       min_length: units of a window; 200 bytes, or 50 tokens for GneissWeb's threshold.
       unit: `bytes` of UTF-8, or `tokens` of `tokenizer`.
-      engine: how it is found, never what.
+      engine: `anchors` (fast) or `suffix-array` (the reference); the answer is the same.
       policy: `protect` cuts repeats but no unit of a first copy; `union` cuts all repeats; `all` cuts first copies too.
     Raises InputError for an unknown unit, engine or policy, a `min_length` below 1, and tokens without a tokenizer.
     Source: Lee et al. 2022, Deduplicating Training Data Makes Language Models Better, section 4.1 (`all`).
@@ -56,7 +54,7 @@ def find_spans(
     min_length: int = 200,
     unit: Unit = "bytes",
     tokenizer: Tokenizer | None = None,
-    engine: Engine = "suffix-array",
+    engine: Engine = "anchors",
     policy: Policy = "protect",
 ) -> Spans:
     """The duplicate spans of a batch that holds the whole scope; parameters and errors as for `duplicate_spans`."""
@@ -67,10 +65,12 @@ def find_spans(
         raise InputError(f"min_length: expected 1 or more, found {min_length}")
     units = _units(batch, unit, tokenizer)
     found = pieces(_repeats(units, min_length, engine), units.bounds, min_length, policy)
-    document, source_document = units.documents_of(found.start), units.documents_of(found.source)
-    start, end = units.byte_offsets(document, found.start), units.byte_offsets(document, found.end)
-    columns = (document, start, end, source_document, units.byte_offsets(source_document, found.source))
+    if units.starts is None:
+        return Spans.of_arrays(found.document, found.start, found.end, found.source_document, found.source_start)
+    start, end = units.byte_offsets(found.document, found.start), units.byte_offsets(found.document, found.end)
+    source_start = units.byte_offsets(found.source_document, found.source_start)
     holds_bytes = start < end  # a token may be empty
+    columns = (found.document, start, end, found.source_document, source_start)
     return Spans.of_arrays(*(column[holds_bytes] for column in columns))
 
 
@@ -83,9 +83,10 @@ def _units(batch: TextBatch, unit: Unit, tokenizer: Tokenizer | None) -> Units:
 
 
 def _repeats(units: Units, min_length: int, engine: Engine) -> Repeats:
-    from gneiss.dedup import suffix_array
+    from gneiss.dedup import anchors, suffix_array
 
-    return suffix_array.find_repeats(np.ascontiguousarray(units.values), units.bounds, min_length)
+    find = anchors.find_repeats if engine == "anchors" else suffix_array.find_repeats
+    return find(units.values, units.bounds, min_length)
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -22,7 +22,8 @@ def find_repeats(values: npt.NDArray[Any], bounds: IntArray, min_length: int) ->
     from pydivsufsort import divsufsort
 
     if len(values) < min_length:
-        return Repeats(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64))
+        nothing = np.empty(0, np.int64)
+        return Repeats(nothing, nothing, nothing, nothing)
     values = np.array(values)  # pydivsufsort refuses the read-only views that Arrow gives
     order = divsufsort(values)
     previous = np.empty_like(order)
@@ -31,7 +32,8 @@ def find_repeats(values: npt.NDArray[Any], bounds: IntArray, min_length: int) ->
     _share(values, previous, min_length, shares)
     first = previous  # the links are not needed any more
     _first_of_group(order, shares, _has_window(bounds, min_length), first)
-    return Repeats(*runs(first, min_length))
+    start, count, source = _runs(first, min_length)
+    return Repeats(start, count, source, count)
 
 
 @njit(cache=True, nogil=True)
@@ -95,7 +97,7 @@ def _first_of_group(
 
 
 @njit(cache=True, nogil=True)
-def runs(first: npt.NDArray[Any], min_length: int) -> tuple[IntArray, IntArray, IntArray]:
+def _runs(first: npt.NDArray[Any], min_length: int) -> tuple[IntArray, IntArray, IntArray]:
     """Runs of consecutive repeats with consecutive firsts: start, count, source."""
     total = 0
     for position in range(len(first)):

@@ -8,24 +8,12 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from gneiss.batch import TextBatch
+from gneiss.batch import TextBatch, Tokens
 from gneiss.errors import InputError
 
 IntArray: TypeAlias = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Tokens:
-    """The tokens of a batch: document i has the tokens `documents[i]` to `documents[i + 1]`.
-
-    ids: int32 (tokens,); starts: int64 (tokens,), the byte at which each token starts in its own document;
-    documents: int64 (documents + 1,), starting at 0. A token reaches to the start of the next one, the last of a
-    document to the document's end, and may start inside a UTF-8 character (byte-level BPE).
-    """
-
-    ids: npt.NDArray[np.int32]
-    starts: IntArray
-    documents: IntArray
+#: An int or a NumPy integer; numba does not tell them apart.
+Int: TypeAlias = Any
 
 
 class Tokenizer(Protocol):
@@ -53,7 +41,7 @@ class Units:
     def of_bytes(cls, batch: TextBatch) -> Units:
         """Bytes as units; shares the batch's buffer."""
         first, last = int(batch.offsets[0]), int(batch.offsets[-1])
-        return cls(batch.data[first:last], batch.offsets - first, None, np.diff(batch.offsets))
+        return cls(_read_only(batch.data[first:last]), batch.offsets - first, None, np.diff(batch.offsets))
 
     @classmethod
     def of_tokens(cls, batch: TextBatch, tokens: Tokens) -> Units:
@@ -75,17 +63,21 @@ class Units:
         in_order[inner - 1] = True
         if not in_order.all() or ((tokens.starts < 0) | (tokens.starts > np.repeat(sizes, counts))).any():
             raise InputError("tokenizer: the byte offsets of tokens must rise inside each document and stay in it")
-        return cls(tokens.ids, tokens.documents, tokens.starts, sizes)
-
-    def documents_of(self, positions: IntArray) -> IntArray:
-        """The document of each unit position."""
-        return np.searchsorted(self.bounds, positions, side="right") - 1
+        return cls(_read_only(tokens.ids), tokens.documents, tokens.starts, sizes)
 
     def byte_offsets(self, documents: IntArray, positions: IntArray) -> IntArray:
-        """Byte offsets in `documents` of unit positions, each from the document's start to its end inclusive."""
+        """Bytes in `documents` of units of them, each position from 0 to the document's length inclusive."""
         if self.starts is None:
-            return positions - self.bounds[documents]
+            return positions
+        positions = self.bounds[documents] + positions
         at_end = positions == self.bounds[documents + 1]
         if len(self.starts) == 0:
             return self.sizes[documents]
         return np.where(at_end, self.sizes[documents], self.starts[np.where(at_end, 0, positions)])
+
+
+def _read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A contiguous read-only view: what Arrow buffers are anyway, so that numba compiles for one kind only."""
+    values = np.ascontiguousarray(values).view()
+    values.flags.writeable = False
+    return values

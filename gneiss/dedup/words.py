@@ -6,14 +6,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
+from gneiss.dedup.units import Int
+
 Octets = npt.NDArray[np.uint8]
+_intrinsic: Any = intrinsic  # its published type keeps the typing context among the arguments
 
 
-@intrinsic
+@_intrinsic  # type: ignore[untyped-decorator]
 def load_word(typingctx: Any, octets: Any, position: Any) -> Any:
     """The eight bytes of a contiguous uint8 array that start at a position, unaligned and unchecked, as uint64."""
 
@@ -27,7 +30,7 @@ def load_word(typingctx: Any, octets: Any, position: Any) -> Any:
     return types.uint64(octets, types.int64), generate
 
 
-@intrinsic
+@_intrinsic  # type: ignore[untyped-decorator]
 def fold_product(typingctx: Any, a: Any, b: Any) -> Any:
     """The two halves of the 128-bit product of two uint64, exclusive-ored (the mixing step of wyhash)."""
 
@@ -41,7 +44,7 @@ def fold_product(typingctx: Any, a: Any, b: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def hash_range(octets: Octets, start: int, stop: int, seed: np.uint64) -> np.uint64:
+def hash_range(octets: Octets, start: Int, stop: Int, seed: np.uint64) -> np.uint64:
     """A 64-bit hash of the bytes start to stop, which must lie in the buffer."""
     length = stop - start
     one = fold_product(seed ^ np.uint64(0x9E3779B97F4A7C15), np.uint64(length) ^ np.uint64(0xD1B54A32D192ED03))
@@ -65,7 +68,7 @@ def hash_range(octets: Octets, start: int, stop: int, seed: np.uint64) -> np.uin
 
 
 @njit(cache=True, nogil=True)
-def common_prefix(octets: Octets, a: int, b: int, limit: int) -> int:
+def common_prefix(octets: Octets, a: Int, b: Int, limit: Int) -> Int:
     """How many bytes from a and from b on are equal, at most `limit`; both ranges must lie in the buffer."""
     length = 0
     while limit - length >= 8 and load_word(octets, a + length) == load_word(octets, b + length):
@@ -76,7 +79,7 @@ def common_prefix(octets: Octets, a: int, b: int, limit: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def common_suffix(octets: Octets, a: int, b: int, limit: int) -> int:
+def common_suffix(octets: Octets, a: Int, b: Int, limit: Int) -> Int:
     """How many bytes before a and before b are equal, at most `limit`; both ranges must lie in the buffer."""
     length = 0
     while limit - length >= 8 and load_word(octets, a - length - 8) == load_word(octets, b - length - 8):

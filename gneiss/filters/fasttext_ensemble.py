@@ -16,7 +16,6 @@ from gneiss.filters.fasttext_kernel import is_space, sum_rows
 from gneiss.filters.fasttext_output import Predictions, Predictor, sigmoid, softmax
 from gneiss.filters.fasttext_table import Group, TableModel, open_table
 
-
 #: Of a group's models: sums float64 (documents, lanes), and how many features were summed, int64 (documents, models).
 _Sums: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
 
@@ -36,7 +35,7 @@ def load_ensemble(path: Path, names: Sequence[str]) -> dict[str, Predictor]:
         return [_sum(group, batch) for group in table.groups]
 
     def joined(batch: TextBatch) -> list[_Sums]:
-        differing = np.flatnonzero(joining_matters(batch.data, batch.offsets))
+        differing = np.flatnonzero(joining_matters(batch.data, batch.offsets)).tolist()
         again = TextBatch.of([" ".join(batch.text(document).strip().splitlines()) for document in differing])
         all_sums = []
         for group, (outputs, features) in zip(table.groups, batch.view(spaced), strict=True):
@@ -94,7 +93,7 @@ def _is_strippable(data: npt.NDArray[np.uint8], at: int, end: int) -> bool:
     a = data[at] if at < end else 0
     b = data[at + 1] if at + 1 < end else 0
     c = data[at + 2] if at + 2 < end else 0
-    return (
+    return bool(
         0x1C <= a <= 0x1F
         or (a == 0xC2 and (b == 0x85 or b == 0xA0))
         or (a == 0xE1 and b == 0x9A and c == 0x80)
@@ -114,4 +113,4 @@ def _has_line_end(text: npt.NDArray[np.uint8]) -> bool:
         before = byte
     for at in range(len(text) - 2):
         found |= (text[at] == 0xE2) & (text[at + 1] == 0x80) & ((text[at + 2] | 1) == 0xA9)
-    return found != 0
+    return bool(found != 0)

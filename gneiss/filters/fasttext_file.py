@@ -23,6 +23,7 @@ _SUPERVISED = 3
 _SMALLEST_ENTRY_BYTES = 1 + 8 + 1  # an empty word's NUL, its count, its type
 _LONGEST_NGRAM = 64  # fastText computes what the file asks for, however long it takes
 _CENTROIDS = 256
+_CHUNK_BYTES = 16 << 20
 
 
 def plain_label(label: str) -> str:
@@ -115,6 +116,16 @@ def read_model(path: Path) -> ModelFile:
         input_start=None if quantized else input_start,
         output=None if output is None or quantized else np.array(output, np.float32),
     )
+
+
+def require_finite(file: ModelFile) -> None:
+    """Read the input matrix once and raise ModelError for NaN or infinity in it; fastText would fail while predicting."""
+    if file.input_start is None:
+        return  # a quantized matrix is made of centroids, which read_model has seen
+    end = file.input_start + 4 * file.dimensions * (len(file.word_starts) + file.buckets)
+    for start in range(file.input_start, end, _CHUNK_BYTES):
+        if not np.isfinite(file.data[start : min(start + _CHUNK_BYTES, end)].view("<f4")).all():
+            raise ModelError(f"{file.path}: damaged fastText model: NaN or infinite weights in the input matrix")
 
 
 @dataclass

@@ -74,11 +74,11 @@ def sigmoid(sums: npt.NDArray[np.float64], features: npt.NDArray[np.int64]) -> P
             continue
         for label in range(sums.shape[1]):
             output = np.float32(sums[document, label] / features[document])
-            if output > _LARGEST:
+            if output > np.float32(_LARGEST):
                 probabilities[document, label] = 1.0
-            elif output >= -_LARGEST:
-                cell = (output + np.float32(_LARGEST)) * np.float32(_CELLS) / np.float32(2 * _LARGEST)
-                probabilities[document, label] = cells[int(cell)]
+            elif output >= np.float32(-_LARGEST):
+                place = (output + np.float32(_LARGEST)) * np.float32(_CELLS) / np.float32(2 * _LARGEST)
+                probabilities[document, label] = cells[int(place)]
         top[document] = _last_largest(probabilities[document])
     return probabilities, top
 

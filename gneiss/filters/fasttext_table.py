@@ -5,7 +5,7 @@ that share the number of buckets and of words in an n-gram make up a group. Of a
 
 rows: float32 (buckets, lanes), what each bucket adds to each column;
 records: uint32, for every word of the union of the vocabularies, most frequent words first: the set of models that
-    know it (a bit each), its length in bytes, the values of those models' columns (all lanes if all know it), its bytes;
+    know it (a bit each), its length in bytes, the values of those models' columns (every lane if all do), its bytes;
 slots: uint64, open addressing with linear probing: FNV-1a hash << 32 | position of the word's record, 0 if free.
 
 A column is one label's output, or for softmax its difference from the first label's.
@@ -151,7 +151,7 @@ def open_table(path: Path) -> Table:
         raise ModelError(f"{path}: not a fastText table, or cut off; delete it, it is built again")
     body = len(data) - tail - size
     description = json.loads(data[body : body + size].tobytes())
-    if description["checksum"] != xxhash.xxh3_128_hexdigest(data[:body]):
+    if description["checksum"] != xxhash.xxh3_128_hexdigest(data[:body].data):
         raise ModelError(f"{path}: damaged fastText table; delete it, it is built again")
 
     def array(place: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -226,7 +226,7 @@ class _Writer:
     def write(self, array: npt.NDArray[Any]) -> tuple[int, int]:
         """Append an array; returns its first byte and its size in bytes."""
         start = self._size_bytes
-        raw = memoryview(np.ascontiguousarray(array)).cast("B") if array.size else memoryview(b"")
+        raw = array.reshape(-1).view(np.uint8).data
         self._append(raw)
         self._append(memoryview(bytes(-len(raw) % _ALIGNMENT_BYTES)))
         return start, len(raw)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, uint32, uint64
+from numba import njit
 
 from gneiss.errors import ModelError
 from gneiss.filters.fasttext_file import PREFIX, ModelFile
-from gneiss.filters.fasttext_kernel import EOS_HASH, HEADER, hash_bytes, slot_of
+from gneiss.filters.fasttext_kernel import EOS_HASH, HEADER, PADDING_BYTES, Bytes, Integer, hash_bytes, slot_of
 
 _CHUNK_BYTES = 16 << 20
 _PREFIX = np.frombuffer(PREFIX.encode(), np.uint8)
@@ -59,7 +59,7 @@ class Union:
     who knows it (a bit for each model). ids[m]: for each word of model m, which word of the union it is.
     """
 
-    letters: npt.NDArray[np.uint8]
+    letters: Bytes
     starts: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int32]
     hashes: npt.NDArray[np.uint32]
@@ -113,7 +113,7 @@ class Union:
         size = int(ends[-1]) if len(ends) else 1
         if size > _MOST_RECORDS:
             raise ModelError(f"the vocabularies of {len(values)} models need {4 * size:,} bytes, at most 16 GiB fit")
-        records = np.zeros(size, np.uint32)
+        records = np.zeros(size + PADDING_BYTES // 4, np.uint32)
         _write_words(by_frequency, positions, sizes, self.who, self.letters, self.starts, self.lengths, records)
         for model, of_model in enumerate(values):
             _write_values(model, self.ids[model], of_model, self.who, columns_of, positions, records.view(np.float32))
@@ -134,7 +134,7 @@ def _power_of_two(least: int) -> int:
 
 def _read_into(stream: io.RawIOBase, array: npt.NDArray[np.float32]) -> bool:
     """Fill an array from a file; False if the file ends before."""
-    left = memoryview(array).cast("B")
+    left = array.reshape(-1).view(np.uint8).data
     while len(left):
         count = stream.readinto(left)
         if not count:
@@ -162,7 +162,7 @@ def _multiply(rows: npt.NDArray[np.float32], weights: npt.NDArray[np.float64], o
 
 @njit(cache=True, nogil=True)
 def _merge(
-    data: npt.NDArray[np.uint8],
+    data: Bytes,
     word_starts: npt.NDArray[np.int64],
     word_lengths: npt.NDArray[np.int32],
     word_counts: npt.NDArray[np.int64],
@@ -170,7 +170,7 @@ def _merge(
     ids: npt.NDArray[np.int32],
     slots: npt.NDArray[np.uint64],
     words: int,
-    letters: npt.NDArray[np.uint8],
+    letters: Bytes,
     starts: npt.NDArray[np.int64],
     lengths: npt.NDArray[np.int32],
     hashes: npt.NDArray[np.uint32],
@@ -178,20 +178,20 @@ def _merge(
     who: npt.NDArray[np.uint32],
 ) -> int:
     """Add one model's words to the union of `words`; returns how many there are then, or -1 - i if word i repeats."""
-    mask = uint64(len(slots) - 1)
-    bit = uint32(1 << model)
+    mask = np.uint64(len(slots) - 1)
+    bit = np.uint32(1 << model)
     for word in range(len(word_starts)):
         start, length = word_starts[word], word_lengths[word]
         hashed = hash_bytes(data, start, start + length)
-        slot = slot_of(uint64(hashed), mask)
+        slot = slot_of(np.uint64(hashed), mask)
         while slots[slot] != 0:
-            known = np.int64(slots[slot] & uint64(0xFFFFFFFF)) - 1
+            known = np.int64(slots[slot] & np.uint64(0xFFFFFFFF)) - 1
             if hashes[known] == hashed and _equal_words(data, start, length, letters, starts[known], lengths[known]):
                 break
-            slot = (slot + uint64(1)) & mask
+            slot = (slot + np.uint64(1)) & mask
         if slots[slot] == 0:
-            known = words
-            slots[slot] = uint64(known + 1)
+            known = np.int64(words)
+            slots[slot] = np.uint64(known + 1)
             letters[starts[known] : starts[known] + length] = data[start : start + length]
             starts[known + 1] = starts[known] + length
             lengths[known], hashes[known], counts[known], who[known] = length, hashed, 0, 0
@@ -205,23 +205,21 @@ def _merge(
 
 
 @njit(cache=True, nogil=True)
-def _equal_words(
-    a: npt.NDArray[np.uint8], a_start: int, a_length: int, b: npt.NDArray[np.uint8], b_start: int, b_length: int
-) -> bool:
+def _equal_words(a: Bytes, a_start: Integer, a_length: Integer, b: Bytes, b_start: Integer, b_length: Integer) -> bool:
     if a_length != b_length:
         return False
+    different = 0
     for index in range(a_length):
-        if a[a_start + index] != b[b_start + index]:
-            return False
-    return True
+        different += a[a_start + index] != b[b_start + index]
+    return different == 0
 
 
 @njit(cache=True, nogil=True)
 def _any_starts_with(
-    data: npt.NDArray[np.uint8],
+    data: Bytes,
     starts: npt.NDArray[np.int64],
     lengths: npt.NDArray[np.int32],
-    prefix: npt.NDArray[np.uint8],
+    prefix: Bytes,
 ) -> bool:
     for word in range(len(starts)):
         if lengths[word] >= len(prefix) and _equal_words(data, starts[word], len(prefix), prefix, 0, len(prefix)):
@@ -235,7 +233,7 @@ def _write_words(
     positions: npt.NDArray[np.int64],
     sizes: npt.NDArray[np.int64],
     who: npt.NDArray[np.uint32],
-    letters: npt.NDArray[np.uint8],
+    letters: Bytes,
     starts: npt.NDArray[np.int64],
     lengths: npt.NDArray[np.int32],
     records: npt.NDArray[np.uint32],
@@ -263,7 +261,7 @@ def _write_values(
     for word in range(len(ids)):
         first = positions[ids[word]] + HEADER
         for other in range(model):
-            if who[ids[word]] >> uint32(other) & uint32(1):
+            if who[ids[word]] >> np.uint32(other) & np.uint32(1):
                 first += columns_of[other + 1] - columns_of[other]
         for column in range(of_words.shape[1]):
             records[first + column] = of_words[word, column]
@@ -277,9 +275,9 @@ def _fill_slots(
     slots: npt.NDArray[np.uint64],
 ) -> None:
     """Enter every record, those of frequent words first, so that they lie where they are looked for first."""
-    mask = uint64(len(slots) - 1)
+    mask = np.uint64(len(slots) - 1)
     for word in order:
-        slot = slot_of(uint64(hashes[word]), mask)
+        slot = slot_of(np.uint64(hashes[word]), mask)
         while slots[slot] != 0:
-            slot = (slot + uint64(1)) & mask
-        slots[slot] = uint64(hashes[word]) << uint64(32) | uint64(positions[word])
+            slot = (slot + np.uint64(1)) & mask
+        slots[slot] = np.uint64(hashes[word]) << np.uint64(32) | np.uint64(positions[word])

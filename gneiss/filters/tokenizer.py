@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
-from gneiss.batch import TextBatch
+from gneiss.batch import TextBatch, Tokens
 from gneiss.errors import ModelError
 from gneiss.filters import cl100k
 from gneiss.filters.tokenizer_probes import probes
@@ -33,20 +34,6 @@ _MAX_VOCABULARY = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
-class TokenIds:
-    """The tokens of a batch: document i has the tokens `documents[i]` to `documents[i + 1]`.
-
-    ids: int32 (tokens,); starts: int64 (tokens,), the byte at which each token starts in its own document, which may be
-    inside a UTF-8 character; documents: int64 (documents + 1,), starting at 0. A token reaches to the start of the
-    next, the last one of a document to the document's end.
-    """
-
-    ids: Ids
-    starts: npt.NDArray[np.int64]
-    documents: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
 class Tokenizer:
     """A loaded tokenizer. Nothing is added to a text; a literal special token in it is one token.
 
@@ -62,21 +49,21 @@ class Tokenizer:
         """Tokens of each document, int64 (documents,)."""
         return np.fromiter((len(self.encode(text)) for text in _texts(batch)), np.int64, len(batch))
 
-    def tokens(self, batch: TextBatch) -> TokenIds:
+    def tokens(self, batch: TextBatch) -> Tokens:
         """Ids and byte offsets of the tokens of each document.
 
         Raises ModelError when the tokens do not cover the text byte for byte.
         """
         if self.sizes is None:
             raise ModelError(f"tokenizer {self.name}: not a byte-level BPE of the unchanged text, so it has no offsets")
-        parts = [self.encode(text) for text in _texts(batch)]
-        ids = np.concatenate([np.empty(0, np.int32), *parts])
-        documents = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
-        ends = np.concatenate([[0], np.cumsum(self.sizes[ids])])
-        if not np.array_equal(ends[documents], batch.offsets - batch.offsets[0]):
-            document = int(np.flatnonzero(np.diff(ends[documents]) != np.diff(batch.offsets))[0])
-            raise ModelError(f"tokenizer {self.name}: the tokens of document {document} are not as long as its text")
-        return TokenIds(ids, ends[:-1] - np.repeat(ends[documents[:-1]], np.diff(documents)), documents)
+        parts = [np.empty(0, np.int32), *(self.encode(text) for text in _texts(batch))]
+        documents = np.cumsum([len(part) for part in parts], dtype=np.int64)
+        ids = np.concatenate(parts)
+        starts = np.empty(len(ids), np.int64)
+        wrong = _fill_starts(ids, documents, np.diff(batch.offsets), self.sizes, starts)
+        if wrong >= 0:
+            raise ModelError(f"tokenizer {self.name}: the tokens of document {wrong} are not as long as its text")
+        return Tokens(ids, starts, documents)
 
 
 def load_tokenizer(name: str, files: Mapping[str, Path] | None = None, engine: Engine = "auto") -> Tokenizer:
@@ -166,6 +153,25 @@ def _bounded(engine: Any, specials_hold: str | None = None) -> Encode:
         return np.frombuffer(engine.encode_flat(text), np.dtype("<i4"))
 
     return encode
+
+
+@njit(cache=True, nogil=True)
+def _fill_starts(
+    ids: Ids,
+    documents: npt.NDArray[np.int64],
+    lengths_bytes: npt.NDArray[np.int64],
+    sizes: npt.NDArray[np.int64],
+    starts: npt.NDArray[np.int64],
+) -> int:
+    """Put in the byte at which each token starts; the first document whose length is another than its tokens', or -1."""
+    for document in range(len(lengths_bytes)):
+        position = np.int64(0)
+        for token in range(documents[document], documents[document + 1]):
+            starts[token] = position
+            position += sizes[ids[token]] if 0 <= ids[token] < len(sizes) else lengths_bytes[document] + 1
+        if position != lengths_bytes[document]:
+            return document
+    return -1
 
 
 #: The 256 characters that stand for bytes in a byte-level vocabulary.

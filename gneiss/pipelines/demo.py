@@ -34,7 +34,8 @@ def run_demo(folder: Path) -> Run:
     print(f"   {manifest.documents:,} documents, {manifest.text_bytes / 1e6:.1f} MB of text, {manifest.duplicates:,} of them copies")
     print("2. training two small models on it, and taking quantiles for thresholds", flush=True)
     models = train_demo_models(folder / "sample", folder / "models")
-    texts = pa.concat_tables(pq.read_table(path, columns=["text"]) for path in sorted((folder / "sample").glob("*.parquet")))["text"]
+    shards = sorted((folder / "sample").glob("*.parquet"))
+    texts = pa.concat_tables([pq.read_table(path, columns=["text"]) for path in shards])["text"]
     readable = _quantiles(eflaw(texts), 0.85, 0.95)
     tokens = _quantiles(annotate(Tokens(), texts)["tokens_per_char"], 0.05, 0.95)
     _tell("prose against reference documentation", models.quality)
@@ -53,7 +54,7 @@ def run_demo(folder: Path) -> Run:
     print(f"3. curating: gneiss run {folder / 'demo.yaml'} --input {folder / 'sample'} --output {folder / 'curated'}", flush=True)
     finished = run(folder / "demo.yaml", folder / "sample", folder / "curated", backend="local", progress=Spoken())
     print_run(finished)
-    print(f"\nlook closer:     gneiss dry-run {folder / 'sample' / 'part-00000.parquet'} --recipe {folder / 'demo.yaml'}")
+    print(f"\nlook closer:     gneiss dry-run {shards[0]} --recipe {folder / 'demo.yaml'}")
     finished.check_budgets()
     return finished
 

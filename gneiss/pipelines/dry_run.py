@@ -6,12 +6,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from gneiss.curate import curate, load_tools
+from gneiss.curate import curate
 from gneiss.errors import InputError
 from gneiss.plan import make_plan
 from gneiss.recipe import Recipe
 from gneiss.rule_samples import Samples, merge_samples
 from gneiss.statistics import Statistics
+from gneiss.tools import load_tools
 
 
 @dataclass(frozen=True)

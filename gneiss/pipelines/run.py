@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -15,7 +16,7 @@ from gneiss import output as outputs
 from gneiss.backends import Backend
 from gneiss.card import dataset_card
 from gneiss.commit import statistics_path
-from gneiss.errors import BudgetError, MachineError
+from gneiss.errors import BudgetError, MachineError, OutputError
 from gneiss.ledger import COMMITTED, Receipt
 from gneiss.parquet import write_bytes
 from gneiss.pipelines.steps import CurateStep
@@ -25,6 +26,7 @@ from gneiss.recipe import Recipe
 from gneiss.rule_samples import Samples, merge_samples
 from gneiss.shard import local_path
 from gneiss.statistics import Statistics
+from gneiss.tools import prepare
 
 _log = logging.getLogger("gneiss")
 
@@ -67,13 +69,13 @@ class Run:
 
 def run(
     recipe: Recipe | str | Path,
-    input: str | Path,  # noqa: A002 - the word of the command line
+    input: str | Path,
     output: str | Path,
     *,
     workers: int | None = None,
     backend: BackendName = "auto",
     shared_filesystem: bool = False,
-    progress: Progress = Silent()  # noqa: B008,
+    progress: Progress = Silent(),  # noqa: B008
 ) -> Run:
     """Curate every shard of an input into an output; finished shards are skipped, so the same call resumes.
 
@@ -87,8 +89,9 @@ def run(
     >>> done.statistics.counts["kept"]  # doctest: +SKIP
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
-    folder = Path(local_path(output, "output"))
+    folder = Path(local_path(output, "output")).absolute()  # workers may live in another folder
     plan = make_plan(recipe, input)
+    _refuse_nesting(plan, folder)
     with outputs.claim(folder, plan):
         done, adopted = outputs.finished(folder, plan.input.shards)
         ledger.append(folder, adopted)
@@ -97,10 +100,13 @@ def run(
         progress.begin(plan, done)
         if left:
             chosen, count = _choose(plan, backend, workers, len(left), shared_filesystem)
-            receipts = chosen.run(CurateStep(recipe, folder), left, count)
-            for receipt in ledger.keep(folder, receipts):
-                done[receipt.shard] = receipt
-                progress.finished(receipt)
+            with (
+                closing(chosen.run(CurateStep(recipe, prepare(recipe), folder), left, count)) as receipts,
+                closing(ledger.keep(folder, receipts)) as kept,
+            ):
+                for receipt in kept:
+                    done[receipt.shard] = receipt
+                    progress.finished(receipt)
         progress.end()
         return _finish(plan, folder, done, skipped)
 
@@ -116,33 +122,38 @@ def _finish(plan: Plan, folder: Path, done: dict[str, Receipt], skipped: int) ->
         told = json.loads((folder / statistics_path(shard.id)).read_text("utf-8"))
         statistics += Statistics.from_json(told["statistics"])
         samples.append(told["samples"])
-    finished = Run(folder, plan.recipe, statistics, merge_samples(samples), len(plan.input.shards), skipped, quarantined)
+    finished = Run(
+        folder, plan.recipe, statistics, merge_samples(samples), len(plan.input.shards), skipped, quarantined
+    )
     told = {"statistics": statistics.to_json(), "samples": finished.samples, "quarantined_shards": quarantined}
     write_bytes((json.dumps(told, ensure_ascii=False, indent=1) + "\n").encode(), folder, outputs.STATISTICS_FILE)
     write_bytes(dataset_card(finished, plan).encode(), folder, "README.md")
     return finished
 
 
-def _choose(plan: Plan, backend: BackendName, workers: int | None, tasks: int, shared_filesystem: bool) -> tuple[Backend, int]:
+def _choose(
+    plan: Plan, name: BackendName, workers: int | None, tasks: int, shared_filesystem: bool
+) -> tuple[Backend, int]:
     """The backend, and how many workers: what was asked for, or what CPUs, memory and shards allow."""
-    needed = worker_memory_bytes(plan)
-    if backend == "ray" or (backend == "auto" and _inside_ray()):
-        from gneiss.backends.ray_actors import RayActors, cluster_cpus
-
-        return RayActors(needed, shared_filesystem), workers or min(tasks, cluster_cpus())
-    from gneiss.backends.local import LocalProcesses
-
-    if workers is None:
-        import psutil
-
-        cpus = len(os.sched_getaffinity(0))
-        fitting = max(1, psutil.virtual_memory().available // needed)
-        workers = min(cpus, tasks, fitting)
-        if fitting < min(cpus, tasks):
-            _log.warning("%d workers instead of %d: each needs about %.1f GB", workers, min(cpus, tasks), needed / 1e9)
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise MachineError(f"--workers {workers}: expected 1 or more")
-    return LocalProcesses(), workers
+    needed = worker_memory_bytes(plan)
+    backend: Backend
+    if name == "ray" or (name == "auto" and _inside_ray()):
+        from gneiss.backends.ray_actors import RayActors
+
+        backend = RayActors(needed, shared_filesystem)
+    else:
+        from gneiss.backends.local import LocalProcesses
+
+        backend = LocalProcesses(needed)
+    if workers is None:
+        room = backend.room()
+        wanted = max(1, min(room.by_cpus, tasks))
+        workers = max(1, min(room.by_memory, wanted))
+        if workers < wanted:
+            _log.warning("%d workers instead of %d: each needs about %.1f GB", workers, wanted, needed / 1e9)
+    return backend, workers
 
 
 def worker_memory_bytes(plan: Plan) -> int:
@@ -150,6 +161,16 @@ def worker_memory_bytes(plan: Plan) -> int:
     largest = max((shard.text_bytes for shard in plan.input.shards), default=0)
     per_byte = SUFFIX_ARRAY_BYTES_PER_BYTE if any(phase.dedup for phase in plan.recipe.phases) else TEXT_BYTES_PER_BYTE
     return int(WORKER_BYTES + sum(model.size_bytes for model in plan.models) + per_byte * largest)
+
+
+def _refuse_nesting(plan: Plan, folder: Path) -> None:
+    """Refuse an output among the input's files: a second run would take it for input. Raises OutputError."""
+    source = Path(local_path(plan.source, "input")).resolve()
+    inside = source.is_dir() and folder.resolve().is_relative_to(source)
+    if inside or any(Path(shard.path).resolve().is_relative_to(folder.resolve()) for shard in plan.input.shards):
+        raise OutputError(
+            f"{folder}: the output and the input {plan.source} lie one in the other; choose another output"
+        )
 
 
 def _inside_ray() -> bool:

@@ -12,6 +12,7 @@ from gneiss.errors import GneissError, InputError
 from gneiss.ledger import UNREADABLE, Receipt
 from gneiss.recipe import Recipe
 from gneiss.shard import Shard
+from gneiss.tools import Prepared, load_tools
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,12 @@ class CurateStep:
     """Shard in, committed files and a receipt out."""
 
     recipe: Recipe
+    prepared: Prepared
     output: Path
 
     def open(self) -> Callable[[Shard], Receipt]:
         """Load the recipe's models, once per worker."""
-        from gneiss.curate import load_tools
-
-        tools = load_tools(self.recipe)
+        tools = load_tools(self.recipe, self.prepared)
 
         def work(shard: Shard) -> Receipt:
             from gneiss.commit import commit

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.batch import TextBatch
-from gneiss.dedup import Tokens, duplicate_spans, find_spans
+from gneiss.batch import TextBatch, Tokens
+from gneiss.dedup import duplicate_spans, find_spans
 from gneiss.errors import InputError
 from tests.dedup import oracle
 
-ENGINES = ("suffix-array",)
+ENGINES = ("anchors", "suffix-array")
 POLICIES = ("protect", "union", "all")
 
 few_letters = st.lists(st.text(alphabet="ab", max_size=40), max_size=6)

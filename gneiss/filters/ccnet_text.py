@@ -1,0 +1,42 @@
+"""The text that CCNet's language models read: lower case, no accents, every digit 0, ASCII punctuation, no controls.
+
+From the paper (arXiv 1911.00359, section 4.2) and the public code's tables, per line. Unlike the rest of gneiss it asks
+Python's `unicodedata`: characters that Unicode added after 14.0 may normalize differently on another Python.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import cache
+
+_PUNCTUATION = {
+    **dict(zip("，、„”“«»」「《》´’∶：–━►", ',,"""""""""\'\'::---', strict=True)),
+    **dict(zip("。？！（）；～〈〉【】％", ".?!();~<>[]%", strict=True)),
+    "—": " - ",
+    "．": ". ",
+    "…": "...",
+}
+#: What becomes of a line of ASCII, which has no accents and no other punctuation.
+_ASCII = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ123456789", b"abcdefghijklmnopqrstuvwxyz000000000")
+_ASCII_CONTROLS = bytes((*range(0x20), 0x7F))
+
+
+def normalize(line: str) -> str:
+    r"""One line as CCNet's models read it.
+
+    >>> normalize(" Déjà vu —\t1,234 “Times”… ")
+    'deja vu  - 0,000 "times"...'
+    """
+    line = line.strip()
+    if line.isascii():
+        return line.encode().translate(_ASCII, _ASCII_CONTROLS).decode()
+    return unicodedata.normalize("NFD", line.lower()).translate(_table())
+
+
+@cache
+def _table() -> dict[int, str | None]:
+    """What becomes of each character of the canonical decomposition: marks (Mn) and controls go, digits (Nd) are 0."""
+    kinds = {"Mn": None, "Cc": None, "Nd": "0"}
+    categories = ((point, unicodedata.category(chr(point))) for point in range(0x110000))
+    table = {point: kinds[category] for point, category in categories if category in kinds}
+    return table | {ord(character): plain for character, plain in _PUNCTUATION.items()}

@@ -1,0 +1,273 @@
+"""Pictures of a finished run, from its stored statistics and annotation shards; nothing is computed from texts again.
+
+For notebooks/statistics.ipynb and the like; needs the extra `notebook` (matplotlib).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gneiss.errors import InputError
+from gneiss.recipe import Phase, Recipe
+from gneiss.rule import locked_connection
+from gneiss.rule_samples import Samples
+from gneiss.statistics import ColumnStatistics, Statistics, bin_edge
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from matplotlib.axes import Axes
+
+    from gneiss.annotation import Column
+
+Numbers = npt.NDArray[np.float64]
+
+#: Colour-blind safe (Okabe and Ito), one meaning each in all pictures.
+ALL, KEPT, LOST, UNKNOWN, MARK = "#c8ccd0", "#0072b2", "#d55e00", "#999999", "#222222"
+_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.])")
+_STRING = re.compile(r"'(?:[^']|'')*'")
+
+
+@dataclass(frozen=True)
+class Output:
+    """A finished run as it lies on disk: its recipe, statistics, examples per rule, and annotation shards."""
+
+    folder: Path
+    recipe: Recipe
+    statistics: Statistics
+    samples: Samples
+    quarantined_shards: Mapping[str, str]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Output:
+        """Read an output folder. Raises InputError when no run has finished there."""
+        folder = Path(folder)
+        path = folder / "_gneiss/statistics.json"
+        try:
+            told = json.loads(path.read_text("utf-8"))
+        except OSError as error:
+            raise InputError(f"{path}: no finished run here ({error.strerror}); name the output of one") from error
+        recipe = Recipe.load(folder / "_gneiss/recipe.yaml")
+        statistics = Statistics.from_json(told["statistics"])
+        return cls(folder, recipe, statistics, told["samples"], told["quarantined_shards"])
+
+    def annotations(self, phase: Phase) -> pa.Table:
+        """The annotation rows of all documents that reached a phase, from all shards."""
+        import pyarrow.compute as pc
+        import pyarrow.dataset as ds
+
+        later = [p.name for p in self.recipe.phases[self.recipe.phases.index(phase) :]]
+        reached = pc.field("dropped_in").is_null() | pc.field("dropped_in").isin(later)
+        rows = ds.dataset(self.folder / "annotations/base", format="parquet")
+        return rows.to_table(filter=(pc.field("status") != "quarantined") & reached)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A number that a rule compares an annotation with: where it stands in the rule's condition, and its value."""
+
+    rule: str
+    annotation: str
+    value: float
+    start: int
+    stop: int
+
+
+def thresholds(phase: Phase, columns: Sequence[Column]) -> list[Threshold]:
+    """The numbers in the rules of a phase; each belongs to the numeric annotation named last before it.
+
+    Parameters: `columns`: the annotations of the recipe (`recipe.columns`).
+
+    >>> recipe = Recipe.load("gneissweb-bytes")
+    >>> [(t.rule, t.annotation, t.value) for t in thresholds(recipe.phases[0], recipe.columns)][:3]
+    [('quality', 'dclm', 0.002), ('quality', 'cosmo', 0.03), ('readable', 'eflaw', 70.0)]
+    """
+    names = {c.name.lower(): c.name for c in columns if c.type in {"int64", "float64"}}
+    names.update({alias.lower(): names[to.lower()] for alias, to in phase.aliases.items() if to.lower() in names})
+    found = []
+    for rule, condition in phase.rules.items():
+        plain = _STRING.sub(lambda match: " " * len(match[0]), condition)
+        words = [(m.start(), names[m[0].lower()]) for m in re.finditer(r"\w+", plain) if m[0].lower() in names]
+        for number in _NUMBER.finditer(plain):
+            if before := [name for start, name in words if start < number.start()]:
+                found.append(Threshold(rule, before[-1], float(number[0]), *number.span()))
+    return found
+
+
+def kept_shares(annotations: pa.Table, phase: Phase, threshold: Threshold, values: Sequence[float]) -> Numbers:
+    """The share of documents that the phase would keep for each value of a threshold, all else equal, (values,).
+
+    Parameters: `annotations`: stored rows of the documents that reached the phase (`Output.annotations`).
+    """
+    import pyarrow as pa
+
+    if not annotations.num_rows:
+        return np.zeros(len(values))
+    condition = phase.rules[threshold.rule]
+    moved = f"{condition[: threshold.start]}moved_value{condition[threshold.stop :]}"
+    rules = ", ".join(f'({c}) AS "{rule}"' for rule, c in {**phase.rules, threshold.rule: moved}.items())
+    # as in gneiss.rule: NaN counts as missing, and an alias is the column by another name
+    floats = [field.name for field in annotations.schema if pa.types.is_floating(field.type)]
+    guarded = "".join(f', CASE WHEN isnan("{name}") THEN NULL ELSE "{name}" END AS "{name}"' for name in floats)
+    without = f" EXCLUDE ({', '.join(_quoted(floats))})" if floats else ""
+    aliases = "".join(f', "{column}" AS "{alias}"' for alias, column in phase.aliases.items())
+    with locked_connection() as connection:
+        connection.register("annotations", annotations)
+        connection.register("moved", pa.table({"place": range(len(values)), "moved_value": [float(v) for v in values]}))
+        rows = connection.execute(
+            f"WITH given AS (SELECT *{without}{guarded} FROM annotations), named AS (SELECT *{aliases} FROM given),"
+            f" decided AS (SELECT place, {rules} FROM named CROSS JOIN moved)"
+            f" SELECT place, count(*) FILTER (WHERE {phase.decision.keep}) FROM decided GROUP BY place ORDER BY place"
+        ).fetchall()
+    return np.array([kept / annotations.num_rows for _, kept in rows], np.float64)
+
+
+def displayed_bins(column: ColumnStatistics, bins: int = 40) -> tuple[Numbers, Numbers, Numbers]:
+    """The stored bins of an annotation, put together to so many: edges (bins + 1,), all and kept documents (bins,).
+
+    What lies outside the shown range is counted in the first and the last bin. Without numbers all three are empty.
+    """
+    if not column.bins:
+        return np.zeros(0), np.zeros(0), np.zeros(0)
+    low, high = shown_range(column)
+    edges = (np.geomspace if is_logarithmic(column) else np.linspace)(low, high, bins + 1)
+
+    def counted(stored: Mapping[int, int]) -> Numbers:
+        values = np.array([bin_edge(b) for b in stored], np.float64)
+        where = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, bins - 1)
+        return np.bincount(where, np.array(list(stored.values()), np.float64), bins).astype(np.float64)
+
+    return edges, counted(column.bins), counted(column.kept_bins)
+
+
+def shown_range(column: ColumnStatistics) -> tuple[float, float]:
+    """What a picture of an annotation shows: the middle 99 % of its values, on a logarithmic axis at most 5 decades."""
+    low, high = column.quantile(0.005) or 0.0, column.quantile(0.995) or 0.0
+    if low == high:
+        return low - 0.5, high + 0.5
+    return (max(low, high * 1e-5), high) if is_logarithmic(column) else (low, high)
+
+
+def is_logarithmic(column: ColumnStatistics) -> bool:
+    """Whether the middle 99 % of the values are positive and span more than a factor of 100."""
+    low, high = column.quantile(0.005), column.quantile(0.995)
+    return low is not None and high is not None and low > 0 and high > 100 * low
+
+
+def plot_histogram(axes: Axes, output: Output, annotation: str) -> None:
+    """Documents by the value of an annotation, all and kept, with the thresholds of the rules that read it."""
+    column = output.statistics.columns[annotation]
+    edges, everyone, kept = displayed_bins(column)
+    axes.stairs(everyone, edges, fill=True, color=ALL, label="all documents")
+    axes.stairs(kept, edges, fill=True, color=KEPT, alpha=0.85, label="kept")
+    if is_logarithmic(column):
+        axes.set_xscale("log")
+    _mark_thresholds(axes, output, annotation, edges)
+    axes.set(xlabel=annotation, ylabel="documents", xlim=(edges[0], edges[-1]))
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    _plain(axes)
+
+
+def plot_rules(axes: Axes, output: Output, phase: Phase) -> None:
+    """A bar a rule: for how many documents of the phase it is true, false, unknown; and how many it alone dropped."""
+    told = output.statistics.rule_counts(phase.name, phase.rules)
+    entered = sum(output.statistics.patterns.get(phase.name, {}).values())
+    names = list(told)
+    left = np.zeros(len(names))
+    for what, colour, label in (("true", KEPT, "true"), ("false", LOST, "false"), ("unknown", UNKNOWN, "unknown")):
+        width = np.array([told[name][what] for name in names], np.float64)
+        axes.barh(names, width, left=left, color=colour, height=0.62, label=label)
+        left += width
+    for place, name in enumerate(names):
+        text = f"{told[name]['decisive']:,} dropped by it alone"
+        axes.text(entered * 1.015, place, text, va="center", fontsize=9, color=MARK)
+    axes.invert_yaxis()
+    axes.set(xlabel=f"documents that reached phase {phase.name}", xlim=(0, max(entered, 1)))
+    axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0.0, 1.0))
+    _plain(axes)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+
+
+def plot_kept_share(
+    axes: Axes, annotations: pa.Table, phase: Phase, threshold: Threshold, column: ColumnStatistics, points: int = 60
+) -> None:
+    """The share of documents kept, as a function of one threshold; the recipe's own value is marked."""
+    low, high = shown_range(column)
+    if is_logarithmic(column) and threshold.value > 0:
+        values = np.geomspace(min(low, threshold.value), max(high, threshold.value), points)
+        axes.set_xscale("log")
+    else:
+        values = np.linspace(min(low, threshold.value), max(high, threshold.value), points)
+    *shares, here = 100 * kept_shares(annotations, phase, threshold, [*values, threshold.value])
+    axes.plot(values, shares, color=KEPT, linewidth=2)
+    axes.plot([threshold.value], [here], "o", color=MARK, markersize=6)
+    axes.set(xlabel=threshold.annotation, ylabel="% kept", ylim=(0, 100))
+    axes.set_title(f"{threshold.rule}: at {threshold.value:g} keeps {here:.1f} %", fontsize=9)
+    _plain(axes)
+
+
+def patterns_table(statistics: Statistics, phase: Phase) -> list[dict[str, Any]]:
+    """Which combinations of rules occur, most frequent first: for each rule true, false or unknown, and the count."""
+    words = {"1": "true", "0": "false", "?": "unknown"}
+    counts: Mapping[str, int] = statistics.patterns.get(phase.name, {})
+    return [
+        {**{rule: words[mark] for rule, mark in zip(phase.rules, pattern, strict=True)}, "documents": count}
+        for pattern, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def html_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as an HTML table; every cell is escaped, so a document's text cannot act in the notebook.
+
+    >>> html_table([{"text": "<script>"}])
+    '<table><tr><th>text</th></tr><tr><td style="text-align:left">&lt;script&gt;</td></tr></table>'
+    """
+    if not rows:
+        return "<p>none</p>"
+    head = "".join(f"<th>{escape(str(name))}</th>" for name in rows[0])
+    body = "".join(f"<tr>{''.join(_cell(value) for value in row.values())}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+        return f'<td style="text-align:right">{shown}</td>'
+    return f'<td style="text-align:left">{escape("–" if value is None else str(value))}</td>'
+
+
+def _mark_thresholds(axes: Axes, output: Output, annotation: str, edges: Numbers) -> None:
+    seen: dict[float, list[str]] = {}
+    for phase in output.recipe.phases:
+        for threshold in thresholds(phase, output.recipe.columns):
+            if threshold.annotation == annotation and edges[0] <= threshold.value <= edges[-1]:
+                seen.setdefault(threshold.value, []).append(threshold.rule)
+    for value, rules in seen.items():
+        label = f"{', '.join(dict.fromkeys(rules))}: {value:g}"
+        axes.axvline(value, color=MARK, linewidth=1.2, linestyle=(0, (4, 2)))
+        axes.text(
+            value, 1.02, label, transform=axes.get_xaxis_transform(), rotation=30, fontsize=8, color=MARK, ha="left"
+        )
+
+
+def _plain(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    axes.spines[["top", "right"]].set_visible(False)
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() == "linear" and max(map(abs, axis.get_view_interval())) >= 1000:
+            axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+            axis.set_major_locator(MaxNLocator(5))
+
+
+def _quoted(names: Sequence[str]) -> list[str]:
+    return [f'"{name}"' for name in names]

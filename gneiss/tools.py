@@ -1,0 +1,92 @@
+"""Tools: what a worker needs for a recipe. Models are converted once per run, loaded once per worker."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from gneiss.annotation import Annotate, Annotator, Prepares
+from gneiss.errors import MachineError
+from gneiss.recipe import Phase, Recipe
+from gneiss.rule import locked_connection
+from gneiss.sources import locate
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from gneiss.filters.tokenizer import Tokenizer
+
+#: For each phase, for each annotator: source → the local file that it loads.
+Prepared: TypeAlias = tuple[tuple[Mapping[str, Path], ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Tools:
+    """What a worker holds for all its shards: the tools of each phase, and a connection for rules."""
+
+    phases: tuple[PhaseTools, ...]
+    connection: duckdb.DuckDBPyConnection
+
+
+@dataclass(frozen=True, eq=False)
+class PhaseTools:
+    """What one phase needs: its annotators, loaded, and the tokenizer of its dedup."""
+
+    annotators: tuple[tuple[Annotator, Annotate], ...]
+    tokenizer: Tokenizer | None = None
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """Locate every model of a recipe, and convert those that are loaded in another form; conversions are cached.
+
+    Raises ModelError, and MachineError when the cache cannot be written.
+    """
+    files = {source: locate(source, recipe.folder) for source in recipe.sources}
+    if not any(isinstance(annotator, Prepares) for phase in recipe.phases for annotator in phase.annotators):
+        return tuple(tuple(files for _ in phase.annotators) for phase in recipe.phases)
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("a")
+    except OSError as error:
+        raise MachineError(
+            f"{folder}: cannot write converted models: {error.strerror}; set GNEISS_CACHE to a folder"
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the first worker of a node converts, the others wait for it
+        return tuple(
+            tuple(a.prepare(files, folder) if isinstance(a, Prepares) else files for a in phase.annotators)
+            for phase in recipe.phases
+        )
+
+
+def load_tools(recipe: Recipe, prepared: Prepared | None = None) -> Tools:
+    """Load every model of a recipe, once per worker; `prepared` on another node is prepared here again.
+
+    Raises ModelError and MachineError.
+    """
+    if prepared is None or not all(path.exists() for phase in prepared for files in phase for path in files.values()):
+        prepared = prepare(recipe)
+    phases = tuple(_phase_tools(phase, files, recipe) for phase, files in zip(recipe.phases, prepared, strict=True))
+    return Tools(phases, locked_connection())
+
+
+def _phase_tools(phase: Phase, files: tuple[Mapping[str, Path], ...], recipe: Recipe) -> PhaseTools:
+    annotators = tuple((a, a.load(its_files)) for a, its_files in zip(phase.annotators, files, strict=True))
+    if phase.dedup is None or phase.dedup.tokenizer is None:
+        return PhaseTools(annotators)
+    from gneiss.filters.tokenizer import load_tokenizer
+
+    located = {source: locate(source, recipe.folder) for source in phase.dedup.sources}
+    return PhaseTools(annotators, load_tokenizer(phase.dedup.tokenizer, located))
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: GNEISS_CACHE, or gneiss/ in the user's cache folder."""
+    if folder := os.environ.get("GNEISS_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gneiss"

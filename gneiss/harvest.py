@@ -156,7 +156,7 @@ def required(folders: Iterable[Path], requirements: Sequence[str]) -> list[Packa
         for requirement in installed[name].requires:
             wanted, _, marker = requirement.partition(";")
             needs = re.findall(r"extra\s*==\s*[\"']([^\"']+)", marker)
-            if not needs or extras.intersection(needs):
+            if wanted not in seen and (not needs or extras.intersection(needs)):
                 seen.add(wanted)
                 waiting.append(wanted)
     return list(chosen.values())
@@ -302,13 +302,13 @@ def html_text(page: str) -> str:
         if position % 2 == 0:
             pieces.append("" if hidden else piece)
             continue
-        tag = re.match(r"/?[\w-]*", piece.lower())[0]
+        tag = re.split(r"[^\w/-]", piece.lower(), maxsplit=1)[0]
         if hidden:
             hidden = "" if tag == f"/{hidden}" else hidden
         elif tag in _HIDDEN_ELEMENTS:
             hidden = tag
-        if tag.lstrip("/") not in _INLINE_ELEMENTS:
-            pieces.append("\n\n" if tag.lstrip("/") in _PARAGRAPH_ELEMENTS else "\n")
+        if tag.strip("/") not in _INLINE_ELEMENTS:
+            pieces.append("\n\n" if tag.strip("/") in _PARAGRAPH_ELEMENTS else "\n")
     return html.unescape("".join(pieces))
 
 

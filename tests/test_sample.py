@@ -153,7 +153,7 @@ def test_nothing_but_names_versions_and_contents_matters(tmp_path: Path) -> None
     (b / "tiny" / "stray.py").write_text(f'"""{PROSE}"""')
     install(b, "unrelated", {"unrelated.py": f'"""{PROSE}"""'})
     record = b / "tiny-1.0.dist-info" / "RECORD"
-    record.write_text(record.read_text() + "tiny/__pycache__/m1.cpython-311.pyc,,\n")
+    record.write_text(record.read_text() + "tiny/__pycache__/m1.cpython-311.pyc,,\ntiny/m2.py,,\n")
     (b / "tiny" / "__pycache__").mkdir()
     (b / "tiny" / "__pycache__" / "m1.cpython-311.pyc").write_bytes(b"compiled")
     for path in b.rglob("*.py"):

@@ -86,7 +86,9 @@ def _write_data(curated: Curated, recipe: Recipe, output: Path) -> WrittenFile:
                     if stale in others:
                         table = _with(table, stale, _derived(table[stale], fresh, curated, rows, edited), schema)
             kept_texts = texts.slice(start, stop - start).cast(schema.field(text).type)
-            yield table.add_column(schema.get_field_index(text), schema.field(text), kept_texts)
+            columns = [*table.columns]
+            columns.insert(schema.get_field_index(text), kept_texts)
+            yield pa.Table.from_arrays(columns, schema=schema)  # in which a stale column may be null
 
     return write_parquet(tables(), schema, output, data_path(curated.shard.id))
 
@@ -137,6 +139,7 @@ def _write_quarantine(curated: Curated, recipe: Recipe, output: Path) -> Written
             raw = pa.chunked_array([chunk.view(binary) for chunk in table[text].chunks], binary)
             table = table.set_column(index, schema.field(text), raw).take(pa.array(rows[start:stop] - first))
             table = table.append_column(schema.field("quarantine_row"), pa.array(rows[start:stop]))
-            yield table.append_column(schema.field("quarantine_reason"), reasons.slice(start, stop - start))
+            table = table.append_column(schema.field("quarantine_reason"), reasons.slice(start, stop - start))
+            yield pa.Table.from_arrays(table.columns, schema=schema)
 
     return write_parquet(tables(), schema, output, f"quarantine/{curated.shard.id}.parquet")

@@ -12,11 +12,12 @@ import xxhash
 
 from gneiss.batch import TextBatch
 from gneiss.documents import Documents, read_documents
-from gneiss.phase import Decided, Entering, Flags, Pieces, Rows, run_phase
+from gneiss.phase import Decided, Entering, Flags, Rows, run_phase
 from gneiss.recipe import Recipe
 from gneiss.rule import ARROW_TYPES, NOT_TRUE, TRUE, UNKNOWN
 from gneiss.rule_samples import EXCERPT_CHARS, Samples, take_samples
 from gneiss.shard import Shard
+from gneiss.shard_spans import OWN_SHARD, ShardSpans
 from gneiss.statistics import Statistics, measure_column
 from gneiss.tools import Tools
 
@@ -50,23 +51,26 @@ class Curated:
     samples: Samples
 
 
-def curate(shard: Shard, recipe: Recipe, tools: Tools, limit: int | None = None) -> Curated:
+def curate(
+    shard: Shard, recipe: Recipe, tools: Tools, limit: int | None = None, spans: ShardSpans | None = None
+) -> Curated:
     """Take a shard (or its first `limit` rows) through all phases; the answer depends on the arguments alone.
 
+    spans: what dedup at group or corpus scope found; without them dedup sees this shard alone.
     Raises InputError when the shard cannot be read, RecipeError when a rule fails on a value.
     """
     documents = read_documents(shard, recipe.input.text, recipe.input.id, limit)
     entering = Entering(documents.batch_rows, documents.batch, np.zeros(len(documents.batch), np.bool_), {})
     decided: list[Decided] = []
     for phase, phase_tools in zip(recipe.phases, tools.phases, strict=True):
-        decided.append(run_phase(phase, phase_tools, tools.connection, entering))
+        decided.append(run_phase(phase, phase_tools, tools.connection, entering, spans))
         entering = decided[-1].staying
     unusable = dict(
         sorted({**documents.unusable, **{r: why for d in decided for r, why in d.failures.items()}}.items())
     )
-    pieces = next((d.pieces for d in decided if d.pieces is not None), None)
-    annotations = _annotation_table(recipe, documents, decided, pieces, unusable)
-    statistics = _measure(recipe, documents, decided, pieces, entering, annotations)
+    spans = next((d.spans for d in decided if d.spans is not None), None)
+    annotations = _annotation_table(recipe, documents, decided, spans, unusable, shard.id)
+    statistics = _measure(recipe, documents, decided, spans, entering, annotations)
     samples = take_samples(annotations, recipe, shard.id, lambda row: _excerpt(decided, row))
     return Curated(shard, annotations, entering.rows, entering.batch, entering.edited, unusable, statistics, samples)
 
@@ -84,7 +88,12 @@ def _excerpt(decided: list[Decided], row: int) -> str:
 
 
 def _annotation_table(
-    recipe: Recipe, documents: Documents, decided: list[Decided], pieces: Pieces | None, unusable: dict[int, str]
+    recipe: Recipe,
+    documents: Documents,
+    decided: list[Decided],
+    spans: ShardSpans | None,
+    unusable: dict[int, str],
+    shard_id: str,
 ) -> pa.Table:
     """One row per input row, in order: identity, status, why, and all annotations."""
     n = documents.rows
@@ -127,8 +136,9 @@ def _annotation_table(
         "content_hash": pa.array(hashes, pa.binary(16)),
         **columns,
     }
-    if pieces is not None:
-        table["dedup_pieces"] = pc.if_else(pa.array(quarantined), None, _piece_lists(pieces, n))
+    if spans is not None:
+        # null where the phase that cuts was not reached, as its other annotations are
+        table["dedup_pieces"] = pc.if_else(pc.is_null(columns["dedup_bytes"]), None, _piece_lists(spans, n, shard_id))
     return pa.table(table)
 
 
@@ -145,19 +155,22 @@ def _names_where(names: list[str], flags: Flags) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), chosen)
 
 
-def _piece_lists(pieces: Pieces, rows: int) -> pa.ListArray:
+def _piece_lists(spans: ShardSpans, rows: int, shard_id: str) -> pa.ListArray:
     """The pieces as one list per row; pieces are in row order."""
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(pieces.row, minlength=rows))]).astype(np.int32)
-    values = [pieces.start, pieces.end, None, pieces.source_row, pieces.source_start]
-    arrays = [pa.nulls(len(pieces.row), pa.string()) if v is None else pa.array(v) for v in values]
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(arrays, fields=list(PIECE)))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(spans.row, minlength=rows))]).astype(np.int32)
+    others = pa.array([None if id_ == shard_id else id_ for id_ in spans.shard_ids], pa.string())
+    source_shard = others.take(pa.array(spans.source_shard, mask=spans.source_shard == OWN_SHARD))
+    numbers = (pa.array(values) for values in (spans.start, spans.end, spans.source_row, spans.source_start))
+    start, end, source_row, source_start = numbers
+    fields = [start, end, source_shard, source_row, source_start]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(fields, fields=list(PIECE)))
 
 
 def _measure(
     recipe: Recipe,
     documents: Documents,
     decided: list[Decided],
-    pieces: Pieces | None,
+    spans: ShardSpans | None,
     kept: Entering,
     annotations: pa.Table,
 ) -> Statistics:
@@ -173,8 +186,8 @@ def _measure(
                 "repeated_ids": len(ids) - len(ids.unique()),
                 "input_text_bytes": documents.input_text_bytes,
                 "kept_text_bytes": kept.batch.size_bytes,
-                "dedup_bytes": 0 if pieces is None else int((pieces.end - pieces.start).sum()),
-                "orphaned_bytes": 0 if pieces is None else _orphaned_bytes(pieces, is_kept),
+                "dedup_bytes": 0 if spans is None else int((spans.end - spans.start).sum()),
+                "orphaned_bytes": 0 if spans is None else _orphaned_bytes(spans, is_kept),
             }
         ),
         reasons=Counter(annotations["reason"].drop_null().to_pylist()),
@@ -191,6 +204,8 @@ def _measure(
     return statistics
 
 
-def _orphaned_bytes(pieces: Pieces, is_kept: Flags) -> int:
-    lost = is_kept[pieces.row] & ~is_kept[pieces.source_row]
-    return int((pieces.end - pieces.start)[lost].sum())
+def _orphaned_bytes(spans: ShardSpans, is_kept: Flags) -> int:
+    """Bytes cut from kept documents whose source was dropped; sources elsewhere are looked up after the last shard."""
+    own = spans.source_shard == OWN_SHARD
+    lost = is_kept[spans.row[own]] & ~is_kept[spans.source_row[own]]
+    return int((spans.end - spans.start)[own][lost].sum())

@@ -49,7 +49,7 @@ def _python() -> Check:
         "Python 3.11 to 3.13",
         found,
         (3, 11) <= sys.version_info[:2] <= (3, 13),
-        "python3.12 -m venv .venv && .venv/bin/pip install gneiss",
+        "python3.12 -m venv .venv && .venv/bin/pip install .",
     )
 
 

@@ -28,6 +28,13 @@ class Documents:
     unusable: dict[int, str]
     input_text_bytes: int
 
+    def by_row(self) -> TextBatch:
+        """The texts of all rows, over the same bytes; an unusable one is empty."""
+        sizes = np.zeros(self.rows, np.int64)
+        sizes[self.batch_rows] = np.diff(self.batch.offsets)
+        first = int(self.batch.offsets[0])
+        return TextBatch(self.batch.data, np.cumsum(np.append(first, sizes)))
+
 
 def read_documents(shard: Shard, text: str, id_: str | None, limit: int | None = None) -> Documents:
     """Read ids and texts of a shard, or of its first `limit` rows. Raises InputError when the file is unreadable."""
@@ -83,9 +90,13 @@ def _is_utf8(raw: pa.LargeBinaryArray) -> bool:
 
 def _readable_ids(chunk: pa.Array) -> pa.Array:
     """Ids as strings; bytes of an id that are not UTF-8 are shown as U+FFFD (in annotations; data keeps the bytes)."""
-    if not (pa.types.is_string(chunk.type) or pa.types.is_large_string(chunk.type)):
+    type_ = chunk.type
+    if pa.types.is_string(type_) or pa.types.is_large_string(type_):
+        chunk = chunk.view(_binary_like(type_))
+    elif not (pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_fixed_size_binary(type_)):
         return chunk.cast(pa.string())
-    if _is_utf8(chunk.view(_binary_like(chunk.type)).cast(pa.large_binary())):
-        return chunk.cast(pa.string())
-    raw = chunk.view(_binary_like(chunk.type)).to_pylist()
+    large = chunk.cast(pa.large_binary())
+    if _is_utf8(large):
+        return large.view(pa.large_string()).cast(pa.string())
+    raw = chunk.to_pylist()
     return pa.array([None if value is None else value.decode("utf-8", "replace") for value in raw], pa.string())

@@ -17,6 +17,7 @@ from gneiss.parquet import WrittenFile, checksum, write_bytes
 
 LEDGER = "_gneiss/ledger"
 FOOTER_KEY = "gneiss.receipt"
+CURATE = "curate"
 SEGMENT_SECONDS = 5.0
 COMMITTED, UNREADABLE = "committed", "unreadable"
 
@@ -26,7 +27,8 @@ class Receipt:
     """What a finished shard returns.
 
     state: `committed`, or `unreadable` (a quarantined shard: no files; rows from the footer, or null when unknown);
-    cost: seconds and memory, for the log and the ledger alone.
+    cost: seconds and memory, for the log and the ledger alone; step: `curate`, or a round of dedup, whose tasks are
+    numbered and stand in place of the shard.
     """
 
     shard: str
@@ -40,6 +42,7 @@ class Receipt:
     reason: str | None = None
     modified_ns: int | None = None
     cost: Mapping[str, float] = field(default_factory=dict)
+    step: str = CURATE
 
     def footer(self) -> str:
         """What the annotation shard's footer says: the receipt without clocks and without that file itself."""
@@ -75,13 +78,14 @@ def keep(output: Path, receipts: Iterable[Receipt]) -> Generator[Receipt, None, 
 
 
 def read(output: Path) -> dict[str, Receipt]:
-    """Shard → its latest receipt. Raises OutputError when a segment is damaged."""
+    """Shard → the latest receipt of its curation. Raises OutputError when a segment is damaged."""
     receipts: dict[str, Receipt] = {}
     for path in _segments(output):
         try:
             for line in path.read_text("utf-8").splitlines():
                 receipt = Receipt.from_json(json.loads(line))
-                receipts[receipt.shard] = receipt
+                if receipt.step == CURATE:
+                    receipts[receipt.shard] = receipt
         except (ValueError, TypeError, KeyError, OSError) as error:
             raise OutputError(
                 f"{path}: this ledger segment is damaged ({error}); delete it: shards are found again by their files"

@@ -110,11 +110,11 @@ def _check_key(output: Path, plan: Plan) -> None:
     try:
         found = json.loads(path.read_text("utf-8"))
         other = found["run_key"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise OutputError(f"{path}: damaged ({error}); choose another output") from error
     if other != plan.run_key:
         differing = [name for name, value in plan.identity.items() if found.get(name) != value]
         raise OutputError(
-            f"{output}: it belongs to another run ({', '.join(differing)} differ);"
+            f"{output}: it belongs to another run (what differs: {', '.join(differing)});"
             " choose another output, or delete this one"
         )

@@ -52,7 +52,10 @@ def write_parquet(
 
 
 def write_bytes(content: bytes, root: Path, path: str) -> WrittenFile:
-    """Write a small file to `root / path`, atomically; one that holds this already is left alone. Raises OutputError."""
+    """Write a small file to `root / path`, atomically; one that holds this already is left alone.
+
+    Raises OutputError.
+    """
     aside = Aside(root, path)
     if not (aside.final.is_file() and aside.final.read_bytes() == content):
         with aside:

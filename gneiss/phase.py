@@ -17,6 +17,7 @@ from gneiss.edit import Edits
 from gneiss.errors import GneissError
 from gneiss.recipe import BASE_COLUMNS, Dedup, Phase
 from gneiss.rule import ARROW_TYPES, Verdicts, evaluate
+from gneiss.shard_spans import OWN_SHARD, ShardSpans
 from gneiss.tools import PhaseTools
 
 if TYPE_CHECKING:
@@ -53,24 +54,13 @@ class Entering:
 
 
 @dataclass(frozen=True, eq=False)
-class Pieces:
-    """What dedup cut, int64 arrays (pieces,): rows are rows of the shard, offsets are bytes before the cut."""
-
-    row: Rows
-    start: Rows
-    end: Rows
-    source_row: Rows
-    source_start: Rows
-
-
-@dataclass(frozen=True, eq=False)
 class Decided:
     """What a phase made of its documents: these with all annotations, the verdicts on them, and failures by row."""
 
     documents: Entering
     verdicts: Verdicts
     failures: dict[int, str]
-    pieces: Pieces | None
+    spans: ShardSpans | None
 
     @property
     def staying(self) -> Entering:
@@ -83,18 +73,42 @@ def run_phase(
     tools: PhaseTools,
     connection: duckdb.DuckDBPyConnection,
     entering: Entering,
+    spans: ShardSpans | None = None,
 ) -> Decided:
-    """Take documents through a phase with its tools. Raises RecipeError."""
-    documents, pieces = _cut(phase.dedup, tools.tokenizer, entering) if phase.dedup else (entering, None)
+    """Take documents through a phase with its tools; `spans` where dedup beyond the shard has found them.
+
+    Raises RecipeError.
+    """
+    if phase.dedup is None:
+        documents, spans = entering, None
+    else:
+        spans = spans or _own_spans(phase.dedup, tools.tokenizer, entering)
+        documents = _cut(entering, spans)
     computed, failures = _annotate(documents.batch, tools.annotators)
     documents = Entering(documents.rows, documents.batch, documents.edited, {**documents.annotations, **computed})
     if failures:
         documents = documents.where(~np.isin(np.arange(len(documents.rows)), list(failures)))
     verdicts = evaluate(connection, phase.decision, pa.table(documents.annotations))
-    return Decided(documents, verdicts, {int(entering.rows[i]): why for i, why in failures.items()}, pieces)
+    return Decided(documents, verdicts, {int(entering.rows[i]): why for i, why in failures.items()}, spans)
 
 
-def _cut(dedup: Dedup, tokenizer: Tokenizer | None, entering: Entering) -> tuple[Entering, Pieces]:
+def _cut(entering: Entering, spans: ShardSpans) -> Entering:
+    """The documents without their duplicate spans, and what dedup says of them."""
+    edits = Edits(np.searchsorted(entering.rows, spans.row), spans.start, spans.end)
+    size, removed = np.diff(entering.batch.offsets), edits.removed_bytes(len(entering.batch))
+    repeated = np.zeros(len(entering.batch), np.int64)
+    repeated[np.searchsorted(entering.rows, spans.repeated_row)] = spans.repeated_bytes
+    annotations = {
+        **entering.annotations,
+        "dedup_bytes": pa.array(removed),
+        "dedup_fraction": pa.array(removed / np.maximum(size, 1), mask=size == 0),
+        "dedup_repeated_bytes": pa.array(repeated),
+    }
+    return Entering(entering.rows, edits.apply(entering.batch), entering.edited | (removed > 0), annotations)
+
+
+def _own_spans(dedup: Dedup, tokenizer: Tokenizer | None, entering: Entering) -> ShardSpans:
+    """The duplicate spans at shard scope: among the documents that reach the phase."""
     from gneiss.dedup import find_spans
 
     batch, rows = entering.batch, entering.rows
@@ -106,19 +120,11 @@ def _cut(dedup: Dedup, tokenizer: Tokenizer | None, entering: Entering) -> tuple
         engine=dedup.engine,
         policy=dedup.policy,
     ).shrink(batch.to_arrow(), dedup.boundary)
-    document, start, end, source_document, source_start = found.arrays()
-    edits = Edits(document, start, end)
-    size, removed = np.diff(batch.offsets), edits.removed_bytes(len(batch))
+    document, start, end, source, source_start = found.arrays()
     repeated = np.zeros(len(batch), np.int64)
-    np.add.at(repeated, source_document, end - start)
-    annotations = {
-        **entering.annotations,
-        "dedup_bytes": pa.array(removed),
-        "dedup_fraction": pa.array(removed / np.maximum(size, 1), mask=size == 0),
-        "dedup_repeated_bytes": pa.array(repeated),
-    }
-    cut = Entering(rows, edits.apply(batch), entering.edited | (removed > 0), annotations)
-    return cut, Pieces(rows[document], start, end, rows[source_document], source_start)
+    np.add.at(repeated, source, end - start)
+    own = np.full(len(document), OWN_SHARD)
+    return ShardSpans(rows[document], start, end, own, rows[source], source_start, (), rows, repeated)
 
 
 def _annotate(

@@ -32,12 +32,21 @@ class Plan:
     @property
     def identity(self) -> dict[str, object]:
         """Everything that, with the input, fixes the bytes of the output."""
+        seen_together = any(phase.dedup and phase.dedup.scope != "shard" for phase in self.recipe.phases)
         return {
+            **({"corpus": self._fingerprint()} if seen_together else {}),
             "recipe": self.recipe.digest(),
             "gneiss": __version__,
             "libraries": {name: version(name) for name in BYTE_SHAPING},
             "models": {model.source: model.checksum for model in self.models},
         }
+
+    def _fingerprint(self) -> str:
+        """sha256 over all shards: where they see each other, none can be added, changed or taken away."""
+        digest = hashlib.sha256()
+        for shard in self.input.shards:
+            digest.update(f"{shard.id}\0{shard.fingerprint}\0".encode())
+        return digest.hexdigest()
 
     @property
     def run_key(self) -> str:

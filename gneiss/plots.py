@@ -32,7 +32,8 @@ Numbers = npt.NDArray[np.float64]
 
 #: Colour-blind safe (Okabe and Ito), one meaning each in all pictures.
 ALL, KEPT, LOST, UNKNOWN, MARK = "#c8ccd0", "#0072b2", "#d55e00", "#999999", "#222222"
-_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.])")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?", re.IGNORECASE)
+_TOKEN = re.compile(rf"[^\W\d]\w*|{_NUMBER.pattern}", re.IGNORECASE)
 _STRING = re.compile(r"'(?:[^']|'')*'")
 
 
@@ -82,7 +83,7 @@ class Threshold:
 
 
 def thresholds(phase: Phase, columns: Sequence[Column]) -> list[Threshold]:
-    """The numbers in the rules of a phase; each belongs to the numeric annotation named last before it.
+    """The numbers in the rules of a phase; each belongs to the numeric annotation named last before it (or its CASE).
 
     Parameters: `columns`: the annotations of the recipe (`recipe.columns`).
 
@@ -92,13 +93,22 @@ def thresholds(phase: Phase, columns: Sequence[Column]) -> list[Threshold]:
     """
     names = {c.name.lower(): c.name for c in columns if c.type in {"int64", "float64"}}
     names.update({alias.lower(): names[to.lower()] for alias, to in phase.aliases.items() if to.lower() in names})
-    found = []
+    found: list[Threshold] = []
     for rule, condition in phase.rules.items():
-        plain = _STRING.sub(lambda match: " " * len(match[0]), condition)
-        words = [(m.start(), names[m[0].lower()]) for m in re.finditer(r"\w+", plain) if m[0].lower() in names]
-        for number in _NUMBER.finditer(plain):
-            if before := [name for start, name in words if start < number.start()]:
-                found.append(Threshold(rule, before[-1], float(number[0]), *number.span()))
+        current: str | None = None
+        outside: list[str | None] = []  # what each CASE that is open is compared with
+        for token in _TOKEN.finditer(_STRING.sub(lambda match: " " * len(match[0]), condition)):
+            word = token[0].lower()
+            if word in names:
+                current = names[word]
+            elif word == "case":
+                outside.append(current)
+            elif word in {"then", "else"} and outside:
+                current = outside[-1]
+            elif word == "end" and outside:
+                current = outside.pop()
+            elif _NUMBER.fullmatch(word) and current:
+                found.append(Threshold(rule, current, float(word), *token.span()))
     return found
 
 

@@ -21,6 +21,9 @@ class Progress(Protocol):
     def begin(self, plan: Plan, done: Mapping[str, Receipt]) -> None:
         """The run starts; these shards are finished already."""
 
+    def round(self, name: str, tasks: int) -> None:
+        """A round of dedup starts, with so many tasks left."""
+
     def finished(self, receipt: Receipt) -> None:
         """A shard is finished."""
 
@@ -32,6 +35,9 @@ class Silent:
     """Says nothing."""
 
     def begin(self, plan: Plan, done: Mapping[str, Receipt]) -> None:
+        """Nothing."""
+
+    def round(self, name: str, tasks: int) -> None:
         """Nothing."""
 
     def finished(self, receipt: Receipt) -> None:
@@ -65,6 +71,10 @@ class Spoken:
         self._print(
             f"{plan.recipe.name}: {self._shards} shards, {plan.input.text_bytes / 1e6:,.1f} MB of text{resumed}\n"
         )
+
+    def round(self, name: str, tasks: int) -> None:
+        """Say which round starts."""
+        self._print(f"dedup, round {name}: {tasks} tasks\n")
 
     def finished(self, receipt: Receipt) -> None:
         """Count a shard; say so when it is time."""

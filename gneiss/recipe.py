@@ -67,7 +67,8 @@ class Dedup(_Part):
     """Exact substring dedup as an edit: what repeats for `min_length` units is cut from all but the first copy.
 
     unit: bytes of UTF-8, or tokens of `tokenizer` (`builtin:cl100k_base`, a local path or hf://); boundary: where a cut
-    may begin and end.
+    may begin and end; scope: `shard`, `group` (consecutive shards whose ids have the same value of the pattern
+    `group_by`, its first group if it has one, at most `group_max_bytes` of text), or `corpus`.
     """
 
     min_length: int = Field(default=200, ge=2)
@@ -75,13 +76,23 @@ class Dedup(_Part):
     tokenizer: str | None = None
     policy: Literal["protect", "union", "all"] = "protect"
     engine: Literal["anchors", "suffix-array"] = "anchors"
-    scope: Literal["shard"] = "shard"
+    scope: Literal["shard", "group", "corpus"] = "shard"
+    group_by: str | None = None
+    group_max_bytes: int = Field(default=2_000_000_000, ge=1)
     boundary: Literal["char", "word", "line"] = "char"
 
     @model_validator(mode="after")
-    def _tokens_have_a_tokenizer(self) -> Dedup:
+    def _fits_together(self) -> Dedup:
         if (self.unit == "tokens") != (self.tokenizer is not None):
             raise ValueError("`unit: tokens` goes with a `tokenizer`, and `unit: bytes` without one")
+        if (self.scope == "group") != (self.group_by is not None):
+            raise ValueError("`scope: group` goes with a pattern `group_by`, any other scope without one")
+        try:
+            re.compile(self.group_by or "")
+        except re.error as error:
+            raise ValueError(f"group_by: {self.group_by!r} is no regular expression: {error}") from error
+        if self.scope == "corpus" and self.engine != "anchors":
+            raise ValueError("`scope: corpus` needs `engine: anchors`")
         return self
 
     @property
@@ -186,7 +197,7 @@ class Recipe(_Part):
     def parse(cls, text: str, where: str = "recipe", folder: Path | None = None) -> Recipe:
         """Parse and check the text of a recipe; `where` names it in messages. Raises RecipeError."""
         try:
-            given = yaml.load(text, _UniqueKeys)  # noqa: S506 - a SafeLoader
+            given = yaml.load(text, _UniqueKeys)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise RecipeError(f"{where}: no valid YAML: {' '.join(str(error).split())[:300]}") from error
         if not isinstance(given, dict):
@@ -209,6 +220,10 @@ class Recipe(_Part):
                 raise RecipeError(f"two phases are named {phase.name!r}")
             if phase.dedup and index and any(earlier.dedup for earlier in self.phases[:index]):
                 raise RecipeError("only one phase can have dedup")
+            if phase.dedup and index and phase.dedup.scope != "shard":
+                raise RecipeError(
+                    f"phase {phase.name!r}: dedup at {phase.dedup.scope} scope belongs into the first phase"
+                )
             for column in (*(BASE_COLUMNS if not index else ()), *phase.columns):
                 if column.name.lower() in {name.lower() for name in known}:
                     raise RecipeError(f"phase {phase.name!r}: the annotation {column.name!r} is computed twice")

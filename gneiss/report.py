@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gneiss.errors import RecipeError
+from gneiss.recipe import BASE_COLUMNS
 from gneiss.sources import is_pinned
 
 if TYPE_CHECKING:
@@ -83,9 +84,12 @@ def print_recipe(recipe: Recipe) -> None:
     for number, phase in enumerate(recipe.phases, 1):
         lines += ["", f"phase {number}: {phase.name}"]
         if phase.dedup:
-            told = ", ".join(f"{name} {value}" for name, value in phase.dedup.model_dump().items())
-            lines.append(f"cuts      repeats ({told})")
-        lines += [f"computes  {column.name} ({column.type}): {column.meaning}" for column in phase.columns]
+            given = phase.dedup.model_dump(
+                exclude_none=True, exclude=None if phase.dedup.scope == "group" else {"group_max_bytes"}
+            )
+            lines.append(f"cuts      repeats ({', '.join(f'{name} {value}' for name, value in given.items())})")
+        columns_of_phase = (*(BASE_COLUMNS if number == 1 else ()), *phase.columns)
+        lines += [f"computes  {column.name} ({column.type}): {column.meaning}" for column in columns_of_phase]
         lines += [f"rule      {name}: {condition}" for name, condition in phase.rules.items()]
         lines.append(f"keeps     {phase.decision.keep}")
     print("\n".join(lines))
@@ -141,9 +145,9 @@ def _print_counts(console: Console, statistics: Statistics) -> None:
         f" {counts['dropped']:,} dropped, {counts['quarantined']:,} quarantined"
     )
     console.print(
-        f"{counts['input_text_bytes'] / 1e6:,.1f} MB of text: {counts['kept_text_bytes'] / 1e6:,.1f} MB kept,"
-        f" {counts['dedup_bytes'] / 1e6:,.1f} MB ({counts['dedup_bytes'] / text:.1%}) cut as repeats,"
-        f" {counts['orphaned_bytes'] / 1e6:,.2f} MB of that orphaned (the surviving copy was dropped)"
+        f"{_size(counts['input_text_bytes'])} of text: {_size(counts['kept_text_bytes'])} kept,"
+        f" {_size(counts['dedup_bytes'])} ({counts['dedup_bytes'] / text:.1%}) cut as repeats,"
+        f" {_size(counts['orphaned_bytes'])} of that orphaned (the surviving copy was dropped)"
     )
     for reason, count in sorted(statistics.reasons.items()):
         console.print(f"quarantined {count:,}: {escape(reason)}")
@@ -158,7 +162,7 @@ def _print_rules(console: Console, recipe: Recipe, statistics: Statistics) -> No
         told = statistics.rule_counts(phase.name, phase.rules)
         entered = sum(statistics.patterns.get(phase.name, {}).values())
         kept = entered - statistics.dropped_in[phase.name]
-        table = _table("rule", "true", "failed", "unknown", "decisive alone", "condition")
+        table = _table("rule", "true", "false", "unknown", "decisive alone", "condition")
         for rule, counts in told.items():
             numbers = (f"{counts[name]:,}" for name in ("true", "false", "unknown", "decisive"))
             table.add_row(rule, *numbers, escape(_shorten(phase.rules[rule], 60)))
@@ -193,7 +197,8 @@ def _print_samples(console: Console, recipe: Recipe, samples: Samples) -> None:
                     for name, value in example["annotations"].items()
                     if re.search(rf"\b{name}\b", condition)
                 )
-                console.print(f"\n{rule}, {what}: {escape(str(example['id']))}  ({escape(scores)})", soft_wrap=True)
+                shown = escape(_printable(str(example["id"])))
+                console.print(f"\n{rule}, {what}: {shown}  ({escape(scores)})", soft_wrap=True)
                 excerpt = textwrap.shorten(_printable(example["excerpt"]), 240, placeholder=" …")
                 console.print("  " + escape(excerpt or "(empty)"), soft_wrap=True)
 
@@ -237,7 +242,7 @@ def _table(*headings: str) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in headings:
-        numeric = heading in {"true", "failed", "unknown", "decisive alone", "null"} or (
+        numeric = heading in {"true", "false", "unknown", "decisive alone", "null"} or (
             heading.startswith("p") and heading[1:].isdigit()
         )
         table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
@@ -248,6 +253,13 @@ def _number(value: Any) -> str:
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _size(size_bytes: int) -> str:
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:,.1f} {unit}"
+    return f"{size_bytes} bytes"
 
 
 def _shorten(text: str, width: int) -> str:

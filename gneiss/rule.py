@@ -177,7 +177,9 @@ def _with_aliases(columns: Mapping[str, ColumnType], aliases: Mapping[str, str])
 
 def _is_reserved(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
     found = connection.execute(
-        "SELECT count(*) FROM duckdb_keywords() WHERE keyword_name = ? AND keyword_category = 'reserved'", [name]
+        "SELECT count(*) FROM duckdb_keywords()"
+        " WHERE keyword_name = ? AND keyword_category IN ('reserved', 'type_function')",
+        [name],
     )
     return bool(found.fetchall()[0][0])
 

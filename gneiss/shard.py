@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ def cut_shards(
     """Find the Parquet files of an input and cut them into shards, reading footers alone.
 
     source: a file, a directory (searched for *.parquet; names starting with `_` or `.` are left out), a glob, or a
-    file:// address; text: the text column, a string column; required: further columns that must exist.
+    file:// address; text: the text column, a string column; required: further columns that must be there.
     Raises InputError when nothing is found, and when a column is missing or mistyped in any file.
     """
     root, paths = find_files(source)
@@ -131,12 +132,17 @@ def find_files(source: str | Path) -> tuple[Path, list[Path]]:
         raise InputError(f"{source}: no such file or directory")
     if not found:
         raise InputError(f"{source}: expected {expected}, found none")
+    for path in found:
+        if any("\ud800" <= character <= "\udfff" for character in str(path)):  # bytes that Python could not decode
+            raise InputError(f"{os.fsencode(path)!r}: the name of this file is not UTF-8; rename it")
     return root, sorted(found, key=lambda p: p.relative_to(root).as_posix().encode())
 
 
 def local_path(source: str | Path, what: str) -> str:
     """A local path from a path or a file:// address; other schemes are refused by name."""
     address = urlsplit(str(source))
+    if address.scheme == "file" and address.netloc not in ("", "localhost"):
+        raise InputError(f"{what} {source}: expected file:///absolute/path, found the machine {address.netloc!r} in it")
     if address.scheme == "file":
         return unquote(address.path)
     if "://" in str(source):
@@ -184,6 +190,11 @@ def _check_columns(path: Path, schema: pa.Schema, text: str, required: Sequence[
             )
         if schema.names.count(column) > 1:
             raise InputError(f"{path}: the column {column!r} is there {schema.names.count(column)} times; keep one")
+    for column in required:
+        if pa.types.is_nested(schema.field(column).type):
+            raise InputError(
+                f"{path}: column {column!r}: expected strings or numbers, found {schema.field(column).type}"
+            )
     if not (pa.types.is_string(schema.field(text).type) or pa.types.is_large_string(schema.field(text).type)):
         raise InputError(f"{path}: column {text!r}: expected string, found {schema.field(text).type}")
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from gneiss.errors import ModelError
+from gneiss.errors import ModelError, first_line
 
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+?))?/(?P<file>[\w./ -]+)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -59,7 +59,7 @@ def _from_hub(source: str) -> Path:
     try:
         return Path(hf_hub_download(repo, file, revision=revision))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error).rstrip(".")
         pin = f" --revision {revision}" if revision else ""
         raise ModelError(
             f"model {source}: not in the cache and not to be had from the hub: {reason}. Where there is a network:"

@@ -188,7 +188,6 @@ def _value_counts(values: pa.ChunkedArray) -> Counter[str]:
 
 
 def _most_common(values: Counter[str]) -> dict[str, int]:
-    if len(values) <= _MOST_VALUES:
-        return dict(values)
-    ranked = sorted(values.items(), key=lambda item: (-item[1], item[0]))
-    return {**dict(ranked[:_MOST_VALUES]), _OTHER: sum(n for _, n in ranked[_MOST_VALUES:])}
+    ranked = sorted(((v, n) for v, n in values.items() if v != _OTHER), key=lambda item: (-item[1], item[0]))
+    other = values[_OTHER] + sum(n for _, n in ranked[_MOST_VALUES:])
+    return {**dict(ranked[:_MOST_VALUES]), **({_OTHER: other} if other else {})}

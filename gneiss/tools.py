@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from gneiss.annotation import Annotate, Annotator, Prepares
 from gneiss.errors import MachineError
-from gneiss.recipe import Phase, Recipe
+from gneiss.recipe import Dedup, Phase, Recipe
 from gneiss.rule import locked_connection
 from gneiss.sources import locate
 
@@ -77,12 +77,16 @@ def load_tools(recipe: Recipe, prepared: Prepared | None = None) -> Tools:
 
 def _phase_tools(phase: Phase, files: tuple[Mapping[str, Path], ...], recipe: Recipe) -> PhaseTools:
     annotators = tuple((a, a.load(its_files)) for a, its_files in zip(phase.annotators, files, strict=True))
-    if phase.dedup is None or phase.dedup.tokenizer is None:
-        return PhaseTools(annotators)
+    return PhaseTools(annotators, dedup_tokenizer(phase.dedup, recipe) if phase.dedup else None)
+
+
+def dedup_tokenizer(dedup: Dedup, recipe: Recipe) -> Tokenizer | None:
+    """The tokenizer whose tokens dedup counts, loaded; None where it counts bytes. Raises ModelError."""
+    if dedup.tokenizer is None:
+        return None
     from gneiss.filters.tokenizer import load_tokenizer
 
-    located = {source: locate(source, recipe.folder) for source in phase.dedup.sources}
-    return PhaseTools(annotators, load_tokenizer(phase.dedup.tokenizer, located))
+    return load_tokenizer(dedup.tokenizer, {source: locate(source, recipe.folder) for source in dedup.sources})
 
 
 def cache_folder() -> Path:

@@ -8,17 +8,23 @@ DIR holds Parquet files with a column `text`. Each part measures and checks equa
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import json
+import multiprocessing
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import numpy as np
+import numpy.typing as npt
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -39,7 +45,7 @@ def main() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # for the baseline; the filters start no threads
     batch = read_corpus(arguments.corpus, QUICK_BYTES if arguments.quick else None)
     figures = describe(arguments.corpus, batch)
-    for part in (eflaw_part, token_part):
+    for part in (fasttext_part, eflaw_part, token_part):
         figures |= part(batch, arguments.quick)
     for name, value in figures.items():
         print(f"{name:45} {value:.4g}" if isinstance(value, float) else f"{name:45} {value}")
@@ -128,6 +134,145 @@ def starcoder_shaped(full: Any) -> str:
         "pretokenizers": [{"type": "Digits", "individual_digits": True}, byte_level],
     }
     return json.dumps(layout)
+
+
+DIMENSIONS, BUCKETS, MODELS = 100, 2_000_000, 6
+VOCABULARIES = {"small": 70_000, "large": 4_000_000}  # words of each model
+
+
+def fasttext_part(batch: TextBatch, quick: bool) -> Figures:
+    """Six models in one pass, against six fastText predicts, one model at a time; needs 16 GB of temporary disk."""
+    figures: Figures = {}
+    batch = first_bytes(batch, 15_000_000 if quick else QUICK_BYTES)
+    for size, words in VOCABULARIES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            models = train_models(batch.texts(), words, Path(folder), quick)
+            repetitions = 1 if quick else 3
+            measured = [
+                in_a_process(run_library, path, batch, repetitions) for path in models[: 1 if quick else MODELS]
+            ]
+            mb_per_s, memory, scores, table = in_a_process(run_ensemble, models, batch, repetitions)
+        differences = [np.abs(ours - theirs).max() for ours, (_, _, theirs) in zip(scores, measured, strict=False)]
+        if max(differences) > 1e-4:
+            raise SystemExit(f"scores of the ensemble differ from fastText's by {max(differences)}")
+        library_mb_per_s = 1 / (MODELS * np.mean([1 / speed for speed, _, _ in measured]))
+        library_memory = MODELS * float(np.mean([memory for _, memory, _ in measured]))
+        figures |= {
+            f"ensemble_over_fasttext_{size}": mb_per_s / library_mb_per_s,
+            f"ensemble_memory_share_{size}": memory / library_memory,
+            f"ensemble_mb_per_s_{size}": mb_per_s,
+            f"ensemble_fasttext_mb_per_s_{size}": library_mb_per_s,
+            f"ensemble_memory_mb_{size}": memory / 1e6,
+            f"ensemble_fasttext_memory_mb_{size}": library_memory / 1e6,
+            f"ensemble_largest_difference_{size}": float(max(differences)),
+            f"ensemble_scores_from_{size}": float(scores.min()),
+            f"ensemble_scores_to_{size}": float(scores.max()),
+            **{f"ensemble_{name}_{size}": value for name, value in table.items()},
+        }
+    return figures | {
+        "ensemble_bytes": batch.size_bytes,
+        "ensemble_counted": (
+            f"CPU time of the whole annotator on {MODELS} models of {DIMENSIONS} dimensions, {BUCKETS:,} buckets and "
+            "bigrams, in a process of its own, against that of predict(texts, k=-1) alone of each model in a process "
+            "of its own, summed; memory: resident set after loading and predicting less before, summed"
+            + ("; quick: one model for the library, times six; the others have 4 dimensions" if quick else "")
+        ),
+    }
+
+
+def train_models(texts: list[str], words: int, folder: Path, quick: bool) -> list[Path]:
+    """Binary models of half of the texts each, of so many words; what else is in the texts is left out.
+
+    Labels: whether a text has more of some letter than most. A vocabulary larger than the texts' is filled up with
+    random words, so that half of it is shared by all models.
+    """
+    import fasttext
+
+    paths = []
+    for model in range(MODELS):
+        draw = np.random.default_rng(model)
+        chosen = [text for text in texts if draw.random() < 0.5]
+        if words > 1_000_000:
+            chosen = chosen[: len(chosen) // 4]
+        shares = np.array([text.count("etaoin"[model]) / (len(text) + 1) for text in chosen])
+        known = {word for word, _ in Counter(word for text in chosen for word in text.split()).most_common(words)}
+        path = folder / f"{model}.txt"
+        with path.open("w", encoding="utf-8") as out:
+            for text, frequent in zip(chosen, shares > np.median(shares), strict=True):
+                found = [word for word in text.split() if word in known]
+                for start in range(0, len(found), 100):
+                    out.write(f"__label__{'hq' if frequent else 'cc'} {' '.join(found[start : start + 100])}\n")
+            for seed, number in [(MODELS, words // 2 - len(known)), (model, words // 2)]:
+                if len(known) < words // 2:
+                    write_random_words(np.random.default_rng(seed), number, out)
+        trained = fasttext.train_supervised(
+            str(path), dim=DIMENSIONS if model == 0 or not quick else 4, bucket=BUCKETS, wordNgrams=2, minCount=1,
+            epoch=1, lr=0.5, thread=1, verbose=0,
+        )  # fmt: skip
+        path.unlink()
+        paths.append(folder / f"{model}.bin")
+        trained.save_model(str(paths[-1]))
+    return paths
+
+
+def write_random_words(draw: np.random.Generator, number: int, out: TextIO) -> None:
+    """Lines of random words of eight letters, every other with the same label."""
+    letters = draw.integers(ord("a"), ord("z") + 1, (number, 9), np.uint8)
+    letters[:, 8] = ord(" ")
+    for start in range(0, number, 500):
+        out.write(f"__label__{'hq' if start % 1000 else 'cc'} {letters[start : start + 500].tobytes().decode()}\n")
+
+
+def run_library(path: Path, batch: TextBatch, repetitions: int) -> tuple[float, int, npt.NDArray[np.float64]]:
+    """MB/s, bytes of memory and P(hq) of each text by the library."""
+    import fasttext
+
+    texts = [text.replace("\n", " ") for text in batch.texts()]
+    before = psutil.Process().memory_info().rss
+    model = fasttext.load_model(str(path))
+    memory = psutil.Process().memory_info().rss - before
+    runs = [timed(lambda: model.predict(texts, k=-1)) for _ in range(repetitions)]
+    labels, probabilities = runs[0][1]
+    scores = [p[names.index("__label__hq")] - 1e-5 for names, p in zip(labels, probabilities, strict=True)]
+    return batch.size_bytes / median(seconds for seconds, _ in runs) / 1e6, memory, np.array(scores)
+
+
+def run_ensemble(
+    paths: list[Path], batch: TextBatch, repetitions: int
+) -> tuple[float, int, npt.NDArray[np.float64], Figures]:
+    """MB/s, bytes of memory, P(hq) by model and text, and what the table costs, of the annotator."""
+    from gneiss.filters.fasttext import FastText, FastTextModel
+    from gneiss.filters.fasttext_file import read_model
+
+    names = [path.stem for path in paths]
+    annotator = FastText({name: FastTextModel(name, "hq") for name in names}, engine="ensemble")
+    files = dict(zip(names, paths, strict=True))
+    seconds, prepared = timed(lambda: annotator.prepare(files, paths[0].parent))
+    table: Figures = {
+        "prepare_s": seconds,
+        "prepare_peak_memory_mb": peak_memory_mb(),
+        "words_per_model": float(np.mean([len(read_model(path).word_starts) for path in paths])),
+        "table_mb": prepared[names[0]].stat().st_size / 1e6,
+    }
+    gc.collect()
+    before = psutil.Process().memory_info().rss
+    compute = annotator.load(prepared)
+    compute(batch.slice(0, 1))
+    runs = [timed(lambda: compute(TextBatch(batch.data, batch.offsets))) for _ in range(3 * repetitions)]
+    memory = psutil.Process().memory_info().rss - before
+    scores = np.array([runs[0][1][name].to_numpy(zero_copy_only=False) for name in names])
+    return batch.size_bytes / median(seconds for seconds, _ in runs) / 1e6, memory, scores, table
+
+
+def peak_memory_mb() -> float:
+    """The largest resident set of this process so far."""
+    return next(float(line.split()[1]) / 1e3 for line in Path("/proc/self/status").open() if line.startswith("VmHWM"))
+
+
+def in_a_process(work: Callable[..., Result], *arguments: Any) -> Result:
+    """Run in a fresh process, so that memory is its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def timed(work: Callable[[], Result]) -> tuple[float, Result]:

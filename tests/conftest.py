@@ -1,5 +1,6 @@
 """Property tests meet numba's first compilation, so they have no deadline; they draw the same examples every time."""
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -21,3 +22,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with patch("gneiss.pipelines.demo.write_sample", partial(write_sample, requirements=("numba", "pydantic"))):
         run_demo(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Models are converted anew, and the cache of whoever runs the tests is left alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GNEISS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

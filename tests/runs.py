@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from gneiss.backends import Done, Room, Step, Task
 
-PLAIN = "the river runs south and a cat sat by old walls while rain fell on our small town all day long".split()
-NOISE = "login cart checkout 50% click subscribe cookie banner promo casino ticket download keygen seo".split()
+PLAIN = tuple("the river runs south and a cat sat by old walls while rain fell on our small town all day long".split())  # noqa: SIM905
+NOISE = tuple("login cart checkout 50% click subscribe cookie banner promo casino ticket download keygen seo".split())  # noqa: SIM905
 RECIPE = """
 name: runs
 input: {text: text, id: id, derived_from_text: {token_count: tokens}}
@@ -117,7 +117,9 @@ def python(
 ) -> subprocess.CompletedProcess[str]:
     """Run this interpreter in a process of its own."""
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, env={**os.environ, **(env or {})}, cwd=cwd, capture_output=True, text=True, timeout=240)
+    return subprocess.run(
+        command, env={**os.environ, **(env or {})}, cwd=cwd, capture_output=True, text=True, timeout=240
+    )
 
 
 def promised(output: Path) -> dict[str, str]:

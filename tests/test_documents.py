@@ -38,7 +38,7 @@ def is_utf8(value: bytes) -> bool:
 
 # Surrogates, overlong forms, code points beyond the last, lone and missing continuation bytes.
 texts = st.none() | st.sampled_from(
-    [b"", b"plain", "é€😀".encode(), b"\xff", b"ab\x80", b"\xed\xa0\x80", b"\xc0\xaf", b"\xf4\x90\x80\x80", b"\xe2\x82", b"\0"]
+    [b"", b"plain", "é€😀".encode(), b"\xff", b"ab\x80", b"\xed\xa0\x80", b"\xc0\xaf", b"\xf4\x90\x80\x80", b"\xe2\x82"]
 )  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def test_every_text_bad(tmp_path: Path) -> None:
         (pa.array([b"abcd", b"\xff\xff\xff\xff", None], pa.binary(4)), ["abcd", "\ufffd" * 4, None]),
         (pa.array([True, False, None]), ["true", "false", None]),
         (pa.array([Decimal("1.50"), None, Decimal("-2.00")]), ["1.50", None, "-2.00"]),
-        (pa.array([datetime(2026, 1, 2, tzinfo=UTC)] * 3, pa.timestamp("s", "UTC")), ["2026-01-02 00:00:00Z"] * 3),
+        (pa.array([datetime(2026, 1, 2, tzinfo=UTC)] * 3, pa.timestamp("s", "UTC")), ["2026-01-02 00:00:00.000Z"] * 3),
         (pa.nulls(3), [None, None, None]),
     ],
 )

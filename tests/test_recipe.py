@@ -178,7 +178,9 @@ def test_what_is_no_mapping_is_refused(text: str) -> None:
     assert "expected a mapping with name and phases, found" in refusal_of(text)
 
 
-@pytest.mark.parametrize("text", ["name: a\n", "name: a\nphases: []\n", "name: a\nphases: {}\n", "phases: [{name: a}]\n"])
+@pytest.mark.parametrize(
+    "text", ["name: a\n", "name: a\nphases: []\n", "name: a\nphases: {}\n", "phases: [{name: a}]\n"]
+)
 def test_what_lacks_a_name_or_phases_is_refused(text: str) -> None:
     refusal_of(text)
 
@@ -246,6 +248,7 @@ def test_model_paths_count_from_the_folder_of_the_file(tmp_path: Path) -> None:
 
 # The hash.
 
+
 @pytest.mark.parametrize(
     ("was", "becomes"),
     [
@@ -254,8 +257,10 @@ def test_model_paths_count_from_the_folder_of_the_file(tmp_path: Path) -> None:
         ("description: what it does\ninput:", "input:"),  # swapped below
         ("    keep: quality AND readable\n", "    keep: |\n      quality\n        AND readable\n"),
         ("dclm_fastText_score > 0.002", "'dclm_fastText_score  >   0.002 '"),
-        ("{source: dclm.bin, label: hq, newlines: join_stripped_lines}",
-         "{newlines: join_stripped_lines, other_labels: [cc], label: hq, source: dclm.bin}"),
+        (
+            "{source: dclm.bin, label: hq, newlines: join_stripped_lines}",
+            "{newlines: join_stripped_lines, other_labels: [cc], label: hq, source: dclm.bin}",
+        ),
         ("{min_length: 100, policy: union}", "{policy: union, min_length: 100, unit: bytes, scope: shard}"),
         ("- readability:", "- readability"),
         ("- readability:", "- readability: {}"),

@@ -195,8 +195,8 @@ ALIASES = {
 READABILITY = (
     '(("dclm_fastText_score" > 0.002 OR "cosmo_fastText_score" > 0.03)) AND (((mcalpine_eflaw_textstat < 70) AND '
     "(technology_computing_label IN ('technology') OR medical_label IN ('medical') OR education_label IN ('education') "
-    "OR science_label IN ('science'))) OR ((mcalpine_eflaw_textstat < 30) AND (technology_computing_label IN ('cc') AND "
-    "medical_label IN ('cc') AND education_label IN ('cc') AND science_label IN ('cc'))))"
+    "OR science_label IN ('science'))) OR ((mcalpine_eflaw_textstat < 30) AND (technology_computing_label IN ('cc') "
+    "AND medical_label IN ('cc') AND education_label IN ('cc') AND science_label IN ('cc'))))"
 )
 EXTREME_TOKENIZED = READABILITY.replace(
     "mcalpine_eflaw_textstat < 70", "tokens_per_doc_num_chars BETWEEN 0.1 AND 0.5"
@@ -235,9 +235,7 @@ annotated = st.fixed_dictionaries(
 def is_kept_as_published(row: Row) -> bool:
     """F and (R or X)."""
     quality = row["dclm"] > 0.002 or row["cosmo"] > 0.03
-    in_category = any(
-        row[f"{name}_label"] == name for name in ("science", "technology", "education", "medical")
-    )
+    in_category = any(row[f"{name}_label"] == name for name in ("science", "technology", "education", "medical"))
     readable = row["eflaw"] < (70 if in_category else 30)
     low, high = (0.1, 0.5) if in_category else (0.22, 0.28)
     return quality and (readable or low <= row["tokens_per_char"] <= high)
@@ -333,7 +331,7 @@ def test_evaluation_leaves_nothing_in_the_connection(connection: Any) -> None:
     "condition",
     [
         "dclm > 0.002 OR cosmo > 0.03",
-        "DCLM > 0.1 and \"cosmo\" < 1",
+        'DCLM > 0.1 and "cosmo" < 1',
         "label IN ('a', 'b') AND label NOT LIKE 'x%'",
         "words BETWEEN 3 AND 7",
         "CASE WHEN label = 'cc' THEN dclm < 30 ELSE dclm < 70 END",
@@ -482,7 +480,7 @@ def test_keep_without_rules_is_refused() -> None:
         check(Rules({}, "false", {}), COLUMNS)
 
 
-@pytest.mark.parametrize("name", ["true", "false", "null", "select", "case"])
+@pytest.mark.parametrize("name", ["true", "false", "null", "select", "case", "left", "like"])
 def test_a_rule_is_not_named_as_a_word_of_sql(name: str) -> None:
     with pytest.raises(RecipeError, match=f"rule '{name}': .*word of SQL"):
         check(Rules({name: "dclm > 0.1"}, name, {}), COLUMNS)

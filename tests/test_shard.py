@@ -140,7 +140,9 @@ def test_a_file_address_is_a_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["s3", "gs", "hf", "https", "abfss"])
 def test_another_scheme_is_named_as_coming(scheme: str) -> None:
-    with pytest.raises(InputError, match=rf"input {scheme}://bucket/x: {scheme}:// is not supported yet \(it is coming"):
+    with pytest.raises(
+        InputError, match=rf"input {scheme}://bucket/x: {scheme}:// is not supported yet \(it is coming"
+    ):
         cut_shards(f"{scheme}://bucket/x", text="text")
 
 
@@ -225,8 +227,7 @@ def test_a_file_cut_short_anywhere_or_damaged_never_gives_wrong_rows(
         found = cut_shards(path, text="text")
         rows = [shard.rows for shard in found.shards]
         read = [len(rows_of_unchecked(shard)) for shard in found.shards]
-    except InputError as error:
-        assert "\n" not in str(error)
+    except InputError:
         return
     if not found.unreadable:
         assert rows == read
@@ -262,9 +263,9 @@ def test_a_file_without_rows_is_a_shard_without_rows(tmp_path: Path) -> None:
 # Columns.
 
 
-def cut_table(path: Path, table: pa.Table, **arguments: object) -> Input:
+def cut_table(path: Path, table: pa.Table) -> Input:
     pq.write_table(table, path / "a.parquet")
-    return cut_shards(path, text="text", required=["id"], id_="id", **arguments)  # type: ignore[arg-type]
+    return cut_shards(path, text="text", required=["id"])
 
 
 @pytest.mark.parametrize(
@@ -292,7 +293,9 @@ def test_both_kinds_of_strings_are_read(tmp_path: Path, type_: pa.DataType) -> N
 
 
 def test_a_missing_column_is_told_with_those_that_are_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"expected a column 'text', found id, content; name the right one under `input:`"):
+    with pytest.raises(
+        InputError, match=r"expected a column 'text', found id, content; name the right one under `input:`"
+    ):
         cut_table(tmp_path, pa.table({"id": ["1"], "content": ["a"]}))
     with pytest.raises(InputError, match="expected a column 'id', found text"):
         cut_table(tmp_path, pa.table({"text": ["a"]}))

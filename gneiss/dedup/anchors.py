@@ -14,7 +14,7 @@ from gneiss.dedup.matching import match
 from gneiss.dedup.repeats import Repeats
 from gneiss.dedup.resolving import resolve
 from gneiss.dedup.sampling import sample
-from gneiss.dedup.units import IntArray
+from gneiss.dedup.units import IntArray, read_only
 
 _ATTEMPTS = 3
 
@@ -37,7 +37,7 @@ def find_repeats(values: npt.NDArray[Any], bounds: IntArray, min_length: int, se
 def _attempt(values: npt.NDArray[Any], bounds: IntArray, min_length: int, seed: int) -> Repeats | None:
     """The repeats, or None when a hash lied."""
     k = max(1, min_length // 2)
-    octets, size = values.view(np.uint8), values.itemsize
+    octets, size = read_only(values).view(np.uint8), values.itemsize
     anchors = sample(values, bounds, min_length, k, seed)
     begin, left, count = anchors.begin, anchors.left, anchors.count
     links, crowd, crowd_bounds = group(anchors.key, anchors.content)

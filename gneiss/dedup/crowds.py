@@ -6,7 +6,8 @@ import numpy as np
 from numba import njit
 
 from gneiss.dedup.grouping import FEW
-from gneiss.dedup.matching import room_for, shared_windows, tile
+from gneiss.dedup.growing import room_for
+from gneiss.dedup.matching import shared_windows, tile
 from gneiss.dedup.sampling import Ints, Words
 from gneiss.dedup.units import Int, IntArray
 from gneiss.dedup.words import Octets, common_prefix, hash_range

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from gneiss.dedup.units import IntArray
+from gneiss.dedup.units import Int, IntArray
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -27,12 +27,17 @@ def copy_without(
         position = offsets[row]
         while piece < len(start) and document[piece] == row:
             stop = offsets[row] + start[piece]
-            out[written : written + stop - position] = data[position:stop]
-            written += stop - position
+            written = _copy(data, position, stop, out, written)
             position = offsets[row] + end[piece]
             piece += 1
         stop = offsets[row + 1]
-        out[written : written + stop - position] = data[position:stop]
-        written += stop - position
+        written = _copy(data, position, stop, out, written)
         out_offsets[row + 1] = written
     return out_offsets, out
+
+
+@njit(cache=True, nogil=True)
+def _copy(data: Bytes, start: Int, stop: Int, out: Bytes, written: Int) -> Int:
+    for i in range(stop - start):
+        out[written + i] = data[start + i]
+    return written + stop - start

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from gneiss.dedup.growing import grown
 from gneiss.dedup.sampling import Words
 from gneiss.dedup.units import Int
 
@@ -15,7 +16,8 @@ Links = npt.NDArray[Any]
 #: Members of a group with more distinct super-windows than this are compared by splitting, not in pairs.
 FEW = 12
 ALONE = -1
-_CROWDED = -2
+#: From so many anchors on, links take 64 bits.
+WIDE = 2**30
 _BUCKET = 2048
 _ROUNDS = 8
 
@@ -29,7 +31,7 @@ def group(key: Words, content: Words) -> tuple[Links, npt.NDArray[np.int64], npt
     the at most FEW - 1 distinct earlier members of its group; ALONE otherwise. Groups with more than FEW distinct
     members are listed in crowd: group g has the anchors `crowd[crowd_bounds[g]:crowd_bounds[g + 1]]`, ascending.
     """
-    links = np.empty(len(key), np.int32 if len(key) < 2**30 else np.int64)
+    links = np.empty(len(key), np.int32 if len(key) < WIDE else np.int64)
     crowd, crowd_bounds = _group(key, content, links)
     return links, crowd, crowd_bounds
 
@@ -48,7 +50,7 @@ def after(other: Int) -> Int:
 
 @njit(cache=True, nogil=True)
 def _group(key: Words, content: Words, links: Links) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    bits = 3
+    bits: Int = 3
     while len(key) >> bits > _BUCKET:
         bits += 1
     buckets = 1 << bits
@@ -61,7 +63,7 @@ def _group(key: Words, content: Words, links: Links) -> tuple[npt.NDArray[np.int
     starts = ends[:-1].copy()
     crowd = np.empty(16, np.int64)
     crowd_bounds = np.zeros(16, np.int64)
-    crowds = 0
+    crowds: Int = 0
     largest_round: Int = 0
     largest: Int = 0
     for turn in range(_ROUNDS):
@@ -74,17 +76,17 @@ def _group(key: Words, content: Words, links: Links) -> tuple[npt.NDArray[np.int
     slots: Int = 16
     while slots < 2 * largest:
         slots *= 2
-    content_table = np.empty(slots, np.int64)
-    key_table = np.empty(slots, np.int64)
+    content_table = np.empty(slots, links.dtype)
+    key_table = np.empty(slots, links.dtype)
     rank = np.empty(largest, np.int32)
     for turn in range(_ROUNDS):
         low, high = turn * buckets // _ROUNDS, (turn + 1) * buckets // _ROUNDS
         base = ends[low]
         for anchor in range(len(key)):
-            bucket = np.int64(key[anchor] >> shift)
-            if low <= bucket < high:
-                place = starts[bucket] - base
-                starts[bucket] += 1
+            home = np.int64(key[anchor] >> shift)
+            if low <= home < high:
+                place = starts[home] - base
+                starts[home] += 1
                 ids[place] = anchor
                 keys[place] = key[anchor]
                 contents[place] = content[anchor]
@@ -107,21 +109,17 @@ def _group(key: Words, content: Words, links: Links) -> tuple[npt.NDArray[np.int
                 size = rank[member] + 1
                 end = crowd_bounds[crowds] + size
                 if end > len(crowd):
-                    larger = np.empty(2 * end, np.int64)
-                    larger[: len(crowd)] = crowd
-                    crowd = larger
+                    crowd = grown(crowd, len(crowd), 2 * end)
                 if crowds + 2 > len(crowd_bounds):
-                    larger = np.empty(2 * crowds + 2, np.int64)
-                    larger[: len(crowd_bounds)] = crowd_bounds
-                    crowd_bounds = larger
+                    crowd_bounds = grown(crowd_bounds, len(crowd_bounds), 2 * crowds + 2)
                 crowds += 1
                 crowd_bounds[crowds] = end
-                anchor = np.int64(ids[start + member])
+                one = np.int64(ids[start + member])
                 for place in range(end - 1, end - 1 - size, -1):
-                    crowd[place] = anchor
-                    before = np.int64(links[anchor])
-                    links[anchor] = ALONE
-                    anchor = after(before)
+                    crowd[place] = one
+                    before = np.int64(links[one])
+                    links[one] = ALONE
+                    one = after(before)
     return crowd[: crowd_bounds[crowds]], crowd_bounds[: crowds + 1]
 
 
@@ -131,8 +129,8 @@ def _link(
     keys: Words,
     contents: Words,
     links: Links,
-    content_table: npt.NDArray[np.int64],
-    key_table: npt.NDArray[np.int64],
+    content_table: Links,
+    key_table: Links,
     mask: Int,
     rank: npt.NDArray[np.int32],
 ) -> bool:

@@ -6,13 +6,11 @@ int64 array (matches, 3), disjoint. A target may be any earlier equal window, no
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
 from gneiss.dedup.grouping import ALONE, FEW, Links, after
+from gneiss.dedup.growing import room_for
 from gneiss.dedup.sampling import Ints
 from gneiss.dedup.units import Int, IntArray
 from gneiss.dedup.words import Octets, common_prefix, common_suffix
@@ -65,16 +63,6 @@ def tile(shared: IntArray, found: Int, tiles: IntArray) -> Int:
         tiles[written, 2] = shared[best, 2]
         written += 1
         offset = shared[best, 1] + 1
-
-
-@njit(cache=True, nogil=True)
-def room_for(array: npt.NDArray[Any], used: Int, more: Int) -> npt.NDArray[Any]:
-    """The array, or a larger copy of it, with room for `more` rows after the `used` ones."""
-    if used + more <= len(array):
-        return array
-    larger = np.empty((2 * len(array) + more, array.shape[1]), array.dtype)
-    larger[:used] = array[:used]
-    return larger
 
 
 @njit(cache=True, nogil=True)

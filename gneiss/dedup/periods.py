@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from gneiss.dedup.growing import room_for
 from gneiss.dedup.units import Int, IntArray
 from gneiss.dedup.words import Octets, common_prefix, common_suffix, load_word
 
@@ -28,41 +29,34 @@ def periodic_stretches(octets: Octets, low: Int, high: Int, k: Int, size: Int) -
     each period has a multiple there; probing one word in a few dozen bytes finds all.
     """
     found = np.empty((4, 3), np.int64)
-    count = 0
+    count: Int = 0
     longest = longest_period(k, size)
     word = 8 // size
     stride = k - longest - word + 1
     if longest == 0 or high - low < k:
         return found[:0]
+    start = end = period = low - 1
     for probe in range(low, high - longest - word + 1, stride):
         content = load_word(octets, probe * size)
         for distance in range(longest // 2 + 1, longest + 1):
             if content != load_word(octets, (probe + distance) * size):
                 continue
-            last = count - 1
-            if count and _inside(found, last, probe, distance, word):
+            if start <= probe and probe + distance + word <= end and distance % period == 0:
+                continue  # the stretch found last explains it
+            one, other = probe * size, (probe + distance) * size
+            first = probe - common_suffix(octets, one, other, (probe - low) * size) // size
+            last = probe + distance + common_prefix(octets, one, other, (high - probe - distance) * size) // size
+            if last - first < k:
                 continue
-            start = probe - common_suffix(octets, probe * size, (probe + distance) * size, (probe - low) * size) // size
-            room = (high - probe - distance) * size
-            end = probe + distance + common_prefix(octets, probe * size, (probe + distance) * size, room) // size
-            if end - start < k:
-                continue
-            if count == len(found):
-                larger = np.empty((2 * count, 3), np.int64)
-                larger[:count] = found
-                found = larger
-            found[count, 0] = start
-            found[count, 1] = end
-            found[count, 2] = _shortest_period(octets, start, distance, size)
+            start, end, period = first, last, _shortest_period(octets, first, distance, size)
+            found = room_for(found, count, 1)
+            place = count
+            while place > 0 and found[place - 1, 0] > start:
+                found[place, 0], found[place, 1], found[place, 2] = found[place - 1]
+                place -= 1
+            found[place, 0], found[place, 1], found[place, 2] = start, end, period
             count += 1
-    return found[np.argsort(found[:count, 0], kind="mergesort")]
-
-
-@njit(cache=True, nogil=True)
-def _inside(found: IntArray, at: Int, probe: Int, distance: Int, word: Int) -> bool:
-    """Whether a stretch already explains that the word at `probe` recurs at a distance."""
-    start, end, period = found[at, 0], found[at, 1], found[at, 2]
-    return bool(start <= probe and probe + distance + word <= end and distance % period == 0)
+    return found[:count]
 
 
 @njit(cache=True, nogil=True)

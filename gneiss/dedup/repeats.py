@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from numba import njit
 
-from gneiss.dedup.units import IntArray
+from gneiss.dedup.units import Int, IntArray
 
 Policy: TypeAlias = Literal["protect", "union", "all"]
 POLICIES: tuple[str, ...] = get_args(Policy)
@@ -44,10 +44,17 @@ class Pieces:
     source_start: IntArray
 
 
-def pieces(repeats: Repeats, bounds: IntArray, min_length: int, policy: Policy) -> Pieces:
+def pieces(
+    repeats: Repeats,
+    bounds: IntArray,
+    min_length: int,
+    policy: Policy,
+    also_first: tuple[IntArray, IntArray] | None = None,
+) -> Pieces:
     """The duplicate spans of a corpus under a policy.
 
-    Parameters: `bounds`: int64 (documents + 1,), first unit of each document; `min_length`: units of a window.
+    Parameters: `bounds`: int64 (documents + 1,), first unit of each document; `min_length`: units of a window;
+    `also_first`: start and end, int64 (n,), of units of first windows whose repeats are not among `repeats`.
     A unit of a cut repeats what the latest repeat window over it says; a unit that only first windows cover, which
     only `all` cuts, is its own source.
 
@@ -60,19 +67,36 @@ def pieces(repeats: Repeats, bounds: IntArray, min_length: int, policy: Policy) 
     columns = (start, end, repeats.count, repeats.source, repeats.period)
     nothing = np.empty(0, np.int64)
     if policy == "union":
-        return Pieces(*_cut(*columns, bounds, nothing, nothing))
-    firsts_start, firsts_end = _union(*_reaches(repeats.source, np.minimum(repeats.count, repeats.period), min_length))
+        return _cut(*columns, bounds, nothing, nothing)
+    firsts = _reaches(repeats.source, np.minimum(repeats.count, repeats.period), min_length)
+    if also_first is not None:
+        firsts = np.concatenate([firsts[0], also_first[0]]), np.concatenate([firsts[1], also_first[1]])
+    firsts_start, firsts_end = _union(*firsts)
     if policy == "protect":
-        return Pieces(*_cut(*columns, bounds, firsts_start, firsts_end))
+        return _cut(*columns, bounds, firsts_start, firsts_end)
     own_start, own_end = _without(firsts_start, firsts_end, start, end)
     own = (own_start, own_end, own_end - own_start, own_start, own_end - own_start)
     order = np.argsort(np.concatenate([start, own_start]), kind="stable")
-    both = (np.concatenate(column)[order] for column in zip(columns, own, strict=True))
-    return Pieces(*_cut(*both, bounds, nothing, nothing))
+    start, end, count, source, period = (np.concatenate(column)[order] for column in zip(columns, own, strict=True))
+    return _cut(start, end, count, source, period, bounds, nothing, nothing)
 
 
 @njit(cache=True, nogil=True)
-def _ends(start: IntArray, count: IntArray, min_length: int) -> IntArray:
+def last_at_or_before(ascending: IntArray, value: Int) -> Int:
+    """The last position whose entry is at most a value, -1 for none."""
+    low: Int = 0
+    high: Int = len(ascending)
+    while low < high:
+        middle = (low + high) // 2
+        if ascending[middle] <= value:
+            low = middle + 1
+        else:
+            high = middle
+    return low - 1
+
+
+@njit(cache=True, nogil=True)
+def _ends(start: IntArray, count: IntArray, min_length: Int) -> IntArray:
     """Where the units end that take their source from each run: where its last window ends, or the next run begins."""
     end = np.empty(len(start), np.int64)
     for run in range(len(start)):
@@ -83,7 +107,7 @@ def _ends(start: IntArray, count: IntArray, min_length: int) -> IntArray:
 
 
 @njit(cache=True, nogil=True)
-def _reaches(source: IntArray, count: IntArray, min_length: int) -> tuple[IntArray, IntArray]:
+def _reaches(source: IntArray, count: IntArray, min_length: Int) -> tuple[IntArray, IntArray]:
     """The units of the first windows of each run, without runs that add nothing to the one before (`=====`)."""
     kept = 0
     start, end = np.empty(len(source), np.int64), np.empty(len(source), np.int64)
@@ -130,7 +154,6 @@ def _without(start: IntArray, end: IntArray, hole_start: IntArray, hole_end: Int
     return out_start[:written], out_end[:written]
 
 
-@njit(cache=True, nogil=True)
 def _cut(
     start: IntArray,
     end: IntArray,
@@ -140,21 +163,35 @@ def _cut(
     bounds: IntArray,
     hole_start: IntArray,
     hole_end: IntArray,
-) -> tuple[IntArray, IntArray, IntArray, IntArray, IntArray]:
-    """The columns of Pieces: intervals without holes, cut at the ends of documents, joined where sources go on."""
-    limit = len(start) + len(hole_start) + len(bounds)
+) -> Pieces:
+    """The runs' units without holes, as pieces: cut at the ends of documents, joined where sources go on."""
+    most = len(start) + len(hole_start) + len(bounds) + int(((count - 1) // period).sum())
+    rows = np.empty((5, most), np.int64)
+    total = _write(start, end, count, source, period, bounds, hole_start, hole_end, rows)
+    return Pieces(*rows[:, :total])
+
+
+@njit(cache=True, nogil=True)
+def _write(
+    start: IntArray,
+    end: IntArray,
+    count: IntArray,
+    source: IntArray,
+    period: IntArray,
+    bounds: IntArray,
+    hole_start: IntArray,
+    hole_end: IntArray,
+    rows: IntArray,
+) -> Int:
+    """Write the columns of Pieces into `rows`, int64 (5, enough); returns how many."""
+    document, out_start, out_end, source_document, out_source = rows
+    last: Int = -1
+    hole: Int = 0
+    row: Int = 0
+    source_row: Int = 0
     for interval in range(len(start)):
-        limit += (count[interval] - 1) // period[interval]
-    document, source_document = np.empty(limit, np.int64), np.empty(limit, np.int64)
-    out_start, out_end, out_source = np.empty(limit, np.int64), np.empty(limit, np.int64), np.empty(limit, np.int64)
-    last = -1
-    hole = 0
-    row = 0
-    source_row = 0
-    for interval in range(len(start)):
-        position = start[interval]
-        last_round = start[interval] + (count[interval] - 1) // period[interval] * period[interval]
-        round_start = position
+        position = round_start = start[interval]
+        last_round = position + (count[interval] - 1) // period[interval] * period[interval]
         while position < end[interval]:
             while hole < len(hole_start) and hole_end[hole] <= position:
                 hole += 1
@@ -165,14 +202,13 @@ def _cut(
                 continue
             while bounds[row + 1] <= position:
                 row += 1
-            stop = min(end[interval], bounds[row + 1])
+            limit = min(end[interval], bounds[row + 1])
             if hole < len(hole_start):
-                stop = min(stop, hole_start[hole])
-            if round_start < last_round:
-                stop = min(stop, round_start + period[interval])
+                limit = min(limit, hole_start[hole])
+            stop = min(limit, round_start + period[interval]) if round_start < last_round else limit
             first = source[interval] + position - round_start
             if not bounds[source_row] <= first < bounds[source_row + 1]:
-                source_row = np.searchsorted(bounds, first, side="right") - 1
+                source_row = last_at_or_before(bounds, first)
             low, source_low = bounds[row], bounds[source_row]
             if (
                 last >= 0
@@ -187,7 +223,17 @@ def _cut(
                 document[last], source_document[last] = row, source_row
                 out_start[last], out_end[last], out_source[last] = position - low, stop - low, first - source_low
             position = stop
-            if round_start < last_round and position == round_start + period[interval]:
+            if round_start >= last_round or position < round_start + period[interval]:
+                continue
+            round_start = position
+            # whole rounds of periodic text, of which there may be one a unit
+            rounds = (min(limit, last_round) - position) // period[interval]
+            if rounds > 0 and first == source[interval]:
+                for at in range(last + 1, last + 1 + rounds):
+                    document[at], source_document[at] = row, source_row
+                    out_start[at], out_end[at] = position - low, position + period[interval] - low
+                    out_source[at] = first - source_low
+                    position += period[interval]
+                last += rounds
                 round_start = position
-    total = last + 1
-    return document[:total], out_start[:total], out_end[:total], source_document[:total], out_source[:total]
+    return last + 1

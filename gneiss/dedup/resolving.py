@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gneiss.dedup.matching import room_for
-from gneiss.dedup.repeats import Repeats
+from gneiss.dedup.growing import room_for
+from gneiss.dedup.repeats import Repeats, last_at_or_before
 from gneiss.dedup.units import Int, IntArray
 
 
@@ -77,4 +77,4 @@ def _last_at_or_before(runs: IntArray, total: Int, target: Int, near: Int) -> In
         if near < total and runs[near, 0] <= target and (near + 1 == total or target < runs[near + 1, 0]):
             return near
         near += 1
-    return np.searchsorted(runs[:total, 0], target, side="right") - 1
+    return last_at_or_before(runs[:total, 0], target)

@@ -9,13 +9,16 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from gneiss.dedup.growing import grown, room_for
 from gneiss.dedup.periods import periodic_stretches
-from gneiss.dedup.units import Int, IntArray
+from gneiss.dedup.units import Int, IntArray, read_only
 from gneiss.dedup.words import Octets, hash_range
 
 Hashes = npt.NDArray[np.uint32]
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[Any]
+#: From so many units on, positions take 64 bits.
+WIDE = 2**31
 _BLOCK = 8192
 _PERIODIC = np.uint32(0x80000000)  # sorts k-mers with a short period behind all others
 
@@ -47,7 +50,8 @@ def sample(values: npt.NDArray[Any], bounds: IntArray, min_length: int, k: int, 
     k-mers with a short period come after all others, which keeps `=====` from being an anchor at every unit.
     Source: Schleimer, Wilkerson and Aiken 2003 (winnowing); Roberts et al. 2004 (minimizers).
     """
-    begin = np.empty(0, np.int32 if len(values) < 2**31 else np.int64)
+    values = read_only(values)
+    begin = np.empty(0, np.int32 if len(values) < WIDE else np.int64)
     short = np.empty(0, np.uint16 if min_length < 2**16 else np.uint32)
     return Anchors(*_sample(values, values.view(np.uint8), bounds, min_length, k, np.uint64(seed), begin, short))
 
@@ -99,8 +103,8 @@ def _sample(
                 windows = min(block, stop - at)
                 if total + windows > len(begin):
                     room = max(total + windows, estimate, total + total // 2)
-                    begin, left, count = _grow(begin, total, room), _grow(left, total, room), _grow(count, total, room)
-                    key, content = _grow(key, total, room), _grow(content, total, room)
+                    begin, left, count = grown(begin, total, room), grown(left, total, room), grown(count, total, room)
+                    key, content = grown(key, total, room), grown(content, total, room)
                 row = _hash_kmers(values[at : at + windows + min_length - 1], k, seed, hashes)
                 while near < len(stretches) and stretches[near, 1] < at + k:
                     near += 1
@@ -123,10 +127,7 @@ def _sample(
                 content[anchor] = hash_range(octets, start * size, end * size, seed ^ shape)
             position = stop
             if part == 2:
-                if copied == len(copies):
-                    larger = np.empty((2 * copied, 3), np.int64)
-                    larger[:copied] = copies
-                    copies = larger
+                copies = room_for(copies, copied, 1)
                 position = stretches[stretch, 1] - min_length + 1
                 copies[copied, 0] = stop
                 copies[copied, 1] = position - stop
@@ -135,13 +136,6 @@ def _sample(
                 part = 0
                 stretch += 1
     return begin[:total], left[:total], count[:total], key[:total], content[:total], copies[:copied]
-
-
-@njit(cache=True, nogil=True)
-def _grow(array: npt.NDArray[Any], used: Int, room: Int) -> npt.NDArray[Any]:
-    larger = np.empty(room, array.dtype)
-    larger[:used] = array[:used]
-    return larger
 
 
 @njit(cache=True, nogil=True)

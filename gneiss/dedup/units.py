@@ -41,7 +41,7 @@ class Units:
     def of_bytes(cls, batch: TextBatch) -> Units:
         """Bytes as units; shares the batch's buffer."""
         first, last = int(batch.offsets[0]), int(batch.offsets[-1])
-        return cls(_read_only(batch.data[first:last]), batch.offsets - first, None, np.diff(batch.offsets))
+        return cls(read_only(batch.data[first:last]), batch.offsets - first, None, np.diff(batch.offsets))
 
     @classmethod
     def of_tokens(cls, batch: TextBatch, tokens: Tokens) -> Units:
@@ -63,7 +63,7 @@ class Units:
         in_order[inner - 1] = True
         if not in_order.all() or ((tokens.starts < 0) | (tokens.starts > np.repeat(sizes, counts))).any():
             raise InputError("tokenizer: the byte offsets of tokens must rise inside each document and stay in it")
-        return cls(_read_only(tokens.ids), tokens.documents, tokens.starts, sizes)
+        return cls(read_only(tokens.ids), tokens.documents, tokens.starts, sizes)
 
     def byte_offsets(self, documents: IntArray, positions: IntArray) -> IntArray:
         """Bytes in `documents` of units of them, each position from 0 to the document's length inclusive."""
@@ -76,7 +76,7 @@ class Units:
         return np.where(at_end, self.sizes[documents], self.starts[np.where(at_end, 0, positions)])
 
 
-def _read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """A contiguous read-only view: what Arrow buffers are anyway, so that numba compiles for one kind only."""
     values = np.ascontiguousarray(values).view()
     values.flags.writeable = False

@@ -22,6 +22,8 @@ _LOSSES: dict[int, Loss] = {1: "hs", 2: "ns", 3: "softmax", 4: "ova"}
 _SUPERVISED = 3
 _SMALLEST_ENTRY_BYTES = 1 + 8 + 1  # an empty word's NUL, its count, its type
 _LONGEST_NGRAM = 64  # fastText computes what the file asks for, however long it takes
+_LARGEST_COUNT = 1e15  # fastText's tree of labels takes this for infinity, and reads past its end if it is not
+_LARGEST_WEIGHT = 1e9  # so that no product of weights overflows; fastText fails on NaN, in the midst of predicting
 _CENTROIDS = 256
 _CHUNK_BYTES = 16 << 20
 
@@ -84,6 +86,8 @@ def read_model(path: Path) -> ModelFile:
     entries, words, labels, _, pruned = reader.take("<iiiqq")
     reader.require(words >= 0 and labels > 0 and entries == words + labels, f"{words} words and {labels} labels")
     starts, lengths, counts = reader.dictionary(entries, words)
+    total = counts[words:].sum(dtype=np.float64)
+    reader.require(total < _LARGEST_COUNT, f"labels that stood for {total:.0f} lines")
     kept_buckets = reader.pruned_buckets(pruned, buckets) if pruned >= 0 else buckets
     names = tuple(reader.text(starts[i], lengths[i]) for i in range(words, entries))
 
@@ -100,7 +104,7 @@ def read_model(path: Path) -> ModelFile:
     output = None
     if not quantized_output:
         output = data[output_start : output_start + 4 * labels * dimensions].view("<f4").reshape(labels, dimensions)
-        reader.require(bool(np.isfinite(output).all()), "NaN or infinite weights in the output matrix")
+        reader.require(_are_sound(output), "NaN, infinite or absurdly large weights in the output matrix")
     return ModelFile(
         path=path,
         data=data,
@@ -118,14 +122,18 @@ def read_model(path: Path) -> ModelFile:
     )
 
 
-def require_finite(file: ModelFile) -> None:
-    """Read the input matrix once and raise ModelError for NaN or infinity in it; fastText would fail while predicting."""
+def require_sound_weights(file: ModelFile) -> None:
+    """Read the input matrix once and raise ModelError for NaN, infinite or absurdly large weights in it."""
     if file.input_start is None:
         return  # a quantized matrix is made of centroids, which read_model has seen
     end = file.input_start + 4 * file.dimensions * (len(file.word_starts) + file.buckets)
     for start in range(file.input_start, end, _CHUNK_BYTES):
-        if not np.isfinite(file.data[start : min(start + _CHUNK_BYTES, end)].view("<f4")).all():
-            raise ModelError(f"{file.path}: damaged fastText model: NaN or infinite weights in the input matrix")
+        if not _are_sound(file.data[start : min(start + _CHUNK_BYTES, end)].view("<f4")):
+            raise ModelError(f"{file.path}: damaged fastText model: NaN, infinite or absurdly large weights")
+
+
+def _are_sound(weights: npt.NDArray[np.float32]) -> bool:
+    return bool(np.abs(weights).max(initial=0) <= _LARGEST_WEIGHT)
 
 
 @dataclass
@@ -201,7 +209,7 @@ class _Reader:
         self.require((parts, last) == right, f"a quantizer of {parts} parts, the last {last} wide")
         start = self.skip(4 * columns * _CENTROIDS, "centroids")
         centroids = self.data[start : self.at].view("<f4")
-        self.require(bool(np.isfinite(centroids).all()), "NaN or infinite centroids")
+        self.require(_are_sound(centroids), "NaN, infinite or absurdly large centroids")
         return parts
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from gneiss.batch import TextBatch
 from gneiss.errors import ModelError
-from gneiss.filters.fasttext_file import ModelFile, plain_label, require_finite
+from gneiss.filters.fasttext_file import ModelFile, plain_label, require_sound_weights
 from gneiss.filters.fasttext_output import Predictions, Predictor
 
 _ADDED_BY_PREDICT = 1e-5  # fastText reports exp(log(p + 1e-5))
@@ -16,11 +16,11 @@ def load_library(file: ModelFile) -> Predictor:
     """Load a checked model with the fastText library.
 
     Of equally probable labels the one that the model lists last is on top, as in `predict(text)`.
-    Raises ModelError for NaN or infinite weights and when the library refuses the file.
+    Raises ModelError for unsound weights and when the library refuses the file.
     """
     import fasttext
 
-    require_finite(file)
+    require_sound_weights(file)
     try:
         model = fasttext.load_model(str(file.path))
     except ValueError as error:

@@ -1,7 +1,8 @@
 """The collapsed ensemble on disk: six models of gigabytes in one file of megabytes, memory-mapped by every worker.
 
-Layout: arrays at multiples of 64 bytes, then a JSON description, then its length (uint64) and a magic word. Models
-that share the number of buckets and of words in an n-gram make up a group. Of a group there are
+Layout: arrays at multiples of 64 bytes, a JSON description and its length (uint64), the checksum of all that (XXH3,
+128 bits), a magic word. Models that share the number of buckets and of words in an n-gram make up a
+group. Of a group there are
 
 rows: float32 (buckets, lanes), what each bucket adds to each column;
 records: uint32, for every word of the union of the vocabularies, most frequent words first: the set of models that
@@ -25,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from gneiss.errors import ModelError
+from gneiss.errors import MachineError, ModelError
 from gneiss.filters import fasttext_union as union
 from gneiss.filters.fasttext_file import PREFIX, Loss, ModelFile, plain_label
 from gneiss.filters.fasttext_kernel import LANES
@@ -33,6 +34,7 @@ from gneiss.filters.fasttext_kernel import LANES
 TABLE_SUFFIX = ".table"
 _MAGIC = b"gneiss fastText ensemble 1\n"
 _ALIGNMENT_BYTES = 64
+_CHECKSUM_BYTES = 16
 _MODELS_IN_A_GROUP = 32  # one bit each
 
 
@@ -104,15 +106,15 @@ def build_table(files: Sequence[ModelFile], destination: Path) -> None:
     """Collapse models into one table and write it, under a temporary name first.
 
     The same files give the same bytes, on any processor: no BLAS, one order of summation. Input matrices are
-    streamed; memory is about 70 bytes for each word of all vocabularies, and 32 for each bucket and 8 columns.
-    Raises ModelError for models that cannot be collapsed and for NaN or infinite weights.
+    streamed; memory is about 120 bytes for each word of each vocabulary, and 32 for each bucket and 8 columns.
+    Raises ModelError for models that cannot be collapsed and for unsound weights, MachineError without space on disk.
     """
     for file in files:
         if found := obstacle(file):
             raise ModelError(f"{file.path}: cannot be collapsed into a table: {found}")
-    destination.parent.mkdir(parents=True, exist_ok=True)
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
     try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as out:
             writer = _Writer(out)
             models: dict[int, dict[str, Any]] = {}
@@ -132,6 +134,8 @@ def build_table(files: Sequence[ModelFile], destination: Path) -> None:
                 groups.append(_build_group([files[index] for index in members], writer))
             writer.finish({"models": [models[index] for index in range(len(files))], "groups": groups})
         temporary.replace(destination)
+    except OSError as error:
+        raise MachineError(f"{destination}: cannot write the collapsed fastText models: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -145,14 +149,11 @@ def open_table(path: Path) -> Table:
         data = np.asarray(np.memmap(path, np.uint8, "r"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read as a fastText table: {error}") from error
-    tail = len(_MAGIC) + 8
-    size = int.from_bytes(data[-tail : -len(_MAGIC)].tobytes(), "little") if len(data) > tail else 0
-    if data[-len(_MAGIC) :].tobytes() != _MAGIC or not 0 < size <= len(data) - tail:
-        raise ModelError(f"{path}: not a fastText table, or cut off; delete it, it is built again")
-    body = len(data) - tail - size
-    description = json.loads(data[body : body + size].tobytes())
-    if description["checksum"] != xxhash.xxh3_128_hexdigest(data[:body].data):
-        raise ModelError(f"{path}: damaged fastText table; delete it, it is built again")
+    end = max(len(data) - len(_MAGIC) - _CHECKSUM_BYTES, 0)
+    if data[end:].tobytes() != xxhash.xxh3_128_digest(data[:end].data) + _MAGIC:
+        raise ModelError(f"{path}: not a fastText table, or damaged; delete it, it is built again")
+    length = int.from_bytes(data[end - 8 : end].tobytes(), "little")
+    description = json.loads(data[end - 8 - length : end - 8].tobytes())
 
     def array(place: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         return data[place[0] : place[0] + place[1]].view(dtype)
@@ -233,8 +234,9 @@ class _Writer:
 
     def finish(self, description: dict[str, Any]) -> None:
         """Append the description and make sure that all of it is on disk."""
-        text = json.dumps(description | {"checksum": self._hash.hexdigest()}, sort_keys=True).encode()
-        self._out.write(text + len(text).to_bytes(8, "little") + _MAGIC)
+        text = json.dumps(description, sort_keys=True).encode()
+        self._append(memoryview(text + len(text).to_bytes(8, "little")))
+        self._out.write(self._hash.digest() + _MAGIC)
         self._out.flush()
         os.fsync(self._out.fileno())
 

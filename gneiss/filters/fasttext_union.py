@@ -16,6 +16,7 @@ from gneiss.filters.fasttext_kernel import EOS_HASH, HEADER, PADDING_BYTES, Byte
 
 _CHUNK_BYTES = 16 << 20
 _PREFIX = np.frombuffer(PREFIX.encode(), np.uint8)
+_LARGEST_PRODUCT = 1e30  # the sum of all features of a text stays finite
 _MOST_RECORDS = 1 << 32  # a slot has 32 bits for a record's position
 
 
@@ -27,7 +28,7 @@ def has_word_with_prefix(file: ModelFile) -> bool:
 def collapse(file: ModelFile, of_words: npt.NDArray[np.float32], of_buckets: npt.NDArray[np.float32]) -> None:
     """Multiply every row of a model's input matrix with its output matrix, streaming the file.
 
-    of_words: (words, columns), of_buckets: (buckets or 0, columns), both out. Raises ModelError for NaN or infinity.
+    of_words: (words, columns), of_buckets: (buckets or 0, columns), both out. Raises ModelError for unsound weights.
     """
     assert file.output is not None
     assert file.input_start is not None
@@ -46,8 +47,8 @@ def collapse(file: ModelFile, of_words: npt.NDArray[np.float32], of_buckets: npt
                     raise ModelError(f"{file.path}: the input matrix ends early; did the file change?")
                 products = np.empty((len(part), len(weights)), np.float32)
                 _multiply(part, weights, products)
-                if not np.isfinite(products).all():
-                    raise ModelError(f"{file.path}: damaged fastText model: NaN or infinite weights")
+                if not np.abs(products).max(initial=0) <= _LARGEST_PRODUCT:  # not true of NaN either
+                    raise ModelError(f"{file.path}: damaged fastText model: NaN, infinite or absurdly large weights")
                 out[start : start + len(part)] = products
 
 

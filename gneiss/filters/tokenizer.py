@@ -163,7 +163,7 @@ def _fill_starts(
     sizes: npt.NDArray[np.int64],
     starts: npt.NDArray[np.int64],
 ) -> int:
-    """Put in the byte at which each token starts; the first document whose length is another than its tokens', or -1."""
+    """Write where each token starts; return the first document that its tokens do not cover exactly, or -1."""
     for document in range(len(lengths_bytes)):
         position = np.int64(0)
         for token in range(documents[document], documents[document + 1]):

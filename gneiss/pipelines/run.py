@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,15 @@ from typing import Literal, TypeAlias
 
 from gneiss import ledger
 from gneiss import output as outputs
-from gneiss.backends import Backend
+from gneiss.backends import Backend, Step, Task
 from gneiss.card import dataset_card
 from gneiss.commit import statistics_path
+from gneiss.exchange import Exchange
 from gneiss.errors import BudgetError, MachineError, OutputError
 from gneiss.ledger import COMMITTED, Receipt
 from gneiss.parquet import write_bytes
+from gneiss.pipelines.dedup_job import DedupJob, dedup_job
+from gneiss.pipelines.dedup_rounds import Round, RoundStep, orphaned_bytes, rounds_after, rounds_before
 from gneiss.pipelines.steps import CurateStep
 from gneiss.plan import Plan, make_plan
 from gneiss.progress import Progress, Silent
@@ -34,6 +38,9 @@ _log = logging.getLogger("gneiss")
 WORKER_BYTES = 600_000_000
 TEXT_BYTES_PER_BYTE = 6
 SUFFIX_ARRAY_BYTES_PER_BYTE = 30
+
+#: Where dedup beyond a shard says how many bytes it cut from kept documents whose source was not kept.
+ORPHANS_FILE = "_gneiss/orphaned_bytes.txt"
 
 BackendName: TypeAlias = Literal["auto", "local", "ray"]
 
@@ -100,15 +107,36 @@ def run(
         progress.begin(plan, done)
         if left:
             chosen, count = _choose(plan, backend, workers, len(left), shared_filesystem)
-            with (
-                closing(chosen.run(CurateStep(recipe, prepare(recipe), folder), left, count)) as receipts,
-                closing(ledger.keep(folder, receipts)) as kept,
-            ):
-                for receipt in kept:
-                    done[receipt.shard] = receipt
-                    progress.finished(receipt)
+            job = dedup_job(recipe, plan.input.shards, folder)
+            if job:
+                _run_rounds(job, rounds_before(job), chosen, count, progress)
+            step = CurateStep(recipe, prepare(recipe), folder, job)
+            for receipt in _receipts(folder, chosen, step, left, count):
+                done[receipt.shard] = receipt
+                progress.finished(receipt)
+            if job:
+                _run_rounds(job, rounds_after(job), chosen, count, progress)
+                write_bytes(f"{orphaned_bytes(job)}\n".encode(), folder, ORPHANS_FILE)
         progress.end()
-        return _finish(plan, folder, done, skipped)
+        finished = _finish(plan, folder, done, skipped)
+        Exchange(folder).clear()
+        return finished
+
+
+def _run_rounds(job: DedupJob, rounds: Sequence[Round], backend: Backend, workers: int, progress: Progress) -> None:
+    """Run the tasks of each round that have not left their file yet."""
+    for its in rounds:
+        if left := [task for task in its.tasks(job) if not job.exchange.has(its.name, task)]:
+            progress.round(its.name, len(left))
+            list(_receipts(job.output, backend, RoundStep(job, its.name), left, min(workers, len(left))))
+
+
+def _receipts(
+    folder: Path, backend: Backend, step: Step[Task, Receipt], tasks: Sequence[Task], workers: int
+) -> Iterator[Receipt]:
+    """The receipts of a step, written to the ledger as they come."""
+    with closing(backend.run(step, tasks, workers)) as receipts, closing(ledger.keep(folder, receipts)) as kept:
+        yield from kept
 
 
 def _finish(plan: Plan, folder: Path, done: dict[str, Receipt], skipped: int) -> Run:
@@ -122,6 +150,8 @@ def _finish(plan: Plan, folder: Path, done: dict[str, Receipt], skipped: int) ->
         told = json.loads((folder / statistics_path(shard.id)).read_text("utf-8"))
         statistics += Statistics.from_json(told["statistics"])
         samples.append(told["samples"])
+    if (folder / ORPHANS_FILE).is_file():
+        statistics.counts["orphaned_bytes"] = int((folder / ORPHANS_FILE).read_text("utf-8"))
     finished = Run(
         folder, plan.recipe, statistics, merge_samples(samples), len(plan.input.shards), skipped, quarantined
     )

@@ -1,4 +1,4 @@
-"""The steps of a run, in order. Today there is one: curate every shard."""
+"""The step that every run has: curate a shard. Dedup beyond a shard adds rounds before and after it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 
 from gneiss.errors import GneissError, InputError
 from gneiss.ledger import UNREADABLE, Receipt
+from gneiss.pipelines.dedup_job import DedupJob
 from gneiss.recipe import Recipe
 from gneiss.shard import Shard
+from gneiss.shard_spans import ShardSpans
 from gneiss.tools import Prepared, load_tools
 
 
@@ -22,6 +24,7 @@ class CurateStep:
     recipe: Recipe
     prepared: Prepared
     output: Path
+    dedup: DedupJob | None = None
 
     def open(self) -> Callable[[Shard], Receipt]:
         """Load the recipe's models, once per worker."""
@@ -33,7 +36,8 @@ class CurateStep:
 
             wall, cpu = time.perf_counter(), time.process_time()
             try:
-                receipt = commit(curate(shard, self.recipe, tools), self.recipe, self.output)
+                spans = self._spans(shard)
+                receipt = commit(curate(shard, self.recipe, tools, spans=spans), self.recipe, self.output)
             except InputError as error:
                 receipt = self.lost(shard, str(error))
             except MemoryError:
@@ -47,6 +51,13 @@ class CurateStep:
             return replace(receipt, cost=cost)
 
         return work
+
+    def _spans(self, shard: Shard) -> ShardSpans | None:
+        if self.dedup is None:
+            return None
+        from gneiss.pipelines.dedup_rounds import shard_spans
+
+        return shard_spans(self.dedup, self.dedup.shards.index(shard))
 
     def lost(self, task: Shard, reason: str) -> Receipt:
         """A quarantined shard."""

@@ -16,14 +16,14 @@ def train_fasttext(tmp_path_factory: pytest.TempPathFactory) -> TrainFastText:
     folder = tmp_path_factory.mktemp("fasttext")
     numbers = itertools.count()
 
-    def train(lines: Sequence[str], quantize: bool = False, **parameters: object) -> Path:
+    def train(lines: Sequence[str], quantize: bool | dict[str, object] = False, **parameters: object) -> Path:
         number = next(numbers)
         text = folder / f"{number}.txt"
         text.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
         defaults = {"dim": 8, "bucket": 100, "wordNgrams": 2, "minCount": 1, "lr": 2.0, "epoch": 5}
         model = fasttext.train_supervised(str(text), thread=1, verbose=0, **(defaults | parameters))
         if quantize:
-            model.quantize(str(text), verbose=0)
+            model.quantize(str(text), **(quantize if isinstance(quantize, dict) else {}))
         path = folder / f"{number}.bin"
         model.save_model(str(path))
         text.unlink()

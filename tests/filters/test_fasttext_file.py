@@ -11,17 +11,25 @@ import numpy as np
 import pytest
 
 from gneiss.errors import ModelError
-from gneiss.filters.fasttext_file import read_model, require_finite
+from gneiss.filters.fasttext_file import read_model, require_sound_weights
 
 LINES = ["__label__hq the quick brown fox jumps", "__label__cc über den faulen Hund"] * 5
-HEADER = dict(
-    zip(
-        "magic version dim ws epoch min_count neg word_ngrams loss model bucket minn maxn".split(),
-        range(0, 52, 4),
-        strict=True,
-    )
-) | {"entries": 64, "words": 68, "labels": 72, "pruned": 84}
-ENTRIES_START = 92
+FIELDS = [
+    "magic",
+    "version",
+    "dim",
+    "ws",
+    "epoch",
+    "min_count",
+    "neg",
+    "word_ngrams",
+    "loss",
+    "model",
+    "bucket",
+    "minn",
+]
+HEADER = {name: 4 * place for place, name in enumerate([*FIELDS, "maxn"])}
+HEADER |= {"entries": 64, "words": 68, "labels": 72, "pruned": 84}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +76,7 @@ def test_reads_quantized(quantized):
 def test_truncated_anywhere(kind, request, tmp_path):
     data = request.getfixturevalue(kind).read_bytes()
     step = max(len(data) // 700, 1)
-    for size in [*range(0, min(len(data), 400)), *range(400, len(data), step), len(data) - 1]:
+    for size in [*range(min(len(data), 400)), *range(400, len(data), step), len(data) - 1]:
         path = write(tmp_path, data[:size])
         with pytest.raises(ModelError, match=str(path)):
             read_model(path)
@@ -126,7 +134,7 @@ def test_unsupervised(tmp_path):
         read_model(path)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e30])
 def test_nan_and_infinity(model, tmp_path, value):
     file, data = read_model(model), model.read_bytes()
     path = write(tmp_path, patched(data, len(data) - 4, "<f", value))
@@ -134,7 +142,7 @@ def test_nan_and_infinity(model, tmp_path, value):
         read_model(path)
     path = write(tmp_path, patched(data, file.input_start + 40, "<f", value))
     with pytest.raises(ModelError, match=f"{path}.*NaN"):
-        require_finite(read_model(path))
+        require_sound_weights(read_model(path))
 
 
 def test_nan_centroids(quantized, tmp_path):
@@ -151,9 +159,9 @@ import random, sys
 from pathlib import Path
 import fasttext
 from gneiss.errors import ModelError
-from gneiss.filters.fasttext_file import read_model, require_finite
+from gneiss.filters.fasttext_file import read_model, require_sound_weights
 accepted = 0
-for seed in range(1500):
+for seed in range(800):
     source = Path(sys.argv[1 + seed % (len(sys.argv) - 2)])
     random.seed(seed)
     data = bytearray(source.read_bytes())
@@ -163,7 +171,7 @@ for seed in range(1500):
     path = Path(sys.argv[-1])
     path.write_bytes(data)
     try:
-        require_finite(read_model(path))
+        require_sound_weights(read_model(path))
     except ModelError as error:
         assert str(path) in str(error)
         continue
@@ -174,10 +182,11 @@ print(accepted)
 
 
 def test_what_is_accepted_does_not_crash_the_library(model, quantized, train_fasttext, tmp_path):
-    others = [train_fasttext(LINES, minn=2, maxn=4), train_fasttext(LINES, loss="hs"), train_fasttext(LINES, loss="ova")]
+    pruned = train_fasttext(LINES, bucket=400, wordNgrams=3, quantize={"cutoff": 270, "qnorm": True})
+    others = [pruned, train_fasttext(LINES, minn=2, maxn=4), train_fasttext(LINES, loss="hs")]
     paths = [str(path) for path in (model, quantized, *others)]
     done = subprocess.run(
         [sys.executable, "-c", FUZZ, *paths, str(tmp_path / "fuzz.bin")], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert 100 < int(done.stdout) < 1400  # both happen
+    assert 50 < int(done.stdout) < 750  # both happen

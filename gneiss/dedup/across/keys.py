@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,14 +19,19 @@ SCHEMA = pa.schema([("key", pa.uint32())])
 _REPEATED = np.uint64(1 << 63)
 
 
+class Slots(NamedTuple):
+    """A hash table of keys: key + 1 and, in the highest bit, whether it came twice; 0 is an empty slot."""
+
+    slots: Words
+    used: int
+
+
 def shard_keys(units: Units, scheme: Scheme) -> list[pa.RecordBatch]:
     """Map a shard: the keys of its anchors in text order, a batch for each partition (`SCHEMA`)."""
     key = scheme.anchors(units).key
     order, bounds = scheme.by_partition(key)
     keys = low_half(key)[order]
-    return [
-        pa.record_batch([keys[low:high]], schema=SCHEMA) for low, high in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
+    return [pa.record_batch([keys[low:high]], schema=SCHEMA) for low, high in pairwise(bounds)]
 
 
 def repeated_keys(keys: Iterable[pa.RecordBatch], passes: int = 1) -> Iterator[pa.RecordBatch]:
@@ -35,26 +42,36 @@ def repeated_keys(keys: Iterable[pa.RecordBatch], passes: int = 1) -> Iterator[p
     """
 
     def flags(turn: int) -> Iterator[Flags]:
-        slots, used = np.zeros(1 << 10, np.uint64), 0
-        for batch in keys:
-            slots, used = count_keys(_taken(column(batch, "key"), turn, passes), slots, used)
+        seen = new_slots()
         for batch in keys:
             key = column(batch, "key")
-            if passes == 1:
-                yield occur_twice(key, slots)
-            else:
-                yield in_pass(key, turn, passes) & occur_twice(key, slots)
+            seen = count_keys(key[in_pass(key, turn, passes)], seen)
+        for batch in keys:
+            key = column(batch, "key")
+            flags = in_pass(key, turn, passes)
+            flags[flags] = occur_twice(key[flags], seen)
+            yield flags
 
     return in_passes(flags, passes)
 
 
-def _taken(key: Narrow, turn: int, passes: int) -> Narrow:
-    return key if passes == 1 else key[in_pass(key, turn, passes)]
+def new_slots() -> Slots:
+    """A table of no keys."""
+    return Slots(np.zeros(1 << 10, np.uint64), 0)
+
+
+def count_keys(key: Narrow, seen: Slots) -> Slots:
+    """The table with more keys."""
+    return Slots(*_count(key, *seen))
+
+
+def occur_twice(key: Narrow, seen: Slots) -> Flags:
+    """Which keys were entered twice or more."""
+    return np.asarray(_occur_twice(key, seen.slots), np.bool_)
 
 
 @njit(cache=True, nogil=True)
-def count_keys(key: Narrow, slots: Words, used: Int) -> tuple[Words, Int]:
-    """Enter keys into a table of the distinct ones (0 is an empty slot); returns the table and its fill."""
+def _count(key: Narrow, slots: Words, used: Int) -> tuple[Words, Int]:
     for i in range(len(key)):
         if 10 * used >= 7 * len(slots):
             larger = np.zeros(2 * len(slots), np.uint64)
@@ -79,8 +96,7 @@ def count_keys(key: Narrow, slots: Words, used: Int) -> tuple[Words, Int]:
 
 
 @njit(cache=True, nogil=True)
-def occur_twice(key: Narrow, slots: Words) -> Flags:
-    """Which keys were entered twice or more."""
+def _occur_twice(key: Narrow, slots: Words) -> Flags:
     flags = np.zeros(len(key), np.bool_)
     mask = len(slots) - 1
     for i in range(len(key)):

@@ -1,0 +1,128 @@
+"""Round 3, second half: what repeats what, told to each shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from gneiss.dedup.across.contents import Numbers, new_table, number_contents
+from gneiss.dedup.across.records import Flags, column, differences, expect, flags_of, places
+from gneiss.dedup.across.scheme import Scheme, in_pass
+from gneiss.dedup.across.segments import Segments, collect, segments_of
+from gneiss.dedup.across.texts import super_windows
+from gneiss.dedup.anchors import find_repeats
+from gneiss.dedup.repeats import Policy
+from gneiss.dedup.units import IntArray
+
+SCHEMA = pa.schema(
+    [
+        ("row_step", pa.uint32()),
+        ("start_step", pa.uint32()),
+        ("count", pa.uint32()),
+        ("source_shard", pa.uint32()),
+        ("source_row", pa.uint32()),
+        ("source_start", pa.uint32()),
+    ]
+)
+
+
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Where super-windows are: document and unit in it; their windows. int64 (super-windows,)."""
+
+    row: IntArray
+    start: IntArray
+    count: IntArray
+
+    def taken(self, which: Flags) -> _Places:
+        return _Places(self.row[which], self.start[which], self.count[which])
+
+
+def answer_shards(
+    contents: Iterable[pa.RecordBatch],
+    wanted: Iterable[pa.RecordBatch],
+    texts: Iterable[pa.RecordBatch],
+    scheme: Scheme,
+    policy: Policy,
+    passes: int = 1,
+) -> Iterator[pa.RecordBatch]:
+    """Reduce a partition: for each shard its repeats and its first windows, pass by pass (passes x shards batches).
+
+    Parameters: `contents`, `wanted`, `texts`: a batch for each shard; `contents` is iterated twice in each pass, the
+    others once. Records, `SCHEMA`: the `count` windows from unit `start` of document `row` on repeat those of
+    `source_shard - 1`; where `source_shard` is 0 they are first windows of others (not told under `union`).
+    """
+    for turn in range(passes):
+        numbers, distinct, shard_starts, segments = _compare(contents, wanted, texts, scheme, turn, passes)
+        for batch, number in zip(contents, numbers, strict=True):
+            here = _places(batch).taken(in_pass(column(batch, "key"), turn, passes))
+            anchor, segment, is_first = collect(number, segments, policy != "union")
+            source = segments.source[segment]
+            start = here.start[anchor] + segments.offset[segment]
+            row_step, start_step = differences(here.row[anchor], start)
+            source_shard = np.searchsorted(shard_starts, source, side="right")  # 1 for the first shard
+            source_start = distinct.start[source] + segments.source_offset[segment]
+            sources = (source_shard, distinct.row[source], source_start)
+            columns = (np.where(is_first, 0, values).astype(np.uint32) for values in sources)
+            count = segments.count[segment].astype(np.uint32)
+            yield pa.record_batch([row_step, start_step, count, *columns], schema=SCHEMA)
+
+
+def _compare(
+    contents: Iterable[pa.RecordBatch],
+    wanted: Iterable[pa.RecordBatch],
+    texts: Iterable[pa.RecordBatch],
+    scheme: Scheme,
+    turn: int,
+    passes: int,
+) -> tuple[list[Numbers], _Places, IntArray, Segments]:
+    """The number of each anchor's super-window; where the distinct ones are, at which number the firsts in each shard
+    start, and the segments."""
+    table = new_table()
+    numbers, firsts, sizes = [], [], [0]
+    has_text, lengths, pieces = [], [], []
+    for batch, bitmap, text in zip(contents, wanted, texts, strict=True):
+        flags = flags_of([bitmap])
+        expect(len(flags) == batch.num_rows, f"a bitmap over {len(flags)} of {batch.num_rows} anchors")
+        taken = in_pass(column(batch, "key"), turn, passes)
+        table, number = number_contents(column(batch, "high")[taken], column(batch, "low")[taken], table)
+        here = _places(batch)
+        length = here.count + (scheme.min_length - 1)
+        piece = super_windows(text, here.row[flags], here.start[flags], length[flags], taken[flags])
+        numbers.append(number)
+        firsts.append(here.taken(taken).taken(number < 0))
+        sizes.append(len(firsts[-1].row))
+        has_text.append(flags[taken][number < 0])
+        lengths.append(length[flags & taken])
+        pieces.append(piece)
+    del table
+    bounds = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
+    texted = np.concatenate([np.empty(0, np.bool_), *has_text])
+    expect(int(texted.sum()) == len(bounds) - 1, "texts of super-windows that are not the first of their kind")
+    values = np.concatenate(pieces) if pieces else np.empty(0, np.uint8)
+    del pieces
+    values.flags.writeable = False  # as Arrow's buffers are, so that numba compiles for one kind only
+    found = find_repeats(values, bounds, scheme.min_length, scheme.hash_seed(2) >> 1)
+    del values
+    distinct = _Places(*(np.concatenate([np.empty(0, np.int64), *column]) for column in _columns(firsts)))
+    copied = np.zeros(len(texted), np.bool_)
+    for number in numbers:
+        copied[number[number >= 0]] = True
+    at = np.full(len(texted), -1)
+    at[texted] = bounds[:-1]
+    segments = segments_of(at, distinct.count, copied, found)
+    return numbers, distinct, np.cumsum(sizes)[:-1], segments
+
+
+def _places(batch: pa.RecordBatch) -> _Places:
+    row, start = places(column(batch, "row_step"), column(batch, "start_step"))
+    return _Places(row, start, column(batch, "count").astype(np.int64))
+
+
+def _columns(parts: list[_Places]) -> list[list[npt.NDArray[Any]]]:
+    return [[part.row for part in parts], [part.start for part in parts], [part.count for part in parts]]

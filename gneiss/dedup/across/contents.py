@@ -1,0 +1,156 @@
+"""Round 2: which anchors with a partner are copies, and which must be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from numba import njit
+
+from gneiss.dedup.across.keys import count_keys, new_slots, occur_twice
+from gneiss.dedup.across.records import Flags, Narrow, column, differences, expect, flags_of, in_passes
+from gneiss.dedup.across.scheme import Scheme, in_pass, low_half
+from gneiss.dedup.sampling import Anchors, Ints, Words
+from gneiss.dedup.units import Int, IntArray, Units
+from gneiss.dedup.words import Octets, hash_range
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.uint32()),
+        ("high", pa.uint64()),
+        ("low", pa.uint64()),
+        ("row_step", pa.uint32()),
+        ("start_step", pa.uint32()),
+        ("count", pa.uint32()),
+    ]
+)
+Numbers: TypeAlias = npt.NDArray[np.int32]
+
+
+class Table(NamedTuple):
+    """Distinct hashes in order of first occurrence, uint64 (room, 2), and where to look for them."""
+
+    hashes: npt.NDArray[np.uint64]
+    slots: Numbers
+    used: int
+
+
+def shard_contents(units: Units, scheme: Scheme, repeated: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """Map a shard: 128-bit hash and place of the super-windows of its repeated anchors, a batch for each partition.
+
+    Parameters: `repeated`: the bitmaps of all partitions for this shard. Records: `SCHEMA`.
+    """
+    anchors = scheme.anchors(units)
+    chosen, bounds = chosen_anchors(anchors, scheme, flags_of(repeated))
+    wanted = np.zeros(len(anchors.key), np.bool_)
+    wanted[chosen] = True
+    low = _hash_super_windows(
+        units.values.view(np.uint8), anchors.begin, anchors.count, scheme.min_length, units.values.itemsize, wanted,
+        np.uint64(scheme.hash_seed(1)),
+    )  # fmt: skip
+    row, start = places_of(anchors, chosen, units)
+    columns = [low_half(anchors.key)[chosen], anchors.content[chosen], low[(np.cumsum(wanted) - 1)[chosen]]]
+    count = anchors.count[chosen].astype(np.uint32)
+    batches = []
+    for first, last in pairwise(bounds):
+        part = slice(first, last)
+        steps = differences(row[part], start[part])
+        batches.append(pa.record_batch([*(c[part] for c in columns), *steps, count[part]], schema=SCHEMA))
+    return batches
+
+
+def wanted_texts(contents: Iterable[pa.RecordBatch], passes: int = 1) -> Iterator[pa.RecordBatch]:
+    """Reduce a partition: a bitmap for each shard, set where the text of a super-window must be seen.
+
+    Parameters: `contents`: a batch for each shard, iterated once in each of the passes. Of equal super-windows the
+    earliest stands for all; where a key has only one, nothing is left to compare.
+    """
+
+    def flags(turn: int) -> Iterator[Flags]:
+        table, seen = new_table(), new_slots()
+        firsts: list[tuple[Flags, Narrow]] = []
+        for batch in contents:
+            taken = in_pass(column(batch, "key"), turn, passes)
+            table, number = number_contents(column(batch, "high")[taken], column(batch, "low")[taken], table)
+            taken[taken] = number < 0
+            firsts.append((taken, column(batch, "key")[taken]))
+            seen = count_keys(firsts[-1][1], seen)
+        for taken, key in firsts:
+            taken[taken] = occur_twice(key, seen)
+            yield taken
+
+    return in_passes(flags, passes)
+
+
+def new_table() -> Table:
+    """A table of no hashes."""
+    return Table(np.empty((1 << 10, 2), np.uint64), np.full(1 << 11, -1, np.int32), 0)
+
+
+def number_contents(high: Words, low: Words, table: Table) -> tuple[Table, Numbers]:
+    """Number 128-bit hashes from 0 by first occurrence: n for one seen before, ~n for the first of its kind."""
+    number = np.empty(len(high), np.int32)
+    return Table(*_number(high, low, *table, number)), number
+
+
+def chosen_anchors(anchors: Anchors, scheme: Scheme, flags: Flags) -> tuple[IntArray, IntArray]:
+    """Flagged anchors ordered by partition, and the bounds of the partitions among them."""
+    order, bounds = scheme.by_partition(anchors.key)
+    expect(len(flags) == len(order), f"bitmaps over {len(flags)} anchors for a shard with {len(order)}")
+    return order[flags], np.append(0, np.cumsum(flags))[bounds]
+
+
+def places_of(anchors: Anchors, chosen: IntArray, units: Units) -> tuple[IntArray, IntArray]:
+    """Document and unit in it at which the super-windows of anchors begin."""
+    begin = anchors.begin[chosen].astype(np.int64)
+    row = np.searchsorted(units.bounds, begin, side="right") - 1
+    return row, begin - units.bounds[row]
+
+
+@njit(cache=True, nogil=True)
+def _hash_super_windows(
+    octets: Octets, begin: Ints, count: Ints, min_length: Int, size: Int, wanted: Flags, seed: np.uint64
+) -> Words:
+    hashes = np.empty(np.count_nonzero(wanted), np.uint64)
+    written = 0
+    for anchor in range(len(begin)):
+        if wanted[anchor]:
+            start = np.int64(begin[anchor])
+            end = start + np.int64(count[anchor]) - 1 + min_length
+            hashes[written] = hash_range(octets, start * size, end * size, seed)
+            written += 1
+    return hashes
+
+
+@njit(cache=True, nogil=True)
+def _number(
+    high: Words, low: Words, table: npt.NDArray[np.uint64], slots: Numbers, used: Int, number: Numbers
+) -> tuple[npt.NDArray[np.uint64], Numbers, Int]:
+    """Enter hashes into a table of the distinct ones, writing the number of each; returns table, slots and fill."""
+    for i in range(len(high)):
+        if used == len(table):
+            larger = np.empty((2 * used, 2), np.uint64)
+            larger[:used] = table
+            table = larger
+            slots = np.full(2 * len(slots), -1, np.int32)
+            for old in range(used):
+                slot = np.int64(table[old, 1]) & (len(slots) - 1)
+                while slots[slot] >= 0:
+                    slot = (slot + 1) & (len(slots) - 1)
+                slots[slot] = old
+        mask = len(slots) - 1
+        slot = np.int64(low[i]) & mask
+        while slots[slot] >= 0 and (table[slots[slot], 0] != high[i] or table[slots[slot], 1] != low[i]):
+            slot = (slot + 1) & mask
+        if slots[slot] >= 0:
+            number[i] = slots[slot]
+        else:
+            slots[slot] = used
+            table[used, 0], table[used, 1] = high[i], low[i]
+            number[i] = ~used
+            used += 1
+    return table, slots, used

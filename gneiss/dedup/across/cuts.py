@@ -1,0 +1,94 @@
+"""Last round: what to cut from a shard, from the answers of all partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+
+from gneiss.dedup.across.records import column, expect, places
+from gneiss.dedup.across.scheme import Scheme
+from gneiss.dedup.repeats import Policy, pieces
+from gneiss.dedup.resolving import resolve
+from gneiss.dedup.units import IntArray, Units
+
+SCHEMA = pa.schema(
+    [
+        ("document", pa.int64()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("source_shard", pa.int64()),
+        ("source_document", pa.int64()),
+        ("source_start", pa.int64()),
+    ]
+)
+_ROW_BITS = 32
+
+
+def shard_pieces(
+    shard: int, units: Units, copies: IntArray, scheme: Scheme, answers: Iterable[pa.RecordBatch], policy: Policy
+) -> pa.RecordBatch:
+    """Map a shard: what to cut, the same as for all shards as one corpus.
+
+    Parameters: `shard`: its index; `copies`: of its anchors (`Scheme.anchors`), found in any round; `answers`: those of
+    all partitions and passes for this shard. Records, `SCHEMA`: bytes `start` to `end` of `document`, sorted, disjoint,
+    repeat `source_document` of `source_shard` from unit `source_start` on; a byte, where units are bytes.
+    """
+    row, start, count, source_shard, source_row, source_start = _read(answers)
+    last = start + count - 1 + scheme.min_length
+    told_first = source_shard < 0
+    own = source_shard == shard
+    source_last = source_start + count - 1 + scheme.min_length
+    inside = _inside(row, last, units) and _inside(source_row[own], source_last[own], units)
+    expect(inside and bool((source_shard <= shard).all()), f"answers that do not fit shard {shard}")
+    start += units.bounds[row]
+    foreign = ~own & ~told_first
+
+    # A corpus of the documents of other shards that are sources, each as long as is known of it, and all of this one
+    wanted = (source_shard << _ROW_BITS) + source_row
+    documents, place = np.unique(wanted[foreign], return_inverse=True)
+    lengths = np.zeros(len(documents), np.int64)
+    np.maximum.at(lengths, place, source_last[foreign])
+    foreign_bounds = np.append(0, np.cumsum(lengths))
+    shift = foreign_bounds[-1]
+    bounds = np.concatenate([foreign_bounds[:-1], shift + units.bounds])
+    source = np.empty(len(row), np.int64)
+    source[own] = shift + units.bounds[source_row[own]] + source_start[own]
+    source[foreign] = foreign_bounds[place] + source_start[foreign]
+
+    told = ~told_first
+    matches = np.stack([shift + start[told], count[told], source[told]], axis=1)
+    matches = np.concatenate([matches, copies + np.array([shift, 0, shift])])
+    found = resolve(matches[np.argsort(matches[:, 0], kind="stable")], scheme.min_length)
+    first = shift + start[told_first]
+    cut = pieces(found, bounds, scheme.min_length, policy, (first, first + count[told_first] - 1 + scheme.min_length))
+
+    here = cut.document >= len(documents)
+    document = cut.document[here] - len(documents)
+    start, end = units.byte_offsets(document, cut.start[here]), units.byte_offsets(document, cut.end[here])
+    of = cut.source_document[here]
+    is_own = of >= len(documents)
+    known = np.append(documents, shard << _ROW_BITS)[np.where(is_own, len(documents), of)]
+    source_document = np.where(is_own, of - len(documents), known & ((1 << _ROW_BITS) - 1))
+    columns = (document, start, end, known >> _ROW_BITS, source_document, cut.source_start[here])
+    holds_bytes = start < end  # a token may be empty
+    return pa.record_batch([values[holds_bytes] for values in columns], schema=SCHEMA)
+
+
+def _inside(row: IntArray, end: IntArray, units: Units) -> bool:
+    """Whether units before `end` are in their documents."""
+    return bool((row < len(units.sizes)).all() and (end <= np.diff(units.bounds)[row]).all())
+
+
+def _read(answers: Iterable[pa.RecordBatch]) -> list[IntArray]:
+    """The columns of all answers, with rows and starts as such and source_shard -1 for first windows."""
+    parts: list[list[IntArray]] = [[np.empty(0, np.int64)] for _ in range(6)]
+    for batch in answers:
+        row, start = places(column(batch, "row_step"), column(batch, "start_step"))
+        names = ("count", "source_shard", "source_row", "source_start")
+        others = [column(batch, name).astype(np.int64) for name in names]
+        others[1] -= 1
+        for part, values in zip(parts, (row, start, *others), strict=True):
+            part.append(values)
+    return [np.concatenate(part) for part in parts]

@@ -1,0 +1,79 @@
+"""Round 3, first half: the texts that must be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from numba import njit
+
+from gneiss.dedup.across.contents import chosen_anchors, places_of
+from gneiss.dedup.across.records import Flags, expect, flags_of
+from gneiss.dedup.across.scheme import Scheme
+from gneiss.dedup.units import Int, IntArray, Units
+
+Values = npt.NDArray[Any]
+
+
+def shard_texts(
+    units: Units, scheme: Scheme, repeated: Sequence[pa.RecordBatch], wanted: Sequence[pa.RecordBatch]
+) -> list[pa.RecordBatch]:
+    """Map a shard: the units of the wanted super-windows, a batch for each partition.
+
+    Parameters: `repeated`, `wanted`: the bitmaps of all partitions for this shard. Records: `text`, large_list of
+    uint8 or int32, one for each super-window: what it has beyond the one before it in the batch.
+    """
+    anchors = scheme.anchors(units)
+    chosen, bounds = chosen_anchors(anchors, scheme, flags_of(repeated))
+    flags = flags_of(wanted)
+    expect(len(flags) == len(chosen), f"bitmaps over {len(flags)} anchors for a shard with {len(chosen)} repeated ones")
+    chosen, bounds = chosen[flags], np.append(0, np.cumsum(flags))[bounds]
+    row, _ = places_of(anchors, chosen, units)
+    begin = anchors.begin[chosen].astype(np.int64)
+    end = begin + anchors.count[chosen] - 1 + scheme.min_length
+    batches = []
+    for first, last in pairwise(bounds):
+        part = slice(first, last)
+        fresh = begin[part] + overlaps(row[part], begin[part], end[part])
+        offsets = np.append(0, np.cumsum(end[part] - fresh))
+        text = pa.LargeListArray.from_arrays(offsets, _copy(units.values, fresh, end[part]))
+        batches.append(pa.record_batch([text], names=["text"]))
+    return batches
+
+
+def super_windows(batch: pa.RecordBatch, row: IntArray, start: IntArray, length: IntArray, taken: Flags) -> Values:
+    """The whole super-windows of a batch, one after another, those `taken` alone.
+
+    Parameters: `row`, `start`, `length`: int64, of the super-windows in units of their documents.
+    """
+    text = batch.column("text")
+    overlap = overlaps(row, start, start + length)
+    fits = len(text) == len(row) and np.array_equal(np.diff(text.offsets.to_numpy()), length - overlap)
+    expect(fits, f"{len(text)} texts do not fit {len(row)} super-windows")
+    at = text.offsets.to_numpy()[:-1] - overlap - text.offsets[0].as_py()
+    return np.asarray(_copy(text.flatten().to_numpy(), at[taken], (at + length)[taken]))
+
+
+def overlaps(row: IntArray, start: IntArray, end: IntArray) -> IntArray:
+    """How many units each super-window shares with the one before it."""
+    shared = np.zeros(len(row), np.int64)
+    shared[1:] = np.where(row[1:] == row[:-1], np.maximum(end[:-1] - start[1:], 0), 0)
+    return shared
+
+
+@njit(cache=True, nogil=True)
+def _copy(values: Values, start: IntArray, end: IntArray) -> Values:
+    """Ranges of units, one after another."""
+    total: Int = 0
+    for i in range(len(start)):
+        total += end[i] - start[i]
+    copied = np.empty(total, values.dtype)
+    written = 0
+    for i in range(len(start)):
+        copied[written : written + end[i] - start[i]] = values[start[i] : end[i]]
+        written += end[i] - start[i]
+    return copied

@@ -1,0 +1,46 @@
+"""The counts behind FineWeb's own rules, over the shared lines of a text batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from gneiss.batch import TextBatch
+from gneiss.filters.seen import find_or_add, mixed, seen_keys, slot_mask
+from gneiss.filters.segmentation import ENDS_SENTENCE, NOT_BLANK, lines
+
+#: Columns of `fineweb_counts`.
+LINES, PUNCTUATED_LINES, SHORT_LINES, REPEATED_LINE_CHARS, LINE_CHARS, LINE_FEEDS = range(6)
+
+
+def fineweb_counts(batch: TextBatch, short_line_chars: int) -> npt.NDArray[np.int64]:
+    """What FineWeb's rules count, int64 (documents, 6).
+
+    Lines between line feeds that are not blank; those that end with a character that ends a sentence; those of at most
+    `short_line_chars` code points; code points of those that were there before; code points of all lines, the blank
+    ones as well, without line feeds; line feeds.
+    """
+    of_lines = batch.view(lines)
+    counts = np.zeros((len(batch), 6), np.int64)
+    keys, rounds = seen_keys(int(np.diff(of_lines.documents).max(initial=0)))
+    _count(of_lines.lengths, of_lines.kinds, of_lines.hashes, of_lines.documents, short_line_chars, keys, rounds, counts)
+    return counts
+
+
+@njit(cache=True, nogil=True)
+def _count(lengths, kinds, hashes, documents, short_line_chars, keys, rounds, counts):  # type: ignore[no-untyped-def]
+    for document in range(len(documents) - 1):
+        count = counts[document]
+        mask = slot_mask(documents[document + 1] - documents[document])
+        for line in range(documents[document], documents[document + 1]):
+            count[LINE_CHARS] += lengths[line]
+            if not kinds[line] & NOT_BLANK:
+                continue
+            count[LINES] += 1
+            count[PUNCTUATED_LINES] += (kinds[line] & ENDS_SENTENCE) != 0
+            count[SHORT_LINES] += lengths[line] <= short_line_chars
+            _, known = find_or_add(keys, rounds, document + 1, mask, mixed(hashes[line]))
+            if known:
+                count[REPEATED_LINE_CHARS] += lengths[line]
+        count[LINE_FEEDS] = documents[document + 1] - documents[document] - 1

@@ -1,0 +1,302 @@
+"""Words, lines and paragraphs of a text batch: computed once, shared by all heuristics.
+
+Hashes are polynomials over the bytes modulo 2**64, so that of joined pieces follows from those of the pieces; equal
+hashes are taken for equal text. They are for tables inside one process: mix them first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit, uint64
+
+from gneiss.batch import TextBatch
+from gneiss.filters.segmentation_characters import LETTER, LINE_BREAK, ORDINARY, SPACE, TERMINAL, segmentation_classes
+
+#: Bits of `Words.kinds`: it contains a letter; a character that is no symbol; it is the first word of its text line.
+HAS_LETTER, HAS_ORDINARY, FIRST_OF_LINE = LETTER, ORDINARY, 128
+_KINDS = HAS_LETTER | HAS_ORDINARY | FIRST_OF_LINE
+#: Bits of `Lines.kinds`: it has a character other than white space; its last character ends a sentence.
+NOT_BLANK, ENDS_SENTENCE = 1, TERMINAL
+#: The base of the polynomial, of no meaning, odd; and its inverse modulo 2**64.
+HASH_BASE = 0x9E6D_62D0_6F6A_9A9B
+HASH_BASE_INVERSE = pow(HASH_BASE, -1, 1 << 64)
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """The words of a batch: document i has the words `documents[i]` to `documents[i + 1]`.
+
+    starts, stops: int64 (words,), positions in the batch's data; lengths: int32 (words,) code points; kinds: uint8
+    (words,) bits; hashes: uint64 (words,); documents: int64 (documents + 1,), starting at 0; text_lines: int64
+    (documents,), how many lines `str.splitlines` finds.
+    """
+
+    starts: npt.NDArray[np.int64]
+    stops: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int32]
+    kinds: npt.NDArray[np.uint8]
+    hashes: npt.NDArray[np.uint64]
+    documents: npt.NDArray[np.int64]
+    text_lines: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """The lines of a batch: document i has the lines `documents[i]` to `documents[i + 1]`, at least one.
+
+    starts, stops: int64 (lines,), positions in the batch's data, without the line feed; lengths: int64 (lines,) code
+    points; kinds: uint8 (lines,) bits; hashes: uint64 (lines,); documents: int64 (documents + 1,), starting at 0.
+    """
+
+    starts: npt.NDArray[np.int64]
+    stops: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+    kinds: npt.NDArray[np.uint8]
+    hashes: npt.NDArray[np.uint64]
+    documents: npt.NDArray[np.int64]
+
+    def code_points(self) -> npt.NDArray[np.int64]:
+        """Code points of each document, line feeds included, int64 (documents,)."""
+        total = np.concatenate([[0], np.cumsum(self.lengths + 1)])
+        return np.asarray(np.diff(total[self.documents]) - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Paragraphs:
+    """The paragraphs of a batch: document i has the paragraphs `documents[i]` to `documents[i + 1]`, at least one.
+
+    lengths: int64 (paragraphs,) code points; hashes: uint64 (paragraphs,); documents: int64 (documents + 1,).
+    """
+
+    lengths: npt.NDArray[np.int64]
+    hashes: npt.NDArray[np.uint64]
+    documents: npt.NDArray[np.int64]
+
+
+def whitespace_words(batch: TextBatch) -> Words:
+    r"""The maximal runs of characters that are not white space: what `str.split()` gives.
+
+    A text line is one of `str.splitlines`, which ends at more characters than the line feed.
+
+    >>> words = TextBatch.of(["Two words,\nand 3 more"]).view(whitespace_words)
+    >>> words.starts.tolist(), words.lengths.tolist(), words.text_lines.tolist()
+    ([0, 4, 11, 15, 17], [3, 6, 3, 1, 4], [2])
+    """
+    size = _most_words(batch.data, batch.offsets)
+    starts, stops = np.empty(size, np.int64), np.empty(size, np.int64)
+    lengths, kinds, hashes = np.empty(size, np.int32), np.empty(size, np.uint8), np.empty(size, np.uint64)
+    documents, text_lines = np.zeros(len(batch) + 1, np.int64), np.zeros(len(batch), np.int64)
+    _find_words(
+        batch.data, batch.offsets, segmentation_classes(), starts, stops, lengths, kinds, hashes, documents, text_lines
+    )
+    found = documents[-1]
+    return Words(starts[:found], stops[:found], lengths[:found], kinds[:found], hashes[:found], documents, text_lines)
+
+
+def lines(batch: TextBatch) -> Lines:
+    r"""What `str.split("\n")` gives: empty lines too, and carriage returns belong to the line that they end.
+
+    >>> found = TextBatch.of(["One.\n\n two\n"]).view(lines)
+    >>> found.lengths.tolist(), found.kinds.tolist()
+    ([4, 0, 4, 0], [9, 0, 1, 0])
+    """
+    size = int(np.count_nonzero(batch.data[batch.offsets[0] : batch.offsets[-1]] == ord("\n"))) + len(batch)
+    starts, stops, lengths = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
+    kinds, hashes, documents = np.zeros(size, np.uint8), np.empty(size, np.uint64), np.zeros(len(batch) + 1, np.int64)
+    _find_lines(batch.data, batch.offsets, segmentation_classes(), starts, stops, lengths, kinds, hashes, documents)
+    return Lines(starts, stops, lengths, kinds, hashes, documents)
+
+
+def paragraphs(batch: TextBatch) -> Paragraphs:
+    r"""What splitting the stripped text at every run of two or more line feeds gives; an empty text is one paragraph.
+
+    A line of blanks does not end a paragraph: this is how datatrove's repetition filter defines them.
+
+    >>> TextBatch.of(["\nOne\ntwo\n\n\nthree "]).view(paragraphs).lengths.tolist()
+    [7, 5]
+    """
+    of_lines, words = batch.view(lines), batch.view(whitespace_words)
+    size = len(of_lines.starts)
+    lengths, hashes = np.empty(size, np.int64), np.empty(size, np.uint64)
+    documents = np.zeros(len(batch) + 1, np.int64)
+    _find_paragraphs(
+        batch.data, words.starts, words.stops, words.documents,
+        of_lines.starts, of_lines.stops, of_lines.lengths, of_lines.hashes, of_lines.documents,
+        lengths, hashes, documents,
+    )  # fmt: skip
+    return Paragraphs(lengths[: documents[-1]], hashes[: documents[-1]], documents)
+
+
+@njit(cache=True, nogil=True)
+def class_at(data, position, stop, classes):  # type: ignore[no-untyped-def]
+    """Class bits of the character at a position before `stop`, and its bytes; safe in what is not UTF-8."""
+    first = data[position]
+    if first < 0x80:
+        return classes[first], 1
+    tail = 3 if first >= 0xF0 else 2 if first >= 0xE0 else 1
+    tail = min(tail, stop - position - 1)
+    code_point = np.int64(first) & (0x3F >> tail)
+    for i in range(tail):
+        code_point = code_point << 6 | np.int64(data[position + 1 + i]) & 0x3F
+    return classes[code_point if code_point < 0x110000 else 0], 1 + tail
+
+
+@njit(cache=True, nogil=True)
+def hash_bytes(data, start, stop):  # type: ignore[no-untyped-def]
+    """The hash of data[start:stop]."""
+    value = uint64(0)
+    for position in range(start, stop):
+        value = value * uint64(HASH_BASE) + uint64(data[position]) + uint64(1)
+    return value
+
+
+@njit(cache=True, nogil=True)
+def hash_power(exponent):  # type: ignore[no-untyped-def]
+    """HASH_BASE to a power: the hash of "ab" is hash(a) * hash_power(bytes of b) + hash(b)."""
+    value, square = uint64(1), uint64(HASH_BASE)
+    while exponent > 0:
+        if exponent & 1:
+            value *= square
+        square *= square
+        exponent >>= 1
+    return value
+
+
+@njit(cache=True, nogil=True)
+def count_code_points(data, start, stop):  # type: ignore[no-untyped-def]
+    """Code points in data[start:stop]."""
+    count = 0
+    for position in range(start, stop):
+        count += (data[position] & 0xC0) != 0x80
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _most_words(data, offsets):  # type: ignore[no-untyped-def]
+    """A bound of the number of words: one more per document than there are bytes that may begin white space."""
+    count = 0
+    for position in range(offsets[0], offsets[-1]):
+        byte = data[position]
+        count += (byte <= 0x20) | (byte == 0xC2) | ((byte >= 0xE1) & (byte <= 0xE3)) | (byte >= 0xF4)
+    return count + len(offsets) - 1
+
+
+@njit(cache=True, nogil=True)
+def _find_words(data, offsets, classes, starts, stops, lengths, kinds, hashes, documents, text_lines):  # type: ignore[no-untyped-def]
+    word = 0
+    for document in range(len(offsets) - 1):
+        begin, end = offsets[document], offsets[document + 1]
+        position, line_start, breaks = begin, begin, 0
+        first = np.uint8(FIRST_OF_LINE)
+        while True:
+            while position < end:
+                kind, width = class_at(data, position, end, classes)
+                if not kind & SPACE:
+                    break
+                if kind & LINE_BREAK:
+                    # A line feed right after a carriage return ends no line of its own.
+                    breaks += not (data[position] == 0x0A and position > begin and data[position - 1] == 0x0D)
+                    first, line_start = np.uint8(FIRST_OF_LINE), position + width
+                position += width
+            if position >= end or word >= len(starts):
+                break
+            start, length, kinds_of_word, value = position, 0, first, uint64(0)
+            while position < end:
+                byte = data[position]
+                if byte < 0x80:
+                    kind, width = classes[byte], 1
+                else:
+                    kind, width = class_at(data, position, end, classes)
+                if kind & SPACE:
+                    break
+                kinds_of_word |= kind
+                length += 1
+                value = value * uint64(HASH_BASE) + uint64(byte) + uint64(1)
+                for i in range(1, width):
+                    value = value * uint64(HASH_BASE) + uint64(data[position + i]) + uint64(1)
+                position += width
+            starts[word], stops[word], lengths[word] = start, position, length
+            kinds[word], hashes[word] = kinds_of_word & _KINDS, value
+            first = np.uint8(0)
+            word += 1
+        documents[document + 1] = word
+        text_lines[document] = breaks + (line_start < end)
+
+
+@njit(cache=True, nogil=True)
+def _find_lines(data, offsets, classes, starts, stops, lengths, kinds, hashes, documents):  # type: ignore[no-untyped-def]
+    line = 0
+    for document in range(len(offsets) - 1):
+        end = offsets[document + 1]
+        position = offsets[document]
+        while True:
+            start, length, value = position, 0, uint64(0)
+            while position < end and data[position] != 0x0A:
+                length += (data[position] & 0xC0) != 0x80
+                value = value * uint64(HASH_BASE) + uint64(data[position]) + uint64(1)
+                position += 1
+            starts[line], stops[line], lengths[line], hashes[line] = start, position, length, value
+            kinds[line] = _kind_of_line(data, start, position, classes)
+            line += 1
+            if position == end:
+                break
+            position += 1
+        documents[document + 1] = line
+
+
+@njit(cache=True, nogil=True)
+def _kind_of_line(data, start, stop, classes):  # type: ignore[no-untyped-def]
+    position = start
+    while position < stop:
+        kind, width = class_at(data, position, stop, classes)
+        if not kind & SPACE:
+            break
+        position += width
+    if position >= stop:
+        return np.uint8(0)
+    last = stop - 1
+    while last > start and stop - last < 4 and data[last] & 0xC0 == 0x80:
+        last -= 1
+    kind, _ = class_at(data, last, stop, classes)
+    return np.uint8(NOT_BLANK | kind & ENDS_SENTENCE)
+
+
+@njit(cache=True, nogil=True)
+def _find_paragraphs(  # type: ignore[no-untyped-def]
+    data, word_starts, word_stops, word_documents,
+    line_starts, line_stops, line_lengths, line_hashes, line_documents,
+    lengths, hashes, documents,
+):  # fmt: skip
+    paragraph = 0
+    line_feed = uint64(ord("\n") + 1)
+    for document in range(len(documents) - 1):
+        first_word, last_word = word_documents[document], word_documents[document + 1] - 1
+        begin = end = np.int64(-1)
+        if first_word <= last_word:  # the stripped text
+            begin, end = word_starts[first_word], word_stops[last_word]
+        length, value, is_open = 0, uint64(0), begin < 0
+        for line in range(line_documents[document], line_documents[document + 1]):
+            if line_stops[line] <= begin and not (line_starts[line] <= begin < line_stops[line]):
+                continue
+            if begin < 0 or line_starts[line] >= end:
+                break
+            if line_starts[line] == line_stops[line]:
+                if is_open:
+                    lengths[paragraph], hashes[paragraph] = length, value
+                    paragraph += 1
+                length, value, is_open = 0, uint64(0), False
+                continue
+            start, stop = max(line_starts[line], begin), min(line_stops[line], end)
+            of_line, points = line_hashes[line], line_lengths[line]
+            if start > line_starts[line] or stop < line_stops[line]:
+                of_line, points = hash_bytes(data, start, stop), count_code_points(data, start, stop)
+            if is_open:
+                value, length = value * uint64(HASH_BASE) + line_feed, length + 1
+            value, length, is_open = value * hash_power(stop - start) + of_line, length + points, True
+        if is_open:
+            lengths[paragraph], hashes[paragraph] = length, value
+            paragraph += 1
+        documents[document + 1] = paragraph

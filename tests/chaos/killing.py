@@ -1,0 +1,161 @@
+"""Processes that kill themselves at a chosen step of a commit."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from gneiss import ledger, parquet
+from gneiss.ledger import Receipt
+from gneiss.pipelines import run as pipeline
+from gneiss.pipelines.steps import CurateStep
+from gneiss.progress import Silent
+from gneiss.shard import Shard
+from tests.runs import InThisProcess
+
+NEVER = 10**9
+RECIPE = """
+name: chaos
+input: {derived_from_text: {token_count: null}}
+phases:
+  - name: only
+    dedup: {min_length: 80}
+    annotate: [{fasttext: {models: {prose: {source: tiny.bin, label: hq}}}}, readability]
+    rules: {good: prose > 0.5, readable: eflaw < 30}
+    keep: good AND readable
+"""
+
+
+def kill_this_process() -> None:
+    """As the kernel does when memory runs out: at once, without any cleaning up."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def killed_at(number: int, trace: list[str] | None = None) -> Iterator[None]:
+    """Kill this process at its n-th event: a row group written, a file written aside, a file renamed into place.
+
+    trace: is told each event, as `kind path`.
+    """
+    count = 0
+
+    def event(kind: str, path: str) -> None:
+        nonlocal count
+        count += 1
+        if trace is not None:
+            trace.append(f"{kind} {path}")
+        if count == number:
+            kill_this_process()
+
+    def after_half(writer: Any, tables: Any) -> None:
+        write_group(writer, tables)
+        event("half", "")
+
+    def before_sync(descriptor: int) -> None:
+        event("aside", os.readlink(f"/proc/self/fd/{descriptor}"))
+        sync(descriptor)
+
+    def after_rename(self: Path, target: Path) -> Path:
+        renamed = rename(self, target)
+        event("renamed", str(target))
+        return renamed
+
+    write_group, sync, rename = parquet._write_group, os.fsync, Path.replace
+    with (
+        mock.patch.object(parquet, "_write_group", after_half),
+        mock.patch.object(os, "fsync", before_sync),
+        mock.patch.object(Path, "replace", after_rename),
+    ):
+        yield
+
+
+def run_here_until(number: int, recipe: Path, source: Path, output: Path, trace: Path | None = None) -> None:
+    """A run, driver and worker in this one process, until its n-th event; a ledger segment for every shard."""
+    events: list[str] = []
+    with (
+        mock.patch.object(pipeline, "_choose", return_value=(InThisProcess(), 1)),
+        mock.patch.object(ledger, "SEGMENT_SECONDS", 0.0),
+        killed_at(number, events),
+    ):
+        pipeline.run(recipe, source, output)
+    if trace is not None:
+        trace.write_text("\n".join(events))
+
+
+@dataclass(frozen=True)
+class DeadlyStep:
+    """A step that kills its worker.
+
+    once: shard → event of its commit (0: before it) at which its first attempt dies; always: shards that kill every
+    time; attempts: a folder with a file for each shard, a byte for each attempt.
+    """
+
+    step: CurateStep
+    attempts: Path
+    once: Mapping[str, int]
+    always: tuple[str, ...] = ()
+
+    def open(self) -> Callable[[Shard], Receipt]:
+        """Open the step."""
+        work = self.step.open()
+
+        def deadly(shard: Shard) -> Receipt:
+            path = self.attempts / shard.id.replace("/", "_")
+            with path.open("ab") as file:
+                file.write(b"x")
+            is_first = path.stat().st_size == 1
+            event = self.once.get(shard.id, NEVER) if is_first else NEVER
+            if event == 0 or shard.id in self.always:
+                kill_this_process()
+            with killed_at(event):
+                return work(shard)
+
+        return deadly
+
+    def lost(self, task: Shard, reason: str) -> Receipt:
+        """See CurateStep."""
+        return self.step.lost(task, reason)
+
+
+@dataclass(frozen=True)
+class FailsToLoad:
+    """A step whose workers cannot load."""
+
+    error: Exception
+
+    def open(self) -> None:
+        """Fail."""
+        raise self.error
+
+
+@dataclass(frozen=True)
+class DiesWhileLoading:
+    """A step whose worker is dead before it is ready."""
+
+    def open(self) -> None:
+        """Die."""
+        kill_this_process()
+
+
+class DeadlyProgress(Silent):
+    """Kills the driver when it hears of the n-th finished shard."""
+
+    def __init__(self, shards: int) -> None:
+        self.left = shards
+
+    def finished(self, receipt: Receipt) -> None:
+        """Count."""
+        self.left -= 1
+        if self.left == 0:
+            kill_this_process()
+
+
+def driver_until(shards: int, recipe: Path, source: Path, output: Path) -> None:
+    """A run with two worker processes whose driver dies after so many shards."""
+    pipeline.run(recipe, source, output, workers=2, backend="local", progress=DeadlyProgress(shards))

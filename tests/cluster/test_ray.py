@@ -1,0 +1,251 @@
+"""Runs on a real Ray head: the same bytes as locally, whoever dies, and refusals of what would wait for ever."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gneiss.backends import MOST_ATTEMPTS, Room
+from gneiss.backends.ray_actors import RayActors, check_nodes, room_on
+from gneiss.errors import MachineError, ModelError
+from gneiss.pipelines.run import run
+from gneiss.pipelines.steps import CurateStep
+from tests import runs
+from tests.chaos import killing
+from tests.runs import Material
+
+BIN = Path(sys.executable).parent
+CPUS, MEMORY_BYTES = 4, 6_000_000_000
+
+
+@dataclass(frozen=True)
+class Head:
+    """A running head: where its drivers and its jobs go."""
+
+    address: str
+    jobs: str
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    """A head of its own: home, token, folder, ports; drivers in this process find it by RAY_ADDRESS."""
+    folder = Path(tempfile.mkdtemp(prefix="gneiss-ray-", dir="/tmp"))  # sockets need a short path
+    client, dashboard, agent = free_ports(3)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("RAY_")]:
+            patch.delenv(name)
+        patch.setenv("HOME", str(folder))
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        subprocess.run([BIN / "ray", "get-auth-token", "--generate"], check=True, capture_output=True)
+        command = [
+            *(BIN / "ray", "start", "--head", f"--num-cpus={CPUS}", f"--memory={MEMORY_BYTES}"),
+            *("--object-store-memory=100000000", "--port=0", f"--ray-client-server-port={client}"),
+            *(f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"),
+            *("--min-worker-port=0", "--max-worker-port=0", f"--temp-dir={folder / 'ray'}"),
+        ]
+        starting = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+        try:
+            assert starting.wait(timeout=180) == 0
+            address = (folder / "ray/ray_current_cluster").read_text().strip()
+            patch.setenv("RAY_ADDRESS", address)
+            yield Head(address, f"http://127.0.0.1:{dashboard}")
+            if "ray" in sys.modules:
+                sys.modules["ray"].shutdown()
+        finally:
+            stop(starting.pid)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def stop(session: int) -> None:
+    """End every process of a session, and no other: `ray stop` would end the heads of others."""
+    deadline = time.monotonic() + 20
+    for name in (signal.SIGTERM, signal.SIGKILL):
+        while processes := [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if is_in(pid, session)]:
+            for pid in processes:
+                try:
+                    os.kill(pid, name)
+                except ProcessLookupError:
+                    continue  # ended meanwhile
+            time.sleep(0.2)
+            if name == signal.SIGTERM and time.monotonic() > deadline - 15:
+                break
+            assert time.monotonic() < deadline, f"these do not end: {processes}"
+
+
+def is_in(pid: int, session: int) -> bool:
+    """Whether a process belongs to a session and is not a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return int(fields[3]) == session and fields[0] != "Z"
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    return runs.make_material(tmp_path_factory.mktemp("material"))
+
+
+@pytest.fixture(scope="module")
+def local(material: Material, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What a local run gives."""
+    output = tmp_path_factory.mktemp("local")
+    run(material.recipe, material.input, output, workers=1, backend="local")
+    return runs.promised(output)
+
+
+def test_one_actor_gives_the_bytes_of_a_local_run(
+    head: Head, material: Material, local: dict[str, str], tmp_path: Path
+) -> None:
+    done = run(material.recipe, material.input, tmp_path / "output", workers=1)  # RAY_ADDRESS chooses Ray
+    assert sys.modules["ray"].is_initialized()
+    assert done.quarantined_shards == {}
+    assert runs.promised(tmp_path / "output") == local
+
+
+def test_killed_actors_are_replaced_and_a_shard_that_always_kills_is_given_up(
+    head: Head, material: Material, local: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, attempts = tmp_path / "output", tmp_path / "attempts"
+    attempts.mkdir()
+    once = {"a": 3, "c.g00001": 0, "deep/b.g00000": 7}
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "gneiss.pipelines.run.CurateStep",
+            lambda *given: killing.DeadlyStep(CurateStep(*given), attempts, once, ("c.g00000",)),
+        )
+        done = run(material.recipe, material.input, output, workers=2, backend="ray")
+    assert done.quarantined_shards == {"c.g00000": f"its actor died {MOST_ATTEMPTS} times; out of memory?"}
+    expected = {"a": 2, "c.g00000": MOST_ATTEMPTS, "c.g00001": 2, "deep_b.g00000": 2, "deep_b.g00002": 1}
+    assert {path.name: path.stat().st_size for path in attempts.iterdir()} == expected
+    finished = runs.touched(output / "data")
+    assert len(finished) == 4
+    run(material.recipe, material.input, output, workers=1, backend="ray")
+    assert runs.promised(output) == local
+    assert finished.items() <= runs.touched(output / "data").items()
+
+
+def test_errors_that_concern_the_run_come_back_from_an_actor(
+    head: Head, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error, expected in (
+        (ModelError("the model is green"), pytest.raises(ModelError, match=r"^the model is green$")),
+        (ValueError("no number"), pytest.raises(MachineError, match="a worker failed: ValueError: no number")),
+    ):
+        monkeypatch.setattr("gneiss.pipelines.run.CurateStep", lambda *_, error=error: killing.FailsToLoad(error))
+        with expected:
+            run(material.recipe, material.input, tmp_path / "output", workers=1, backend="ray")
+
+
+def test_more_workers_than_cpus_are_refused_with_both_figures(head: Head, material: Material, tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=f"5 workers were asked for, but the cluster has {CPUS} CPUs"):
+        run(material.recipe, material.input, tmp_path / "output", workers=5, backend="ray")
+
+
+def test_more_memory_than_there_is_is_refused_with_both_figures(
+    head: Head, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gneiss.pipelines.run.WORKER_BYTES", 3_500_000_000)
+    expected = r"2 workers need about 3\.5 GB each, but the cluster's nodes offer 6\.0 GB: use --workers 1, or smaller"
+    with pytest.raises(MachineError, match=expected):
+        run(material.recipe, material.input, tmp_path / "output", workers=2, backend="ray")
+
+
+def submit(head: Head, working_dir: Path, *entrypoint: str | Path) -> None:
+    """`ray job submit`, to its end."""
+    command = [BIN / "ray", "job", "submit", "--address", head.jobs, "--working-dir", working_dir, "--", *entrypoint]
+    ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=240)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_a_submitted_job_gives_the_bytes_of_a_local_run(
+    head: Head, material: Material, local: dict[str, str], tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    for name in ("runs.yaml", "tiny.bin"):
+        shutil.copy(material.folder / name, work)
+    arguments = ("runs.yaml", "--input", material.input, "--output", tmp_path / "output", "--workers", "2")
+    submit(head, work, BIN / "gneiss", "run", *arguments)
+    assert runs.promised(tmp_path / "output") == local
+
+
+def test_the_repository_as_working_dir_with_its_links_gives_the_same(
+    head: Head, material: Material, local: dict[str, str], tmp_path: Path
+) -> None:
+    repository, work = Path(__file__).parents[2], tmp_path / "work"
+    shutil.copytree(repository / "gneiss", work / "gneiss", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("filters", "dedup", "pipelines"):
+        (work / name).symlink_to((repository / name).readlink())
+    with (work / "gneiss/card.py").open("a") as card:  # the code that runs is the code that was submitted
+        card.write("\n_card = dataset_card\n\n\ndef dataset_card(run, plan):\n    return _card(run, plan) + __file__\n")
+    for name in ("runs.yaml", "tiny.bin"):
+        shutil.copy(material.folder / name, work)
+    arguments = ("runs.yaml", "--input", material.input, "--output", tmp_path / "output", "--workers", "1")
+    submit(head, work, sys.executable, "-m", "gneiss", "run", *arguments)
+    assert (tmp_path / "output/README.md").read_text().endswith("gneiss/card.py")
+    assert runs.promised(tmp_path / "output") == local
+
+
+# Without a head
+
+
+def node(cpus: float, memory_bytes: float) -> dict[str, dict[str, float]]:
+    return {"Resources": {"CPU": cpus, "memory": memory_bytes}}
+
+
+def test_a_worker_fits_where_one_node_has_both_a_cpu_and_the_memory() -> None:
+    assert room_on([node(4, 8e9), node(2, 40e9), node(0, 90e9)], 3_000_000_000) == Room(6, 2 + 2)
+    assert room_on([node(4, 2e9), node(4, 2e9)], 3_000_000_000) == Room(8, 0)
+    assert room_on([{"Resources": {}}], 1) == Room(0, 0)
+
+
+def test_several_nodes_are_refused_unless_they_share_the_output() -> None:
+    with pytest.raises(MachineError, match="the cluster has 2 nodes and the output is a local path: give --shared-fil"):
+        check_nodes([node(2, 9e9), node(2, 9e9)], 2, 1_000_000_000, shared_filesystem=False)
+    check_nodes([node(2, 9e9), node(2, 9e9)], 2, 1_000_000_000, shared_filesystem=True)
+
+
+def test_memory_that_no_node_has_is_refused_although_all_together_have_it() -> None:
+    with pytest.raises(
+        MachineError, match=r"1 workers need about 3\.0 GB each, .* offer 2\.0 GB, 2\.0 GB: use smaller"
+    ):
+        check_nodes([node(2, 2e9), node(2, 2e9)], 1, 3_000_000_000, shared_filesystem=True)
+
+
+def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself gives up only after two minutes, so its answer is a stand-in here."""
+    import ray
+
+    def refuse(**_: object) -> None:
+        raise ConnectionError("Could not find\nany running Ray instance.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with pytest.raises(MachineError, match=r"cannot connect to Ray \(RAY_ADDRESS=10\.0\.0\.1:6379\): any running Ray"):
+        RayActors(1).room()

@@ -1,0 +1,220 @@
+"""Corpus scope in rounds, against the reference engine on all shards as one corpus."""
+
+from __future__ import annotations
+
+import random
+import sysconfig
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gneiss.batch import TextBatch
+from gneiss.dedup import across, find_spans
+from gneiss.dedup.across import Scheme
+from gneiss.dedup.units import Units
+from gneiss.errors import InputError
+from tests.dedup.test_substring import POLICIES, ByteRuns
+
+Shards = list[list[str]]
+Row = tuple[int, ...]
+
+few_letters = st.text(alphabet="ab", max_size=40)
+repetitive = st.lists(st.sampled_from(["a", "ab", "abc", "aaaa", "€", "é", "xyzzy"]), max_size=12).map("".join)
+stretches = st.builds(lambda part, times, tail: part * times + tail, st.sampled_from(["x", "ab"]), st.integers(0, 90),
+                      few_letters)  # fmt: skip
+documents = st.lists(few_letters | repetitive | stretches, max_size=4)
+corpora = st.lists(documents, max_size=5)
+schemes = st.builds(Scheme, st.integers(1, 30), st.integers(1, 5), st.integers(0, 3))
+
+
+def units_of(texts: list[str], unit: str) -> Units:
+    batch = TextBatch.of(texts)
+    return Units.of_bytes(batch) if unit == "bytes" else Units.of_tokens(batch, ByteRuns().tokens(batch))
+
+
+def found(shards: Shards, scheme: Scheme, policy: str, unit: str = "bytes", passes: int = 1) -> list[Row]:
+    spans = across.spans_across([units_of(texts, unit) for texts in shards], scheme, policy, passes)
+    return list(zip(*(column.to_pylist() for column in spans.columns), strict=True))
+
+
+def expected(shards: Shards, min_length: int, policy: str, unit: str = "bytes") -> list[Row]:
+    """The reference on the concatenation."""
+    place = [(shard, row) for shard, texts in enumerate(shards) for row in range(len(texts))]
+    batch = TextBatch.of([text for texts in shards for text in texts])
+    spans = find_spans(
+        batch, min_length=min_length, unit=unit, tokenizer=ByteRuns(), engine="suffix-array", policy=policy
+    )
+    rows = zip(*(column.to_pylist() for column in spans.table.columns), strict=True)
+    return [(*place[row], start, end, *place[source], at) for row, start, end, source, at in rows]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(shards=corpora, scheme=schemes, passes=st.integers(1, 3))
+def test_bytes_as_of_one_corpus(policy: str, shards: Shards, scheme: Scheme, passes: int) -> None:
+    assert found(shards, scheme, policy, passes=passes) == expected(shards, scheme.min_length, policy)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(shards=corpora, scheme=schemes, passes=st.integers(1, 2))
+@settings(max_examples=60)
+def test_tokens_as_of_one_corpus(policy: str, shards: Shards, scheme: Scheme, passes: int) -> None:
+    assert found(shards, scheme, policy, "tokens", passes) == expected(shards, scheme.min_length, policy, "tokens")
+
+
+def fibonacci(size: int) -> str:
+    one, two = "a", "ab"
+    while len(two) < size:
+        one, two = two, two + one
+    return two[:size]
+
+
+def thue_morse(size: int) -> str:
+    return "".join("ab"[number.bit_count() % 2] for number in range(size))
+
+
+def letters(size: int, seed: int) -> str:
+    return "".join(random.Random(seed).choices("abcdefgh ", k=size))
+
+
+BOILERPLATE = "All rights reserved. Terms of use apply to this page. "
+ADVERSARIAL: dict[str, Shards] = {
+    "boilerplate": [[letters(30, 50 * s + d) + BOILERPLATE + letters(9, d) for d in range(50)] for s in range(4)],
+    "one boilerplate, many sides": [[letters(60, s * 80 + d) + "x" * 9 + BOILERPLATE[:25] + letters(60, d * d)
+                                     for d in range(80)] for s in range(3)],
+    "runs of a byte": [["a" * 3000, "b" + "a" * 200], ["a" * 40, "", "a" * 2999 + "b"], ["c" + "a" * 5000]],
+    "runs out of phase": [["ab" * 900, "x" * 30], ["ba" * 700 + "c"], ["cab" + "ab" * 500, "abb" * 300]],
+    "a stretch that starts elsewhere": [[letters(40, 1) + "xyz" * 20], ["xyz" * 300], ["yzx" * 9, "zxy" * 200]],
+    "all shards identical": [[letters(400, 1), "ab", letters(300, 2), letters(400, 1)]] * 4,
+    "empty shards": [[], [letters(90, 1)], [], ["", letters(90, 1)], []],
+    "fibonacci": [[fibonacci(900)], [fibonacci(1500), "b" + fibonacci(400)], [fibonacci(1200)[5:]]],
+    "thue-morse": [[thue_morse(1024)], [thue_morse(2048)[700:], thue_morse(500)]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_adversarial(name: str, policy: str) -> None:
+    shards = ADVERSARIAL[name]
+    for min_length, partitions, passes in ((8, 3, 1), (20, 5, 2), (33, 1, 1), (64, 2, 1)):
+        rows = found(shards, Scheme(min_length, partitions), policy, passes=passes)
+        assert rows == expected(shards, min_length, policy)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_source_code_of_the_standard_library(policy: str) -> None:
+    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:60]
+    texts = [file.read_text(errors="replace") for file in files]
+    shards = [texts[start::4] for start in range(4)]
+    for min_length, partitions in ((40, 4), (100, 3)):
+        rows = found(shards, Scheme(min_length, partitions), policy)
+        assert rows == expected(shards, min_length, policy)
+        assert rows
+
+
+def through_file(batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """What a file of batches gives back: all have one schema."""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_file(sink, batches[0].schema, options=options) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    reader = pa.ipc.open_file(sink.getvalue())
+    return [reader.get_batch(number) for number in range(reader.num_record_batches)]
+
+
+@pytest.mark.parametrize("unit", ["bytes", "tokens"])
+def test_steps_in_any_order_through_files(unit: str) -> None:
+    shards = [[*texts, "xy" * 100, BOILERPLATE] for texts in ADVERSARIAL["boilerplate"]]
+    scheme, policy, order = Scheme(12, 3), "protect", random.Random(1)
+
+    def run(step, inputs):  # type: ignore[no-untyped-def]
+        """Every task in its own order, and the file of each, the other way round."""
+        numbers = list(range(len(inputs)))
+        order.shuffle(numbers)
+        files = {number: through_file(list(step(*inputs[number]))) for number in numbers}
+        return [list(batches) for batches in zip(*(files[number] for number in range(len(inputs))), strict=True)]
+
+    units = [units_of(texts, unit) for texts in shards]
+    keys = run(lambda u: across.shard_keys(u, scheme), [(u,) for u in units])
+    repeated = run(across.repeated_keys, [(k,) for k in keys])
+    contents = run(lambda u, r: across.shard_contents(u, scheme, r), list(zip(units, repeated, strict=True)))
+    wanted = run(across.wanted_texts, [(c,) for c in contents])
+    texts = run(lambda u, r, w: across.shard_texts(u, scheme, r, w), list(zip(units, repeated, wanted, strict=True)))
+    partitions = list(zip(contents, zip(*wanted, strict=True), texts, strict=True))
+    answers = run(lambda c, w, t: across.answer_shards(c, w, t, scheme, policy), partitions)
+    copies = [scheme.anchors(u).copies for u in units]
+    pieces = [
+        through_file([across.shard_pieces(shard, units[shard], copies[shard], scheme, answers[shard], policy)])[0]
+        for shard in range(len(shards))
+    ]
+    requests = run(lambda p: across.source_requests(p, len(shards)), [(p,) for p in pieces])
+    replies = run(across.source_bytes, list(zip(units, requests, strict=True)))
+    pieces = [across.in_bytes(*each) for each in zip(pieces, replies, strict=True)]
+    rows = [(shard, *row.values()) for shard, batch in enumerate(pieces) for row in batch.to_pylist()]
+    assert rows == expected(shards, 12, policy, unit)
+
+
+def test_records_that_do_not_fit_are_refused() -> None:
+    scheme = Scheme(8, 1)
+    one, other = units_of([letters(100, 1)] * 2, "bytes"), units_of([letters(300, 2)], "bytes")
+    keys = across.shard_keys(one, scheme)
+    (repeated,) = across.repeated_keys(keys)
+    with pytest.raises(InputError, match="exchange: bitmaps over"):
+        across.shard_contents(other, scheme, [repeated])
+    (contents,) = across.shard_contents(one, scheme, [repeated])
+    (wanted,) = across.wanted_texts([contents])
+    with pytest.raises(InputError, match="exchange: bitmaps over"):
+        across.shard_texts(one, scheme, [repeated], [repeated.slice(1)])
+    (texts,) = across.shard_texts(one, scheme, [repeated], [wanted])
+    with pytest.raises(InputError, match="exchange: a bitmap over"):
+        list(across.answer_shards([contents], [wanted.slice(1)], [texts], scheme, "union"))
+    everything = pa.record_batch([pa.array([True] * len(wanted))], names=["flag"])
+    with pytest.raises(InputError, match="exchange: 0 texts do not fit"):
+        list(across.answer_shards([contents], [everything], [texts], scheme, "union"))
+    answers = list(across.answer_shards([contents], [wanted], [texts], scheme, "union"))
+    copies = scheme.anchors(one).copies
+    with pytest.raises(InputError, match="exchange: answers that do not fit shard 0"):
+        across.shard_pieces(0, other, copies, scheme, answers, "union")
+    pieces = across.shard_pieces(0, one, copies, scheme, answers, "union")
+    assert pieces.num_rows == 1
+    with pytest.raises(InputError, match="exchange: sources outside"):
+        list(across.source_bytes(units_of([], "bytes"), across.source_requests(pieces, 1)))
+    with pytest.raises(InputError, match="exchange: answers of shard 0"):
+        across.in_bytes(pieces, [pa.record_batch([pa.array([], pa.uint32())], names=["start"])])
+
+
+@pytest.mark.parametrize(("min_length", "partitions"), [(0, 1), (5, 0), (5, 2**16)])
+def test_schemes_out_of_range_are_refused(min_length: int, partitions: int) -> None:
+    with pytest.raises(InputError, match="expected 1 to"):
+        Scheme(min_length, partitions)
+
+
+def test_a_partition_gets_its_share_and_no_key_two_partitions() -> None:
+    units = units_of([letters(60_000, 1), letters(60_000, 1)], "bytes")
+    scheme = Scheme(20, 16)
+    sizes = [batch.num_rows for batch in across.shard_keys(units, scheme)]
+    assert max(sizes) < 1.3 * sum(sizes) / 16
+    key = scheme.anchors(units).key
+    order, bounds = scheme.by_partition(key)
+    highest = [int(key[order[low:high]].max()) for low, high in pairwise(bounds)]
+    lowest = [int(key[order[low:high]].min()) for low, high in pairwise(bounds)]
+    assert all(high < low for high, low in zip(highest[:-1], lowest[1:], strict=True))
+
+
+def test_copies_send_no_text() -> None:
+    text = letters(2000, 1)
+    units = [units_of([text, letters(500, seed)], "bytes") for seed in (2, 3)]
+    scheme = Scheme(50, 2)
+    keys = [across.shard_keys(each, scheme) for each in units]
+    repeated = [list(across.repeated_keys(batches)) for batches in zip(*keys, strict=True)]
+    flags = [list(batches) for batches in zip(*repeated, strict=True)]
+    contents = [across.shard_contents(*each[:1], scheme, each[1]) for each in zip(units, flags, strict=True)]
+    assert sum(batch.num_rows for batches in contents for batch in batches) > 100
+    wanted = [batch for batches in zip(*contents, strict=True) for batch in across.wanted_texts(batches)]
+    assert not any(np.asarray(batch.column("flag").to_numpy(zero_copy_only=False)).any() for batch in wanted)

@@ -1,0 +1,223 @@
+"""Commit: kept rows with all their columns as they were, what is stale renewed, nothing half written."""
+
+from __future__ import annotations
+
+import errno
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gneiss.commit import annotations_path, commit, data_path, statistics_path
+from gneiss.curate import Curated, curate
+from gneiss.errors import OutputError
+from gneiss.ledger import Receipt, receipt_of
+from gneiss.recipe import Recipe
+from gneiss.shard import cut_shards
+from gneiss.statistics import Statistics
+from gneiss.tools import load_tools
+from tests.support import recipe_of
+
+PASSAGE = "a passage of some length that is in two documents"
+TEXTS = [
+    "Kept as it is.",
+    PASSAGE,
+    None,
+    f"Kept, but edited. {PASSAGE}",
+    "no",
+    "Bad \udcff text.",
+    "Also kept as it is.",
+]
+STRING = pa.string()
+STATUS = ["kept", "kept", "quarantined", "kept", "dropped", "quarantined", "kept"]
+RULES = "- {name: only, dedup: {min_length: 20}, annotate: [readability], rules: {long: text_chars > 5}}"
+
+
+def table_of(text_type: pa.DataType = STRING, nullable: bool = True) -> pa.Table:
+    """A table of many types, with metadata on the schema and on a field."""
+    n = len(TEXTS)
+    binary = pa.large_binary() if text_type == pa.large_string() else pa.binary()
+    raw = [None if text is None else text.encode("utf-8", "surrogateescape") for text in TEXTS]
+    columns: dict[str, tuple[pa.Array, dict[str, Any]]] = {
+        "id": (pa.array([f"<urn:uuid:{i}>" for i in range(n)]), {}),
+        "date": (pa.array([datetime(2026, 1, i + 1, tzinfo=UTC) for i in range(n)], pa.timestamp("us", "UTC")), {}),
+        "text": (pa.array(raw, binary).view(text_type), {"metadata": {"note": "the text"}}),
+        "token_count": (pa.array(range(100, 100 + n), pa.int32()), {"nullable": nullable}),
+        "language_score": (pa.array([i / 7 for i in range(n)], pa.float32()), {}),
+        "kind": (pa.array(["web", None, "book", "web", "web", "book", "x"]).dictionary_encode(), {}),
+        "meta": (pa.array([{"text": f"t{i}", "links": [i] * (i % 3)} for i in range(n)]), {}),
+        "price": (pa.array([Decimal(f"{i}.50") for i in range(n)]), {}),
+        "raw": (pa.array([b"\xff" * i for i in range(n)]), {}),
+        "nothing": (pa.nulls(n), {}),
+    }
+    fields = [pa.field(name, array.type, **options) for name, (array, options) in columns.items()]
+    schema = pa.schema(fields, metadata={"huggingface": '{"info": {}}', "pandas": "{}"})
+    return pa.Table.from_arrays([array for array, _ in columns.values()], schema=schema)
+
+
+def decide(
+    folder: Path, table: pa.Table, derived: str = "{}", rules: str = RULES, rows: int = 2
+) -> tuple[Curated, Recipe]:
+    pq.write_table(table, folder / "in.parquet", row_group_size=rows)
+    recipe = recipe_of(rules, input=f"{{derived_from_text: {derived}}}")
+    (shard,) = cut_shards(folder / "in.parquet", text="text", required=["id"]).shards
+    return curate(shard, recipe, load_tools(recipe)), recipe
+
+
+def committed(folder: Path, table: pa.Table, **given: Any) -> tuple[Receipt, pa.Table]:
+    """The receipt, and the data shard."""
+    curated, recipe = decide(folder, table, **given)
+    assert curated.annotations["status"].to_pylist() == STATUS
+    receipt = commit(curated, recipe, folder / "out")
+    return receipt, pq.read_table(folder / "out" / data_path("in"))
+
+
+def files_under(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("text_type", [pa.string(), pa.large_string()])
+@pytest.mark.parametrize("rows", [1, 2, 3, 100])
+def test_kept_rows_have_their_columns_types_and_metadata(tmp_path: Path, text_type: pa.DataType, rows: int) -> None:
+    table = table_of(text_type)
+    receipt, data = committed(tmp_path, table, rows=rows)
+    assert data.schema.equals(pq.read_schema(tmp_path / "in.parquet"), check_metadata=True)
+    assert data.schema.metadata[b"huggingface"] == b'{"info": {}}'
+    kept = [0, 1, 3, 6]
+    assert data["text"].to_pylist() == [TEXTS[0], PASSAGE, "Kept, but edited. ", TEXTS[6]]
+    assert data.drop_columns("text").to_pylist() == table.drop_columns("text").take(kept).to_pylist()
+    assert (receipt.rows, receipt.kept, receipt.dropped, receipt.quarantined) == (7, 4, 1, 2)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+@pytest.mark.parametrize("nullable", [True, False])
+@pytest.mark.parametrize("fresh", ["words", "null"])
+def test_what_an_edit_made_stale_is_renewed_for_edited_rows_alone(
+    tmp_path: Path, rows: int, nullable: bool, fresh: str
+) -> None:
+    derived = f"{{token_count: {fresh}, not_there: null}}"
+    curated, _ = decide(tmp_path, table_of(nullable=nullable), derived=derived, rows=rows)
+    words = curated.annotations["words"].to_pylist()[3]
+    _, data = committed(tmp_path, table_of(nullable=nullable), derived=derived, rows=rows)
+    assert data["token_count"].to_pylist() == [100, 101, words if fresh == "words" else None, 106]
+    assert data.schema.field("token_count").type == pa.int32()
+    assert words == 3
+
+
+def test_without_derived_columns_nothing_is_renewed(tmp_path: Path) -> None:
+    _, data = committed(tmp_path, table_of(nullable=False))
+    assert data["token_count"].to_pylist() == [100, 101, 103, 106]
+    assert not data.schema.field("token_count").nullable
+
+
+@pytest.mark.parametrize("text_type", [pa.string(), pa.large_string()])
+@pytest.mark.parametrize("nullable", [True, False])
+def test_quarantined_rows_are_kept_aside_with_their_bytes(
+    tmp_path: Path, text_type: pa.DataType, nullable: bool
+) -> None:
+    table = table_of(text_type, nullable)
+    receipt, _ = committed(tmp_path, table, derived="{token_count: null}")
+    aside = pq.read_table(tmp_path / "out/quarantine/in.parquet")
+    assert aside["text"].to_pylist() == [None, b"Bad \xff text."]
+    assert aside["quarantine_row"].to_pylist() == [2, 5]
+    assert aside["quarantine_reason"].to_pylist() == ["null text", "invalid UTF-8"]
+    others = [name for name in table.column_names if name != "text"]
+    assert aside.select(others).to_pylist() == table.select(others).take([2, 5]).to_pylist()
+    assert "quarantine/in.parquet" in [file.path for file in receipt.files]
+
+
+def test_annotations_hold_every_row_and_statistics_what_was_counted(tmp_path: Path) -> None:
+    curated, recipe = decide(tmp_path, table_of())
+    commit(curated, recipe, tmp_path / "out")
+    annotations = pq.read_table(tmp_path / "out" / annotations_path("in"))
+    assert annotations.to_pylist() == curated.annotations.to_pylist()
+    told = json.loads((tmp_path / "out" / statistics_path("in")).read_text("utf-8"))
+    assert Statistics.from_json(told["statistics"]) == curated.statistics
+    assert told["samples"] == curated.samples
+
+
+def test_without_unusable_rows_there_is_no_quarantine(tmp_path: Path) -> None:
+    curated, recipe = decide(tmp_path, table_of().take([0, 1, 3]))
+    commit(curated, recipe, tmp_path / "out")
+    assert files_under(tmp_path / "out") == [
+        "_gneiss/statistics/in.json",
+        "annotations/base/in.parquet",
+        "data/in.parquet",
+    ]
+
+
+@pytest.mark.parametrize("names", [["id", "a.b", "text"], ["id", "text.more", "text"], ["text", "a", "a", "id"]])
+def test_columns_of_odd_names_pass_too(tmp_path: Path, names: list[str]) -> None:
+    columns = [pa.array([f"{name} {i} of {row}" for row in range(5)]) for i, name in enumerate(names)]
+    table = pa.Table.from_arrays(columns, names)
+    curated, recipe = decide(tmp_path, table)
+    commit(curated, recipe, tmp_path / "out")
+    data = pq.ParquetFile(tmp_path / "out" / data_path("in")).read()
+    assert data.column_names == names
+    assert [column.to_pylist() for column in data.columns] == [column.to_pylist() for column in table.columns]
+
+
+def test_a_file_of_texts_alone_is_curated(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["long enough", "no", "also long enough"]}), tmp_path / "in.parquet")
+    recipe = recipe_of(RULES, input="{id: null}")
+    (shard,) = cut_shards(tmp_path / "in.parquet", text="text").shards
+    commit(curate(shard, recipe, load_tools(recipe)), recipe, tmp_path / "out")
+    data = pq.read_table(tmp_path / "out" / data_path("in"))
+    assert data.to_pydict() == {"text": ["long enough", "also long enough"]}
+
+
+def test_a_shard_that_keeps_nothing_has_a_data_shard_without_rows(tmp_path: Path) -> None:
+    rules = RULES.replace("> 5", "> 5000")
+    curated, recipe = decide(tmp_path, table_of(), rules=rules)
+    receipt = commit(curated, recipe, tmp_path / "out")
+    data = pq.read_table(tmp_path / "out" / data_path("in"))
+    assert (data.num_rows, receipt.kept) == (0, 0)
+    assert data.schema.equals(pq.read_schema(tmp_path / "in.parquet"), check_metadata=True)
+
+
+def test_the_footer_of_the_annotations_holds_the_receipt_of_the_other_files(tmp_path: Path) -> None:
+    receipt, _ = committed(tmp_path, table_of())
+    assert receipt_of(tmp_path / "out", annotations_path("in")) == replace(receipt, modified_ns=None)
+
+
+def test_a_second_commit_gives_the_same_bytes(tmp_path: Path) -> None:
+    first, _ = committed(tmp_path, table_of())
+    again, _ = committed(tmp_path, table_of())
+    assert again.files == first.files
+
+
+def test_rows_that_do_not_add_up_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    curated, recipe = decide(tmp_path, table_of())
+    curated.statistics.counts["kept"] -= 1
+    with pytest.raises(OutputError, match="7 rows came in, but 3 kept \\+ 1 dropped \\+ 2 quarantined"):
+        commit(curated, recipe, tmp_path / "out")
+    assert files_under(tmp_path) == ["in.parquet"]
+
+
+@pytest.mark.parametrize("name", ["data/", "quarantine/", "_gneiss/statistics/", "annotations/base/"])
+def test_a_shard_whose_disk_fills_up_is_not_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Whichever file it is: no half file under a final name, and no annotation shard, which would end the shard."""
+    curated, recipe = decide(tmp_path, table_of())
+    rename = Path.replace
+
+    def full(path: Path, target: Path) -> Path:
+        if name in target.as_posix():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OutputError, match="free some space and run again"):
+        commit(curated, recipe, tmp_path / "out")
+    left = files_under(tmp_path / "out")
+    assert not any(path.startswith((name, "annotations/")) or path.endswith(".part") for path in left)
+    monkeypatch.undo()
+    receipt = commit(curated, recipe, tmp_path / "out")
+    assert all((tmp_path / "out" / file.path).stat().st_size == file.size_bytes for file in receipt.files)

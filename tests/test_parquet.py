@@ -1,0 +1,151 @@
+"""The writer: equal rows give equal bytes, and a name appears only with a whole file behind it."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gneiss import parquet
+from gneiss.errors import InputError, OutputError
+from gneiss.parquet import Aside, checksum, write_bytes, write_parquet
+
+ROWS = pa.table(
+    {
+        "id": [f"doc-{i}" for i in range(40)],
+        "text": pa.array([None if i % 7 == 3 else "word " * i for i in range(40)], pa.large_string()),
+        "score": [None if i % 5 == 0 else i / 7 for i in range(40)],
+        "labels": [["a", "b"][: i % 3] for i in range(40)],
+        "kind": pa.array(["x", "y", None, "x"] * 10).dictionary_encode(),
+    }
+)
+
+
+def rechunked(table: pa.Table, at: list[int]) -> pa.Table:
+    bounds = sorted({0, table.num_rows, *at})
+    pieces = [table.slice(a, b - a) for a, b in itertools.pairwise(bounds)]
+    copied = [pa.Table.from_pylist(piece.to_pylist(), table.schema) for piece in pieces]
+    return pa.concat_tables(copied if len(at) % 2 else pieces)
+
+
+def files_under(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@given(st.lists(st.integers(0, 40), max_size=6), st.lists(st.integers(0, 40), max_size=3))
+@settings(max_examples=50)
+def test_the_same_rows_give_the_same_bytes_however_they_are_chunked(
+    tmp_path_factory: pytest.TempPathFactory, chunks: list[int], tables: list[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("chunks")
+    whole = write_parquet([ROWS], ROWS.schema, folder, "whole.parquet")
+    bounds = sorted({0, 40, *tables})
+    parts = [rechunked(ROWS, chunks).slice(a, b - a) for a, b in itertools.pairwise(bounds)]
+    chunked = write_parquet(parts, ROWS.schema, folder, "chunked.parquet")
+    assert (folder / "chunked.parquet").read_bytes() == (folder / "whole.parquet").read_bytes()
+    assert (chunked.checksum, chunked.rows) == (whole.checksum, 40)
+
+
+def test_row_groups_end_where_enough_has_come_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 3000)
+    parts = [ROWS.slice(start, 5) for start in range(0, 40, 5)]
+    write_parquet(parts, ROWS.schema, tmp_path, "a.parquet")
+    footer = pq.read_metadata(tmp_path / "a.parquet")
+    assert 1 < footer.num_row_groups < 8
+    assert all(footer.row_group(g).num_rows % 5 == 0 for g in range(footer.num_row_groups))
+    assert pq.read_table(tmp_path / "a.parquet").to_pylist() == ROWS.to_pylist()
+    write_parquet([rechunked(part, [2, 3]) for part in parts], ROWS.schema, tmp_path, "b.parquet")
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_schema_metadata_is_kept_and_added_to(tmp_path: Path) -> None:
+    schema = ROWS.schema.with_metadata({"huggingface": '{"info": 1}'})
+    write_parquet([ROWS], schema, tmp_path, "a.parquet", {"gneiss.receipt": "yes"})
+    written = pq.read_schema(tmp_path / "a.parquet")
+    assert written.metadata == {b"huggingface": b'{"info": 1}', b"gneiss.receipt": b"yes"}
+    assert written.equals(ROWS.schema)
+
+
+@pytest.mark.parametrize("tables", [[], [ROWS.slice(0, 0)], [ROWS.slice(0, 0), ROWS.slice(40, 0)]])
+def test_no_rows_are_a_file_of_no_rows(tmp_path: Path, tables: list[pa.Table]) -> None:
+    written = write_parquet(tables, ROWS.schema, tmp_path, "a.parquet")
+    assert written.rows == 0
+    assert pq.read_table(tmp_path / "a.parquet").schema.equals(ROWS.schema)
+    assert pq.read_metadata(tmp_path / "a.parquet").num_row_groups == 0
+
+
+def test_a_written_file_is_known_by_size_and_checksum(tmp_path: Path) -> None:
+    written = write_bytes(b"some bytes", tmp_path, "deep/down/a.txt")
+    assert (tmp_path / written.path).read_bytes() == b"some bytes"
+    assert (written.path, written.size_bytes) == ("deep/down/a.txt", 10)
+    assert written.checksum == checksum(tmp_path / "deep/down/a.txt")
+    assert written.checksum != write_bytes(b"some bytes!", tmp_path, "b.txt").checksum
+    assert files_under(tmp_path) == ["b.txt", "deep/down/a.txt"]
+
+
+def failing(error: BaseException) -> Iterator[pa.Table]:
+    yield ROWS
+    raise error
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("broken"), InputError("unreadable"), KeyboardInterrupt(), MemoryError()]
+)
+def test_nothing_appears_when_rows_stop_coming(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        write_parquet(failing(error), ROWS.schema, tmp_path, "data/a.parquet")
+    assert files_under(tmp_path) == []
+
+
+def test_an_earlier_file_stays_as_it_was_when_writing_fails(tmp_path: Path) -> None:
+    write_bytes(b"earlier", tmp_path, "a.parquet")
+    with pytest.raises(RuntimeError):
+        write_parquet(failing(RuntimeError("broken")), ROWS.schema, tmp_path, "a.parquet")
+    assert (tmp_path / "a.parquet").read_bytes() == b"earlier"
+    assert files_under(tmp_path) == ["a.parquet"]
+
+
+def test_rows_of_another_schema_are_an_error_and_leave_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="schema"):
+        write_parquet([pa.table({"id": [1]})], ROWS.schema, tmp_path, "a.parquet")
+    assert files_under(tmp_path) == []
+
+
+def raising(number: int) -> object:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+FULL = "No space left on device; free some space and run again: finished shards are kept"
+
+
+@pytest.mark.parametrize("where", ["os.fsync", "pyarrow.parquet.ParquetWriter.write_table", "pathlib.Path.replace"])
+def test_a_full_disk_is_an_output_error_with_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr(where, raising(errno.ENOSPC))
+    with pytest.raises(OutputError, match=rf"data/a\.parquet: cannot write: {FULL}") as caught:
+        write_parquet([ROWS], ROWS.schema, tmp_path, "data/a.parquet")
+    assert "\n" not in str(caught.value)
+    assert files_under(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where a folder should be")
+    with pytest.raises(OutputError, match="check the path and its permissions"):
+        write_bytes(b"x", tmp_path, "data/a.parquet")
+
+
+def test_errors_that_are_not_of_the_disk_pass_unchanged(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unreadable"), Aside(tmp_path, "a"):
+        raise InputError("unreadable")

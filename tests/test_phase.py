@@ -1,0 +1,147 @@
+"""Phases: a failing annotator costs its document alone, and dropped documents take no part in what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from gneiss.annotation import Annotate
+from gneiss.batch import TextBatch
+from gneiss.curate import Curated, curate
+from gneiss.errors import ModelError
+from gneiss.filters.readability import Readability
+from gneiss.recipe import Recipe
+from gneiss.rule import locked_connection
+from gneiss.tools import PhaseTools, Tools, load_tools
+from tests.support import recipe_of, shard_of
+
+READABLE = "- {name: only, annotate: [readability], rules: {readable: eflaw < 30}}"
+TEXTS = ["A first short text.", "This one goes boom.", "", "And one more text.", None]
+
+
+def curate_breaking(path: Path, breaks: Callable[[TextBatch, Annotate], Mapping[str, pa.Array]]) -> Curated:
+    """Curate TEXTS with a readability annotator that does what `breaks` says."""
+    recipe = recipe_of(READABLE)
+    (phase,) = load_tools(recipe).phases
+    ((_, compute),) = phase.annotators
+    broken = (Readability(), lambda batch: breaks(batch, compute))
+    return curate(shard_of(path, TEXTS), recipe, Tools((PhaseTools((broken,)),), locked_connection()))
+
+
+def explode(error: BaseException) -> Callable[[TextBatch, Annotate], Mapping[str, pa.Array]]:
+    def compute(batch: TextBatch, annotate: Annotate) -> Mapping[str, pa.Array]:
+        if any("boom" in text for text in batch.texts()):
+            raise error
+        return annotate(batch)
+
+    return compute
+
+
+def test_a_document_that_an_annotator_fails_on_is_quarantined_alone(tmp_path: Path) -> None:
+    found = curate_breaking(tmp_path / "a.parquet", explode(ValueError("cannot read boom\nsecond line")))
+    rows = found.annotations.to_pylist()
+    assert [row["status"] for row in rows] == ["kept", "quarantined", "kept", "kept", "quarantined"]
+    assert rows[1]["reason"] == "readability failed: ValueError: cannot read boom"
+    assert rows[4]["reason"] == "null text"
+    for name in ("eflaw", "words", "text_bytes", "content_hash", "dropped_in"):
+        assert rows[1][name] is None
+    assert rows[1]["failed"] == rows[1]["decisive"] == []
+    whole = curate(shard_of(tmp_path / "b.parquet", TEXTS), recipe_of(READABLE), load_tools(recipe_of(READABLE)))
+    others = [0, 2, 3]
+    assert found.annotations.take(others).equals(whole.annotations.take(others)), "the others are as ever"
+    assert found.statistics.counts["quarantined"] == 2
+    assert found.unusable == {1: "readability failed: ValueError: cannot read boom", 4: "null text"}
+
+
+def test_an_answer_of_the_wrong_length_is_a_failure(tmp_path: Path) -> None:
+    def compute(batch: TextBatch, annotate: Annotate) -> Mapping[str, pa.Array]:
+        computed = dict(annotate(batch))
+        if any("boom" in text for text in batch.texts()):
+            computed["eflaw"] = pa.array([1.0] * (len(batch) + 1))
+        return computed
+
+    found = curate_breaking(tmp_path / "a.parquet", compute)
+    assert found.annotations["reason"].to_pylist()[1] == (
+        "readability failed: ValueError: eflaw: expected 1 values, found 2"
+    )
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ModelError("the model is gone"), KeyboardInterrupt()])
+def test_what_concerns_the_worker_is_no_fault_of_a_document(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        curate_breaking(tmp_path / "a.parquet", explode(error))
+
+
+def test_a_document_that_fails_in_a_later_phase_loses_what_was_decided_before(tmp_path: Path) -> None:
+    recipe = recipe_of(
+        "- {name: first, rules: {short: text_chars < 18}, keep: short OR NOT short}\n"
+        "- {name: second, annotate: [readability], rules: {readable: eflaw < 30}}"
+    )
+    tools = load_tools(recipe)
+    ((_, compute),) = tools.phases[1].annotators
+    broken = PhaseTools(((Readability(), lambda batch: explode(OSError("boom"))(batch, compute)),))
+    found = curate(shard_of(tmp_path / "a.parquet", TEXTS), recipe, Tools((tools.phases[0], broken), tools.connection))
+    row = found.annotations.to_pylist()[1]
+    assert (row["status"], row["failed"], row["text_chars"]) == ("quarantined", [], None)
+    counts = found.statistics.counts
+    assert counts["rows"] == counts["kept"] + counts["dropped"] + counts["quarantined"] == 5
+
+
+# Two phases.
+
+PASSAGE = "a passage of some length that is in two documents"
+
+
+def two_phases(first_rule: str, second: str) -> Recipe:
+    return recipe_of(f"- {{name: first, rules: {{fit: {first_rule}}}}}\n- {{name: second, {second}}}")
+
+
+def test_a_document_dropped_before_is_no_first_copy(tmp_path: Path) -> None:
+    recipe = two_phases("text_chars > 60", "dedup: {min_length: 20}")
+    texts = [PASSAGE, f"{PASSAGE} and enough more to be kept", f"What comes before: {PASSAGE}, what comes after"]
+    found = curate(shard_of(tmp_path / "a.parquet", texts), recipe, load_tools(recipe))
+    rows = found.annotations.to_pylist()
+    assert [row["dropped_in"] for row in rows] == ["first", None, None]
+    assert found.texts.text(0) == texts[1], "the first that reached the phase is whole"
+    assert [piece["source_row"] for piece in rows[2]["dedup_pieces"]] == [1]
+    assert found.statistics.counts["orphaned_bytes"] == 0
+
+
+def test_annotations_of_phases_that_were_not_reached_are_null(tmp_path: Path) -> None:
+    recipe = two_phases("text_chars > 20", "dedup: {min_length: 20}, annotate: [readability], rules: {r: eflaw < 3}")
+    found = curate(shard_of(tmp_path / "a.parquet", ["short", PASSAGE, PASSAGE]), recipe, load_tools(recipe))
+    rows = found.annotations.to_pylist()
+    assert (rows[0]["text_chars"], rows[0]["failed"]) == (5, ["fit"])
+    for name in ("eflaw", "words", "dedup_bytes", "dedup_fraction", "dedup_repeated_bytes", "dedup_pieces"):
+        assert rows[0][name] is None
+        assert rows[1][name] is not None
+    assert rows[1]["failed"] == ["r"]
+    assert rows[2]["text_chars"] == 0, "of the text as the last phase left it"
+    assert rows[2]["dropped_in"] is None, "an empty text has EFLAW 0"
+
+
+def test_rules_of_a_later_phase_see_annotations_of_an_earlier_one(tmp_path: Path) -> None:
+    recipe = recipe_of(
+        "- {name: first, annotate: [readability]}\n- {name: second, rules: {few: words < 3}}\n"
+        "- {name: third, rules: {one: words < 2}}"
+    )
+    found = curate(shard_of(tmp_path / "a.parquet", ["a", "a b", "a b c"]), recipe, load_tools(recipe))
+    assert found.annotations["dropped_in"].to_pylist() == [None, "third", "second"]
+    assert found.annotations["failed"].to_pylist() == [[], ["one"], ["few"]]
+    assert found.annotations["words"].to_pylist() == [1, 2, 3]
+    assert found.statistics.dropped_in == {"first": 0, "second": 1, "third": 1}
+    assert found.statistics.patterns == {"first": {"": 3}, "second": {"1": 2, "0": 1}, "third": {"1": 1, "0": 1}}
+
+
+def test_edits_of_one_phase_are_the_text_of_the_next(tmp_path: Path) -> None:
+    recipe = recipe_of(
+        "- {name: first, dedup: {min_length: 20}}\n- {name: second, annotate: [readability], rules: {r: words > 0}}"
+    )
+    found = curate(shard_of(tmp_path / "a.parquet", [PASSAGE, f"Only this. {PASSAGE}"]), recipe, load_tools(recipe))
+    assert found.annotations["words"].to_pylist() == [10, 2]
+    assert found.texts.texts() == [PASSAGE, "Only this. "]
+    assert np.array_equal(found.edited, [False, True])

@@ -1,0 +1,100 @@
+"""Sources of models: local paths, the hub's cache, and what a machine without a network is told."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gneiss.errors import ModelError
+from gneiss.sources import is_pinned, locate, resolve
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, bytes], Path]:
+    """An empty hub cache on a machine without a network; the function puts a file into it."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def put(repo: str, file: str, content: bytes) -> Path:
+        folder = tmp_path / "hub" / f"models--{repo.replace('/', '--')}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs/main").write_text(COMMIT)
+        path = folder / "snapshots" / COMMIT / file
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+        return path
+
+    return put
+
+
+def test_a_local_path_counts_from_the_folder_of_the_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "models/tiny.bin"
+    path.parent.mkdir()
+    path.write_bytes(b"weights")
+    assert locate("models/tiny.bin", tmp_path) == path
+    assert locate(str(path), Path("elsewhere")) == path
+    found = resolve("models/tiny.bin", tmp_path)
+    assert (found.source, found.path, found.size_bytes) == ("models/tiny.bin", path, 7)
+    assert found.checksum == hashlib.sha256(b"weights").hexdigest()
+
+
+def test_a_missing_file_is_named_with_where_it_was_looked_for(tmp_path: Path) -> None:
+    for source in ("missing.bin", "."):
+        with pytest.raises(ModelError, match=f"model {source}: no file at /.*; put it there, or name another"):
+            locate(source, tmp_path)
+
+
+@pytest.mark.parametrize("source", ["s3://bucket/model.bin", "https://example.org/model.bin", "file:///model.bin"])
+def test_other_schemes_are_refused(source: str) -> None:
+    with pytest.raises(ModelError, match="expected a local path or hf://owner/repo@revision/file"):
+        locate(source)
+
+
+@pytest.mark.parametrize(
+    "source", ["hf://", "hf://owner", "hf://owner/repo", "hf://owner/repo@main", "hf:///a/b/c", "hf://a/b@/c"]
+)
+def test_a_malformed_hub_address_is_refused(source: str) -> None:
+    with pytest.raises(ModelError, match="expected hf://owner/repo@revision/file"):
+        locate(source)
+
+
+@pytest.mark.parametrize("revision", ["@main", f"@{COMMIT}", ""])
+def test_a_file_in_the_hubs_cache_is_found_without_a_network(
+    hub: Callable[[str, str, bytes], Path], revision: str
+) -> None:
+    path = hub("owner/my.repo", "sub/model.bin", b"weights")
+    found = resolve(f"hf://owner/my.repo{revision}/sub/model.bin")
+    assert found.path == path
+    assert found.checksum == hashlib.sha256(b"weights").hexdigest()
+
+
+@pytest.mark.usefixtures("hub")
+def test_without_a_network_the_message_says_how_to_get_the_file() -> None:
+    with pytest.raises(ModelError, match="not in the cache and not to be had from the hub") as caught:
+        locate(f"hf://owner/repo@{COMMIT}/model.bin")
+    assert f"`hf download owner/repo model.bin --revision {COMMIT}`" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ModelError, match=r"`hf download owner/repo model\.bin`, then copy"):
+        locate("hf://owner/repo/model.bin")
+
+
+@pytest.mark.parametrize(
+    ("source", "pinned"),
+    [
+        (f"hf://owner/repo@{COMMIT}/model.bin", True),
+        ("hf://owner/repo@main/model.bin", False),
+        ("hf://owner/repo@v1.0/model.bin", False),
+        ("hf://owner/repo/model.bin", False),
+        (f"hf://owner/repo@{COMMIT[:12]}/model.bin", False),
+        ("models/tiny.bin", True),
+    ],
+)
+def test_only_a_commit_pins_a_file_of_the_hub(source: str, pinned: bool) -> None:
+    assert is_pinned(source) is pinned

@@ -1,0 +1,191 @@
+"""Statistics: merging in any order gives the same, nothing is lost in JSON, and bins are where they say."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections import Counter
+from functools import reduce
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gneiss.statistics import ColumnStatistics, Statistics, bin_edge, bins_of, measure_column
+
+numbers = st.floats(allow_nan=False) | st.sampled_from([0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, 5e-324, 1e300])
+
+
+def measured(values: list[float | None], kept: list[bool] | None = None) -> ColumnStatistics:
+    column = pa.chunked_array([pa.array(values, pa.float64())])
+    return measure_column(column, np.array(kept if kept is not None else [True] * len(values), np.bool_))
+
+
+# Bins.
+
+
+@given(numbers)
+def test_a_number_lies_in_its_bin(number: float) -> None:
+    """The edge is the smallest magnitude of a bin that is at most 1.6 % wide; its sign is the number's."""
+    (bin_,) = bins_of(np.array([number])).tolist()
+    edge = bin_edge(bin_)
+    assert (edge > 0) == (number > 0) or abs(number) < 1e-300
+    assert abs(edge) <= abs(number)
+    if math.isfinite(number) and abs(number) > 1e-300:
+        assert abs(number) < abs(edge) * (1 + 1 / 64) * (1 + 1e-12)
+        assert abs(bin_edge(bin_ + 1)) > abs(number)
+    assert bins_of(np.array([edge])).tolist() == [bin_] or edge == number == 0
+
+
+@pytest.mark.parametrize("number", [0.0, 0.25, 1.0, -1.0, 100.0, -3.5, math.inf, -math.inf, 2.0**-1022])
+def test_a_bin_begins_exactly_at_its_edge(number: float) -> None:
+    (bin_,) = bins_of(np.array([number])).tolist()
+    assert bin_edge(bin_) == number
+    below = math.nextafter(number, 0)
+    if number and math.isfinite(number):
+        assert bins_of(np.array([below])).tolist() != [bin_]
+
+
+def test_minus_zero_is_zero() -> None:
+    assert bins_of(np.array([0.0, -0.0])).tolist() == [0, 0]
+    assert measured([-0.0, 0.0]).quantile(0.5) == 0.0
+
+
+@given(
+    st.lists(st.floats(1e-3, 1e6) | st.floats(-1e6, -1e-3) | st.just(0.0), min_size=1, max_size=60), st.floats(0.01, 1)
+)
+def test_a_quantile_is_within_one_bin_of_numpys(values: list[float], share: float) -> None:
+    found = measured(values).quantile(share)
+    exact = float(np.quantile(values, share, method="inverted_cdf"))
+    assert found is not None
+    assert abs(found) <= abs(exact)
+    assert bins_of(np.array([found])).tolist() == bins_of(np.array([exact])).tolist()
+
+
+def test_quantiles_of_infinities_and_of_nothing() -> None:
+    assert measured([-math.inf, 1.0, math.inf]).quantile(0.01) == -math.inf
+    assert measured([-math.inf, 1.0, math.inf]).quantile(1.0) == math.inf
+    assert measured([None, math.nan]).quantile(0.5) is None
+    assert measured([]).quantile(0.5) is None
+
+
+@given(st.lists(st.tuples(st.none() | st.just(math.nan) | numbers, st.booleans()), max_size=40))
+def test_every_document_is_counted_once(rows: list[tuple[float | None, bool]]) -> None:
+    values, kept = [value for value, _ in rows], [is_kept for _, is_kept in rows]
+    found = measured(values, kept)
+    real = [value for value in values if value is not None and not math.isnan(value)]
+    assert found.missing == values.count(None)
+    assert found.nan == len(values) - values.count(None) - len(real)
+    assert found.bins == Counter(bins_of(np.array(real)).tolist())
+    assert found.documents == len(real) == found.bins.total()
+    kept_real = [v for v, k in rows if k and v is not None and not math.isnan(v)]
+    assert found.kept_bins == Counter(bins_of(np.array(kept_real)).tolist())
+
+
+def test_integers_are_counted_as_numbers_and_strings_and_booleans_as_values() -> None:
+    kept = np.array([True, False, True])
+    integers = measure_column(pa.chunked_array([pa.array([2**62, None, 3])]), kept)
+    assert (integers.missing, integers.bins.total(), integers.kept_bins.total()) == (1, 2, 2)
+    strings = measure_column(pa.chunked_array([pa.array(["cc", "hq", None])]), kept)
+    assert (strings.missing, strings.values, strings.kept_values) == (
+        1,
+        Counter({"cc": 1, "hq": 1}),
+        Counter({"cc": 1}),
+    )
+    booleans = measure_column(pa.chunked_array([pa.array([True, True, False])]), kept)
+    assert (booleans.values, booleans.kept_values) == (
+        Counter({"True": 2, "False": 1}),
+        Counter({"True": 1, "False": 1}),
+    )
+
+
+# Merging.
+
+
+def some_statistics(seed: int) -> Statistics:
+    pick = random.Random(seed)
+    n = pick.randrange(0, 30)
+    scores = [pick.choice([None, math.nan, pick.uniform(-1, 1)]) for _ in range(n)]
+    labels = pa.chunked_array([pa.array([pick.choice(["cc", "hq", None]) for _ in range(n)], pa.string())])
+    kept = np.array([pick.random() < 0.5 for _ in range(n)], np.bool_)
+    return Statistics(
+        Counter({"rows": n, "kept": int(kept.sum()), "dropped": n - int(kept.sum()), "quarantined": 0}),
+        Counter({"first": pick.randrange(5)}),
+        Counter({pick.choice(["null text", "invalid UTF-8"]): pick.randrange(3)}),
+        {"first": Counter({pick.choice(["10", "?1", "00"]): n}), f"phase-{seed % 2}": Counter({"1": n})},
+        Counter({"quality": pick.randrange(4)}),
+        {"score": measured(scores, kept.tolist()), "label": measure_column(labels, kept)},
+    )
+
+
+def merged(parts: list[Statistics]) -> Statistics:
+    def plus(whole: Statistics, part: Statistics) -> Statistics:
+        whole += part
+        return whole
+
+    return reduce(plus, parts, Statistics())
+
+
+@given(st.lists(st.integers(0, 1000), max_size=6), st.randoms(use_true_random=False))
+def test_merging_in_any_order_and_grouping_gives_the_same(seeds: list[int], shuffler: random.Random) -> None:
+    parts = [some_statistics(seed) for seed in seeds]
+    whole = merged(parts)
+    shuffled = list(parts)
+    shuffler.shuffle(shuffled)
+    at = shuffler.randrange(len(parts) + 1)
+    halves = merged([merged(shuffled[:at]), merged(shuffled[at:])])
+    for other in (merged(shuffled), halves):
+        assert json.dumps(other.to_json(), sort_keys=True) == json.dumps(whole.to_json(), sort_keys=True)
+    assert parts == [some_statistics(seed) for seed in seeds], "the parts are untouched"
+
+
+@given(st.integers(0, 1000))
+def test_json_holds_everything(seed: int) -> None:
+    statistics = some_statistics(seed)
+    written = json.dumps(statistics.to_json())
+    assert Statistics.from_json(json.loads(written)) == statistics
+    assert json.dumps(Statistics.from_json(json.loads(written)).to_json()) == written
+
+
+def test_json_of_nothing() -> None:
+    assert Statistics.from_json(Statistics().to_json()) == Statistics()
+
+
+def test_a_column_of_too_many_values_keeps_the_commonest_and_counts_the_rest() -> None:
+    values = Counter({f"v{i:04d}": 2 + (i < 10) for i in range(1500)})
+    statistics = Statistics(columns={"label": ColumnStatistics(values=values)})
+    written = statistics.to_json()["columns"]["label"]["values"]
+    assert len(written) == 1001
+    assert written["(other)"] == 1000
+    assert sum(written.values()) == values.total()
+    assert all(written[f"v{i:04d}"] == 3 for i in range(10))
+
+
+def test_counting_the_rest_twice_loses_nothing() -> None:
+    """Shards write what they counted, runs merge it and write again."""
+    whole = Statistics()
+    total = 0
+    for shard in range(3):
+        values = Counter({f"s{shard}-{i}": 1 + i % 3 for i in range(1300)})
+        total += values.total()
+        written = Statistics(columns={"label": ColumnStatistics(values=values)}).to_json()
+        whole += Statistics.from_json(written)
+    for _ in range(3):
+        whole = Statistics.from_json(whole.to_json())
+    assert whole.columns["label"].values.total() == total
+    assert len(whole.columns["label"].values) == 1001
+
+
+# Rules.
+
+
+def test_patterns_tell_how_often_each_rule_is_true_false_and_unknown() -> None:
+    statistics = Statistics(patterns={"only": Counter({"10": 5, "1?": 2, "00": 1})}, decisive=Counter({"b": 5}))
+    assert statistics.rule_counts("only", ["a", "b"]) == {
+        "a": {"true": 7, "false": 1, "unknown": 0, "decisive": 0},
+        "b": {"true": 0, "false": 6, "unknown": 2, "decisive": 5},
+    }
+    assert statistics.rule_counts("never reached", ["a"]) == {"a": {"true": 0, "false": 0, "unknown": 0, "decisive": 0}}

@@ -45,7 +45,7 @@ class Plan:
         """sha256 over all shards: where they see each other, none can be added, changed or taken away."""
         digest = hashlib.sha256()
         for shard in self.input.shards:
-            digest.update(f"{shard.id}\0{shard.fingerprint}\0".encode())
+            digest.update(f"{shard.id}\0{shard.fingerprint}\0{shard.modified_ns}\0".encode())
         return digest.hexdigest()
 
     @property

@@ -99,7 +99,7 @@ def describe(folder: Path | None, batch: TextBatch) -> Figures:
         "corpus": str(folder) if folder else "the demo corpus: what `gneiss sample` harvests here",
         "corpus_bytes": batch.size_bytes,
         "corpus_documents": len(batch),
-        "corpus_sha256": hashlib.sha256(batch.data[first:last]).hexdigest(),
+        "corpus_sha256": hashlib.sha256(batch.data[first:last].tobytes()).hexdigest(),
         "machine": f"{platform.machine()}, Python {platform.python_version()}, one thread",
         "counted": "CPU seconds of this process (time.process_time), median of repeats that take turns; anchors and "
         "suffix array: find_spans, from texts in memory to the table of spans, policy protect; divsufsort: its call",
@@ -128,7 +128,7 @@ def same(one: Spans, other: Spans, where: str) -> None:
 # The engines
 
 
-def engines_part(batch: TextBatch, quick: bool, _: Figures) -> Figures:
+def engines_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
     """Both engines and divsufsort alone."""
     from pydivsufsort import divsufsort
 
@@ -175,7 +175,7 @@ class Given:
         return self.answer
 
 
-def tokens_part(batch: TextBatch, quick: bool, _: Figures) -> Figures:
+def tokens_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
     """The anchors over tokens, which are given: 50 of them, of the tokenizer that a package ships."""
     from gneiss.filters.tokenizer import BUILTIN, load_tokenizer
 
@@ -200,7 +200,7 @@ def tokens_part(batch: TextBatch, quick: bool, _: Figures) -> Figures:
 # Memory
 
 
-def memory_part(batch: TextBatch, quick: bool, _: Figures) -> Figures:
+def memory_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
     """Peak memory beyond the text, each in a fresh process."""
     cases = [("anchors", 200), ("anchors", 100), ("suffix-array", 200)]
     context = multiprocessing.get_context("spawn")
@@ -227,7 +227,9 @@ def peak_bytes(folder: str, engine: str, length: int) -> int:
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before = resident("VmRSS")
     spans = find_spans(batch, min_length=length, engine=engine)  # type: ignore[arg-type]
-    return resident("VmHWM") - before + 0 * len(spans)
+    peak = resident("VmHWM")
+    del spans
+    return peak - before
 
 
 def resident(field: str) -> int:
@@ -296,7 +298,7 @@ def hard_corpora(size: int, text: bytes) -> dict[str, list[bytes]]:
     }
 
 
-def worst_case_part(batch: TextBatch, quick: bool, figures: Figures) -> Figures:
+def worst_case_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
     """Seconds per byte on hard corpora over those on the real one."""
     size = 2_000_000 if quick else 10_000_000
     first, last = int(batch.offsets[0]), int(batch.offsets[-1])
@@ -310,7 +312,7 @@ def worst_case_part(batch: TextBatch, quick: bool, figures: Figures) -> Figures:
         for length in (100, 200):
             spans = find_spans(case, min_length=length)  # also takes the pages from the operating system
             seconds = median(timed(lambda: find_spans(case, min_length=length))[0] for _ in range(3))  # noqa: B023
-            base = 1e-6 / figures[f"anchors_mb_per_s_l{length}"]
+            base = 1e-6 / before[f"anchors_mb_per_s_l{length}"]
             found[f"worst_case_ratio_l{length}: {name}"] = seconds / case.size_bytes / base
             same(spans, find_spans(case, min_length=length, engine="suffix-array"), f"{name} at {length} bytes")
     return found | {
@@ -324,7 +326,7 @@ def worst_case_part(batch: TextBatch, quick: bool, figures: Figures) -> Figures:
 # Scaling
 
 
-def scaling_part(batch: TextBatch, quick: bool, _: Figures) -> Figures:
+def scaling_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
     """The exponent of time over size, on generated corpora of a fixed duplication."""
     sizes = [16 << 20 << step for step in ((0, 1, 2, 3) if quick else (0, 1, 2, 3, 4, 5, 6))]
     seconds = []

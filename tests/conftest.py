@@ -27,6 +27,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Models are converted anew, and the cache of whoever runs the tests is left alone."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GNEISS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("GNEISS_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

@@ -253,7 +253,7 @@ def test_an_output_of_another_recipe_is_refused_with_what_differs(
     material: Material, uninterrupted: Run, tmp_path: Path
 ) -> None:
     before = runs.touched(uninterrupted.output)
-    with pytest.raises(OutputError, match=r"another run \(recipe differ"):
+    with pytest.raises(OutputError, match=r"another run \(what differs: recipe\)"):
         run(other_recipe(tmp_path, material, "eflaw < 30", "eflaw < 31"), material.input, uninterrupted.output)
     assert runs.touched(uninterrupted.output) == before
 
@@ -265,10 +265,10 @@ def test_an_output_made_with_another_model_or_library_is_refused(
     recipe = other_recipe(tmp_path, material, "name: runs", "name: runs")
     with (tmp_path / "tiny.bin").open("ab") as model:
         model.write(b"\0")
-    with pytest.raises(OutputError, match=r"another run \(models differ"):
+    with pytest.raises(OutputError, match=r"another run \(what differs: models\)"):
         run(recipe, material.input, uninterrupted.output)
     monkeypatch.setattr("gneiss.plan.version", lambda _: "0.1")
-    with pytest.raises(OutputError, match=r"another run \(libraries differ"):
+    with pytest.raises(OutputError, match=r"another run \(what differs: libraries\)"):
         run(material.recipe, material.input, uninterrupted.output)
 
 

@@ -101,7 +101,8 @@ def _count(  # type: ignore[no-untyped-def]
         while word < end:
             next_line = _next_line(kinds, word, end)
             judgement, sentences = _judge(
-                data, starts, stops, lengths, word, next_line, classes, following, bits, punctuation, min_words, max_chars
+                data, starts, stops, lengths, word, next_line,
+                classes, following, bits, punctuation, min_words, max_chars,
             )  # fmt: skip
             counts[document, judgement] += 1
             if judgement == KEPT:
@@ -162,9 +163,9 @@ def _judge(  # type: ignore[no-untyped-def]
             found |= bits[state]
             third_last, before_last, last = before_last, last, data[position + i]
         position += width
-    if punctuation:
-        if not _is_end_mark(last) or (last == 0x2E and before_last == 0x2E and third_last == 0x2E):
-            return UNPUNCTUATED, 0
+    ellipsis = last == 0x2E and before_last == 0x2E and third_last == 0x2E
+    if punctuation and (ellipsis or not _is_end_mark(last)):
+        return UNPUNCTUATED, 0
     if end - first < min_words:
         return SHORT, 0
     if found >> LOREM_IPSUM & 1:
@@ -221,8 +222,8 @@ def _citation(data, position, stop, classes):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _cut(  # type: ignore[no-untyped-def]
-    data, offsets, starts, stops, lengths, kinds, documents, classes, following, bits, punctuation, min_words, max_chars,
-    pieces, cut_document, cut_start, cut_stop,
+    data, offsets, starts, stops, lengths, kinds, documents,
+    classes, following, bits, punctuation, min_words, max_chars, pieces, cut_document, cut_start, cut_stop,
 ):  # fmt: skip
     cuts = 0
     for document in range(len(documents) - 1):
@@ -232,9 +233,10 @@ def _cut(  # type: ignore[no-untyped-def]
         while word < end:
             next_line = _next_line(kinds, word, end)
             judgement, _ = _judge(
-                data, starts, stops, lengths, word, next_line, classes, following, bits, punctuation, min_words, max_chars
+                data, starts, stops, lengths, word, next_line,
+                classes, following, bits, punctuation, min_words, max_chars,
             )  # fmt: skip
-            if judgement == KEPT or judgement == LOREM_IPSUM or judgement == CURLY_BRACKET:
+            if judgement in (KEPT, LOREM_IPSUM, CURLY_BRACKET):
                 if separator < separator_stop:
                     pieces[left, 0], pieces[left, 1] = separator, separator_stop
                     left += 1

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from numba import njit
 
 from gneiss.batch import TextBatch
-from gneiss.filters.seen import find_or_add, mixed, seen_keys, slot_mask
+from gneiss.filters.seen import first_seen, seen_table, slots_for
 from gneiss.filters.segmentation import ENDS_SENTENCE, NOT_BLANK, lines
 
 #: Columns of `fineweb_counts`.
@@ -23,16 +23,16 @@ def fineweb_counts(batch: TextBatch, short_line_chars: int) -> npt.NDArray[np.in
     """
     of_lines = batch.view(lines)
     counts = np.zeros((len(batch), 6), np.int64)
-    keys, rounds = seen_keys(int(np.diff(of_lines.documents).max(initial=0)))
-    _count(of_lines.lengths, of_lines.kinds, of_lines.hashes, of_lines.documents, short_line_chars, keys, rounds, counts)
+    table = seen_table(int(np.diff(of_lines.documents).max(initial=0)))
+    _count(of_lines.lengths, of_lines.kinds, of_lines.hashes, of_lines.documents, short_line_chars, table, counts)
     return counts
 
 
 @njit(cache=True, nogil=True)
-def _count(lengths, kinds, hashes, documents, short_line_chars, keys, rounds, counts):  # type: ignore[no-untyped-def]
+def _count(lengths, kinds, hashes, documents, short_line_chars, table, counts):  # type: ignore[no-untyped-def]
     for document in range(len(documents) - 1):
         count = counts[document]
-        mask = slot_mask(documents[document + 1] - documents[document])
+        slots = slots_for(documents[document + 1] - documents[document])
         for line in range(documents[document], documents[document + 1]):
             count[LINE_CHARS] += lengths[line]
             if not kinds[line] & NOT_BLANK:
@@ -40,7 +40,6 @@ def _count(lengths, kinds, hashes, documents, short_line_chars, keys, rounds, co
             count[LINES] += 1
             count[PUNCTUATED_LINES] += (kinds[line] & ENDS_SENTENCE) != 0
             count[SHORT_LINES] += lengths[line] <= short_line_chars
-            _, known = find_or_add(keys, rounds, document + 1, mask, mixed(hashes[line]))
-            if known:
+            if first_seen(table, slots, document + 1, hashes[line], 0) >= 0:
                 count[REPEATED_LINE_CHARS] += lengths[line]
         count[LINE_FEEDS] = documents[document + 1] - documents[document] - 1

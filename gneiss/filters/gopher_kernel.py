@@ -7,7 +7,7 @@ import numpy.typing as npt
 from numba import njit, uint64
 
 from gneiss.batch import TextBatch
-from gneiss.filters.seen import find_or_add, mixed, seen_keys, slot_mask
+from gneiss.filters.seen import first_seen, seen_table, slots_for
 from gneiss.filters.segmentation import (
     FIRST_OF_LINE,
     HAS_LETTER,
@@ -22,9 +22,13 @@ from gneiss.filters.segmentation import (
 )
 
 #: Columns of `quality_counts`.
-ALL_WORDS, WORDS, WORD_CHARS, LETTER_WORDS, HASHES, ELLIPSES, LINES, BULLET_LINES, ELLIPSIS_LINES, STOP_WORDS = range(10)
+ALL_WORDS, WORDS, WORD_CHARS, LETTER_WORDS, HASHES, ELLIPSES, LINES, BULLET_LINES, ELLIPSIS_LINES, STOP_WORDS = range(
+    10
+)
 #: Columns of `repetition_counts`: elements, repeated elements and their code points; then code points of n-grams.
-LINE_COUNT, REPEATED_LINES, REPEATED_LINE_CHARS, PARAGRAPH_COUNT, REPEATED_PARAGRAPHS, REPEATED_PARAGRAPH_CHARS = range(6)
+LINE_COUNT, REPEATED_LINES, REPEATED_LINE_CHARS, PARAGRAPH_COUNT, REPEATED_PARAGRAPHS, REPEATED_PARAGRAPH_CHARS = range(
+    6
+)
 TOP_NGRAMS, REPEATED_NGRAMS = (2, 3, 4), (5, 6, 7, 8, 9, 10)
 TOP_NGRAM_CHARS = 6
 REPEATED_NGRAM_CHARS = TOP_NGRAM_CHARS + len(TOP_NGRAMS)
@@ -34,7 +38,7 @@ _NGRAM_FACTOR = 0xA24B_AED4_963E_E407  # of no meaning, odd, and not the base of
 
 
 def quality_counts(batch: TextBatch, stop_words: tuple[str, ...]) -> npt.NDArray[np.int64]:
-    """What Gopher's quality rules count, int64 (documents, 10).
+    """What Gopher's quality rules count, int64 (documents, 10); at most 64 stop words.
 
     All words; words with a character that is no symbol, and their code points; words with a letter; "#"; "..." and
     "…"; lines of `str.splitlines`, those that begin with "-" or "•", those that end with "..." or "…" (white space
@@ -43,12 +47,11 @@ def quality_counts(batch: TextBatch, stop_words: tuple[str, ...]) -> npt.NDArray
     words = batch.view(whitespace_words)
     encoded = [np.frombuffer(word.encode(), np.uint8) for word in stop_words]
     stop_hashes = np.array([hash_bytes(word, 0, len(word)) for word in encoded], np.uint64)
-    longest_stop_word = max((len(word) for word in encoded), default=0)
     counts = np.zeros((len(batch), 10), np.int64)
     counts[:, LINES] = words.text_lines
     _quality(
         batch.data, batch.offsets, words.starts, words.stops, words.lengths, words.kinds, words.hashes,
-        words.documents, stop_hashes, longest_stop_word, counts,
+        words.documents, stop_hashes, counts,
     )  # fmt: skip
     return counts
 
@@ -61,47 +64,63 @@ def repetition_counts(batch: TextBatch) -> npt.NDArray[np.int64]:
     occurrences of n-grams of 5 to 10 words, equal if they are when their words are joined without a space, from left
     to right and without overlap.
     """
-    words, of_lines, of_paragraphs = (batch.view(view) for view in (whitespace_words, lines, paragraphs))
+    words, of_lines, of_paragraphs = batch.view(whitespace_words), batch.view(lines), batch.view(paragraphs)
     counts = np.zeros((len(batch), _COLUMNS), np.int64)
     most = [int(np.diff(part.documents).max(initial=0)) for part in (words, of_lines, of_paragraphs)]
-    keys, rounds = seen_keys(max(most))
     _repeated_lines(
-        of_lines.starts, of_lines.stops, of_lines.lengths, of_lines.hashes, of_lines.documents, keys, rounds, counts
+        of_lines.starts,
+        of_lines.stops,
+        of_lines.lengths,
+        of_lines.hashes,
+        of_lines.documents,
+        seen_table(most[1]),
+        counts,
     )
-    rounds[:] = 0
-    _repeated_paragraphs(of_paragraphs.lengths, of_paragraphs.hashes, of_paragraphs.documents, keys, rounds, counts)
-    rounds[:] = 0
-    _top_ngrams(words.lengths, words.hashes, words.documents, most[0], keys, rounds, counts)
-    rounds[:] = 0
+    _repeated_paragraphs(
+        of_paragraphs.lengths, of_paragraphs.hashes, of_paragraphs.documents, seen_table(most[2]), counts
+    )
+    table = seen_table(most[0])
+    rounds = _top_ngrams(words.lengths, words.hashes, words.documents, most[0], table, counts)
     _repeated_ngrams(
-        words.starts, words.stops, words.lengths, words.hashes, words.documents, most[0], keys, rounds, counts
+        words.starts, words.stops, words.lengths, words.hashes, words.documents, most[0], rounds, table, counts
     )
     return counts
 
 
 @njit(cache=True, nogil=True)
 def _quality(  # type: ignore[no-untyped-def]
-    data, offsets, starts, stops, lengths, kinds, hashes, documents, stop_hashes, longest_stop_word, counts
+    data, offsets, starts, stops, lengths, kinds, hashes, documents, stop_hashes, counts
 ):  # fmt: skip
+    maybe_stop_word = uint64(0)
+    for value in stop_hashes:
+        maybe_stop_word |= uint64(1) << (value & uint64(63))
     for document in range(len(offsets) - 1):
         count = counts[document]
         found = uint64(0)
-        last = documents[document + 1] - 1
-        for word in range(documents[document], last + 1):
+        ordinary, chars, with_letter = 0, 0, 0
+        first, end = documents[document], documents[document + 1]
+        for word in range(first, end):
             kind = kinds[word]
-            if kind & HAS_ORDINARY:
-                count[WORDS] += 1
-                count[WORD_CHARS] += lengths[word]
-            count[LETTER_WORDS] += (kind & HAS_LETTER) != 0
+            is_ordinary = (kind & HAS_ORDINARY) != 0
+            ordinary += is_ordinary
+            chars += lengths[word] * is_ordinary
+            with_letter += (kind & HAS_LETTER) != 0
             if kind & FIRST_OF_LINE:
                 count[BULLET_LINES] += _begins_with_bullet(data, starts[word], stops[word])
-            if word == last or kinds[word + 1] & FIRST_OF_LINE:
-                count[ELLIPSIS_LINES] += _ends_with_ellipsis(data, starts[word], stops[word])
-            if stops[word] - starts[word] <= longest_stop_word:
+                if word > first:
+                    count[ELLIPSIS_LINES] += _ends_with_ellipsis(data, starts[word - 1], stops[word - 1])
+            if maybe_stop_word >> (hashes[word] & uint64(63)) & uint64(1):
                 for i in range(len(stop_hashes)):
                     if hashes[word] == stop_hashes[i]:
                         found |= uint64(1) << uint64(i)
-        count[ALL_WORDS] = last + 1 - documents[document]
+        if first < end:
+            count[ELLIPSIS_LINES] += _ends_with_ellipsis(data, starts[end - 1], stops[end - 1])
+        count[ALL_WORDS], count[WORDS], count[WORD_CHARS], count[LETTER_WORDS] = (
+            end - first,
+            ordinary,
+            chars,
+            with_letter,
+        )
         for i in range(len(stop_hashes)):
             count[STOP_WORDS] += (found >> uint64(i)) & uint64(1) != 0
         count[HASHES], count[ELLIPSES] = _hashes_and_ellipses(data[offsets[document] : offsets[document + 1]])
@@ -148,93 +167,88 @@ def _ends_with_ellipsis(data, start, stop):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _repeated_lines(starts, stops, lengths, hashes, documents, keys, rounds, counts):  # type: ignore[no-untyped-def]
+def _repeated_lines(starts, stops, lengths, hashes, documents, table, counts):  # type: ignore[no-untyped-def]
     for document in range(len(documents) - 1):
         first, last = documents[document], documents[document + 1] - 1
         count = counts[document]
-        mask = slot_mask(last + 1 - first)
+        slots = slots_for(last + 1 - first)
         for line in range(first, last + 1):
             # Runs of line feeds separate: the lines between are none, but there is one before and one after the text.
             if stops[line] == starts[line] and line != first and line != last:
                 continue
             count[LINE_COUNT] += 1
-            _, known = find_or_add(keys, rounds, document + 1, mask, mixed(hashes[line]))
-            if known:
+            if first_seen(table, slots, document + 1, hashes[line], 0) >= 0:
                 count[REPEATED_LINES] += 1
                 count[REPEATED_LINE_CHARS] += lengths[line]
 
 
 @njit(cache=True, nogil=True)
-def _repeated_paragraphs(lengths, hashes, documents, keys, rounds, counts):  # type: ignore[no-untyped-def]
+def _repeated_paragraphs(lengths, hashes, documents, table, counts):  # type: ignore[no-untyped-def]
     for document in range(len(documents) - 1):
         count = counts[document]
-        mask = slot_mask(documents[document + 1] - documents[document])
+        slots = slots_for(documents[document + 1] - documents[document])
         for paragraph in range(documents[document], documents[document + 1]):
             count[PARAGRAPH_COUNT] += 1
-            _, known = find_or_add(keys, rounds, document + 1, mask, mixed(hashes[paragraph]))
-            if known:
+            if first_seen(table, slots, document + 1, hashes[paragraph], 0) >= 0:
                 count[REPEATED_PARAGRAPHS] += 1
                 count[REPEATED_PARAGRAPH_CHARS] += lengths[paragraph]
 
 
 @njit(cache=True, nogil=True)
-def _top_ngrams(lengths, hashes, documents, most_words, keys, rounds, counts):  # type: ignore[no-untyped-def]
-    occurrences = np.empty(len(keys), np.int64)
-    first_at = np.empty(len(keys), np.int64)
+def _top_ngrams(lengths, hashes, documents, most_words, table, counts):  # type: ignore[no-untyped-def]
+    # Of candidates, in order: the n-gram's hash, the word where it begins, the word where it is first seen.
     ngrams = np.empty(most_words, np.uint64)
-    slots = np.empty(most_words, np.int64)
-    positions = np.empty(most_words, np.int64)
+    places = np.empty(most_words, np.int64)
+    firsts = np.empty(most_words, np.int64)
+    occurrences = np.empty(most_words, np.int64)  # by the word where the n-gram is first seen
     this_round = 0
     for document in range(len(documents) - 1):
         begin, words = documents[document], documents[document + 1] - documents[document]
-        mask = slot_mask(words)
+        slots = slots_for(words)
         candidates = words
         for i in range(words):
-            ngrams[i], positions[i] = hashes[begin + i], i
-        for n in range(2, _LONGEST_TOP + 1):
-            if words < n:
-                break
+            ngrams[i], places[i] = hashes[begin + i], i
+        for n in range(2, min(_LONGEST_TOP, words) + 1):
             this_round += 1
-            best_count, best_at = 1, 0
-            kept = 0
+            best_count, best_at, left = 1, 0, 0
             for candidate in range(candidates):
-                at = positions[candidate]
+                at = places[candidate]
                 if at + n > words:
-                    continue
-                ngrams[kept] = mixed(ngrams[candidate] * uint64(_NGRAM_FACTOR) + hashes[begin + at + n - 1])
-                slot, known = find_or_add(keys, rounds, this_round, mask, ngrams[kept])
-                if not known:
-                    occurrences[slot], first_at[slot] = 0, at
-                occurrences[slot] += 1
-                if occurrences[slot] > best_count or (
-                    occurrences[slot] == best_count and first_at[slot] < best_at
-                ):
-                    best_count, best_at = occurrences[slot], first_at[slot]
-                slots[kept], positions[kept] = slot, at
-                kept += 1
+                    break
+                ngrams[left] = ngrams[candidate] * uint64(_NGRAM_FACTOR) + hashes[begin + at + n - 1]
+                first = first_seen(table, slots, this_round, ngrams[left], at)
+                if first < 0:
+                    first, occurrences[at] = at, 1
+                else:
+                    occurrences[first] += 1
+                    if occurrences[first] > best_count or (occurrences[first] == best_count and first < best_at):
+                        best_count, best_at = occurrences[first], first
+                places[left], firsts[left] = at, first
+                left += 1
             length = n - 1
             for i in range(n):
                 length += lengths[begin + best_at + i]
             counts[document, TOP_NGRAM_CHARS + n - 2] = length * best_count
             candidates = 0  # only what repeats can be the beginning of something longer that repeats
-            for i in range(kept):
-                if occurrences[slots[i]] > 1:
-                    ngrams[candidates], positions[candidates] = ngrams[i], positions[i]
+            for i in range(left):
+                if occurrences[firsts[i]] > 1:
+                    ngrams[candidates], places[candidates] = ngrams[i], places[i]
                     candidates += 1
+    return this_round
 
 
 @njit(cache=True, nogil=True)
-def _repeated_ngrams(starts, stops, lengths, hashes, documents, most_words, keys, rounds, counts):  # type: ignore[no-untyped-def]
+def _repeated_ngrams(starts, stops, lengths, hashes, documents, most_words, rounds, table, counts):  # type: ignore[no-untyped-def]
     # With P the hash of all words before word i joined, and b the bytes of these, scaled[i] is P / base ** b and
-    # power[i] is base ** b: then (scaled[j] - scaled[i]) * power[i] is a hash of words i to j joined, wherever they are.
+    # power[i] is base ** b: then (scaled[j] - scaled[i]) * power[i] is a hash of words i to j joined.
     scaled = np.empty(most_words + 1, np.uint64)
     power = np.empty(most_words + 1, np.uint64)
     chars = np.empty(most_words + 1, np.int64)
     powers, inverses = _tables()
-    this_round = 0
+    this_round = rounds
     for document in range(len(documents) - 1):
         begin, words = documents[document], documents[document + 1] - documents[document]
-        mask = slot_mask(words)
+        slots = slots_for(words)
         scaled[0], power[0], chars[0], inverse = uint64(0), uint64(1), 0, uint64(1)
         for i in range(words):
             size = stops[begin + i] - starts[begin + i]
@@ -248,9 +262,8 @@ def _repeated_ngrams(starts, stops, lengths, hashes, documents, most_words, keys
             this_round += 1
             repeated, i = 0, 0
             while i + n <= words:
-                key = mixed((scaled[i + n] - scaled[i]) * power[i])
-                _, known = find_or_add(keys, rounds, this_round, mask, key)
-                if known:
+                key = (scaled[i + n] - scaled[i]) * power[i]
+                if first_seen(table, slots, this_round, key, 0) >= 0:
                     repeated += chars[i + n] - chars[i]
                     i += n
                 else:

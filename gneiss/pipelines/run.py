@@ -105,15 +105,16 @@ def run(
         left = [shard for shard in plan.input.shards if shard.id not in done]
         skipped = len(done)
         progress.begin(plan, done)
-        if left:
-            chosen, count = _choose(plan, backend, workers, len(left), shared_filesystem)
-            job = dedup_job(recipe, plan.input.shards, folder)
-            if job:
-                _run_rounds(job, rounds_before(job), chosen, count, progress)
-            step = CurateStep(recipe, prepare(recipe), folder, job)
-            for receipt in _receipts(folder, chosen, step, left, count):
-                done[receipt.shard] = receipt
-                progress.finished(receipt)
+        job = dedup_job(recipe, plan.input.shards, folder)
+        if left or (job and not (folder / ORPHANS_FILE).is_file()):
+            chosen, count = _choose(plan, backend, workers, len(plan.input.shards if job else left), shared_filesystem)
+            if left:
+                if job:
+                    _run_rounds(job, rounds_before(job), chosen, count, progress)
+                step = CurateStep(recipe, prepare(recipe), folder, job)
+                for receipt in _receipts(folder, chosen, step, left, min(count, len(left))):
+                    done[receipt.shard] = receipt
+                    progress.finished(receipt)
             if job:
                 _run_rounds(job, rounds_after(job), chosen, count, progress)
                 write_bytes(f"{orphaned_bytes(job)}\n".encode(), folder, ORPHANS_FILE)

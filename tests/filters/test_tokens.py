@@ -169,6 +169,10 @@ def test_special_tokens_count_as_one(trained: dict[str, Path]) -> None:
     for engine in ("auto", "tokenizers"):
         tokenizer = load_tokenizer(str(trained["gpt2"]), engine=engine)
         assert tokenizer.counts(TextBatch.of(["<|endoftext|><file_sep>"])).tolist() == [2]
+    import splintr
+
+    shipped = splintr.Tokenizer.from_pretrained("cl100k_base").special_tokens()
+    assert {token: shipped[token] for token in module.cl100k.SPECIALS} == module.cl100k.SPECIALS
     # splintr's own copy of cl100k_base would count <|im_start|> as one too; the vocabulary as published does not.
     assert count_tokens(["<|endoftext|><|fim_prefix|>", "<|im_start|>"]).to_pylist() == [2, 6]
 

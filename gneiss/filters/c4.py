@@ -1,0 +1,147 @@
+"""C4's rules: a judgement of each line, measured per document, and the edit that cuts the lines that fail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gneiss.annotation import STRICT_KEYS, Annotate, Column
+from gneiss.errors import RecipeError
+from gneiss.filters.page import Page
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from gneiss.batch import TextBatch
+    from gneiss.edit import Edits
+
+PAGES = (
+    Page(
+        code="C401",
+        name="c4",
+        summary="Drops documents with filler text, code, or fewer than five sentences in their sound lines.",
+        why=(
+            "A web page is prose among menus, warnings and code. C4 judges each line by itself: only lines that end "
+            "like a sentence and have some words count, and a page with too few of them is dropped. The lines that "
+            "fail are cut by the edit of the same name, in the phase after the rules. FineWeb asks for no punctuation "
+            "at the end of lines (terminal_punctuation: false), because that alone removed much good text."
+        ),
+        formula=(
+            "Each line of str.splitlines that is not blank is kept or counted under the first of these that it fails: "
+            "no word over 1,000 code points; an end of . ? ! double or single quote, and not ...; at least 3 words; "
+            'no "lorem ipsum"; no "javascript"; no {; none of terms of use, privacy policy, cookie policy, uses '
+            "cookies, use of cookies, use cookies. Case is ignored; citations such as [12], [edit] and [citation "
+            "needed] are taken out before all but the first test and the count of words. Sentences of a kept line: "
+            "one, and one more after each . ! or ? (and closing quotes or brackets) before white space and anything "
+            "but a letter a to z. The list of bad words of the paper is not applied"
+        ),
+        source=(
+            "Raffel et al. 2020 (JMLR 21, arXiv 1910.10683), section 2.2; the order of the tests and the phrases as in "
+            "datatrove's C4QualityFilter; FineWeb's variant: Penedo et al. 2024 (arXiv 2406.17557), section 3.5"
+        ),
+        cost="measured by scripts/bench_crawl.py, together with the segmentation that the heuristics share",
+        example_kept=(
+            "The well was dug in June. It held for ten years. Then the pump failed. Nobody mended it. A tree grew."
+        ),
+        example_dropped="Lorem ipsum dolor sit amet, consectetur adipiscing elit.",
+        rules={
+            "c4_no_lorem_ipsum": "c4_lorem_ipsum_lines = 0",
+            "c4_no_curly_bracket": "c4_curly_bracket_lines = 0",
+            "c4_enough_sentences": "c4_sentences >= 5",
+        },
+    ),
+)
+
+
+@dataclass(frozen=True)
+class C4:
+    """How many lines of a document are kept or fail each of C4's tests, and how many sentences the kept ones hold.
+
+    terminal_punctuation: lines must end with it; min_line_words: words that a line must have; max_word_chars: code
+    points that its longest word may have.
+
+    >>> from gneiss.annotation import annotate
+    >>> annotate(C4(), ["It is so. Is it?\\nhome | about"]).to_pylist()[0]["c4_sentences"]
+    2
+    """
+
+    __pydantic_config__ = STRICT_KEYS
+
+    terminal_punctuation: bool = True
+    min_line_words: int = 3
+    max_word_chars: int = 1000
+
+    def __post_init__(self) -> None:
+        _check(self.min_line_words, self.max_word_chars)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The annotations it computes, in order."""
+        return (
+            Column("c4_kept_lines", "int64", "lines that pass every test"),
+            Column("c4_long_word_lines", "int64", "lines with a word that is too long"),
+            Column("c4_unpunctuated_lines", "int64", "lines that do not end like a sentence"),
+            Column("c4_short_lines", "int64", "lines with too few words"),
+            Column("c4_lorem_ipsum_lines", "int64", "lines with 'lorem ipsum', for which the document is dropped"),
+            Column("c4_javascript_lines", "int64", "lines with 'javascript'"),
+            Column("c4_curly_bracket_lines", "int64", "lines with '{', for which the document is dropped"),
+            Column("c4_policy_lines", "int64", "lines about cookies, privacy or terms of use"),
+            Column("c4_sentences", "int64", "sentences in the kept lines"),
+        )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """No files."""
+        return ()
+
+    def load(self, files: Mapping[str, Path]) -> Annotate:
+        """The function that annotates a batch; `files` is not read."""
+
+        def compute(batch: TextBatch) -> Mapping[str, pa.Array]:
+            import pyarrow as pa
+
+            from gneiss.filters.c4_kernel import line_counts
+
+            counts = line_counts(batch, self.terminal_punctuation, self.min_line_words, self.max_word_chars)
+            return {column.name: pa.array(counts[:, i]) for i, column in enumerate(self.columns)}
+
+        return compute
+
+
+@dataclass(frozen=True)
+class C4Lines:
+    r"""C4's line rule as an edit: lines that fail are cut, lines that stay are stripped and lose their citations.
+
+    The parameters are those of `C4`. Lines stay apart by the end of line that each had, of which a carriage return
+    before a line feed is cut. Lines for which C4's rules drop the whole document are not cut.
+
+    >>> from gneiss.batch import TextBatch
+    >>> batch = TextBatch.of(["home | about\n  It is so [1]. \r\nSo it is.\n"])
+    >>> C4Lines().edits(batch).apply(batch).texts()
+    ['It is so .\nSo it is.']
+    """
+
+    __pydantic_config__ = STRICT_KEYS
+
+    terminal_punctuation: bool = True
+    min_line_words: int = 3
+    max_word_chars: int = 1000
+
+    def __post_init__(self) -> None:
+        _check(self.min_line_words, self.max_word_chars)
+
+    def edits(self, batch: TextBatch) -> Edits:
+        """The cuts in a batch."""
+        from gneiss.filters.c4_kernel import line_edits
+
+        return line_edits(batch, self.terminal_punctuation, self.min_line_words, self.max_word_chars)
+
+
+def _check(min_line_words: int, max_word_chars: int) -> None:
+    if min_line_words < 0 or max_word_chars < 1:
+        raise RecipeError(
+            "c4: expected min_line_words of at least 0 and max_word_chars of at least 1,"
+            f" found {min_line_words} and {max_word_chars}"
+        )

@@ -1,0 +1,109 @@
+"""FineWeb's own rules: how lines end, how short they are, how much repeats, how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gneiss.annotation import STRICT_KEYS, Annotate, Column
+from gneiss.errors import RecipeError
+from gneiss.filters.page import Page
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from gneiss.batch import TextBatch
+
+PAGES = (
+    Page(
+        code="FW01",
+        name="fineweb",
+        summary="Drops lists and templates: lines that end like no sentence, are short, repeat, or hold few words.",
+        why=(
+            "What Gopher's and C4's rules let through is mostly lists. FineWeb compared good and bad crawls over more "
+            "than fifty measurements of documents, and kept the thresholds that removed the difference at the least "
+            "loss. They stand after C4's rules without terminal punctuation, which they replace."
+        ),
+        formula=(
+            "Lines are between line feeds and not blank. punctuated: the last character ends a sentence in any script. "
+            "short: at most 30 code points. repeated: code points of lines that were there before, divided by all code "
+            "points but line feeds. line feeds are divided by words, which are runs of anything but white space. A "
+            "document without a line has nulls, and is dropped"
+        ),
+        source=(
+            "Penedo et al. 2024 (arXiv 2406.17557), section 3.6. Thresholds as in datatrove's FineWebQualityFilter, "
+            "which made the data set: the paper prints 0.1 for repeated lines where the code has 0.01, and does not "
+            "mention line feeds"
+        ),
+        cost="measured by scripts/bench_crawl.py, together with the segmentation that the heuristics share",
+        example_kept="The council met twice that winter.\nNeither meeting lasted an hour, and nothing was decided.",
+        example_dropped="Home\nProducts\nPrices\nImprint\nHome",
+        rules={
+            "fineweb_punctuated": "fineweb_punctuated_line_fraction >= 0.12",
+            "fineweb_long_lines": "fineweb_short_line_fraction <= 0.67",
+            "fineweb_lines_differ": "fineweb_repeated_line_char_fraction <= 0.01",
+            "fineweb_no_list": "fineweb_line_feeds_per_word <= 0.3",
+        },
+    ),
+)
+
+
+@dataclass(frozen=True)
+class FineWeb:
+    r"""What FineWeb's own rules measure; all are null for a text without a line that is not blank.
+
+    short_line_chars: a line of at most so many code points is short.
+
+    >>> from gneiss.annotation import annotate
+    >>> annotate(FineWeb(), ["Here is a line of many characters.\nmenu"])["fineweb_short_line_fraction"].to_pylist()
+    [0.5]
+    """
+
+    __pydantic_config__ = STRICT_KEYS
+
+    short_line_chars: int = 30
+
+    def __post_init__(self) -> None:
+        if self.short_line_chars < 0:
+            raise RecipeError(f"fineweb: expected short_line_chars of at least 0, found {self.short_line_chars}")
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The annotations it computes, in order."""
+        return (
+            Column("fineweb_punctuated_line_fraction", "float64", "lines that end a sentence / lines"),
+            Column(
+                "fineweb_short_line_fraction", "float64", f"lines of at most {self.short_line_chars} characters / lines"
+            ),
+            Column("fineweb_repeated_line_char_fraction", "float64", "code points of repeated lines / code points"),
+            Column("fineweb_line_feeds_per_word", "float64", "line feeds / words"),
+        )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """No files."""
+        return ()
+
+    def load(self, files: Mapping[str, Path]) -> Annotate:
+        """The function that annotates a batch; `files` is not read."""
+
+        def compute(batch: TextBatch) -> Mapping[str, pa.Array]:
+            import numpy as np
+
+            from gneiss.filters import fineweb_kernel as kernel
+            from gneiss.filters.ratio import ratio
+            from gneiss.filters.segmentation import whitespace_words
+
+            counts = kernel.fineweb_counts(batch, self.short_line_chars).T
+            lines, words = counts[kernel.LINES], np.diff(batch.view(whitespace_words).documents)
+            characters = np.where(lines > 0, counts[kernel.LINE_CHARS], 0)
+            return {
+                "fineweb_punctuated_line_fraction": ratio(counts[kernel.PUNCTUATED_LINES], lines),
+                "fineweb_short_line_fraction": ratio(counts[kernel.SHORT_LINES], lines),
+                "fineweb_repeated_line_char_fraction": ratio(counts[kernel.REPEATED_LINE_CHARS], characters),
+                "fineweb_line_feeds_per_word": ratio(counts[kernel.LINE_FEEDS], words),
+            }
+
+        return compute

@@ -1,0 +1,231 @@
+"""Gopher's rules for quality and repetition: what they measure of each document, and the thresholds published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gneiss.annotation import STRICT_KEYS, Annotate, Column
+from gneiss.errors import RecipeError
+from gneiss.filters.page import Page
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from gneiss.batch import TextBatch
+
+#: The words of which English prose has at least two.
+STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
+_TOP_LIMITS = {2: 0.20, 3: 0.18, 4: 0.16}
+_REPEATED_LIMITS = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
+
+PAGES = (
+    Page(
+        code="GO01",
+        name="gopher_quality",
+        summary="Keeps documents that look like running English text: words of ordinary length, few symbols and lists.",
+        why=(
+            "Menus, tables, code, tag clouds and cut-off teasers differ from prose in counts that need no model: how "
+            "long the words are, how many contain a letter, how many lines are bullets, whether any of the commonest "
+            "English words occur at all. The stop words and the word lengths are those of English."
+        ),
+        formula=(
+            "Words are runs of anything but white space; the count and the mean length are of words with at least one "
+            "character that is no punctuation. Hashes (#) and ellipses (... or …) are divided by all words. Lines are "
+            "those of str.splitlines; a bullet is - or •. Stop words: the, be, to, of, and, that, have, with, in "
+            "lower case, each counted once. A measurement without a denominator is null, and its rule not true"
+        ),
+        source=(
+            "Rae et al. 2021 (arXiv 2112.11446), section A.1.1, quality filtering; counted as datatrove's "
+            "GopherQualityFilter counts, with words split at white space"
+        ),
+        cost="measured by scripts/bench_crawl.py, together with the segmentation that the heuristics share",
+        example_kept=(
+            "The bridge was opened in 1894 and carried both trams and carts until the war. It was then closed to all "
+            "but those who lived on the island, and the toll house at its northern end became a shop. When the new bridge "
+            "was built, the council wanted to pull the old one down, but a vote of the islanders saved it."
+        ),
+        example_dropped="# # home - blog - shop - 12,95 - 14,95 - more ...",
+        rules={
+            "gopher_length": "gopher_words BETWEEN 50 AND 100000",
+            "gopher_word_length": "gopher_mean_word_length BETWEEN 3 AND 10",
+            "gopher_few_hashes": "gopher_hashes_per_word <= 0.1",
+            "gopher_few_ellipses": "gopher_ellipses_per_word <= 0.1",
+            "gopher_few_bullets": "gopher_bullet_line_fraction <= 0.9",
+            "gopher_few_cut_lines": "gopher_ellipsis_line_fraction <= 0.3",
+            "gopher_letters": "gopher_letter_word_fraction >= 0.8",
+            "gopher_stop_words": "gopher_distinct_stop_words >= 2",
+        },
+    ),
+    Page(
+        code="GO02",
+        name="gopher_repetition",
+        summary="Drops documents of which much repeats: lines, paragraphs, or runs of 2 to 10 words.",
+        why=(
+            "Generated pages, lists of near-equal records and broken extraction repeat themselves. A model that is "
+            "trained on such text learns to repeat. The rules look at lines and paragraphs (how many are copies of an "
+            "earlier one, and how much of the text they are) and at the share of the text in repeated runs of words."
+        ),
+        formula=(
+            "Paragraphs are separated by two or more line feeds, lines by one or more; a copy is one that was there "
+            "before. Characters are code points, divided by those of the whole text. For 2 to 4 words: the most "
+            "frequent run (the first of them), with single spaces, times its occurrences. For 5 to 10 words: all "
+            "later occurrences, read from left to right without overlap, the words joined without a space"
+        ),
+        source=(
+            "Rae et al. 2021 (arXiv 2112.11446), table A1; counted as datatrove's GopherRepetitionFilter counts, with "
+            "words split at white space"
+        ),
+        cost="measured by scripts/bench_crawl.py, together with the segmentation that the heuristics share",
+        example_kept=(
+            "Four tenors auditioned on Monday; by Friday only one of them still wanted the part. He had sung it once, "
+            "in a barn, to an audience of farmers who left at the interval."
+        ),
+        example_dropped="Add to cart\nAdd to cart\nAdd to cart\nAdd to cart\nContact us",
+        rules={
+            "gopher_lines_differ": "repeated_line_fraction <= 0.3 AND repeated_line_char_fraction <= 0.2",
+            "gopher_paragraphs_differ": (
+                "repeated_paragraph_fraction <= 0.3 AND repeated_paragraph_char_fraction <= 0.2"
+            ),
+            "gopher_no_top_ngram": " AND ".join(
+                f"top_{n}gram_char_fraction <= {limit:.2f}" for n, limit in _TOP_LIMITS.items()
+            ),
+            "gopher_ngrams_differ": " AND ".join(
+                f"repeated_{n}gram_char_fraction <= {limit:.2f}" for n, limit in _REPEATED_LIMITS.items()
+            ),
+        },
+    ),
+)
+
+
+@dataclass(frozen=True)
+class GopherQuality:
+    """What Gopher's quality rules measure.
+
+    stop_words: at most 64, as they stand in the text.
+
+    >>> from gneiss.annotation import annotate
+    >>> row = annotate(GopherQuality(), ["- The end of the line ..."]).to_pylist()[0]
+    >>> row["gopher_words"], row["gopher_mean_word_length"], row["gopher_distinct_stop_words"]
+    (5, 3.0, 2)
+    """
+
+    __pydantic_config__ = STRICT_KEYS
+
+    stop_words: tuple[str, ...] = STOP_WORDS
+
+    def __post_init__(self) -> None:
+        unusable = [word for word in self.stop_words if word.split() != [word]]
+        if unusable or not 1 <= len(set(self.stop_words)) == len(self.stop_words) <= 64:
+            raise RecipeError("gopher_quality: expected 1 to 64 different stop words, none with white space")
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The annotations it computes, in order."""
+        return (
+            Column("gopher_words", "int64", "words with a character that is no punctuation"),
+            Column("gopher_mean_word_length", "float64", "their mean length in code points; null without any"),
+            Column("gopher_hashes_per_word", "float64", "# / all words; null without words"),
+            Column("gopher_ellipses_per_word", "float64", "(... and …) / all words; null without words"),
+            Column(
+                "gopher_bullet_line_fraction", "float64", "lines that begin with - or • / lines; null without lines"
+            ),
+            Column("gopher_ellipsis_line_fraction", "float64", "lines that end with ... or … / lines"),
+            Column("gopher_letter_word_fraction", "float64", "words with a letter / all words; null without words"),
+            Column("gopher_distinct_stop_words", "int64", "how many of the stop words occur"),
+        )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """No files."""
+        return ()
+
+    def load(self, files: Mapping[str, Path]) -> Annotate:
+        """The function that annotates a batch; `files` is not read."""
+
+        def compute(batch: TextBatch) -> Mapping[str, pa.Array]:
+            import pyarrow as pa
+
+            from gneiss.filters import gopher_kernel as kernel
+            from gneiss.filters.ratio import ratio
+
+            counts = kernel.quality_counts(batch, self.stop_words).T
+            all_words, words, lines = counts[kernel.ALL_WORDS], counts[kernel.WORDS], counts[kernel.LINES]
+            return {
+                "gopher_words": pa.array(words),
+                "gopher_mean_word_length": ratio(counts[kernel.WORD_CHARS], words),
+                "gopher_hashes_per_word": ratio(counts[kernel.HASHES], all_words),
+                "gopher_ellipses_per_word": ratio(counts[kernel.ELLIPSES], all_words),
+                "gopher_bullet_line_fraction": ratio(counts[kernel.BULLET_LINES], lines),
+                "gopher_ellipsis_line_fraction": ratio(counts[kernel.ELLIPSIS_LINES], lines),
+                "gopher_letter_word_fraction": ratio(counts[kernel.LETTER_WORDS], all_words),
+                "gopher_distinct_stop_words": pa.array(counts[kernel.STOP_WORDS]),
+            }
+
+        return compute
+
+
+@dataclass(frozen=True)
+class GopherRepetition:
+    r"""What Gopher's repetition rules measure; every fraction is null for an empty text.
+
+    >>> from gneiss.annotation import annotate
+    >>> annotate(GopherRepetition(), ["buy\nbuy\nnow"])["repeated_line_fraction"].to_pylist()
+    [0.3333333333333333]
+    """
+
+    __pydantic_config__ = STRICT_KEYS
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The annotations it computes, in order."""
+        return (
+            Column("repeated_line_fraction", "float64", "lines that were there before / lines"),
+            Column("repeated_line_char_fraction", "float64", "code points of these / code points"),
+            Column("repeated_paragraph_fraction", "float64", "paragraphs that were there before / paragraphs"),
+            Column("repeated_paragraph_char_fraction", "float64", "code points of these / code points"),
+            *(
+                Column(f"top_{n}gram_char_fraction", "float64", f"most frequent {n} words, all times / code points")
+                for n in _TOP_LIMITS
+            ),
+            *(
+                Column(f"repeated_{n}gram_char_fraction", "float64", f"{n} words that were there before / code points")
+                for n in _REPEATED_LIMITS
+            ),
+        )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """No files."""
+        return ()
+
+    def load(self, files: Mapping[str, Path]) -> Annotate:
+        """The function that annotates a batch; `files` is not read."""
+        return _annotate_repetition
+
+
+def _annotate_repetition(batch: TextBatch) -> Mapping[str, pa.Array]:
+    from gneiss.filters import gopher_kernel as kernel
+    from gneiss.filters.ratio import ratio
+    from gneiss.filters.segmentation import lines
+
+    counts = kernel.repetition_counts(batch).T
+    characters = batch.view(lines).code_points()
+    empty = characters == 0
+    counts[kernel.LINE_COUNT][empty] = counts[kernel.PARAGRAPH_COUNT][empty] = 0
+    return {
+        "repeated_line_fraction": ratio(counts[kernel.REPEATED_LINES], counts[kernel.LINE_COUNT]),
+        "repeated_line_char_fraction": ratio(counts[kernel.REPEATED_LINE_CHARS], characters),
+        "repeated_paragraph_fraction": ratio(counts[kernel.REPEATED_PARAGRAPHS], counts[kernel.PARAGRAPH_COUNT]),
+        "repeated_paragraph_char_fraction": ratio(counts[kernel.REPEATED_PARAGRAPH_CHARS], characters),
+        **{
+            f"top_{n}gram_char_fraction": ratio(counts[kernel.TOP_NGRAM_CHARS + i], characters)
+            for i, n in enumerate(kernel.TOP_NGRAMS)
+        },
+        **{
+            f"repeated_{n}gram_char_fraction": ratio(counts[kernel.REPEATED_NGRAM_CHARS + i], characters)
+            for i, n in enumerate(kernel.REPEATED_NGRAMS)
+        },
+    }

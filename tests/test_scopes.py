@@ -1,0 +1,176 @@
+"""Dedup beyond a shard: the scopes agree with each other, with the definition, and with themselves in pieces."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from gneiss.dedup import duplicate_spans
+from gneiss.errors import OutputError, RecipeError
+from gneiss.filters.tokenizer import load_tokenizer
+from gneiss.pipelines import dedup_job
+from gneiss.pipelines.run import Run, run
+from gneiss.recipe import Dedup, Recipe
+from gneiss.shard import cut_shards
+from tests import runs
+
+BYTES = {"min_length": 60}
+TOKENS = {"min_length": 12, "unit": "tokens", "tokenizer": "builtin:cl100k_base"}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four files in two folders, eight shards, 160 rows, 6 of them unusable; passages are shared across all."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for seed, name in enumerate(("x/a", "x/b", "y/a", "y/b")):
+        runs.write_corpus(
+            folder / f"{name}.parquet", runs.documents(40, seed=seed % 3), row_group_size=40 - 20 * (seed == 3)
+        )
+    return folder
+
+
+def recipe(**dedup: Any) -> Recipe:
+    phase = {"name": "only", "dedup": dedup, "annotate": ["readability"], "rules": {"readable": "eflaw < 14"}}
+    budgets = {"documents": 0.5, "shards": 2}
+    return Recipe.model_validate({"name": "scopes", "shard_max_bytes": 14_000, "budgets": budgets, "phases": [phase]})
+
+
+def curated(corpus: Path, output: Path, workers: int | None = None, **dedup: Any) -> Run:
+    """A run in this process, or with so many workers."""
+    if workers:
+        return run(recipe(**dedup), corpus, output, workers=workers, backend="local")
+    with mock.patch("gneiss.pipelines.run._choose", return_value=(runs.InThisProcess(), 1)):
+        return run(recipe(**dedup), corpus, output)
+
+
+def annotations(output: Path) -> pa.Table:
+    paths = sorted((output / "annotations/base").rglob("*.parquet"))
+    return pa.concat_tables([pq.read_table(path) for path in paths])
+
+
+@pytest.mark.parametrize("unit", [BYTES, TOKENS], ids=["bytes", "tokens"])
+@pytest.mark.parametrize("policy", ["protect", "union", "all"])
+def test_corpus_scope_and_one_group_give_what_the_definition_gives_on_all_documents(
+    corpus: Path, tmp_path: Path, unit: dict[str, Any], policy: str
+) -> None:
+    with mock.patch.object(dedup_job, "partitions_for", return_value=3):
+        whole = curated(corpus, tmp_path / "corpus", scope="corpus", policy=policy, **unit)
+    curated(corpus, tmp_path / "group", scope="group", group_by="", policy=policy, **unit)
+    found = annotations(tmp_path / "corpus")
+    assert found.equals(annotations(tmp_path / "group"))
+
+    shards = cut_shards(corpus, text="text", shard_max_bytes=14_000).shards
+    assert len(shards) == 8
+    texts = pa.chunked_array([t["text"].combine_chunks() for s in shards for _, t in s.tables(["text"])], pa.string())
+    unusable = pa.array([status == "quarantined" for status in found["status"].to_pylist()])
+    texts = pc.if_else(unusable, None, texts)
+    tokenizer = load_tokenizer(unit["tokenizer"]) if "tokenizer" in unit else None
+    options = {"min_length": unit["min_length"], "unit": unit.get("unit", "bytes"), "tokenizer": tokenizer}
+    spans = duplicate_spans(texts, engine="suffix-array", policy=policy, **options).shrink(texts)
+    assert len(spans) > 40
+    assert _pieces(found, [s.id for s in shards], [s.rows for s in shards]) == spans.table.to_pylist()
+
+    expected_repeated = [0] * len(texts)
+    for piece in spans.table.to_pylist():
+        expected_repeated[piece["source_document"]] += piece["end"] - piece["start"]
+    assert pc.fill_null(found["dedup_repeated_bytes"], 0).to_pylist() == expected_repeated
+    kept = [status == "kept" for status in found["status"].to_pylist()]
+    orphaned = sum(
+        piece["end"] - piece["start"]
+        for piece in spans.table.to_pylist()
+        if kept[piece["document"]] and not kept[piece["source_document"]]
+    )
+    assert whole.statistics.counts["orphaned_bytes"] == orphaned
+    assert orphaned > 0 or policy == "all"
+
+
+def _pieces(found: pa.Table, shard_ids: list[str], rows: list[int]) -> list[dict[str, int]]:
+    """The pieces of all annotation shards as spans over all documents."""
+    first = {id_: sum(rows[:index]) for index, id_ in enumerate(shard_ids)}
+    shard_of_row = [id_ for id_, count in zip(shard_ids, rows, strict=True) for _ in range(count)]
+    return [
+        {
+            "document": document,
+            "start": piece["start"],
+            "end": piece["end"],
+            "source_document": first[piece["source_shard"] or shard_of_row[document]] + piece["source_row"],
+            "source_start": piece["source_start"],
+        }
+        for document, pieces in enumerate(found["dedup_pieces"].to_pylist())
+        for piece in pieces or []
+    ]
+
+
+def test_groups_do_not_see_each_other(corpus: Path, tmp_path: Path) -> None:
+    curated(corpus, tmp_path / "both", scope="group", group_by="^[xy]", **BYTES)
+    for folder in ("x", "y"):
+        curated(corpus / folder, tmp_path / folder, scope="corpus", **BYTES)
+        mine = annotations(tmp_path / "both").filter(pc.equal(_folder(tmp_path / "both"), folder))
+        alone = annotations(tmp_path / folder)
+        for column in ("dedup_bytes", "dedup_repeated_bytes", "status", "content_hash"):
+            assert mine[column].equals(alone[column]), (folder, column)
+
+
+def _folder(output: Path) -> pa.Array:
+    paths = sorted((output / "annotations/base").rglob("*.parquet"))
+    return pa.array([path.parent.name for path in paths for _ in range(pq.read_metadata(path).num_rows)])
+
+
+def test_a_group_is_cut_at_its_largest_size(corpus: Path) -> None:
+    shards = cut_shards(corpus, text="text", shard_max_bytes=14_000).shards
+    size = max(shard.text_bytes for shard in shards)
+    dedup = Dedup(scope="group", group_by="", group_max_bytes=2 * size)
+    groups = dedup_job.group_shards(dedup, shards)
+    assert [index for group in groups for index in group] == list(range(len(shards)))
+    assert len(groups) > 1
+    assert all(sum(shards[i].text_bytes for i in group) <= 2 * size for group in groups)
+    with pytest.raises(RecipeError, match=re.escape("'^z' does not match the shard 'x/a")):
+        dedup_job.group_shards(Dedup(scope="group", group_by="^z"), shards)
+
+
+@pytest.mark.parametrize(
+    "scope", [{"scope": "corpus"}, {"scope": "group", "group_by": "^[xy]"}], ids=["corpus", "group"]
+)
+def test_workers_and_partitions_do_not_change_a_byte(corpus: Path, tmp_path: Path, scope: dict[str, str]) -> None:
+    curated(corpus, tmp_path / "here", **scope, **BYTES)
+    expected = runs.promised(tmp_path / "here")
+    assert not any("exchange" in name for name in expected)
+    with mock.patch.object(dedup_job, "partitions_for", return_value=5):
+        curated(corpus, tmp_path / "processes", workers=2, **scope, **BYTES)
+    assert runs.promised(tmp_path / "processes") == expected
+
+
+def test_a_shard_that_cannot_be_read_is_quarantined_and_the_others_see_each_other(corpus: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    for path in sorted(corpus.rglob("*.parquet")):
+        (damaged / path.relative_to(corpus)).parent.mkdir(parents=True, exist_ok=True)
+        (damaged / path.relative_to(corpus)).write_bytes(path.read_bytes())
+    broken = damaged / "x/b.parquet"
+    content = bytearray(broken.read_bytes())
+    content[4:400] = b"\0" * 396
+    broken.write_bytes(content)
+    done = curated(damaged, tmp_path / "out", scope="corpus", **BYTES)
+    assert {id_[:3] for id_ in done.quarantined_shards} == {"x/b"}
+    without = tmp_path / "without"
+    for path in sorted(corpus.rglob("*.parquet")):
+        if path.name != "b.parquet" or path.parent.name != "x":
+            (without / path.relative_to(corpus)).parent.mkdir(parents=True, exist_ok=True)
+            (without / path.relative_to(corpus)).write_bytes(path.read_bytes())
+    curated(without, tmp_path / "alone", scope="corpus", **BYTES)
+    assert annotations(tmp_path / "out").equals(annotations(tmp_path / "alone"))
+
+
+def test_a_corpus_that_changed_is_refused(corpus: Path, tmp_path: Path) -> None:
+    grown = tmp_path / "grown"
+    runs.write_corpus(grown / "a.parquet", runs.documents(40, seed=0))
+    curated(grown, tmp_path / "out", scope="corpus", **BYTES)
+    runs.write_corpus(grown / "b.parquet", runs.documents(40, seed=1))
+    with pytest.raises(OutputError, match="what differs: corpus"):
+        curated(grown, tmp_path / "out", scope="corpus", **BYTES)

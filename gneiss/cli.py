@@ -29,6 +29,14 @@ class BackendOption(StrEnum):
     ray = "ray"
 
 
+class Policy(StrEnum):
+    """Which units of repeats are cut."""
+
+    protect = "protect"
+    union = "union"
+    all = "all"
+
+
 @app.command()
 def run(
     recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe (see `gneiss explain`), or a YAML file.")],
@@ -81,6 +89,25 @@ def dry_run(
     if not as_json:
         print(f"{file}: reading with recipe {recipe}", flush=True)
     print_dry_run(try_recipe(recipe, file, limit=limit), corpus_gb=corpus_gb, as_json=as_json)
+
+
+dedup_app = typer.Typer(help="Look at what repeats in a file.", no_args_is_help=True)
+app.add_typer(dedup_app, name="dedup")
+
+
+@dedup_app.command("show")
+def dedup_show(
+    file: Annotated[Path, typer.Argument(help="One Parquet file.")],
+    min_length: Annotated[int, typer.Option(min=2, help="Bytes from which on a repeat counts.")] = 200,
+    policy: Annotated[Policy, typer.Option(help="Which units of repeats are cut.")] = Policy.protect,
+    top: Annotated[int, typer.Option(min=1, help="How many passages.")] = 10,
+    column: Annotated[str, typer.Option(help="The text column.")] = "text",
+) -> None:
+    """Show the largest repeated passages of a file, how often they occur, and one of them each in context."""
+    from gneiss.pipelines.passages import repeated_passages
+    from gneiss.report import print_passages
+
+    print_passages(repeated_passages(file, column, min_length=min_length, policy=policy.value), top)
 
 
 @app.command()

@@ -19,6 +19,7 @@ from gneiss.sources import is_pinned
 if TYPE_CHECKING:
     from gneiss.doctor import Check
     from gneiss.pipelines.dry_run import DryRun
+    from gneiss.pipelines.passages import Passage
     from gneiss.pipelines.run import Run
     from gneiss.recipe import Recipe
     from gneiss.rule_samples import Samples
@@ -135,6 +136,27 @@ def print_checks(checks: Sequence[Check]) -> None:
         console.print(f"{mark} {escape(check.what)}: {escape(check.found)}")
         if not check.is_well:
             console.print(f"        {escape(check.mend)}")
+
+
+def print_passages(passages: Sequence[Passage], top: int) -> None:
+    """The largest repeated passages: a table, then each in context, the cut in colour (or between brackets)."""
+    console = _console()
+    total = sum(passage.cut_bytes for passage in passages)
+    console.print(f"{len(passages):,} distinct passages repeat; cutting their copies takes {_size(total)}\n")
+    table = _table("", "cut", "copies cut", "bytes each", "first in row", "passage")
+    for number, passage in enumerate(passages[:top], 1):
+        excerpt = textwrap.shorten(_printable(passage.text), 70, placeholder=" …")
+        numbers = (f"{passage.cut_copies:,}", f"{passage.size_bytes:,}", f"{passage.source_row:,}")
+        table.add_row(str(number), _size(passage.cut_bytes), *numbers, escape(excerpt))
+    console.print(table)
+    opening, closing = ("[bold red]", "[/bold red]") if console.is_terminal else ("\\[[", "]]")
+    for number, passage in enumerate(passages[:top], 1):
+        shown = _printable(passage.text)
+        if len(shown) > 600:
+            shown = f"{shown[:300]} … {shown[-300:]}"
+        console.print(f"\n{number}. row {passage.row:,}, which repeats row {passage.source_row:,}")
+        before, after = escape(_printable(passage.before)), escape(_printable(passage.after))
+        console.print(f"   {before}{opening}{escape(shown)}{closing}{after}", soft_wrap=True)
 
 
 def _print_counts(console: Console, statistics: Statistics) -> None:

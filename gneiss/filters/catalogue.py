@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from gneiss.annotation import Annotator
-from gneiss.filters import fasttext, readability, tokens
+from gneiss.filters import c4, fasttext, fineweb, gopher, language, readability, tokens, urls
 from gneiss.filters.page import Page
 
 #: What may stand under `annotate:` in a recipe. The values are frozen dataclasses; their fields are the parameters.
 ANNOTATORS: dict[str, type[Annotator]] = {
+    "c4": c4.C4,
     "fasttext": fasttext.FastText,
+    "fineweb": fineweb.FineWeb,
+    "gopher_quality": gopher.GopherQuality,
+    "gopher_repetition": gopher.GopherRepetition,
+    "language": language.Language,
     "readability": readability.Readability,
     "tokens": tokens.Tokens,
 }
 
-PAGES: tuple[Page, ...] = (*fasttext.PAGES, *readability.PAGES, *tokens.PAGES)
+PAGES: tuple[Page, ...] = (
+    *fasttext.PAGES,
+    *readability.PAGES,
+    *tokens.PAGES,
+    *gopher.PAGES,
+    *c4.PAGES,
+    *fineweb.PAGES,
+    *language.PAGES,
+    *urls.PAGES,
+)

@@ -44,8 +44,8 @@ PAGES = (
         cost="measured by scripts/bench_crawl.py, together with the segmentation that the heuristics share",
         example_kept=(
             "The bridge was opened in 1894 and carried both trams and carts until the war. It was then closed to all "
-            "but those who lived on the island, and the toll house at its northern end became a shop. When the new bridge "
-            "was built, the council wanted to pull the old one down, but a vote of the islanders saved it."
+            "but those who lived on the island, and the toll house at its northern end became a shop. When the new "
+            "bridge was built, the council wanted to pull the old one down, but a vote of the islanders saved it."
         ),
         example_dropped="# # home - blog - shop - 12,95 - 14,95 - more ...",
         rules={

@@ -277,7 +277,7 @@ def _find_paragraphs(  # type: ignore[no-untyped-def]
         begin = end = np.int64(-1)
         if first_word <= last_word:  # the stripped text
             begin, end = word_starts[first_word], word_stops[last_word]
-        length, value, is_open = np.int64(0), uint64(0), bool(begin < 0)
+        length, value, is_open = 0, uint64(0), bool(begin < 0)
         for line in range(line_documents[document], line_documents[document + 1]):
             if line_stops[line] <= begin and not (line_starts[line] <= begin < line_stops[line]):
                 continue

@@ -16,6 +16,8 @@ from gneiss.shard import Shard
 
 #: What a reducer over a hash partition may hold.
 REDUCER_MEMORY_BYTES = 1_000_000_000
+#: A partition that this leaves too large is worked on in several passes.
+MOST_PARTITIONS = 2**16 - 1
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def dedup_job(recipe: Recipe, shards: Sequence[Shard], output: Path, partitions:
         return None
     if partitions is None:
         units = sum(shard.text_bytes for shard in shards) // (1 if dedup.unit == "bytes" else 4)
-        partitions = partitions_for(units, dedup.min_length, REDUCER_MEMORY_BYTES)
+        partitions = min(partitions_for(units, dedup.min_length, REDUCER_MEMORY_BYTES), MOST_PARTITIONS)
     groups = group_shards(dedup, shards) if dedup.scope == "group" else (range(len(shards)),)
     return DedupJob(recipe, dedup, tuple(shards), groups, Scheme(dedup.min_length, partitions), output)
 

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,9 +112,10 @@ def run(
                 if job:
                     _run_rounds(job, rounds_before(job), chosen, count, progress)
                 step = CurateStep(recipe, prepare(recipe), folder, job)
-                for receipt in _receipts(folder, chosen, step, left, min(count, len(left))):
-                    done[receipt.shard] = receipt
-                    progress.finished(receipt)
+                with closing(_receipts(folder, chosen, step, left, min(count, len(left)))) as receipts:
+                    for receipt in receipts:
+                        done[receipt.shard] = receipt
+                        progress.finished(receipt)
             if job:
                 _run_rounds(job, rounds_after(job), chosen, count, progress)
                 write_bytes(f"{orphaned_bytes(job)}\n".encode(), folder, ORPHANS_FILE)
@@ -134,7 +135,7 @@ def _run_rounds(job: DedupJob, rounds: Sequence[Round], backend: Backend, worker
 
 def _receipts(
     folder: Path, backend: Backend, step: Step[Task, Receipt], tasks: Sequence[Task], workers: int
-) -> Iterator[Receipt]:
+) -> Generator[Receipt, None, None]:
     """The receipts of a step, written to the ledger as they come."""
     with closing(backend.run(step, tasks, workers)) as receipts, closing(ledger.keep(folder, receipts)) as kept:
         yield from kept

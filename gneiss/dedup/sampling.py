@@ -67,6 +67,7 @@ def _sample(
     begin: Ints,
     left: Ints,
 ) -> tuple[Ints, Ints, Ints, Words, Words, IntArray]:
+    """The columns of Anchors; `begin` and `left` come empty and give the types of theirs."""
     size = len(octets) // max(len(values), 1)
     width = min_length - k + 1
     block = max(_BLOCK, 4 * min_length)
@@ -108,23 +109,12 @@ def _sample(
                 row = _hash_kmers(values[at : at + windows + min_length - 1], k, seed, hashes)
                 while near < len(stretches) and stretches[near, 1] < at + k:
                     near += 1
-                for other in range(near, len(stretches)):
-                    first = max(stretches[other, 0] - at, 0)
-                    if first >= windows + width - 1:
-                        break
-                    for kmer in range(first, min(stretches[other, 1] - k + 1 - at, windows + width - 1)):
-                        hashes[row, kmer] |= _PERIODIC
+                _put_last(hashes[row, : windows + width - 1], stretches[near:], at, k)
                 total = _scan(hashes[row], windows, width, at, opened, total, begin, left, count)
                 at += windows
             if total > opened:
                 count[total - 1] = stop - begin[total - 1]
-            for anchor in range(opened, total):
-                start = np.int64(begin[anchor])
-                there = (start + np.int64(left[anchor])) * size
-                end = start + np.int64(count[anchor]) - 1 + min_length
-                key[anchor] = hash_range(octets, there, there + k * size, seed)
-                shape = (np.uint64(left[anchor]) << np.uint64(32)) ^ np.uint64(count[anchor])
-                content[anchor] = hash_range(octets, start * size, end * size, seed ^ shape)
+            _hash_anchors(octets, size, begin, left, count, key, content, opened, total, min_length, k, seed)
             position = stop
             if part == 2:
                 copies = room_for(copies, copied, 1)
@@ -139,13 +129,50 @@ def _sample(
 
 
 @njit(cache=True, nogil=True)
+def _put_last(hashes: Hashes, stretches: IntArray, at: Int, k: Int) -> None:
+    """Make the hashes of k-mers inside periodic stretches larger than all others; the first is of the unit `at`."""
+    for stretch in range(len(stretches)):
+        first = max(stretches[stretch, 0] - at, 0)
+        if first >= len(hashes):
+            break
+        for kmer in range(first, min(stretches[stretch, 1] - k + 1 - at, len(hashes))):
+            hashes[kmer] |= _PERIODIC
+
+
+@njit(cache=True, nogil=True)
+def _hash_anchors(
+    octets: Octets,
+    size: Int,
+    begin: Ints,
+    left: Ints,
+    count: Ints,
+    key: Words,
+    content: Words,
+    opened: Int,
+    total: Int,
+    min_length: Int,
+    k: Int,
+    seed: np.uint64,
+) -> None:
+    """Set the key and content of the anchors `opened` to `total`, whose text was just read."""
+    for anchor in range(opened, total):
+        start = np.int64(begin[anchor])
+        there = (start + np.int64(left[anchor])) * size
+        end = start + np.int64(count[anchor]) - 1 + min_length
+        key[anchor] = hash_range(octets, there, there + k * size, seed)
+        shape = (np.uint64(left[anchor]) << np.uint64(32)) ^ np.uint64(count[anchor])
+        content[anchor] = hash_range(octets, start * size, end * size, seed ^ shape)
+
+
+@njit(cache=True, nogil=True)
 def _hash_kmers(values: npt.NDArray[Any], k: Int, seed: np.uint64, hashes: Hashes) -> Int:
     """Hash all k-mers of `values` into one of the two rows of `hashes`; returns which.
 
     Hashes of 4, 16, 64, ... and at last k units are put together from four hashes of the stage before, loops without
     branches that compile to vector instructions. 31 bits, the highest is left 0.
     """
-    multiplier = np.uint32((seed * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(31)) | np.uint32(1)
+    mixed = (seed ^ np.uint64(0x9E3779B97F4A7C15)) * np.uint64(0xD1B54A32D192ED03)
+    multiplier = np.uint32(mixed >> np.uint64(32)) | np.uint32(1)
     reach = min(4, k)
     out = len(values) - reach + 1
     one, two, three = min(1, reach - 1), min(2, reach - 1), reach - 1

@@ -138,7 +138,7 @@ class FastText:
         named, or cannot be collapsed although the engine is "ensemble".
         """
         from gneiss.filters.fasttext_file import plain_label, read_model
-        from gneiss.filters.fasttext_table import build_table, obstacle, table_name
+        from gneiss.filters.fasttext_table import build_table, is_sound, obstacle, table_name
 
         if self.engine == "library":
             return dict(files)
@@ -154,7 +154,7 @@ class FastText:
         if not collapsible:
             return dict(files)
         table = folder / table_name([model.path for model in collapsible])
-        if not table.exists():
+        if not is_sound(table):  # missing, damaged, or of another layout
             build_table(collapsible, table)
         return {source: files[source] if source in obstacles else table for source in self.sources}
 

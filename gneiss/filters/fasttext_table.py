@@ -140,6 +140,15 @@ def build_table(files: Sequence[ModelFile], destination: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def is_sound(path: Path) -> bool:
+    """Whether there is a whole table that `open_table` takes."""
+    try:
+        open_table(path)
+    except ModelError:
+        return False
+    return True
+
+
 def open_table(path: Path) -> Table:
     """Map a table into memory; workers of a node share its pages.
 

@@ -39,7 +39,7 @@ PAGES = (
         ),
         source=(
             "Raffel et al. 2020 (JMLR 21, arXiv 1910.10683), section 2.2; the order of the tests and the phrases as in "
-            "datatrove's C4QualityFilter; FineWeb's variant: Penedo et al. 2024 (arXiv 2406.17557), section 3.5"
+            "datatrove's C4QualityFilter; FineWeb's variant: Penedo et al. 2024 (arXiv 2406.17557)"
         ),
         cost="measured by scripts/bench_crawl.py, together with the segmentation that the heuristics share",
         example_kept=(

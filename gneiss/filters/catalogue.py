@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gneiss.annotation import Annotator
-from gneiss.filters import c4, fasttext, fineweb, gopher, language, readability, tokens, urls
+from gneiss.filters import c4, fasttext, fineweb, gopher, language, readability, tokens
 from gneiss.filters.page import Page
 
 #: What may stand under `annotate:` in a recipe. The values are frozen dataclasses; their fields are the parameters.
@@ -26,5 +26,4 @@ PAGES: tuple[Page, ...] = (
     *c4.PAGES,
     *fineweb.PAGES,
     *language.PAGES,
-    *urls.PAGES,
 )

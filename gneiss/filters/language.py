@@ -37,7 +37,7 @@ PAGES = (
         ),
         source=(
             "A. Joulin et al. 2016 (arXiv 1607.01759, 1612.03651), model lid.176 (CC BY-SA 3.0); the threshold: Penedo "
-            "et al. 2024 (arXiv 2406.17557), section 3.2, where the whole text is read"
+            "et al. 2024 (arXiv 2406.17557), base filtering, where the whole text is read"
         ),
         cost="about 5,000 documents a second on one core, with the first 1,000 characters of each",
         example_kept="The tide tables for the estuary are printed every January.",

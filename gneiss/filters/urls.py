@@ -35,8 +35,8 @@ PAGES = (
             "runs of ASCII letters and digits of the address in lower case, each different one counted once"
         ),
         source=(
-            "Penedo et al. 2023 (arXiv 2306.01116), appendix G.1, and Penedo et al. 2024 (arXiv 2406.17557), section "
-            "3.2; two soft words as in datatrove's URLFilter"
+            "Penedo et al. 2023 (arXiv 2306.01116) and Penedo et al. 2024 (arXiv 2406.17557), URL filtering; two soft "
+            "words as in datatrove's URLFilter"
         ),
         cost="about 5 microseconds an address, and 8 bytes of memory a domain",
         example_kept="https://museum.example.org/collection/barometers",

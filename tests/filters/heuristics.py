@@ -1,0 +1,100 @@
+"""What the tests of the heuristics share: hostile texts, and how often rules of a page hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from hypothesis import strategies as st
+
+from gneiss.annotation import Annotator, annotate
+from gneiss.filters.page import Page
+from gneiss.rule import Rules, evaluate, locked_connection
+
+PIECES = (
+    *(
+        "the",
+        "be",
+        "to",
+        "of",
+        "The",
+        "a",
+        "b",
+        "ab",
+        "c d",
+        "word",
+        "one two three four five",
+        "x y z",
+        "ß",
+        "é",
+        "日本",
+    ),
+    *(
+        " ",
+        "  ",
+        "\t",
+        "\u00a0",
+        "\u3000",
+        "\n",
+        "\n",
+        "\n\n",
+        "\n\n\n",
+        "\r\n",
+        "\r",
+        "\x0b",
+        "\x1c",
+        "\x85",
+        "\u2028",
+    ),
+    *(
+        ".",
+        "...",
+        "....",
+        "…",
+        "?",
+        "!",
+        '"',
+        "'",
+        "”",
+        "»",
+        ")",
+        "]",
+        "[",
+        "[1]",
+        "[]",
+        "[23",
+        "[١]",
+        "[edit]",
+        "[1[2]]",
+    ),
+    *("[citation needed]", "#", "##", "-", "•", "- ", "• ", "{", "}", "javascript", "Java[2]Script", "JAVASCRIPT"),
+    *("lorem ipsum", "Lorem Ipsum", "terms of use", "use coo\u212aies", "Privacy Policy", "uses cookies", "policy"),
+    *(
+        "One two three.",
+        "It is so. So it is! Is it? Yes.",
+        "e.g. this",
+        "x" * 31,
+        "y" * 1001,
+        "\u200b",
+        "।",
+        "。",
+        "१२",
+        "½",
+    ),
+)
+#: Joined at random: with white space between the pieces more often than not, so that there are words.
+TEXTS = st.lists(
+    st.tuples(
+        st.sampled_from(PIECES) | st.text(st.sampled_from("ab .\n#-!\u2028é日\r"), max_size=4), st.sampled_from(" \n ")
+    ),
+    max_size=40,
+).map(lambda parts: "".join(piece + (joint if len(piece) % 2 else "") for piece, joint in parts))
+
+
+def decide(annotator: Annotator, page: Page, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Whether every rule of the page is true, bool (texts,)."""
+    table: pa.Table = annotate(annotator, texts)
+    with locked_connection() as connection:
+        return evaluate(connection, Rules(page.rules, " AND ".join(page.rules), {}), table).keep

@@ -136,14 +136,18 @@ def test_a_group_is_cut_at_its_largest_size(corpus: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "scope", [{"scope": "corpus"}, {"scope": "group", "group_by": "^[xy]"}], ids=["corpus", "group"]
+    ("scope", "workers"),
+    [({"scope": "corpus"}, 1), ({"scope": "corpus"}, 5), ({"scope": "group", "group_by": "^[xy]"}, 2)],
+    ids=["corpus 1", "corpus 5", "group 2"],
 )
-def test_workers_and_partitions_do_not_change_a_byte(corpus: Path, tmp_path: Path, scope: dict[str, str]) -> None:
+def test_workers_and_partitions_do_not_change_a_byte(
+    corpus: Path, tmp_path: Path, scope: dict[str, str], workers: int
+) -> None:
     curated(corpus, tmp_path / "here", **scope, **BYTES)
     expected = runs.promised(tmp_path / "here")
     assert not any("exchange" in name for name in expected)
-    with mock.patch.object(dedup_job, "partitions_for", return_value=5):
-        curated(corpus, tmp_path / "processes", workers=2, **scope, **BYTES)
+    with mock.patch.object(dedup_job, "partitions_for", return_value=workers):
+        curated(corpus, tmp_path / "processes", workers=workers, **scope, **BYTES)
     assert runs.promised(tmp_path / "processes") == expected
 
 

@@ -33,7 +33,7 @@ PAGES = (
             "document without a line has nulls, and is dropped"
         ),
         source=(
-            "Penedo et al. 2024 (arXiv 2406.17557), additional heuristic filters. Thresholds as in datatrove's FineWebQualityFilter, "
+            "Penedo et al. 2024 (arXiv 2406.17557), section 3.6. Thresholds as in datatrove's FineWebQualityFilter, "
             "which made the data set: the paper prints 0.1 for repeated lines where the code has 0.01, and does not "
             "mention line feeds"
         ),

@@ -17,8 +17,8 @@ from tests.filters.heuristics import TEXTS, decide
 
 PROSE = (
     "The river rises in the hills to the north and runs for ninety miles before it meets the sea. People have lived "
-    "along it since the ice withdrew, and most of what they built was made of its clay. Two mills of the old kind still "
-    "work; a third was taken apart in the war, when its wheel was wanted elsewhere."
+    "along it since the ice withdrew, and most of what they built was made of its clay. Two mills of the old kind "
+    "still work; a third was taken apart in the war, when its wheel was wanted elsewhere."
 )
 
 
@@ -125,7 +125,7 @@ def test_a_document_does_not_depend_on_its_neighbours() -> None:
         ("\n".join(f"- {sentence}" for sentence in PROSE.split(". ")), False),
         ("...\n".join(PROSE.split(". ")), False),
         (f"{PROSE} {'12 ' * 40}", False),
-        (PROSE.translate({ord(letter): None for letter in "thTbe"}), False),
+        (PROSE.upper(), False),  # no stop word is in capitals
         (PROSE.replace(" ", "aaaaaaaa "), False),
         ("", False),
     ],

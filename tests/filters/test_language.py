@@ -45,7 +45,7 @@ def test_reads_the_first_characters(model: Path) -> None:
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "no.bin").write_bytes(b"not a model")
-    with pytest.raises(ModelError, match="no.bin"):
+    with pytest.raises(ModelError, match=r"no\.bin"):
         annotate(Language(str(tmp_path / "no.bin")), ["a"])
 
 

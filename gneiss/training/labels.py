@@ -1,0 +1,145 @@
+"""Labelled documents: each distinct text once, with one of two labels, trained on or held out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from gneiss.errors import InputError
+from gneiss.training.source import Skipped, decoded, is_string, one_line, read_rows
+
+#: Below this, a fifth of a label is too few documents to say anything about a model.
+MIN_DOCUMENTS = 20
+_LABELS_IN_A_MESSAGE = 8
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which rows are positive: those whose label is one of `values`, or, if it is a number, is at least `at_least`."""
+
+    column: str
+    values: tuple[str, ...] = ()
+    at_least: float | None = None
+
+    def __str__(self) -> str:
+        """As in a rule of a recipe."""
+        if self.at_least is not None:
+            return f"{self.column} >= {self.at_least:g}"
+        return f"{self.column} IN ({', '.join(map(repr, self.values))})"
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text on one line, and its label."""
+
+    line: str
+    is_positive: bool
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Distinct documents in the order of their hashes, which is a shuffle that needs no random numbers.
+
+    found: label → rows that have it, of a column of strings; rows: all of them, used or not.
+    """
+
+    documents: tuple[Document, ...]
+    rows: int
+    skipped: Skipped
+    found: Mapping[str, int]
+
+    def split(self, share: float) -> tuple[Labelled, Labelled]:
+        """(trained, held out): of each label the same share of texts is held out, those with the lowest hashes."""
+        left = {
+            label: round(share * sum(document.is_positive is label for document in self.documents))
+            for label in (True, False)
+        }
+        trained, held_out = [], []
+        for document in self.documents:
+            (held_out if left[document.is_positive] > 0 else trained).append(document)
+            left[document.is_positive] -= 1
+        return tuple(
+            Labelled(tuple(part), self.rows, self.skipped, self.found) for part in (trained, held_out)
+        )  # type: ignore[return-value]
+
+    @property
+    def positives(self) -> int:
+        """How many documents have the positive label."""
+        return sum(document.is_positive for document in self.documents)
+
+
+def read_labelled(source: Path, text: str, rule: Rule) -> Labelled:
+    """Read labelled documents into memory.
+
+    Texts are the same when fastText reads the same; such a text counts once, or not at all when its rows disagree.
+    Raises InputError when a column is missing or of another type, a label occurs nowhere, or documents are too few.
+    """
+    labels: dict[bytes, bool | None] = {}
+    lines: dict[bytes, str] = {}
+    found: Counter[str] = Counter()
+    rows = null = not_utf8 = 0
+    for table in read_rows(source, text, rule.column):
+        for raw, label in zip(table[text], _labels(table[rule.column], rule, source), strict=True):
+            rows += 1
+            if label is None or not raw.is_valid:
+                null += 1
+                continue
+            content = decoded(raw.as_py())
+            if content is None:
+                not_utf8 += 1
+                continue
+            if isinstance(label, str):
+                found[label] += 1
+            line = one_line(content)
+            is_positive = label in rule.values if isinstance(label, str) else label >= (rule.at_least or 0.0)
+            key = hashlib.sha256(line.encode()).digest()
+            if labels.setdefault(key, is_positive) is not is_positive:
+                labels[key] = None
+            lines[key] = line
+    known = [(key, label) for key, label in sorted(labels.items()) if label is not None]
+    contradictory = len(labels) - len(known)
+    skipped = Skipped(null, not_utf8, rows - null - not_utf8 - len(labels), contradictory)
+    labelled = Labelled(tuple(Document(lines[key], label) for key, label in known), rows, skipped, found)
+    _check(labelled, source, rule)
+    return labelled
+
+
+def _labels(column: pa.ChunkedArray, rule: Rule, source: Path) -> Iterator[str | float | None]:
+    type_ = column.type
+    if rule.at_least is not None:
+        if not (pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_)):
+            raise InputError(f"{source}: column {rule.column!r}: a score threshold needs numbers, found {type_}")
+        for score in column.to_pylist():
+            yield None if score is None or score != score else float(score)  # NaN is no score
+    else:
+        if not is_string(type_):
+            raise InputError(f"{source}: column {rule.column!r}: expected strings, found {type_}; give a score threshold")
+        yield from column.to_pylist()
+
+
+def _check(labelled: Labelled, source: Path, rule: Rule) -> None:
+    common = ", ".join(f"{name!r} ({rows})" for name, rows in _most_common(labelled.found))
+    missing = [value for value in rule.values if value not in labelled.found]
+    if missing and rule.at_least is None:
+        raise InputError(f"{source}: no row has the label {missing[0]!r}; found {common or 'none'}")
+    positives = labelled.positives
+    negatives = len(labelled.documents) - positives
+    if not positives or not negatives:
+        what = "none is" if not positives else "all are"
+        raise InputError(
+            f"{source}: a model needs two labels; of {len(labelled.documents)} distinct texts {what} positive ({rule})"
+        )
+    if min(positives, negatives) < MIN_DOCUMENTS:
+        raise InputError(
+            f"{source}: too few documents: {positives} positive ({rule}) and {negatives} other distinct texts,"
+            f" {MIN_DOCUMENTS} of each are needed"
+        )
+
+
+def _most_common(found: Mapping[str, int]) -> Collection[tuple[str, int]]:
+    return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:_LABELS_IN_A_MESSAGE]

@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+KERNELS := $(VENV)/.kernels
 
 .PHONY: demo test lint lock clean
 
@@ -12,10 +13,15 @@ $(INSTALLED): pyproject.toml requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirements requirements.lock --editable .
 	touch $@
 
-demo: $(INSTALLED)  ## curate a real corpus; say where the result is and what happened to it
+# numba's cache of a kernel does not notice a change in a function that the kernel takes from another file.
+$(KERNELS): $(INSTALLED) $(shell find gneiss -name '*.py')
+	find gneiss -name '*.nb[ic]' -delete
+	touch $@
+
+demo: $(KERNELS)  ## curate a real corpus; say where the result is and what happened to it
 	$(BIN)/gneiss demo demo
 
-test: $(INSTALLED) lint  ## the whole test suite
+test: $(KERNELS) lint  ## the whole test suite
 	$(BIN)/python -m pytest
 
 lint: $(INSTALLED)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gneiss.errors import GneissError
+from gneiss.train_commands import train_app
 
 app = typer.Typer(
     name="gneiss",
@@ -93,6 +94,7 @@ def dry_run(
 
 dedup_app = typer.Typer(help="Look at what repeats in a file.", no_args_is_help=True)
 app.add_typer(dedup_app, name="dedup")
+app.add_typer(train_app, name="train")
 
 
 @dedup_app.command("show")

@@ -40,6 +40,7 @@ def check_machine() -> list[Check]:
         _kernel_cache(),
         _model_cache(),
         _ray_address(),
+        _kenlm_programs(),
     ]
 
 
@@ -129,3 +130,11 @@ def _ray_address() -> Check:
     return Check(
         "Ray cluster", found, address is not None, "export RAY_ADDRESS=HEAD:6379, or ray job submit", is_needed=False
     )
+
+
+def _kenlm_programs() -> Check:
+    from gneiss.kenlm_programs import INSTALL, PROGRAMS
+
+    places = {program: shutil.which(program) for program in PROGRAMS}
+    found = ", ".join(f"{program}: {place or 'not on PATH'}" for program, place in places.items())
+    return Check("KenLM's programs, for gneiss train perplexity", found, all(places.values()), INSTALL, is_needed=False)

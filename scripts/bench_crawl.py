@@ -127,22 +127,19 @@ def splitting_part(batch: TextBatch, quick: bool) -> Figures:
 
 
 def decide_all(batch: TextBatch) -> npt.NDArray[np.bool_]:
-    """Our decisions, bool (heuristics, documents), batch by batch as in a run."""
+    """Our decisions, bool (heuristics, documents): annotations batch by batch, then the rules, as in a phase."""
     functions = [heuristic.annotator.load({}) for heuristic in HEURISTICS]
-    parts = []
+    parts = [batch.slice(start, stop) for start, stop in slices(batch)]
+    annotated = [[pa.table(dict(compute(part))) for compute in functions] for part in parts]
     with locked_connection() as connection:
-        for start, stop in slices(batch):
-            part = batch.slice(start, stop)
-            tables = [pa.table(dict(compute(part))) for compute in functions]
-            parts.append(
-                [
-                    evaluate(
-                        connection, Rules(heuristic.page.rules, " AND ".join(heuristic.page.rules), {}), table
-                    ).keep
-                    for heuristic, table in zip(HEURISTICS, tables, strict=True)
-                ]
-            )
-    return np.concatenate([np.array(part) for part in parts], axis=1)
+        return np.array(
+            [
+                evaluate(connection, Rules(heuristic.page.rules, " AND ".join(heuristic.page.rules), {}), table).keep
+                for heuristic, table in zip(
+                    HEURISTICS, map(pa.concat_tables, zip(*annotated, strict=True)), strict=True
+                )
+            ]
+        )
 
 
 def decide_by_datatrove(texts: Sequence[str]) -> tuple[list[float], npt.NDArray[np.bool_]]:

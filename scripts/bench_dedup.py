@@ -50,7 +50,7 @@ def main() -> None:
         batch = read_corpus(corpus, QUICK_BYTES if arguments.quick else FULL_BYTES)
         figures = describe(arguments.corpus, batch)
         report(figures)
-        for part in (engines_part, tokens_part, memory_part, worst_case_part, scaling_part):
+        for part in (engines_part, tokens_part, memory_part, worst_case_part, corpus_part, scaling_part):
             found = part(batch, arguments.quick, figures)
             report(found)
             figures |= found
@@ -324,6 +324,41 @@ def worst_case_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
 
 
 # Scaling
+
+
+def corpus_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
+    """What corpus scope sends at 200 bytes: all exchange files of the rounds before `curate`, as written."""
+    from gneiss.pipelines.dedup_job import dedup_job
+    from gneiss.pipelines.dedup_rounds import RoundStep, rounds_before
+    from gneiss.recipe import Recipe
+    from gneiss.shard import cut_shards
+
+    phase = {"name": "only", "dedup": {"min_length": 200, "scope": "corpus"}}
+    recipe = Recipe.model_validate({"name": "bench", "input": {"id": None}, "phases": [phase]})
+    shards, partitions = 10, 16
+    with tempfile.TemporaryDirectory() as folder:
+        texts = batch.to_arrow()
+        step = -(-len(texts) // shards)
+        for number in range(shards):
+            table = pa.table({"text": texts.slice(number * step, step)})
+            pq.write_table(table, f"{folder}/{number:02d}.parquet", compression="zstd")
+        job = dedup_job(recipe, cut_shards(folder, text="text").shards, Path(folder), partitions)
+        assert job is not None
+        sent = {}
+        start = time.process_time()
+        for its in rounds_before(job):
+            work = RoundStep(job, its.name).open()
+            sent[its.name] = sum(file.size_bytes for task in its.tasks(job) for file in work(task).files)
+        seconds = time.process_time() - start
+    return {
+        "corpus_sent_per_byte": sum(sent.values()) / batch.size_bytes,
+        **{f"corpus_sent_per_byte_{name}": size / batch.size_bytes for name, size in sent.items()},
+        "corpus_mb_per_s": batch.size_bytes / seconds / 1e6,
+        "corpus_counted": (
+            f"size of all exchange files, {shards} shards, {partitions} partitions, L = 200, protect; CPU time of all"
+            " rounds, kernels compiled on the way, Parquet and zstd included"
+        ),
+    }
 
 
 def scaling_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:

@@ -18,8 +18,8 @@ FEW = 12
 ALONE = -1
 #: From so many anchors on, links take 64 bits.
 WIDE = 2**30
-_BUCKET = 2048
-_ROUNDS = 8
+_BUCKET = 16384
+_ROUNDS = 4
 
 
 def group(key: Words, content: Words) -> tuple[Links, npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from gneiss.batch import TextBatch, Texts
 from gneiss.dedup.boundaries import shrink_cuts
-from gneiss.dedup.cutting import copy_without
 from gneiss.dedup.units import IntArray
+from gneiss.edit import Edits
 from gneiss.errors import InputError
 
 Boundary: TypeAlias = Literal["char", "word", "line"]
@@ -78,8 +77,8 @@ class Spans:
         """
         batch, positions = compact(texts)
         document, start, end, _, _ = self._in_batch(batch, positions)._shrink_in(batch, boundary).arrays()
-        offsets, data = copy_without(batch.data, batch.offsets, document, start, end)
-        return _with_nulls(offsets, data, positions, len(texts))
+        cut = Edits(document, start, end).apply(batch)
+        return _with_nulls(cut, positions, len(texts))
 
     def _in_batch(self, batch: TextBatch, positions: IntArray) -> Spans:
         """The same spans over the documents that are not null, checked against them."""
@@ -123,13 +122,10 @@ def compact(texts: Texts) -> tuple[TextBatch, IntArray]:
     return TextBatch.of(array.drop_null()), np.flatnonzero(np.asarray(array.is_valid()))
 
 
-def _with_nulls(
-    offsets: IntArray, data: npt.NDArray[np.uint8], positions: IntArray, length: int
-) -> pa.LargeStringArray:
-    """A large_string array of `length` rows, null but for `positions`."""
-    rows = np.zeros(length + 1, np.int64)
-    rows[positions + 1] = np.diff(offsets)
-    validity = np.zeros(length, np.bool_)
-    validity[positions] = True
-    bitmap = None if len(positions) == length else pa.py_buffer(np.packbits(validity, bitorder="little").tobytes())
-    return pa.LargeStringArray.from_buffers(length, pa.py_buffer(np.cumsum(rows)), pa.py_buffer(data), bitmap)
+def _with_nulls(batch: TextBatch, positions: IntArray, length: int) -> pa.LargeStringArray:
+    """A large_string array of `length` rows that holds the batch at `positions` and is null elsewhere."""
+    if len(positions) == length:
+        return batch.to_arrow()
+    where = np.full(length, -1)
+    where[positions] = np.arange(len(positions))
+    return batch.to_arrow().take(pa.array(where, mask=where < 0))

@@ -33,7 +33,9 @@ TOP_NGRAMS, REPEATED_NGRAMS = (2, 3, 4), (5, 6, 7, 8, 9, 10)
 TOP_NGRAM_CHARS = 6
 REPEATED_NGRAM_CHARS = TOP_NGRAM_CHARS + len(TOP_NGRAMS)
 _COLUMNS = REPEATED_NGRAM_CHARS + len(REPEATED_NGRAMS)
-_LONGEST_TOP, _LONGEST = TOP_NGRAMS[-1], REPEATED_NGRAMS[-1]
+_LONGEST_TOP, _SHORTEST, _LONGEST = TOP_NGRAMS[-1], REPEATED_NGRAMS[0], REPEATED_NGRAMS[-1]
+_WINDOW = 16
+_WINDOW_INVERSE = pow(HASH_BASE_INVERSE, _WINDOW, 1 << 64)
 _NGRAM_FACTOR = 0xA24B_AED4_963E_E407  # of no meaning, odd, and not the base of the words' own hashes
 
 
@@ -82,8 +84,9 @@ def repetition_counts(batch: TextBatch) -> npt.NDArray[np.int64]:
     table = seen_table(most[0])
     rounds = _top_ngrams(words.lengths, words.hashes, words.documents, most[0], table, counts)
     _repeated_ngrams(
-        words.starts, words.stops, words.lengths, words.hashes, words.documents, most[0], rounds, table, counts
-    )
+        batch.data, words.starts, words.stops, words.lengths, words.hashes, words.documents,
+        most[0], rounds, table, counts,
+    )  # fmt: skip
     return counts
 
 
@@ -204,12 +207,12 @@ def _top_ngrams(lengths, hashes, documents, most_words, table, counts):  # type:
     this_round = 0
     for document in range(len(documents) - 1):
         begin, words = documents[document], documents[document + 1] - documents[document]
-        slots = slots_for(words)
         candidates = words
         for i in range(words):
             ngrams[i], places[i] = hashes[begin + i], i
         for n in range(2, min(_LONGEST_TOP, words) + 1):
             this_round += 1
+            slots = slots_for(candidates)
             best_count, best_at, left = 1, 0, 0
             for candidate in range(candidates):
                 at = places[candidate]
@@ -238,18 +241,21 @@ def _top_ngrams(lengths, hashes, documents, most_words, table, counts):  # type:
 
 
 @njit(cache=True, nogil=True)
-def _repeated_ngrams(starts, stops, lengths, hashes, documents, most_words, rounds, table, counts):  # type: ignore[no-untyped-def]
+def _repeated_ngrams(data, starts, stops, lengths, hashes, documents, most_words, rounds, table, counts):  # type: ignore[no-untyped-def]
     # With P the hash of all words before word i joined, and b the bytes of these, scaled[i] is P / base ** b and
     # power[i] is base ** b: then (scaled[j] - scaled[i]) * power[i] is a hash of words i to j joined.
     scaled = np.empty(most_words + 1, np.uint64)
     power = np.empty(most_words + 1, np.uint64)
     chars = np.empty(most_words + 1, np.int64)
+    size_bytes = np.empty(most_words + 1, np.int64)
+    promising = np.empty(most_words, np.bool_)
+    candidates = np.empty(most_words, np.int64)
     powers, inverses = _tables()
     this_round = rounds
     for document in range(len(documents) - 1):
         begin, words = documents[document], documents[document + 1] - documents[document]
         slots = slots_for(words)
-        scaled[0], power[0], chars[0], inverse = uint64(0), uint64(1), 0, uint64(1)
+        scaled[0], power[0], chars[0], size_bytes[0], inverse = uint64(0), uint64(1), 0, 0, uint64(1)
         for i in range(words):
             size = stops[begin + i] - starts[begin + i]
             if size < len(powers):
@@ -258,17 +264,43 @@ def _repeated_ngrams(starts, stops, lengths, hashes, documents, most_words, roun
                 power[i + 1], inverse = power[i] * hash_power(size), inverse * _inverse_power(size)
             scaled[i + 1] = scaled[i] + hashes[begin + i] * inverse
             chars[i + 1] = chars[i] + lengths[begin + i]
-        for n in range(_LONGEST_TOP + 1, _LONGEST + 1):
+            size_bytes[i + 1] = size_bytes[i] + size
+        # Equal n-grams begin with the same _WINDOW bytes: few words do, and only those are worth looking up. n-grams
+        # that are shorter than that, all words of them, are looked up too.
+        this_round += 1
+        end = 0
+        for i in range(words):
+            promising[i] = i + _SHORTEST <= words and size_bytes[i + _SHORTEST] - size_bytes[i] < _WINDOW
+        for i in range(words):
+            if size_bytes[words] - size_bytes[i] < _WINDOW:
+                break
+            while size_bytes[end + 1] - size_bytes[i] <= _WINDOW and end + 1 < words:
+                end += 1
+            rest = _WINDOW - (size_bytes[end] - size_bytes[i])
+            of_rest = hash_bytes(data, starts[begin + end], starts[begin + end] + rest)
+            key = (scaled[end] - scaled[i]) * power[i] + of_rest * uint64(_WINDOW_INVERSE)
+            first = first_seen(table, slots, this_round, key, i)
+            if first >= 0:
+                promising[first] = promising[i] = True
+        found = 0
+        for i in range(words):
+            candidates[found] = i
+            found += promising[i]
+        slots = slots_for(found)
+        for n in range(_SHORTEST, _LONGEST + 1):
             this_round += 1
-            repeated, i = 0, 0
-            while i + n <= words:
+            repeated, free = 0, 0
+            for candidate in range(found):
+                i = candidates[candidate]
+                if i + n > words:
+                    break
+                if i < free:
+                    continue
                 key = (scaled[i + n] - scaled[i]) * power[i]
                 if first_seen(table, slots, this_round, key, 0) >= 0:
                     repeated += chars[i + n] - chars[i]
-                    i += n
-                else:
-                    i += 1
-            counts[document, REPEATED_NGRAM_CHARS + n - _LONGEST_TOP - 1] = repeated
+                    free = i + n
+            counts[document, REPEATED_NGRAM_CHARS + n - _SHORTEST] = repeated
 
 
 @njit(cache=True, nogil=True)

@@ -11,7 +11,7 @@ class Page:
     """One filter in words.
 
     code: stable, such as GW01; name: the recipe's key; formula: plain text; rules: name → SQL condition, as published;
-    source: paper and section of method and thresholds; cost: measured, with its unit; examples: real or realistic texts.
+    source: paper and section of method and thresholds; cost: measured, with its unit; examples: realistic texts.
     """
 
     code: str
@@ -30,7 +30,8 @@ def markdown(page: Page) -> str:
     """The page as Markdown; docs/filters/CODE.md is exactly this."""
     rules = "\n".join(f"- `{name}`: `{condition}`" for name, condition in page.rules.items())
     examples = "\n\n".join(
-        f"{what}:\n\n{textwrap.indent(text, '    ')}" for what, text in (("Kept", page.example_kept), ("Dropped", page.example_dropped))
+        f"{what}:\n\n{textwrap.indent(text, '    ')}"
+        for what, text in (("Kept", page.example_kept), ("Dropped", page.example_dropped))
     )
     return (
         f"# {page.code} {page.name}\n\n{page.summary}\n\n## Why\n\n{page.why}\n\n## Formula\n\n{page.formula}\n\n"

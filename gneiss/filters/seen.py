@@ -29,9 +29,8 @@ def slots_for(most_keys):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def first_seen(table, slots, this_round, key, place):  # type: ignore[no-untyped-def]
     """The place where a key was first seen in this round, or -1 if that is here. Places are less than 2**32."""
-    key = (key ^ (key >> uint64(32))) * uint64(0xD6E8FEB86659FD93)  # one to one, with every bit spread
-    key = (key ^ (key >> uint64(32))) * uint64(0xD6E8FEB86659FD93)
-    slot = (key >> uint64(32)) & uint64(slots - 1)
+    spread = (key ^ (key >> uint64(32))) * uint64(0xD6E8FEB86659FD93)
+    slot = (spread >> uint64(32)) & uint64(slots - 1)
     while table[slot, 1] >> uint64(32) == uint64(this_round):
         if table[slot, 0] == key:
             return np.int64(table[slot, 1] & uint64(0xFFFFFFFF))

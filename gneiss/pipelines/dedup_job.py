@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
 from gneiss.dedup.across.scheme import Scheme, partitions_for
@@ -46,7 +46,7 @@ class DedupJob:
             return self.groups
         count = max(1, min(self.scheme.partitions, len(self.shards)))
         edges = [bucket * len(self.shards) // count for bucket in range(count + 1)]
-        return tuple(range(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True))
+        return tuple(range(low, high) for low, high in pairwise(edges))
 
 
 def dedup_job(recipe: Recipe, shards: Sequence[Shard], output: Path, partitions: int | None = None) -> DedupJob | None:

@@ -39,7 +39,9 @@ Numbers: TypeAlias = npt.NDArray[np.int64]
 Over: TypeAlias = Literal["shards", "partitions", "buckets", "groups"]
 
 FLAGS = pa.schema([("flag", pa.bool_())])
-TEXTS = {unit: pa.schema([("text", pa.large_list(type_))]) for unit, type_ in (("bytes", pa.uint8()), ("tokens", pa.int32()))}
+TEXTS = {
+    unit: pa.schema([("text", pa.large_list(type_))]) for unit, type_ in (("bytes", pa.uint8()), ("tokens", pa.int32()))
+}
 SOURCES = pa.schema([("source_shard", pa.int64()), ("source_row", pa.int64()), ("amount", pa.int64())])
 ANSWERED = pa.schema([("row", pa.int64()), ("amount", pa.int64())])
 
@@ -86,7 +88,12 @@ class Round:
 
     def tasks(self, job: DedupJob) -> range:
         """The tasks of this round."""
-        counts = {"shards": len(job.shards), "partitions": job.scheme.partitions, "buckets": len(job.buckets), "groups": len(job.groups)}
+        counts = {
+            "shards": len(job.shards),
+            "partitions": job.scheme.partitions,
+            "buckets": len(job.buckets),
+            "groups": len(job.groups),
+        }
         return range(counts[self.over])
 
 
@@ -170,7 +177,9 @@ def _token_pieces(opened: Opened, shard: int) -> Batches:
 def _asked(opened: Opened, shard: int) -> Batches:
     """Where sources start, in tokens, for each bucket of shards: only the shard of a source knows the byte."""
     found = opened.job.exchange.batch("token_pieces", shard, 0)
-    return _by_bucket(opened.job, *(_column(found, name) for name in ("source_shard", "source_document", "source_start")))
+    return _by_bucket(
+        opened.job, *(_column(found, name) for name in ("source_shard", "source_document", "source_start"))
+    )
 
 
 def _replied(opened: Opened, bucket: int) -> Batches:

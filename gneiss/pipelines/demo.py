@@ -10,11 +10,11 @@ from string import Template
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gneiss.annotation import annotate
 from gneiss.demo import DemoModel, train_demo_models
 from gneiss.errors import OutputError
 from gneiss.filters.readability import eflaw
 from gneiss.filters.tokens import Tokens
-from gneiss.annotation import annotate
 from gneiss.pipelines.run import Run, run
 from gneiss.progress import Spoken
 from gneiss.report import print_run
@@ -31,7 +31,7 @@ def run_demo(folder: Path) -> Run:
     _clear(folder)
     print(f"1. harvesting a corpus from this Python installation into {folder / 'sample'}", flush=True)
     manifest = write_sample(folder / "sample", shards=4)
-    print(f"   {manifest.documents:,} documents, {manifest.text_bytes / 1e6:.1f} MB of text, {manifest.duplicates:,} of them copies")
+    print(f"   {manifest.documents:,} documents, {manifest.text_bytes / 1e6:.1f} MB, {manifest.duplicates:,} copies")
     print("2. training two small models on it, and taking quantiles for thresholds", flush=True)
     models = train_demo_models(folder / "sample", folder / "models")
     shards = sorted((folder / "sample").glob("*.parquet"))
@@ -51,7 +51,10 @@ def run_demo(folder: Path) -> Run:
         tokens_high=tokens[1],
     )
     (folder / "demo.yaml").write_text(recipe, "utf-8")
-    print(f"3. curating: gneiss run {folder / 'demo.yaml'} --input {folder / 'sample'} --output {folder / 'curated'}", flush=True)
+    print(
+        f"3. curating: gneiss run {folder / 'demo.yaml'} --input {folder / 'sample'} --output {folder / 'curated'}",
+        flush=True,
+    )
     finished = run(folder / "demo.yaml", folder / "sample", folder / "curated", backend="local", progress=Spoken())
     print_run(finished)
     print(f"\nlook closer:     gneiss dry-run {shards[0]} --recipe {folder / 'demo.yaml'}")
@@ -61,7 +64,9 @@ def run_demo(folder: Path) -> Run:
 
 def _clear(folder: Path) -> None:
     if folder.is_dir() and (foreign := sorted({entry.name for entry in folder.iterdir()} - set(PARTS))):
-        raise OutputError(f"{folder}: expected an empty folder or a former demo, found {foreign[0]!r}; choose another folder")
+        raise OutputError(
+            f"{folder}: expected an empty folder or a former demo, found {foreign[0]!r}; choose another folder"
+        )
     for part in PARTS:
         path = folder / part
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -75,6 +80,6 @@ def _quantiles(values: pa.Array | pa.ChunkedArray, low: float, high: float) -> t
 def _tell(what: str, model: DemoModel) -> None:
     held_out = model.by_label
     print(
-        f"   {model.path.name}, {what}: accuracy {held_out.accuracy:.2f} on {held_out.documents:,} documents not trained on;"
-        f" threshold {model.threshold} (quantile {model.quantile})"
+        f"   {model.path.name}, {what}: accuracy {held_out.accuracy:.2f} on {held_out.documents:,} documents held"
+        f" out; threshold {model.threshold} (quantile {model.quantile})"
     )

@@ -60,7 +60,6 @@ def dry_run(recipe: Recipe | str | Path, file: str | Path, *, limit: int | None 
         curated = curate(shard, recipe, tools, left)
         statistics += curated.statistics
         samples.append(curated.samples)
-    ended = time.perf_counter()
-    return DryRun(
-        str(file), recipe, limit, statistics, merge_samples(samples), loaded - started, ended - loaded, time.process_time() - cpu
-    )  # fmt: skip
+    ended, cpu_seconds = time.perf_counter(), time.process_time() - cpu
+    merged = merge_samples(samples)
+    return DryRun(str(file), recipe, limit, statistics, merged, loaded - started, ended - loaded, cpu_seconds)

@@ -35,7 +35,11 @@ class Passage:
 
 
 def repeated_passages(
-    file: str | Path, text: str = "text", *, min_length: int = 200, policy: Literal["protect", "union", "all"] = "protect"
+    file: str | Path,
+    text: str = "text",
+    *,
+    min_length: int = 200,
+    policy: Literal["protect", "union", "all"] = "protect",
 ) -> list[Passage]:
     """The repeated passages of a Parquet file by bytes cut, largest first.
 
@@ -68,6 +72,7 @@ def repeated_passages(
                 )
             )
             before, passage, after = around
-            passages.append(Passage(passage, end - start, len(pieces), int(rows[source]), int(rows[document]), before, after))
+            passages.append(
+                Passage(passage, end - start, len(pieces), int(rows[source]), int(rows[document]), before, after)
+            )
     return sorted(passages, key=lambda p: (-p.cut_bytes, p.row, p.text))
-

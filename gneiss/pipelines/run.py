@@ -17,8 +17,8 @@ from gneiss import output as outputs
 from gneiss.backends import Backend, Step, Task
 from gneiss.card import dataset_card
 from gneiss.commit import statistics_path
-from gneiss.exchange import Exchange
 from gneiss.errors import BudgetError, MachineError, OutputError
+from gneiss.exchange import Exchange
 from gneiss.ledger import COMMITTED, Receipt
 from gneiss.parquet import write_bytes
 from gneiss.pipelines.dedup_job import DedupJob, dedup_job
@@ -64,13 +64,14 @@ class Run:
             shard, reason = next(iter(self.quarantined_shards.items()))
             raise BudgetError(
                 f"{len(self.quarantined_shards)} shards could not be curated (budgets.shards: {budgets.shards}), first"
-                f" {shard!r}: {reason}. All others are in {self.output}; mend the input and run again, or raise the budget"
+                f" {shard!r}: {reason}. All others are in {self.output}; mend the cause and run again, or raise the"
+                " budget"
             )
         if counts["quarantined"] > budgets.documents * counts["rows"]:
             raise BudgetError(
                 f"{counts['quarantined']} of {counts['rows']} documents were quarantined (budgets.documents:"
-                f" {budgets.documents:.2%}): {_listed(self.statistics.reasons)}. They are in {self.output / 'quarantine'};"
-                " mend the input, or raise the budget in the recipe"
+                f" {budgets.documents:.2%}): {_listed(self.statistics.reasons)}. They are in"
+                f" {self.output / 'quarantine'}; mend the input, or raise the budget in the recipe"
             )
 
 

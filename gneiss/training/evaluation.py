@@ -65,7 +65,7 @@ def evaluate(scores: npt.NDArray[np.float64], is_positive: npt.NDArray[np.bool_]
     """Evaluate scores against labels.
 
     Parameters: `scores`: float64 (documents,), probabilities of the positive label, NaN where there is none;
-    `is_positive`: bool (documents,), of at least one document.
+    `is_positive`: bool (documents,); at least two documents.
 
     >>> found = evaluate(np.array([0.9, 0.8, 0.3, 0.1]), np.array([True, True, True, False]))
     >>> found.by_label.accuracy, found.baseline.accuracy, found.retentions[4].threshold

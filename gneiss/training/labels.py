@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -59,13 +59,12 @@ class Labelled:
             label: round(share * sum(document.is_positive is label for document in self.documents))
             for label in (True, False)
         }
-        trained, held_out = [], []
+        trained: list[Document] = []
+        held_out: list[Document] = []
         for document in self.documents:
             (held_out if left[document.is_positive] > 0 else trained).append(document)
             left[document.is_positive] -= 1
-        return tuple(
-            Labelled(tuple(part), self.rows, self.skipped, self.found) for part in (trained, held_out)
-        )  # type: ignore[return-value]
+        return replace(self, documents=tuple(trained)), replace(self, documents=tuple(held_out))
 
     @property
     def positives(self) -> int:
@@ -118,7 +117,9 @@ def _labels(column: pa.ChunkedArray, rule: Rule, source: Path) -> Iterator[str |
             yield None if score is None or score != score else float(score)  # NaN is no score
     else:
         if not is_string(type_):
-            raise InputError(f"{source}: column {rule.column!r}: expected strings, found {type_}; give a score threshold")
+            raise InputError(
+                f"{source}: column {rule.column!r}: expected strings, found {type_}; give a score threshold"
+            )
         yield from column.to_pylist()
 
 

@@ -88,7 +88,9 @@ def claim(folder: Path, *names: str) -> None:
     except OSError as error:
         raise OutputError(f"{folder}: cannot write: {error.strerror or error}") from error
     if foreign := [name for name in foreign if not name.startswith(".")]:
-        raise OutputError(f"{folder}: expected an empty folder, found {foreign[0]!r}; give each model a folder of its own")
+        raise OutputError(
+            f"{folder}: expected an empty folder, found {foreign[0]!r}; give each model a folder of its own"
+        )
 
 
 def markdown_table(*rows: tuple[object, ...]) -> list[str]:

@@ -107,6 +107,14 @@ def test_pruned_without_quantization(model, tmp_path, pruned):
         read_model(write(tmp_path, patched(model.read_bytes(), HEADER["pruned"], "<q", pruned)))
 
 
+@pytest.mark.parametrize("count", [-1, -(2**63), 2**62])
+def test_counts_that_no_text_has(model, tmp_path, count):
+    data = model.read_bytes()
+    at = data.index(b"__label__hq\0") + len(b"__label__hq\0")
+    with pytest.raises(ModelError, match="damaged"):  # the library's tree of labels reads past its end
+        read_model(write(tmp_path, patched(data, at, "<q", count)))
+
+
 def test_n_grams_without_buckets(model, tmp_path):
     with pytest.raises(ModelError, match="damaged"):  # the library divides by the number of buckets
         read_model(write(tmp_path, patched(model.read_bytes(), HEADER["bucket"], "<i", 0)))

@@ -1,0 +1,181 @@
+"""`gneiss train`: one's own models from the command line."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from gneiss.training import Settings
+
+train_app = typer.Typer(help="Train one's own models from labelled text.", no_args_is_help=True)
+
+Labels = Annotated[
+    Path, typer.Option("--labels", "-l", help="A Parquet file with text and labels, or a folder of them.")
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="A folder for this model and its card alone.")]
+TextColumn = Annotated[str, typer.Option(help="The text column.")]
+LabelColumn = Annotated[str, typer.Option(help="The column with labels, or with scores.")]
+ScoreThreshold = Annotated[float | None, typer.Option(help="Labels are scores; positive from this one on.")]
+AutotuneSeconds = Annotated[int | None, typer.Option(min=1, help="Look for better settings; not reproducible.")]
+Dimensions = Annotated[int, typer.Option(help="Width of the hidden layer.")]
+Buckets = Annotated[int, typer.Option(help="Rows for word n-grams.")]
+WordNgrams = Annotated[int, typer.Option(help="Words in the longest n-gram.")]
+Epochs = Annotated[int, typer.Option(help="Passes over the documents.")]
+LearningRate = Annotated[float, typer.Option(help="Step at the start.")]
+MinCount = Annotated[int, typer.Option(help="Rarer words are left out.")]
+Seed = Annotated[int, typer.Option(help="Of the initial weights.")]
+HeldOutShare = Annotated[float, typer.Option(help="Share of each label that is not trained on.")]
+
+
+class NormalizationOption(StrEnum):
+    """What a language model reads."""
+
+    ccnet = "ccnet"
+    none = "none"
+
+
+class StructureOption(StrEnum):
+    """How a language model is stored."""
+
+    probing = "probing"
+    trie = "trie"
+
+
+@train_app.command("quality")
+def quality(
+    labels: Labels,
+    output: Output,
+    text_column: TextColumn = "text",
+    label_column: LabelColumn = "label",
+    positive: Annotated[
+        list[str] | None, typer.Option(help="Label of good text (may be repeated). Default: hq.")
+    ] = None,
+    score_threshold: ScoreThreshold = None,
+    dimensions: Dimensions = 16,
+    buckets: Buckets = 2_000_000,
+    word_ngrams: WordNgrams = 2,
+    epochs: Epochs = 5,
+    learning_rate: LearningRate = 0.5,
+    min_count: MinCount = 3,
+    seed: Seed = 1,
+    held_out_share: HeldOutShare = 0.2,
+    autotune_seconds: AutotuneSeconds = None,
+) -> None:
+    """Train a fastText quality model (labels hq and cc) and say how it does on documents held out."""
+    from gneiss.training import train_quality
+
+    model = train_quality(
+        labels,
+        output,
+        text=text_column,
+        label=label_column,
+        positive=positive,
+        score_threshold=score_threshold,
+        settings=_settings(
+            dimensions, buckets, word_ngrams, epochs, learning_rate, min_count, seed, held_out_share, autotune_seconds
+        ),
+    )
+    _print_card(model.path)
+
+
+@train_app.command("category")
+def category(
+    name: Annotated[str, typer.Argument(help="The category, which is the label that the model gives.")],
+    labels: Labels,
+    output: Output,
+    text_column: TextColumn = "text",
+    label_column: LabelColumn = "label",
+    positive: Annotated[
+        list[str] | None, typer.Option(help="Label of text in the category (may be repeated). Default: its name.")
+    ] = None,
+    score_threshold: ScoreThreshold = None,
+    dimensions: Dimensions = 16,
+    buckets: Buckets = 2_000_000,
+    word_ngrams: WordNgrams = 2,
+    epochs: Epochs = 5,
+    learning_rate: LearningRate = 0.5,
+    min_count: MinCount = 3,
+    seed: Seed = 1,
+    held_out_share: HeldOutShare = 0.2,
+    autotune_seconds: AutotuneSeconds = None,
+) -> None:
+    """Train a fastText model for one category (labels NAME and cc) and say how it does on documents held out."""
+    from gneiss.training import train_category
+
+    model = train_category(
+        name,
+        labels,
+        output,
+        text=text_column,
+        label=label_column,
+        positive=positive,
+        score_threshold=score_threshold,
+        settings=_settings(
+            dimensions, buckets, word_ngrams, epochs, learning_rate, min_count, seed, held_out_share, autotune_seconds
+        ),
+    )
+    _print_card(model.path)
+
+
+@train_app.command("perplexity")
+def perplexity(
+    texts: Annotated[Path, typer.Option("--texts", "-t", help="A Parquet file of good text, or a folder of them.")],
+    output: Output,
+    text_column: TextColumn = "text",
+    order: Annotated[int, typer.Option(min=2, max=6, help="Words in the longest n-gram.")] = 5,
+    normalization: Annotated[
+        NormalizationOption, typer.Option(help="What is done to each line.")
+    ] = NormalizationOption.ccnet,
+    structure: Annotated[
+        StructureOption, typer.Option(help="`probing` is fastest, `trie` smallest.")
+    ] = StructureOption.probing,
+    held_out_share: Annotated[float, typer.Option(help="Share of the texts that is not trained on.")] = 0.05,
+    memory_mb: Annotated[int, typer.Option(min=100, help="What lmplz may take.")] = 2000,
+    lmplz: Annotated[
+        Path | None, typer.Option(help="KenLM's lmplz, build_binary beside it. Default: both on PATH.")
+    ] = None,
+) -> None:
+    """Train a KenLM language model with KenLM's own programs (`gneiss doctor` says how to get them)."""
+    from gneiss.training import train_perplexity
+
+    model = train_perplexity(
+        texts,
+        output,
+        text=text_column,
+        order=order,
+        normalization=normalization.value,
+        structure=structure.value,
+        held_out_share=held_out_share,
+        memory_mb=memory_mb,
+        lmplz=lmplz,
+    )
+    _print_card(model.path)
+
+
+def _settings(
+    dimensions: int,
+    buckets: int,
+    word_ngrams: int,
+    epochs: int,
+    learning_rate: float,
+    min_count: int,
+    seed: int,
+    held_out_share: float,
+    autotune_seconds: int | None,
+) -> Settings:
+    from gneiss.training import Settings
+
+    return Settings(
+        dimensions, buckets, word_ngrams, epochs, learning_rate, min_count, seed, held_out_share, autotune_seconds
+    )
+
+
+def _print_card(model: Path) -> None:
+    from gneiss.training.source import CARD
+
+    print(model.with_name(CARD).read_text("utf-8"))
+    print(f"{model} and {CARD} are written")

@@ -1,0 +1,166 @@
+"""Model cards: what a model is, what it was trained on, how it does, how to use it. No path, no time, no name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gneiss.training.source import markdown_table, skipped_lines
+from gneiss.version import __version__
+
+if TYPE_CHECKING:
+    from gneiss.training.classifier import Classifier
+    from gneiss.training.evaluation import Evaluation
+    from gneiss.training.perplexity import LanguageModel
+
+
+def classifier_card(model: Classifier) -> str:
+    """The card of a classifier, as Markdown that reads well on a terminal too."""
+    name, held_out, settings = model.path.stem, model.held_out, model.settings
+    middle = held_out.retentions[len(held_out.retentions) // 2]
+    lines = [
+        f"# {name}",
+        "",
+        f"A fastText model with the labels `{model.positive}` and `{model.negative}`, trained by gneiss {__version__}."
+        f" A row is positive where `{model.rule}`.",
+        "",
+        "## Documents",
+        "",
+        *markdown_table(
+            ("distinct texts", model.positive, model.negative, "together"),
+            ("trained on", *_counts(model.trained_positives, model.trained)),
+            ("held out", *_counts(held_out.positives, held_out.documents)),
+        ),
+        "",
+        f"- rows read: {model.rows:,}",
+        *(f"- {what}: {count:,}" for what, count in skipped_lines(model.skipped).items()),
+        *(f"- rows labelled `{label}`: {rows:,}" for label, rows in sorted(model.found.items())),
+        "",
+        "A text counts once. Which texts are held out is decided by a hash of the text, the same share of each label.",
+        "Texts that are nearly equal may be on both sides, which flatters the figures.",
+        "",
+        *_evaluation_lines(held_out, name, model.positive),
+        "",
+        "## In a recipe",
+        "",
+        "```yaml",
+        f"annotate: [{{fasttext: {{models: {{{name}: {{source: {model.path.name}, label: {model.positive}}}}}}}}}]",
+        f"rules: {{is_{name}: {name} > {middle.threshold}}}",
+        "```",
+        "",
+        "## Reproduction",
+        "",
+        f"- dimensions {settings.dimensions}, buckets {settings.buckets}, word n-grams {settings.word_ngrams},"
+        f" epochs {settings.epochs}, learning rate {settings.learning_rate:g}, minimum count {settings.min_count},"
+        f" seed {settings.seed}, one thread, softmax, held-out share {settings.held_out_share:g}",
+        f"- autotuned for {settings.autotune_seconds} s, on a fifth of the texts trained on: another run finds other"
+        " settings"
+        if model.autotuned
+        else "- not autotuned: the same documents and settings give the same file",
+        f"- sha256 of the lines trained on: `{model.content_sha256}`",
+        f"- sha256 of `{model.path.name}` ({model.size_bytes:,} bytes): `{model.model_sha256}`",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def perplexity_card(model: LanguageModel) -> str:
+    """The card of a language model, as Markdown."""
+    lines = [
+        f"# {model.path.stem}",
+        "",
+        f"A KenLM model of order {model.order} ({model.structure}), trained by gneiss {__version__} on lines with the"
+        f" normalization `{model.normalization}`.",
+        "",
+        "## Documents",
+        "",
+        *markdown_table(
+            ("distinct texts", "texts", "lines", "words"),
+            ("trained on", f"{model.trained:,}", f"{model.trained_lines:,}", f"{model.trained_words:,}"),
+            ("held out", f"{model.held_out:,}", "", ""),
+        ),
+        "",
+        f"- rows read: {model.rows:,}",
+        *(f"- {what}: {count:,}" for what, count in skipped_lines(model.skipped).items() if "label" not in what),
+        f"- rows without text: {model.skipped.null:,}",
+        "",
+        "## Perplexity of the texts held out",
+        "",
+        *markdown_table(
+            ("share of texts below", "perplexity"),
+            *((f"{share:.0%}", f"{value:,.1f}") for share, value in model.quantiles.items()),
+        ),
+        "",
+        "Other text has other quantiles: take them of the corpus (`gneiss dry-run`). Two models' perplexities",
+        "cannot be compared.",
+        "",
+        "## In a recipe",
+        "",
+        "```yaml",
+        f"annotate: [{{perplexity: {{model: {model.path.name}, normalization: {model.normalization}}}}}]",
+        f"rules: {{fluent: perplexity < {model.quantiles[0.9]:.1f}}}",
+        "```",
+        "",
+        "## Reproduction",
+        "",
+        f"- order {model.order}, structure {model.structure}, normalization {model.normalization},"
+        f" held-out share {model.held_out_share:g}",
+        "- discounts of some orders could not be estimated, and lmplz put fixed ones: the text is small or repetitive"
+        if model.has_fallback_discounts
+        else "- all discounts were estimated from the text",
+        f"- sha256 of the lines trained on: `{model.content_sha256}`",
+        f"- sha256 of `{model.path.name}` ({model.size_bytes:,} bytes): `{model.model_sha256}`",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _evaluation_lines(held_out: Evaluation, name: str, positive: str) -> list[str]:
+    return [
+        "## On the documents held out",
+        "",
+        *markdown_table(
+            ("decision", "accuracy", "precision", "recall"),
+            *(
+                (what, _share(found.accuracy), _share(found.precision), _share(found.recall))
+                for what, found in (
+                    (f"{name} > 0.5", held_out.by_label),
+                    ("always the more frequent label", held_out.baseline),
+                )
+            ),
+        ),
+        "",
+        f"Precision and recall are those of `{positive}`. {held_out.unscored} of {held_out.documents} have no score.",
+        "",
+        "## Thresholds",
+        "",
+        *markdown_table(
+            ("to keep", "threshold", "kept", "precision", f"share of {positive} kept"),
+            *(
+                (f"{r.asked:.0%}", f"{r.threshold:.6f}", _share(r.kept), _share(r.precision), _share(r.recall))
+                for r in held_out.retentions
+            ),
+        ),
+        "",
+        "The rule is `score > threshold`. A corpus where the labels are mixed in other shares keeps other shares: take",
+        "its own quantiles (`gneiss dry-run`).",
+        "",
+        "## Calibration",
+        "",
+        *markdown_table(
+            ("score", "documents", "mean score", f"share of {positive}"),
+            *(
+                (f"{b.low:.1f} to {b.high:.1f}", b.documents, _share(b.mean_score), _share(b.positive_share))
+                for b in held_out.calibration
+            ),
+        ),
+        "",
+        f"Mean distance between score and share, over documents: {_share(held_out.calibration_error)}.",
+    ]
+
+
+def _counts(positives: int, documents: int) -> tuple[str, str, str]:
+    return f"{positives:,}", f"{documents - positives:,}", f"{documents:,}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"

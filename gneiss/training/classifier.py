@@ -1,0 +1,233 @@
+"""Two-label fastText classifiers from labelled text, each with a card that says how it does on text held out.
+
+fastText: Joulin et al., 2017 (arXiv 1607.01759). The settings are those that a collapsed ensemble can hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gneiss.errors import InputError, first_line
+from gneiss.filters.fasttext import fasttext_scores
+from gneiss.parquet import Aside, write_bytes
+from gneiss.training.evaluation import Evaluation, evaluate
+from gneiss.training.labels import Document, Labelled, Rule, read_labelled
+from gneiss.training.source import CARD, Skipped, claim
+
+NEGATIVE = "cc"
+QUALITY = "hq"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # what a rule can name
+_VALIDATED_SHARE = 0.2  # of the documents trained on, while autotune compares settings
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What shapes a model.
+
+    dimensions: of the hidden layer, 1 to 1000; buckets: rows for word n-grams; word_ngrams: 1 to 5 words; min_count:
+    occurrences from which on a word is in the vocabulary; seed: of the initial weights; held_out_share: 0.05 to 0.5 of
+    each label; autotune_seconds: time to look for epochs, learning rate and word_ngrams, which makes training
+    irreproducible. Models with the same buckets and word_ngrams share one pass over a text: the published models have
+    2,000,000 buckets and bigrams. Raises InputError for a value out of bounds.
+    """
+
+    dimensions: int = 16
+    buckets: int = 2_000_000
+    word_ngrams: int = 2
+    epochs: int = 5
+    learning_rate: float = 0.5
+    min_count: int = 3
+    seed: int = 1
+    held_out_share: float = 0.2
+    autotune_seconds: int | None = None
+
+    def __post_init__(self) -> None:
+        bounds: Mapping[str, tuple[float, float]] = {
+            "dimensions": (1, 1000), "buckets": (1, 2**31 - 1), "word_ngrams": (1, 5), "epochs": (1, 10_000),
+            "learning_rate": (1e-6, 10), "min_count": (1, 2**31 - 1), "seed": (0, 2**31 - 1),
+            "held_out_share": (0.05, 0.5), "autotune_seconds": (1, 2**31 - 1),
+        }  # fmt: skip
+        for name, (low, high) in bounds.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise InputError(f"{name}: expected {low:g} to {high:g}, found {value:g}")
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained model: where it is, its labels, what it was trained on, and how it does on the rest.
+
+    settings: those it was trained with, which autotune may have chosen; autotuned: whether it did; rule: what makes a
+    row positive; rows: of the source; found: label → rows; trained, positives: distinct documents trained on, and the
+    positive ones; content_sha256: of the lines trained on, in order; model_sha256, size_bytes: of the file.
+    """
+
+    path: Path
+    positive: str
+    negative: str
+    settings: Settings
+    autotuned: bool
+    rule: Rule
+    rows: int
+    skipped: Skipped
+    found: Mapping[str, int]
+    trained: int
+    trained_positives: int
+    content_sha256: str
+    model_sha256: str
+    size_bytes: int
+    held_out: Evaluation
+
+
+def train_quality(
+    labels: Path,
+    output: Path,
+    *,
+    text: str = "text",
+    label: str = "label",
+    positive: str | Sequence[str] | None = None,
+    score_threshold: float | None = None,
+    settings: Settings = Settings(),
+) -> Classifier:
+    """Train a quality model (labels `hq` and `cc`) and write quality.bin and MODEL.md.
+
+    Parameters: `labels`: a Parquet file or a folder of them; `output`: a folder of its own, made where it is missing;
+    `text`, `label`: columns; `positive`: the label or labels of good text, `hq` by default, all others being bad;
+    `score_threshold`: instead, `label` is a number and text with at least this score is good. Rows without text or
+    label are left out. Equal input gives an equal file, byte for byte, on one kind of processor, unless autotuned.
+    Raises InputError for labels that cannot be used, OutputError when the folder holds something else.
+    """
+    return _train("quality", QUALITY, labels, output, _rule(label, positive, score_threshold, QUALITY), text, settings)
+
+
+def train_category(
+    category: str,
+    labels: Path,
+    output: Path,
+    *,
+    text: str = "text",
+    label: str = "label",
+    positive: str | Sequence[str] | None = None,
+    score_threshold: float | None = None,
+    settings: Settings = Settings(),
+) -> Classifier:
+    """Train a model for one category (labels `category` and `cc`) and write CATEGORY.bin and MODEL.md.
+
+    Parameters: `category`: its name, of ASCII letters, digits and `_`, and by default the value of `positive`; the
+    others and what is raised: as for `train_quality`.
+    """
+    if not _NAME.fullmatch(category) or category == NEGATIVE:
+        raise InputError(
+            f"category {category!r}: expected ASCII letters, digits and _, not a digit first, other than {NEGATIVE!r}"
+        )
+    rule = _rule(label, positive, score_threshold, category)
+    return _train(category, category, labels, output, rule, text, settings)
+
+
+def _rule(label: str, positive: str | Sequence[str] | None, score_threshold: float | None, default: str) -> Rule:
+    if score_threshold is None:
+        values = (positive,) if isinstance(positive, str) else tuple(positive or (default,))
+        return Rule(label, values)
+    if positive:
+        raise InputError("positive labels and a score threshold exclude each other: give one of them")
+    return Rule(label, at_least=score_threshold)
+
+
+def _train(
+    name: str, positive: str, source: Path, output: Path, rule: Rule, text: str, settings: Settings
+) -> Classifier:
+    from gneiss.training.card import classifier_card
+
+    labelled = read_labelled(source, text, rule)
+    claim(output, f"{name}.bin")
+    trained, held_out = labelled.split(settings.held_out_share)
+    with tempfile.TemporaryDirectory(prefix=".training-", dir=output) as scratch:
+        folder = Path(scratch)
+        content_sha256 = _write_lines(trained.documents, positive, folder / "train.txt")
+        found = settings if settings.autotune_seconds is None else _autotuned(settings, trained, positive, folder)
+        model = _fit(folder / "train.txt", found)
+        with Aside(output, f"{name}.bin") as aside:
+            model.save_model(str(aside.temporary))
+    scores = fasttext_scores([document.line for document in held_out.documents], aside.final, positive)
+    classifier = Classifier(
+        path=aside.final,
+        positive=positive,
+        negative=NEGATIVE,
+        settings=found,
+        autotuned=settings.autotune_seconds is not None,
+        rule=rule,
+        rows=labelled.rows,
+        skipped=labelled.skipped,
+        found=labelled.found,
+        trained=len(trained.documents),
+        trained_positives=trained.positives,
+        content_sha256=content_sha256,
+        model_sha256=_sha256(aside.final),
+        size_bytes=aside.final.stat().st_size,
+        held_out=evaluate(
+            scores.to_numpy(zero_copy_only=False).astype(np.float64),
+            np.array([document.is_positive for document in held_out.documents], np.bool_),
+        ),
+    )
+    write_bytes(classifier_card(classifier).encode(), output, CARD)
+    return classifier
+
+
+def _write_lines(documents: Sequence[Document], positive: str, path: Path) -> str:
+    """Write what fastText trains on; returns its sha256."""
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for document in documents:
+            line = f"__label__{positive if document.is_positive else NEGATIVE} {document.line}\n".encode()
+            digest.update(line)
+            file.write(line)
+    return digest.hexdigest()
+
+
+def _fit(lines: Path, settings: Settings, **autotune: Any) -> Any:
+    import fasttext
+
+    given: dict[str, Any] = {
+        "dim": settings.dimensions, "bucket": settings.buckets, "minCount": settings.min_count,
+        "seed": settings.seed, "thread": 1, "loss": "softmax", "minn": 0, "maxn": 0, "verbose": 0,
+    }  # fmt: skip
+    if not autotune:  # what is given is not tuned
+        given |= {"wordNgrams": settings.word_ngrams, "epoch": settings.epochs, "lr": settings.learning_rate}
+    try:
+        model = fasttext.train_supervised(str(lines), **given, **autotune)
+    except (ValueError, RuntimeError) as error:  # such as weights that grew to NaN
+        raise InputError(
+            f"fastText cannot train on this: {first_line(error)} (min_count {settings.min_count},"
+            f" learning_rate {settings.learning_rate:g})"
+        ) from error
+    if set(model.words) <= {"</s>"}:  # fastText is content with the end of the line
+        raise InputError(f"no word occurs {settings.min_count} times in what is trained on; lower min_count")
+    return model
+
+
+def _autotuned(settings: Settings, trained: Labelled, positive: str, folder: Path) -> Settings:
+    """Settings that did best on a part of what is trained on: what is held out must not choose them."""
+    fitted, validated = trained.split(_VALIDATED_SHARE)
+    _write_lines(fitted.documents, positive, folder / "fit.txt")
+    _write_lines(validated.documents, positive, folder / "validate.txt")
+    args = _fit(
+        folder / "fit.txt",
+        settings,
+        autotuneValidationFile=str(folder / "validate.txt"),
+        autotuneDuration=settings.autotune_seconds,
+        autotuneMetric=f"f1:__label__{positive}",
+    ).f.getArgs()
+    return replace(settings, epochs=args.epoch, learning_rate=round(args.lr, 6), word_ngrams=args.wordNgrams)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -73,12 +73,24 @@ def annotate(annotator: Annotator, texts: Texts, files: Mapping[str, Path] | Non
     """
     import pyarrow as pa
 
-    from gneiss.batch import TextBatch
-
     array = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else pa.array(texts, pa.large_string())
     compute = annotator.load(files if files is not None else {source: Path(source) for source in annotator.sources})
-    columns = compute(TextBatch.of(array.drop_null()))
-    positions = pa.compute.if_else(
-        array.is_valid(), pa.compute.subtract(pa.compute.cumulative_sum(array.is_valid().cast(pa.int64())), 1), None
-    )
-    return pa.table({column.name: columns[column.name].take(positions) for column in annotator.columns})
+    return pa.table(annotate_present(annotator, compute, array))
+
+
+def annotate_present(annotator: Annotator, compute: Annotate, texts: pa.Array | pa.ChunkedArray) -> dict[str, pa.Array]:
+    """The columns of a loaded annotator over an array with nulls, (documents,): null where the text is."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from gneiss.batch import TextBatch
+
+    columns = compute(TextBatch.of(texts.drop_null()))
+    valid = texts.is_valid()
+    positions = pc.if_else(valid, pc.subtract(pc.cumulative_sum(valid.cast(pa.int64())), 1), None)
+    return {column.name: columns[column.name].take(positions) for column in annotator.columns}
+
+
+def reads_ids(annotator: Annotator) -> bool:
+    """Whether the batches of an annotator hold the documents' ids, not their texts: it has `reads = "id"`."""
+    return getattr(annotator, "reads", "text") == "id"

@@ -60,7 +60,8 @@ def curate(
     Raises InputError when the shard cannot be read, RecipeError when a rule fails on a value.
     """
     documents = read_documents(shard, recipe.input.text, recipe.input.id, limit)
-    entering = Entering(documents.batch_rows, documents.batch, np.zeros(len(documents.batch), np.bool_), {})
+    ids = documents.ids.combine_chunks().take(pa.array(documents.batch_rows))
+    entering = Entering(documents.batch_rows, ids, documents.batch, np.zeros(len(documents.batch), np.bool_), {})
     decided: list[Decided] = []
     for phase, phase_tools in zip(recipe.phases, tools.phases, strict=True):
         decided.append(run_phase(phase, phase_tools, tools.connection, entering, spans))

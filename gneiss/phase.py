@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gneiss.annotation import Annotate, Annotator
+from gneiss.annotation import Annotate, Annotator, annotate_present, reads_ids
 from gneiss.batch import TextBatch
 from gneiss.edit import Edits
 from gneiss.errors import GneissError
@@ -33,9 +33,10 @@ Annotations = dict[str, pa.Array]
 
 @dataclass(frozen=True, eq=False)
 class Entering:
-    """The documents that reach a phase: their rows in the shard, texts, whether edited before, annotations so far."""
+    """The documents that reach a phase: rows in the shard, ids, texts, whether edited before, annotations so far."""
 
     rows: Rows
+    ids: pa.Array
     batch: TextBatch
     edited: Flags
     annotations: Annotations
@@ -47,6 +48,7 @@ class Entering:
         chosen = pa.array(stay)
         return Entering(
             self.rows[stay],
+            self.ids.filter(chosen),
             TextBatch.of(self.batch.to_arrow().filter(chosen)),
             self.edited[stay],
             {name: column.filter(chosen) for name, column in self.annotations.items()},
@@ -84,8 +86,11 @@ def run_phase(
     else:
         spans = spans or _own_spans(phase.dedup, tools.tokenizer, entering)
         documents = _cut(entering, spans)
-    computed, failures = _annotate(documents.batch, tools.annotators)
-    documents = Entering(documents.rows, documents.batch, documents.edited, {**documents.annotations, **computed})
+    computed, failures = _annotate(documents.batch, [(a, c) for a, c in tools.annotators if not reads_ids(a)])
+    for annotator, compute in tools.annotators:
+        if reads_ids(annotator):
+            computed.update(annotate_present(annotator, compute, documents.ids))
+    documents = replace(documents, annotations={**documents.annotations, **computed})
     if failures:
         documents = documents.where(~np.isin(np.arange(len(documents.rows)), list(failures)))
     verdicts = evaluate(connection, phase.decision, pa.table(documents.annotations))
@@ -104,7 +109,12 @@ def _cut(entering: Entering, spans: ShardSpans) -> Entering:
         "dedup_fraction": pa.array(removed / np.maximum(size, 1), mask=size == 0),
         "dedup_repeated_bytes": pa.array(repeated),
     }
-    return Entering(entering.rows, edits.apply(entering.batch), entering.edited | (removed > 0), annotations)
+    return replace(
+        entering,
+        batch=edits.apply(entering.batch),
+        edited=entering.edited | (removed > 0),
+        annotations=annotations,
+    )
 
 
 def _own_spans(dedup: Dedup, tokenizer: Tokenizer | None, entering: Entering) -> ShardSpans:
@@ -127,9 +137,7 @@ def _own_spans(dedup: Dedup, tokenizer: Tokenizer | None, entering: Entering) ->
     return ShardSpans(rows[document], start, end, own, rows[source], source_start, (), rows, repeated)
 
 
-def _annotate(
-    batch: TextBatch, annotators: tuple[tuple[Annotator, Annotate], ...]
-) -> tuple[Annotations, dict[int, str]]:
+def _annotate(batch: TextBatch, annotators: Sequence[tuple[Annotator, Annotate]]) -> tuple[Annotations, dict[int, str]]:
     """All annotations of a batch, slice by slice, and position → reason of documents that an annotator failed on."""
     columns = [*BASE_COLUMNS, *(column for annotator, _ in annotators for column in annotator.columns)]
     parts: dict[str, list[pa.Array]] = {column.name: [] for column in columns}
@@ -154,7 +162,7 @@ def _slices(batch: TextBatch) -> Iterator[tuple[int, int]]:
 
 
 def _annotate_slice(
-    part: TextBatch, annotators: tuple[tuple[Annotator, Annotate], ...]
+    part: TextBatch, annotators: Sequence[tuple[Annotator, Annotate]]
 ) -> tuple[Annotations, dict[int, str]]:
     base = {
         "text_bytes": pa.array(np.diff(part.offsets)),

@@ -76,10 +76,9 @@ def heuristics_part(batch: TextBatch, quick: bool) -> Figures:
     words at white space, and sentences alike: datatrove's own splitting takes several times as long.
     """
     batch = batch.slice(0, min(len(batch), 3_500 if quick else 12_000))
-    decide_all(batch.slice(0, 1))  # compiled before it is measured
-    ours = []
+    decide, ours = our_decisions(), []
     for _ in range(3):
-        seconds, decisions = timed(lambda: decide_all(batch))
+        seconds, decisions = timed(lambda: decide(batch))
         ours.append(seconds)
     figures: Figures = {
         "heuristics_documents": len(batch),
@@ -111,8 +110,8 @@ def splitting_part(batch: TextBatch, quick: bool) -> Figures:
     batch = batch.slice(0, min(len(batch), 300 if quick else 1_500))
     if not (importlib.util.find_spec("datatrove") and importlib.util.find_spec("spacy")):
         return {"splitting_missing": "datatrove or spacy is not installed"}
-    decisions = decide_all(batch)
-    ours, _ = timed(lambda: decide_all(batch))
+    decide = our_decisions()
+    ours, decisions = timed(lambda: decide(batch))
     seconds, expected = decide_by_datatrove(batch.texts())
     figures: Figures = {
         "splitting_documents": len(batch),
@@ -126,20 +125,20 @@ def splitting_part(batch: TextBatch, quick: bool) -> Figures:
     return figures
 
 
-def decide_all(batch: TextBatch) -> npt.NDArray[np.bool_]:
-    """Our decisions, bool (heuristics, documents): annotations batch by batch, then the rules, as in a phase."""
+def our_decisions() -> Callable[[TextBatch], npt.NDArray[np.bool_]]:
+    """Load ours; the function gives decisions, bool (heuristics, documents): annotations batch by batch, then rules."""
     functions = [heuristic.annotator.load({}) for heuristic in HEURISTICS]
-    parts = [batch.slice(start, stop) for start, stop in slices(batch)]
-    annotated = [[pa.table(dict(compute(part))) for compute in functions] for part in parts]
-    with locked_connection() as connection:
-        return np.array(
-            [
-                evaluate(connection, Rules(heuristic.page.rules, " AND ".join(heuristic.page.rules), {}), table).keep
-                for heuristic, table in zip(
-                    HEURISTICS, map(pa.concat_tables, zip(*annotated, strict=True)), strict=True
-                )
-            ]
-        )
+    connection = locked_connection()
+
+    def decide(batch: TextBatch) -> npt.NDArray[np.bool_]:
+        parts = [batch.slice(start, stop) for start, stop in slices(batch)]
+        annotated = [[pa.table(dict(compute(part))) for compute in functions] for part in parts]
+        tables = map(pa.concat_tables, zip(*annotated, strict=True))
+        rules = [Rules(heuristic.page.rules, " AND ".join(heuristic.page.rules), {}) for heuristic in HEURISTICS]
+        return np.array([evaluate(connection, own, table).keep for own, table in zip(rules, tables, strict=True)])
+
+    decide(TextBatch.of(["Compiled before it is measured."]))
+    return decide
 
 
 def decide_by_datatrove(texts: Sequence[str]) -> tuple[list[float], npt.NDArray[np.bool_]]:

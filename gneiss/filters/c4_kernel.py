@@ -131,6 +131,8 @@ def _judge(  # type: ignore[no-untyped-def]
             return UNPUNCTUATED, 0
     elif end - first < min_words:
         return SHORT, 0
+    if _is_plain(data[starts[first] : stops[end - 1]]):
+        return _judge_plain(data[starts[first] : stops[end - 1]], end - first, classes, punctuation, min_words)
     position, stop = starts[first], stops[end - 1]
     state, found, curly, sentences = 0, 0, False, 1
     after_end, after_space = False, False  # of a sentence, and of the white space after it
@@ -176,6 +178,53 @@ def _judge(  # type: ignore[no-untyped-def]
         return CURLY_BRACKET, 0
     if found >> POLICY & 1:
         return POLICY, 0
+    return KEPT, sentences
+
+
+@njit(cache=True, nogil=True)
+def _is_plain(line):  # type: ignore[no-untyped-def]
+    """Whether a line has no bracket, and none of these, of which each phrase has one: m i, vas, f u, y p, kie.
+
+    Without a branch, so that the compiler looks at many bytes at once. The Kelvin sign, a k, ends in AA.
+    """
+    found = False
+    for position in range(len(line)):
+        found = found | (line[position] == 0x5B) | (line[position] == 0x7B)
+    for position in range(len(line) - 2):
+        first, second, third = line[position], line[position + 1] & 0xDF, line[position + 2] & 0xDF
+        lorem = ((first & 0xDF) == 0x4D) & (second == 0x00) & (third == 0x49)
+        script = ((first & 0xDF) == 0x56) & (second == 0x41) & (third == 0x53)
+        use = ((first & 0xDF) == 0x46) & (second == 0x00) & (third == 0x55)
+        policy = ((first & 0xDF) == 0x59) & (second == 0x00) & (third == 0x50)
+        cookie = (((first & 0xDF) == 0x4B) | (first == 0xAA)) & (second == 0x49) & (third == 0x45)
+        found = found | lorem | script | use | policy | cookie
+    return not found
+
+
+@njit(cache=True, nogil=True)
+def _judge_plain(line, words, classes, punctuation, min_words):  # type: ignore[no-untyped-def]
+    """The judgement of a line that `_is_plain`, and its sentences, of which only the ends are looked at."""
+    size = len(line)
+    ellipsis = size >= 3 and line[size - 1] == 0x2E and line[size - 2] == 0x2E and line[size - 3] == 0x2E
+    if punctuation and (ellipsis or not _is_end_mark(line[size - 1])):
+        return UNPUNCTUATED, 0
+    if words < min_words:
+        return SHORT, 0
+    sentences, position = 1, 0
+    while position < size:
+        byte = line[position]
+        position += 1
+        if byte != 0x2E and byte != 0x21 and byte != 0x3F:
+            continue
+        spaces = 0
+        while position < size:
+            kind, width = class_at(line, position, size, classes)
+            if kind & SPACE:
+                spaces += 1
+            elif spaces or not _closes(line, position, width):
+                break
+            position += width
+        sentences += spaces > 0 and position < size and not 0x61 <= line[position] <= 0x7A
     return KEPT, sentences
 
 

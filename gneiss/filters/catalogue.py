@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gneiss.annotation import Annotator
-from gneiss.filters import c4, fasttext, fineweb, gopher, language, readability, tokens
+from gneiss.filters import c4, fasttext, fineweb, gopher, language, membership, perplexity, readability, tokens
 from gneiss.filters.page import Page
 
 #: What may stand under `annotate:` in a recipe. The values are frozen dataclasses; their fields are the parameters.
@@ -14,6 +14,8 @@ ANNOTATORS: dict[str, type[Annotator]] = {
     "gopher_quality": gopher.GopherQuality,
     "gopher_repetition": gopher.GopherRepetition,
     "language": language.Language,
+    "membership": membership.Membership,
+    "perplexity": perplexity.Perplexity,
     "readability": readability.Readability,
     "tokens": tokens.Tokens,
 }
@@ -22,6 +24,8 @@ PAGES: tuple[Page, ...] = (
     *fasttext.PAGES,
     *readability.PAGES,
     *tokens.PAGES,
+    *perplexity.PAGES,
+    *membership.PAGES,
     *gopher.PAGES,
     *c4.PAGES,
     *fineweb.PAGES,

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from gneiss.annotation import Annotate, Column
+from gneiss.annotation import STRICT_KEYS, Annotate, Column
 from gneiss.errors import ModelError
 from gneiss.filters.page import Page
 
@@ -52,6 +52,8 @@ class Membership:
     >>> Membership("published.bloom").columns[0].name
     'in_gneissweb'
     """
+
+    __pydantic_config__ = STRICT_KEYS
 
     source: str
     column: str = "in_gneissweb"

@@ -8,7 +8,7 @@ from math import floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from gneiss.annotation import Annotate, Column, annotate
+from gneiss.annotation import STRICT_KEYS, Annotate, Column, annotate
 from gneiss.errors import ModelError
 from gneiss.filters.page import Page
 
@@ -51,6 +51,8 @@ class Perplexity:
     for nothing, each other line has one token more than words, its end. The model's own markers (`<s>`, `</s>`) in a
     text are unknown words. All columns are null for a text without words.
     """
+
+    __pydantic_config__ = STRICT_KEYS
 
     model: str
     normalization: Normalization = "none"

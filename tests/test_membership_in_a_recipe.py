@@ -26,7 +26,7 @@ phases:
 def test_ids_are_looked_up_whatever_becomes_of_the_texts(tmp_path: Path) -> None:
     runs.write_corpus(tmp_path / "input/a.parquet", runs.documents(40, seed=0))
     ids = [f"a-{i}" for i in range(40)]
-    bloom = Bloom(100, 1e-9, hash_func=key_of)
+    bloom = Bloom(100, 1e-9, lambda id_: (key_of(id_) + 2**127) % 2**128 - 2**127)  # signed, as rbloom wants it
     bloom.update(ids[::2])
     bloom.save(str(tmp_path / "small.bloom"))
     with mock.patch("gneiss.pipelines.run._choose", return_value=(runs.InThisProcess(), 1)):

@@ -89,7 +89,7 @@ def thresholds(phase: Phase, columns: Sequence[Column]) -> list[Threshold]:
 
     >>> recipe = Recipe.load("gneissweb-bytes")
     >>> [(t.rule, t.annotation, t.value) for t in thresholds(recipe.phases[0], recipe.columns)][:3]
-    [('quality', 'dclm', 0.002), ('quality', 'cosmo', 0.03), ('readable', 'eflaw', 70.0)]
+    [('quality', 'dclm', 0.002), ('quality', 'cosmo', 0.03), ('readable', 'eflaw', 30.0)]
     """
     names = {c.name.lower(): c.name for c in columns if c.type in {"int64", "float64"}}
     names.update({alias.lower(): names[to.lower()] for alias, to in phase.aliases.items() if to.lower() in names})

@@ -78,7 +78,9 @@ def repetition(text: str) -> dict[str, float | None]:
 
 
 #: Few words of one letter or two, so that runs of ten repeat, and that joined they are equal where apart they are not.
-REPETITIVE = st.lists(st.sampled_from(["a", "b", "ab", "ba", "é", "aé"]), max_size=80).flatmap(
+REPETITIVE = st.lists(
+    st.sampled_from(["a", "b", "ab", "ba", "é", "aé", "abab", "babab", "ababababab"]), max_size=80
+).flatmap(
     lambda words: st.lists(
         st.sampled_from([" ", " ", " ", "\n", "\n\n"]), min_size=len(words), max_size=len(words)
     ).map(lambda joints: "".join(word + joint for word, joint in zip(words, joints, strict=True)))
@@ -95,10 +97,20 @@ def test_repetition_equals_plain_python(texts: list[str]) -> None:
     assert annotate(GopherRepetition(), texts).to_pylist() == list(map(repetition, texts))
 
 
-def test_words_that_are_equal_only_when_joined() -> None:
-    text = "ab c d e f / a bc d e f"
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("ab c d e f", "a bc d e f"),
+        ("alpha beta gamma delta epsilon", "alphab etagammad el ta epsilon"),
+        ("alpha beta gamma delta epsilon", "a l phabetagammadelta epsil on"),
+        ("flüsse und meere und seen", "flüs seu ndmeereu n dseen"),
+    ],
+)
+def test_words_that_are_equal_only_when_joined(left: str, right: str) -> None:
+    text = f"{left} / {right}"
     row = annotate(GopherRepetition(), [text]).to_pylist()[0]
-    assert row["repeated_5gram_char_fraction"] == 6 / len(text)
+    assert row == repetition(text)
+    assert row["repeated_5gram_char_fraction"] == len(left.replace(" ", "")) / len(text)
 
 
 def test_long_words_and_long_documents() -> None:

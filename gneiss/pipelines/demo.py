@@ -55,6 +55,7 @@ def run_demo(folder: Path) -> Run:
         f"3. curating: gneiss run {folder / 'demo.yaml'} --input {folder / 'sample'} --output {folder / 'curated'}",
         flush=True,
     )
+    print("   (the first run compiles the kernels, which takes about half a minute, once)", flush=True)
     finished = run(folder / "demo.yaml", folder / "sample", folder / "curated", backend="local", progress=Spoken())
     print_run(finished)
     print(f"\nlook closer:     gneiss dry-run {shards[0]} --recipe {folder / 'demo.yaml'}")

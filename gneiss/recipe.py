@@ -162,7 +162,7 @@ class Recipe(_Part):
     """A validated recipe.
 
     >>> Recipe.load("gneissweb-bytes").phases[0].decision.keep
-    'quality AND (readable OR tokens_normal)'
+    'not_emptied AND quality AND (readable OR tokens_normal)'
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")

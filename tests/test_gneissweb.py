@@ -155,11 +155,12 @@ def judge(text: str, loaded: dict[str, Any], encode: Any) -> Judged:
     in_category = any(labels[name] == name for name in MODELS if name not in QUALITY)
     low, high = (0.1, 0.5) if in_category else (0.22, 0.28)
     verdicts = {
+        "not_emptied": bool(text),
         "quality": scores["dclm"] > 0.002 or scores["cosmo"] > 0.03,
         "readable": eflaw < (70 if in_category else 30),
         "tokens_normal": bool(text) and low <= tokens / len(text) <= high,
     }
-    kept = verdicts["quality"] and (verdicts["readable"] or verdicts["tokens_normal"])
+    kept = bool(text) and verdicts["quality"] and (verdicts["readable"] or verdicts["tokens_normal"])
     return Judged(scores, labels, eflaw, tokens, [rule for rule, true in verdicts.items() if not true], kept)
 
 
@@ -207,6 +208,6 @@ def test_every_annotation_is_what_the_libraries_say(curated: Curated, expected: 
 
 def test_quality_is_not_always_true_as_it_is_with_the_published_code(curated: Curated) -> None:
     """Which reports the top label's probability, never below one half."""
-    told = curated.statistics.rule_counts("gneissweb", ["quality", "readable", "tokens_normal"])
+    told = curated.statistics.rule_counts("gneissweb", Recipe.load("gneissweb-bytes").phases[0].rules)
     assert told["quality"]["false"] > 10
     assert told["quality"]["decisive"] > 0

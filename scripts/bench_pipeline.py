@@ -218,13 +218,13 @@ def _score(name: str, model: Any, documents: list[str], scores: dict[str, list[d
 
 
 def _keeps(scores: dict[str, list[dict[str, float]]], eflaw: float, tokens: int, text: str, i: int) -> bool:
-    """F and (R or X), in plain Python."""
+    """F and (R or X), and something left after dedup, in plain Python."""
     likes = scores["dclm"][i].get("hq", 0.0) > 0.002 or scores["cosmo"][i].get("hq", 0.0) > 0.03
     categories = ("science", "technology", "education", "medical")
     in_category = any(scores[name][i].get("hq", 0.0) > scores[name][i].get("cc", 0.0) for name in categories)
     ratio = tokens / len(text) if text else -1.0
     low, high = (0.1, 0.5) if in_category else (0.22, 0.28)
-    return bool(likes and (eflaw < (70 if in_category else 30) or low <= ratio <= high))
+    return bool(text and likes and (eflaw < (70 if in_category else 30) or low <= ratio <= high))
 
 
 def _recipe(models: dict[str, Path], dedup: Dedup, tokenizer: Path) -> Recipe:

@@ -88,7 +88,7 @@ def thresholds(phase: Phase, columns: Sequence[Column]) -> list[Threshold]:
     Parameters: `columns`: the annotations of the recipe (`recipe.columns`).
 
     >>> recipe = Recipe.load("gneissweb-bytes")
-    >>> [(t.rule, t.annotation, t.value) for t in thresholds(recipe.phases[0], recipe.columns)][:3]
+    >>> [(t.rule, t.annotation, t.value) for t in thresholds(recipe.phases[0], recipe.columns)][1:4]
     [('quality', 'dclm', 0.002), ('quality', 'cosmo', 0.03), ('readable', 'eflaw', 30.0)]
     """
     names = {c.name.lower(): c.name for c in columns if c.type in {"int64", "float64"}}

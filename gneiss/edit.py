@@ -10,6 +10,9 @@ from numba import njit
 
 from gneiss.batch import TextBatch
 
+Numbers = npt.NDArray[np.int64]
+Octets = npt.NDArray[np.uint8]
+
 
 @dataclass(frozen=True, eq=False)
 class Edits:
@@ -18,9 +21,9 @@ class Edits:
     Three int64 arrays (edits,), sorted by document and start, disjoint; offsets count from the document's first byte.
     """
 
-    document: npt.NDArray[np.int64]
-    start: npt.NDArray[np.int64]
-    stop: npt.NDArray[np.int64]
+    document: Numbers
+    start: Numbers
+    stop: Numbers
 
     @classmethod
     def none(cls) -> Edits:
@@ -31,7 +34,7 @@ class Edits:
     def __len__(self) -> int:
         return len(self.document)
 
-    def removed_bytes(self, documents: int) -> npt.NDArray[np.int64]:
+    def removed_bytes(self, documents: int) -> Numbers:
         """Bytes cut from each of `documents` documents, int64 (documents,)."""
         removed = np.zeros(documents, np.int64)
         np.add.at(removed, self.document, self.stop - self.start)
@@ -59,7 +62,7 @@ class Edits:
 
 
 @njit(cache=True, nogil=True)
-def _well_formed(offsets, document, start, stop):  # type: ignore[no-untyped-def]
+def _well_formed(offsets: Numbers, document: Numbers, start: Numbers, stop: Numbers) -> bool:
     for i in range(len(document)):
         if not 0 <= document[i] < len(offsets) - 1:
             return False
@@ -72,7 +75,9 @@ def _well_formed(offsets, document, start, stop):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True, nogil=True)
-def _copy_outside(data, offsets, document, start, stop, out):  # type: ignore[no-untyped-def]
+def _copy_outside(
+    data: Octets, offsets: Numbers, document: Numbers, start: Numbers, stop: Numbers, out: Octets
+) -> None:
     read, written = offsets[0], 0
     for i in range(len(document)):
         cut_from = offsets[document[i]] + start[i]

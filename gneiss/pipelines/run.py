@@ -28,7 +28,7 @@ from gneiss.plan import Plan, make_plan
 from gneiss.progress import Progress, Silent
 from gneiss.recipe import Recipe
 from gneiss.rule_samples import Samples, merge_samples
-from gneiss.shard import local_path
+from gneiss.shard import Shard, local_path
 from gneiss.statistics import Statistics
 from gneiss.tools import prepare
 
@@ -109,16 +109,15 @@ def run(
         skipped = len(done)
         progress.begin(plan, done)
         job = dedup_job(recipe, plan.input.shards, folder)
-        if left or (job and not (folder / ORPHANS_FILE).is_file()):
-            chosen, count = _choose(plan, backend, workers, len(plan.input.shards if job else left), shared_filesystem)
+        is_tallied = job is None or (folder / ORPHANS_FILE).is_file()
+        if left or not is_tallied:
+            tasks = plan.input.shards if job else left
+            chosen, count = _choose(plan, backend, workers, len(tasks), shared_filesystem)
+            if job and left:
+                _run_rounds(job, rounds_before(job), chosen, count, progress)
             if left:
-                if job:
-                    _run_rounds(job, rounds_before(job), chosen, count, progress)
                 step = CurateStep(recipe, prepare(recipe), folder, job)
-                with closing(_receipts(folder, chosen, step, left, min(count, len(left)))) as receipts:
-                    for receipt in receipts:
-                        done[receipt.shard] = receipt
-                        progress.finished(receipt)
+                done.update(_curate(folder, step, left, chosen, count, progress))
             if job:
                 _run_rounds(job, rounds_after(job), chosen, count, progress)
                 write_bytes(f"{orphaned_bytes(job)}\n".encode(), folder, ORPHANS_FILE)
@@ -126,6 +125,23 @@ def run(
         finished = _finish(plan, folder, done, skipped)
         Exchange(folder).clear()
         return finished
+
+
+def _curate(
+    folder: Path,
+    step: Step[Shard, Receipt],
+    shards: Sequence[Shard],
+    backend: Backend,
+    workers: int,
+    progress: Progress,
+) -> dict[str, Receipt]:
+    """Curate shards; their receipts by id."""
+    done: dict[str, Receipt] = {}
+    with closing(_receipts(folder, backend, step, shards, min(workers, len(shards)))) as receipts:
+        for receipt in receipts:
+            done[receipt.shard] = receipt
+            progress.finished(receipt)
+    return done
 
 
 def _run_rounds(job: DedupJob, rounds: Sequence[Round], backend: Backend, workers: int, progress: Progress) -> None:

@@ -91,6 +91,6 @@ def annotate_present(annotator: Annotator, compute: Annotate, texts: pa.Array | 
     return {column.name: columns[column.name].take(positions) for column in annotator.columns}
 
 
-def reads_ids(annotator: Annotator) -> bool:
-    """Whether the batches of an annotator hold the documents' ids, not their texts: it has `reads = "id"`."""
-    return getattr(annotator, "reads", "text") == "id"
+def input_of(annotator: Annotator) -> str:
+    """Which input an annotator's batches hold: `text`, or what its class says with `reads = "id"` or `"url"`."""
+    return getattr(annotator, "reads", "text")

@@ -74,6 +74,12 @@ class TextBatch:
         """Documents start to stop, sharing the buffers."""
         return TextBatch(self.data, self.offsets[start : stop + 1])
 
+    def placed(self, rows: npt.NDArray[np.int64], documents: int) -> TextBatch:
+        """The texts at given positions among so many documents, over the same bytes; the others are empty."""
+        sizes = np.zeros(documents, np.int64)
+        sizes[rows] = np.diff(self.offsets)
+        return TextBatch(self.data, np.cumsum(np.append(self.offsets[0], sizes)))
+
     def to_arrow(self) -> pa.LargeStringArray:
         """The documents as an Arrow large_string array over the same buffers."""
         buffers = [None, pa.py_buffer(np.ascontiguousarray(self.offsets)), pa.py_buffer(self.data)]

@@ -12,7 +12,7 @@ import xxhash
 
 from gneiss.batch import TextBatch
 from gneiss.documents import Documents, read_documents
-from gneiss.phase import Decided, Entering, Flags, Rows, run_phase
+from gneiss.phase import Decided, Entering, Flags, Found, Rows, compute_phase, decide_phase
 from gneiss.recipe import Recipe
 from gneiss.rule import ARROW_TYPES, NOT_TRUE, TRUE, UNKNOWN
 from gneiss.rule_samples import EXCERPT_CHARS, Samples, take_samples
@@ -21,6 +21,7 @@ from gneiss.shard_spans import OWN_SHARD, ShardSpans
 from gneiss.statistics import Statistics, measure_column
 from gneiss.tools import Tools
 
+NOTHING_FOUND = Found()
 KEPT, DROPPED, QUARANTINED = "kept", "dropped", "quarantined"
 PIECE = pa.struct(
     [
@@ -52,19 +53,19 @@ class Curated:
 
 
 def curate(
-    shard: Shard, recipe: Recipe, tools: Tools, limit: int | None = None, spans: ShardSpans | None = None
+    shard: Shard, recipe: Recipe, tools: Tools, limit: int | None = None, found: Found = NOTHING_FOUND
 ) -> Curated:
     """Take a shard (or its first `limit` rows) through all phases; the answer depends on the arguments alone.
 
-    spans: what dedup at group or corpus scope found; without them dedup sees this shard alone.
+    found: what corpus-wide steps found of it; without that they see this shard alone.
     Raises InputError when the shard cannot be read, RecipeError when a rule fails on a value.
     """
-    documents = read_documents(shard, recipe.input.text, recipe.input.id, limit)
-    ids = documents.ids.combine_chunks().take(pa.array(documents.batch_rows))
-    entering = Entering(documents.batch_rows, ids, documents.batch, np.zeros(len(documents.batch), np.bool_), {})
+    documents = read_documents(shard, recipe.input.text, recipe.inputs, limit)
+    entering = entering_first(shard.id, documents)
     decided: list[Decided] = []
     for phase, phase_tools in zip(recipe.phases, tools.phases, strict=True):
-        decided.append(run_phase(phase, phase_tools, tools.connection, entering, spans))
+        computed = found.computed.get(phase.name) or compute_phase(phase, phase_tools, entering, found)
+        decided.append(decide_phase(phase, tools.connection, entering, computed))
         entering = decided[-1].staying
     unusable = dict(
         sorted({**documents.unusable, **{r: why for d in decided for r, why in d.failures.items()}}.items())
@@ -74,6 +75,14 @@ def curate(
     statistics = _measure(recipe, documents, decided, spans, entering, annotations)
     samples = take_samples(annotations, recipe, shard.id, lambda row: _excerpt(decided, row))
     return Curated(shard, annotations, entering.rows, entering.batch, entering.edited, unusable, statistics, samples)
+
+
+def entering_first(shard_id: str, documents: Documents) -> Entering:
+    """The usable documents of a shard, as they reach the first phase."""
+    rows = pa.array(documents.batch_rows)
+    inputs = {name: column.combine_chunks().take(rows) for name, column in documents.inputs.items()}
+    edited = np.zeros(len(documents.batch), np.bool_)
+    return Entering(shard_id, documents.batch_rows, inputs, documents.batch, edited, {})
 
 
 def _excerpt(decided: list[Decided], row: int) -> str:

@@ -1,7 +1,8 @@
-"""The documents of a shard as they come in: ids, texts, and what is wrong with those that cannot be used."""
+"""The documents of a shard as they come in: texts, ids, and what is wrong with those that cannot be used."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,35 +19,37 @@ NULL_TEXT, INVALID_TEXT = "null text", "invalid UTF-8"
 class Documents:
     """The rows of a shard.
 
-    ids: (rows,) strings or nulls; batch: the usable texts; batch_rows: their rows; unusable: row → reason.
+    inputs: other columns by what they mean (`id`, `url`), (rows,) strings; batch: the usable texts; batch_rows: their
+    rows; unusable: row → reason.
     """
 
     rows: int
-    ids: pa.ChunkedArray
+    inputs: dict[str, pa.ChunkedArray]
     batch: TextBatch
     batch_rows: npt.NDArray[np.int64]
     unusable: dict[int, str]
     input_text_bytes: int
 
-    def by_row(self) -> TextBatch:
-        """The texts of all rows, over the same bytes; an unusable one is empty."""
-        sizes = np.zeros(self.rows, np.int64)
-        sizes[self.batch_rows] = np.diff(self.batch.offsets)
-        first = int(self.batch.offsets[0])
-        return TextBatch(self.batch.data, np.cumsum(np.append(first, sizes)))
+    @property
+    def ids(self) -> pa.ChunkedArray:
+        """(rows,) strings; nulls where there is no id."""
+        return self.inputs.get("id", pa.chunked_array([pa.nulls(self.rows, pa.string())]))
 
 
-def read_documents(shard: Shard, text: str, id_: str | None, limit: int | None = None) -> Documents:
-    """Read ids and texts of a shard, or of its first `limit` rows. Raises InputError when the file is unreadable."""
+def read_documents(shard: Shard, text: str, inputs: Mapping[str, str], limit: int | None = None) -> Documents:
+    """Read the texts of a shard, or of its first `limit` rows, and the columns `inputs` (what it means → its name).
+
+    A null id stays null, a null URL is an empty string. Raises InputError when the file is unreadable.
+    """
     texts: list[pa.Array] = []
-    ids: list[pa.Array] = []
+    read: dict[str, list[pa.Array]] = {name: [] for name in inputs}
     rows = 0
-    for _, table in shard.tables([text, id_] if id_ else [text]):
+    for _, table in shard.tables(list(dict.fromkeys([text, *inputs.values()]))):
         table = table.slice(0, None if limit is None else limit - rows)
         texts.extend(chunk.view(_binary_like(chunk.type)).cast(pa.large_binary()) for chunk in table[text].chunks)
-        ids.extend(_readable_ids(chunk) for chunk in table[id_].chunks) if id_ else ids.append(
-            pa.nulls(table.num_rows, pa.string())
-        )
+        for name, column in inputs.items():
+            chunks = [_readable(chunk) for chunk in table[column].chunks]
+            read[name].extend(chunks if name == "id" else [chunk.fill_null("") for chunk in chunks])
         rows += table.num_rows
         if limit is not None and rows >= limit:
             break
@@ -59,7 +62,7 @@ def read_documents(shard: Shard, text: str, id_: str | None, limit: int | None =
     usable = raw if valid.all() else raw.filter(pa.array(valid))
     return Documents(
         rows,
-        pa.chunked_array(ids, pa.string()),
+        {name: pa.chunked_array(chunks, pa.string()) for name, chunks in read.items()},
         TextBatch.of(usable.view(pa.large_string())),
         np.flatnonzero(valid),
         dict(sorted(unusable.items())),
@@ -88,8 +91,8 @@ def _is_utf8(raw: pa.LargeBinaryArray) -> bool:
     return True
 
 
-def _readable_ids(chunk: pa.Array) -> pa.Array:
-    """Ids as strings; bytes of an id that are not UTF-8 are shown as U+FFFD (in annotations; data keeps the bytes)."""
+def _readable(chunk: pa.Array) -> pa.Array:
+    """Ids and URLs as strings; bytes that are not UTF-8 are shown as U+FFFD (in annotations; data keeps the bytes)."""
     type_ = chunk.type
     if pa.types.is_string(type_) or pa.types.is_large_string(type_):
         chunk = chunk.view(_binary_like(type_))

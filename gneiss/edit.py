@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,20 +12,27 @@ from numba import njit
 
 from gneiss.batch import TextBatch
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from gneiss.annotation import Column
+
 Numbers = npt.NDArray[np.int64]
 Octets = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
 class Edits:
-    """Cuts in a text batch: bytes `start[i]:stop[i]` of document `document[i]` are left out.
+    """Replacements in a text batch: bytes `start[i]:stop[i]` of document `document[i]` become `replacement` i.
 
-    Three int64 arrays (edits,), sorted by document and start, disjoint; offsets count from the document's first byte.
+    document, start, stop: int64 (edits,), sorted by document and start, disjoint; offsets count from the document's
+    first byte. replacement: a text for each edit; None where all are cuts.
     """
 
     document: Numbers
     start: Numbers
     stop: Numbers
+    replacement: TextBatch | None = None
 
     @classmethod
     def none(cls) -> Edits:
@@ -34,31 +43,116 @@ class Edits:
     def __len__(self) -> int:
         return len(self.document)
 
+    @property
+    def inserted_bytes(self) -> Numbers:
+        """Bytes that each edit puts in place of what it removes, int64 (edits,)."""
+        return np.zeros(len(self), np.int64) if self.replacement is None else np.diff(self.replacement.offsets)
+
     def removed_bytes(self, documents: int) -> Numbers:
-        """Bytes cut from each of `documents` documents, int64 (documents,)."""
-        removed = np.zeros(documents, np.int64)
-        np.add.at(removed, self.document, self.stop - self.start)
-        return removed
+        """Bytes taken out of each of `documents` documents, int64 (documents,)."""
+        return _per_document(self.document, self.stop - self.start, documents)
+
+    def check(self, batch: TextBatch) -> None:
+        """Raise ValueError when the edits are not sorted and disjoint, or reach outside their document."""
+        if not _well_formed(batch.offsets, self.document, self.start, self.stop):
+            raise ValueError("edits must be sorted, disjoint, and lie inside their documents")
+
+    def shifted(self, documents: int) -> Edits:
+        """The same edits where so many documents come before."""
+        return replace(self, document=self.document + documents)
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[Edits]) -> Edits:
+        """The edits of consecutive documents as one."""
+        parts = [part for part in parts if len(part)]
+        if not parts:
+            return cls.none()
+        texts = None
+        if any(part.replacement for part in parts):
+            texts = TextBatch.of([text for part in parts for text in _texts_of(part)])
+        document = np.concatenate([part.document for part in parts])
+        start, stop = np.concatenate([part.start for part in parts]), np.concatenate([part.stop for part in parts])
+        return cls(document, start, stop, texts)
 
     def apply(self, batch: TextBatch) -> TextBatch:
-        """The batch without the cut bytes; the batch itself where there is nothing to cut.
+        """The batch after its edits; the batch itself where there is nothing to do.
 
         Raises ValueError when the edits are not sorted and disjoint, or reach outside their document.
 
-        >>> cut = Edits(np.array([1]), np.array([0]), np.array([4]))
-        >>> cut.apply(TextBatch.of(["a", "und so", "c"])).texts()
-        ['a', 'so', 'c']
+        >>> edits = Edits(np.array([1, 1]), np.array([0, 4]), np.array([4, 6]), TextBatch.of(["", "ab"]))
+        >>> edits.apply(TextBatch.of(["a", "und so", "c"])).texts()
+        ['a', 'ab', 'c']
         """
         if len(self) == 0:
             return batch
-        if not _well_formed(batch.offsets, self.document, self.start, self.stop):
-            raise ValueError("edits must be sorted, disjoint, and lie inside their documents")
-        removed = self.removed_bytes(len(batch))
+        self.check(batch)
+        grown = _per_document(self.document, self.inserted_bytes - (self.stop - self.start), len(batch))
         offsets = np.zeros(len(batch) + 1, np.int64)
-        np.cumsum(np.diff(batch.offsets) - removed, out=offsets[1:])
+        np.cumsum(np.diff(batch.offsets) + grown, out=offsets[1:])
         data = np.empty(offsets[-1], np.uint8)
-        _copy_outside(batch.data, batch.offsets, self.document, self.start, self.stop, data)
+        texts = self.replacement or _EMPTY
+        bounds = texts.offsets if self.replacement else np.zeros(len(self) + 1, np.int64)
+        _copy(batch.data, batch.offsets, self.document, self.start, self.stop, texts.data, bounds, data)
         return TextBatch(data, offsets)
+
+    def then(self, other: Edits) -> Edits:
+        """Both at once, over the same text: where they meet these go first, and others keep what these leave of them.
+
+        What an edit of `other` puts in place goes where the first byte that it keeps was; one that keeps none is gone.
+        Raises ValueError where an edit removes nothing.
+
+        >>> cut = Edits(np.array([0]), np.array([2]), np.array([5]))
+        >>> named = Edits(np.array([0]), np.array([1]), np.array([7]), TextBatch.of(["*"]))
+        >>> cut.then(named).apply(TextBatch.of(["abcdefgh"])).texts()
+        ['a*h']
+        """
+        if len(self) == 0 or len(other) == 0:
+            return self if len(other) == 0 else other
+        if (self.start == self.stop).any() or (other.start == other.stop).any():
+            raise ValueError("edits that remove nothing cannot be combined with others")
+        document, start, stop, origin = _merged(
+            self.document, self.start, self.stop, other.document, other.start, other.stop
+        )
+        if self.replacement is None and other.replacement is None:
+            return Edits(document, start, stop)
+        texts = [*_texts_of(self), *_texts_of(other), ""]
+        return Edits(document, start, stop, TextBatch.of([texts[i] for i in origin.tolist()]))
+
+
+class Editor(Protocol):
+    """Changes texts: a frozen value (its parameters), and pure. It sees the texts that enter the phase.
+
+    A phase applies the edits of all its editors at once, then annotates; where two meet, the earlier in the recipe
+    goes first.
+    """
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The annotations that tell what it did, in order."""
+
+    def edit(self, batch: TextBatch) -> Edited:
+        """The edits of a batch, and what is said of each document."""
+
+
+@dataclass(frozen=True, eq=False)
+class Edited:
+    """What an editor does to a batch: its edits, and an Arrow array (documents,) for each of its columns."""
+
+    edits: Edits
+    annotations: Mapping[str, pa.Array] = field(default_factory=dict)
+
+
+_EMPTY = TextBatch(np.empty(0, np.uint8), np.zeros(1, np.int64))
+
+
+def _texts_of(edits: Edits) -> list[str]:
+    return [""] * len(edits) if edits.replacement is None else edits.replacement.texts()
+
+
+def _per_document(document: Numbers, amount: Numbers, documents: int) -> Numbers:
+    total = np.zeros(documents, np.int64)
+    np.add.at(total, document, amount)
+    return total
 
 
 @njit(cache=True, nogil=True)
@@ -75,13 +169,58 @@ def _well_formed(offsets: Numbers, document: Numbers, start: Numbers, stop: Numb
 
 
 @njit(cache=True, nogil=True)
-def _copy_outside(
-    data: Octets, offsets: Numbers, document: Numbers, start: Numbers, stop: Numbers, out: Octets
+def _copy(
+    data: Octets,
+    offsets: Numbers,
+    document: Numbers,
+    start: Numbers,
+    stop: Numbers,
+    texts: Octets,
+    bounds: Numbers,
+    out: Octets,
 ) -> None:
     read, written = offsets[0], 0
     for i in range(len(document)):
-        cut_from = offsets[document[i]] + start[i]
-        out[written : written + cut_from - read] = data[read:cut_from]
-        written += cut_from - read
+        edit_from = offsets[document[i]] + start[i]
+        out[written : written + edit_from - read] = data[read:edit_from]
+        written += edit_from - read
+        inserted = bounds[i + 1] - bounds[i]
+        out[written : written + inserted] = texts[bounds[i] : bounds[i + 1]]
+        written += inserted
         read = offsets[document[i]] + stop[i]
     out[written:] = data[read : offsets[-1]]
+
+
+@njit(cache=True, nogil=True)
+def _merged(
+    document: Numbers, start: Numbers, stop: Numbers, others: Numbers, others_start: Numbers, others_stop: Numbers
+) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """Both lists as one, disjoint; and of each edit the text that it stands for: first list, second list, or none."""
+    first, second = len(document), len(others)
+    room = 2 * first + second  # each edit of the first list splits at most one of the second
+    at = np.empty((4, room), np.int64)
+    count = 0
+    i = 0
+    for j in range(second + 1):
+        # edits of the first list that end before this one begins
+        while i < first and (
+            j == second or document[i] < others[j] or (document[i] == others[j] and stop[i] <= others_start[j])
+        ):
+            at[0, count], at[1, count], at[2, count], at[3, count] = document[i], start[i], stop[i], i
+            i, count = i + 1, count + 1
+        if j == second:
+            break
+        low, text = others_start[j], first + j
+        while i < first and document[i] == others[j] and start[i] < others_stop[j]:
+            if low < start[i]:
+                at[0, count], at[1, count], at[2, count], at[3, count] = others[j], low, start[i], text
+                count, text = count + 1, first + second
+            low = max(low, stop[i])
+            if stop[i] > others_stop[j]:  # it may reach into the next one too
+                break
+            at[0, count], at[1, count], at[2, count], at[3, count] = document[i], start[i], stop[i], i
+            i, count = i + 1, count + 1
+        if low < others_stop[j]:
+            at[0, count], at[1, count], at[2, count], at[3, count] = others[j], low, others_stop[j], text
+            count += 1
+    return at[0, :count].copy(), at[1, :count].copy(), at[2, :count].copy(), at[3, :count].copy()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,32 +12,38 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gneiss.annotation import Annotate, Annotator, annotate_present, reads_ids
+from gneiss.annotation import Annotate, Annotator, Column, annotate_present, input_of
 from gneiss.batch import TextBatch
-from gneiss.edit import Edits
-from gneiss.errors import GneissError
+from gneiss.computed import Annotations, Computed
+from gneiss.edit import Edited, Editor, Edits
+from gneiss.isolation import isolated
 from gneiss.recipe import BASE_COLUMNS, Dedup, Phase
 from gneiss.rule import ARROW_TYPES, Verdicts, evaluate
+from gneiss.shard_clusters import ShardClusters
 from gneiss.shard_spans import OWN_SHARD, ShardSpans
 from gneiss.tools import PhaseTools
 
 if TYPE_CHECKING:
     import duckdb
 
+    from gneiss.dedup.documents import Criterion
     from gneiss.filters.tokenizer import Tokenizer
 
 BATCH_BYTES = 16_000_000
 Rows = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
-Annotations = dict[str, pa.Array]
 
 
 @dataclass(frozen=True, eq=False)
 class Entering:
-    """The documents that reach a phase: rows in the shard, ids, texts, whether edited before, annotations so far."""
+    """The documents of a shard that reach a phase: their rows, texts, whether edited before, annotations so far.
 
+    inputs: what annotators read beside the text, by what it means (`id`, `url`).
+    """
+
+    shard_id: str
     rows: Rows
-    ids: pa.Array
+    inputs: Annotations
     batch: TextBatch
     edited: Flags
     annotations: Annotations
@@ -47,8 +54,9 @@ class Entering:
             return self
         chosen = pa.array(stay)
         return Entering(
+            self.shard_id,
             self.rows[stay],
-            self.ids.filter(chosen),
+            {name: column.filter(chosen) for name, column in self.inputs.items()},
             TextBatch.of(self.batch.to_arrow().filter(chosen)),
             self.edited[stay],
             {name: column.filter(chosen) for name, column in self.annotations.items()},
@@ -70,51 +78,96 @@ class Decided:
         return self.documents.where(self.verdicts.keep)
 
 
-def run_phase(
-    phase: Phase,
-    tools: PhaseTools,
-    connection: duckdb.DuckDBPyConnection,
-    entering: Entering,
-    spans: ShardSpans | None = None,
-) -> Decided:
-    """Take documents through a phase with its tools; `spans` where dedup beyond the shard has found them.
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What corpus-wide steps have found of a shard; what they have not is found within the shard.
 
-    Raises RecipeError.
+    exact, near: its documents that have duplicates; spans: to cut, for the phase with dedup; computed: of phases (by
+    name) that were computed for a later step.
     """
-    if phase.dedup is None:
-        documents, spans = entering, None
-    else:
-        spans = spans or _own_spans(phase.dedup, tools.tokenizer, entering)
-        documents = _cut(entering, spans)
-    computed, failures = _annotate(documents.batch, [(a, c) for a, c in tools.annotators if not reads_ids(a)])
+
+    exact: ShardClusters | None = None
+    near: ShardClusters | None = None
+    spans: ShardSpans | None = None
+    computed: Mapping[str, Computed] = field(default_factory=dict)
+
+
+def compute_phase(phase: Phase, tools: PhaseTools, entering: Entering, found: Found) -> Computed:
+    """The edits of a phase and the annotations of the edited texts. Raises ModelError."""
+    edits, spans = Edits.none(), None
+    annotations = _duplicates(phase, entering, found)
+    if phase.dedup is not None:
+        spans = found.spans or _own_spans(phase.dedup, tools.tokenizer, entering)
+        edits, said = _cuts(entering, spans)
+        annotations |= said
+    edited, failures = _edit(entering.batch, phase.editors)
+    edits = edits.then(edited.edits)
+    batch = edits.apply(entering.batch)
+    of_text = [(annotator, compute) for annotator, compute in tools.annotators if input_of(annotator) == "text"]
+    computed, failed = _annotate(batch, of_text)
     for annotator, compute in tools.annotators:
-        if reads_ids(annotator):
-            computed.update(annotate_present(annotator, compute, documents.ids))
-    documents = replace(documents, annotations={**documents.annotations, **computed})
-    if failures:
-        documents = documents.where(~np.isin(np.arange(len(documents.rows)), list(failures)))
+        if input_of(annotator) != "text":
+            computed |= annotate_present(annotator, compute, entering.inputs[input_of(annotator)])
+    return Computed(edits, {**annotations, **edited.annotations, **computed}, {**failed, **failures}, spans)
+
+
+def decide_phase(
+    phase: Phase, connection: duckdb.DuckDBPyConnection, entering: Entering, computed: Computed
+) -> Decided:
+    """What the rules of a phase make of its documents. Raises RecipeError."""
+    touched = np.zeros(len(entering.rows), np.bool_)
+    touched[computed.edits.document] = True
+    documents = replace(
+        entering,
+        batch=computed.edits.apply(entering.batch),
+        edited=entering.edited | touched,
+        annotations={**entering.annotations, **computed.annotations},
+    )
+    if computed.failures:
+        documents = documents.where(~np.isin(np.arange(len(documents.rows)), list(computed.failures)))
     verdicts = evaluate(connection, phase.decision, pa.table(documents.annotations))
-    return Decided(documents, verdicts, {int(entering.rows[i]): why for i, why in failures.items()}, spans)
+    failures = {int(entering.rows[position]): why for position, why in computed.failures.items()}
+    return Decided(documents, verdicts, failures, computed.spans)
 
 
-def _cut(entering: Entering, spans: ShardSpans) -> Entering:
-    """The documents without their duplicate spans, and what dedup says of them."""
+def _duplicates(phase: Phase, entering: Entering, found: Found) -> Annotations:
+    """Which documents have duplicates: in the corpus where that is known, else among those of the shard."""
+    annotations: Annotations = {}
+    rows = entering.rows
+    if phase.exact_duplicates is not None:
+        exact = found.exact or _own_clusters(entering, phase.exact_duplicates.criterion)
+        annotations |= {"exact_copies": exact.sizes(rows), "exact_first": exact.are_first(rows, entering.shard_id)}
+    if phase.near_duplicates is not None:
+        near = found.near or _own_clusters(entering, phase.near_duplicates.criterion)
+        annotations |= {
+            "near_cluster": near.names(rows),
+            "near_cluster_size": near.sizes(rows),
+            "near_first": near.are_first(rows, entering.shard_id),
+        }
+    return annotations
+
+
+def _own_clusters(entering: Entering, criterion: Criterion) -> ShardClusters:
+    """The duplicates at shard scope: among the documents that reach the phase."""
+    from gneiss.dedup.documents import clusters, matched, shard_keys
+
+    rows = int(entering.rows[-1]) + 1 if len(entering.rows) else 0
+    keys = shard_keys(entering.batch.placed(entering.rows, rows), criterion)
+    (members,) = clusters(matched(keys), [rows])
+    return ShardClusters.of_batch(members, [entering.shard_id])
+
+
+def _cuts(entering: Entering, spans: ShardSpans) -> tuple[Edits, Annotations]:
+    """Duplicate spans as edits, and what dedup says of the documents."""
     edits = Edits(np.searchsorted(entering.rows, spans.row), spans.start, spans.end)
     size, removed = np.diff(entering.batch.offsets), edits.removed_bytes(len(entering.batch))
     repeated = np.zeros(len(entering.batch), np.int64)
     repeated[np.searchsorted(entering.rows, spans.repeated_row)] = spans.repeated_bytes
-    annotations = {
-        **entering.annotations,
+    return edits, {
         "dedup_bytes": pa.array(removed),
         "dedup_fraction": pa.array(removed / np.maximum(size, 1), mask=size == 0),
         "dedup_repeated_bytes": pa.array(repeated),
     }
-    return replace(
-        entering,
-        batch=edits.apply(entering.batch),
-        edited=entering.edited | (removed > 0),
-        annotations=annotations,
-    )
 
 
 def _own_spans(dedup: Dedup, tokenizer: Tokenizer | None, entering: Entering) -> ShardSpans:
@@ -137,18 +190,41 @@ def _own_spans(dedup: Dedup, tokenizer: Tokenizer | None, entering: Entering) ->
     return ShardSpans(rows[document], start, end, own, rows[source], source_start, (), rows, repeated)
 
 
+def _edit(batch: TextBatch, editors: Sequence[Editor]) -> tuple[Edited, dict[int, str]]:
+    """What all editors do to a batch, at once, and position → reason of documents that an editor failed on."""
+    if not editors:
+        return Edited(Edits.none()), {}
+    parts: list[Edits] = []
+    annotations = _Columns(column for editor in editors for column in editor.columns)
+    failures: dict[int, str] = {}
+    for start, stop in _slices(batch):
+        part, together = batch.slice(start, stop), Edits.none()
+        for editor in editors:
+            results, failed = isolated(part, _name(editor), partial(_edited, editor))
+            annotations.add(
+                editor.columns, [(size, edited.annotations if edited else None) for size, edited in results]
+            )
+            firsts = np.cumsum([0, *(size for size, _ in results[:-1])]).tolist()
+            edits = [edited.edits.shifted(first) for first, (_, edited) in zip(firsts, results, strict=True) if edited]
+            together = together.then(Edits.concatenated(edits))
+            failures |= {start + position: why for position, why in failed.items()}
+        parts.append(together.shifted(start))
+    return Edited(Edits.concatenated(parts), annotations.arrays()), failures
+
+
 def _annotate(batch: TextBatch, annotators: Sequence[tuple[Annotator, Annotate]]) -> tuple[Annotations, dict[int, str]]:
     """All annotations of a batch, slice by slice, and position → reason of documents that an annotator failed on."""
-    columns = [*BASE_COLUMNS, *(column for annotator, _ in annotators for column in annotator.columns)]
-    parts: dict[str, list[pa.Array]] = {column.name: [] for column in columns}
+    annotations = _Columns([*BASE_COLUMNS, *(column for annotator, _ in annotators for column in annotator.columns)])
     failures: dict[int, str] = {}
     for start, stop in _slices(batch):
         part = batch.slice(start, stop)
-        computed, failed = _annotate_slice(part, annotators)
-        failures.update({start + i: why for i, why in failed.items()})
-        for column in columns:
-            parts[column.name].append(computed[column.name].cast(ARROW_TYPES[column.type]))
-    return {c.name: pa.concat_arrays(parts[c.name] or [pa.array([], ARROW_TYPES[c.type])]) for c in columns}, failures
+        sizes = {"text_bytes": pa.array(np.diff(part.offsets)), "text_chars": pc.utf8_length(part.to_arrow())}
+        annotations.add(BASE_COLUMNS, [(len(part), sizes)])
+        for annotator, compute in annotators:
+            results, failed = isolated(part, _name(annotator), partial(_annotated, annotator, compute))
+            annotations.add(annotator.columns, results)
+            failures |= {start + position: why for position, why in failed.items()}
+    return annotations.arrays(), failures
 
 
 def _slices(batch: TextBatch) -> Iterator[tuple[int, int]]:
@@ -161,46 +237,47 @@ def _slices(batch: TextBatch) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _annotate_slice(
-    part: TextBatch, annotators: Sequence[tuple[Annotator, Annotate]]
-) -> tuple[Annotations, dict[int, str]]:
-    base = {
-        "text_bytes": pa.array(np.diff(part.offsets)),
-        "text_chars": pc.utf8_length(part.to_arrow()).cast(pa.int64()),
-    }
-    failures: dict[int, str] = {}
-    for annotator, compute in annotators:
-        try:
-            computed = _checked(annotator, compute(part), len(part))
-        except (MemoryError, GneissError):
-            raise
-        except Exception:  # noqa: BLE001 - one document may have broken the batch: find out which, and why
-            computed, failed = _annotate_singly(part, annotator, compute)
-            failures.update(failed)
-        base.update(computed)
-    return base, failures
+def _name(part: Annotator | Editor) -> str:
+    return type(part).__name__.lower()
 
 
-def _annotate_singly(part: TextBatch, annotator: Annotator, compute: Annotate) -> tuple[Annotations, dict[int, str]]:
-    """Annotate document by document, so that a failure costs its own document alone."""
-    parts: dict[str, list[pa.Array]] = {column.name: [] for column in annotator.columns}
-    failures: dict[int, str] = {}
-    for i in range(len(part)):
-        try:
-            computed = _checked(annotator, compute(part.slice(i, i + 1)), 1)
-        except (MemoryError, GneissError):
-            raise
-        except Exception as error:  # noqa: BLE001 - the document goes to quarantine with this reason
-            reason = (str(error).splitlines() or [""])[0][:200]
-            failures[i] = f"{type(annotator).__name__.lower()} failed: {type(error).__name__}: {reason}"
-            computed = {column.name: pa.nulls(1, ARROW_TYPES[column.type]) for column in annotator.columns}
-        for name, column_parts in parts.items():
-            column_parts.append(computed[name])
-    return {name: pa.concat_arrays(column_parts) for name, column_parts in parts.items()}, failures
+def _edited(editor: Editor, batch: TextBatch) -> Edited:
+    edited = editor.edit(batch)
+    edited.edits.check(batch)
+    _check_lengths(editor.columns, edited.annotations, len(batch))
+    return edited
 
 
-def _checked(annotator: Annotator, computed: Mapping[str, pa.Array], documents: int) -> Annotations:
-    for column in annotator.columns:
+def _annotated(annotator: Annotator, compute: Annotate, batch: TextBatch) -> Mapping[str, pa.Array]:
+    computed = compute(batch)
+    _check_lengths(annotator.columns, computed, len(batch))
+    return computed
+
+
+def _check_lengths(columns: Sequence[Column], computed: Mapping[str, pa.Array], documents: int) -> None:
+    for column in columns:
         if len(computed[column.name]) != documents:
             raise ValueError(f"{column.name}: expected {documents} values, found {len(computed[column.name])}")
-    return {column.name: computed[column.name].cast(ARROW_TYPES[column.type]) for column in annotator.columns}
+
+
+class _Columns:
+    """Annotations that come piece by piece; nulls where a document failed."""
+
+    def __init__(self, columns: Iterable[Column]) -> None:
+        self._parts: dict[str, list[pa.Array]] = {}
+        self._types = {column.name: ARROW_TYPES[column.type] for column in columns}
+        for name in self._types:
+            self._parts[name] = []
+
+    def add(self, columns: Sequence[Column], pieces: Iterable[tuple[int, Mapping[str, pa.Array] | None]]) -> None:
+        """Add (documents, values by name) of some columns, in order."""
+        for size, values in pieces:
+            for column in columns:
+                type_ = self._types[column.name]
+                found = pa.nulls(size, type_) if values is None else values[column.name].cast(type_)
+                self._parts[column.name].append(found)
+
+    def arrays(self) -> Annotations:
+        """The whole columns."""
+        empty = {name: [pa.array([], type_)] for name, type_ in self._types.items()}
+        return {name: pa.concat_arrays(parts or empty[name]) for name, parts in self._parts.items()}

@@ -32,7 +32,7 @@ class Plan:
     @property
     def identity(self) -> dict[str, object]:
         """Everything that, with the input, fixes the bytes of the output."""
-        seen_together = any(phase.dedup and phase.dedup.scope != "shard" for phase in self.recipe.phases)
+        seen_together = any(phase.is_corpus_wide for phase in self.recipe.phases)
         return {
             **({"corpus": self._fingerprint()} if seen_together else {}),
             "recipe": self.recipe.digest(),
@@ -56,11 +56,10 @@ class Plan:
 
 def make_plan(recipe: Recipe, source: str | Path) -> Plan:
     """Cut the shards of an input and resolve the recipe's models. Raises InputError and ModelError."""
-    columns = recipe.input
     found = cut_shards(
         source,
-        text=columns.text,
-        required=[columns.id] if columns.id else [],
+        text=recipe.input.text,
+        required=list(recipe.inputs.values()),
         shard_max_bytes=recipe.shard_max_bytes,
     )
     return Plan(recipe, str(source), found, tuple(resolve(source, recipe.folder) for source in recipe.sources))

@@ -22,7 +22,7 @@ class Progress(Protocol):
         """The run starts; these shards are finished already."""
 
     def round(self, name: str, tasks: int) -> None:
-        """A round of dedup starts, with so many tasks left."""
+        """A corpus-wide round starts, with so many tasks left."""
 
     def finished(self, receipt: Receipt) -> None:
         """A shard is finished."""
@@ -74,7 +74,7 @@ class Spoken:
 
     def round(self, name: str, tasks: int) -> None:
         """Say which round starts."""
-        self._print(f"dedup, round {name}: {tasks} tasks\n")
+        self._print(f"round {name}: {tasks} tasks\n")
 
     def finished(self, receipt: Receipt) -> None:
         """Count a shard; say so when it is time."""

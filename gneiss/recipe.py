@@ -6,11 +6,11 @@ import hashlib
 import json
 import re
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import (
@@ -24,9 +24,13 @@ from pydantic import (
     model_validator,
 )
 
-from gneiss.annotation import Annotator, Column, ColumnType
+from gneiss.annotation import Annotator, Column, ColumnType, input_of
+from gneiss.edit import Editor
 from gneiss.errors import RecipeError
 from gneiss.rule import Rules, check, did_you_mean
+
+if TYPE_CHECKING:
+    from gneiss.dedup.documents import Criterion
 
 #: Annotations that every document has, computed by `curate` itself.
 BASE_COLUMNS = (
@@ -38,6 +42,15 @@ DEDUP_COLUMNS = (
     Column("dedup_fraction", "float64", "cut bytes over the bytes before the cut; null for an empty text"),
     Column("dedup_repeated_bytes", "int64", "bytes cut elsewhere, in scope, as repeats of this document"),
 )
+EXACT_COLUMNS = (
+    Column("exact_copies", "int64", "documents with the same text, itself included"),
+    Column("exact_first", "bool", "no earlier document has the same text"),
+)
+NEAR_COLUMNS = (
+    Column("near_cluster", "string", "shard:row of the first of its near-duplicates; null where it has none"),
+    Column("near_cluster_size", "int64", "documents in its cluster of near-duplicates, itself included"),
+    Column("near_first", "bool", "no earlier document is in its cluster"),
+)
 _PACKAGED = resources.files("gneiss.pipelines")
 
 
@@ -48,11 +61,13 @@ class _Part(BaseModel):
 class InputColumns(_Part):
     """Which columns of the input mean what; `derived_from_text` names columns that an edit makes stale.
 
-    A stale value is replaced by the annotation named for it, or null: `derived_from_text: {token_count: tokens}`.
+    A stale value is replaced by the annotation named for it, or null: `derived_from_text: {token_count: tokens}`. The
+    column `url` has to be there only where an annotator reads it.
     """
 
     text: str = "text"
     id: str | None = "id"
+    url: str = "url"
     derived_from_text: dict[str, str | None] = {}
 
 
@@ -101,19 +116,60 @@ class Dedup(_Part):
         return () if self.tokenizer is None or self.tokenizer.startswith("builtin:") else (self.tokenizer,)
 
 
+class ExactDuplicates(_Part):
+    """Documents with the same text; `normalize` says what may differ: nothing, white `spaces`, or all but `words`."""
+
+    normalize: Literal["none", "spaces", "words"] = "spaces"
+    scope: Literal["shard", "corpus"] = "corpus"
+
+    @property
+    def criterion(self) -> Criterion:
+        """What counts as a duplicate."""
+        from gneiss.dedup.documents import ExactDuplicates as Exact
+
+        return Exact(self.normalize)
+
+
+class NearDuplicates(_Part):
+    """Documents that share many shingles of `shingle_words` words, found by MinHash with `bands` bands of `rows` rows.
+
+    normalize: what words are, see `gneiss.dedup.documents`; seed: of the permutations.
+    """
+
+    bands: int = Field(default=14, ge=1, le=1024)
+    rows: int = Field(default=8, ge=1, le=1024)
+    shingle_words: int = Field(default=5, ge=1, le=1024)
+    normalize: Literal["spaces", "words"] = "words"
+    seed: int = Field(default=1, ge=0)
+    scope: Literal["shard", "corpus"] = "corpus"
+
+    @property
+    def criterion(self) -> Criterion:
+        """What counts as a duplicate."""
+        from gneiss.dedup.documents import NearDuplicates as Near
+
+        return Near(self.bands, self.rows, self.shingle_words, self.normalize, self.seed)
+
+
 class Phase(_Part):
-    """An ordered part of a recipe: edits, then annotations of the edited text, then rules and `keep`."""
+    """An ordered part of a recipe: edits, then annotations of the edited text, then rules and `keep`.
+
+    Duplicate documents are looked for among the texts that enter the phase, before its edits.
+    """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    exact_duplicates: ExactDuplicates | None = None
+    near_duplicates: NearDuplicates | None = None
     dedup: Dedup | None = None
+    edit: list[dict[str, dict[str, Any]]] = []
     annotate: list[dict[str, dict[str, Any]]] = []
     aliases: dict[str, str] = {}
     rules: dict[str, str] = {}
     keep: str | None = None
 
-    @field_validator("annotate", mode="before")
+    @field_validator("edit", "annotate", mode="before")
     @classmethod
-    def _annotator_entries(cls, entries: Any) -> Any:
+    def _entries(cls, entries: Any) -> Any:
         """`- readability`, `- readability:` and `- readability: {}` mean the same."""
         if not isinstance(entries, list):
             return entries
@@ -140,17 +196,37 @@ class Phase(_Part):
         return keep and _fold(keep)
 
     @cached_property
+    def editors(self) -> tuple[Editor, ...]:
+        """The editors of this phase, in order; dedup cuts before them."""
+        from gneiss.filters.catalogue import EDITORS
+
+        entries = ((key, given) for entry in self.edit for key, given in entry.items())
+        return tuple(_validated("edit", EDITORS, key, given) for key, given in entries)
+
+    @cached_property
     def annotators(self) -> tuple[Annotator, ...]:
         """The annotators of this phase, in order."""
-        return tuple(_annotator(key, given) for entry in self.annotate for key, given in entry.items())
+        from gneiss.filters.catalogue import ANNOTATORS
+
+        entries = ((key, given) for entry in self.annotate for key, given in entry.items())
+        return tuple(_validated("annotate", ANNOTATORS, key, given) for key, given in entries)
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """The annotations of this phase, in order."""
         return (
+            *(EXACT_COLUMNS if self.exact_duplicates else ()),
+            *(NEAR_COLUMNS if self.near_duplicates else ()),
             *(DEDUP_COLUMNS if self.dedup else ()),
+            *(column for editor in self.editors for column in editor.columns),
             *(column for annotator in self.annotators for column in annotator.columns),
         )
+
+    @property
+    def is_corpus_wide(self) -> bool:
+        """Whether a step of this phase sees more than a shard."""
+        steps = (self.exact_duplicates, self.near_duplicates, self.dedup)
+        return any(step is not None and step.scope != "shard" for step in steps)
 
     @property
     def decision(self) -> Rules:
@@ -218,12 +294,9 @@ class Recipe(_Part):
         for index, phase in enumerate(self.phases):
             if phase.name in {earlier.name for earlier in self.phases[:index]}:
                 raise RecipeError(f"two phases are named {phase.name!r}")
-            if phase.dedup and index and any(earlier.dedup for earlier in self.phases[:index]):
-                raise RecipeError("only one phase can have dedup")
-            if phase.dedup and index and phase.dedup.scope != "shard":
-                raise RecipeError(
-                    f"phase {phase.name!r}: dedup at {phase.dedup.scope} scope belongs into the first phase"
-                )
+            for step in ("dedup", "exact_duplicates", "near_duplicates"):
+                if getattr(phase, step) and any(getattr(earlier, step) for earlier in self.phases[:index]):
+                    raise RecipeError(f"only one phase can have {step}")
             for column in (*(BASE_COLUMNS if not index else ()), *phase.columns):
                 if column.name.lower() in {name.lower() for name in known}:
                     raise RecipeError(f"phase {phase.name!r}: the annotation {column.name!r} is computed twice")
@@ -263,6 +336,15 @@ class Recipe(_Part):
         return tuple(dict.fromkeys(source for part in parts for source in part.sources))
 
     @property
+    def inputs(self) -> dict[str, str]:
+        """The columns beside the text that annotators read, by what they mean: `id` always, if there is one, `url`."""
+        read = {input_of(annotator) for phase in self.phases for annotator in phase.annotators}
+        known = {"id": self.input.id, "url": self.input.url}
+        if "id" in read and self.input.id is None:
+            raise RecipeError("input.id: an annotator reads ids, but the recipe says that there are none")
+        return {name: column for name, column in known.items() if column and (name == "id" or name in read)}
+
+    @property
     def folder(self) -> Path:
         """The folder of the recipe's file, from which relative model paths are taken."""
         return self._folder
@@ -271,11 +353,8 @@ class Recipe(_Part):
         """The recipe with every default written out."""
         written = self.model_dump(mode="json")
         for phase, own in zip(self.phases, written["phases"], strict=True):
-            keys = (key for entry in phase.annotate for key in entry)
-            own["annotate"] = [
-                {key: TypeAdapter(type(annotator)).dump_python(annotator, mode="json")}
-                for key, annotator in zip(keys, phase.annotators, strict=True)
-            ]
+            own["edit"] = _written(phase.edit, phase.editors)
+            own["annotate"] = _written(phase.annotate, phase.annotators)
         return written
 
     def digest(self) -> str:
@@ -320,16 +399,21 @@ def recipe_names() -> list[str]:
     )
 
 
-def _annotator(key: str, given: Mapping[str, Any]) -> Annotator:
-    from gneiss.filters.catalogue import ANNOTATORS
-
-    if key not in ANNOTATORS:
-        raise RecipeError(f"annotate: no annotator {key!r}{did_you_mean(key, ANNOTATORS)}")
-    kind = ANNOTATORS[key]
+def _validated(verb: str, kinds: Mapping[str, type[Any]], key: str, given: Mapping[str, Any]) -> Any:
+    """An editor or annotator from what a recipe says of it."""
+    if key not in kinds:
+        raise RecipeError(f"{verb}: no {verb.removesuffix('e')}or {key!r}{did_you_mean(key, kinds)}")
     try:
-        return TypeAdapter(kind).validate_python(dict(given))
+        return TypeAdapter(kinds[key]).validate_python(dict(given))
     except ValidationError as error:
-        raise RecipeError(f"annotate: {key}: {_explain(error, kind)}") from error
+        raise RecipeError(f"{verb}: {key}: {_explain(error, kinds[key])}") from error
+
+
+def _written(entries: list[dict[str, dict[str, Any]]], parts: Sequence[Any]) -> list[dict[str, Any]]:
+    """The entries of a list with every default written out."""
+    keys = (key for entry in entries for key in entry)
+    named = zip(keys, parts, strict=True)
+    return [{key: TypeAdapter(type(part)).dump_python(part, mode="json")} for key, part in named]
 
 
 def _explain(error: ValidationError, kind: type) -> str:

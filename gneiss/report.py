@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -70,7 +70,8 @@ def print_recipe(recipe: Recipe) -> None:
         f"{recipe.name}  sha256 {recipe.digest()}",
         *textwrap.wrap(recipe.description, 100),
         "",
-        f"reads     text from {columns.text!r}, ids from {columns.id!r}",
+        f"reads     text from {columns.text!r}, ids from {columns.id!r}"
+        + (f", URLs from {columns.url!r}" if "url" in recipe.inputs else ""),
         *(
             f"          {stale} of an edited document becomes {fresh or 'null'}"
             for stale, fresh in columns.derived_from_text.items()
@@ -84,16 +85,25 @@ def print_recipe(recipe: Recipe) -> None:
     ]
     for number, phase in enumerate(recipe.phases, 1):
         lines += ["", f"phase {number}: {phase.name}"]
+        for what, step in (("same text", phase.exact_duplicates), ("near-duplicates", phase.near_duplicates)):
+            lines += [f"finds     {what}{_given(step.model_dump())}"] if step else []
         if phase.dedup:
             given = phase.dedup.model_dump(
                 exclude_none=True, exclude=None if phase.dedup.scope == "group" else {"group_max_bytes"}
             )
-            lines.append(f"cuts      repeats ({', '.join(f'{name} {value}' for name, value in given.items())})")
+            lines.append(f"cuts      repeats{_given(given)}")
+        edits = (entry for own in recipe.canonical()["phases"][number - 1]["edit"] for entry in own.items())
+        lines += [f"edits     {key}{_given(given)}" for key, given in edits]
         columns_of_phase = (*(BASE_COLUMNS if number == 1 else ()), *phase.columns)
         lines += [f"computes  {column.name} ({column.type}): {column.meaning}" for column in columns_of_phase]
         lines += [f"rule      {name}: {condition}" for name, condition in phase.rules.items()]
         lines.append(f"keeps     {phase.decision.keep}")
     print("\n".join(lines))
+
+
+def _given(parameters: Mapping[str, object]) -> str:
+    """Parameters in brackets."""
+    return f" ({', '.join(f'{name} {value}' for name, value in parameters.items())})" if parameters else ""
 
 
 def print_recipes(recipes: Iterable[Recipe]) -> None:

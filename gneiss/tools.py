@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from gneiss.annotation import Annotate, Annotator, Prepares
 from gneiss.errors import MachineError
-from gneiss.recipe import Dedup, Phase, Recipe
+from gneiss.recipe import Dedup, Recipe
 from gneiss.rule import locked_connection
 from gneiss.sources import locate
 
@@ -69,15 +69,23 @@ def load_tools(recipe: Recipe, prepared: Prepared | None = None) -> Tools:
 
     Raises ModelError and MachineError.
     """
-    if prepared is None or not all(path.exists() for phase in prepared for files in phase for path in files.values()):
-        prepared = prepare(recipe)
-    phases = tuple(_phase_tools(phase, files, recipe) for phase, files in zip(recipe.phases, prepared, strict=True))
+    prepared = prepared_here(recipe, prepared)
+    phases = tuple(load_phase(recipe, index, prepared) for index in range(len(recipe.phases)))
     return Tools(phases, locked_connection())
 
 
-def _phase_tools(phase: Phase, files: tuple[Mapping[str, Path], ...], recipe: Recipe) -> PhaseTools:
+def load_phase(recipe: Recipe, index: int, prepared: Prepared) -> PhaseTools:
+    """Load what one phase needs. Raises ModelError."""
+    phase, files = recipe.phases[index], prepared[index]
     annotators = tuple((a, a.load(its_files)) for a, its_files in zip(phase.annotators, files, strict=True))
     return PhaseTools(annotators, dedup_tokenizer(phase.dedup, recipe) if phase.dedup else None)
+
+
+def prepared_here(recipe: Recipe, prepared: Prepared | None) -> Prepared:
+    """What was prepared, if it is on this node; prepared anew if not. Raises ModelError and MachineError."""
+    if prepared is None or not all(path.exists() for phase in prepared for files in phase for path in files.values()):
+        return prepare(recipe)
+    return prepared
 
 
 def dedup_tokenizer(dedup: Dedup, recipe: Recipe) -> Tokenizer | None:

@@ -328,10 +328,12 @@ def worst_case_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
 
 def corpus_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
     """What corpus scope sends at 200 bytes: all exchange files of the rounds before `curate`, as written."""
+    from gneiss.pipelines.corpus import Corpus
     from gneiss.pipelines.dedup_job import dedup_job
-    from gneiss.pipelines.dedup_rounds import RoundStep, rounds_before
+    from gneiss.pipelines.dedup_rounds import rounds_before
     from gneiss.recipe import Recipe
     from gneiss.shard import cut_shards
+    from gneiss.tools import prepare
 
     phase = {"name": "only", "dedup": {"min_length": 200, "scope": "corpus"}}
     recipe = Recipe.model_validate({"name": "bench", "input": {"id": None}, "phases": [phase]})
@@ -342,13 +344,15 @@ def corpus_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
         for number in range(shards):
             table = pa.table({"text": texts.slice(number * step, step)})
             pq.write_table(table, f"{folder}/{number:02d}.parquet", compression="zstd")
-        job = dedup_job(recipe, cut_shards(folder, text="text").shards, Path(folder), partitions)
+        corpus = Corpus(recipe, prepare(recipe), cut_shards(folder, text="text").shards, Path(folder), partitions)
+        job = dedup_job(corpus)
         assert job is not None
         sent = {}
         start = time.process_time()
         for its in rounds_before(job):
-            work = RoundStep(job, its.name).open()
-            sent[its.name] = sum(file.size_bytes for task in its.tasks(job) for file in work(task).files)
+            work = its.open()
+            files = [corpus.exchange.write(its.name, task, its.schema, work(task)) for task in range(its.tasks)]
+            sent[its.name] = sum(file.size_bytes for file in files)
         seconds = time.process_time() - start
     return {
         "corpus_sent_per_byte": sum(sent.values()) / batch.size_bytes,

@@ -25,7 +25,7 @@ def strings_of(values: list[bytes | None], type_: pa.DataType) -> pa.Array:
 def read(folder: Path, table: pa.Table, limit: int | None = None, id_: str | None = "id", groups: int = 4) -> Documents:
     pq.write_table(table, folder / "a.parquet", row_group_size=groups)
     (shard,) = cut_shards(folder / "a.parquet", text="text").shards
-    return read_documents(shard, "text", id_, limit)
+    return read_documents(shard, "text", {"id": id_} if id_ else {}, limit)
 
 
 def is_utf8(value: bytes) -> bool:
@@ -122,7 +122,7 @@ def test_a_shard_that_is_a_part_of_a_row_group_has_its_own_rows(tmp_path: Path) 
     assert len(shards) > 2
     rows = 0
     for shard in shards:
-        found = read_documents(shard, "text", "id")
+        found = read_documents(shard, "text", {"id": "id"})
         expected = values[rows : rows + shard.rows]
         assert found.ids.to_pylist() == [str(i) for i in range(rows, rows + shard.rows)]
         assert found.batch.texts() == [v.decode() for v in expected if v is not None and is_utf8(v)]

@@ -63,6 +63,84 @@ def test_removed_bytes_are_what_each_document_loses(drawn: tuple[list[str], list
     assert edits_of(cuts).removed_bytes(len(texts)).tolist() == lost
 
 
+Replacement = tuple[int, int, int, str]
+
+
+@st.composite
+def texts_with_replacements(draw: st.DrawFn) -> tuple[list[str], list[Replacement], list[Replacement]]:
+    """Texts, and two lists of edits that each remove something."""
+    texts = draw(st.lists(st.text(alphabet="abcdefgh", max_size=12), min_size=1, max_size=4))
+    both: list[list[Replacement]] = []
+    for _ in range(2):
+        edits: list[Replacement] = []
+        for document, text in enumerate(texts):
+            bounds = sorted(draw(st.lists(st.integers(0, len(text)), max_size=6)))
+            pairs = [pair for pair in zip(bounds[::2], bounds[1::2], strict=False) if pair[0] < pair[1]]
+            edits.extend((document, *pair, draw(st.sampled_from(["", "é", "<x>"]))) for pair in pairs)
+        both.append(edits)
+    return texts, both[0], both[1]
+
+
+def replacing(edits: list[Replacement]) -> Edits:
+    document, start, stop = np.array([edit[:3] for edit in edits], np.int64).reshape(-1, 3).T
+    return Edits(document, start, stop, TextBatch.of([edit[3] for edit in edits]))
+
+
+def replaced_slowly(texts: list[str], *lists: list[Replacement]) -> list[str]:
+    """Each character belongs to the first edit that has it; an edit's text stands where its first character was."""
+    out = []
+    for document, text in enumerate(texts):
+        edits = [edit for edits in lists for edit in edits if edit[0] == document]
+        owner: list[int | None] = [None] * len(text)
+        for number, (_, start, stop, _) in enumerate(edits):
+            for at in range(start, stop):
+                owner[at] = number if owner[at] is None else owner[at]
+        written, said = "", set[int]()
+        for character, number in zip(text, owner, strict=True):
+            if number is None:
+                written += character
+            elif number not in said:
+                said.add(number)
+                written += edits[number][3]
+        out.append(written)
+    return out
+
+
+@given(texts_with_replacements())
+def test_replacements_stand_where_what_they_replace_stood(
+    drawn: tuple[list[str], list[Replacement], list[Replacement]],
+) -> None:
+    texts, edits, _ = drawn
+    assert replacing(edits).apply(TextBatch.of(texts)).texts() == replaced_slowly(texts, edits)
+
+
+@given(texts_with_replacements())
+def test_two_lists_of_edits_at_once_are_disjoint_and_the_first_goes_first(
+    drawn: tuple[list[str], list[Replacement], list[Replacement]],
+) -> None:
+    texts, first, second = drawn
+    together = replacing(first).then(replacing(second)).apply(TextBatch.of(texts)).texts()
+    assert together == replaced_slowly(texts, first, second)
+    cuts_first = edits_of([edit[:3] for edit in first])
+    alone = cuts_first.then(replacing(second)).apply(TextBatch.of(texts)).texts()
+    assert alone == replaced_slowly(texts, [(*edit[:3], "") for edit in first], second)
+
+
+@given(texts_with_replacements(), st.integers(1, 3))
+def test_edits_of_parts_of_a_batch_are_the_edits_of_the_batch(
+    drawn: tuple[list[str], list[Replacement], list[Replacement]], at: int
+) -> None:
+    texts, edits, _ = drawn
+    parts = [[edit for edit in edits if edit[0] < at], [(edit[0] - at, *edit[1:]) for edit in edits if edit[0] >= at]]
+    whole = Edits.concatenated([replacing(parts[0]), replacing(parts[1]).shifted(at)])
+    assert whole.apply(TextBatch.of(texts)).texts() == replaced_slowly(texts, edits)
+
+
+def test_edits_that_remove_nothing_cannot_be_combined() -> None:
+    with pytest.raises(ValueError, match="remove nothing"):
+        edits_of([(0, 1, 1)]).then(edits_of([(0, 0, 2)]))
+
+
 def test_without_edits_the_batch_itself_comes_back() -> None:
     batch = TextBatch.of(["a", "b"])
     assert Edits.none().apply(batch) is batch

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from gneiss.annotation import Annotate
+from gneiss.annotation import Annotate, Column
 from gneiss.batch import TextBatch
 from gneiss.curate import Curated, curate
-from gneiss.errors import ModelError
+from gneiss.edit import Edited, Edits
+from gneiss.errors import InputError, ModelError
 from gneiss.filters.readability import Readability
+from gneiss.plan import make_plan
 from gneiss.recipe import Recipe
 from gneiss.rule import locked_connection
 from gneiss.tools import PhaseTools, Tools, load_tools
-from tests.support import recipe_of, shard_of
+from tests.support import recipe_of, shard_of, write_documents
 
 READABLE = "- {name: only, annotate: [readability], rules: {readable: eflaw < 30}}"
 TEXTS = ["A first short text.", "This one goes boom.", "", "And one more text.", None]
@@ -145,3 +149,74 @@ def test_edits_of_one_phase_are_the_text_of_the_next(tmp_path: Path) -> None:
     assert found.annotations["words"].to_pylist() == [10, 2]
     assert found.texts.texts() == [PASSAGE, "Only this. "]
     assert np.array_equal(found.edited, [False, True])
+
+
+# Editors.
+
+
+@dataclass(frozen=True)
+class Capitals:
+    """Replaces every capital, and counts them; breaks on `!`."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Its one annotation."""
+        return (Column("capitals", "int64", "capitals replaced"),)
+
+    def edit(self, batch: TextBatch) -> Edited:
+        """One edit a capital."""
+        if any("!" in text for text in batch.texts()):
+            raise OSError("no exclamations")
+        found = [(i, at) for i, text in enumerate(batch.texts()) for at, c in enumerate(text) if c.isupper()]
+        document, start = np.array(found, np.int64).reshape(-1, 2).T
+        edits = Edits(document, start, start + 1, TextBatch.of(["<>"] * len(found)))
+        counts = pa.array(np.bincount(document, minlength=len(batch)))
+        return Edited(edits, {"capitals": counts})
+
+
+def curate_with_capitals(path: Path, texts: list[str | None], phase: str, slices: int = 16_000_000) -> Curated:
+    with (
+        mock.patch.dict("gneiss.filters.catalogue.EDITORS", {"capitals": Capitals}),
+        mock.patch("gneiss.phase.BATCH_BYTES", slices),
+    ):
+        recipe = recipe_of(phase)
+        return curate(shard_of(path, texts), recipe, load_tools(recipe))
+
+
+@pytest.mark.parametrize("slices", [16_000_000, 10])
+def test_an_editor_changes_texts_before_they_are_annotated(tmp_path: Path, slices: int) -> None:
+    texts = ["One Two", "none", "", None, "THREE", "four! Five"]
+    phase = "- {name: only, edit: [capitals], rules: {long: text_bytes > 4}}"
+    found = curate_with_capitals(tmp_path / "a.parquet", texts, phase, slices)
+    rows = found.annotations.to_pylist()
+    assert [row["status"] for row in rows] == ["kept", "dropped", "dropped", "quarantined", "kept", "quarantined"]
+    assert rows[5]["reason"] == "capitals failed: OSError: no exclamations"
+    assert [row["capitals"] for row in rows] == [2, 0, 0, None, 5, None]
+    assert [row["text_bytes"] for row in rows[:3]] == [9, 4, 0]
+    assert found.texts.texts() == ["<>ne <>wo", "<>" * 5]
+    assert found.edited.tolist() == [True, True]
+
+
+def test_dedup_goes_before_editors_where_both_would_change_a_byte(tmp_path: Path) -> None:
+    passage = "A passage Of some length that is in Two documents"
+    phase = "- {name: only, edit: [capitals], dedup: {min_length: 20}}"
+    found = curate_with_capitals(tmp_path / "a.parquet", [f"X{passage}", f"Y{passage}Z"], phase)
+    assert found.texts.texts() == [f"<>{passage}".replace("A", "<>").replace("O", "<>").replace("T", "<>"), "<><>"]
+    rows = found.annotations.to_pylist()
+    assert [row["capitals"] for row in rows] == [4, 5], "what an editor would change, whatever dedup has cut"
+    assert [row["dedup_bytes"] for row in rows] == [0, len(passage)]
+
+
+# Inputs beside the text.
+
+
+def test_an_annotator_may_read_urls_and_a_missing_one_is_an_empty_string(tmp_path: Path) -> None:
+    (tmp_path / "blocked.txt").write_text("bad.example\n")
+    annotate = f"annotate: [urls: {{domains: [{tmp_path / 'blocked.txt'}]}}]"
+    recipe = recipe_of(f"- {{name: only, {annotate}, rules: {{ok: NOT url_domain_listed}}}}", input="{url: address}")
+    addresses = ["https://a.bad.example/x", None, "https://good.example"]
+    found = curate(shard_of(tmp_path / "a.parquet", ["a", "b", "c"], address=addresses), recipe, load_tools(recipe))
+    assert found.annotations["url_domain_listed"].to_pylist() == [True, False, False]
+    assert found.kept.tolist() == [1, 2]
+    with pytest.raises(InputError, match="expected a column 'address'"):
+        make_plan(recipe, write_documents(tmp_path / "in" / "a.parquet", ["a"]))

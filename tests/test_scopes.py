@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,6 +17,7 @@ from gneiss.dedup import duplicate_spans
 from gneiss.errors import OutputError, RecipeError
 from gneiss.filters.tokenizer import load_tokenizer
 from gneiss.pipelines import dedup_job
+from gneiss.pipelines.corpus import Corpus
 from gneiss.pipelines.run import Run, run
 from gneiss.recipe import Dedup, Recipe
 from gneiss.shard import cut_shards
@@ -60,7 +62,7 @@ def annotations(output: Path) -> pa.Table:
 def test_corpus_scope_and_one_group_give_what_the_definition_gives_on_all_documents(
     corpus: Path, tmp_path: Path, unit: dict[str, Any], policy: str
 ) -> None:
-    with mock.patch.object(dedup_job, "partitions_for", return_value=3):
+    with mock.patch("gneiss.pipelines.run.Corpus", partial(Corpus, partitions=3)):
         whole = curated(corpus, tmp_path / "corpus", scope="corpus", policy=policy, **unit)
     curated(corpus, tmp_path / "group", scope="group", group_by="", policy=policy, **unit)
     found = annotations(tmp_path / "corpus")
@@ -146,7 +148,7 @@ def test_workers_and_partitions_do_not_change_a_byte(
     curated(corpus, tmp_path / "here", **scope, **BYTES)
     expected = runs.promised(tmp_path / "here")
     assert not any("exchange" in name for name in expected)
-    with mock.patch.object(dedup_job, "partitions_for", return_value=workers):
+    with mock.patch("gneiss.pipelines.run.Corpus", partial(Corpus, partitions=workers)):
         curated(corpus, tmp_path / "processes", workers=workers, **scope, **BYTES)
     assert runs.promised(tmp_path / "processes") == expected
 

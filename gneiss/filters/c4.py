@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from gneiss.batch import TextBatch
-    from gneiss.edit import Edits
+    from gneiss.edit import Edited
 
 PAGES = (
     Page(
@@ -119,7 +119,7 @@ class C4Lines:
 
     >>> from gneiss.batch import TextBatch
     >>> batch = TextBatch.of(["home | about\n  It is so [1]. \r\nSo it is.\n"])
-    >>> C4Lines().edits(batch).apply(batch).texts()
+    >>> C4Lines().edit(batch).edits.apply(batch).texts()
     ['It is so .\nSo it is.']
     """
 
@@ -132,11 +132,20 @@ class C4Lines:
     def __post_init__(self) -> None:
         _check(self.min_line_words, self.max_word_chars)
 
-    def edits(self, batch: TextBatch) -> Edits:
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """How much it cut."""
+        return (Column("c4_cut_bytes", "int64", "bytes that C4's line rule cut from the document"),)
+
+    def edit(self, batch: TextBatch) -> Edited:
         """The cuts in a batch."""
+        import pyarrow as pa
+
+        from gneiss.edit import Edited
         from gneiss.filters.c4_kernel import line_edits
 
-        return line_edits(batch, self.terminal_punctuation, self.min_line_words, self.max_word_chars)
+        edits = line_edits(batch, self.terminal_punctuation, self.min_line_words, self.max_word_chars)
+        return Edited(edits, {"c4_cut_bytes": pa.array(edits.removed_bytes(len(batch)))})
 
 
 def _check(min_line_words: int, max_word_chars: int) -> None:

@@ -1,9 +1,10 @@
-"""The catalogue: recipe key → annotator, and every filter's page. To add a filter, write its file and name it here."""
+"""The catalogue: recipe key → annotator or editor, and every filter's page. A new filter is a file, named here."""
 
 from __future__ import annotations
 
 from gneiss.annotation import Annotator
-from gneiss.filters import c4, fasttext, fineweb, gopher, language, membership, perplexity, readability, tokens
+from gneiss.edit import Editor
+from gneiss.filters import c4, fasttext, fineweb, gopher, language, membership, perplexity, readability, tokens, urls
 from gneiss.filters.page import Page
 
 #: What may stand under `annotate:` in a recipe. The values are frozen dataclasses; their fields are the parameters.
@@ -18,6 +19,12 @@ ANNOTATORS: dict[str, type[Annotator]] = {
     "perplexity": perplexity.Perplexity,
     "readability": readability.Readability,
     "tokens": tokens.Tokens,
+    "urls": urls.Urls,
+}
+
+#: What may stand under `edit:` in a recipe.
+EDITORS: dict[str, type[Editor]] = {
+    "c4_lines": c4.C4Lines,
 }
 
 PAGES: tuple[Page, ...] = (
@@ -30,4 +37,5 @@ PAGES: tuple[Page, ...] = (
     *c4.PAGES,
     *fineweb.PAGES,
     *language.PAGES,
+    *urls.PAGES,
 )

@@ -12,6 +12,8 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from gneiss.white_space import SPACE_RANGES
+
 UNICODE_VERSION = "14.0.0"
 
 #: Classes of `character_classes`; a terminator is one of `.`, `!` and `?`.
@@ -34,9 +36,6 @@ def character_classes() -> npt.NDArray[np.uint8]:
     classes.flags.writeable = False
     return classes
 
-
-#: Code points that `\\s` matches and `str.split` splits at (hexadecimal, inclusive).
-SPACE_RANGES = "9-D 1C-20 85 A0 1680 2000-200A 2028-2029 202F 205F 3000"
 
 #: Code points that `\\w` matches (hexadecimal, inclusive).
 WORD_RANGES = """

@@ -6,38 +6,37 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from pathlib import Path
 
 from gneiss.dedup.across.scheme import Scheme, partitions_for
 from gneiss.errors import RecipeError
 from gneiss.exchange import Exchange
-from gneiss.recipe import Dedup, Recipe
+from gneiss.pipelines.corpus import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Corpus
+from gneiss.recipe import Dedup
 from gneiss.shard import Shard
-
-#: What a reducer over a hash partition may hold.
-REDUCER_MEMORY_BYTES = 1_000_000_000
-#: A partition that this leaves too large is worked on in several passes.
-MOST_PARTITIONS = 2**16 - 1
 
 
 @dataclass(frozen=True)
 class DedupJob:
-    """Dedup at group or corpus scope over the shards of a run: a picklable value that every worker opens.
+    """Dedup at group or corpus scope over a corpus, in one phase (its index).
 
     groups: for each group the indices of its shards, which are consecutive; corpus scope has one group of all.
     """
 
-    recipe: Recipe
+    corpus: Corpus
+    phase: int
     dedup: Dedup
-    shards: tuple[Shard, ...]
     groups: tuple[range, ...]
     scheme: Scheme
-    output: Path
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The shards of the corpus."""
+        return self.corpus.shards
 
     @property
     def exchange(self) -> Exchange:
         """The files of all rounds."""
-        return Exchange(self.output)
+        return self.corpus.exchange
 
     @property
     def buckets(self) -> tuple[range, ...]:
@@ -49,19 +48,18 @@ class DedupJob:
         return tuple(range(low, high) for low, high in pairwise(edges))
 
 
-def dedup_job(recipe: Recipe, shards: Sequence[Shard], output: Path, partitions: int | None = None) -> DedupJob | None:
-    """The job of a recipe whose dedup sees more than a shard; None for any other. Raises RecipeError.
-
-    partitions: of the hashes of anchors; by default as many as keep a reducer within 1 GB. The answer is the same.
-    """
-    dedup = next((phase.dedup for phase in recipe.phases if phase.dedup), None)
+def dedup_job(corpus: Corpus) -> DedupJob | None:
+    """The job of a recipe whose dedup sees more than a shard; None for any other. Raises RecipeError."""
+    phases = ((index, its.dedup) for index, its in enumerate(corpus.recipe.phases) if its.dedup)
+    phase, dedup = next(phases, (0, None))
     if dedup is None or dedup.scope == "shard":
         return None
+    partitions = corpus.partitions
     if partitions is None:
-        units = sum(shard.text_bytes for shard in shards) // (1 if dedup.unit == "bytes" else 4)
+        units = sum(shard.text_bytes for shard in corpus.shards) // (1 if dedup.unit == "bytes" else 4)
         partitions = min(partitions_for(units, dedup.min_length, REDUCER_MEMORY_BYTES), MOST_PARTITIONS)
-    groups = group_shards(dedup, shards) if dedup.scope == "group" else (range(len(shards)),)
-    return DedupJob(recipe, dedup, tuple(shards), groups, Scheme(dedup.min_length, partitions), output)
+    groups = group_shards(dedup, corpus.shards) if dedup.scope == "group" else (range(len(corpus.shards)),)
+    return DedupJob(corpus, phase, dedup, groups, Scheme(dedup.min_length, partitions))
 
 
 def group_shards(dedup: Dedup, shards: Sequence[Shard]) -> tuple[range, ...]:

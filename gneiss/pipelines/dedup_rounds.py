@@ -8,10 +8,10 @@ cut) and `repeated_bytes` (how much of each document is cut elsewhere), which `c
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,18 +25,14 @@ from gneiss.dedup.boundaries import shrink_cuts
 from gneiss.dedup.spans import BOUNDARIES
 from gneiss.dedup.substring import find_spans
 from gneiss.dedup.units import Tokenizer, Units
-from gneiss.documents import read_documents
-from gneiss.errors import InputError, MachineError
 from gneiss.exchange import Across
-from gneiss.ledger import COMMITTED, Receipt
-from gneiss.pipelines.dedup_job import REDUCER_MEMORY_BYTES, DedupJob
+from gneiss.pipelines.corpus import REDUCER_MEMORY_BYTES, Batches, Reader, Round
+from gneiss.pipelines.dedup_job import DedupJob
 from gneiss.shard_spans import SCHEMA as PIECES
 from gneiss.shard_spans import ShardSpans
 from gneiss.tools import dedup_tokenizer
 
-Batches: TypeAlias = Iterable[pa.RecordBatch]
 Numbers: TypeAlias = npt.NDArray[np.int64]
-Over: TypeAlias = Literal["shards", "partitions", "buckets", "groups"]
 
 FLAGS = pa.schema([("flag", pa.bool_())])
 TEXTS = {
@@ -46,21 +42,17 @@ SOURCES = pa.schema([("source_shard", pa.int64()), ("source_row", pa.int64()), (
 ANSWERED = pa.schema([("row", pa.int64()), ("amount", pa.int64())])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Opened:
     """A job in a worker, with the tokenizer of its unit."""
 
     job: DedupJob
+    reader: Reader
     tokenizer: Tokenizer | None
 
     def text(self, shard: int) -> TextBatch:
-        """The texts of a shard, one for each row; empty where a row, or the whole shard, cannot be used."""
-        its = self.job.shards[shard]
-        columns = self.job.recipe.input
-        try:
-            return read_documents(its, columns.text, columns.id).by_row()
-        except InputError:  # `curate` meets the same error, and puts the shard into quarantine with the reason
-            return TextBatch(np.empty(0, np.uint8), np.zeros(its.rows + 1, np.int64))
+        """The texts of a shard that reach the phase, one for each row; empty where a row, or the shard, does not."""
+        return self.reader.text(self.job.phase, shard)
 
     def units(self, shard: int) -> Units:
         """The same as windows see it."""
@@ -77,47 +69,48 @@ class Opened:
         return self.job.exchange.across(round_name, len(self.job.shards), number)
 
 
-@dataclass(frozen=True)
-class Round:
-    """A round: its name, what it has a task for, the schema of its batches, and the work of a task."""
-
-    name: str
-    over: Over
-    schema: Callable[[DedupJob], pa.Schema]
-    work: Callable[[Opened, int], Batches]
-
-    def tasks(self, job: DedupJob) -> range:
-        """The tasks of this round."""
-        counts = {
-            "shards": len(job.shards),
-            "partitions": job.scheme.partitions,
-            "buckets": len(job.buckets),
-            "groups": len(job.groups),
-        }
-        return range(counts[self.over])
-
-
 def rounds_before(job: DedupJob) -> tuple[Round, ...]:
     """The rounds before `curate`, in order."""
-    if job.dedup.scope == "group":
-        return (Round("pieces", "groups", _schema(PIECES), _group_pieces), *_TALLY)
-    in_bytes = (Round("pieces", "shards", _schema(PIECES), _pieces),)
-    in_tokens = (
-        Round("token_pieces", "shards", _schema(cuts.SCHEMA), _token_pieces),
-        Round("asked", "shards", _schema(SOURCES), _asked),
-        Round("replied", "buckets", _schema(ANSWERED), _replied),
-        Round("pieces", "shards", _schema(PIECES), _pieces_in_bytes),
+    shards, partitions, buckets = len(job.shards), job.scheme.partitions, len(job.buckets)
+    tally = (
+        _round(job, "sources", shards, SOURCES, _sources),
+        _round(job, "repeated_bytes", buckets, ANSWERED, _repeated_bytes),
     )
-    return (*_SEARCH, *(in_bytes if job.dedup.unit == "bytes" else in_tokens), *_TALLY)
+    if job.dedup.scope == "group":
+        return (_round(job, "pieces", len(job.groups), PIECES, _group_pieces), *tally)
+    in_bytes = (_round(job, "pieces", shards, PIECES, _pieces),)
+    in_tokens = (
+        _round(job, "token_pieces", shards, cuts.SCHEMA, _token_pieces),
+        _round(job, "asked", shards, SOURCES, _asked),
+        _round(job, "replied", buckets, ANSWERED, _replied),
+        _round(job, "pieces", shards, PIECES, _pieces_in_bytes),
+    )
+    return (
+        _round(job, "keys", shards, keys.SCHEMA, _keys),
+        _round(job, "repeated", partitions, FLAGS, _repeated),
+        _round(job, "contents", shards, contents.SCHEMA, _contents),
+        _round(job, "wanted", partitions, FLAGS, _wanted),
+        _round(job, "texts", shards, TEXTS[job.dedup.unit], _texts),
+        _round(job, "answers", partitions, answers.SCHEMA, _answers),
+        *(in_bytes if job.dedup.unit == "bytes" else in_tokens),
+        *tally,
+    )
 
 
 def rounds_after(job: DedupJob) -> tuple[Round, ...]:
     """The rounds after `curate`: which cuts have lost their surviving copy."""
-    return _ORPHANS
+    return (
+        _round(job, "kept_sources", len(job.shards), SOURCES, _kept_sources),
+        _round(job, "orphans", len(job.buckets), ANSWERED, _orphans),
+    )
 
 
-def _schema(schema: pa.Schema) -> Callable[[DedupJob], pa.Schema]:
-    return lambda job: schema
+def _round(job: DedupJob, name: str, tasks: int, schema: pa.Schema, work: Callable[[Opened, int], Batches]) -> Round:
+    def open_() -> Callable[[int], Batches]:
+        tokenizer = dedup_tokenizer(job.dedup, job.corpus.recipe)
+        return partial(work, Opened(job, Reader.of(job.corpus), tokenizer))
+
+    return Round(f"dedup_{name}", tasks, schema, open_)
 
 
 def _keys(opened: Opened, shard: int) -> Batches:
@@ -125,29 +118,29 @@ def _keys(opened: Opened, shard: int) -> Batches:
 
 
 def _repeated(opened: Opened, partition: int) -> Batches:
-    sent = opened.sent("keys", partition)
+    sent = opened.sent("dedup_keys", partition)
     return keys.repeated_keys(sent, _passes(sent))
 
 
 def _contents(opened: Opened, shard: int) -> Batches:
-    return contents.shard_contents(opened.units(shard), opened.job.scheme, opened.told("repeated", shard))
+    return contents.shard_contents(opened.units(shard), opened.job.scheme, opened.told("dedup_repeated", shard))
 
 
 def _wanted(opened: Opened, partition: int) -> Batches:
-    sent = opened.sent("contents", partition)
+    sent = opened.sent("dedup_contents", partition)
     return contents.wanted_texts(sent, _passes(sent))
 
 
 def _texts(opened: Opened, shard: int) -> Batches:
-    told = opened.told("repeated", shard), opened.told("wanted", shard)
+    told = opened.told("dedup_repeated", shard), opened.told("dedup_wanted", shard)
     return texts.shard_texts(opened.units(shard), opened.job.scheme, *told)
 
 
 def _answers(opened: Opened, partition: int) -> Batches:
-    job, sent = opened.job, opened.sent("contents", partition)
-    wanted = [job.exchange.batch("wanted", partition, shard) for shard in range(len(job.shards))]
+    job, sent = opened.job, opened.sent("dedup_contents", partition)
+    wanted = [job.exchange.batch("dedup_wanted", partition, shard) for shard in range(len(job.shards))]
     return answers.answer_shards(
-        sent, wanted, opened.sent("texts", partition), job.scheme, job.dedup.policy, _passes(sent)
+        sent, wanted, opened.sent("dedup_texts", partition), job.scheme, job.dedup.policy, _passes(sent)
     )
 
 
@@ -159,8 +152,8 @@ def _cuts(opened: Opened, shard: int, units: Units) -> pa.RecordBatch:
     job = opened.job
     told: list[pa.RecordBatch] = []
     for partition in range(job.scheme.partitions):  # a batch for each shard, pass by pass
-        numbers = range(shard, job.exchange.batches("answers", partition), len(job.shards))
-        told += [job.exchange.batch("answers", partition, number) for number in numbers]
+        numbers = range(shard, job.exchange.batches("dedup_answers", partition), len(job.shards))
+        told += [job.exchange.batch("dedup_answers", partition, number) for number in numbers]
     copies = job.scheme.anchors(units).copies
     return cuts.shard_pieces(shard, units, copies, job.scheme, told, job.dedup.policy)
 
@@ -176,7 +169,7 @@ def _token_pieces(opened: Opened, shard: int) -> Batches:
 
 def _asked(opened: Opened, shard: int) -> Batches:
     """Where sources start, in tokens, for each bucket of shards: only the shard of a source knows the byte."""
-    found = opened.job.exchange.batch("token_pieces", shard, 0)
+    found = opened.job.exchange.batch("dedup_token_pieces", shard, 0)
     return _by_bucket(
         opened.job, *(_column(found, name) for name in ("source_shard", "source_document", "source_start"))
     )
@@ -184,7 +177,7 @@ def _asked(opened: Opened, shard: int) -> Batches:
 
 def _replied(opened: Opened, bucket: int) -> Batches:
     """For each shard that asked, the bytes in the order of its questions."""
-    asked = [[_column(batch, name) for name in SOURCES.names] for batch in opened.sent("asked", bucket)]
+    asked = [[_column(batch, name) for name in SOURCES.names] for batch in opened.sent("dedup_asked", bucket)]
     starts = [np.zeros(len(source_shard), np.int64) for source_shard, _, _ in asked]
     for shard in opened.job.buckets[bucket]:
         units = opened.units(shard)
@@ -197,11 +190,11 @@ def _replied(opened: Opened, bucket: int) -> Batches:
 
 def _pieces_in_bytes(opened: Opened, shard: int) -> Batches:
     job = opened.job
-    found = job.exchange.batch("token_pieces", shard, 0)
+    found = job.exchange.batch("dedup_token_pieces", shard, 0)
     start = np.zeros(found.num_rows, np.int64)
     source_shard = _column(found, "source_shard")
     for number, bucket in enumerate(job.buckets):
-        start[_within(source_shard, bucket)] = _column(job.exchange.batch("replied", number, shard), "amount")
+        start[_within(source_shard, bucket)] = _column(job.exchange.batch("dedup_replied", number, shard), "amount")
     found = found.set_column(found.schema.get_field_index("source_start"), "source_start", pa.array(start))
     return [_shrunk(opened, opened.text(shard), found)]
 
@@ -238,14 +231,14 @@ def _group_pieces(opened: Opened, group: int) -> Batches:
 def _sources(opened: Opened, shard: int) -> Batches:
     """How many bytes each document is the source of, for each bucket of shards."""
     job = opened.job
-    found = job.exchange.batch("pieces", *pieces_place(job, shard))
+    found = job.exchange.batch("dedup_pieces", *pieces_place(job, shard))
     amount = _column(found, "end") - _column(found, "start")
     return _by_bucket(job, *_summed(_column(found, "source_shard"), _column(found, "source_row"), amount))
 
 
 def _repeated_bytes(opened: Opened, bucket: int) -> Batches:
     """For each shard of a bucket the bytes that are cut anywhere as repeats of its documents."""
-    parts = [[_column(batch, name) for name in SOURCES.names] for batch in opened.sent("sources", bucket)]
+    parts = [[_column(batch, name) for name in SOURCES.names] for batch in opened.sent("dedup_sources", bucket)]
     shard, row, amount = _summed(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     for member in opened.job.buckets[bucket]:
         yield pa.record_batch([row[shard == member], amount[shard == member]], schema=ANSWERED)
@@ -253,18 +246,18 @@ def _repeated_bytes(opened: Opened, bucket: int) -> Batches:
 
 def _kept_sources(opened: Opened, shard: int) -> Batches:
     """The same for the cuts of kept documents alone, read from the annotations."""
-    found = kept_cuts(opened.job.output, [s.id for s in opened.job.shards], shard)
+    found = kept_cuts(opened.job.corpus.output, opened.job.corpus.shard_ids, shard)
     return _by_bucket(opened.job, *_summed(*found))
 
 
 def _orphans(opened: Opened, bucket: int) -> Batches:
     """For each shard of a bucket the bytes cut from kept documents whose source was not kept."""
-    parts = [[_column(batch, name) for name in SOURCES.names] for batch in opened.sent("kept_sources", bucket)]
+    parts = [[_column(batch, name) for name in SOURCES.names] for batch in opened.sent("dedup_kept_sources", bucket)]
     shard, row, amount = (np.concatenate(column) for column in zip(*parts, strict=True))
     for member in opened.job.buckets[bucket]:
         here = shard == member
         orphaned = here.copy()
-        orphaned[here] = ~np.isin(row[here], kept_rows(opened.job.output, opened.job.shards[member].id))
+        orphaned[here] = ~np.isin(row[here], kept_rows(opened.job.corpus.output, opened.job.shards[member].id))
         yield pa.record_batch([row[orphaned], amount[orphaned]], schema=ANSWERED)
 
 
@@ -275,16 +268,16 @@ def pieces_place(job: DedupJob, shard: int) -> tuple[int, int]:
 
 def shard_spans(job: DedupJob, shard: int) -> ShardSpans:
     """What the rounds found for a shard."""
-    pieces = job.exchange.batch("pieces", *pieces_place(job, shard))
-    repeated = job.exchange.batch("repeated_bytes", *_bucket_place(job, shard))
-    return ShardSpans.of_batches(pieces, repeated, [its.id for its in job.shards])
+    pieces = job.exchange.batch("dedup_pieces", *pieces_place(job, shard))
+    repeated = job.exchange.batch("dedup_repeated_bytes", *_bucket_place(job, shard))
+    return ShardSpans.of_batches(pieces, repeated, job.corpus.shard_ids)
 
 
 def orphaned_bytes(job: DedupJob) -> int:
     """Bytes cut from kept documents whose source was not kept, after the last round."""
     task_batches = ((task, len(bucket)) for task, bucket in enumerate(job.buckets))
     return sum(
-        int(_column(job.exchange.batch("orphans", task, number), "amount").sum())
+        int(_column(job.exchange.batch("dedup_orphans", task, number), "amount").sum())
         for task, batches in task_batches
         for number in range(batches)
     )
@@ -327,52 +320,3 @@ def _shrunk(opened: Opened, batch: TextBatch, found: pa.RecordBatch) -> pa.Recor
     left = new_start < new_end
     columns = (row, new_start, new_end, shard, source_row, source_start + new_start - start)
     return pa.record_batch([column[left] for column in columns], schema=PIECES)
-
-
-_SEARCH = (
-    Round("keys", "shards", _schema(keys.SCHEMA), _keys),
-    Round("repeated", "partitions", _schema(FLAGS), _repeated),
-    Round("contents", "shards", _schema(contents.SCHEMA), _contents),
-    Round("wanted", "partitions", _schema(FLAGS), _wanted),
-    Round("texts", "shards", lambda job: TEXTS[job.dedup.unit], _texts),
-    Round("answers", "partitions", _schema(answers.SCHEMA), _answers),
-)
-_TALLY = (
-    Round("sources", "shards", _schema(SOURCES), _sources),
-    Round("repeated_bytes", "buckets", _schema(ANSWERED), _repeated_bytes),
-)
-_ORPHANS = (
-    Round("kept_sources", "shards", _schema(SOURCES), _kept_sources),
-    Round("orphans", "buckets", _schema(ANSWERED), _orphans),
-)
-
-
-@dataclass(frozen=True)
-class RoundStep:
-    """A round as a step of a run: task number in, an exchange file and a receipt out."""
-
-    job: DedupJob
-    name: str
-
-    @property
-    def round(self) -> Round:
-        """The round; found by name, for a round's functions do not travel to workers."""
-        rounds = (*rounds_before(self.job), *rounds_after(self.job))
-        return next(its for its in rounds if its.name == self.name)
-
-    def open(self) -> Callable[[int], Receipt]:
-        """Load the tokenizer, once per worker."""
-        its, exchange = self.round, self.job.exchange
-        opened = Opened(self.job, dedup_tokenizer(self.job.dedup, self.job.recipe))
-
-        def work(task: int) -> Receipt:
-            wall, cpu = time.perf_counter(), time.process_time()
-            file = exchange.write(its.name, task, its.schema(self.job), its.work(opened, task))
-            cost = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
-            return Receipt(f"{task}", COMMITTED, "", file.rows, files=(file,), cost=cost, step=its.name)
-
-        return work
-
-    def lost(self, task: int, reason: str) -> Receipt:
-        """A round cannot go on without one of its tasks. Raises MachineError."""
-        raise MachineError(f"dedup: task {task} of the round {self.name!r}: {reason}")

@@ -51,7 +51,7 @@ def repeated_passages(
         raise InputError(f"{found.unreadable[0].path}: cannot read: {found.unreadable[0].reason}")
     passages: list[Passage] = []
     for shard in found.shards:
-        documents = read_documents(shard, text, None)
+        documents = read_documents(shard, text, {})
         batch, rows = documents.batch, documents.batch_rows
         spans = find_spans(batch, min_length=min_length, policy=policy).shrink(batch.to_arrow())
         alike: dict[bytes, list[int]] = {}

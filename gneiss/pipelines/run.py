@@ -21,8 +21,10 @@ from gneiss.errors import BudgetError, MachineError, OutputError
 from gneiss.exchange import Exchange
 from gneiss.ledger import COMMITTED, Receipt
 from gneiss.parquet import write_bytes
-from gneiss.pipelines.dedup_job import REDUCER_MEMORY_BYTES, DedupJob, dedup_job
-from gneiss.pipelines.dedup_rounds import Round, RoundStep, orphaned_bytes, rounds_after, rounds_before
+from gneiss.pipelines.corpus import REDUCER_MEMORY_BYTES, Corpus, Round
+from gneiss.pipelines.dedup_job import dedup_job
+from gneiss.pipelines.dedup_rounds import orphaned_bytes
+from gneiss.pipelines.rounds import RoundStep, rounds_after, rounds_before
 from gneiss.pipelines.steps import CurateStep
 from gneiss.plan import Plan, make_plan
 from gneiss.progress import Progress, Silent
@@ -40,6 +42,8 @@ WORKER_BYTES = 600_000_000
 BYTES_PER_BYTE = 4
 BYTES_PER_BYTE_OF_TOKENS = 10
 BYTES_PER_BYTE_OF_SUFFIX_ARRAY = 14
+#: The one task that joins duplicate documents to clusters holds a number for each document of the corpus.
+CLUSTER_BYTES_PER_ROW = 8
 
 #: Where dedup beyond a shard says how many bytes it cut from kept documents whose source was not kept.
 ORPHANS_FILE = "_gneiss/orphaned_bytes.txt"
@@ -108,18 +112,16 @@ def run(
         left = [shard for shard in plan.input.shards if shard.id not in done]
         skipped = len(done)
         progress.begin(plan, done)
-        job = dedup_job(recipe, plan.input.shards, folder)
-        is_tallied = job is None or (folder / ORPHANS_FILE).is_file()
+        is_wide = any(phase.is_corpus_wide for phase in recipe.phases)
+        is_tallied = not _is_tallied_last(recipe) or (folder / ORPHANS_FILE).is_file()
         if left or not is_tallied:
-            tasks = plan.input.shards if job else left
-            chosen, count = _choose(plan, backend, workers, len(tasks), shared_filesystem)
-            if job and left:
-                _run_rounds(job, rounds_before(job), chosen, count, progress)
+            corpus = Corpus(recipe, prepare(recipe), plan.input.shards, folder)
+            chosen, count = _choose(plan, backend, workers, len(corpus.shards if is_wide else left), shared_filesystem)
             if left:
-                step = CurateStep(recipe, prepare(recipe), folder, job)
-                done.update(_curate(folder, step, left, chosen, count, progress))
-            if job:
-                _run_rounds(job, rounds_after(job), chosen, count, progress)
+                _run_rounds(corpus, rounds_before(corpus), chosen, count, progress)
+                done.update(_curate(folder, CurateStep(corpus), left, chosen, count, progress))
+            _run_rounds(corpus, rounds_after(corpus), chosen, count, progress)
+            if job := dedup_job(corpus):
                 write_bytes(f"{orphaned_bytes(job)}\n".encode(), folder, ORPHANS_FILE)
         progress.end()
         finished = _finish(plan, folder, done, skipped)
@@ -144,12 +146,17 @@ def _curate(
     return done
 
 
-def _run_rounds(job: DedupJob, rounds: Sequence[Round], backend: Backend, workers: int, progress: Progress) -> None:
+def _is_tallied_last(recipe: Recipe) -> bool:
+    """Whether orphaned bytes are counted after the last shard: dedup saw more than a shard."""
+    return any(phase.dedup and phase.dedup.scope != "shard" for phase in recipe.phases)
+
+
+def _run_rounds(corpus: Corpus, rounds: Sequence[Round], backend: Backend, workers: int, progress: Progress) -> None:
     """Run the tasks of each round that have not left their file yet."""
     for its in rounds:
-        if left := [task for task in its.tasks(job) if not job.exchange.has(its.name, task)]:
+        if left := [task for task in range(its.tasks) if not corpus.exchange.has(its.name, task)]:
             progress.round(its.name, len(left))
-            list(_receipts(job.output, backend, RoundStep(job, its.name), left, min(workers, len(left))))
+            list(_receipts(corpus.output, backend, RoundStep(corpus, its.name), left, min(workers, len(left))))
 
 
 def _receipts(
@@ -219,8 +226,9 @@ def worker_memory_bytes(plan: Plan) -> int:
             per_byte = BYTES_PER_BYTE_OF_TOKENS
         if dedup.scope == "group":
             largest = max(largest, min(dedup.group_max_bytes, plan.input.text_bytes))
-        elif dedup.scope == "corpus":
-            reducer = REDUCER_MEMORY_BYTES
+    if any(phase.is_corpus_wide for phase in plan.recipe.phases):
+        rows = sum(shard.rows for shard in plan.input.shards)
+        reducer = max(REDUCER_MEMORY_BYTES, CLUSTER_BYTES_PER_ROW * rows)
     models = sum(model.size_bytes for model in plan.models)
     return int(WORKER_BYTES + max(models + per_byte * largest, reducer))
 

@@ -1,4 +1,4 @@
-"""The step that every run has: curate a shard. Dedup beyond a shard adds rounds before and after it."""
+"""The step that every run has: curate a shard. Corpus-wide steps add rounds before and after it."""
 
 from __future__ import annotations
 
@@ -6,38 +6,36 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from gneiss.errors import GneissError, InputError
 from gneiss.ledger import UNREADABLE, Receipt
-from gneiss.pipelines.dedup_job import DedupJob
-from gneiss.recipe import Recipe
+from gneiss.pipelines.corpus import Corpus
 from gneiss.shard import Shard
-from gneiss.shard_spans import ShardSpans
-from gneiss.tools import Prepared, load_tools
+from gneiss.tools import load_tools
 
 
 @dataclass(frozen=True)
 class CurateStep:
     """Shard in, committed files and a receipt out."""
 
-    recipe: Recipe
-    prepared: Prepared
-    output: Path
-    dedup: DedupJob | None = None
+    corpus: Corpus
 
     def open(self) -> Callable[[Shard], Receipt]:
         """Load the recipe's models, once per worker."""
-        tools = load_tools(self.recipe, self.prepared)
+        from gneiss.commit import commit
+        from gneiss.curate import curate
+        from gneiss.pipelines.rounds import finder
+
+        recipe, output = self.corpus.recipe, self.corpus.output
+        tools = load_tools(recipe, self.corpus.prepared)
+        index_of = {shard.id: index for index, shard in enumerate(self.corpus.shards)}
+        found = finder(self.corpus)
 
         def work(shard: Shard) -> Receipt:
-            from gneiss.commit import commit
-            from gneiss.curate import curate
-
             wall, cpu = time.perf_counter(), time.process_time()
             try:
-                spans = self._spans(shard)
-                receipt = commit(curate(shard, self.recipe, tools, spans=spans), self.recipe, self.output)
+                curated = curate(shard, recipe, tools, found=found(index_of[shard.id]))
+                receipt = commit(curated, recipe, output)
             except InputError as error:
                 receipt = self.lost(shard, str(error))
             except MemoryError:
@@ -51,13 +49,6 @@ class CurateStep:
             return replace(receipt, cost=cost)
 
         return work
-
-    def _spans(self, shard: Shard) -> ShardSpans | None:
-        if self.dedup is None:
-            return None
-        from gneiss.pipelines.dedup_rounds import shard_spans
-
-        return shard_spans(self.dedup, self.dedup.shards.index(shard))
 
     def lost(self, task: Shard, reason: str) -> Receipt:
         """A quarantined shard."""

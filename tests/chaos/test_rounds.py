@@ -1,4 +1,4 @@
-"""Kill and resume in the rounds of dedup beyond a shard: the whole process at each round, and a worker in each."""
+"""Kill and resume in corpus-wide rounds: the whole process at each round, and a worker in each."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from unittest import mock
 import pytest
 
 from gneiss.ledger import Receipt
-from gneiss.pipelines.dedup_job import dedup_job
-from gneiss.pipelines.dedup_rounds import RoundStep, rounds_after, rounds_before
+from gneiss.pipelines.corpus import Corpus
+from gneiss.pipelines.rounds import RoundStep, rounds_after, rounds_before
 from gneiss.pipelines.run import run
 from gneiss.recipe import Recipe
 from tests import runs
@@ -24,7 +24,10 @@ RECIPE = """
 name: rounds
 budgets: {documents: 0.5}
 phases:
-  - name: only
+  - name: first
+    rules: {enough: text_bytes > 20}
+  - name: second
+    near_duplicates: {}
     dedup: {min_length: 60, scope: corpus}
     annotate: [readability]
     rules: {readable: eflaw < 14}
@@ -74,10 +77,9 @@ def test_a_kill_in_any_round_is_made_good_by_running_again(
     material: tuple[Path, Path, dict[str, str], list[str]], tmp_path: Path
 ) -> None:
     recipe, source, expected, events = material
-    job = dedup_job(Recipe.load(recipe), (), tmp_path)
-    assert job is not None
-    names = [its.name for its in (*rounds_before(job), *rounds_after(job))]
-    assert len(names) == 11
+    corpus = Corpus(Recipe.load(recipe), (), (), tmp_path)
+    names = [its.name for its in (*rounds_before(corpus), *rounds_after(corpus))]
+    assert len(names) == 15
     numbers = [
         next(i for i, event in enumerate(events, 1) if event.startswith(kind) and f"/exchange/{name}/" in event)
         for name in names
@@ -108,7 +110,7 @@ def test_a_worker_killed_in_each_round_is_replaced(
 
     with mock.patch("gneiss.pipelines.run.RoundStep", deadly):
         run(recipe, source, tmp_path / "output", workers=2, backend="local")
-    assert len(list(marks.iterdir())) == 11
+    assert len(list(marks.iterdir())) == 15
     assert {
         name: hash_ for name, hash_ in runs.promised(tmp_path / "output").items() if ".part" not in name
     } == expected

@@ -72,7 +72,7 @@ def test_columns_equal_plain_python(texts: list[str], annotator: C4) -> None:
 def test_edits_equal_plain_python(texts: list[str], annotator: C4) -> None:
     batch = TextBatch.of(texts)
     editor = C4Lines(annotator.terminal_punctuation, annotator.min_line_words, annotator.max_word_chars)
-    edits = editor.edits(batch)
+    edits = editor.edit(batch).edits
     assert [text.splitlines() for text in edits.apply(batch).texts()] == [edited(text, annotator) for text in texts]
     assert (edits.stop > edits.start).all()
 
@@ -103,7 +103,7 @@ def test_judgements() -> None:
         "c4_sentences": 4,
     }
     batch = TextBatch.of(["", text, "x"])
-    assert C4Lines().edits(batch).apply(batch).texts() == [
+    assert C4Lines().edit(batch).edits.apply(batch).texts() == [
         "",
         "It is so. Is it? It is said (so).\nIt was so until 1900 .",
         "",
@@ -136,7 +136,7 @@ def test_edits_of_what_is_not_utf8_lie_inside_the_documents() -> None:
     data = np.frombuffer(b"So it is \xe2\x80. So it was[1\xf0\n[1] so it is \xff.\xc2", np.uint8)
     batch = TextBatch(data, np.array([0, 10, 25, len(data)], np.int64))
     for variant in (C4Lines(), C4Lines(terminal_punctuation=False, min_line_words=0)):
-        edits = variant.edits(batch)
+        edits = variant.edit(batch).edits
         assert len(edits.apply(batch)) == 3  # apply refuses edits that overlap or reach outside
 
 

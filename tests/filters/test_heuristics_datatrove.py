@@ -101,7 +101,7 @@ def test_texts_that_c4_leaves_are_equal(terminal_punctuation: bool, documents: l
 
     judge = filters.C4QualityFilter(filter_no_terminal_punct=terminal_punctuation)
     batch = TextBatch.of(documents)
-    ours = c4.C4Lines(terminal_punctuation).edits(batch).apply(batch).texts()
+    ours = c4.C4Lines(terminal_punctuation).edit(batch).edits.apply(batch).texts()
     for text, edited in zip(documents, ours, strict=True):
         document = Document(text=text, id="")
         if judge.filter(document) is True:

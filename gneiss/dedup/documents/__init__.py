@@ -1,0 +1,39 @@
+"""Duplicate documents across shards: exact ones by a hash of the text, near-duplicates by MinHash.
+
+Pure step functions over Arrow record batches, the same for both: a `Criterion` says which keys a document has, and
+documents that share a key are duplicates. How batches travel is the caller's. Shards, then documents, are in corpus
+order; the earliest of a cluster is the one to keep.
+
+| round | over | sends |
+| --- | --- | --- |
+| 1 | shards: `shard_keys` | to each partition: key 16, row 4, for each key |
+| 2 | partitions: `matched` | shard 4, row 4, first shard 4, row 4, for each key that an earlier document has |
+| last | all edges: `clusters` | to each shard: row 4, first shard 4, row 4, size 8, for each member of a cluster |
+
+Sizes are bytes of a record before compression; a document has one key (`ExactDuplicates`) or one for each band
+(`NearDuplicates`: 14). Equality rests on 128 bits of hash. The answer depends neither on partitions, passes and cuts
+into shards nor on the order in which steps run.
+"""
+
+from __future__ import annotations
+
+from gneiss.dedup.documents.bands import bands_for, match_probability
+from gneiss.dedup.documents.clusters import clusters
+from gneiss.dedup.documents.in_memory import find_exact_duplicates, find_near_duplicates
+from gneiss.dedup.documents.keys import Criterion, ExactDuplicates, NearDuplicates, shard_keys
+from gneiss.dedup.documents.matching import matched, partitions_for, passes_for
+
+__all__ = [
+    "Criterion",
+    "ExactDuplicates",
+    "NearDuplicates",
+    "bands_for",
+    "clusters",
+    "find_exact_duplicates",
+    "find_near_duplicates",
+    "match_probability",
+    "matched",
+    "partitions_for",
+    "passes_for",
+    "shard_keys",
+]

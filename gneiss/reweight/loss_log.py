@@ -1,0 +1,211 @@
+"""The loss log: what training writes down of every sequence and of the documents in it, for the next curation round.
+
+A folder for each rank, in it segments that are new files, whole or not there. A row is one of three kinds:
+`sequence` (id: the sequence), `document` (id: the document's dense index; one span of it), `position` (id: a bucket of
+positions, over all spans of the step). What is logged after a resume for the same steps replaces what was there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from numba import njit
+
+from gneiss.errors import InputError
+from gneiss.parquet import write_parquet
+from gneiss.reweight import packing
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.int64]
+
+KINDS = ("sequence", "document", "position")
+SCHEMA = pa.schema(
+    [
+        pa.field("step", pa.int64()),
+        pa.field("kind", pa.string()),
+        pa.field("id", pa.int64()),
+        pa.field("sequence", pa.int64()),  # null for positions
+        pa.field("epoch", pa.int32()),  # of a document's span
+        pa.field("first_position", pa.int32()),  # of the first token of a span that has a loss
+        pa.field("tokens", pa.int64()),  # that have a finite loss
+        pa.field("loss_sum", pa.float64()),
+        pa.field("weight", pa.float64()),  # of the sequence
+        pa.field("skipped_tokens", pa.int64()),  # of a sequence, whose loss was NaN or infinite
+    ]
+)
+#: Positions in a span: 0, 1, 2-3, 4-7, …: a bucket for each power of two.
+BUCKETS = 40
+
+
+class LossLog:
+    """Writes the log of one rank; `flush` at every checkpoint, `close` (or `with`) at the end.
+
+    Parameters: `folder`: the same for all ranks; `rank`: the global one; `segment_rows`: rows in memory before they are
+    written. A killed process loses what was not flushed, which is what its checkpoint lost too. When training resumes
+    at a step, rows of later steps that this rank logged before do not count any more; resume with another number of
+    ranks into a new folder.
+
+    >>> with LossLog("losses", rank=0) as log:  # doctest: +SKIP
+    ...     log.add(step, batch.sequences, losses, mask=mask, weights=weights)
+    """
+
+    def __init__(self, folder: str | Path, *, rank: int = 0, segment_rows: int = 200_000) -> None:
+        self.folder = Path(folder) / rank_folder(rank)
+        self._segment_rows = segment_rows
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
+        self._next = 1 + max((int(path.stem) for path in segments(self.folder)), default=0)
+
+    def __enter__(self) -> LossLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def add(self, step: int, sequences: Sequence[packing.Sequence], losses: Any, *, mask: Any = None,
+            weights: Any = None) -> None:  # fmt: skip
+        """Log the losses of a micro-batch.
+
+        Parameters: `step`: of the optimizer; `sequences`: of the batch; `losses`: (samples, tokens) arrays or tensors
+        of any float type, the unweighted loss of predicting the *next* token at each position (one column may be
+        missing at the end); `mask`: bool, which of them count, by default all that have a next token; `weights`:
+        (samples,) what multiplied them, by default 1. A loss that is not finite is counted and left out.
+        Raises InputError for wrong shapes.
+        """
+        values = _array(losses, np.float64)
+        weight = np.ones(len(sequences)) if weights is None else _array(weights, np.float64)
+        use = np.ones(values.shape, np.bool_) if mask is None else _array(mask, np.bool_)
+        widest = max((len(s.tokens) for s in sequences), default=0)
+        if values.ndim != 2 or use.shape != values.shape or len(values) != len(sequences) or weight.shape != (
+            len(sequences),
+        ):  # fmt: skip
+            raise InputError(
+                f"losses {values.shape}, mask {use.shape}, weights {weight.shape}: expected ({len(sequences)}, tokens),"
+                f" the same, and ({len(sequences)},)"
+            )
+        if values.shape[1] < widest - 1:
+            raise InputError(
+                f"losses {values.shape}: expected {widest - 1} or more columns, a loss for each next token"
+            )
+        if sequences:
+            self._append(_rows(step, sequences, values, use, weight))
+
+    def flush(self) -> None:
+        """Write what is waiting as a new segment."""
+        if self._waiting:
+            write_parquet([pa.concat_tables(self._waiting)], SCHEMA, self.folder, f"{self._next:06d}.parquet")
+            self._next += 1
+            self._waiting, self._rows = [], 0
+
+    def close(self) -> None:
+        """Write what is waiting."""
+        self.flush()
+
+    def _append(self, table: pa.Table) -> None:
+        self._waiting.append(table)
+        self._rows += table.num_rows
+        if self._rows >= self._segment_rows:
+            self.flush()
+
+
+def rank_folder(rank: int) -> str:
+    """The folder of a rank in a log."""
+    return f"rank-{rank:05d}"
+
+
+def segments(folder: Path) -> list[Path]:
+    """The segments of a rank, in the order in which they were written."""
+    return sorted(path for path in folder.glob("*.parquet") if path.stem.isdigit())
+
+
+def _rows(step: int, sequences: Sequence[packing.Sequence], losses: Floats, mask: Flags, weights: Floats) -> pa.Table:
+    spans = [sequence.spans for sequence in sequences]
+    counts = np.array([len(its.document) for its in spans], np.int64)
+    owner = np.repeat(np.arange(len(sequences)), counts)
+    start = np.concatenate([its.start for its in spans]).astype(np.int64)
+    length = np.concatenate([its.length for its in spans]).astype(np.int64)
+    sums, tokens, first, skipped, bucket_sums, bucket_tokens = _tally(losses, mask, owner, start, length)
+    ids = np.array([sequence.id for sequence in sequences], np.int64)
+    has = np.flatnonzero(tokens)
+    of_sequence = _columns(
+        "sequence", ids, ids, None, None, np.bincount(owner, tokens, len(ids)), np.bincount(owner, sums, len(ids)),
+        weights, np.bincount(owner, skipped, len(ids)),
+    )  # fmt: skip
+    document = np.concatenate([its.document for its in spans])[has]
+    epoch = np.concatenate([its.epoch for its in spans])[has]
+    of_document = _columns(
+        "document", document, ids[owner[has]], epoch, first[has], tokens[has], sums[has], weights[owner[has]], None
+    )
+    buckets = np.flatnonzero(bucket_tokens)
+    of_position = _columns(
+        "position", buckets, None, None, None, bucket_tokens[buckets], bucket_sums[buckets], None, None
+    )
+    table = pa.concat_tables([of_sequence, of_document, of_position])
+    return table.add_column(0, SCHEMA.field("step"), pa.array(np.full(table.num_rows, step, np.int64)))
+
+
+def _columns(kind: str, *columns: npt.NDArray[Any] | None) -> pa.Table:
+    ids = columns[0]
+    assert ids is not None
+    fields = list(SCHEMA)[2:]
+    arrays = [
+        pa.nulls(len(ids), field.type) if values is None else pa.array(values).cast(field.type)
+        for field, values in zip(fields, columns, strict=True)
+    ]
+    return pa.Table.from_arrays(
+        [pa.array([kind] * len(ids), pa.string()), *arrays], schema=pa.schema([SCHEMA.field("kind"), *fields])
+    )
+
+
+def _array(given: Any, dtype: type[np.generic]) -> npt.NDArray[Any]:
+    """A NumPy array of an array, list or tensor; a tensor may be bfloat16, on a device, and part of a graph."""
+    if hasattr(given, "detach"):
+        given = given.detach()
+        given = (given if dtype is np.bool_ else given.double()).cpu().numpy()
+    return np.ascontiguousarray(given, dtype)
+
+
+@njit(cache=True, nogil=True)
+def bucket_of(position: int) -> int:
+    """The bucket of a position in a span: 0 for 0, then 1 + ⌊log2⌋."""
+    bucket = 0
+    while position > 0 and bucket < BUCKETS - 1:
+        position >>= 1
+        bucket += 1
+    return bucket
+
+
+@njit(cache=True, nogil=True)
+def _tally(
+    losses: Floats, mask: Flags, owner: Numbers, start: Numbers, length: Numbers
+) -> tuple[Floats, Numbers, Numbers, Numbers, Floats, Numbers]:
+    """Per span: loss sum, tokens, first position, skipped tokens; per bucket of positions: loss sum, tokens."""
+    spans = len(owner)
+    sums, tokens, skipped = np.zeros(spans), np.zeros(spans, np.int64), np.zeros(spans, np.int64)
+    first = np.zeros(spans, np.int64)
+    bucket_sums, bucket_tokens = np.zeros(BUCKETS), np.zeros(BUCKETS, np.int64)
+    for span in range(spans):
+        row = owner[span]
+        for position in range(length[span]):
+            column = start[span] + position - 1  # the loss of a token stands where it is predicted
+            if column < 0 or column >= losses.shape[1] or not mask[row, column]:
+                continue
+            loss = losses[row, column]
+            if not math.isfinite(loss):
+                skipped[span] += 1
+                continue
+            if tokens[span] == 0:
+                first[span] = position
+            tokens[span] += 1
+            sums[span] += loss
+            bucket = bucket_of(position)
+            bucket_sums[bucket] += loss
+            bucket_tokens[bucket] += 1
+    return sums, tokens, first, skipped, bucket_sums, bucket_tokens

@@ -1,0 +1,166 @@
+"""Export to MosaicML streaming's MDS: files that `streaming.StreamingDataset` reads, with ids and weights.
+
+Written here, without that library, which brings four cloud SDKs, torchvision and transformers along. The format,
+version 2: a file is the number of samples (uint32), where each begins and the last one ends (uint32), the columns as
+JSON, then the samples; a sample is the sizes of its columns of variable size (uint32), then all columns, by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from gneiss.errors import OutputError
+from gneiss.parquet import write_bytes
+from gneiss.reweight.packed import PackedSequences
+from gneiss.reweight.packing import Sequence
+from gneiss.reweight.reader import Document, Documents
+
+INDEX = "index.json"
+#: Encodings of MDS that are used here → bytes, None where it varies.
+SIZES: Mapping[str, int | None] = {
+    "int64": 8,
+    "float64": 8,
+    "str": None,
+    "ndarray:int32": None,
+    "ndarray:int64": None,
+}
+DOCUMENT_COLUMNS = {
+    "document": "int64",
+    "id": "str",
+    "shard": "str",
+    "row": "int64",
+    "text": "str",
+    "log_prior": "float64",
+}
+SEQUENCE_COLUMNS = {
+    "sequence": "int64",
+    "tokens": "ndarray:int32",
+    "log_prior": "float64",
+    "span_document": "ndarray:int64",
+    "span_start": "ndarray:int32",
+    "span_length": "ndarray:int32",
+    "span_document_start": "ndarray:int64",
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was exported: where, how many samples in how many files."""
+
+    folder: Path
+    samples: int
+    files: int
+
+
+def export_mds(source: Documents | PackedSequences, folder: str | Path, *, file_bytes: int = 1 << 26) -> Exported:
+    """Write documents or packed sequences, in the order in which they lie on disk, as an MDS dataset.
+
+    Parameters: `source`: its shuffling is left to StreamingDataset; `file_bytes`: of a file, at most (one sample may
+    have more). A document's id is an empty string where there is none. The index is written last; without it the same
+    call starts again. Raises OutputError when the folder holds anything else.
+
+    >>> export_mds(documents("curated"), "curated-mds")  # doctest: +SKIP
+    """
+    folder = Path(folder)
+    if folder.is_dir() and (
+        foreign := sorted(p.name for p in folder.iterdir() if not p.name.startswith((".shard.", "shard.")))
+    ):
+        raise OutputError(f"{folder}: expected an empty folder, found {foreign[0]!r}; choose another one")
+    source = replace(source, shuffled=False, epochs=1)
+    if isinstance(source, PackedSequences):
+        return _write(map(_of_sequence, source), SEQUENCE_COLUMNS, folder, file_bytes)
+    return _write(map(_of_document, source), DOCUMENT_COLUMNS, folder, file_bytes)
+
+
+def _of_document(document: Document) -> dict[str, Any]:
+    return {
+        "document": document.index,
+        "id": document.id or "",
+        "shard": document.shard,
+        "row": document.row,
+        "text": document.text,
+        "log_prior": document.log_prior,
+    }
+
+
+def _of_sequence(sequence: Sequence) -> dict[str, Any]:
+    names = ("document", "start", "length", "document_start")
+    spans = {f"span_{name}": getattr(sequence.spans, name) for name in names}
+    return {"sequence": sequence.id, "tokens": sequence.tokens, "log_prior": sequence.log_prior, **spans}
+
+
+def _write(samples: Iterable[Mapping[str, Any]], columns: Mapping[str, str], folder: Path, file_bytes: int) -> Exported:
+    names = sorted(columns)
+    config = {
+        "column_encodings": [columns[name] for name in names],
+        "column_names": names,
+        "column_sizes": [SIZES[columns[name]] for name in names],
+        "compression": None,
+        "format": "mds",
+        "hashes": ["xxh64"],
+        "size_limit": file_bytes,
+        "version": 2,
+    }
+    header = json.dumps(config, sort_keys=True).encode()
+    files: list[dict[str, Any]] = []
+    waiting: list[bytes] = []
+    size, total = 0, 0
+    for sample in samples:
+        encoded = _sample([(columns[name], sample[name]) for name in names])
+        if waiting and size + len(encoded) + 8 + len(header) + 4 * len(waiting) > file_bytes:
+            files.append(_write_file(waiting, config, header, folder, len(files)))
+            waiting, size = [], 0
+        waiting.append(encoded)
+        size += len(encoded)
+        total += 1
+    if waiting:
+        files.append(_write_file(waiting, config, header, folder, len(files)))
+    for path in folder.glob("shard.*.mds") if folder.is_dir() else ():
+        if path.name not in {file["raw_data"]["basename"] for file in files}:
+            raise OutputError(f"{path}: left by another export; choose another folder")
+    index = {"shards": files, "version": 2}
+    write_bytes(json.dumps(index, sort_keys=True).encode(), folder, INDEX)
+    return Exported(folder, total, len(files))
+
+
+def _sample(values: list[tuple[str, Any]]) -> bytes:
+    encoded = [(encoding, _encode(encoding, value)) for encoding, value in values]
+    sizes = np.array([len(data) for encoding, data in encoded if SIZES[encoding] is None], "<u4")
+    return sizes.tobytes() + b"".join(data for _, data in encoded)
+
+
+def _encode(encoding: str, value: Any) -> bytes:
+    if encoding == "str":
+        return str(value).encode()
+    if encoding.startswith("ndarray:"):
+        return _array(np.asarray(value, encoding.removeprefix("ndarray:")))
+    return np.asarray(value, encoding).astype(np.dtype(encoding).newbyteorder("<")).tobytes()
+
+
+def _array(values: npt.NDArray[Any]) -> bytes:
+    """One axis: a byte of (axes << 2 | log2 of the length's bytes), the length, the values."""
+    size = len(values)
+    width = next(i for i in range(4) if size < 1 << (8 << i))
+    return bytes([1 << 2 | width]) + size.to_bytes(1 << width, "little") + values.tobytes()
+
+
+def _write_file(
+    samples: list[bytes], config: Mapping[str, Any], header: bytes, folder: Path, number: int
+) -> dict[str, Any]:
+    first = 4 + 4 * (len(samples) + 1) + len(header)
+    begins = np.cumsum([first, *map(len, samples)])
+    if begins[-1] >= 1 << 32:
+        raise OutputError(f"{folder}: a sample of {max(map(len, samples))} bytes does not fit a file of MDS (4 GiB)")
+    content = b"".join([len(samples).to_bytes(4, "little"), begins.astype("<u4").tobytes(), header, *samples])
+    name = f"shard.{number:05d}.mds"
+    write_bytes(content, folder, name)
+    raw = {"basename": name, "bytes": len(content), "hashes": {"xxh64": xxhash.xxh64_hexdigest(content)}}
+    return {**config, "raw_data": raw, "samples": len(samples), "zip_data": None}

@@ -1,0 +1,165 @@
+"""The order of an epoch: one permutation of all rows of some files, a function of (seed, epoch, block rows) alone.
+
+Files come in a shuffled order and make one stream of rows; the stream is cut into blocks, and rows are shuffled inside
+a block. A consumer (a loader worker of a rank) takes a consecutive part of that order, so whatever the ranks and
+workers, every row comes once, a position says all that is needed to resume, and memory holds a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import xxhash
+
+from gneiss.errors import InputError
+
+Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows `start` to `stop` (exclusive) of a file."""
+
+    file: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class EpochOrder:
+    """The order of one epoch. rows: of each file; block_rows: how many are shuffled together; shuffled: else as is.
+
+    >>> order = EpochOrder((3, 2), seed=7, epoch=0, block_rows=4)
+    >>> sorted((piece.file, row) for block in order.blocks(0, 5) for piece in block[0]
+    ...     for row in range(piece.start, piece.stop))
+    [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+    """
+
+    rows: tuple[int, ...]
+    seed: int
+    epoch: int
+    block_rows: int
+    shuffled: bool = True
+
+    @property
+    def total(self) -> int:
+        """How many rows there are."""
+        return sum(self.rows)
+
+    @cached_property
+    def files(self) -> list[int]:
+        """The files in the order of this epoch."""
+        count = len(self.rows)
+        return self._permutation(count, "files").tolist() if self.shuffled else list(range(count))
+
+    @cached_property
+    def _bounds(self) -> Numbers:
+        """Where each file begins in the stream, and where the last one ends, int64 (files + 1,)."""
+        return np.array(list(accumulate((self.rows[file] for file in self.files), initial=0)), np.int64)
+
+    def blocks(self, start: int, stop: int) -> Iterator[tuple[list[Piece], Numbers]]:
+        """For positions start to stop: the pieces of each block, and which of their rows, in which order, to give."""
+        for block in range(start // self.block_rows, -(-stop // self.block_rows) if stop > start else 0):
+            first = block * self.block_rows
+            last = min(first + self.block_rows, self.total)
+            rows = self._permutation(last - first, f"block {block}") if self.shuffled else np.arange(last - first)
+            rows = rows[max(start - first, 0) : stop - first]
+            if not self.shuffled:  # nothing is to be read that is not given
+                first, last, rows = first + int(rows[0]), first + int(rows[-1]) + 1, rows - rows[0]
+            yield self._pieces(first, last), rows
+
+    def _pieces(self, start: int, stop: int) -> list[Piece]:
+        pieces = []
+        at = int(np.searchsorted(self._bounds, start, side="right")) - 1
+        while start < stop:
+            end = min(stop, int(self._bounds[at + 1]))
+            if end > start:
+                pieces.append(Piece(self.files[at], start - int(self._bounds[at]), end - int(self._bounds[at])))
+            start, at = end, at + 1
+        return pieces
+
+    def _permutation(self, count: int, what: str) -> Numbers:
+        key = np.uint64(xxhash.xxh3_64_intdigest(f"{self.seed}\0{self.epoch}\0{what}".encode()))
+        return np.argsort(_mixed(np.arange(count, dtype=np.uint64) + key), kind="stable")
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of every epoch that one consumer takes: a loader worker of a rank.
+
+    Shares are consecutive and differ by at most one row; with `drop_uneven` they are equal, and the last few rows of
+    the epoch's order (fewer than there are ranks; other ones in another epoch) are left out.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    worker: int = 0
+    workers: int = 1
+    drop_uneven: bool = False
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.rank < self.world_size and 0 <= self.worker < self.workers):
+            raise InputError(
+                f"rank {self.rank} of {self.world_size}, worker {self.worker} of {self.workers}: expected numbers from"
+                " 0, smaller than how many there are (the global rank, not LOCAL_RANK)"
+            )
+
+    @property
+    def consumer(self) -> int:
+        """The number of this consumer."""
+        return self.rank * self.workers + self.worker
+
+    @property
+    def consumers(self) -> int:
+        """How many there are."""
+        return self.world_size * self.workers
+
+    def bounds(self, total: int) -> tuple[int, int]:
+        """First position, and the position after the last one."""
+        if self.drop_uneven:  # ranks must be equal; the workers of a rank need not be
+            total -= total % self.world_size
+        first, last = (rank * total // self.world_size for rank in (self.rank, self.rank + 1))
+        of_rank = last - first
+        start, stop = (worker * of_rank // self.workers for worker in (self.worker, self.worker + 1))
+        return first + start, first + stop
+
+
+class RowReader:
+    """Reads pieces of files; what is read in order is read once. `open` gives a file's rows from some row on."""
+
+    def __init__(self, open: Callable[[int, int], Iterator[pa.Table]]) -> None:
+        self._open = open
+        self._file, self._row = -1, 0
+        self._tables: Iterator[pa.Table] = iter(())
+        self._left: pa.Table | None = None
+
+    def read(self, piece: Piece) -> list[pa.Table]:
+        """The rows of a piece, in order. Raises InputError when the file ends before it."""
+        if (piece.file, piece.start) != (self._file, self._row):
+            self._file, self._row, self._left = piece.file, piece.start, None
+            self._tables = self._open(piece.file, piece.start)
+        parts: list[pa.Table] = []
+        while self._row < piece.stop:
+            if self._left is None or not self._left.num_rows:
+                self._left = next(self._tables, None)
+                if self._left is None:
+                    raise InputError(f"file {piece.file}: it ends at row {self._row}, expected {piece.stop} rows")
+            part = self._left.slice(0, piece.stop - self._row)
+            self._left = self._left.slice(part.num_rows)
+            self._row += part.num_rows
+            parts.append(part)
+        return parts
+
+
+def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """splitmix64 (Steele, Lea, Flood 2014): a bijection of uint64 whose values look random."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

@@ -1,0 +1,212 @@
+"""Packing: documents as tokens, end to end, cut into sequences, each with its packing map: the spans of documents.
+
+Nothing of a document is lost: what a sequence has no room for begins the next one. Where it is cut shows in the map.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from gneiss.errors import InputError
+from gneiss.reweight.reader import Document, Documents
+from gneiss.reweight.stream import Stream, check_state
+
+Tokens: TypeAlias = npt.NDArray[np.int32]
+#: A tokenizer by the name that recipes use, or a function of a text.
+TokenizerLike: TypeAlias = "str | Callable[[str], Tokens]"
+
+
+@dataclass(frozen=True, eq=False)
+class Spans:
+    """Which documents a sequence is made of, in order; all (spans,).
+
+    document: int64 dense index; start: int32, first token in the sequence; length: int32, tokens; document_start:
+    int64, first token in the document (0 unless it began in an earlier sequence); epoch: int32.
+    """
+
+    document: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int32]
+    length: npt.NDArray[np.int32]
+    document_start: npt.NDArray[np.int64]
+    epoch: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Sequence:
+    """A packed sequence. id: unique among all consumers; tokens: int32 (tokens,); spans: its packing map.
+
+    log_prior: the log of the mean prior weight of its tokens.
+    """
+
+    id: int
+    tokens: Tokens
+    spans: Spans
+    log_prior: float
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Documents, packed on the fly; every `iter()` starts anew, and the iterator has a state. See `sequences`."""
+
+    documents: Documents
+    tokenizer: TokenizerLike
+    length: int
+    end_of_document: int | None = None
+    keep_last: bool = True
+
+    def __iter__(self) -> SequenceStream:
+        return SequenceStream(self)
+
+    def of_worker(self, worker: int, workers: int) -> Sequences:
+        """What one of a rank's loader workers packs."""
+        return replace(self, documents=self.documents.of_worker(worker, workers))
+
+
+def sequences(
+    documents: Documents,
+    tokenizer: TokenizerLike,
+    length: int,
+    *,
+    end_of_document: int | None = None,
+    keep_last: bool = True,
+) -> Sequences:
+    """Pack documents to sequences of `length` tokens while they are read.
+
+    Parameters: `tokenizer`: a name as in recipes (`builtin:cl100k_base`, a tokenizer.json), or a function from a text
+    to token ids; `end_of_document`: a token put after each document, part of its last span; `keep_last`: whether a
+    consumer ends with what is left, a shorter sequence. Consumers end after different numbers of sequences: give
+    `documents` epochs=None and count steps, or pack to disk, where the number is known.
+    Raises InputError; the tokenizer is loaded by `iter()`, which raises ModelError.
+
+    >>> for sequence in sequences(documents, "builtin:cl100k_base", 2048):  # doctest: +SKIP
+    ...     train(sequence.tokens, weight=math.exp(sequence.log_prior))
+    """
+    if length < 2:
+        raise InputError(f"length {length}: expected 2 tokens or more")
+    return Sequences(documents, tokenizer, length, end_of_document, keep_last)
+
+
+@dataclass
+class _Piece:
+    """A document whose tokens are not all used yet; `before`: the state of the documents just before it."""
+
+    document: Document
+    tokens: Tokens
+    before: dict[str, Any]
+    used: int
+
+
+@dataclass
+class _Waiting:
+    pieces: deque[_Piece] = field(default_factory=deque)
+    tokens: int = 0
+
+
+class SequenceStream:
+    """Iterates over packed sequences; its state is that of the documents, and how far into one of them it is."""
+
+    def __init__(self, sequences: Sequences) -> None:
+        self.sequences = sequences
+        self._encode = encoder(sequences.tokenizer)
+        self._documents: Stream[Document] = iter(sequences.documents)
+        self._given, self._skip = 0, 0
+        self._waiting = _Waiting()
+
+    def __iter__(self) -> SequenceStream:
+        return self
+
+    def __next__(self) -> Sequence:
+        length, waiting = self.sequences.length, self._waiting
+        while waiting.tokens < length and self._take_document():
+            pass
+        if not waiting.tokens or (waiting.tokens < length and not self.sequences.keep_last):
+            raise StopIteration
+        share = self.sequences.documents.share
+        id_ = self._given * share.consumers + share.consumer
+        self._given += 1
+        return _cut(waiting, length, id_)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next sequence begins with: the documents' state, the tokens used of the next one, and the count."""
+        pieces = self._waiting.pieces
+        documents = pieces[0].before if pieces else self._documents.state_dict()
+        used = pieces[0].used if pieces else self._skip
+        return {**self._identity(), "documents": documents, "used_tokens": used, "given": self._given}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where another stream was. Raises InputError for the state of something else."""
+        check_state(state, self._identity())
+        self._documents.load_state_dict(state["documents"])
+        self._skip, self._given = int(state["used_tokens"]), int(state["given"])
+        self._waiting = _Waiting()
+
+    def _identity(self) -> dict[str, Any]:
+        its = self.sequences
+        name = its.tokenizer if isinstance(its.tokenizer, str) else "a function"
+        return {"tokenizer": name, "length": its.length, "end_of_document": its.end_of_document}
+
+    def _take_document(self) -> bool:
+        before = self._documents.state_dict()
+        document = next(self._documents, None)
+        if document is None:
+            return False
+        tokens = np.asarray(self._encode(document.text), np.int32)
+        if self.sequences.end_of_document is not None:
+            tokens = np.append(tokens, np.int32(self.sequences.end_of_document))
+        skip, self._skip = self._skip, 0
+        if len(tokens) > skip:
+            self._waiting.pieces.append(_Piece(document, tokens, before, skip))
+            self._waiting.tokens += len(tokens) - skip
+        return True
+
+
+def encoder(tokenizer: TokenizerLike) -> Callable[[str], Tokens]:
+    """The function from a text to token ids. Raises ModelError."""
+    if callable(tokenizer):
+        return tokenizer
+    from gneiss.filters.tokenizer import load_tokenizer
+    from gneiss.sources import locate
+
+    files: dict[str, Path] = {} if tokenizer.startswith("builtin:") else {tokenizer: locate(tokenizer)}
+    return load_tokenizer(tokenizer, files).encode
+
+
+def _cut(waiting: _Waiting, length: int, id_: int) -> Sequence:
+    """The first `length` tokens of what is waiting."""
+    parts: list[Tokens] = []
+    rows: list[tuple[int, int, int, int, int]] = []
+    weights: list[float] = []
+    at = 0
+    while at < length and waiting.pieces:
+        piece = waiting.pieces[0]
+        part = piece.tokens[piece.used : piece.used + length - at]
+        rows.append((piece.document.index, at, len(part), piece.used, piece.document.epoch))
+        weights.append(len(part) * math.exp(piece.document.log_prior))
+        parts.append(part)
+        at += len(part)
+        piece.used += len(part)
+        if piece.used == len(piece.tokens):
+            waiting.pieces.popleft()
+    waiting.tokens -= at
+    document, start, size, document_start, epoch = zip(*rows, strict=True)
+    spans = Spans(
+        np.array(document, np.int64),
+        np.array(start, np.int32),
+        np.array(size, np.int32),
+        np.array(document_start, np.int64),
+        np.array(epoch, np.int32),
+    )
+    return Sequence(id_, np.concatenate(parts), spans, math.log(math.fsum(weights) / at))
+
+
+def in_order(documents: Documents) -> Iterator[Document]:
+    """All documents of an epoch as they lie in the run, for exports."""
+    return iter(replace(documents, shuffled=False))

@@ -1,0 +1,227 @@
+"""The reader: documents of a finished run with their annotations, shuffled, shared out, and resumable; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from gneiss.annotation_layer import annotation_names, check_layers, joined
+from gneiss.batch import TextBatch
+from gneiss.errors import InputError, first_line
+from gneiss.finished_run import FinishedRun, FinishedShard, kept_mask
+from gneiss.reweight.order import EpochOrder, RowReader, Share
+from gneiss.reweight.stream import Stream
+from gneiss.rule import did_you_mean
+
+#: Rows that are decoded at a time.
+_READ_ROWS = 256
+_INDEX = "dense index"
+
+
+@dataclass(frozen=True)
+class Document:
+    """A kept document. index: dense, over the kept documents; shard, row: its place in the input; values: columns."""
+
+    index: int
+    shard: str
+    row: int
+    id: str | None
+    text: str
+    epoch: int
+    values: Mapping[str, Any]
+
+    @property
+    def log_prior(self) -> float:
+        """The log of its prior weight, 0 without the layer `weights`."""
+        return float(self.values.get("log_prior", 0.0))
+
+
+@dataclass(frozen=True)
+class Documents:
+    """The documents of a run as an iterable; every `iter()` starts anew, and the iterator has a state.
+
+    See `documents`. `dataclasses.replace` changes a setting.
+    """
+
+    run: FinishedRun
+    layers: tuple[str, ...]
+    columns: tuple[str, ...]
+    seed: int
+    epoch: int
+    epochs: int | None
+    block_documents: int
+    shuffled: bool
+    share: Share
+
+    def __iter__(self) -> Stream[Document]:
+        return Stream(self)
+
+    def __len__(self) -> int:
+        """Documents of this consumer in an epoch."""
+        start, stop = self.share.bounds(self.total)
+        return stop - start
+
+    @property
+    def total(self) -> int:
+        """Documents of all consumers in an epoch."""
+        return self.run.documents
+
+    def of_worker(self, worker: int, workers: int) -> Documents:
+        """What one of a rank's loader workers takes."""
+        return replace(self, share=replace(self.share, worker=worker, workers=workers))
+
+    def read(self, epoch: int, start: int, stop: int) -> Iterator[Document]:
+        """The documents at positions start to stop of an epoch's order."""
+        reader = RowReader(partial(_tables, self))
+        kept = tuple(shard.kept for shard in self.run.shards)
+        order = EpochOrder(kept, self.seed, epoch, self.block_documents, self.shuffled)
+        for pieces, rows in order.blocks(start, stop):
+            parts: list[pa.Table] = []
+            names: list[str] = []
+            for piece in pieces:
+                parts += reader.read(piece)
+                names += [self.run.shards[piece.file].id] * (piece.stop - piece.start)
+            table = pa.concat_tables(parts).take(pa.array(rows))
+            yield from _documents(table, [names[row] for row in rows.tolist()], self.columns, epoch)
+
+    def identity(self) -> dict[str, Any]:
+        """What a state is valid for."""
+        order = {"seed": self.seed, "block_documents": self.block_documents, "shuffled": self.shuffled}
+        return {"run": self.run.digest, **order, **asdict(self.share)}
+
+
+def documents(
+    output: str | Path,
+    *,
+    layers: Sequence[str] = ("weights",),
+    columns: Sequence[str] = ("log_prior",),
+    seed: int = 0,
+    epoch: int = 0,
+    epochs: int | None = 1,
+    block_documents: int = 1024,
+    shuffled: bool = True,
+    rank: int = 0,
+    world_size: int = 1,
+    drop_uneven: bool = False,
+) -> Documents:
+    """The kept documents of a finished run with annotations, in an order of each epoch's own.
+
+    Parameters: `layers`: annotation layers to join; `columns`: annotations, or columns of `data/`, that a document
+    brings along; `epochs`: how many, from `epoch` on, None: without end; `block_documents`: how many are shuffled
+    together (memory holds them); `rank`: the global one; `drop_uneven`: leave out fewer than `world_size` documents,
+    so that all ranks have the same number (without it they differ by at most one).
+    Raises InputError: no finished run, no such layer or column, and, while reading, rows that do not fit together.
+
+    >>> [document.id for document in documents("curated", rank=0, world_size=8)]  # doctest: +SKIP
+    """
+    run = FinishedRun.open(output)
+    check_layers(run, layers)
+    _check_columns(run, layers, columns)
+    if block_documents < 1 or epoch < 0 or (epochs is not None and epochs < 1):
+        raise InputError(f"block_documents {block_documents}, epoch {epoch}, epochs {epochs}: expected 1, 0, 1 or more")
+    share = Share(rank, world_size, drop_uneven=drop_uneven)
+    return Documents(run, tuple(layers), tuple(columns), seed, epoch, epochs, block_documents, shuffled, share)
+
+
+def _check_columns(run: FinishedRun, layers: Sequence[str], columns: Sequence[str]) -> None:
+    for shard in run.shards[:1]:
+        known = [*annotation_names(run, shard, layers), *pq.read_schema(run.data(shard)).names]
+        if unknown := [name for name in columns if name not in known]:
+            raise InputError(f"{run.folder}: no column {unknown[0]!r}{did_you_mean(unknown[0], known)}")
+
+
+def _documents(table: pa.Table, shards: list[str], columns: Sequence[str], epoch: int) -> Iterator[Document]:
+    values = [table[f"value {name}"].to_pylist() for name in columns]
+    fixed = (table[name].to_pylist() for name in (_INDEX, "row", "id", "text"))
+    for (index, row, id_, text), shard, own in zip(
+        zip(*fixed, strict=True), shards, zip(*values, strict=True) if values else [()] * len(shards), strict=True
+    ):
+        yield Document(index, shard, row, id_, text, epoch, dict(zip(columns, own, strict=True)))
+
+
+def _tables(documents: Documents, file: int, start: int) -> Iterator[pa.Table]:
+    """Kept documents of a shard from one on, with annotations; each is checked against its annotation row."""
+    run = documents.run
+    shard = run.shards[file]
+    path = run.data(shard)
+    annotated, from_data = _annotations(documents, shard)
+    wanted = list(dict.fromkeys(name for name in (run.text, run.id, *from_data) if name))
+    try:
+        with pq.ParquetFile(path) as data:
+            if data.metadata.num_rows != shard.kept:
+                raise InputError(
+                    f"{path}: expected {shard.kept} documents, as annotations/base has, found {data.metadata.num_rows}"
+                )
+            if lacking := [name for name in wanted if name not in data.schema_arrow.names]:
+                raise InputError(f"{path}: no column {lacking[0]!r}, nor an annotation of that name")
+            at, groups = 0, list[int]()
+            for group in range(data.num_row_groups):
+                size = data.metadata.row_group(group).num_rows
+                if groups or at + size > start:
+                    groups.append(group)
+                else:
+                    at += size
+            for batch in data.iter_batches(_READ_ROWS, row_groups=groups, columns=wanted, use_threads=False):
+                skipped = max(start - at, 0)
+                if skipped < batch.num_rows:
+                    table = pa.Table.from_batches([batch]).slice(skipped)
+                    yield _checked(path, run, table, annotated.slice(at + skipped, table.num_rows), documents.columns)
+                at += batch.num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: cannot read: {first_line(error)}") from error
+
+
+def _annotations(documents: Documents, shard: FinishedShard) -> tuple[pa.Table, list[str]]:
+    """The annotation rows of a shard's kept documents, and those of the columns that `data/` must have."""
+    run = documents.run
+    known = annotation_names(run, shard, documents.layers)
+    wanted = [*(name for name in documents.columns if name in known), "content_hash"]
+    table = pa.concat_tables(
+        table.filter(pa.array(kept_mask(table))) for table in joined(run, shard, documents.layers, wanted)
+    )
+    index = np.arange(shard.first_document, shard.first_document + table.num_rows)
+    return table.append_column(_INDEX, pa.array(index)), [name for name in documents.columns if name not in known]
+
+
+def _checked(path: Path, run: FinishedRun, data: pa.Table, rows: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Documents beside their annotations. Raises InputError when an id or a text is not the annotated one."""
+    if run.id is not None:
+        ids, expected = _strings(data[run.id]), rows["id"].to_pylist()
+        if ids != expected:
+            at = next(i for i in range(len(ids)) if ids[i] != expected[i])
+            raise _mismatch(path, "id", rows["row"][at], expected[at], ids[at])
+    texts = data[run.text].cast(pa.large_string())
+    batch = TextBatch.of(texts)
+    bounds, raw = batch.offsets.tolist(), batch.data.data
+    for at, digest in enumerate(rows["content_hash"].to_pylist()):
+        if xxhash.xxh3_128_digest(raw[bounds[at] : bounds[at + 1]]) != digest:
+            raise _mismatch(path, "text (its hash)", rows["row"][at], digest.hex(), "another one")
+    values = {f"value {name}": (rows if name in rows.column_names else data)[name] for name in columns}
+    return pa.table({_INDEX: rows[_INDEX], "row": rows["row"], "id": rows["id"], "text": texts, **values})
+
+
+def _strings(ids: pa.ChunkedArray) -> list[str | None]:
+    """Ids as annotations have them: bytes that are not UTF-8 as U+FFFD."""
+    type_ = ids.type
+    if pa.types.is_string(type_) or pa.types.is_large_string(type_):
+        binary = pa.large_binary() if pa.types.is_large_string(type_) else pa.binary()
+        ids = pa.chunked_array([chunk.view(binary) for chunk in ids.chunks], binary)
+    elif not (pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_fixed_size_binary(type_)):
+        as_text: list[str | None] = ids.cast(pa.string()).to_pylist()
+        return as_text
+    return [None if value is None else value.decode("utf-8", "replace") for value in ids.to_pylist()]
+
+
+def _mismatch(path: Path, what: str, row: object, expected: object, found: object) -> InputError:
+    return InputError(
+        f"{path}: the {what} of row {row} is {expected} in annotations/base, but {found} here; the files are not of"
+        " one run: restore them, or run again into another output"
+    )

@@ -1,0 +1,94 @@
+"""Streams: an iterator over one consumer's share of epochs, whose state is an epoch and a position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+from gneiss.errors import InputError
+from gneiss.reweight.order import Share
+
+Item = TypeVar("Item")
+Given = TypeVar("Given", covariant=True)
+
+
+class Source(Protocol[Given]):
+    """What a stream runs over: rows in an order of each epoch's own.
+
+    epochs: how many, from `epoch` on; None: without end.
+    """
+
+    @property
+    def share(self) -> Share:
+        """The part that this consumer takes."""
+
+    @property
+    def epoch(self) -> int:
+        """The first epoch."""
+
+    @property
+    def epochs(self) -> int | None:
+        """How many."""
+
+    @property
+    def total(self) -> int:
+        """How many rows an epoch has, for all consumers together."""
+
+    def read(self, epoch: int, start: int, stop: int) -> Iterator[Given]:
+        """What is at positions start to stop of an epoch's order."""
+
+    def identity(self) -> dict[str, Any]:
+        """What a state is valid for, as plain values."""
+
+
+class Stream(Generic[Item]):
+    """Iterates over a source; `state_dict` says where it is, `load_state_dict` goes there without reading on the way.
+
+    A state belongs to one run, order, rank and worker; another one is refused.
+    """
+
+    def __init__(self, source: Source[Item]) -> None:
+        self.source = source
+        self._start, self._stop = source.share.bounds(source.total)
+        self._go_to(source.epoch, 0)
+
+    def __iter__(self) -> Stream[Item]:
+        return self
+
+    def __next__(self) -> Item:
+        last = None if self.source.epochs is None else self.source.epoch + self.source.epochs - 1
+        while self.position == self._stop - self._start:
+            if self.epoch == last or self._start == self._stop:
+                raise StopIteration
+            self._go_to(self.epoch + 1, 0)
+        item = next(self._left)
+        self.position += 1
+        return item
+
+    def state_dict(self) -> dict[str, Any]:
+        """Epoch and position within this consumer's share: what comes next."""
+        return {**self.source.identity(), "epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where another stream was. Raises InputError for the state of something else."""
+        check_state(state, self.source.identity())
+        self._go_to(int(state["epoch"]), int(state["position"]))
+
+    def _go_to(self, epoch: int, position: int) -> None:
+        if epoch < 0 or not 0 <= position <= self._stop - self._start:
+            raise InputError(f"state: epoch {epoch}, position {position} of {self._stop - self._start}: no such place")
+        self.epoch, self.position = epoch, position
+        self._left = self.source.read(epoch, self._start + position, self._stop)
+
+
+def check_state(state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise InputError when a state was saved by something else: it says what differs."""
+    differing = [
+        f"{name} {state.get(name)!r} instead of {value!r}"
+        for name, value in expected.items()
+        if state.get(name) != value
+    ]
+    if differing:
+        raise InputError(
+            f"state: it was saved with {', '.join(differing)}; resume with the same settings, ranks and workers"
+        )

@@ -1,0 +1,267 @@
+"""Release: the layer `weights`, a prior weight for every kept document beside the factors it is made of.
+
+Two passes over annotation columns, never over texts: the first finds log_z, for which the mean weight is one; the
+second writes. Sums are exact (`math.fsum`), so neither the order nor the cut of shards shows in them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from numba import njit
+
+from gneiss.annotation_layer import Layer, WrittenLayer, column, existing_layer, write_layer
+from gneiss.errors import InputError
+from gneiss.finished_run import FinishedRun, kept_mask
+from gneiss.rule import did_you_mean
+
+Floats = npt.NDArray[np.float64]
+
+#: A weight lies within this factor of one, before it is divided by the mean.
+LARGEST_FACTOR = 4.0
+LOG_BOUND = math.log(LARGEST_FACTOR)
+#: Probabilities are taken to lie this far from 0 and 1, so that log-odds are within ±13.8.
+LEAST_PROBABILITY = 1e-6
+#: fastText's probabilities may exceed one by some 1e-5.
+_TOLERANCE = 1e-4
+COPIES = "repeated_bytes / max(text_bytes, 1) + max(exact_copies - 1, near_cluster_size - 1)"
+FORMULA = "log_prior = clip(-alpha * log(1 + copies) + beta * logit(quality), -log 4, +log 4) - log_z"
+#: Columns of `base` that are factors where a run has them, and what stands for them where it has not.
+FACTORS: Mapping[str, int | float | None] = {
+    "dedup_repeated_bytes": 0,
+    "exact_copies": 1,
+    "near_cluster_size": 1,
+    "inclusion_probability": 1.0,
+}
+_BINS = 128
+
+COLUMNS = pa.schema(
+    [
+        column("document", pa.int64(), "dense index over the kept documents, by shard and row; null where not kept"),
+        column("repeated_bytes", pa.int64(), "bytes cut elsewhere as repeats of this document"),
+        column("exact_copies", pa.int64(), "documents with this normalised text, itself included"),
+        column("near_cluster_size", pa.int64(), "documents in its near-duplicate cluster, itself included"),
+        column("copies", pa.float64(), COPIES),
+        column("quality_log_odds", pa.float64(), "log(p / (1 - p)) of the quality annotation, p within 1e-6 of 0 or 1"),
+        column("category", pa.string(), "the category annotation"),
+        column("inclusion_probability", pa.float64(), "probability with which a sampling kept it"),
+        column("log_prior", pa.float64(), FORMULA),
+    ]
+)
+
+
+@dataclass
+class _Totals:
+    """What the first pass finds; `bins`: kept documents by log weight before log_z, from -log 4 to +log 4."""
+
+    documents: int = 0
+    without_quality: int = 0
+    bins: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, np.int64))
+
+
+def release(
+    output: str | Path,
+    *,
+    layer: str = "weights",
+    alpha: float = 0.5,
+    beta: float = 0.0,
+    quality: str | None = None,
+    category: str | None = None,
+) -> WrittenLayer:
+    """Write the weights of a finished run as an annotation layer; one that is there already is left as it is.
+
+    Parameters: `alpha`: how much copies count against a document (0: not); `beta`: how much quality counts for it;
+    `quality`: an annotation that is a probability; `category`: an annotation. After SoftDedup (He et al. 2024), whose
+    weight falls with commonness, and QuRating (Wettig et al. 2024), whose quality scores are logits.
+    Raises InputError for an unfinished run and unfit columns, OutputError when the layer is there with other ones.
+
+    >>> release("curated", beta=0.25, quality="prose").told["summary"]["log_z"]  # doctest: +SKIP
+    """
+    _check_numbers(alpha, beta, quality)
+    run = FinishedRun.open(output)
+    given = {"formula": FORMULA, "copies": COPIES, "alpha": float(alpha), "beta": float(beta)}
+    given |= {"quality": quality, "category": category, "absent": _absent(run, quality, category)}
+    with run.claimed():
+        if there := existing_layer(run, Layer(layer, "weights", given, COLUMNS)):
+            return there
+        factors = _Factors(run, quality, category, float(alpha), float(beta))
+        totals = _Totals()
+        total = math.fsum(_weights(run, factors, totals))
+        log_z = _log(total / totals.documents) if totals.documents else 0.0
+        made = Layer(layer, "weights", {**given, "log_z": log_z}, COLUMNS)
+
+        def compute(first: int, table: pa.Table) -> Mapping[str, pa.Array]:
+            return factors.columns(first, table, log_z)
+
+        return write_layer(run, made, factors.reads, compute, _summary(run, factors, totals, log_z, total))
+
+
+@dataclass(frozen=True)
+class _Factors:
+    run: FinishedRun
+    quality: str | None
+    category: str | None
+    alpha: float
+    beta: float
+
+    @property
+    def reads(self) -> list[str]:
+        there = self.run.annotation_schema().names
+        chosen = [name for name in (self.quality, self.category) if name]
+        return [*(name for name in FACTORS if name in there), "text_bytes", *chosen]
+
+    def log_weights(self, table: pa.Table, kept: npt.NDArray[np.bool_]) -> tuple[dict[str, Any], Floats]:
+        """The factors of the kept documents of a portion, and their log weights before log_z, (kept,)."""
+        table = table.filter(pa.array(kept))
+        found = {name: _numbers(table, name, absent) for name, absent in FACTORS.items()}
+        whole = np.maximum(found["exact_copies"], found["near_cluster_size"]) - 1
+        own = np.maximum(_numbers(table, "text_bytes", 0), 1)
+        found["copies"] = found["dedup_repeated_bytes"] / own + np.maximum(whole, 0)
+        if not np.isfinite(found["copies"]).all() or (found["copies"] < 0).any():
+            raise InputError(f"{self.run.folder}: dedup_repeated_bytes or exact_copies is negative or not a number")
+        found["log_odds"] = self._log_odds(table)
+        return found, _log_weights(found["copies"], found["log_odds"], self.alpha, self.beta, LOG_BOUND)
+
+    def columns(self, first: int, table: pa.Table, log_z: float) -> dict[str, pa.Array]:
+        """The columns of the layer for a portion, null where a document was not kept."""
+        kept = kept_mask(table)
+        found, log_weights = self.log_weights(table, kept)
+        log_odds = found["log_odds"]
+        category = table[self.category].filter(pa.array(kept)).combine_chunks() if self.category else None
+        values = {
+            "document": pa.array(np.arange(first, first + int(kept.sum()))),
+            "repeated_bytes": pa.array(found["dedup_repeated_bytes"].astype(np.int64)),
+            "exact_copies": pa.array(found["exact_copies"].astype(np.int64)),
+            "near_cluster_size": pa.array(found["near_cluster_size"].astype(np.int64)),
+            "copies": pa.array(found["copies"]),
+            "quality_log_odds": pa.array(log_odds, mask=np.isnan(log_odds)),
+            "category": pa.nulls(int(kept.sum()), pa.string()) if category is None else category.cast(pa.string()),
+            "inclusion_probability": pa.array(found["inclusion_probability"]),
+            "log_prior": pa.array(log_weights - log_z),
+        }
+        places = pa.array(np.cumsum(kept) - 1, mask=~kept)
+        return {name: array.take(places) for name, array in values.items()}
+
+    def _log_odds(self, table: pa.Table) -> Floats:
+        if self.quality is None:
+            return np.full(table.num_rows, np.nan)
+        probability = _numbers(table, self.quality, float("nan"))
+        outside = (probability < -_TOLERANCE) | (probability > 1 + _TOLERANCE)
+        if outside.any():
+            raise InputError(
+                f"{self.run.folder}: --quality {self.quality}: expected probabilities, found"
+                f" {float(probability[outside][0])!r}; name an annotation from 0 to 1"
+            )
+        return _logits(probability, LEAST_PROBABILITY)
+
+
+def _weights(run: FinishedRun, factors: _Factors, totals: _Totals) -> Iterator[float]:
+    """The weight of every kept document before it is divided by the mean; counts them on the way."""
+    for shard in run.shards:
+        for _, table in run.batches(shard, factors.reads):
+            found, log_weights = factors.log_weights(table, kept_mask(table))
+            totals.documents += len(log_weights)
+            totals.without_quality += int(np.isnan(found["log_odds"]).sum())
+            bins = np.floor((log_weights + LOG_BOUND) * (_BINS / (2 * LOG_BOUND))).astype(np.int64)
+            totals.bins += np.bincount(np.clip(bins, 0, _BINS - 1), minlength=_BINS)
+            yield from _exp(log_weights).tolist()
+
+
+def _summary(run: FinishedRun, factors: _Factors, totals: _Totals, log_z: float, total: float) -> dict[str, Any]:
+    """The distribution of the weights: edges are those of 128 equal bins of log weight."""
+    edges = (np.arange(_BINS + 1) * (2 * LOG_BOUND / _BINS) - LOG_BOUND - log_z).tolist()
+    seen = np.cumsum(totals.bins)
+    filled = np.flatnonzero(totals.bins).tolist()
+
+    def quantile(share: float) -> float:
+        return math.exp(edges[int(np.searchsorted(seen, share * totals.documents, side="left"))])
+
+    shares = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+    largest = math.exp(edges[filled[-1] + 1]) if filled else None
+    return {
+        "documents": totals.documents,
+        "rows": sum(shard.rows for shard in run.shards),
+        "log_z": log_z,
+        "mean_before_log_z": total / totals.documents if totals.documents else None,
+        "documents_without_quality": totals.without_quality if factors.quality else None,
+        "weight_quantiles": {f"p{100 * q:g}": quantile(q) for q in shares} if filled else {},
+        "largest_weight_below": largest,
+        "log_prior_histogram": [[edges[b], edges[b + 1], int(totals.bins[b])] for b in filled],
+    }
+
+
+def _absent(run: FinishedRun, quality: str | None, category: str | None) -> dict[str, Any]:
+    """Factors that the run has no column for, with what stands for them; unknown names are refused."""
+    schema = run.annotation_schema()
+    for option, name in (("--quality", quality), ("--category", category)):
+        if name is not None and name not in schema.names:
+            raise InputError(f"{run.folder}: {option}: no annotation {name!r}{did_you_mean(name, schema.names)}")
+    if quality is not None and not pa.types.is_floating(schema.field(quality).type):
+        found = schema.field(quality).type
+        raise InputError(f"{run.folder}: --quality {quality}: expected probabilities, found a column of {found}")
+    if category is not None and pa.types.is_nested(schema.field(category).type):
+        raise InputError(f"{run.folder}: --category {category}: expected strings, found lists")
+    absent: dict[str, Any] = {name: neutral for name, neutral in FACTORS.items() if name not in schema.names}
+    return {**absent, **({} if quality else {"quality": None}), **({} if category else {"category": None})}
+
+
+def _check_numbers(alpha: float, beta: float, quality: str | None) -> None:
+    for name, value in (("--alpha", alpha), ("--beta", beta)):
+        if not math.isfinite(value):
+            raise InputError(f"{name} {value}: expected a finite number")
+    if beta and quality is None:
+        raise InputError(f"--beta {beta} needs --quality, the annotation whose log-odds it multiplies")
+
+
+def _numbers(table: pa.Table, name: str, absent: float | None) -> Floats:
+    """A column as float64, (rows,); `absent` where the column or a value is not there."""
+    if name not in table.column_names:
+        return np.full(table.num_rows, absent, np.float64)
+    values = pc.fill_null(table[name].cast(pa.float64()), absent)
+    numbers: Floats = values.to_numpy()
+    return numbers
+
+
+@njit(cache=True, nogil=True)
+def _log_weights(copies: Floats, log_odds: Floats, alpha: float, beta: float, bound: float) -> Floats:
+    out = np.empty(len(copies))
+    for i in range(len(copies)):
+        value = -alpha * math.log1p(copies[i])
+        if beta != 0.0 and not math.isnan(log_odds[i]):  # a document without a score is neither good nor bad
+            value += beta * log_odds[i]
+        out[i] = min(max(value, -bound), bound)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _logits(probabilities: Floats, least: float) -> Floats:
+    out = np.empty(len(probabilities))
+    for i in range(len(probabilities)):
+        p = probabilities[i]
+        if math.isnan(p):
+            out[i] = p
+        else:
+            p = min(max(p, least), 1.0 - least)
+            out[i] = math.log(p) - math.log(1.0 - p)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _exp(values: Floats) -> Floats:
+    out = np.empty(len(values))
+    for i in range(len(values)):
+        out[i] = math.exp(values[i])
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _log(value: float) -> float:
+    return math.log(value)

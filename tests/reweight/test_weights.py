@@ -1,0 +1,238 @@
+"""`gneiss release`: against a slow oracle, the same bytes however cut and however often killed, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gneiss import finished_run
+from gneiss.annotation_layer import LAYER_KEY
+from gneiss.errors import GneissError, InputError, OutputError
+from gneiss.finished_run import FinishedRun
+from gneiss.reweight import weights
+from gneiss.reweight.weights import release
+from tests import runs
+from tests.chaos.killing import NEVER, killed_at
+
+Copy = Callable[[Path], Path]
+
+
+def rows_of(output: Path, layer: str) -> list[dict[str, Any]]:
+    """Every row of a layer, shard by shard in bytewise order of paths."""
+    folder = output / "annotations" / layer
+    paths = sorted(folder.rglob("*.parquet"), key=lambda path: path.relative_to(folder).as_posix().encode())
+    return [row for path in paths for row in pq.read_table(path).to_pylist()]
+
+
+def slow_log_weight(row: Mapping[str, Any], alpha: float, beta: float, quality: str | None) -> float:
+    whole = max(row.get("exact_copies") or 1, row.get("near_cluster_size") or 1) - 1
+    copies = (row["dedup_repeated_bytes"] or 0) / max(row["text_bytes"], 1) + whole
+    value = -alpha * math.log1p(copies)
+    if quality and row[quality] is not None and beta:
+        p = min(max(row[quality], 1e-6), 1 - 1e-6)
+        value += beta * (math.log(p) - math.log(1 - p))
+    return min(max(value, -math.log(4)), math.log(4))
+
+
+def check_against_oracle(output: Path, alpha: float, beta: float, quality: str | None) -> None:
+    base, found = rows_of(output, "base"), rows_of(output, "weights")
+    assert [(row["row"], row["id"]) for row in found] == [(row["row"], row["id"]) for row in base]
+    kept = [row for row in base if row["status"] == "kept"]
+    raw = [slow_log_weight(row, alpha, beta, quality) for row in kept]
+    log_z = math.log(math.fsum(map(math.exp, raw)) / len(raw))
+    expected = iter([value - log_z for value in raw])
+    index = iter(range(len(kept)))
+    for row, its in zip(found, base, strict=True):
+        if its["status"] == "kept":
+            assert row["log_prior"] == pytest.approx(next(expected), abs=1e-14)
+            assert row["document"] == next(index)
+            assert row["repeated_bytes"] == its["dedup_repeated_bytes"]
+        else:
+            assert {name: value for name, value in row.items() if value is not None}.keys() <= {"row", "id"}
+    mean = math.fsum(math.exp(row["log_prior"]) for row in found if row["log_prior"] is not None) / len(kept)
+    assert mean == pytest.approx(1, abs=1e-12)
+
+
+def with_columns(output: Path, columns: Mapping[str, Callable[[int], Any]], types: Mapping[str, pa.DataType]) -> None:
+    """Add columns to the annotation shards of a run: column → value of the n-th row of the run."""
+    first = 0
+    for path in sorted((output / "annotations/base").rglob("*.parquet")):
+        table = pq.read_table(path)
+        for name, value in columns.items():
+            table = table.append_column(name, pa.array([value(first + i) for i in range(table.num_rows)], types[name]))
+        pq.write_table(table, path)
+        first += table.num_rows
+
+
+@pytest.mark.parametrize(("alpha", "beta", "quality"), [(0.5, 0.0, None), (2.0, 0.0, "prose"), (0.0, 0.7, "prose")])
+def test_weights_are_those_of_the_formula(
+    alpha: float, beta: float, quality: str | None, curated: Path, copy_of: Copy
+) -> None:
+    output = copy_of(curated)
+    release(output, alpha=alpha, beta=beta, quality=quality)
+    check_against_oracle(output, alpha, beta, quality)
+    assert len({row["log_prior"] for row in rows_of(output, "weights")}) > 5
+
+
+def test_copies_are_repeated_bytes_and_the_larger_of_exact_and_near_copies(curated: Path, copy_of: Copy) -> None:
+    output = copy_of(curated)
+    with_columns(
+        output,
+        {"exact_copies": lambda n: 1 + n % 3, "near_cluster_size": lambda n: None if n % 5 else 4},
+        {"exact_copies": pa.int64(), "near_cluster_size": pa.int64()},
+    )
+    told = release(output).told
+    check_against_oracle(output, 0.5, 0.0, None)
+    assert told["parameters"]["absent"] == {"inclusion_probability": 1.0, "quality": None, "category": None}
+    row = next(row for row in rows_of(output, "weights") if row["near_cluster_size"] == 4)
+    assert row["copies"] >= 3
+    assert row["inclusion_probability"] == 1
+
+
+def test_factors_are_columns_of_their_own(released: Path) -> None:
+    base, found = rows_of(released, "base"), rows_of(released, "weights")
+    assert {row["category"] for row in found} == {None, *(r["prose_label"] for r in base if r["status"] == "kept")}
+    odds = [(row["quality_log_odds"], its["prose"]) for row, its in zip(found, base, strict=True) if row["log_prior"]]
+    assert all(value == pytest.approx(math.log(p / (1 - p)), abs=1e-6) for value, p in odds if 1e-6 < p < 1 - 1e-6)
+    assert {row["exact_copies"] for row in found} == {None, 1}
+
+
+def test_metadata_and_footers_say_how(released: Path) -> None:
+    told = json.loads((released / "_gneiss/layers/weights.json").read_text())
+    assert told["annotator"] == "weights"
+    assert told["parameters"]["beta"] == 0.25
+    assert told["parameters"]["formula"].startswith("log_prior = clip(")
+    assert told["columns"]["log_prior"]["type"] == "double"
+    assert sum(count for _, _, count in told["summary"]["log_prior_histogram"]) == told["summary"]["documents"]
+    footer = pq.read_metadata(released / "annotations/weights/a.parquet").metadata[LAYER_KEY.encode()]
+    assert json.loads(footer) == {name: value for name, value in told.items() if name != "summary"}
+    values = sorted(math.exp(r["log_prior"]) for r in rows_of(released, "weights") if r["log_prior"] is not None)
+    for share, name in ((0.05, "p5"), (0.5, "p50"), (0.95, "p95")):
+        exact = values[math.ceil(share * len(values)) - 1]
+        assert told["summary"]["weight_quantiles"][name] == pytest.approx(exact, rel=0.025)
+    assert values[-1] <= told["summary"]["largest_weight_below"] * (1 + 1e-12)
+
+
+def test_portions_do_not_show(released: Path, curated: Path, copy_of: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = copy_of(curated)
+    monkeypatch.setattr(finished_run, "BATCH_ROWS", 7)
+    release(output, beta=0.25, quality="prose", category="prose_label")
+    assert runs.promised(output) == runs.promised(released)
+
+
+def test_the_same_call_again_says_that_it_is_there(released: Path) -> None:
+    before = runs.touched(released)
+    again = release(released, beta=0.25, quality="prose", category="prose_label")
+    assert again.was_there
+    assert runs.touched(released) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"quality": "proze"}, "no annotation 'proze'; did you mean 'prose'"),
+        ({"category": "nothing_like_it"}, "--category: no annotation"),
+        ({"category": "failed"}, "expected strings, found lists"),
+        ({"quality": "words"}, "expected probabilities, found a column of int64"),
+        ({"quality": "eflaw", "layer": "w2"}, "expected probabilities, found"),
+        ({"beta": 1.0}, "needs --quality"),
+        ({"alpha": float("nan")}, "expected a finite number"),
+        ({"layer": "base"}, "not `base`"),
+        ({"layer": "Weights!"}, "lower-case name"),
+    ],
+)
+def test_unfit_options_are_refused(given: dict[str, Any], message: str, released: Path) -> None:
+    before = runs.touched(released)
+    with pytest.raises(GneissError, match=message):
+        release(released, **given)
+    assert runs.touched(released) == before
+
+
+def test_other_parameters_need_another_layer(released: Path, copy_of: Copy) -> None:
+    output = copy_of(released)
+    with pytest.raises(OutputError, match=r"another beta, quality, category.*--layer"):
+        release(output, alpha=0.5)
+    release(output, layer="flat", alpha=0.0)
+    assert {row["log_prior"] for row in rows_of(output, "flat")} == {None, 0.0}
+    assert rows_of(output, "weights") == rows_of(released, "weights")
+
+
+def test_an_unfinished_run_is_refused(curated: Path, copy_of: Copy, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"statistics.json: no finished run here"):
+        release(tmp_path)
+    for missing in ("annotations/base/a.parquet", "_gneiss/statistics.json"):
+        output = copy_of(curated)
+        (output / missing).unlink()
+        with pytest.raises(InputError, match="finish"):
+            release(output)
+        assert not (output / "annotations/weights").exists()
+
+
+def test_a_shard_that_has_other_rows_than_its_footer_says_is_refused(curated: Path, copy_of: Copy) -> None:
+    output = copy_of(curated)
+    path = output / "annotations/base/a.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.slice(1).replace_schema_metadata(table.schema.metadata), path)
+    with pytest.raises(InputError, match=r"a.parquet: expected \d+ rows, .* damaged"):
+        release(output)
+
+
+def release_until(number: int, output: Path) -> None:
+    """A release that is killed at its n-th event."""
+    with killed_at(number):
+        release(output)
+
+
+def test_a_killed_release_is_completed_and_no_file_is_written_twice(curated: Path, copy_of: Copy) -> None:
+    whole = copy_of(curated)
+    release(whole)
+    expected = runs.promised(whole)
+    shards = len(FinishedRun.open(whole).shards)
+    context = get_context("fork")
+    for number in range(1, 3 * shards + 3):  # a row group, aside, renamed for each shard; two for the metadata
+        output = copy_of(curated)
+        process = context.Process(target=release_until, args=(number, output))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        before = {name: told for name, told in runs.touched(output).items() if not name.endswith(".part")}
+        if not (output / "_gneiss/layers/weights.json").exists() and (output / "annotations/weights").exists():
+            there = list((output / "annotations/weights").rglob("[!.]*.parquet"))
+            if there:
+                with pytest.raises(OutputError, match="finish it as it was begun"):
+                    release(output, alpha=0.25)
+        release(output)
+        assert runs.promised(output) == expected
+        after = runs.touched(output)
+        assert {name: after[name] for name in before} == before
+        shutil.rmtree(output)
+    release_until(NEVER, copy_of(curated))
+
+
+@given(
+    copies=st.lists(st.floats(0, 1e12), max_size=20),
+    odds=st.lists(st.one_of(st.floats(-20, 20), st.just(math.nan)), max_size=20),
+    alpha=st.floats(-3, 3),
+    beta=st.floats(-3, 3),
+)
+def test_the_kernel_against_the_formula(
+    copies: Sequence[float], odds: Sequence[float], alpha: float, beta: float
+) -> None:
+    n = min(len(copies), len(odds))
+    found = weights._log_weights(np.array(copies[:n]), np.array(odds[:n]), alpha, beta, math.log(4))
+    for value, c, o in zip(found, copies, odds, strict=False):
+        raw = -alpha * math.log1p(c) + (0.0 if math.isnan(o) else beta * o)
+        assert value == pytest.approx(min(max(raw, -math.log(4)), math.log(4)), abs=1e-13)

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from gneiss.command_options import BackendOption, OnBackend, SharedFilesystem, Workers
 from gneiss.errors import GneissError
+from gneiss.extract_commands import extract
 from gneiss.reweight_commands import reweight_app
 from gneiss.train_commands import train_app
 
@@ -21,14 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class BackendOption(StrEnum):
-    """Where workers live."""
-
-    auto = "auto"
-    local = "local"
-    ray = "ray"
 
 
 class Policy(StrEnum):
@@ -44,15 +38,9 @@ def run(
     recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe (see `gneiss explain`), or a YAML file.")],
     input: Annotated[str, typer.Option("--input", "-i", help="A Parquet file, a directory, a glob, or file://.")],
     output: Annotated[str, typer.Option("--output", "-o", help="An output folder; the same command resumes.")],
-    workers: Annotated[
-        int | None, typer.Option(help="Processes or actors. Default: one a CPU, as memory allows.")
-    ] = None,
-    backend: Annotated[
-        BackendOption, typer.Option(help="`auto`: Ray in a Ray job or with RAY_ADDRESS, else local.")
-    ] = BackendOption.auto,
-    shared_filesystem: Annotated[
-        bool, typer.Option("--shared-filesystem", help="Every Ray node sees the same paths.")
-    ] = False,
+    workers: Workers = None,
+    backend: OnBackend = BackendOption.auto,
+    shared_filesystem: SharedFilesystem = False,
 ) -> None:
     """Curate a corpus: filtered shards, and an annotation row for every document."""
     from gneiss.pipelines.run import run as run_recipe
@@ -96,6 +84,7 @@ def dry_run(
 dedup_app = typer.Typer(help="Look at what repeats in a file.", no_args_is_help=True)
 app.add_typer(dedup_app, name="dedup")
 app.add_typer(train_app, name="train")
+app.command()(extract)
 app.add_typer(reweight_app)
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-import yaml
+from types import MappingProxyType
 
 from gneiss import ledger
 from gneiss.commit import annotations_path
 from gneiss.errors import OutputError
 from gneiss.ledger import COMMITTED, Receipt
 from gneiss.parquet import WrittenFile, write_bytes
-from gneiss.plan import Plan
-from gneiss.shard import Shard
+from gneiss.plan import run_key
+from gneiss.shard import Shard, local_path
 
 RUN_FILE = "_gneiss/run.json"
 RECIPE_FILE = "_gneiss/recipe.yaml"
@@ -24,8 +23,13 @@ STATISTICS_FILE = "_gneiss/statistics.json"
 
 
 @contextmanager
-def claim(output: Path, plan: Plan) -> Iterator[None]:
-    """Hold an output for one driver; a new one gets the plan's run key, another key is refused. Raises OutputError."""
+def claim(
+    output: Path, identity: Mapping[str, object], first: Mapping[str, bytes] = MappingProxyType({})
+) -> Iterator[None]:
+    """Hold an output for one driver. A new one gets the run key of this identity; one with another key is refused.
+
+    first: files that a new output gets before its key. Raises OutputError.
+    """
     try:
         _refuse_foreign(output)
         (output / "_gneiss").mkdir(parents=True, exist_ok=True)
@@ -39,7 +43,7 @@ def claim(output: Path, plan: Plan) -> Iterator[None]:
             raise OutputError(
                 f"{output}: another run is writing here; wait for it, or choose another output"
             ) from error
-        _check_key(output, plan)
+        _check_key(output, identity, first)
         for leftover in output.rglob(".*.part"):  # of a driver or worker that was killed
             leftover.unlink(missing_ok=True)
         yield
@@ -98,23 +102,29 @@ def _refuse_foreign(output: Path) -> None:
         )
 
 
-def _check_key(output: Path, plan: Plan) -> None:
-    path = output / RUN_FILE
+def _check_key(output: Path, identity: Mapping[str, object], first: Mapping[str, bytes]) -> None:
+    path, key = output / RUN_FILE, run_key(identity)
     if not path.is_file():
-        recipe = yaml.safe_dump(plan.recipe.canonical(), sort_keys=False, allow_unicode=True, width=120)
-        write_bytes(recipe.encode(), output, RECIPE_FILE)
-        write_bytes(
-            (json.dumps({"run_key": plan.run_key, **plan.identity}, indent=1) + "\n").encode(), output, RUN_FILE
-        )
+        for name, content in first.items():
+            write_bytes(content, output, name)
+        write_bytes((json.dumps({"run_key": key, **identity}, indent=1) + "\n").encode(), output, RUN_FILE)
         return
     try:
         found = json.loads(path.read_text("utf-8"))
         other = found["run_key"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise OutputError(f"{path}: damaged ({error}); choose another output") from error
-    if other != plan.run_key:
-        differing = [name for name, value in plan.identity.items() if found.get(name) != value]
+    if other != key:
+        differing = [name for name, value in identity.items() if found.get(name) != value]
         raise OutputError(
             f"{output}: it belongs to another run (what differs: {', '.join(differing)});"
             " choose another output, or delete this one"
         )
+
+
+def refuse_nesting(source: str | Path, files: Iterable[str | Path], output: Path) -> None:
+    """Refuse an output among the input's files: a second run would take it for input. Raises OutputError."""
+    root, folder = Path(local_path(source, "input")).resolve(), output.resolve()
+    inside = root.is_dir() and folder.is_relative_to(root)
+    if inside or any(Path(file).resolve().is_relative_to(folder) for file in files):
+        raise OutputError(f"{output}: the output and the input {source} lie one in the other; choose another output")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -51,7 +52,12 @@ class Plan:
     @property
     def run_key(self) -> str:
         """sha256 over the identity; an output belongs to one run key."""
-        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+        return run_key(self.identity)
+
+
+def run_key(identity: Mapping[str, object]) -> str:
+    """sha256 over an identity: 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def make_plan(recipe: Recipe, source: str | Path) -> Plan:

@@ -1,8 +1,12 @@
-"""Model and tokenizer files: a local path or `hf://owner/repo@revision/file`, resolved once and known by checksum."""
+"""Model and tokenizer files: a local path or `hf://owner/repo@revision/file`, resolved once and known by checksum.
+
+A source that ends in a slash is a local folder: all files in it.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +19,10 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A resolved source: where it is on this machine, its size, the sha256 of its bytes."""
+    """A resolved source: where it is on this machine, its size, the sha256 of its bytes.
+
+    Of a folder: the size of all files, and the sha256 over their names and the sha256 of each.
+    """
 
     source: str
     path: Path
@@ -29,11 +36,29 @@ def resolve(source: str, folder: Path = Path()) -> ModelFile:
     Raises ModelError when it is not to be had, saying how to get it.
     """
     path = locate(source, folder)
-    digest = hashlib.sha256()
+    if not path.is_dir():
+        return ModelFile(source, path, path.stat().st_size, _sha256(path).hex())
+    digest, files = hashlib.sha256(), files_of(path)
+    for name, file in files.items():
+        digest.update(os.fsencode(name) + b"\0" + _sha256(file))
+    return ModelFile(source, path, sum(file.stat().st_size for file in files.values()), digest.hexdigest())
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    """The files in a folder and in its folders, by name relative to it, sorted; without those named `.…` or `_…`.
+
+    Raises ModelError where there is none.
+    """
+    names = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    files = {name.as_posix(): path for name, path in names.items() if not any(p[0] in "._" for p in name.parts)}
+    if not files:
+        raise ModelError(f"{folder}: expected files in this folder, found none")
+    return dict(sorted(files.items()))
+
+
+def _sha256(path: Path) -> bytes:
     with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return ModelFile(source, path, path.stat().st_size, digest.hexdigest())
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def locate(source: str, folder: Path = Path()) -> Path:
@@ -43,14 +68,16 @@ def locate(source: str, folder: Path = Path()) -> Path:
     if "://" in source:
         raise ModelError(f"model {source}: expected a local path or hf://owner/repo@revision/file")
     path = (folder / source).resolve()
-    if not path.is_file():
+    if source.endswith("/") and not path.is_dir():
+        raise ModelError(f"model {source}: no folder at {path}; put it there, or name another in the recipe")
+    if not source.endswith("/") and not path.is_file():
         raise ModelError(f"model {source}: no file at {path}; put it there, or name another in the recipe")
     return path
 
 
 def _from_hub(source: str) -> Path:
     parts = _HUB.fullmatch(source)
-    if parts is None:
+    if parts is None or source.endswith("/"):
         raise ModelError(f"model {source}: expected hf://owner/repo@revision/file")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

@@ -2,8 +2,9 @@
 
     python scripts/bench_crawl.py --corpus DIR [--quick] [--json FILE]
 
-DIR holds Parquet files with a column `text`. Each part measures CPU time and checks equality, and returns flat figures.
-The peers are optional (`pip install datatrove`, and spacy for its own splitting): a figure without its peer is null.
+DIR holds Parquet files with a column `text`, and archives in its folder `warc`. Each part measures CPU time and checks
+equality, and returns flat figures. The peers are optional (`pip install datatrove rensa`, and spacy for datatrove's own
+splitting): a figure without its peer is null. bench_near_duplicates.py and bench_extraction.py measure more of theirs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from bench_extraction import extraction_part
 from bench_filters import Figures, describe, read_corpus, timed
+from bench_near_duplicates import minhash_part
 
 from gneiss.annotation import Annotator
 from gneiss.batch import TextBatch
@@ -55,14 +58,15 @@ HEURISTICS = (
 def main() -> None:
     """Measure every part and print its figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, required=True, help="folder of Parquet files with a column `text`")
+    parser.add_argument("--corpus", type=Path, required=True, help="folder of Parquet files, with a folder `warc`")
     parser.add_argument("--quick", action="store_true", help="fewer documents and repetitions")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     batch = read_corpus(arguments.corpus, None)
     figures = describe(arguments.corpus, batch)
-    for part in (heuristics_part, splitting_part):
+    for part in (heuristics_part, splitting_part, minhash_part):
         figures |= part(batch, arguments.quick)
+    figures |= extraction_part(arguments.corpus, arguments.quick)
     for name, value in figures.items():
         print(f"{name:45} {value:.4g}" if isinstance(value, float) else f"{name:45} {value}")
     if arguments.json:

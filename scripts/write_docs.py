@@ -19,7 +19,7 @@ def pages() -> Mapping[str, str]:
     index = [
         "# Filters",
         "",
-        "A filter is an annotator together with the rules published for it. These pages are written by"
+        "A filter is an annotator together with the rules published for it, or an editor. These pages are written by"
         " `scripts/write_docs.py` from the code; `gneiss filters CODE` prints the same text.",
         "",
         "| code | filter | what | rules |",

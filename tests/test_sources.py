@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gneiss.errors import ModelError
-from gneiss.sources import is_pinned, locate, resolve
+from gneiss.sources import files_of, is_pinned, locate, resolve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -51,6 +51,41 @@ def test_a_missing_file_is_named_with_where_it_was_looked_for(tmp_path: Path) ->
             locate(source, tmp_path)
 
 
+def test_a_folder_is_a_source_with_all_its_files(tmp_path: Path) -> None:
+    folder = tmp_path / "evals"
+    (folder / "more").mkdir(parents=True)
+    for name, content in (("b.txt", "two"), ("more/a.txt", "one"), (".hidden", "x"), ("_draft", "x")):
+        (folder / name).write_text(content)
+    found = resolve("evals/", tmp_path)
+    assert (found.source, found.path, found.size_bytes) == ("evals/", folder, 6)
+    assert files_of(folder) == {"b.txt": folder / "b.txt", "more/a.txt": folder / "more/a.txt"}
+    assert list(files_of(folder)) == sorted(files_of(folder))
+    (folder / "_draft").write_text("y")
+    assert resolve("evals/", tmp_path) == found
+    checksums = {found.checksum}
+    for change in (
+        lambda: (folder / "b.txt").write_text("too"),
+        lambda: (folder / "b.txt").rename(folder / "c.txt"),
+        lambda: (folder / "d.txt").write_text(""),
+        lambda: (folder / "more/a.txt").rename(folder / "a.txt"),
+    ):
+        change()
+        checksums.add(resolve("evals/", tmp_path).checksum)
+    assert len(checksums) == 5
+
+
+def test_a_folder_must_be_one_and_hold_files(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ModelError, match="found none"):
+        resolve("empty/", tmp_path)
+    for source in ("missing/", "file/"):
+        with pytest.raises(ModelError, match=f"model {source}: no folder at /.*; put it there"):
+            locate(source, tmp_path)
+    with pytest.raises(ModelError, match="no file at"):
+        locate("empty", tmp_path)
+
+
 @pytest.mark.parametrize("source", ["s3://bucket/model.bin", "https://example.org/model.bin", "file:///model.bin"])
 def test_other_schemes_are_refused(source: str) -> None:
     with pytest.raises(ModelError, match="expected a local path or hf://owner/repo@revision/file"):
@@ -58,7 +93,8 @@ def test_other_schemes_are_refused(source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["hf://", "hf://owner", "hf://owner/repo", "hf://owner/repo@main", "hf:///a/b/c", "hf://a/b@/c"]
+    "source",
+    ["hf://", "hf://owner", "hf://owner/repo", "hf://owner/repo@main", "hf:///a/b/c", "hf://a/b@/c", "hf://a/b/c/"],
 )
 def test_a_malformed_hub_address_is_refused(source: str) -> None:
     with pytest.raises(ModelError, match="expected hf://owner/repo@revision/file"):

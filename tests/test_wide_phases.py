@@ -64,7 +64,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def curated(recipe: Recipe, corpus: Path, output: Path, partitions: int | None = None) -> Run:
     with (
-        mock.patch("gneiss.pipelines.run._choose", return_value=(runs.InThisProcess(), 1)),
+        mock.patch("gneiss.pipelines.run.choose_backend", return_value=(runs.InThisProcess(), 1)),
         mock.patch("gneiss.pipelines.run.Corpus", partial(Corpus, partitions=partitions)),
     ):
         return run(recipe, corpus, output)

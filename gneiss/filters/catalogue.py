@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from gneiss.annotation import Annotator
 from gneiss.edit import Editor
-from gneiss.filters import c4, fasttext, fineweb, gopher, language, membership, perplexity, readability, tokens, urls
+from gneiss.filters import (
+    c4,
+    contamination,
+    fasttext,
+    fineweb,
+    gopher,
+    language,
+    membership,
+    perplexity,
+    pii,
+    readability,
+    tokens,
+    urls,
+)
 from gneiss.filters.page import Page
 
 #: What may stand under `annotate:` in a recipe. The values are frozen dataclasses; their fields are the parameters.
 ANNOTATORS: dict[str, type[Annotator]] = {
     "c4": c4.C4,
+    "contamination": contamination.Contamination,
     "fasttext": fasttext.FastText,
     "fineweb": fineweb.FineWeb,
     "gopher_quality": gopher.GopherQuality,
@@ -25,6 +39,7 @@ ANNOTATORS: dict[str, type[Annotator]] = {
 #: What may stand under `edit:` in a recipe.
 EDITORS: dict[str, type[Editor]] = {
     "c4_lines": c4.C4Lines,
+    "pii": pii.Pii,
 }
 
 PAGES: tuple[Page, ...] = (
@@ -38,4 +53,6 @@ PAGES: tuple[Page, ...] = (
     *fineweb.PAGES,
     *language.PAGES,
     *urls.PAGES,
+    *contamination.PAGES,
+    *pii.PAGES,
 )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 class Page:
     """One filter in words.
 
+    is_edit: it changes texts and has no rules; its examples are a text after (kept) and before (dropped).
     code: stable, such as GW01; name: the recipe's key; formula: plain text; rules: name → SQL condition, as published;
     source: paper and section of method and thresholds; cost: measured, with its unit; examples: realistic texts.
     """
@@ -24,16 +25,18 @@ class Page:
     example_kept: str
     example_dropped: str
     rules: dict[str, str] = field(default_factory=dict)
+    is_edit: bool = False
 
 
 def markdown(page: Page) -> str:
     """The page as Markdown; docs/filters/CODE.md is exactly this."""
-    rules = "\n".join(f"- `{name}`: `{condition}`" for name, condition in page.rules.items())
-    examples = "\n\n".join(
-        f"{what}:\n\n{textwrap.indent(text, '    ')}"
-        for what, text in (("Kept", page.example_kept), ("Dropped", page.example_dropped))
-    )
+    rules = "".join(f"- `{name}`: `{condition}`\n" for name, condition in page.rules.items()) or "None is published.\n"
+    shown = (("Kept", page.example_kept), ("Dropped", page.example_dropped))
+    if page.is_edit:
+        shown = (("Before", page.example_dropped), ("After", page.example_kept))
+    examples = "\n\n".join(f"{what}:\n\n{textwrap.indent(text, '    ')}" for what, text in shown)
+    source = f"## Source\n\n{page.source}." if page.is_edit else f"## Rules\n\n{rules}\nSource: {page.source}."
     return (
         f"# {page.code} {page.name}\n\n{page.summary}\n\n## Why\n\n{page.why}\n\n## Formula\n\n{page.formula}\n\n"
-        f"## Rules\n\n{rules}\n\nSource: {page.source}.\n\n## Cost\n\n{page.cost}.\n\n## Examples\n\n{examples}\n"
+        f"{source}\n\n## Cost\n\n{page.cost}.\n\n## Examples\n\n{examples}\n"
     )

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+
+import yaml
 
 from gneiss import ledger
 from gneiss import output as outputs
 from gneiss.backends import Backend, Step, Task
+from gneiss.backends.choice import BackendName, choose_backend
 from gneiss.card import dataset_card
 from gneiss.commit import statistics_path
-from gneiss.errors import BudgetError, MachineError, OutputError
+from gneiss.errors import BudgetError
 from gneiss.exchange import Exchange
 from gneiss.ledger import COMMITTED, Receipt
 from gneiss.parquet import write_bytes
@@ -34,8 +34,6 @@ from gneiss.shard import Shard, local_path
 from gneiss.statistics import Statistics
 from gneiss.tools import prepare
 
-_log = logging.getLogger("gneiss")
-
 # Peak resident memory of a worker without models, measured on one shard of 240 MB of text (demo recipe, bytes):
 # 1.05 GB with anchors, 3.2 GB with the suffix array. Tokens add ids and offsets.
 WORKER_BYTES = 600_000_000
@@ -47,8 +45,6 @@ CLUSTER_BYTES_PER_ROW = 8
 
 #: Where dedup beyond a shard says how many bytes it cut from kept documents whose source was not kept.
 ORPHANS_FILE = "_gneiss/orphaned_bytes.txt"
-
-BackendName: TypeAlias = Literal["auto", "local", "ray"]
 
 
 @dataclass(frozen=True)
@@ -105,8 +101,9 @@ def run(
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     folder = Path(local_path(output, "output")).absolute()  # workers may live in another folder
     plan = make_plan(recipe, input)
-    _refuse_nesting(plan, folder)
-    with outputs.claim(folder, plan):
+    outputs.refuse_nesting(input, [shard.path for shard in plan.input.shards], folder)
+    recipe_text = yaml.safe_dump(recipe.canonical(), sort_keys=False, allow_unicode=True, width=120)
+    with outputs.claim(folder, plan.identity, {outputs.RECIPE_FILE: recipe_text.encode()}):
         done, adopted = outputs.finished(folder, plan.input.shards)
         ledger.append(folder, adopted)
         left = [shard for shard in plan.input.shards if shard.id not in done]
@@ -116,7 +113,8 @@ def run(
         is_tallied = not _is_tallied_last(recipe) or (folder / ORPHANS_FILE).is_file()
         if left or not is_tallied:
             corpus = Corpus(recipe, prepare(recipe), plan.input.shards, folder)
-            chosen, count = _choose(plan, backend, workers, len(corpus.shards if is_wide else left), shared_filesystem)
+            tasks, needed = len(corpus.shards if is_wide else left), worker_memory_bytes(plan)
+            chosen, count = choose_backend(backend, workers, tasks, needed, shared_filesystem)
             if left:
                 _run_rounds(corpus, rounds_before(corpus), chosen, count, progress)
                 done.update(_curate(folder, CurateStep(corpus), left, chosen, count, progress))
@@ -189,31 +187,6 @@ def _finish(plan: Plan, folder: Path, done: dict[str, Receipt], skipped: int) ->
     return finished
 
 
-def _choose(
-    plan: Plan, name: BackendName, workers: int | None, tasks: int, shared_filesystem: bool
-) -> tuple[Backend, int]:
-    """The backend, and how many workers: what was asked for, or what CPUs, memory and shards allow."""
-    if workers is not None and workers < 1:
-        raise MachineError(f"--workers {workers}: expected 1 or more")
-    needed = worker_memory_bytes(plan)
-    backend: Backend
-    if name == "ray" or (name == "auto" and _inside_ray()):
-        from gneiss.backends.ray_actors import RayActors
-
-        backend = RayActors(needed, shared_filesystem)
-    else:
-        from gneiss.backends.local import LocalProcesses
-
-        backend = LocalProcesses(needed)
-    if workers is None:
-        room = backend.room()
-        wanted = max(1, min(room.by_cpus, tasks))
-        workers = max(1, min(room.by_memory, wanted))
-        if workers < wanted:
-            _log.warning("%d workers instead of %d: each needs about %.1f GB", workers, wanted, needed / 1e9)
-    return backend, workers
-
-
 def worker_memory_bytes(plan: Plan) -> int:
     """What one worker is expected to need: libraries, models, and the largest shard, group or partition."""
     largest = max((shard.text_bytes for shard in plan.input.shards), default=0)
@@ -231,20 +204,6 @@ def worker_memory_bytes(plan: Plan) -> int:
         reducer = max(REDUCER_MEMORY_BYTES, CLUSTER_BYTES_PER_ROW * rows)
     models = sum(model.size_bytes for model in plan.models)
     return int(WORKER_BYTES + max(models + per_byte * largest, reducer))
-
-
-def _refuse_nesting(plan: Plan, folder: Path) -> None:
-    """Refuse an output among the input's files: a second run would take it for input. Raises OutputError."""
-    source = Path(local_path(plan.source, "input")).resolve()
-    inside = source.is_dir() and folder.resolve().is_relative_to(source)
-    if inside or any(Path(shard.path).resolve().is_relative_to(folder.resolve()) for shard in plan.input.shards):
-        raise OutputError(
-            f"{folder}: the output and the input {plan.source} lie one in the other; choose another output"
-        )
-
-
-def _inside_ray() -> bool:
-    return any(name in os.environ for name in ("RAY_ADDRESS", "RAY_JOB_ID", "RAY_JOB_CONFIG_JSON_ENV_VAR"))
 
 
 def _listed(reasons: Counter[str]) -> str:

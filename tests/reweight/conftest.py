@@ -19,7 +19,7 @@ def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output of a run."""
     folder = tmp_path_factory.mktemp("reweight")
     material = runs.make_material(folder)
-    with mock.patch.object(pipeline, "_choose", return_value=(runs.InThisProcess(), 1)):
+    with mock.patch.object(pipeline, "choose_backend", return_value=(runs.InThisProcess(), 1)):
         pipeline.run(material.recipe, material.input, folder / "curated")
     return folder / "curated"
 

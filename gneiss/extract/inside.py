@@ -1,0 +1,109 @@
+"""What runs in the sandbox: decodes a page and extracts its text, under limits that end the process.
+
+`python -m gneiss.extract.inside DESCRIPTION` reads batches of pages on stdin and answers on stdout; see `sandbox`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from gneiss.extract.bodies import BrokenBodyError, TooLargeError, decode_body
+from gneiss.extract.charset import to_text
+from gneiss.extract.extractors import ExtractText, restore
+from gneiss.extract.pages import Page
+from gneiss.extract.wire import MEMORY_EXIT, READY, Answer, Outcome, pack_answer, read_batch
+
+#: Extracted before the first page, so that no page is charged for what a library loads at its first call.
+_WARMING = "<html><body><article><h1>Title</h1>" + "<p>A paragraph of some words, naïve and plain.</p>" * 20
+_MOST_OPEN_FILES = 64
+
+
+def answer_to(page: Page, extract: ExtractText, max_record_bytes: int) -> Answer:
+    """The text of one page."""
+    try:
+        html = to_text(decode_body(page.body, page.codings, max_record_bytes), page.charset, is_html=page.is_html)
+        text = (extract(html) if page.is_html else html) or ""
+        return Answer(Outcome.TEXT, text.replace("\0", ""))
+    except TooLargeError:
+        return Answer(Outcome.TOO_LARGE, f"over {max_record_bytes} bytes when decoded")
+    except BrokenBodyError as error:
+        return Answer(Outcome.UNDECODABLE, str(error))
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a library says of a hostile page stands in quarantine
+        return Answer(Outcome.FAILED, f"{type(error).__name__}: {error}"[:300])
+
+
+def main(description: str) -> None:
+    """Answer batch after batch until stdin ends."""
+    its = json.loads(description)
+    answers = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library that prints does not disturb the answers
+    logging.disable(logging.CRITICAL)
+    extract = restore(its["extractor"]).load()
+    answer_to(Page(_WARMING.encode("cp1252")), extract, len(_WARMING))
+    _limit(its)
+    _write(answers, READY)
+    stdin = os.fdopen(0, "rb", 1 << 20)
+    while batch := read_batch(stdin):
+        for page in batch:
+            signal.setitimer(signal.ITIMER_PROF, its["deadline_seconds"])  # its signal ends the process: no handler
+            try:
+                answer = pack_answer(answer_to(page, extract, its["max_record_bytes"]))
+            except MemoryError:
+                os._exit(MEMORY_EXIT)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            if _peak_bytes(its["memory_bytes"]) > its["memory_bytes"]:
+                os._exit(MEMORY_EXIT)
+            _write(answers, answer)
+
+
+def _limit(its: dict[str, Any]) -> None:
+    """Refuse what no extractor needs: files, processes, core dumps, and memory without end.
+
+    What is refused is far more than a page may use: a library that swallows a refusal gives a wrong text, so the
+    verdict is by what was used.
+    """
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    for kind, most in (
+        (resource.RLIMIT_AS, mapped + 2 * its["memory_bytes"]),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NOFILE, _MOST_OPEN_FILES),
+        (resource.RLIMIT_NPROC, 0),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (most, most))
+
+
+def _peak_bytes(suspicious: int) -> int:
+    """The most memory that this process has held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if peak <= suspicious:
+        return peak
+    # the cheap figure counts what the process that started this one held
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+def _write(descriptor: int, message: bytes) -> None:
+    view = memoryview(message)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1])
+    except (BrokenPipeError, KeyboardInterrupt):
+        os._exit(0)  # whoever asked is gone
+    except MemoryError:
+        os._exit(MEMORY_EXIT)  # a page that cannot even be read

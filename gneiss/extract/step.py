@@ -1,0 +1,162 @@
+"""The step of an extraction: an archive, or a group of HTML files, in; Parquet files and a receipt out."""
+
+from __future__ import annotations
+
+import re
+import resource
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+
+from gneiss.errors import GneissError, InputError, OutputError
+from gneiss.extract.extractors import Extractor
+from gneiss.extract.pages import NO_TEXT, TOO_LARGE, Page, Skip, page_of
+from gneiss.extract.records import Damage, Record
+from gneiss.extract.sandbox import Death, Limits, Sandbox
+from gneiss.extract.sources import Source, read_source
+from gneiss.extract.tables import (
+    Document,
+    Rejected,
+    quarantine_path,
+    skipped_path,
+    write_documents,
+    write_rejected,
+)
+from gneiss.extract.wire import Answer, Outcome
+from gneiss.ledger import COMMITTED, FOOTER_KEY, UNREADABLE, Receipt
+
+STEP = "extract"
+#: Why a record is in quarantine, beside the sandbox's DEADLINE, MEMORY and CRASH.
+DAMAGED, CUT_SHORT, UNDECODABLE, FAILED = "damaged archive", "cut short", "cannot be decoded", "extractor failed"
+_BATCH_PAGES, _BATCH_BYTES = 256, 1_000_000
+_PART_OF = re.compile(rb"^isPartOf\s*:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What fixes the documents that a source gives, beside the versions of libraries.
+
+    dump: of all documents; None: what the archive's own warcinfo record says; limit: only so many records of each
+    source; part_max_bytes: a data file ends with the table of documents that reaches it.
+    """
+
+    extractor: Extractor
+    limits: Limits = field(default_factory=Limits)
+    dump: str | None = None
+    limit: int | None = None
+    part_max_bytes: int = 256_000_000
+
+
+@dataclass(frozen=True)
+class ExtractStep:
+    """Source in, committed files and a receipt out."""
+
+    settings: Settings
+    output: Path
+
+    def open(self) -> Callable[[Source], Receipt]:
+        """Nothing to load: each source has a sandbox of its own, so that it sees the same whatever came before."""
+        return self._work
+
+    def lost(self, task: Source, reason: str) -> Receipt:
+        """A source that could not be read."""
+        return Receipt(task.id, UNREADABLE, task.fingerprint, None, reason=reason, step=STEP)
+
+    def _work(self, source: Source) -> Receipt:
+        wall, cpu = time.perf_counter(), _cpu_seconds()
+        try:
+            receipt = self._extract(source)
+        except InputError as error:
+            receipt = self.lost(source, str(error))
+        except MemoryError:
+            receipt = self.lost(source, "out of memory; use fewer workers")
+        except GneissError:
+            raise  # concerns the run: a full disk, an extractor that does not start
+        except Exception as error:  # noqa: BLE001 - a source that nothing else explains is named, with the reason
+            receipt = self.lost(source, f"{type(error).__name__}: {error}")
+        return replace(receipt, cost={"seconds": time.perf_counter() - wall, "cpu_seconds": _cpu_seconds() - cpu})
+
+    def _extract(self, source: Source) -> Receipt:
+        settings = self.settings
+        with Sandbox(settings.extractor, settings.limits) as sandbox:
+            sorting = _Sorting(settings, sandbox)
+            records = islice(read_source(source, settings.limits.max_record_bytes), settings.limit)
+            files = write_documents(sorting.documents(records), self.output, source.id, settings.part_max_bytes)
+        documents, skipped, quarantined = sum(file.rows for file in files), sorting.skipped, sorting.quarantined
+        if sorting.records != documents + len(skipped) + len(quarantined):
+            raise OutputError(
+                f"{source.id}: {sorting.records} records were read, but {documents} documents + {len(skipped)} skipped"
+                f" + {len(quarantined)} quarantined were written. This is a defect of gneiss: please report it"
+            )
+        if quarantined:
+            files.append(write_rejected(quarantined, self.output, quarantine_path(source.id)))
+        counts = (sorting.records, documents, len(skipped), len(quarantined))
+        receipt = Receipt(source.id, COMMITTED, source.fingerprint, *counts, tuple(files), step=STEP)
+        footer = {FOOTER_KEY: receipt.footer()}
+        own = write_rejected(skipped, self.output, skipped_path(source.id), footer)
+        return replace(receipt, files=(*files, own))
+
+
+@dataclass
+class _Sorting:
+    """Sorts the records of one source into documents, which it yields, skipped and quarantined ones, which it keeps."""
+
+    settings: Settings
+    sandbox: Sandbox
+    records: int = 0
+    skipped: list[Rejected] = field(default_factory=list)
+    quarantined: list[Rejected] = field(default_factory=list)
+
+    def documents(self, records: Iterable[tuple[str, Record | Damage]]) -> Iterator[Document]:
+        """Yield the documents of records, in order; pages go through the sandbox in batches."""
+        dump = self.settings.dump
+        waiting: list[tuple[Document, Rejected, Page]] = []
+        waiting_bytes = 0
+        for name, record in records:
+            self.records += 1
+            if isinstance(record, Damage):
+                at = (None, None, name, record.offset, record.size_bytes)
+                self.quarantined.append(Rejected(DAMAGED, record.reason, *at))
+                continue
+            if record.kind == "warcinfo" and self.settings.dump is None and record.content:
+                found = _PART_OF.search(record.content)
+                dump = found[1].decode("utf-8", "replace") if found else None
+            unless = Rejected("", "", record.id, record.url, name, record.offset, record.size_bytes)
+            if record.is_cut:
+                self.quarantined.append(replace(unless, reason=CUT_SHORT))
+                continue
+            page = page_of(record)
+            if isinstance(page, Skip):
+                self.skipped.append(replace(unless, reason=page.reason, detail=page.detail))
+                continue
+            waiting.append((Document("", record.id, dump, record.url, record.date, name), unless, page))
+            waiting_bytes += len(page.body)
+            if waiting_bytes >= _BATCH_BYTES or len(waiting) == _BATCH_PAGES:
+                yield from self._answered(waiting)
+                waiting, waiting_bytes = [], 0
+        yield from self._answered(waiting)
+
+    def _answered(self, waiting: Sequence[tuple[Document, Rejected, Page]]) -> Iterator[Document]:
+        answers = self.sandbox.extract([page for _, _, page in waiting])
+        for (document, unless, _), answer in zip(waiting, answers, strict=True):
+            if isinstance(answer, Answer) and answer.outcome == Outcome.TEXT and answer.text.strip():
+                yield replace(document, text=answer.text)
+            elif isinstance(answer, Answer) and answer.outcome in (Outcome.TEXT, Outcome.TOO_LARGE):
+                reason = NO_TEXT if answer.outcome == Outcome.TEXT else TOO_LARGE
+                self.skipped.append(replace(unless, reason=reason, detail=answer.text.strip()))
+            else:
+                reason, detail = _verdict(answer)
+                self.quarantined.append(replace(unless, reason=reason, detail=detail))
+
+
+def _verdict(answer: Answer | Death) -> tuple[str, str]:
+    if isinstance(answer, Death):
+        return answer.reason, answer.detail
+    return (UNDECODABLE if answer.outcome == Outcome.UNDECODABLE else FAILED), answer.text
+
+
+def _cpu_seconds() -> float:
+    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime

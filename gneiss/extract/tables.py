@@ -1,0 +1,107 @@
+"""The files of an extraction: documents in parts, and a row for every record that gave none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from gneiss.parquet import WrittenFile, write_parquet
+
+#: FineWeb's columns, but for those that are computed from the text: language, language_score, token_count.
+DOCUMENTS = pa.schema([(name, pa.string()) for name in ("text", "id", "dump", "url", "date", "file_path")])
+REJECTED = pa.schema(
+    [(name, pa.string()) for name in ("reason", "detail", "record_id", "url", "file_path")]
+    + [("offset", pa.int64()), ("size_bytes", pa.int64())]
+)
+_TABLE_BYTES = 8_000_000
+_TABLE_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Document:
+    """A row of `data/`."""
+
+    text: str
+    id: str | None
+    dump: str | None
+    url: str | None
+    date: str | None
+    file_path: str
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row of `skipped/` or `quarantine/`: where the record is, and why it gave no document."""
+
+    reason: str
+    detail: str
+    record_id: str | None
+    url: str | None
+    file_path: str
+    offset: int
+    size_bytes: int
+
+
+def data_path(source_id: str, part: int) -> str:
+    """Where a part of a source's documents goes."""
+    return f"data/{source_id}-{part:05d}.parquet"
+
+
+def skipped_path(source_id: str) -> str:
+    """Where a source's skipped records go; this file exists only once all others of the source do."""
+    return f"skipped/{source_id}.parquet"
+
+
+def quarantine_path(source_id: str) -> str:
+    """Where a source's quarantined records go, if there are any."""
+    return f"quarantine/{source_id}.parquet"
+
+
+def write_documents(
+    documents: Iterable[Document], output: Path, source_id: str, part_max_bytes: int
+) -> list[WrittenFile]:
+    """Write documents in parts of about `part_max_bytes` of text; at least one part. Raises OutputError."""
+    tables = _tables(documents)
+    upcoming = next(tables, None)
+    files: list[WrittenFile] = []
+
+    def part() -> Iterator[pa.Table]:
+        nonlocal upcoming
+        size = 0
+        while upcoming is not None and size < part_max_bytes:
+            size += upcoming["text"].nbytes
+            yield upcoming
+            upcoming = next(tables, None)
+
+    while upcoming is not None or not files:
+        files.append(write_parquet(part(), DOCUMENTS, output, data_path(source_id, len(files))))
+    return files
+
+
+def write_rejected(
+    rows: Sequence[Rejected], output: Path, path: str, metadata: dict[str, str] | None = None
+) -> WrittenFile:
+    """Write rows of records that gave no document. Raises OutputError."""
+    slices = (rows[start : start + _TABLE_ROWS] for start in range(0, len(rows), _TABLE_ROWS))
+    return write_parquet((_table(part, REJECTED) for part in slices), REJECTED, output, path, metadata)
+
+
+def _tables(documents: Iterable[Document]) -> Iterator[pa.Table]:
+    rows: list[Document] = []
+    size = 0
+    for document in documents:
+        rows.append(document)
+        size += len(document.text)
+        if size >= _TABLE_BYTES or len(rows) == _TABLE_ROWS:
+            yield _table(rows, DOCUMENTS)
+            rows, size = [], 0
+    if rows:
+        yield _table(rows, DOCUMENTS)
+
+
+def _table(rows: Sequence[Document] | Sequence[Rejected], schema: pa.Schema) -> pa.Table:
+    columns = zip(*map(astuple, rows), strict=True)
+    return pa.table([pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)], schema=schema)

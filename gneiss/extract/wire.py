@@ -1,0 +1,77 @@
+"""What goes through the pipes of the sandbox: pages in batches, answers one by one. Lengths and bytes, nothing else."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import BinaryIO
+
+from gneiss.extract.pages import Page
+
+_BATCH = struct.Struct("<I")
+_PAGE = struct.Struct("<BHHQ")
+_ANSWER = struct.Struct("<BQ")
+ANSWER_HEAD_BYTES = _ANSWER.size
+#: What the process inside says when it is ready, and how it ends when a page needs more memory than it may have.
+READY = b"gneiss sandbox is ready\n"
+MEMORY_EXIT = 77
+
+
+class Outcome(IntEnum):
+    """How a page ended."""
+
+    TEXT = 0
+    TOO_LARGE = 1
+    UNDECODABLE = 2
+    FAILED = 3
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The text of a page, or what is wrong with it."""
+
+    outcome: Outcome
+    text: str
+
+
+def pack_batch(pages: Sequence[Page]) -> bytes:
+    """Pages as bytes."""
+    parts = [_BATCH.pack(len(pages))]
+    for page in pages:
+        charset, codings = page.charset.encode()[:1000], ",".join(page.codings).encode()[:1000]
+        parts += [_PAGE.pack(page.is_html, len(charset), len(codings), len(page.body)), charset, codings, page.body]
+    return b"".join(parts)
+
+
+def read_batch(stream: BinaryIO) -> list[Page]:
+    """The next pages of a stream; none at its end."""
+    head = stream.read(_BATCH.size)
+    pages = []
+    for _ in range(_BATCH.unpack(head)[0] if head else 0):
+        is_html, charset, codings, body = _PAGE.unpack(stream.read(_PAGE.size))
+        names = [stream.read(size).decode("utf-8", "replace") for size in (charset, codings)]
+        pages.append(Page(stream.read(body), bool(is_html), names[0], tuple(names[1].split(",") if names[1] else ())))
+    return pages
+
+
+def pack_answer(answer: Answer) -> bytes:
+    """An answer as bytes; half surrogates, which are no characters, become U+FFFD."""
+    try:
+        text = answer.text.encode()
+    except UnicodeEncodeError:
+        text = answer.text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+    return _ANSWER.pack(answer.outcome, len(text)) + text
+
+
+def answer_size(head: bytes | bytearray | memoryview) -> int:
+    """How many bytes of text follow the head of an answer."""
+    size: int = _ANSWER.unpack(head)[1]
+    return size
+
+
+def unpack_answer(packed: bytes | bytearray | memoryview) -> Answer:
+    """The inverse of `pack_answer`. Raises ValueError."""
+    outcome, _ = _ANSWER.unpack(packed[:ANSWER_HEAD_BYTES])
+    return Answer(Outcome(outcome), bytes(packed[ANSWER_HEAD_BYTES:]).decode())

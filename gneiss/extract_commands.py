@@ -1,0 +1,86 @@
+"""`gneiss extract`: from archives of a crawl to Parquet files of documents."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gneiss.command_options import BackendOption, OnBackend, SharedFilesystem, Workers
+
+if TYPE_CHECKING:
+    from gneiss.extract.job import Extraction
+
+
+class ExtractorOption(StrEnum):
+    """What takes the text from a page."""
+
+    trafilatura = "trafilatura"
+    resiliparse = "resiliparse"
+
+
+def extract(
+    input: Annotated[str, typer.Argument(help="A WARC, WET or HTML file, a directory, a glob, or file://.")],
+    output: Annotated[str, typer.Argument(help="An output folder; the same command resumes.")],
+    extractor: Annotated[
+        ExtractorOption, typer.Option(help="`trafilatura`: best text; `resiliparse`: many times faster.")
+    ] = ExtractorOption.trafilatura,
+    dump: Annotated[
+        str | None, typer.Option(help="Name of the crawl, for the column `dump`. Default: what the archives say.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first records of each file, to try it.")] = None,
+    workers: Workers = None,
+    backend: OnBackend = BackendOption.auto,
+    shared_filesystem: SharedFilesystem = False,
+    deadline_seconds: Annotated[float, typer.Option(min=0.1, help="CPU time that a page may take.")] = 10.0,
+    memory_mb: Annotated[
+        int, typer.Option(min=200, help="Memory that a page may take, with the extractor's own.")
+    ] = 1000,
+    max_record_mb: Annotated[
+        float, typer.Option(min=0.001, help="Longer records are skipped, as they are or decoded.")
+    ] = 10,
+    max_quarantined: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of records that may be quarantined; beyond it exit code 3.")
+    ] = 0.01,
+) -> None:
+    """Extract the text of crawled pages: WARC, WET and HTML in; Parquet shards with FineWeb's columns out."""
+    from gneiss.extract.job import extract as run_extraction
+    from gneiss.extract.progress import Spoken
+    from gneiss.extract.sandbox import Limits
+
+    finished = run_extraction(
+        input,
+        output,
+        extractor=extractor.value,
+        dump=dump,
+        limit=limit,
+        limits=Limits(deadline_seconds, memory_mb * 1_000_000, int(max_record_mb * 1_000_000)),
+        max_quarantined=max_quarantined,
+        workers=workers,
+        backend=backend.value,
+        shared_filesystem=shared_filesystem,
+        progress=Spoken(),
+    )
+    _print(finished)
+    finished.check_budgets()
+
+
+def _print(finished: Extraction) -> None:
+    print(
+        f"{finished.records:,} records: {finished.documents:,} documents, {finished.skipped.total():,} skipped,"
+        f" {finished.quarantined.total():,} quarantined"
+    )
+    rows = [("skipped", *row) for row in finished.skipped.most_common()]
+    rows += [("quarantined", *row) for row in finished.quarantined.most_common()]
+    for kind, reason, count in rows:
+        print(f"  {count:>12,}  {kind}: {reason}")
+    if finished.lost_bytes:
+        print(f"{finished.lost_bytes:,} bytes of damaged archives could not be read")
+    before = (
+        f" ({finished.finished_before} of {finished.sources} files were finished before)"
+        if finished.finished_before
+        else ""
+    )
+    print(f"documents   {finished.output / 'data'}{before}")
+    print(f"next        gneiss run RECIPE --input {finished.output / 'data'} --output CURATED")

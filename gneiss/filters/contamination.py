@@ -1,0 +1,160 @@
+"""Contamination: n-grams of words that a document shares with evaluation sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gneiss.annotation import STRICT_KEYS, Annotate, Column
+from gneiss.errors import ModelError, RecipeError
+from gneiss.filters.page import Page
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from gneiss.batch import TextBatch
+
+PAGES = (
+    Page(
+        code="DC01",
+        name="contamination",
+        summary="Drops documents that share 13 words in a row with a text of an evaluation set.",
+        why=(
+            "A model that has read the questions of a test is measured by its memory. Any 13 words in a row in common "
+            "are taken for a copy, as GPT-3's authors did. That finds every verbatim copy, and more: famous "
+            "quotations, licences, phrases that an evaluation set shares with the whole web. Sets that are made of "
+            "public passages (encyclopedia articles, books) match those passages, so give the questions and answers "
+            "alone. Look at what a dry run drops; contamination_fraction tells a quotation from a page of test "
+            "questions. Paraphrases and translations are not found. The sets are yours: none is packaged."
+        ),
+        formula=(
+            "Words are separated by white space, lower-cased, and lose every character that is no letter or digit; "
+            "what loses all of them is no word; a character of Han, kana, Thai, Lao, Khmer or Myanmar is a word by "
+            "itself. Diacritics and numbers stay. An n-gram is 13 words in a row (ngram_words) of a document and of a "
+            "text of a set; a text of fewer is one n-gram if it has at least 8 (min_words), and is ignored if it has "
+            "not. contamination_ngrams counts the different n-grams of the document that any set has; "
+            "contamination_set is the set that has most of them, the first by name where several do; "
+            "contamination_fraction is the share of the document's words that lie in such an n-gram. N-grams are "
+            "compared by 64-bit hashes: with a million n-grams in the sets, one in 18 trillion n-grams of documents "
+            "matches by chance"
+        ),
+        source=(
+            "Brown et al. 2020 (arXiv 2005.14165), appendix C (8 to 13 words, case and punctuation ignored); the "
+            "removal of punctuation as in EleutherAI's lm-evaluation-harness; datatrove's NGramsDecontFilter, which "
+            "takes 12 words, also folds diacritics and replaces numbers, and drops a document at its first match"
+        ),
+        cost=(
+            "on one core 170 MB of text a second with 20,000 n-grams in the sets, 60 to 70 with 2,500,000, and less "
+            "where much of the text is in a set; 30 bytes of memory for each of these n-grams, in each worker, and "
+            "up to four times that while they are loaded"
+        ),
+        example_kept="The farmer had sixteen ducks, and every morning she carried their eggs down to the market.",
+        example_dropped=(
+            "Q: A farmer sells twelve eggs on every day of the week. How many eggs does she sell in a fortnight? A: 168"
+        ),
+        rules={"not_contaminated": "contamination_ngrams = 0"},
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Contamination:
+    """How many n-grams of words a document shares with evaluation sets, and with which set most.
+
+    sets: name → file; folder: all files in a folder and in its folders, each a set that is named by its path in it
+    without the suffix. A file is .txt (a text a line), .jsonl or .parquet, of which `fields` names the fields or
+    columns that are read, each a text by itself; a row needs one of them, and a list of strings is several texts.
+    ngram_words: words of an n-gram; min_words: a shorter text of a set with so many words is one n-gram.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from gneiss.annotation import annotate
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "quiz.txt").write_text("What has four legs at dawn, two at noon and three at dusk?")
+    ...     annotator = Contamination(folder=folder, ngram_words=8)
+    ...     annotate(annotator, ["It has FOUR legs at dawn, two at noon. Then?"]).to_pylist()
+    [{'contamination_set': 'quiz', 'contamination_ngrams': 1, 'contamination_fraction': 0.8}]
+    """
+
+    __pydantic_config__ = STRICT_KEYS
+
+    sets: Mapping[str, str] = field(default_factory=dict)
+    folder: str | None = None
+    fields: tuple[str, ...] = ("text",)
+    ngram_words: int = 13
+    min_words: int = 8
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise RecipeError("contamination: expected evaluation sets: `sets`, `folder` or both")
+        if self.folder is not None and "://" in self.folder:
+            raise RecipeError(f"contamination: folder: expected a local folder, found {self.folder}")
+        if not 1 <= self.min_words <= self.ngram_words <= 100:
+            raise RecipeError(
+                "contamination: expected min_words of at least 1, and ngram_words from there to 100,"
+                f" found {self.min_words} and {self.ngram_words}"
+            )
+        if not self.fields:
+            raise RecipeError("contamination: fields: expected at least one field")
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The annotations it computes, in order."""
+        return (
+            Column("contamination_set", "string", "the evaluation set that shares most n-grams; null without any"),
+            Column("contamination_ngrams", "int64", "different n-grams of words that are in an evaluation set"),
+            Column("contamination_fraction", "float64", "words in such n-grams / words; null without words"),
+        )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The files of the sets, each once, and the folder, with a slash."""
+        folder = () if self.folder is None else (f"{self.folder.rstrip('/')}/",)
+        return tuple(dict.fromkeys((*self.sets.values(), *folder)))
+
+    def load(self, files: Mapping[str, Path]) -> Annotate:
+        """Read the sets, about 20 bytes of memory for each of their n-grams, and return the function that annotates.
+
+        Raises ModelError when a set cannot be read, has no text that is long enough, or has the name of another.
+        """
+        from gneiss.batch import TextBatch
+        from gneiss.filters.contamination_kernel import ngram_table, overlap
+        from gneiss.filters.evaluation_sets import read_texts
+
+        paths = self._paths(files)
+        names = sorted(paths)
+        texts = (TextBatch.of(read_texts(paths[name], self.fields)) for name in names)
+        table = ngram_table(texts, self.ngram_words, self.min_words)
+        for name, size in zip(names, table.sizes, strict=True):
+            if not size:
+                raise ModelError(f"{paths[name]}: expected a text of at least {self.min_words} words, found none")
+
+        def compute(batch: TextBatch) -> Mapping[str, pa.Array]:
+            import pyarrow as pa
+
+            from gneiss.filters.ratio import ratio
+
+            shared = overlap(batch, table)
+            nearest = pa.array(shared.nearest_set, mask=shared.nearest_set < 0)
+            return {
+                "contamination_set": pa.array(names, pa.string()).take(nearest),
+                "contamination_ngrams": pa.array(shared.ngrams),
+                "contamination_fraction": ratio(shared.covered, shared.words),
+            }
+
+        return compute
+
+    def _paths(self, files: Mapping[str, Path]) -> dict[str, Path]:
+        """The file of each set, by name. Raises ModelError."""
+        from gneiss.filters.evaluation_sets import set_name
+        from gneiss.sources import files_of
+
+        paths = {name: files[source] for name, source in self.sets.items()}
+        if self.folder is not None:
+            for file, path in files_of(files[self.sources[-1]]).items():
+                name = set_name(file)
+                if name in paths:
+                    raise ModelError(f"{path}: there is another evaluation set of the name {name!r}: {paths[name]}")
+                paths[name] = path
+        return paths

@@ -1,0 +1,84 @@
+"""Evaluation sets as files: the texts that no training document should contain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gneiss.errors import ModelError, first_line
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SUFFIXES = (".jsonl", ".parquet", ".txt")
+
+
+def set_name(file: str) -> str:
+    """What the set of a file in a folder is called: its name without the suffix. Raises ModelError for other suffixes.
+
+    >>> set_name("mmlu/anatomy.jsonl")
+    'mmlu/anatomy'
+    """
+    name = next((file.removesuffix(suffix) for suffix in SUFFIXES if file.endswith(suffix)), None)
+    if not name:
+        raise ModelError(f"{file}: expected an evaluation set in a file that ends in {', '.join(SUFFIXES)}")
+    return name
+
+
+def read_texts(path: Path, fields: Sequence[str]) -> list[str]:
+    """The texts of a set: the lines of a .txt, or the strings in the fields of a .jsonl or the columns of a .parquet.
+
+    A row needs one of the fields, and each that it has is a text by itself; a list of strings is several. What is no
+    string is passed over. Raises ModelError where a file cannot be read, or has no such field, or no text.
+    """
+    set_name(path.name)
+    try:
+        if path.suffix == ".txt":
+            texts = path.read_text("utf-8").splitlines()
+        else:
+            texts = list((_of_json_lines if path.suffix == ".jsonl" else _of_parquet)(path, fields))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: cannot be read as an evaluation set: {first_line(error)}") from error
+    if not any(text.strip() for text in texts):
+        raise ModelError(f"{path}: expected the texts of an evaluation set, found none")
+    return texts
+
+
+def _of_json_lines(path: Path, fields: Sequence[str]) -> Iterator[str]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ModelError(f"{path}, line {number}: no valid JSON: {first_line(error)}") from error
+            if not isinstance(row, dict) or not any(field in row for field in fields):
+                raise ModelError(f"{path}, line {number}: expected an object with one of {', '.join(fields)}")
+            for field in fields:
+                yield from _strings(row.get(field))
+
+
+def _of_parquet(path: Path, fields: Sequence[str]) -> Iterator[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        found = pq.read_schema(path).names
+        present = [field for field in fields if field in found]
+        if not present:
+            raise ModelError(f"{path}: expected one of the columns {', '.join(fields)}, found {', '.join(found)}")
+        table: pa.Table = pq.read_table(path, columns=present)
+    except pa.ArrowException as error:
+        raise ModelError(f"{path}: cannot be read as Parquet: {first_line(error)}") from error
+    for column in present:
+        for value in table[column].to_pylist():
+            yield from _strings(value)
+
+
+def _strings(value: object) -> Iterator[str]:
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, str):
+            yield item.encode("utf-8", "replace").decode()  # JSON can escape half a surrogate pair

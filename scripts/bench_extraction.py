@@ -1,0 +1,113 @@
+"""What extraction costs beside the extractor itself: CPU time of the whole step against the extractor's, in one run.
+
+    python scripts/bench_extraction.py --corpus DIR [--quick] [--json FILE]
+
+DIR/warc holds archives (*.warc.gz). Ours is all of `gneiss extract` for them but the start of the command: reading,
+charsets, pipes, the sandbox and its start, Parquet. The extractor alone gets the same pages as text, decoded
+beforehand, in this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+from bench_filters import Figures
+
+from gneiss.extract.bodies import decode_body
+from gneiss.extract.charset import to_text
+from gneiss.extract.extractors import Extractor, Resiliparse, Trafilatura
+from gneiss.extract.pages import Page, page_of
+from gneiss.extract.records import Record
+from gneiss.extract.sandbox import Limits
+from gneiss.extract.sources import Source, find_sources, read_source
+from gneiss.extract.step import ExtractStep, Settings
+
+QUICK_RECORDS, REPETITIONS = 400, 3
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, required=True, help="folder with archives in its folder `warc`")
+    parser.add_argument("--quick", action="store_true", help="the first records of the smallest archive")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    arguments = parser.parse_args()
+    figures = extraction_part(arguments.corpus, arguments.quick)
+    for name, value in figures.items():
+        print(f"{name:45} {value:.4g}" if isinstance(value, float) else f"{name:45} {value}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+
+
+def extraction_part(corpus: Path, quick: bool) -> Figures:
+    """Overhead and MB/s of HTML per core with both extractors; `extraction_overhead` is the default one's.
+
+    An overhead is the median of ratios between runs that follow one another: the machine may be shared.
+    """
+    if not (corpus / "warc").is_dir():
+        return {"extraction_missing": f"{corpus / 'warc'}: no archives there"}
+    limit = QUICK_RECORDS if quick else None
+    sources = sorted(find_sources(corpus / "warc"), key=lambda source: source.size_bytes)[: 1 if quick else None]
+    pages = [page for source in sources for page in pages_of(source, limit)]
+    html = [to_text(decode_body(page.body, page.codings, Limits.max_record_bytes), page.charset) for page in pages]
+    size_bytes = sum(len(page.body) for page in pages)
+    figures: Figures = {"extraction_pages": len(pages), "extraction_html_bytes": size_bytes}
+    for extractor in (Resiliparse(), Trafilatura()):
+        name = type(extractor).__name__.lower()
+        alone, whole = [], []
+        for _ in range(REPETITIONS):
+            alone.append(cpu_seconds(partial(run_alone, extractor, html)))
+            whole.append(cpu_seconds(partial(run_whole, Settings(extractor, limit=limit), sources)))
+        ratios = [(ours - its) / its for ours, its in zip(whole, alone, strict=True)]
+        figures |= {
+            f"extraction_{name}_mb_per_s_alone": size_bytes / median(alone) / 1e6,
+            f"extraction_{name}_mb_per_s": size_bytes / median(whole) / 1e6,
+            f"extraction_{name}_overhead": median(ratios),
+        }
+    return figures | {"extraction_overhead": figures["extraction_trafilatura_overhead"]}
+
+
+def pages_of(source: Source, limit: int | None) -> list[Page]:
+    """The pages of a source, or of its first records."""
+    records = [record for _, record in islice(read_source(source, Limits.max_record_bytes), limit)]
+    return [page for record in records if isinstance(record, Record) and isinstance(page := page_of(record), Page)]
+
+
+def run_alone(extractor: Extractor, html: list[str]) -> None:
+    """The extractor over pages that are text already."""
+    extract = extractor.load()
+    for page in html:
+        extract(page)
+
+
+def run_whole(settings: Settings, sources: list[Source]) -> None:
+    """The step of `gneiss extract`, files and all, in this process and its sandbox."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = ExtractStep(settings, Path(folder)).open()
+        for source in sources:
+            if reason := work(source).reason:
+                raise SystemExit(f"{source.id}: {reason}")
+
+
+def cpu_seconds(run: Callable[[], None]) -> float:
+    """CPU time of a call, with that of the processes that it started."""
+    before = _used()
+    run()
+    return _used() - before
+
+
+def _used() -> float:
+    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+if __name__ == "__main__":
+    main()

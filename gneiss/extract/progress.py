@@ -67,7 +67,9 @@ class Spoken:
         if receipt.reason:
             self._print(f"\n{receipt.shard} cannot be read: {receipt.reason}\n")
         now = time.monotonic()
-        if self.stream.isatty() or now - self._told >= LINE_SECONDS:
+        if self.stream.isatty() or (
+            self._left and now - self._told >= LINE_SECONDS
+        ):  # the last line is said at the end
             self._told = now
             self._print(self._line(now))
 

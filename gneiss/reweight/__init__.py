@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from gneiss.reweight.loading import batch_of, torch_dataset
     from gneiss.reweight.loss_log import LossLog
     from gneiss.reweight.packing import sequences
+    from gneiss.reweight.pruning import pruning_weights
     from gneiss.reweight.reader import documents
     from gneiss.reweight.reweighter import SampleReweighter
+    from gneiss.reweight.torchtitan import torchtitan_loss
     from gneiss.reweight.trainers import ReweightedLoss, reweighted_loss, two_pass_weights
 
 __all__ = [
@@ -23,9 +25,11 @@ __all__ = [
     "SampleReweighter",
     "batch_of",
     "documents",
+    "pruning_weights",
     "reweighted_loss",
     "sequences",
     "torch_dataset",
+    "torchtitan_loss",
     "two_pass_weights",
 ]
 #: Name → the module that it comes from.
@@ -36,9 +40,11 @@ _HOMES = {
     "SampleReweighter": "reweighter",
     "batch_of": "loading",
     "documents": "reader",
+    "pruning_weights": "pruning",
     "reweighted_loss": "trainers",
     "sequences": "packing",
     "torch_dataset": "loading",
+    "torchtitan_loss": "torchtitan",
     "two_pass_weights": "trainers",
 }
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,13 @@ import xxhash
 
 from gneiss.errors import OutputError
 from gneiss.parquet import write_bytes
+from gneiss.reweight.exporting import Exported, Source, begin, complete, of_samples, parts
 from gneiss.reweight.packed import PackedSequences
 from gneiss.reweight.packing import Sequence
-from gneiss.reweight.reader import Document, Documents
+from gneiss.reweight.reader import Document
 
 INDEX = "index.json"
+PREFIX = "shard."
 #: Encodings of MDS that are used here → bytes, None where it varies.
 SIZES: Mapping[str, int | None] = {
     "int64": 8,
@@ -51,30 +52,16 @@ SEQUENCE_COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class Exported:
-    """What was exported: where, how many samples in how many files."""
-
-    folder: Path
-    samples: int
-    files: int
-
-
-def export_mds(source: Documents | PackedSequences, folder: str | Path, *, file_bytes: int = 1 << 26) -> Exported:
-    """Write documents or packed sequences, in the order in which they lie on disk, as an MDS dataset.
+def export_mds(source: Source, folder: str | Path, *, file_bytes: int = 1 << 26) -> Exported:
+    """Write documents or packed sequences, in the order in which they lie on disk, as an MDS dataset. See `Export`.
 
     Parameters: `source`: its shuffling is left to StreamingDataset; `file_bytes`: of a file, at most (one sample may
-    have more). A document's id is an empty string where there is none. The index is written last; without it the same
-    call starts again. Raises OutputError when the folder holds anything else.
+    have more). A document's id is an empty string where there is none.
 
     >>> export_mds(documents("curated"), "curated-mds")  # doctest: +SKIP
     """
-    folder = Path(folder)
-    if folder.is_dir() and (
-        foreign := sorted(p.name for p in folder.iterdir() if not p.name.startswith((".shard.", "shard.")))
-    ):
-        raise OutputError(f"{folder}: expected an empty folder, found {foreign[0]!r}; choose another one")
-    source = replace(source, shuffled=False, epochs=1)
+    folder, source = Path(folder), of_samples(source, "mds")
+    begin(folder, INDEX, PREFIX)
     if isinstance(source, PackedSequences):
         return _write(map(_of_sequence, source), SEQUENCE_COLUMNS, folder, file_bytes)
     return _write(map(_of_document, source), DOCUMENT_COLUMNS, folder, file_bytes)
@@ -110,25 +97,13 @@ def _write(samples: Iterable[Mapping[str, Any]], columns: Mapping[str, str], fol
         "version": 2,
     }
     header = json.dumps(config, sort_keys=True).encode()
-    files: list[dict[str, Any]] = []
-    waiting: list[bytes] = []
-    size, total = 0, 0
-    for sample in samples:
-        encoded = _sample([(columns[name], sample[name]) for name in names])
-        if waiting and size + len(encoded) + 8 + len(header) + 4 * len(waiting) > file_bytes:
-            files.append(_write_file(waiting, config, header, folder, len(files)))
-            waiting, size = [], 0
-        waiting.append(encoded)
-        size += len(encoded)
-        total += 1
-    if waiting:
-        files.append(_write_file(waiting, config, header, folder, len(files)))
-    for path in folder.glob("shard.*.mds") if folder.is_dir() else ():
-        if path.name not in {file["raw_data"]["basename"] for file in files}:
-            raise OutputError(f"{path}: left by another export; choose another folder")
-    index = {"shards": files, "version": 2}
-    write_bytes(json.dumps(index, sort_keys=True).encode(), folder, INDEX)
-    return Exported(folder, total, len(files))
+    encoded = (_sample([(columns[name], sample[name]) for name in names]) for sample in samples)
+    files = [
+        _write_file(list(part), config, header, folder, number)
+        for number, part in parts(encoded, lambda sample: len(sample) + 4, file_bytes - len(header) - 8)
+    ]
+    complete(folder, INDEX, PREFIX, [file["raw_data"]["basename"] for file in files], {"shards": files, "version": 2})
+    return Exported(folder, sum(file["samples"] for file in files), len(files))
 
 
 def _sample(values: list[tuple[str, Any]]) -> bytes:
@@ -160,7 +135,7 @@ def _write_file(
     if begins[-1] >= 1 << 32:
         raise OutputError(f"{folder}: a sample of {max(map(len, samples))} bytes does not fit a file of MDS (4 GiB)")
     content = b"".join([len(samples).to_bytes(4, "little"), begins.astype("<u4").tobytes(), header, *samples])
-    name = f"shard.{number:05d}.mds"
+    name = f"{PREFIX}{number:05d}.mds"
     write_bytes(content, folder, name)
     raw = {"basename": name, "bytes": len(content), "hashes": {"xxh64": xxhash.xxh64_hexdigest(content)}}
     return {**config, "raw_data": raw, "samples": len(samples), "zip_data": None}

@@ -86,7 +86,7 @@ class EpochOrder:
 
     def _permutation(self, count: int, what: str) -> Numbers:
         key = np.uint64(xxhash.xxh3_64_intdigest(f"{self.seed}\0{self.epoch}\0{what}".encode()))
-        return np.argsort(_mixed(np.arange(count, dtype=np.uint64) + key), kind="stable")
+        return np.argsort(mixed(np.arange(count, dtype=np.uint64) + key), kind="stable")
 
 
 @dataclass(frozen=True)
@@ -157,8 +157,12 @@ class RowReader:
         return parts
 
 
-def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """splitmix64 (Steele, Lea, Flood 2014): a bijection of uint64 whose values look random."""
+def mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """splitmix64 (Steele, Lea, Flood 2014): a bijection of uint64 whose values look random.
+
+    >>> mixed(np.array([0], np.uint64)).tolist()
+    [16294208416658607535]
+    """
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,14 +1,15 @@
 """Release: the layer `weights`, a prior weight for every kept document beside the factors it is made of.
 
 Two passes over annotation columns, never over texts: the first finds log_z, for which the mean weight is one; the
-second writes. Sums are exact (`math.fsum`), so neither the order nor the cut of shards shows in them.
+second writes. With a perplexity, one before them finds its geometric mean. Sums are exact (`math.fsum`), so neither the
+order nor the cut of shards shows in them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,10 @@ LEAST_PROBABILITY = 1e-6
 #: fastText's probabilities may exceed one by some 1e-5.
 _TOLERANCE = 1e-4
 COPIES = "repeated_bytes / max(text_bytes, 1) + max(exact_copies - 1, near_cluster_size - 1)"
-FORMULA = "log_prior = clip(-alpha * log(1 + copies) + beta * logit(quality), -log 4, +log 4) - log_z"
+FORMULA = (
+    "log_prior = clip(-alpha * log(1 + copies) + beta * logit(quality) + gamma * log(perplexity / typical_perplexity),"
+    " -log 4, +log 4) - log_z"
+)
 #: Columns of `base` that are factors where a run has them, and what stands for them where it has not.
 FACTORS: Mapping[str, int | float | None] = {
     "dedup_repeated_bytes": 0,
@@ -51,6 +55,9 @@ COLUMNS = pa.schema(
         column("near_cluster_size", pa.int64(), "documents in its near-duplicate cluster, itself included"),
         column("copies", pa.float64(), COPIES),
         column("quality_log_odds", pa.float64(), "log(p / (1 - p)) of the quality annotation, p within 1e-6 of 0 or 1"),
+        column(
+            "perplexity", pa.float64(), "the perplexity annotation: 1 / the geometric mean of a token's probability"
+        ),
         column("category", pa.string(), "the category annotation"),
         column("inclusion_probability", pa.float64(), "probability with which a sampling kept it"),
         column("log_prior", pa.float64(), FORMULA),
@@ -64,6 +71,7 @@ class _Totals:
 
     documents: int = 0
     without_quality: int = 0
+    without_perplexity: int = 0
     bins: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, np.int64))
 
 
@@ -73,30 +81,38 @@ def release(
     layer: str = "weights",
     alpha: float = 0.5,
     beta: float = 0.0,
+    gamma: float = 0.0,
     quality: str | None = None,
+    perplexity: str | None = None,
     category: str | None = None,
 ) -> WrittenLayer:
     """Write the weights of a finished run as an annotation layer; one that is there already is left as it is.
 
-    Parameters: `alpha`: how much copies count against a document (0: not); `beta`: how much quality counts for it;
-    `quality`: an annotation that is a probability; `category`: an annotation. After SoftDedup (He et al. 2024), whose
-    weight falls with commonness, and QuRating (Wettig et al. 2024), whose quality scores are logits.
+    Parameters: `alpha`: how much copies count against a document (0: not, 1: weight 1 / copies); `beta`: how much
+    quality counts for it; `gamma`: how much perplexity does; `quality`: an annotation that is a probability;
+    `perplexity`: an annotation above 0; `category`: an annotation. After QuRating (Wettig et al. 2024), whose quality
+    scores are logits, and SoftDedup (arXiv 2407.06654), whose weight is 1 / commonness, the geometric mean of a token's
+    probability in a 4-gram model of the corpus itself: gamma = 1 with that model's perplexity.
     Raises InputError for an unfinished run and unfit columns, OutputError when the layer is there with other ones.
 
     >>> release("curated", beta=0.25, quality="prose").told["summary"]["log_z"]  # doctest: +SKIP
     """
-    _check_numbers(alpha, beta, quality)
+    _check_numbers(alpha, beta, gamma, quality, perplexity)
     run = FinishedRun.open(output)
-    given = {"formula": FORMULA, "copies": COPIES, "alpha": float(alpha), "beta": float(beta)}
-    given |= {"quality": quality, "category": category, "absent": _absent(run, quality, category)}
+    given = {"formula": FORMULA, "copies": COPIES, "alpha": float(alpha), "beta": float(beta), "gamma": float(gamma)}
+    given |= {"quality": quality, "perplexity": perplexity, "category": category}
+    given |= {"absent": _absent(run, quality, perplexity, category)}
     with run.claimed():
         if there := existing_layer(run, Layer(layer, "weights", given, COLUMNS)):
             return there
-        factors = _Factors(run, quality, category, float(alpha), float(beta))
+        factors = _Factors(run, quality, perplexity, category, float(alpha), float(beta), float(gamma))
+        typical = _mean(factors.log_perplexities())
+        factors = replace(factors, typical_log_perplexity=typical or 0.0)
         totals = _Totals()
         total = math.fsum(_weights(run, factors, totals))
         log_z = _log(total / totals.documents) if totals.documents else 0.0
-        made = Layer(layer, "weights", {**given, "log_z": log_z}, COLUMNS)
+        found = {"typical_perplexity": None if typical is None else math.exp(typical), "log_z": log_z}
+        made = Layer(layer, "weights", {**given, **found}, COLUMNS)
 
         def compute(first: int, table: pa.Table) -> Mapping[str, pa.Array]:
             return factors.columns(first, table, log_z)
@@ -108,15 +124,27 @@ def release(
 class _Factors:
     run: FinishedRun
     quality: str | None
+    perplexity: str | None
     category: str | None
     alpha: float
     beta: float
+    gamma: float
+    typical_log_perplexity: float = 0.0
 
     @property
     def reads(self) -> list[str]:
         there = self.run.annotation_schema().names
-        chosen = [name for name in (self.quality, self.category) if name]
-        return [*(name for name in FACTORS if name in there), "text_bytes", *chosen]
+        chosen = [name for name in (self.quality, self.perplexity, self.category) if name]
+        return list(dict.fromkeys([*(name for name in FACTORS if name in there), "text_bytes", *chosen]))
+
+    def log_perplexities(self) -> Iterator[float]:
+        """The log perplexity of every kept document that has one."""
+        if self.perplexity is None:
+            return
+        for shard in self.run.shards:
+            for _, table in self.run.batches(shard, self.reads):
+                logs = _logs(self._perplexity(table.filter(pa.array(kept_mask(table)))))
+                yield from logs[~np.isnan(logs)].tolist()
 
     def log_weights(self, table: pa.Table, kept: npt.NDArray[np.bool_]) -> tuple[dict[str, Any], Floats]:
         """The factors of the kept documents of a portion, and their log weights before log_z, (kept,)."""
@@ -128,13 +156,16 @@ class _Factors:
         if not np.isfinite(found["copies"]).all() or (found["copies"] < 0).any():
             raise InputError(f"{self.run.folder}: dedup_repeated_bytes or exact_copies is negative or not a number")
         found["log_odds"] = self._log_odds(table)
-        return found, _log_weights(found["copies"], found["log_odds"], self.alpha, self.beta, LOG_BOUND)
+        found["perplexity"] = self._perplexity(table)
+        rarity = _logs(found["perplexity"]) - self.typical_log_perplexity
+        powers = (self.alpha, self.beta, self.gamma)
+        return found, _log_weights(found["copies"], found["log_odds"], rarity, powers, LOG_BOUND)
 
     def columns(self, first: int, table: pa.Table, log_z: float) -> dict[str, pa.Array]:
         """The columns of the layer for a portion, null where a document was not kept."""
         kept = kept_mask(table)
         found, log_weights = self.log_weights(table, kept)
-        log_odds = found["log_odds"]
+        log_odds, perplexity = found["log_odds"], found["perplexity"]
         category = table[self.category].filter(pa.array(kept)).combine_chunks() if self.category else None
         values = {
             "document": pa.array(np.arange(first, first + int(kept.sum()))),
@@ -143,6 +174,7 @@ class _Factors:
             "near_cluster_size": pa.array(found["near_cluster_size"].astype(np.int64)),
             "copies": pa.array(found["copies"]),
             "quality_log_odds": pa.array(log_odds, mask=np.isnan(log_odds)),
+            "perplexity": pa.array(perplexity, mask=np.isnan(perplexity)),
             "category": pa.nulls(int(kept.sum()), pa.string()) if category is None else category.cast(pa.string()),
             "inclusion_probability": pa.array(found["inclusion_probability"]),
             "log_prior": pa.array(log_weights - log_z),
@@ -162,6 +194,18 @@ class _Factors:
             )
         return _logits(probability, LEAST_PROBABILITY)
 
+    def _perplexity(self, table: pa.Table) -> Floats:
+        if self.perplexity is None:
+            return np.full(table.num_rows, np.nan)
+        perplexity = _numbers(table, self.perplexity, float("nan"))
+        outside = (perplexity <= 0) | np.isinf(perplexity)
+        if outside.any():
+            raise InputError(
+                f"{self.run.folder}: --perplexity {self.perplexity}: expected finite numbers above 0, found"
+                f" {float(perplexity[outside][0])!r}; name an annotation that is a perplexity"
+            )
+        return perplexity
+
 
 def _weights(run: FinishedRun, factors: _Factors, totals: _Totals) -> Iterator[float]:
     """The weight of every kept document before it is divided by the mean; counts them on the way."""
@@ -170,6 +214,7 @@ def _weights(run: FinishedRun, factors: _Factors, totals: _Totals) -> Iterator[f
             found, log_weights = factors.log_weights(table, kept_mask(table))
             totals.documents += len(log_weights)
             totals.without_quality += int(np.isnan(found["log_odds"]).sum())
+            totals.without_perplexity += int(np.isnan(found["perplexity"]).sum())
             bins = np.floor((log_weights + LOG_BOUND) * (_BINS / (2 * LOG_BOUND))).astype(np.int64)
             totals.bins += np.bincount(np.clip(bins, 0, _BINS - 1), minlength=_BINS)
             yield from _exp(log_weights).tolist()
@@ -192,33 +237,52 @@ def _summary(run: FinishedRun, factors: _Factors, totals: _Totals, log_z: float,
         "log_z": log_z,
         "mean_before_log_z": total / totals.documents if totals.documents else None,
         "documents_without_quality": totals.without_quality if factors.quality else None,
+        "documents_without_perplexity": totals.without_perplexity if factors.perplexity else None,
         "weight_quantiles": {f"p{100 * q:g}": quantile(q) for q in shares} if filled else {},
         "largest_weight_below": largest,
         "log_prior_histogram": [[edges[b], edges[b + 1], int(totals.bins[b])] for b in filled],
     }
 
 
-def _absent(run: FinishedRun, quality: str | None, category: str | None) -> dict[str, Any]:
+def _absent(run: FinishedRun, quality: str | None, perplexity: str | None, category: str | None) -> dict[str, Any]:
     """Factors that the run has no column for, with what stands for them; unknown names are refused."""
     schema = run.annotation_schema()
-    for option, name in (("--quality", quality), ("--category", category)):
+    chosen = {"quality": quality, "perplexity": perplexity, "category": category}
+    for option, name in chosen.items():
         if name is not None and name not in schema.names:
-            raise InputError(f"{run.folder}: {option}: no annotation {name!r}{did_you_mean(name, schema.names)}")
-    if quality is not None and not pa.types.is_floating(schema.field(quality).type):
-        found = schema.field(quality).type
-        raise InputError(f"{run.folder}: --quality {quality}: expected probabilities, found a column of {found}")
+            raise InputError(f"{run.folder}: --{option}: no annotation {name!r}{did_you_mean(name, schema.names)}")
+    for option, name, expected in (("quality", quality, "probabilities"), ("perplexity", perplexity, "perplexities")):
+        if name is not None and not pa.types.is_floating(schema.field(name).type):
+            found = schema.field(name).type
+            raise InputError(f"{run.folder}: --{option} {name}: expected {expected}, found a column of {found}")
     if category is not None and pa.types.is_nested(schema.field(category).type):
         raise InputError(f"{run.folder}: --category {category}: expected strings, found lists")
     absent: dict[str, Any] = {name: neutral for name, neutral in FACTORS.items() if name not in schema.names}
-    return {**absent, **({} if quality else {"quality": None}), **({} if category else {"category": None})}
+    return {**absent, **{option: None for option, name in chosen.items() if name is None}}
 
 
-def _check_numbers(alpha: float, beta: float, quality: str | None) -> None:
-    for name, value in (("--alpha", alpha), ("--beta", beta)):
+def _check_numbers(alpha: float, beta: float, gamma: float, quality: str | None, perplexity: str | None) -> None:
+    for name, value in (("--alpha", alpha), ("--beta", beta), ("--gamma", gamma)):
         if not math.isfinite(value):
             raise InputError(f"{name} {value}: expected a finite number")
     if beta and quality is None:
         raise InputError(f"--beta {beta} needs --quality, the annotation whose log-odds it multiplies")
+    if gamma and perplexity is None:
+        raise InputError(f"--gamma {gamma} needs --perplexity, the annotation whose logarithm it multiplies")
+
+
+def _mean(values: Iterator[float]) -> float | None:
+    """The exact mean, None of nothing."""
+    count = 0
+
+    def counted() -> Iterator[float]:
+        nonlocal count
+        for value in values:
+            count += 1
+            yield value
+
+    total = math.fsum(counted())
+    return total / count if count else None
 
 
 def _numbers(table: pa.Table, name: str, absent: float | None) -> Floats:
@@ -231,12 +295,17 @@ def _numbers(table: pa.Table, name: str, absent: float | None) -> Floats:
 
 
 @njit(cache=True, nogil=True)
-def _log_weights(copies: Floats, log_odds: Floats, alpha: float, beta: float, bound: float) -> Floats:
+def _log_weights(
+    copies: Floats, log_odds: Floats, rarity: Floats, powers: tuple[float, float, float], bound: float
+) -> Floats:
+    alpha, beta, gamma = powers
     out = np.empty(len(copies))
     for i in range(len(copies)):
         value = -alpha * math.log1p(copies[i])
         if beta != 0.0 and not math.isnan(log_odds[i]):  # a document without a score is neither good nor bad
             value += beta * log_odds[i]
+        if gamma != 0.0 and not math.isnan(rarity[i]):
+            value += gamma * rarity[i]
         out[i] = min(max(value, -bound), bound)
     return out
 
@@ -251,6 +320,14 @@ def _logits(probabilities: Floats, least: float) -> Floats:
         else:
             p = min(max(p, least), 1.0 - least)
             out[i] = math.log(p) - math.log(1.0 - p)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _logs(values: Floats) -> Floats:
+    out = np.empty(len(values))
+    for i in range(len(values)):
+        out[i] = math.log(values[i])
     return out
 
 

@@ -19,10 +19,12 @@ import pytest
 from gneiss.backends import MOST_ATTEMPTS, Room
 from gneiss.backends.ray_actors import RayActors, check_nodes, room_on
 from gneiss.errors import MachineError, ModelError
+from gneiss.extract.job import extract
 from gneiss.pipelines.run import run
 from gneiss.pipelines.steps import CurateStep
 from tests import runs
 from tests.chaos import killing
+from tests.extract import archives
 from tests.runs import Material
 
 BIN = Path(sys.executable).parent
@@ -249,3 +251,12 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     with pytest.raises(MachineError, match=r"cannot connect to Ray \(RAY_ADDRESS=10\.0\.0\.1:6379\): any running Ray"):
         RayActors(1).room()
+
+
+def test_actors_extract_the_same_bytes(head: Head, tmp_path: Path) -> None:
+    (tmp_path / "crawl").mkdir()
+    crawl = archives.write_crawl(tmp_path / "crawl", archives.documentation_pages())
+    local = extract(crawl, tmp_path / "local", extractor="resiliparse", workers=1, backend="local")
+    on_ray = extract(crawl, tmp_path / "ray", extractor="resiliparse", workers=2, backend="ray")
+    assert runs.promised(on_ray.output) == runs.promised(local.output)
+    assert on_ray.unreadable == local.unreadable

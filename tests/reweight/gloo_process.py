@@ -19,9 +19,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gneiss.reweight.distributed import place, tokens_per_rank
+from gneiss.reweight.distributed import place, sum_over_ranks, tokens_per_rank
 from gneiss.reweight.reweighter import SampleReweighter
 from gneiss.reweight.token_losses import Samples, samples_of, token_losses
+from gneiss.reweight.torchtitan import torchtitan_loss
 from gneiss.reweight.trainers import reweighted_loss, two_pass_weights
 
 SAMPLES, LENGTH, VOCABULARY, STEPS = 12, 10, 17, 4
@@ -116,6 +117,25 @@ def trained(options: dict[str, Any], micro_steps: int, rank: int, world: int) ->
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()]).tolist(), logged
 
 
+def torchtitan_gradients(rank: int, world: int) -> list[list[float]]:
+    """This rank's part of torchtitan's gradient at every step, which ranks add up (they do not take the mean)."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(VOCABULARY, 8), nn.Tanh(), nn.Linear(8, VOCABULARY))
+    reweighter = SampleReweighter("linear", r=0.4)
+    found = []
+    for step in range(STEPS):
+        own = shared(step, rank, world)
+        labels = own["ids"].where(torch.arange(LENGTH) < own["tokens"][:, None], -100)
+        global_valid_tokens = sum_over_ranks((labels != -100).sum())
+        pred = model(own["ids"].flatten())
+        loss, _ = torchtitan_loss(reweighter, pred, labels.flatten(), global_valid_tokens, sequence_length=LENGTH)
+        model.zero_grad()
+        loss.backward()
+        reweighter.step()
+        found.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).tolist())
+    return found
+
+
 def main(rank: int, world: int, folder: Path) -> None:
     if world > 1:
         dist.init_process_group(
@@ -136,6 +156,7 @@ def main(rank: int, world: int, folder: Path) -> None:
         ("uniform", {"strategy": "uniform"}, 1),
     ):
         found["trained"][name] = trained(options, micro_steps, rank, world)
+    found["torchtitan"] = torchtitan_gradients(rank, world)
     if world == 4:
         # two data-parallel groups of two ranks each, as under tensor parallelism: the rank is the group's
         groups = [dist.new_group([0, 2]), dist.new_group([1, 3])]

@@ -119,3 +119,11 @@ def test_without_a_group_nothing_is_sent() -> None:
     assert start == 0
     assert gathered[0] is columns[0]
     assert tokens_per_rank(torch.tensor([[True, False, True]])).item() == 2
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_the_gradients_of_torchtitans_ranks_add_up_to_that_of_one(ranks: Ranks, world: int) -> None:
+    alone = torch.tensor(ranks[1][0]["torchtitan"])
+    together = torch.tensor([found["torchtitan"] for found in ranks[world]]).sum(0)
+    assert alone.abs().amax() > 0.01
+    assert torch.allclose(together, alone, atol=1e-6)

@@ -16,14 +16,16 @@ def test_importing_the_package_leaves_torch_alone() -> None:
 
 
 NEED_TORCH = [
-    name for name, home in gneiss.reweight._HOMES.items() if home in {"huggingface", "reweighter", "trainers"}
+    name
+    for name, home in gneiss.reweight._HOMES.items()
+    if home in {"huggingface", "reweighter", "torchtitan", "trainers"}
 ]
 
 
 def test_what_reads_a_corpus_needs_no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     found = {name for name in gneiss.reweight.__all__ if name not in NEED_TORCH and getattr(gneiss.reweight, name)}
-    assert found == {"LossLog", "batch_of", "documents", "sequences", "torch_dataset"}
+    assert found == {"LossLog", "batch_of", "documents", "pruning_weights", "sequences", "torch_dataset"}
 
 
 @pytest.mark.parametrize("name", NEED_TORCH)

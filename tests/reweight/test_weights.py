@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from gneiss import finished_run
 from gneiss.annotation_layer import LAYER_KEY
@@ -24,6 +25,7 @@ from gneiss.errors import GneissError, InputError, OutputError
 from gneiss.finished_run import FinishedRun
 from gneiss.reweight import weights
 from gneiss.reweight.weights import release
+from gneiss.reweight_commands import reweight_app
 from tests import runs
 from tests.chaos.killing import NEVER, killed_at
 
@@ -96,10 +98,78 @@ def test_copies_are_repeated_bytes_and_the_larger_of_exact_and_near_copies(curat
     )
     told = release(output).told
     check_against_oracle(output, 0.5, 0.0, None)
-    assert told["parameters"]["absent"] == {"inclusion_probability": 1.0, "quality": None, "category": None}
+    neutral = {"inclusion_probability": 1.0, "quality": None, "perplexity": None, "category": None}
+    assert told["parameters"]["absent"] == neutral
     row = next(row for row in rows_of(output, "weights") if row["near_cluster_size"] == 4)
     assert row["copies"] >= 3
     assert row["inclusion_probability"] == 1
+
+
+def test_with_alpha_one_a_document_and_its_copies_count_as_one(curated: Path, copy_of: Copy) -> None:
+    """What SoftDedup's 1 / commonness is for whole copies; from 4 copies on, the bound."""
+    output = copy_of(curated)
+    sizes = (1, 2, 3, 4, 7)
+    with_columns(output, {"near_cluster_size": lambda n: sizes[n % 5]}, {"near_cluster_size": pa.int64()})
+    log_z = release(output, alpha=1.0).told["parameters"]["log_z"]
+    found = [row for row in rows_of(output, "weights") if row["log_prior"] is not None and not row["repeated_bytes"]]
+    assert {row["near_cluster_size"] for row in found} == set(sizes)
+    for row in found:
+        weight = math.exp(row["log_prior"] + log_z)
+        assert weight == pytest.approx(max(1 / row["near_cluster_size"], 1 / 4), rel=1e-12)
+
+
+def test_with_gamma_one_weights_are_softdedups(curated: Path, copy_of: Copy) -> None:
+    """1 / commonness, which is the geometric mean of a token's probability: the perplexity, in relation to its mean."""
+    output = copy_of(curated)
+    commonness: list[float | None] = [0.01 * 1.3 ** (n % 12) if n % 7 else None for n in range(180)]
+    with_columns(
+        output,
+        {"perplexity": lambda n: None if commonness[n] is None else 1 / commonness[n]},  # type: ignore[operator]
+        {"perplexity": pa.float64()},
+    )
+    told = release(output, alpha=0.0, gamma=1.0, perplexity="perplexity").told
+    found = rows_of(output, "weights")
+    kept = [(row, p) for row, p in zip(found, commonness, strict=True) if row["log_prior"] is not None]
+    known = [p for _, p in kept if p is not None]
+    typical = math.prod(p ** (1 / len(known)) for p in known)
+    assert told["parameters"]["typical_perplexity"] == pytest.approx(1 / typical, rel=1e-12)
+    assert told["summary"]["documents_without_perplexity"] == len(kept) - len(known) > 0
+    raw = [1.0 if p is None else min(max(typical / p, 1 / 4), 4) for _, p in kept]
+    assert len({round(weight, 6) for weight in raw}) > 8  # they are not all at the bound
+    mean = math.fsum(raw) / len(raw)
+    assert [math.exp(row["log_prior"]) for row, _ in kept] == pytest.approx([w / mean for w in raw], rel=1e-12)
+    assert [row["perplexity"] for row, _ in kept] == pytest.approx([None if p is None else 1 / p for _, p in kept])
+    release(output, layer="brought", perplexity="perplexity")  # a factor, without a part in the weight
+    release(output, layer="none")
+    priors = [[row["log_prior"] for row in rows_of(output, layer)] for layer in ("brought", "none")]
+    assert priors[0] == priors[1]
+
+
+def test_the_command_says_what_perplexity_did(curated: Path, copy_of: Copy) -> None:
+    output = copy_of(curated)
+    with_columns(output, {"surprise": lambda n: None if n % 2 else 5.0 + n}, {"surprise": pa.float64()})
+    options = ["--alpha", "0", "--gamma", "1", "--perplexity", "surprise"]
+    ended = CliRunner().invoke(reweight_app, ["release", str(output), *options], catch_exceptions=False)
+    assert ended.exit_code == 0
+    assert "with       alpha 0, beta 0, gamma 1, perplexity surprise, log_z " in ended.output
+    without = sum(row["perplexity"] is None and row["log_prior"] is not None for row in rows_of(output, "weights"))
+    assert f"no perplexity {without} documents, counted as neither common nor rare\n" in ended.output
+
+
+def test_a_perplexity_that_no_document_has_changes_nothing(curated: Path, copy_of: Copy) -> None:
+    output = copy_of(curated)
+    with_columns(output, {"perplexity": lambda n: None}, {"perplexity": pa.float64()})
+    told = release(output, gamma=1.0, perplexity="perplexity").told
+    assert told["parameters"]["typical_perplexity"] is None
+    check_against_oracle(output, 0.5, 0.0, None)
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0, math.inf])
+def test_what_is_no_perplexity_is_refused(value: float, curated: Path, copy_of: Copy) -> None:
+    output = copy_of(curated)
+    with_columns(output, {"perplexity": lambda n: value if n % 2 else 50.0}, {"perplexity": pa.float64()})
+    with pytest.raises(InputError, match="--perplexity perplexity: expected finite numbers above 0, found"):
+        release(output, perplexity="perplexity")
 
 
 def test_factors_are_columns_of_their_own(released: Path) -> None:
@@ -149,6 +219,9 @@ def test_the_same_call_again_says_that_it_is_there(released: Path) -> None:
         ({"quality": "words"}, "expected probabilities, found a column of int64"),
         ({"quality": "eflaw", "layer": "w2"}, "expected probabilities, found"),
         ({"beta": 1.0}, "needs --quality"),
+        ({"gamma": 1.0}, "needs --perplexity"),
+        ({"perplexity": "words"}, "--perplexity words: expected perplexities, found a column of int64"),
+        ({"perplexity": "perplexed"}, "--perplexity: no annotation 'perplexed'"),
         ({"alpha": float("nan")}, "expected a finite number"),
         ({"layer": "base"}, "not `base`"),
         ({"layer": "Weights!"}, "lower-case name"),
@@ -225,14 +298,16 @@ def test_a_killed_release_is_completed_and_no_file_is_written_twice(curated: Pat
 @given(
     copies=st.lists(st.floats(0, 1e12), max_size=20),
     odds=st.lists(st.one_of(st.floats(-20, 20), st.just(math.nan)), max_size=20),
-    alpha=st.floats(-3, 3),
-    beta=st.floats(-3, 3),
+    rarity=st.lists(st.one_of(st.floats(-9, 9), st.just(math.nan)), max_size=20),
+    powers=st.tuples(*[st.floats(-3, 3)] * 3),
 )
 def test_the_kernel_against_the_formula(
-    copies: Sequence[float], odds: Sequence[float], alpha: float, beta: float
+    copies: Sequence[float], odds: Sequence[float], rarity: Sequence[float], powers: tuple[float, float, float]
 ) -> None:
-    n = min(len(copies), len(odds))
-    found = weights._log_weights(np.array(copies[:n]), np.array(odds[:n]), alpha, beta, math.log(4))
-    for value, c, o in zip(found, copies, odds, strict=False):
-        raw = -alpha * math.log1p(c) + (0.0 if math.isnan(o) else beta * o)
+    n = min(len(copies), len(odds), len(rarity))
+    columns = [np.array(column[:n], np.float64) for column in (copies, odds, rarity)]
+    found = weights._log_weights(*columns, powers, math.log(4))
+    alpha, beta, gamma = powers
+    for value, c, o, p in zip(found, copies, odds, rarity, strict=False):
+        raw = -alpha * math.log1p(c) + (0.0 if math.isnan(o) else beta * o) + (0.0 if math.isnan(p) else gamma * p)
         assert value == pytest.approx(min(max(raw, -math.log(4)), math.log(4)), abs=1e-13)

@@ -1,0 +1,175 @@
+"""What exports share: sources, files of bounded size, and a folder that is complete when its index is written, last.
+
+Samples are written as they lie on disk; their shuffling is the trainer's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+
+from gneiss.errors import InputError, OutputError
+from gneiss.parquet import write_bytes
+from gneiss.reweight.packed import PackedSequences
+from gneiss.reweight.packing import TokenizerLike, Tokens, encoder
+from gneiss.reweight.reader import Document, Documents
+from gneiss.version import __version__
+
+#: The index of an export whose format has none of its own.
+INDEX = "export.json"
+#: Documents of a file of tokens, at most: what is known of each is held until the file is whole.
+_FILE_DOCUMENTS = 1 << 22
+_Sample = TypeVar("_Sample")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was exported: where, how many samples in how many files."""
+
+    folder: Path
+    samples: int
+    files: int
+
+
+@dataclass(frozen=True)
+class TokenizedDocuments:
+    """Whole documents as tokens, for trainers that pack by themselves. See `tokenized`."""
+
+    documents: Documents
+    tokenizer: TokenizerLike
+    end_of_document: int | None = None
+    token_bytes: int = 4
+
+    def __iter__(self) -> Iterator[tuple[Document, Tokens]]:
+        encode = encoder(self.tokenizer)
+        end = np.array([] if self.end_of_document is None else [self.end_of_document], np.int64)
+        for document in self.documents:
+            tokens = np.concatenate([np.asarray(encode(document.text), np.int64), end])
+            if len(tokens) and not 0 <= tokens.min() <= tokens.max() < _bound(self.token_bytes):
+                raise InputError(
+                    f"{document.shard}, row {document.row}: expected tokens of {self.token_bytes} bytes, from 0 to"
+                    f" {_bound(self.token_bytes) - 1}, found {tokens.min()} to {tokens.max()}; take token_bytes=4"
+                )
+            yield document, tokens.astype(np.int32)
+
+
+#: What can be exported.
+Source: TypeAlias = Documents | PackedSequences | TokenizedDocuments
+
+
+class Export(Protocol):
+    """Writes a source into a folder, in the format of a trainer.
+
+    Raises InputError for a source that the format cannot take, OutputError when the folder holds anything else; without
+    its index, which is written last, the same call starts again.
+    """
+
+    def __call__(self, source: Source, folder: str | Path) -> Exported:
+        """Export."""
+
+
+def tokenized(
+    documents: Documents, tokenizer: TokenizerLike, *, end_of_document: int | None = None, token_bytes: int = 4
+) -> TokenizedDocuments:
+    """Documents that an export tokenizes.
+
+    Parameters: `tokenizer`: as `sequences` takes it; `end_of_document`: a token put after each document;
+    `token_bytes`: 4, or 2 where every id is below 65,536. Raises InputError; iterating raises ModelError for a
+    tokenizer that is none, InputError for a token that does not fit.
+
+    >>> export_megatron(tokenized(documents("curated"), "builtin:cl100k_base"), "curated-megatron")  # doctest: +SKIP
+    """
+    if token_bytes not in (2, 4):
+        raise InputError(f"token_bytes {token_bytes}: expected 2 or 4")
+    if end_of_document is not None and not 0 <= end_of_document < _bound(token_bytes):
+        raise InputError(f"end_of_document {end_of_document}: expected a token id that fits {token_bytes} bytes")
+    return TokenizedDocuments(documents, tokenizer, end_of_document, token_bytes)
+
+
+def of_samples(source: Source, format_: str) -> Documents | PackedSequences:
+    """A source of texts or packed sequences, in order. Raises InputError for another."""
+    if isinstance(source, TokenizedDocuments):
+        raise InputError(f"{format_}: expected documents or packed sequences, found a tokenizer as well; leave it out")
+    return replace(source, shuffled=False, epochs=1)
+
+
+def of_tokens(source: Source, format_: str) -> TokenizedDocuments:
+    """A source of tokenized documents, in order. Raises InputError for another."""
+    if isinstance(source, PackedSequences):
+        raise InputError(
+            f"{format_}: expected the output of a run, found packed sequences; its trainer packs documents by itself"
+        )
+    if isinstance(source, Documents):
+        raise InputError(f"{format_}: expected a tokenizer for the documents, found none")
+    return replace(source, documents=replace(source.documents, shuffled=False, epochs=1))
+
+
+def begin(folder: Path, index: str, prefix: str) -> None:
+    """Remove what a killed export left half-written. Raises OutputError for a folder that is not empty otherwise."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name.startswith((f".{prefix}", f".{index}.")) and path.suffix == ".part":
+            path.unlink()
+        elif not path.name.startswith(prefix):
+            raise OutputError(f"{folder}: expected an empty folder, found {path.name!r}; choose another one")
+
+
+def complete(folder: Path, index: str, prefix: str, names: Iterable[str], content: Any) -> None:
+    """Write the index, JSON, once all files of an export are there. Raises OutputError when there are others."""
+    left = {path.name for path in folder.glob(f"{prefix}*")} - set(names)
+    if left:
+        raise OutputError(f"{folder / min(left)}: left by another export; choose another folder")
+    write_bytes(json.dumps(content, sort_keys=True).encode(), folder, index)
+
+
+def origin(source: Source) -> dict[str, Any]:
+    """What an index tells of where its samples are from."""
+    told: dict[str, Any] = {"gneiss": __version__}
+    if isinstance(source, PackedSequences):
+        return {**told, "packing": source.packing.told}
+    documents = source if isinstance(source, Documents) else source.documents
+    told |= {"run": documents.run.digest, "layers": list(documents.layers)}
+    if isinstance(source, TokenizedDocuments):
+        name = source.tokenizer if isinstance(source.tokenizer, str) else "a function"
+        told |= {"tokenizer": name, "end_of_document": source.end_of_document}
+    return told
+
+
+def parts(
+    samples: Iterable[_Sample], size: Callable[[_Sample], int], limit: int, most: int | None = None
+) -> Iterator[tuple[int, Iterator[_Sample]]]:
+    """Consecutive samples by file, numbered: as many as have `limit` together, one at least, and at most `most`.
+
+    >>> [(number, list(part)) for number, part in parts([3, 4, 9, 1], int, 8)]
+    [(0, [3, 4]), (1, [9]), (2, [1])]
+    """
+
+    def numbered() -> Iterator[tuple[int, _Sample]]:
+        number, count, total = 0, 0, 0
+        for sample in samples:
+            own = size(sample)
+            if count and (total + own > limit or count == most):
+                number, count, total = number + 1, 0, 0
+            count, total = count + 1, total + own
+            yield number, sample
+
+    for number, part in groupby(numbered(), key=itemgetter(0)):
+        yield number, (sample for _, sample in part)
+
+
+def token_parts(
+    source: TokenizedDocuments, file_tokens: int
+) -> Iterator[tuple[int, Iterator[tuple[Document, Tokens]]]]:
+    """Documents that have tokens, by file of at most `file_tokens` tokens (one document may have more)."""
+    return parts((pair for pair in source if len(pair[1])), lambda pair: len(pair[1]), file_tokens, _FILE_DOCUMENTS)
+
+
+def _bound(token_bytes: int) -> int:
+    """What every id is below: Megatron has two bytes without a sign, four with one."""
+    return 1 << min(8 * token_bytes, 31)

@@ -1,0 +1,117 @@
+"""Export to OLMo-core: arrays of tokens and, beside each, where its documents are and what they weigh.
+
+As the Dolma toolkit writes and OLMo-core reads it: `.npy` holds the tokens end to end, unsigned and without a header,
+so `numpy.load` refuses it; `.csv.gz` has a line for each document: its first token, the one after its last, its id,
+and its source and place there. Further columns are ours; OLMo-core takes the first two and leaves the others.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gneiss.errors import InputError, first_line
+from gneiss.parquet import Aside
+from gneiss.reweight.exporting import INDEX, Exported, Source, begin, complete, of_tokens, origin, token_parts
+from gneiss.reweight.packing import Tokens
+from gneiss.reweight.reader import Document
+
+PREFIX = "part-"
+#: Bytes of a token → its type.
+TYPES = {2: "uint16", 4: "uint32"}
+#: Of the lines of `.csv.gz`, which have no header; the first five are those of the Dolma toolkit.
+COLUMNS = ("start", "end", "id", "shard", "row", "document", "log_prior")
+
+
+def export_olmo(source: Source, folder: str | Path, *, file_tokens: int = 1 << 29) -> Exported:
+    """Write tokenized documents, in the order in which they lie on disk, as OLMo-core's token arrays. See `Export`.
+
+    Parameters: `source`: `tokenized(...)` with an end_of_document, which is how OLMo-core tells documents apart;
+    `file_tokens`: of a file, at most (one document may have more). A line break in an id becomes a space, since
+    OLMo-core reads lines. `instance_log_priors` has the weights as its data loader needs them.
+
+    >>> source = tokenized(documents("curated"), "builtin:cl100k_base", end_of_document=100257)  # doctest: +SKIP
+    >>> export_olmo(source, "curated-olmo")  # doctest: +SKIP
+    """
+    folder, source = Path(folder), of_tokens(source, "olmo")
+    if source.end_of_document is None:
+        raise InputError("olmo: expected an end_of_document, by which OLMo-core tells documents apart, found none")
+    begin(folder, INDEX, PREFIX)
+    dtype = TYPES[source.token_bytes]
+    files = [_write_part(part, folder, number, dtype) for number, part in token_parts(source, file_tokens)]
+    names = [file["name"] + suffix for file in files for suffix in (".npy", ".csv.gz")]
+    complete(folder, INDEX, PREFIX, names, {"format": "olmo", **origin(source), "dtype": dtype, "files": files})
+    return Exported(folder, sum(file["documents"] for file in files), len(files))
+
+
+def instance_log_priors(folder: str | Path, sequence_length: int) -> npt.NDArray[np.float32]:
+    """The log of the mean prior weight of the tokens of each instance, float32 (instances,).
+
+    An instance is `sequence_length` tokens of a file, from its first on, and what is left at a file's end is none:
+    NumpyFSLDataset over the files by name. Its `index` in a batch points into this array. Raises InputError.
+
+    >>> instance_log_priors("curated-olmo", 2048)[batch["index"]]  # doctest: +SKIP
+    """
+    path = Path(folder) / INDEX
+    if sequence_length < 1:
+        raise InputError(f"sequence_length {sequence_length}: expected 1 or more")
+    try:
+        files = json.loads(path.read_text("utf-8"))["files"]
+        found = [
+            _of_instances(path.with_name(file["name"] + ".csv.gz"), file["tokens"], sequence_length) for file in files
+        ]
+    except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"{path}: no export for OLMo-core here ({first_line(error)}); `gneiss export --format olmo` writes it"
+        ) from error
+    return np.concatenate([np.empty(0, np.float32), *found])
+
+
+def _of_instances(path: Path, tokens: int, length: int) -> npt.NDArray[np.float32]:
+    ends, log_priors = array("d", [0.0]), array("d")
+    with gzip.open(path, "rt", encoding="utf-8", newline="\n") as file:
+        for line in file:  # a document each; an id may hold commas, so from both ends
+            ends.append(int(line.split(",", 2)[1]))
+            log_priors.append(float(line.rsplit(",", 1)[1]))
+    if ends[-1] != tokens or np.any(np.diff(ends) <= 0):
+        raise ValueError(f"{path.name} does not have the bounds of documents of {tokens} tokens")
+    weights = np.exp(np.array(log_priors))  # written nowhere, so its last bit may be the machine's
+    before = np.concatenate([[0.0], np.cumsum(np.diff(ends) * weights)])  # weight of the tokens before an end
+    bounds = np.arange(0, tokens + 1, length)
+    found: npt.NDArray[np.float32] = np.log(np.diff(np.interp(bounds, ends, before)) / length).astype(np.float32)
+    return found
+
+
+def _write_part(documents: Iterator[tuple[Document, Tokens]], folder: Path, number: int, dtype: str) -> dict[str, Any]:
+    name = f"{PREFIX}{number:05d}"
+    little = np.dtype(dtype).newbyteorder("<")
+    count, at = 0, 0
+    with (
+        Aside(folder, f"{name}.csv.gz") as lines_aside,
+        Aside(folder, f"{name}.npy") as tokens_aside,
+        lines_aside.temporary.open("wb") as compressed,
+        gzip.GzipFile("", "wb", fileobj=compressed, mtime=0) as binary,
+        io.TextIOWrapper(binary, "utf-8", newline="") as text,
+        tokens_aside.temporary.open("wb") as file,
+    ):
+        lines = csv.writer(text, lineterminator="\n")
+        for document, tokens in documents:
+            file.write(tokens.astype(little).tobytes())
+            own = (_one_line(document.id or ""), _one_line(document.shard), document.row)
+            lines.writerow((at, at + len(tokens), *own, document.index, repr(document.log_prior)))
+            count, at = count + 1, at + len(tokens)
+    return {"name": name, "documents": count, "tokens": at}
+
+
+def _one_line(value: str) -> str:
+    return value.replace("\r", " ").replace("\n", " ")

@@ -41,7 +41,7 @@ PAGES = (
             "Raffel et al. 2020 (JMLR 21, arXiv 1910.10683), section 2.2; the order of the tests and the phrases as in "
             "datatrove's C4QualityFilter; FineWeb's variant: Penedo et al. 2024 (arXiv 2406.17557)"
         ),
-        cost="measured by scripts/bench_crawl.py, together with the segmentation that the heuristics share",
+        cost="with the other heuristics, whose segmentation it shares, 40 MB/s on one core (scripts/bench_crawl.py)",
         example_kept=(
             "The well was dug in June. It held for ten years. Then the pump failed. Nobody mended it. A tree grew."
         ),

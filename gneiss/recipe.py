@@ -10,55 +10,34 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, TypeAdapter, ValidationError, field_validator, model_validator
 
 from gneiss.annotation import Annotator, Column, ColumnType, input_of
 from gneiss.edit import Editor
 from gneiss.errors import RecipeError
+from gneiss.recipe_duplicates import (
+    DEDUP_COLUMNS,
+    EXACT_COLUMNS,
+    NEAR_COLUMNS,
+    Dedup,
+    ExactDuplicates,
+    NearDuplicates,
+    Part,
+)
 from gneiss.rule import Rules, check, did_you_mean
-
-if TYPE_CHECKING:
-    from gneiss.dedup.documents import Criterion
 
 #: Annotations that every document has, computed by `curate` itself.
 BASE_COLUMNS = (
     Column("text_bytes", "int64", "UTF-8 bytes of the text after the edits of the phase"),
     Column("text_chars", "int64", "code points of the text after the edits of the phase"),
 )
-DEDUP_COLUMNS = (
-    Column("dedup_bytes", "int64", "bytes that substring dedup cut from the document"),
-    Column("dedup_fraction", "float64", "cut bytes over the bytes before the cut; null for an empty text"),
-    Column("dedup_repeated_bytes", "int64", "bytes cut elsewhere, in scope, as repeats of this document"),
-)
-EXACT_COLUMNS = (
-    Column("exact_copies", "int64", "documents with the same text, itself included"),
-    Column("exact_first", "bool", "no earlier document has the same text"),
-)
-NEAR_COLUMNS = (
-    Column("near_cluster", "string", "shard:row of the first of its near-duplicates; null where it has none"),
-    Column("near_cluster_size", "int64", "documents in its cluster of near-duplicates, itself included"),
-    Column("near_first", "bool", "no earlier document is in its cluster"),
-)
 _PACKAGED = resources.files("gneiss.pipelines")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
-
-
-class InputColumns(_Part):
+class InputColumns(Part):
     """Which columns of the input mean what; `derived_from_text` names columns that an edit makes stale.
 
     A stale value is replaced by the annotation named for it, or null: `derived_from_text: {token_count: tokens}`. The
@@ -68,90 +47,17 @@ class InputColumns(_Part):
     text: str = "text"
     id: str | None = "id"
     url: str = "url"
-    derived_from_text: dict[str, str | None] = {}
+    derived_from_text: dict[str, str | None] = Field(default_factory=dict)
 
 
-class Budgets(_Part):
+class Budgets(Part):
     """How much may be quarantined before the run ends with exit code 3: a share of documents, a number of shards."""
 
     documents: float = Field(default=0.001, ge=0, le=1)
     shards: int = Field(default=0, ge=0)
 
 
-class Dedup(_Part):
-    """Exact substring dedup as an edit: what repeats for `min_length` units is cut from all but the first copy.
-
-    unit: bytes of UTF-8, or tokens of `tokenizer` (`builtin:cl100k_base`, a local path or hf://); boundary: where a cut
-    may begin and end; scope: `shard`, `group` (consecutive shards whose ids have the same value of the pattern
-    `group_by`, its first group if it has one, at most `group_max_bytes` of text), or `corpus`.
-    """
-
-    min_length: int = Field(default=200, ge=2)
-    unit: Literal["bytes", "tokens"] = "bytes"
-    tokenizer: str | None = None
-    policy: Literal["protect", "union", "all"] = "protect"
-    engine: Literal["anchors", "suffix-array"] = "anchors"
-    scope: Literal["shard", "group", "corpus"] = "shard"
-    group_by: str | None = None
-    group_max_bytes: int = Field(default=2_000_000_000, ge=1)
-    boundary: Literal["char", "word", "line"] = "char"
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Dedup:
-        if (self.unit == "tokens") != (self.tokenizer is not None):
-            raise ValueError("`unit: tokens` goes with a `tokenizer`, and `unit: bytes` without one")
-        if (self.scope == "group") != (self.group_by is not None):
-            raise ValueError("`scope: group` goes with a pattern `group_by`, any other scope without one")
-        try:
-            re.compile(self.group_by or "")
-        except re.error as error:
-            raise ValueError(f"group_by: {self.group_by!r} is no regular expression: {error}") from error
-        if self.scope == "corpus" and self.engine != "anchors":
-            raise ValueError("`scope: corpus` needs `engine: anchors`")
-        return self
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """The tokenizer's file; none for bytes or a builtin tokenizer."""
-        return () if self.tokenizer is None or self.tokenizer.startswith("builtin:") else (self.tokenizer,)
-
-
-class ExactDuplicates(_Part):
-    """Documents with the same text; `normalize` says what may differ: nothing, white `spaces`, or all but `words`."""
-
-    normalize: Literal["none", "spaces", "words"] = "spaces"
-    scope: Literal["shard", "corpus"] = "corpus"
-
-    @property
-    def criterion(self) -> Criterion:
-        """What counts as a duplicate."""
-        from gneiss.dedup.documents import ExactDuplicates as Exact
-
-        return Exact(self.normalize)
-
-
-class NearDuplicates(_Part):
-    """Documents that share many shingles of `shingle_words` words, found by MinHash with `bands` bands of `rows` rows.
-
-    normalize: what words are, see `gneiss.dedup.documents`; seed: of the permutations.
-    """
-
-    bands: int = Field(default=14, ge=1, le=1024)
-    rows: int = Field(default=8, ge=1, le=1024)
-    shingle_words: int = Field(default=5, ge=1, le=1024)
-    normalize: Literal["spaces", "words"] = "words"
-    seed: int = Field(default=1, ge=0)
-    scope: Literal["shard", "corpus"] = "corpus"
-
-    @property
-    def criterion(self) -> Criterion:
-        """What counts as a duplicate."""
-        from gneiss.dedup.documents import NearDuplicates as Near
-
-        return Near(self.bands, self.rows, self.shingle_words, self.normalize, self.seed)
-
-
-class Phase(_Part):
+class Phase(Part):
     """An ordered part of a recipe: edits, then annotations of the edited text, then rules and `keep`.
 
     Duplicate documents are looked for among the texts that enter the phase, before its edits.
@@ -161,10 +67,10 @@ class Phase(_Part):
     exact_duplicates: ExactDuplicates | None = None
     near_duplicates: NearDuplicates | None = None
     dedup: Dedup | None = None
-    edit: list[dict[str, dict[str, Any]]] = []
-    annotate: list[dict[str, dict[str, Any]]] = []
-    aliases: dict[str, str] = {}
-    rules: dict[str, str] = {}
+    edit: list[dict[str, dict[str, Any]]] = Field(default_factory=list)
+    annotate: list[dict[str, dict[str, Any]]] = Field(default_factory=list)
+    aliases: dict[str, str] = Field(default_factory=dict)
+    rules: dict[str, str] = Field(default_factory=dict)
     keep: str | None = None
 
     @field_validator("edit", "annotate", mode="before")
@@ -234,7 +140,7 @@ class Phase(_Part):
         return Rules(self.rules, self.keep or " AND ".join(self.rules) or "true", self.aliases)
 
 
-class Recipe(_Part):
+class Recipe(Part):
     """A validated recipe.
 
     >>> Recipe.load("gneissweb-bytes").phases[0].decision.keep

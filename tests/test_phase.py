@@ -74,10 +74,10 @@ def test_an_answer_of_the_wrong_length_is_a_failure(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("error", [MemoryError(), ModelError("the model is gone"), KeyboardInterrupt()])
-def test_what_concerns_the_worker_is_no_fault_of_a_document(tmp_path: Path, error: BaseException) -> None:
-    with pytest.raises(type(error)):
-        curate_breaking(tmp_path / "a.parquet", explode(error))
+@pytest.mark.parametrize("kind", [MemoryError, ModelError, KeyboardInterrupt])
+def test_what_concerns_the_worker_is_no_fault_of_a_document(tmp_path: Path, kind: type[BaseException]) -> None:
+    with pytest.raises(kind):
+        curate_breaking(tmp_path / "a.parquet", explode(kind("the model is gone")))
 
 
 def test_a_document_that_fails_in_a_later_phase_loses_what_was_decided_before(tmp_path: Path) -> None:

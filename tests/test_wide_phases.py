@@ -139,7 +139,7 @@ phases:
 
 
 def test_workers_do_not_change_a_byte(corpus: Path, tmp_path: Path) -> None:
-    wide = recipe(WITH_DEDUP, "corpus", 14_000)
+    wide = recipe(PHASES, "corpus", 14_000)
     curated(wide, corpus, tmp_path / "here")
     run(wide, corpus, tmp_path / "there", workers=2, backend="local")
     assert runs.promised(tmp_path / "there") == runs.promised(tmp_path / "here")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,14 +114,22 @@ def cut_shards(
     return Input(tuple(shards), tuple(unreadable), size_bytes)
 
 
-def find_files(source: str | Path) -> tuple[Path, list[Path]]:
-    """The root of an input and its files, bytewise by path. Raises InputError when there are none."""
+def find_files(
+    source: str | Path,
+    is_wanted: Callable[[Path], bool] = lambda path: path.suffix == ".parquet",
+    wanted: str = "files named *.parquet",
+) -> tuple[Path, list[Path]]:
+    """The root of an input and its files, bytewise by path: one file, those of a folder that are wanted, or of a glob.
+
+    wanted: what a message calls them. Names in a folder that start with `_` or `.` are left out. Raises InputError when
+    there are none.
+    """
     path = Path(local_path(source, "input")).absolute()  # workers may live in another folder
     if path.is_file():
         return path.parent, [path]
     if path.is_dir():
-        found = [p for p in path.rglob("*.parquet") if not any(part[0] in "._" for part in p.relative_to(path).parts)]
-        root, expected = path, "files named *.parquet"
+        inside = (p for p in path.rglob("*") if not any(part[0] in "._" for part in p.relative_to(path).parts))
+        found, root, expected = [p for p in inside if is_wanted(p)], path, wanted
     elif glob.has_magic(str(path)):
         found = [Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file()]
         fixed = list(path.parts)

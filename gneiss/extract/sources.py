@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import os
 import re
 import uuid
 from collections.abc import Iterator, Sequence
@@ -14,7 +12,7 @@ import xxhash
 
 from gneiss.errors import InputError
 from gneiss.extract.records import Damage, Record, read_records
-from gneiss.shard import local_path
+from gneiss.shard import find_files
 
 _ARCHIVE = re.compile(r"\.(warc|wet|warc\.wet)(\.(gz|zst|zstd))?$", re.IGNORECASE)
 _HTML = re.compile(r"\.x?html?$", re.IGNORECASE)
@@ -46,7 +44,7 @@ def find_sources(source: str | Path) -> list[Source]:
     that start with `_` or `.` are left out), a glob, or file://. A file that is named by itself is taken for an archive
     unless its name is that of an HTML file. Raises InputError.
     """
-    root, paths = _find(source)
+    root, paths = find_files(source, _is_source, "files named *.warc, *.warc.gz, *.warc.zst, *.warc.wet.gz or *.html")
     sources, pages = [], []
     for path in paths:
         name = path.relative_to(root).as_posix()
@@ -85,33 +83,8 @@ def _read_page(name: str, path: Path, max_record_bytes: int) -> Record | Damage:
     return Record(0, "resource", id_, None, None, "text/html", None, size, content)
 
 
-def _find(source: str | Path) -> tuple[Path, list[Path]]:
-    path = Path(local_path(source, "input")).absolute()  # workers may live in another folder
-    if path.is_file():
-        return path.parent, [path]
-    if path.is_dir():
-        inside = (p for p in path.rglob("*") if not any(part[0] in "._" for part in p.relative_to(path).parts))
-        root, expected = path, "files named *.warc, *.warc.gz, *.warc.zst, *.warc.wet.gz or *.html"
-        found = [p for p in inside if (_ARCHIVE.search(p.name) or _HTML.search(p.name)) and p.is_file()]
-    elif glob.has_magic(str(path)):
-        found = [Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file()]
-        root, expected = _fixed(path), "files that match"
-    else:
-        raise InputError(f"{source}: no such file or directory")
-    if not found:
-        raise InputError(f"{source}: expected {expected}, found none")
-    for path in found:
-        if any("\ud800" <= character <= "\udfff" for character in str(path)):  # bytes that Python could not decode
-            raise InputError(f"{os.fsencode(path)!r}: the name of this file is not UTF-8; rename it")
-    return root, sorted(found, key=lambda p: p.relative_to(root).as_posix().encode())
-
-
-def _fixed(pattern: Path) -> Path:
-    """The part of a glob before its first wildcard."""
-    parts = list(pattern.parts)
-    while any(glob.has_magic(part) for part in parts):
-        parts.pop()
-    return Path(*parts)
+def _is_source(path: Path) -> bool:
+    return bool(_ARCHIVE.search(path.name) or _HTML.search(path.name)) and path.is_file()
 
 
 def _groups(pages: Sequence[tuple[str, Path]]) -> Iterator[Source]:

@@ -31,13 +31,15 @@ _FAILURE, _EDITS, _PIECES = "failure of the document", "edits of the document", 
 class Computed:
     """What a phase computed: edits of the texts that reached it, and annotations (documents,) of the edited texts.
 
-    failures: position → reason of documents that an editor or annotator failed on; spans: what dedup cut.
+    failures: position → reason of documents that an editor or annotator failed on; spans: what dedup cut; edited: the
+    edited texts, where they are at hand.
     """
 
     edits: Edits
     annotations: Annotations
     failures: dict[int, str]
     spans: ShardSpans | None
+    edited: TextBatch | None = None
 
     def to_batch(self, rows: Numbers, columns: Sequence[Column]) -> pa.RecordBatch:
         """One row for each document, as `schema_of` says; `rows` are their rows in the shard."""

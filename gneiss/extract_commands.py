@@ -46,8 +46,8 @@ def extract(
 ) -> None:
     """Extract the text of crawled pages: WARC, WET and HTML in; Parquet shards with FineWeb's columns out."""
     from gneiss.extract.job import extract as run_extraction
-    from gneiss.extract.progress import Spoken
     from gneiss.extract.sandbox import Limits
+    from gneiss.progress import Spoken
 
     finished = run_extraction(
         input,
@@ -60,7 +60,7 @@ def extract(
         workers=workers,
         backend=backend.value,
         shared_filesystem=shared_filesystem,
-        progress=Spoken(),
+        progress=Spoken(task="file", rows="records", of="archives and pages"),
     )
     _print(finished)
     finished.check_budgets()

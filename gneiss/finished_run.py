@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -20,7 +18,7 @@ import yaml
 
 from gneiss.commit import annotations_path, data_path
 from gneiss.curate import KEPT
-from gneiss.errors import InputError, OutputError, first_line
+from gneiss.errors import InputError, first_line
 from gneiss.ledger import FOOTER_KEY, Receipt
 from gneiss.output import RECIPE_FILE, RUN_FILE, STATISTICS_FILE
 
@@ -116,20 +114,6 @@ class FinishedRun:
                 f"{path}: expected {shard.rows} rows, {shard.kept} of them kept, as its footer says; found {rows} and"
                 f" {document - shard.first_document}; the file is damaged"
             )
-
-    @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Hold the output: no run and no other release writes meanwhile. Raises OutputError."""
-        try:
-            lock = (self.folder / "_gneiss/lock").open("a")
-        except OSError as error:
-            raise OutputError(f"{self.folder}: cannot write: {error.strerror}; check its permissions") from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise OutputError(f"{self.folder}: a run or a release is writing here; wait for it") from error
-            yield
 
 
 def kept_mask(table: pa.Table) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -93,9 +93,9 @@ def read(output: Path) -> dict[str, Receipt]:
     return receipts
 
 
-def receipt_of(output: Path, annotations: str) -> Receipt | None:
-    """The receipt in the footer of an annotation shard whose files are all whole; None where that is not so."""
-    path = output / annotations
+def receipt_of(output: Path, last: str) -> Receipt | None:
+    """The receipt in the footer of the file that a task writes last, if all its files are whole; None if not."""
+    path = output / last
     if not path.is_file():
         return None
     try:
@@ -103,10 +103,10 @@ def receipt_of(output: Path, annotations: str) -> Receipt | None:
         footer = (metadata.metadata or {}).get(FOOTER_KEY.encode())
         receipt = Receipt.from_json(json.loads(footer)) if footer else None
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError):
-        return None  # not a file that a finished shard left: the shard is curated again
+        return None  # not a file that a finished task left: its work is done again
     if receipt is None or not all(is_whole(output, file) for file in receipt.files):
         return None
-    own = WrittenFile(annotations, path.stat().st_size, checksum(path), metadata.num_rows)
+    own = WrittenFile(last, path.stat().st_size, checksum(path), metadata.num_rows)
     return Receipt(**{**receipt.__dict__, "files": (*receipt.files, own)})
 
 

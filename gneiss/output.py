@@ -33,6 +33,19 @@ def claim(
     try:
         _refuse_foreign(output)
         (output / "_gneiss").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{output}: cannot write: {error.strerror}; check the path and its permissions") from error
+    with held(output):
+        _check_key(output, identity, first)
+        for leftover in output.rglob(".*.part"):  # of a driver or worker that was killed
+            leftover.unlink(missing_ok=True)
+        yield
+
+
+@contextmanager
+def held(output: Path) -> Iterator[None]:
+    """Hold an output that is there: nobody else writes meanwhile. Raises OutputError."""
+    try:
         lock = (output / "_gneiss/lock").open("a")
     except OSError as error:
         raise OutputError(f"{output}: cannot write: {error.strerror}; check the path and its permissions") from error
@@ -43,9 +56,6 @@ def claim(
             raise OutputError(
                 f"{output}: another run is writing here; wait for it, or choose another output"
             ) from error
-        _check_key(output, identity, first)
-        for leftover in output.rglob(".*.part"):  # of a driver or worker that was killed
-            leftover.unlink(missing_ok=True)
         yield
 
 

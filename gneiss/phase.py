@@ -109,7 +109,7 @@ def compute_phase(phase: Phase, tools: PhaseTools, entering: Entering, found: Fo
     for annotator, compute in tools.annotators:
         if input_of(annotator) != "text":
             computed |= annotate_present(annotator, compute, entering.inputs[input_of(annotator)])
-    return Computed(edits, {**annotations, **edited.annotations, **computed}, {**failed, **failures}, spans)
+    return Computed(edits, {**annotations, **edited.annotations, **computed}, {**failed, **failures}, spans, batch)
 
 
 def decide_phase(
@@ -120,7 +120,7 @@ def decide_phase(
     touched[computed.edits.document] = True
     documents = replace(
         entering,
-        batch=computed.edits.apply(entering.batch),
+        batch=computed.edits.apply(entering.batch) if computed.edited is None else computed.edited,
         edited=entering.edited | touched,
         annotations={**entering.annotations, **computed.annotations},
     )

@@ -10,13 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import Field, PrivateAttr, TypeAdapter, ValidationError, field_validator, model_validator
 
 from gneiss.annotation import Annotator, Column, ColumnType, input_of
-from gneiss.edit import Editor
 from gneiss.errors import RecipeError
 from gneiss.recipe_duplicates import (
     DEDUP_COLUMNS,
@@ -28,6 +27,9 @@ from gneiss.recipe_duplicates import (
     Part,
 )
 from gneiss.rule import Rules, check, did_you_mean
+
+if TYPE_CHECKING:
+    from gneiss.edit import Editor
 
 #: Annotations that every document has, computed by `curate` itself.
 BASE_COLUMNS = (

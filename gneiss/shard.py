@@ -128,8 +128,9 @@ def find_files(
     if path.is_file():
         return path.parent, [path]
     if path.is_dir():
-        inside = (p for p in path.rglob("*") if not any(part[0] in "._" for part in p.relative_to(path).parts))
-        found, root, expected = [p for p in inside if is_wanted(p)], path, wanted
+        inside = (p for p in path.rglob("*") if is_wanted(p))
+        found = [p for p in inside if not any(part[0] in "._" for part in p.relative_to(path).parts)]
+        root, expected = path, wanted
     elif glob.has_magic(str(path)):
         found = [Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file()]
         fixed = list(path.parts)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gneiss import ledger
@@ -18,13 +17,13 @@ from gneiss import output as outputs
 from gneiss.backends.choice import BackendName, choose_backend
 from gneiss.errors import BudgetError, OutputError
 from gneiss.extract.extractors import EXTRACTORS, Extractor, describe, versions_of
-from gneiss.extract.progress import Progress, Silent
 from gneiss.extract.sandbox import Limits
 from gneiss.extract.sources import Source, find_sources
 from gneiss.extract.step import DAMAGED, ExtractStep, Settings
 from gneiss.extract.tables import quarantine_path, skipped_path
-from gneiss.ledger import COMMITTED, FOOTER_KEY, Receipt
+from gneiss.ledger import COMMITTED, Receipt
 from gneiss.parquet import write_bytes
+from gneiss.progress import Progress, Silent
 from gneiss.shard import local_path
 from gneiss.version import __version__
 
@@ -108,7 +107,7 @@ def extract(
         done = _finished(folder, sources)
         skipped = len(done)
         left = [source for source in sources if source.id not in done]
-        progress.begin(sources, done)
+        progress.begin("extract", {source.id: source.size_bytes for source in sources}, done)
         if left:
             backing, count = choose_backend(backend, workers, len(left), WORKER_BYTES, shared_filesystem)
             running = backing.run(ExtractStep(settings, folder), left, min(count, len(left)))
@@ -151,7 +150,7 @@ def _finished(output: Path, sources: Sequence[Source]) -> dict[str, Receipt]:
         )
     done: dict[str, Receipt] = {}
     for source in sources:
-        receipt = _receipt(output, source)
+        receipt = ledger.receipt_of(output, skipped_path(source.id))
         if receipt is None:
             continue
         if receipt.fingerprint != source.fingerprint:
@@ -160,22 +159,6 @@ def _finished(output: Path, sources: Sequence[Source]) -> dict[str, Receipt]:
             )
         done[source.id] = receipt
     return done
-
-
-def _receipt(output: Path, source: Source) -> Receipt | None:
-    path = output / skipped_path(source.id)
-    if not path.is_file():
-        return None
-    try:
-        receipt = Receipt.from_json(json.loads(pq.read_metadata(path).metadata[FOOTER_KEY.encode()]))
-    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError):
-        return None  # not a file that a finished source left: it is extracted again
-    there = (output / file.path for file in receipt.files)
-    is_whole = all(
-        path.is_file() and path.stat().st_size == file.size_bytes
-        for path, file in zip(there, receipt.files, strict=True)
-    )
-    return receipt if is_whole else None
 
 
 def _summed(

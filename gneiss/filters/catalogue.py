@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from gneiss.annotation import Annotator
-from gneiss.edit import Editor
 from gneiss.filters import (
     c4,
     contamination,
@@ -19,6 +20,9 @@ from gneiss.filters import (
     urls,
 )
 from gneiss.filters.page import Page
+
+if TYPE_CHECKING:
+    from gneiss.edit import Editor
 
 #: What may stand under `annotate:` in a recipe. The values are frozen dataclasses; their fields are the parameters.
 ANNOTATORS: dict[str, type[Annotator]] = {

@@ -108,7 +108,7 @@ def run(
         ledger.append(folder, adopted)
         left = [shard for shard in plan.input.shards if shard.id not in done]
         skipped = len(done)
-        progress.begin(plan, done)
+        progress.begin(recipe.name, {shard.id: shard.text_bytes for shard in plan.input.shards}, done)
         is_wide = any(phase.is_corpus_wide for phase in recipe.phases)
         is_tallied = not _is_tallied_last(recipe) or (folder / ORPHANS_FILE).is_file()
         if left or not is_tallied:

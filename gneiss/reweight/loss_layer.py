@@ -23,6 +23,7 @@ from numba import njit
 from gneiss.annotation_layer import Layer, WrittenLayer, column, existing_layer, write_layer
 from gneiss.errors import InputError, first_line
 from gneiss.finished_run import FinishedRun, kept_mask
+from gneiss.output import held
 from gneiss.parquet import checksum
 from gneiss.reweight.loss_log import BUCKETS, SCHEMA, bucket_of, rank_folder, segments
 
@@ -86,7 +87,7 @@ def consolidate(
     digest = sha256("\n".join(f"{s.limit} {checksum(s.path)}" for s in found).encode()).hexdigest()
     given = {"decay": decay, "window_steps": window_steps, "log": digest}
     made = Layer(layer, "losses", given, COLUMNS)
-    with run.claimed():
+    with held(run.folder):
         if there := existing_layer(run, made):
             return there
         baseline = _baseline(found, window_steps)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -205,8 +205,3 @@ def _cut(waiting: _Waiting, length: int, id_: int) -> Sequence:
         np.array(epoch, np.int32),
     )
     return Sequence(id_, np.concatenate(parts), spans, math.log(math.fsum(weights) / at))
-
-
-def in_order(documents: Documents) -> Iterator[Document]:
-    """All documents of an epoch as they lie in the run, for exports."""
-    return iter(replace(documents, shuffled=False))

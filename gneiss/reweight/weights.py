@@ -22,6 +22,7 @@ from numba import njit
 from gneiss.annotation_layer import Layer, WrittenLayer, column, existing_layer, write_layer
 from gneiss.errors import InputError
 from gneiss.finished_run import FinishedRun, kept_mask
+from gneiss.output import held
 from gneiss.rule import did_you_mean
 
 Floats = npt.NDArray[np.float64]
@@ -102,7 +103,7 @@ def release(
     given = {"formula": FORMULA, "copies": COPIES, "alpha": float(alpha), "beta": float(beta), "gamma": float(gamma)}
     given |= {"quality": quality, "perplexity": perplexity, "category": category}
     given |= {"absent": _absent(run, quality, perplexity, category)}
-    with run.claimed():
+    with held(run.folder):
         if there := existing_layer(run, Layer(layer, "weights", given, COLUMNS)):
             return there
         factors = _Factors(run, quality, perplexity, category, float(alpha), float(beta), float(gamma))

@@ -277,10 +277,10 @@ def test_the_command_says_what_became_of_the_records(crawl: Path, tmp_path: Path
     assert said.exit_code == 0, said.output
     assert "5 records: 5 documents, 0 skipped, 0 quarantined" in said.stdout
     assert f"gneiss run RECIPE --input {tmp_path / 'out/data'} --output CURATED" in said.stdout
-    assert "extract: 1 files" in said.output
+    assert "extract: 1 file, 0.0 MB of archives and pages" in said.output
     failed = CliRunner().invoke(app, [str(crawl), str(tmp_path / "all"), "--extractor", "resiliparse", "--limit", "2"])
     assert isinstance(failed.exception, BudgetError)
-    assert "d cannot be read: " in failed.output
+    assert "file d is quarantined: " in failed.output
     assert "skipped: not a response" in failed.stdout
 
 

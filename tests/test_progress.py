@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 from unittest import mock
 
-from gneiss.extract.progress import Spoken
-from gneiss.extract.sources import Source
 from gneiss.ledger import COMMITTED, UNREADABLE, Receipt
+from gneiss.progress import Spoken
 
-SOURCES = [Source(id_, (id_,), (id_,), 2_000_000, "", True) for id_ in ("a", "b", "c")]
+SIZES = dict.fromkeys(("a", "b", "c"), 2000000)
 
 
 class Terminal(io.StringIO):
@@ -22,32 +21,33 @@ class Terminal(io.StringIO):
 
 def test_lines_on_a_terminal_are_written_over() -> None:
     stream = Terminal()
-    with mock.patch("gneiss.extract.progress.time.monotonic", side_effect=[0.0, 60.0, 120.0, 120.0]):
-        told = Spoken(stream)
-        told.begin(SOURCES, {"a": Receipt("a", COMMITTED, "", 5)})
+    with mock.patch("gneiss.progress.time.monotonic", side_effect=[0.0, 60.0, 120.0, 120.0]):
+        told = Spoken(stream, "file", "records", "archives")
+        told.begin("extract", SIZES, ["a"])
         told.finished(Receipt("b", COMMITTED, "", 1234))
         told.finished(Receipt("c", UNREADABLE, "", None, reason="it is no archive"))
         told.end()
     lines = stream.getvalue().replace("\r\x1b[K", "\n").splitlines()
     assert lines == [
-        "extract: 3 files, 6.0 MB, 1 of them finished already",
+        "extract: 3 files, 6.0 MB of archives, 1 of them finished already",
         "",
-        "2/3 files, 1,234 records, 0.03 MB/s of archive, 1 min left",
-        "c cannot be read: it is no archive",
+        "2/3 files, 1,234 records, 0.03 MB/s, 1 min 00 s left",
+        "file c is quarantined: it is no archive",
         "",
-        "3/3 files, 1,234 records, 0.03 MB/s of archive, 0 min left",
-        "3/3 files, 1,234 records, 0.03 MB/s of archive, 0 min left",
+        "3/3 files, 1,234 records, 0.03 MB/s, 0 s left",
+        "3/3 files, 1,234 records, 0.03 MB/s, 0 s left",
     ]
 
 
 def test_lines_elsewhere_come_every_few_seconds() -> None:
     stream = io.StringIO()
-    with mock.patch("gneiss.extract.progress.time.monotonic", side_effect=[0.0, 1.0, 6.0, 6.5, 7.0]):
+    with mock.patch("gneiss.progress.time.monotonic", side_effect=[0.0, 1.0, 6.0, 6.5, 7.0]):
         told = Spoken(stream)
-        told.begin(SOURCES, {})
+        told.round("keys", 1)
+        told.begin("sample", SIZES, [])
         for id_ in "abc":
             told.finished(Receipt(id_, COMMITTED, "", 1))
         told.end()
     assert [line.split(",")[0] for line in stream.getvalue().splitlines()] == [
-        "extract: 3 files", "2/3 files", "3/3 files",
+        "round keys: 1 task", "sample: 3 shards", "2/3 shards", "3/3 shards",
     ]  # fmt: skip

@@ -8,7 +8,7 @@ from gneiss.version import __version__
 
 if TYPE_CHECKING:
     from gneiss.pipelines.run import Run, run
-    from gneiss.recipe import Recipe
+    from gneiss.recipe.recipe import Recipe
 
 __all__ = ["Recipe", "Run", "__version__", "run"]
 
@@ -17,7 +17,7 @@ def __getattr__(name: str) -> Any:
     # pyarrow, numba and duckdb are imported where they are used, not by `import gneiss`
     from importlib import import_module
 
-    homes = {"Recipe": "gneiss.recipe", "Run": "gneiss.pipelines.run", "run": "gneiss.pipelines.run"}
+    homes = {"Recipe": "gneiss.recipe.recipe", "Run": "gneiss.pipelines.run", "run": "gneiss.pipelines.run"}
     if name not in homes:
         raise AttributeError(f"module 'gneiss' has no attribute {name!r}")
     return getattr(import_module(homes[name]), name)

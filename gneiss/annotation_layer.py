@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from gneiss.errors import InputError, OutputError, first_line
 from gneiss.finished_run import FinishedRun, FinishedShard, kept_mask, read_batches
 from gneiss.parquet import write_bytes, write_parquet
-from gneiss.rule import did_you_mean
+from gneiss.recipe.rule import did_you_mean
 from gneiss.version import __version__
 
 LAYER_KEY = "gneiss.layer"

@@ -108,7 +108,7 @@ def explain(
     recipe: Annotated[str | None, typer.Argument(help="Name or YAML file; without it, all packaged recipes.")] = None,
 ) -> None:
     """Show a recipe resolved: its phases, models, rules, and its hash."""
-    from gneiss.recipe import Recipe, recipe_names
+    from gneiss.recipe.recipe import Recipe, recipe_names
     from gneiss.report import print_recipe, print_recipes
 
     if recipe is None:

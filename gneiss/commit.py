@@ -15,7 +15,7 @@ from gneiss.curate import Curated
 from gneiss.errors import OutputError
 from gneiss.ledger import COMMITTED, FOOTER_KEY, Receipt
 from gneiss.parquet import WrittenFile, write_bytes, write_parquet
-from gneiss.recipe import Recipe
+from gneiss.recipe.recipe import Recipe
 
 ROWS_PER_TABLE = 20_000
 

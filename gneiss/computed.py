@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from gneiss.annotation import Column
 from gneiss.batch import TextBatch
 from gneiss.edit import Edits
-from gneiss.rule import ARROW_TYPES
+from gneiss.recipe.rule import ARROW_TYPES
 from gneiss.shard_spans import ShardSpans
 
 Annotations: TypeAlias = dict[str, pa.Array]

@@ -13,8 +13,8 @@ import xxhash
 from gneiss.batch import TextBatch
 from gneiss.documents import Documents, read_documents
 from gneiss.phase import Decided, Entering, Flags, Found, Rows, compute_phase, decide_phase
-from gneiss.recipe import Recipe
-from gneiss.rule import ARROW_TYPES, NOT_TRUE, TRUE, UNKNOWN
+from gneiss.recipe.recipe import Recipe
+from gneiss.recipe.rule import ARROW_TYPES, NOT_TRUE, TRUE, UNKNOWN
 from gneiss.rule_samples import EXCERPT_CHARS, Samples, take_samples
 from gneiss.shard import Shard
 from gneiss.shard_spans import OWN_SHARD, ShardSpans

@@ -17,9 +17,9 @@ from gneiss.batch import TextBatch
 from gneiss.computed import Annotations, Computed
 from gneiss.edit import Edited, Editor, Edits
 from gneiss.isolation import isolated
-from gneiss.recipe import BASE_COLUMNS, Phase
-from gneiss.recipe_duplicates import Dedup
-from gneiss.rule import ARROW_TYPES, Verdicts, evaluate
+from gneiss.recipe.recipe import BASE_COLUMNS, Phase
+from gneiss.recipe.duplicates import Dedup
+from gneiss.recipe.rule import ARROW_TYPES, Verdicts, evaluate
 from gneiss.shard_clusters import ShardClusters
 from gneiss.shard_spans import OWN_SHARD, ShardSpans
 from gneiss.tools import PhaseTools

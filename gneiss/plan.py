@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from gneiss.recipe import Recipe
+from gneiss.recipe.recipe import Recipe
 from gneiss.shard import Input, cut_shards
 from gneiss.sources import ModelFile, resolve
 from gneiss.version import __version__

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gneiss.errors import InputError
-from gneiss.recipe import Phase, Recipe
-from gneiss.rule import locked_connection
+from gneiss.recipe.recipe import Phase, Recipe
+from gneiss.recipe.rule import locked_connection
 from gneiss.rule_samples import Samples
 from gneiss.statistics import ColumnStatistics, Statistics, bin_edge
 
@@ -124,7 +124,7 @@ def kept_shares(annotations: pa.Table, phase: Phase, threshold: Threshold, value
     condition = phase.rules[threshold.rule]
     moved = f"{condition[: threshold.start]}moved_value{condition[threshold.stop :]}"
     rules = ", ".join(f'({c}) AS "{rule}"' for rule, c in {**phase.rules, threshold.rule: moved}.items())
-    # as in gneiss.rule: NaN counts as missing, and an alias is the column by another name
+    # as in gneiss.recipe.rule: NaN counts as missing, and an alias is the column by another name
     floats = [field.name for field in annotations.schema if pa.types.is_floating(field.type)]
     guarded = "".join(f', CASE WHEN isnan("{name}") THEN NULL ELSE "{name}" END AS "{name}"' for name in floats)
     without = f" EXCLUDE ({', '.join(_quoted(floats))})" if floats else ""

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gneiss.errors import RecipeError
-from gneiss.recipe import BASE_COLUMNS
+from gneiss.recipe.recipe import BASE_COLUMNS
 from gneiss.sources import is_pinned
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gneiss.pipelines.dry_run import DryRun
     from gneiss.pipelines.passages import Passage
     from gneiss.pipelines.run import Run
-    from gneiss.recipe import Recipe
+    from gneiss.recipe.recipe import Recipe
     from gneiss.rule_samples import Samples
     from gneiss.statistics import Statistics
 
@@ -118,7 +118,7 @@ def print_filters(code: str | None) -> None:
     """A line for each filter, or one filter's page. Raises RecipeError for an unknown code."""
     from gneiss.filters.catalogue import PAGES
     from gneiss.filters.page import markdown
-    from gneiss.rule import did_you_mean
+    from gneiss.recipe.rule import did_you_mean
 
     if code is None:
         table = _table("code", "filter", "what", "rules")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gneiss.recipe import Recipe
+from gneiss.recipe.recipe import Recipe
 
 PER_RULE = 2
 EXCERPT_CHARS = 300

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from gneiss.annotation import Annotate, Annotator, Prepares
 from gneiss.errors import MachineError
-from gneiss.recipe import Recipe
-from gneiss.recipe_duplicates import Dedup
-from gneiss.rule import locked_connection
+from gneiss.recipe.recipe import Recipe
+from gneiss.recipe.duplicates import Dedup
+from gneiss.recipe.rule import locked_connection
 from gneiss.sources import locate
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from gneiss.annotation import Annotator
 from gneiss.batch import TextBatch
 from gneiss.filters import c4, fineweb, gopher
 from gneiss.filters.page import Page
-from gneiss.rule import Rules, evaluate, locked_connection
+from gneiss.recipe.rule import Rules, evaluate, locked_connection
 
 BATCH_BYTES = 16_000_000
 SENTENCE_END = re.compile(r"[.!?][\"')\]”’»]*\s+(?=[^\sa-z])")

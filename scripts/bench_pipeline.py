@@ -35,8 +35,8 @@ from gneiss.dedup import find_spans
 from gneiss.edit import Edits
 from gneiss.filters import cl100k
 from gneiss.plan import make_plan
-from gneiss.recipe import Recipe
-from gneiss.recipe_duplicates import Dedup
+from gneiss.recipe.recipe import Recipe
+from gneiss.recipe.duplicates import Dedup
 from gneiss.tools import load_tools, prepare
 
 QUICK_BYTES = 45_000_000

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gneiss.recipe import Recipe
+from gneiss.recipe.recipe import Recipe
 from gneiss.shard import Shard, cut_shards
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gneiss import cli
-from gneiss.recipe import recipe_names
+from gneiss.recipe.recipe import recipe_names
 from tests.support import write_documents
 
 RECIPE = """
@@ -203,7 +203,7 @@ def test_control_characters_of_a_document_do_not_reach_the_terminal(
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_packaged_recipe_is_explained(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from gneiss.recipe import Recipe
+    from gneiss.recipe.recipe import Recipe
 
     assert exit_code("explain", name) == 0
     printed = " ".join(capsys.readouterr().out.split())

@@ -18,7 +18,7 @@ from gneiss.commit import annotations_path, commit, data_path, statistics_path
 from gneiss.curate import Curated, curate
 from gneiss.errors import OutputError
 from gneiss.ledger import Receipt, receipt_of
-from gneiss.recipe import Recipe
+from gneiss.recipe.recipe import Recipe
 from gneiss.shard import cut_shards
 from gneiss.statistics import Statistics
 from gneiss.tools import load_tools

@@ -19,7 +19,7 @@ import gneiss
 from gneiss.extract.job import Extraction, extract
 from gneiss.extract.sandbox import Limits
 from gneiss.pipelines.run import Run
-from gneiss.recipe import Recipe
+from gneiss.recipe.recipe import Recipe
 from tests import runs
 from tests.extract import archives, hostile
 from tests.test_gneissweb import MODELS

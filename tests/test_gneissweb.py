@@ -20,7 +20,7 @@ import yaml
 
 from gneiss.curate import Curated, curate
 from gneiss.filters.tokenizer import load_tokenizer
-from gneiss.recipe import Recipe
+from gneiss.recipe.recipe import Recipe
 from gneiss.tools import load_tools
 from tests.support import shard_of
 

@@ -10,7 +10,7 @@ from rbloom import Bloom
 
 from gneiss.filters.membership import key_of
 from gneiss.pipelines.run import run
-from gneiss.recipe import Recipe
+from gneiss.recipe.recipe import Recipe
 from tests import runs
 
 RECIPE = """

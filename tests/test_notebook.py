@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 
 from gneiss.errors import InputError
 from gneiss.plots import Output, displayed_bins, html_table, kept_shares, thresholds
-from gneiss.recipe import Recipe
+from gneiss.recipe.recipe import Recipe
 from gneiss.statistics import ColumnStatistics, bins_of
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks/statistics.ipynb"

@@ -18,8 +18,8 @@ from gneiss.edit import Edited, Edits
 from gneiss.errors import InputError, ModelError
 from gneiss.filters.readability import Readability
 from gneiss.plan import make_plan
-from gneiss.recipe import Recipe
-from gneiss.rule import locked_connection
+from gneiss.recipe.recipe import Recipe
+from gneiss.recipe.rule import locked_connection
 from gneiss.tools import PhaseTools, Tools, load_tools
 from tests.support import recipe_of, shard_of, write_documents
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from gneiss.pipelines.run import run
 from gneiss.plan import make_plan
-from gneiss.recipe import Recipe
+from gneiss.recipe.recipe import Recipe
 from tests import runs
 
 RECIPE = """

@@ -10,7 +10,7 @@ import pytest
 from gneiss import plan as plans
 from gneiss.errors import InputError, ModelError
 from gneiss.plan import Plan, make_plan
-from gneiss.recipe import Recipe
+from gneiss.recipe.recipe import Recipe
 from tests.support import write_documents
 
 RECIPE = """

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gneiss.errors import RecipeError
-from gneiss.recipe import Recipe, recipe_names
+from gneiss.recipe.recipe import Recipe, recipe_names
 
 GOOD = """\
 name: good

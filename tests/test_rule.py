@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from gneiss.annotation import ColumnType
 from gneiss.errors import RecipeError
-from gneiss.recipe import Recipe
-from gneiss.rule import ARROW_TYPES, NOT_TRUE, TRUE, UNKNOWN, Rules, Verdicts, check, did_you_mean, evaluate
-from gneiss.rule import locked_connection as connect
+from gneiss.recipe.recipe import Recipe
+from gneiss.recipe.rule import ARROW_TYPES, NOT_TRUE, TRUE, UNKNOWN, Rules, Verdicts, check, did_you_mean, evaluate
+from gneiss.recipe.rule import locked_connection as connect
 
 COLUMNS: dict[str, ColumnType] = {
     "dclm": "float64",

@@ -22,7 +22,7 @@ from gneiss.errors import BudgetError, InputError, MachineError, ModelError, Out
 from gneiss.output import claim
 from gneiss.pipelines.run import Run, run
 from gneiss.plan import make_plan
-from gneiss.recipe import Recipe
+from gneiss.recipe.recipe import Recipe
 from tests import runs
 from tests.chaos import killing
 from tests.runs import Material, write_corpus

@@ -19,8 +19,8 @@ from gneiss.filters.tokenizer import load_tokenizer
 from gneiss.pipelines import dedup_job
 from gneiss.pipelines.corpus import Corpus
 from gneiss.pipelines.run import Run, run
-from gneiss.recipe import Recipe
-from gneiss.recipe_duplicates import Dedup
+from gneiss.recipe.recipe import Recipe
+from gneiss.recipe.duplicates import Dedup
 from gneiss.shard import cut_shards
 from tests import runs
 

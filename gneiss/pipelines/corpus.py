@@ -17,8 +17,8 @@ from gneiss.documents import read_documents
 from gneiss.errors import InputError
 from gneiss.exchange import Exchange
 from gneiss.phase import Entering, decide_phase
-from gneiss.recipe import Recipe
-from gneiss.rule import locked_connection
+from gneiss.recipe.recipe import Recipe
+from gneiss.recipe.rule import locked_connection
 from gneiss.shard import Shard
 from gneiss.tools import Prepared
 

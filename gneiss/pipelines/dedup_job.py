@@ -11,7 +11,7 @@ from gneiss.dedup.across.scheme import Scheme, partitions_for
 from gneiss.errors import RecipeError
 from gneiss.exchange import Exchange
 from gneiss.pipelines.corpus import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Corpus
-from gneiss.recipe_duplicates import Dedup
+from gneiss.recipe.duplicates import Dedup
 from gneiss.shard import Shard
 
 

@@ -18,7 +18,7 @@ from gneiss.pipelines import dedup_rounds, duplicate_rounds
 from gneiss.pipelines.corpus import Batches, Corpus, Reader, Round, computed_name
 from gneiss.pipelines.dedup_job import dedup_job
 from gneiss.pipelines.duplicate_rounds import KINDS, DuplicateJob, Kind, duplicate_job
-from gneiss.recipe import BASE_COLUMNS, Phase
+from gneiss.recipe.recipe import BASE_COLUMNS, Phase
 from gneiss.tools import load_phase, prepared_here
 
 

@@ -28,7 +28,7 @@ from gneiss.pipelines.rounds import RoundStep, rounds_after, rounds_before
 from gneiss.pipelines.steps import CurateStep
 from gneiss.plan import Plan, make_plan
 from gneiss.progress import Progress, Silent
-from gneiss.recipe import Recipe
+from gneiss.recipe.recipe import Recipe
 from gneiss.rule_samples import Samples, merge_samples
 from gneiss.shard import Shard, local_path
 from gneiss.statistics import Statistics

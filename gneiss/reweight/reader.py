@@ -19,7 +19,7 @@ from gneiss.errors import InputError, first_line
 from gneiss.finished_run import FinishedRun, FinishedShard, kept_mask
 from gneiss.reweight.order import EpochOrder, RowReader, Share
 from gneiss.reweight.stream import Stream
-from gneiss.rule import did_you_mean
+from gneiss.recipe.rule import did_you_mean
 
 #: Rows that are decoded at a time.
 _READ_ROWS = 256

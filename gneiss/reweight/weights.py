@@ -23,7 +23,7 @@ from gneiss.annotation_layer import Layer, WrittenLayer, column, existing_layer,
 from gneiss.errors import InputError
 from gneiss.finished_run import FinishedRun, kept_mask
 from gneiss.output import held
-from gneiss.rule import did_you_mean
+from gneiss.recipe.rule import did_you_mean
 
 Floats = npt.NDArray[np.float64]
 

@@ -16,7 +16,7 @@ from gneiss.ledger import Receipt
 from gneiss.pipelines.corpus import Corpus
 from gneiss.pipelines.rounds import RoundStep, rounds_after, rounds_before
 from gneiss.pipelines.run import run
-from gneiss.recipe import Recipe
+from gneiss.recipe.recipe import Recipe
 from tests import runs
 from tests.chaos import killing
 

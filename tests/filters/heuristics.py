@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gneiss.annotation import Annotator, annotate
 from gneiss.filters.page import Page
-from gneiss.rule import Rules, evaluate, locked_connection
+from gneiss.recipe.rule import Rules, evaluate, locked_connection
 
 PIECES = (
     *(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gneiss.filters.catalogue import PAGES
-from gneiss.recipe import Recipe
+from gneiss.recipe.recipe import Recipe
 
 
 @pytest.mark.parametrize(

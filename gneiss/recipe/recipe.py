@@ -17,7 +17,7 @@ from pydantic import Field, PrivateAttr, TypeAdapter, ValidationError, field_val
 
 from gneiss.annotation import Annotator, Column, ColumnType, input_of
 from gneiss.errors import RecipeError
-from gneiss.recipe_duplicates import (
+from gneiss.recipe.duplicates import (
     DEDUP_COLUMNS,
     EXACT_COLUMNS,
     NEAR_COLUMNS,
@@ -26,7 +26,7 @@ from gneiss.recipe_duplicates import (
     NearDuplicates,
     Part,
 )
-from gneiss.rule import Rules, check, did_you_mean
+from gneiss.recipe.rule import Rules, check, did_you_mean
 
 if TYPE_CHECKING:
     from gneiss.edit import Editor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gneiss.plan import Plan
+from gneiss.input.plan import Plan
 from gneiss.version import __version__
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from gneiss.phase import Decided, Entering, Flags, Found, Rows, compute_phase, d
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.rule import ARROW_TYPES, NOT_TRUE, TRUE, UNKNOWN
 from gneiss.rule_samples import EXCERPT_CHARS, Samples, take_samples
-from gneiss.shard import Shard
+from gneiss.input.shard import Shard
 from gneiss.shard_spans import OWN_SHARD, ShardSpans
 from gneiss.statistics import Statistics, measure_column
 from gneiss.tools import Tools

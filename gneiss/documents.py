@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gneiss.batch import TextBatch
-from gneiss.shard import Shard
+from gneiss.input.shard import Shard
 
 NULL_TEXT, INVALID_TEXT = "null text", "invalid UTF-8"
 

@@ -14,8 +14,8 @@ from gneiss.commit import annotations_path
 from gneiss.errors import OutputError
 from gneiss.ledger import COMMITTED, Receipt
 from gneiss.parquet import WrittenFile, write_bytes
-from gneiss.plan import run_key
-from gneiss.shard import Shard, local_path
+from gneiss.input.plan import run_key
+from gneiss.input.shard import Shard, local_path
 
 RUN_FILE = "_gneiss/run.json"
 RECIPE_FILE = "_gneiss/recipe.yaml"

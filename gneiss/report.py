@@ -14,7 +14,7 @@ from rich.table import Table
 
 from gneiss.errors import RecipeError
 from gneiss.recipe.recipe import BASE_COLUMNS
-from gneiss.sources import is_pinned
+from gneiss.input.model_files import is_pinned
 
 if TYPE_CHECKING:
     from gneiss.doctor import Check

@@ -14,7 +14,7 @@ from gneiss.errors import MachineError
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.duplicates import Dedup
 from gneiss.recipe.rule import locked_connection
-from gneiss.sources import locate
+from gneiss.input.model_files import locate
 
 if TYPE_CHECKING:
     import duckdb

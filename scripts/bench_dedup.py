@@ -332,7 +332,7 @@ def corpus_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
     from gneiss.pipelines.dedup_job import dedup_job
     from gneiss.pipelines.dedup_rounds import rounds_before
     from gneiss.recipe.recipe import Recipe
-    from gneiss.shard import cut_shards
+    from gneiss.input.shard import cut_shards
     from gneiss.tools import prepare
 
     phase = {"name": "only", "dedup": {"min_length": 200, "scope": "corpus"}}

@@ -34,7 +34,7 @@ from gneiss.curate import curate
 from gneiss.dedup import find_spans
 from gneiss.edit import Edits
 from gneiss.filters import cl100k
-from gneiss.plan import make_plan
+from gneiss.input.plan import make_plan
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.duplicates import Dedup
 from gneiss.tools import load_tools, prepare

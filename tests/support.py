@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gneiss.recipe.recipe import Recipe
-from gneiss.shard import Shard, cut_shards
+from gneiss.input.shard import Shard, cut_shards
 
 
 def write_documents(path: Path, texts: Sequence[str | None], **columns: Any) -> Path:

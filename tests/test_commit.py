@@ -19,7 +19,7 @@ from gneiss.curate import Curated, curate
 from gneiss.errors import OutputError
 from gneiss.ledger import Receipt, receipt_of
 from gneiss.recipe.recipe import Recipe
-from gneiss.shard import cut_shards
+from gneiss.input.shard import cut_shards
 from gneiss.statistics import Statistics
 from gneiss.tools import load_tools
 from tests.support import recipe_of

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from gneiss.curate import Curated, curate
 from gneiss.errors import RecipeError
 from gneiss.recipe.recipe import Recipe
-from gneiss.shard import Shard, cut_shards
+from gneiss.input.shard import Shard, cut_shards
 from gneiss.tools import Tools, load_tools
 from tests import oracle
 from tests.support import recipe_of, shard_of

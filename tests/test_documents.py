@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gneiss.documents import INVALID_TEXT, NULL_TEXT, Documents, read_documents
-from gneiss.shard import cut_shards
+from gneiss.input.shard import cut_shards
 
 
 def strings_of(values: list[bytes | None], type_: pa.DataType) -> pa.Array:

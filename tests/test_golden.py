@@ -23,7 +23,7 @@ import yaml
 
 import gneiss
 from gneiss.extract.job import extract
-from gneiss.plan import BYTE_SHAPING
+from gneiss.input.plan import BYTE_SHAPING
 from gneiss.recipe.recipe import Recipe
 from gneiss.reweight.weights import release
 from tests import runs

@@ -13,7 +13,7 @@ from gneiss.commit import commit
 from gneiss.curate import curate
 from gneiss.errors import OutputError
 from gneiss.output import RECIPE_FILE, RUN_FILE, claim, finished
-from gneiss.plan import Plan, make_plan
+from gneiss.input.plan import Plan, make_plan
 from gneiss.tools import load_tools
 from tests.support import recipe_of, write_documents
 

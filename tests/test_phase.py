@@ -17,7 +17,7 @@ from gneiss.curate import Curated, curate
 from gneiss.edit import Edited, Edits
 from gneiss.errors import InputError, ModelError
 from gneiss.filters.readability import Readability
-from gneiss.plan import make_plan
+from gneiss.input.plan import make_plan
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.rule import locked_connection
 from gneiss.tools import PhaseTools, Tools, load_tools

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gneiss.pipelines.run import run
-from gneiss.plan import make_plan
+from gneiss.input.plan import make_plan
 from gneiss.recipe.recipe import Recipe
 from tests import runs
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gneiss import plan as plans
+from gneiss.input import plan as plans
 from gneiss.errors import InputError, ModelError
-from gneiss.plan import Plan, make_plan
+from gneiss.input.plan import Plan, make_plan
 from gneiss.recipe.recipe import Recipe
 from tests.support import write_documents
 

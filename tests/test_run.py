@@ -21,7 +21,7 @@ from gneiss import cli
 from gneiss.errors import BudgetError, InputError, MachineError, ModelError, OutputError, RecipeError
 from gneiss.output import claim
 from gneiss.pipelines.run import Run, run
-from gneiss.plan import make_plan
+from gneiss.input.plan import make_plan
 from gneiss.recipe.recipe import Recipe
 from tests import runs
 from tests.chaos import killing
@@ -267,7 +267,7 @@ def test_an_output_made_with_another_model_or_library_is_refused(
         model.write(b"\0")
     with pytest.raises(OutputError, match=r"another run \(what differs: models\)"):
         run(recipe, material.input, uninterrupted.output)
-    monkeypatch.setattr("gneiss.plan.version", lambda _: "0.1")
+    monkeypatch.setattr("gneiss.input.plan.version", lambda _: "0.1")
     with pytest.raises(OutputError, match=r"another run \(what differs: libraries\)"):
         run(material.recipe, material.input, uninterrupted.output)
 

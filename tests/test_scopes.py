@@ -21,7 +21,7 @@ from gneiss.pipelines.corpus import Corpus
 from gneiss.pipelines.run import Run, run
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.duplicates import Dedup
-from gneiss.shard import cut_shards
+from gneiss.input.shard import cut_shards
 from tests import runs
 
 BYTES = {"min_length": 60}

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gneiss.errors import InputError
-from gneiss.shard import Input, Shard, cut_shards, local_path
+from gneiss.input.shard import Input, Shard, cut_shards, local_path
 from tests.support import write_documents
 
 SCHEMA = pa.schema({"id": pa.string(), "text": pa.string()})

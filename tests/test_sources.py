@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gneiss.errors import ModelError
-from gneiss.sources import files_of, is_pinned, locate, resolve
+from gneiss.input.model_files import files_of, is_pinned, locate, resolve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

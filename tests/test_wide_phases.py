@@ -17,7 +17,7 @@ from gneiss.pipelines.corpus import Corpus
 from gneiss.pipelines.dry_run import dry_run
 from gneiss.pipelines.run import Run, run
 from gneiss.recipe.recipe import Recipe
-from gneiss.shard import cut_shards
+from gneiss.input.shard import cut_shards
 from tests import runs
 from tests.test_scopes import annotations
 

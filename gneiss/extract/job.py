@@ -24,7 +24,7 @@ from gneiss.extract.tables import quarantine_path, skipped_path
 from gneiss.ledger import COMMITTED, Receipt
 from gneiss.parquet import write_bytes
 from gneiss.progress import Progress, Silent
-from gneiss.shard import local_path
+from gneiss.input.shard import local_path
 from gneiss.version import __version__
 
 SUMMARY_FILE = "_gneiss/extraction.json"

@@ -12,7 +12,7 @@ import xxhash
 
 from gneiss.errors import InputError
 from gneiss.extract.records import Damage, Record, read_records
-from gneiss.shard import find_files
+from gneiss.input.shard import find_files
 
 _ARCHIVE = re.compile(r"\.(warc|wet|warc\.wet)(\.(gz|zst|zstd))?$", re.IGNORECASE)
 _HTML = re.compile(r"\.x?html?$", re.IGNORECASE)

@@ -148,7 +148,7 @@ class Contamination:
     def _paths(self, files: Mapping[str, Path]) -> dict[str, Path]:
         """The file of each set, by name. Raises ModelError."""
         from gneiss.filters.evaluation_sets import set_name
-        from gneiss.sources import files_of
+        from gneiss.input.model_files import files_of
 
         paths = {name: files[source] for name, source in self.sets.items()}
         if self.folder is not None:

@@ -19,7 +19,7 @@ from gneiss.exchange import Exchange
 from gneiss.phase import Entering, decide_phase
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.rule import locked_connection
-from gneiss.shard import Shard
+from gneiss.input.shard import Shard
 from gneiss.tools import Prepared
 
 if TYPE_CHECKING:

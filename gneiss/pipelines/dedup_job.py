@@ -12,7 +12,7 @@ from gneiss.errors import RecipeError
 from gneiss.exchange import Exchange
 from gneiss.pipelines.corpus import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Corpus
 from gneiss.recipe.duplicates import Dedup
-from gneiss.shard import Shard
+from gneiss.input.shard import Shard
 
 
 @dataclass(frozen=True)

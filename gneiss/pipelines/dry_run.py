@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gneiss.curate import curate
 from gneiss.errors import InputError
-from gneiss.plan import make_plan
+from gneiss.input.plan import make_plan
 from gneiss.recipe.recipe import Recipe
 from gneiss.rule_samples import Samples, merge_samples
 from gneiss.statistics import Statistics

@@ -11,7 +11,7 @@ import xxhash
 from gneiss.dedup import find_spans
 from gneiss.documents import read_documents
 from gneiss.errors import InputError
-from gneiss.shard import cut_shards
+from gneiss.input.shard import cut_shards
 
 CONTEXT_BYTES = 200
 

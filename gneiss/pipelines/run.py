@@ -26,11 +26,11 @@ from gneiss.pipelines.dedup_job import dedup_job
 from gneiss.pipelines.dedup_rounds import orphaned_bytes
 from gneiss.pipelines.rounds import RoundStep, rounds_after, rounds_before
 from gneiss.pipelines.steps import CurateStep
-from gneiss.plan import Plan, make_plan
+from gneiss.input.plan import Plan, make_plan
 from gneiss.progress import Progress, Silent
 from gneiss.recipe.recipe import Recipe
 from gneiss.rule_samples import Samples, merge_samples
-from gneiss.shard import Shard, local_path
+from gneiss.input.shard import Shard, local_path
 from gneiss.statistics import Statistics
 from gneiss.tools import prepare
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from gneiss.errors import GneissError, InputError
 from gneiss.ledger import UNREADABLE, Receipt
 from gneiss.pipelines.corpus import Corpus
-from gneiss.shard import Shard
+from gneiss.input.shard import Shard
 from gneiss.tools import load_tools
 
 

@@ -173,7 +173,7 @@ def encoder(tokenizer: TokenizerLike) -> Callable[[str], Tokens]:
     if callable(tokenizer):
         return tokenizer
     from gneiss.filters.tokenizer import load_tokenizer
-    from gneiss.sources import locate
+    from gneiss.input.model_files import locate
 
     files: dict[str, Path] = {} if tokenizer.startswith("builtin:") else {tokenizer: locate(tokenizer)}
     return load_tokenizer(tokenizer, files).encode

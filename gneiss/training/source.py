@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gneiss.errors import InputError, OutputError, first_line
-from gneiss.shard import find_files
+from gneiss.input.shard import find_files
 
 CARD = "MODEL.md"
 #: fastText passes over an unknown word that starts with `__label__`, and knows no word that does; in training it would

@@ -16,7 +16,7 @@ from gneiss.ledger import Receipt
 from gneiss.pipelines import run as pipeline
 from gneiss.pipelines.steps import CurateStep
 from gneiss.progress import Silent
-from gneiss.shard import Shard
+from gneiss.input.shard import Shard
 from tests.runs import InThisProcess
 
 NEVER = 10**9

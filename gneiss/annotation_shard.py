@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gneiss.commit import annotations_path
-from gneiss.curate import KEPT
+from gneiss.curate.curate import KEPT
 
 Numbers = npt.NDArray[np.int64]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gneiss.curate import Curated
+from gneiss.curate.curate import Curated
 from gneiss.errors import OutputError
 from gneiss.ledger import COMMITTED, FOOTER_KEY, Receipt
 from gneiss.parquet import WrittenFile, write_bytes, write_parquet

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from gneiss.commit import annotations_path, data_path
-from gneiss.curate import KEPT
+from gneiss.curate.curate import KEPT
 from gneiss.errors import InputError, first_line
 from gneiss.ledger import FOOTER_KEY, Receipt
 from gneiss.output import RECIPE_FILE, RUN_FILE, STATISTICS_FILE

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from gneiss.errors import InputError
 from gneiss.recipe.recipe import Phase, Recipe
 from gneiss.recipe.rule import locked_connection
-from gneiss.rule_samples import Samples
-from gneiss.statistics import ColumnStatistics, Statistics, bin_edge
+from gneiss.curate.examples import Samples
+from gneiss.curate.statistics import ColumnStatistics, Statistics, bin_edge
 
 if TYPE_CHECKING:
     import pyarrow as pa

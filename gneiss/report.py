@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from gneiss.pipelines.passages import Passage
     from gneiss.pipelines.run import Run
     from gneiss.recipe.recipe import Recipe
-    from gneiss.rule_samples import Samples
-    from gneiss.statistics import Statistics
+    from gneiss.curate.examples import Samples
+    from gneiss.curate.statistics import Statistics
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 

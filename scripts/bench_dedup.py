@@ -333,7 +333,7 @@ def corpus_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
     from gneiss.pipelines.dedup_rounds import rounds_before
     from gneiss.recipe.recipe import Recipe
     from gneiss.input.shard import cut_shards
-    from gneiss.tools import prepare
+    from gneiss.curate.loaded_models import prepare
 
     phase = {"name": "only", "dedup": {"min_length": 200, "scope": "corpus"}}
     recipe = Recipe.model_validate({"name": "bench", "input": {"id": None}, "phases": [phase]})

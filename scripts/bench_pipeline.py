@@ -30,14 +30,14 @@ from bench_filters import Figures, describe, read_corpus, starcoder_shaped, time
 
 from gneiss.batch import TextBatch
 from gneiss.commit import commit
-from gneiss.curate import curate
+from gneiss.curate.curate import curate
 from gneiss.dedup import find_spans
 from gneiss.edit import Edits
 from gneiss.filters import cl100k
 from gneiss.input.plan import make_plan
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.duplicates import Dedup
-from gneiss.tools import load_tools, prepare
+from gneiss.curate.loaded_models import load_tools, prepare
 
 QUICK_BYTES = 45_000_000
 MODELS = ("dclm", "cosmo", "science", "technology", "education", "medical")

@@ -15,11 +15,11 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gneiss.curate import Curated, curate
+from gneiss.curate.curate import Curated, curate
 from gneiss.errors import RecipeError
 from gneiss.recipe.recipe import Recipe
 from gneiss.input.shard import Shard, cut_shards
-from gneiss.tools import Tools, load_tools
+from gneiss.curate.loaded_models import Tools, load_tools
 from tests import oracle
 from tests.support import recipe_of, shard_of
 
@@ -232,6 +232,6 @@ def test_documents_beyond_one_batch_are_annotated_as_those_in_one(
     shard = shard_of(tmp_path / "a.parquet", [f"Text number {i} here. " * (i % 4) for i in range(60)])
     whole = curate_with(recipe, shard)
     for size in (1, 50, 333):
-        monkeypatch.setattr("gneiss.phase.BATCH_BYTES", size)
+        monkeypatch.setattr("gneiss.curate.phase.BATCH_BYTES", size)
         assert curate_with(recipe, shard).annotations.equals(whole.annotations)
     assert np.array_equal(whole.kept, np.flatnonzero(np.array(whole.annotations["eflaw"].to_pylist()) < 9))

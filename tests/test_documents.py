@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gneiss.documents import INVALID_TEXT, NULL_TEXT, Documents, read_documents
+from gneiss.curate.reading import INVALID_TEXT, NULL_TEXT, Documents, read_documents
 from gneiss.input.shard import cut_shards
 
 

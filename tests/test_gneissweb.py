@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 import yaml
 
-from gneiss.curate import Curated, curate
+from gneiss.curate.curate import Curated, curate
 from gneiss.filters.tokenizer import load_tokenizer
 from gneiss.recipe.recipe import Recipe
-from gneiss.tools import load_tools
+from gneiss.curate.loaded_models import load_tools
 from tests.support import shard_of
 
 MIN_LENGTH_BYTES = 200

@@ -10,11 +10,11 @@ import pytest
 
 from gneiss import ledger
 from gneiss.commit import commit
-from gneiss.curate import curate
+from gneiss.curate.curate import curate
 from gneiss.errors import OutputError
 from gneiss.output import RECIPE_FILE, RUN_FILE, claim, finished
 from gneiss.input.plan import Plan, make_plan
-from gneiss.tools import load_tools
+from gneiss.curate.loaded_models import load_tools
 from tests.support import recipe_of, write_documents
 
 RULES = "- {name: only, rules: {long: text_chars > 3}}"

@@ -13,14 +13,14 @@ import pytest
 
 from gneiss.annotation import Annotate, Column
 from gneiss.batch import TextBatch
-from gneiss.curate import Curated, curate
+from gneiss.curate.curate import Curated, curate
 from gneiss.edit import Edited, Edits
 from gneiss.errors import InputError, ModelError
 from gneiss.filters.readability import Readability
 from gneiss.input.plan import make_plan
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.rule import locked_connection
-from gneiss.tools import PhaseTools, Tools, load_tools
+from gneiss.curate.loaded_models import PhaseTools, Tools, load_tools
 from tests.support import recipe_of, shard_of, write_documents
 
 READABLE = "- {name: only, annotate: [readability], rules: {readable: eflaw < 30}}"
@@ -177,7 +177,7 @@ class Capitals:
 def curate_with_capitals(path: Path, texts: list[str | None], phase: str, slices: int = 16_000_000) -> Curated:
     with (
         mock.patch.dict("gneiss.filters.catalogue.EDITORS", {"capitals": Capitals}),
-        mock.patch("gneiss.phase.BATCH_BYTES", slices),
+        mock.patch("gneiss.curate.phase.BATCH_BYTES", slices),
     ):
         recipe = recipe_of(phase)
         return curate(shard_of(path, texts), recipe, load_tools(recipe))

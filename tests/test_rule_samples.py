@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.curate import curate
-from gneiss.rule_samples import EXCERPT_CHARS, PER_RULE, Samples, merge_samples
-from gneiss.tools import load_tools
+from gneiss.curate.curate import curate
+from gneiss.curate.examples import EXCERPT_CHARS, PER_RULE, Samples, merge_samples
+from gneiss.curate.loaded_models import load_tools
 from tests.support import recipe_of, shard_of
 
 RULES = "- {name: only, rules: {long: text_chars > 5, plain: text_bytes = text_chars}}"

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.statistics import ColumnStatistics, Statistics, bin_edge, bins_of, measure_column
+from gneiss.curate.statistics import ColumnStatistics, Statistics, bin_edge, bins_of, measure_column
 
 numbers = st.floats(allow_nan=False) | st.sampled_from([0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, 5e-324, 1e300])
 

@@ -11,16 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from gneiss.batch import TextBatch
-from gneiss.computed import Computed
-from gneiss.curate import entering_first
-from gneiss.documents import read_documents
+from gneiss.curate.phase_result import Computed
+from gneiss.curate.curate import entering_first
+from gneiss.curate.reading import read_documents
 from gneiss.errors import InputError
 from gneiss.exchange import Exchange
-from gneiss.phase import Entering, decide_phase
+from gneiss.curate.phase import Entering, decide_phase
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.rule import locked_connection
 from gneiss.input.shard import Shard
-from gneiss.tools import Prepared
+from gneiss.curate.loaded_models import Prepared
 
 if TYPE_CHECKING:
     import duckdb

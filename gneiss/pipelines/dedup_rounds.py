@@ -28,9 +28,9 @@ from gneiss.dedup.units import Tokenizer, Units
 from gneiss.exchange import Across
 from gneiss.pipelines.corpus import REDUCER_MEMORY_BYTES, Batches, Reader, Round
 from gneiss.pipelines.dedup_job import DedupJob
-from gneiss.shard_spans import SCHEMA as PIECES
-from gneiss.shard_spans import ShardSpans
-from gneiss.tools import dedup_tokenizer
+from gneiss.curate.spans import SCHEMA as PIECES
+from gneiss.curate.spans import ShardSpans
+from gneiss.curate.loaded_models import dedup_tokenizer
 
 Numbers: TypeAlias = npt.NDArray[np.int64]
 

@@ -12,7 +12,7 @@ from gneiss.dedup.documents.clusters import SCHEMA as CLUSTERS
 from gneiss.dedup.documents.keys import SCHEMA as KEYS
 from gneiss.dedup.documents.matching import SCHEMA as EDGES
 from gneiss.pipelines.corpus import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Batches, Corpus, Reader, Round
-from gneiss.shard_clusters import ShardClusters
+from gneiss.curate.clusters import ShardClusters
 
 Kind: TypeAlias = Literal["exact", "near"]
 KINDS: tuple[Kind, ...] = ("exact", "near")

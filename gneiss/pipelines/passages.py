@@ -9,7 +9,7 @@ from typing import Literal
 import xxhash
 
 from gneiss.dedup import find_spans
-from gneiss.documents import read_documents
+from gneiss.curate.reading import read_documents
 from gneiss.errors import InputError
 from gneiss.input.shard import cut_shards
 

@@ -10,16 +10,16 @@ from functools import partial
 import pyarrow as pa
 
 from gneiss.annotation import Column
-from gneiss.computed import schema_of
+from gneiss.curate.phase_result import schema_of
 from gneiss.errors import MachineError
 from gneiss.ledger import COMMITTED, Receipt
-from gneiss.phase import Found, compute_phase
+from gneiss.curate.phase import Found, compute_phase
 from gneiss.pipelines import dedup_rounds, duplicate_rounds
 from gneiss.pipelines.corpus import Batches, Corpus, Reader, Round, computed_name
 from gneiss.pipelines.dedup_job import dedup_job
 from gneiss.pipelines.duplicate_rounds import KINDS, DuplicateJob, Kind, duplicate_job
 from gneiss.recipe.recipe import BASE_COLUMNS, Phase
-from gneiss.tools import load_phase, prepared_here
+from gneiss.curate.loaded_models import load_phase, prepared_here
 
 
 def rounds_before(corpus: Corpus) -> tuple[Round, ...]:

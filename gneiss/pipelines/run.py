@@ -29,10 +29,10 @@ from gneiss.pipelines.steps import CurateStep
 from gneiss.input.plan import Plan, make_plan
 from gneiss.progress import Progress, Silent
 from gneiss.recipe.recipe import Recipe
-from gneiss.rule_samples import Samples, merge_samples
+from gneiss.curate.examples import Samples, merge_samples
 from gneiss.input.shard import Shard, local_path
-from gneiss.statistics import Statistics
-from gneiss.tools import prepare
+from gneiss.curate.statistics import Statistics
+from gneiss.curate.loaded_models import prepare
 
 # Peak resident memory of a worker without models, measured on one shard of 240 MB of text (demo recipe, bytes):
 # 1.05 GB with anchors, 3.2 GB with the suffix array. Tokens add ids and offsets.

@@ -11,7 +11,7 @@ from gneiss.errors import GneissError, InputError
 from gneiss.ledger import UNREADABLE, Receipt
 from gneiss.pipelines.corpus import Corpus
 from gneiss.input.shard import Shard
-from gneiss.tools import load_tools
+from gneiss.curate.loaded_models import load_tools
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class CurateStep:
     def open(self) -> Callable[[Shard], Receipt]:
         """Load the recipe's models, once per worker."""
         from gneiss.commit import commit
-        from gneiss.curate import curate
+        from gneiss.curate.curate import curate
         from gneiss.pipelines.rounds import finder
 
         recipe, output = self.corpus.recipe, self.corpus.output

@@ -15,7 +15,7 @@ from gneiss.annotation import Column
 from gneiss.batch import TextBatch
 from gneiss.edit import Edits
 from gneiss.recipe.rule import ARROW_TYPES
-from gneiss.shard_spans import ShardSpans
+from gneiss.curate.spans import ShardSpans
 
 Annotations: TypeAlias = dict[str, pa.Array]
 Numbers: TypeAlias = npt.NDArray[np.int64]

@@ -14,15 +14,15 @@ import pyarrow.compute as pc
 
 from gneiss.annotation import Annotate, Annotator, Column, annotate_present, input_of
 from gneiss.batch import TextBatch
-from gneiss.computed import Annotations, Computed
+from gneiss.curate.phase_result import Annotations, Computed
 from gneiss.edit import Edited, Editor, Edits
-from gneiss.isolation import isolated
+from gneiss.curate.quarantine import isolated
 from gneiss.recipe.recipe import BASE_COLUMNS, Phase
 from gneiss.recipe.duplicates import Dedup
 from gneiss.recipe.rule import ARROW_TYPES, Verdicts, evaluate
-from gneiss.shard_clusters import ShardClusters
-from gneiss.shard_spans import OWN_SHARD, ShardSpans
-from gneiss.tools import PhaseTools
+from gneiss.curate.clusters import ShardClusters
+from gneiss.curate.spans import OWN_SHARD, ShardSpans
+from gneiss.curate.loaded_models import PhaseTools
 
 if TYPE_CHECKING:
     import duckdb

@@ -1,0 +1,1 @@
+"""The one path of a shard through a recipe, in memory."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gneiss.errors import InputError
-from gneiss.parquet import Aside
+from gneiss.output.parquet import Aside
 
 #: Packages for arrays, compilers, columnar data, distributed computing and machine learning, against all others. The
 #: split is by source, so the model learns these packages' subjects and house styles alike.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from gneiss.errors import OutputError
-from gneiss.parquet import Aside, WrittenFile
+from gneiss.output.parquet import Aside, WrittenFile
 
 EXCHANGE = "_gneiss/exchange"
 

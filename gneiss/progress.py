@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
-    from gneiss.ledger import Receipt
+    from gneiss.output.ledger import Receipt
 
 LINE_SECONDS = 5.0
 

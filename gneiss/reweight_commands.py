@@ -11,7 +11,7 @@ import typer
 from gneiss.errors import InputError
 
 if TYPE_CHECKING:
-    from gneiss.annotation_layer import WrittenLayer
+    from gneiss.output.layers import WrittenLayer
 
 reweight_app = typer.Typer()
 

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from bench_filters import Figures, describe, read_corpus, starcoder_shaped, timed, train_models
 
 from gneiss.batch import TextBatch
-from gneiss.commit import commit
+from gneiss.output.commit import commit
 from gneiss.curate.curate import curate
 from gneiss.dedup import find_spans
 from gneiss.edit import Edits

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gneiss.commit import annotations_path, commit, data_path, statistics_path
+from gneiss.output.commit import annotations_path, commit, data_path, statistics_path
 from gneiss.curate.curate import Curated, curate
 from gneiss.errors import OutputError
-from gneiss.ledger import Receipt, receipt_of
+from gneiss.output.ledger import Receipt, receipt_of
 from gneiss.recipe.recipe import Recipe
 from gneiss.input.shard import cut_shards
 from gneiss.curate.statistics import Statistics

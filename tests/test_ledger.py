@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from gneiss import ledger
+from gneiss.output import ledger
 from gneiss.errors import OutputError
-from gneiss.ledger import COMMITTED, FOOTER_KEY, UNREADABLE, Receipt
-from gneiss.parquet import WrittenFile, write_bytes, write_parquet
+from gneiss.output.ledger import COMMITTED, FOOTER_KEY, UNREADABLE, Receipt
+from gneiss.output.parquet import WrittenFile, write_bytes, write_parquet
 
 
 def receipt_for(shard: str, **given: object) -> Receipt:

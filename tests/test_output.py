@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from gneiss import ledger
-from gneiss.commit import commit
+from gneiss.output import ledger
+from gneiss.output.commit import commit
 from gneiss.curate.curate import curate
 from gneiss.errors import OutputError
-from gneiss.output import RECIPE_FILE, RUN_FILE, claim, finished
+from gneiss.output.claim import RECIPE_FILE, RUN_FILE, claim, finished
 from gneiss.input.plan import Plan, make_plan
 from gneiss.curate.loaded_models import load_tools
 from tests.support import recipe_of, write_documents

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from unittest import mock
 
-from gneiss.ledger import COMMITTED, UNREADABLE, Receipt
+from gneiss.output.ledger import COMMITTED, UNREADABLE, Receipt
 from gneiss.progress import Spoken
 
 SIZES = dict.fromkeys(("a", "b", "c"), 2000000)

@@ -19,7 +19,7 @@ import pytest
 
 from gneiss import cli
 from gneiss.errors import BudgetError, InputError, MachineError, ModelError, OutputError, RecipeError
-from gneiss.output import claim
+from gneiss.output.claim import claim
 from gneiss.pipelines.run import Run, run
 from gneiss.input.plan import make_plan
 from gneiss.recipe.recipe import Recipe

@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from gneiss import ledger
-from gneiss import output as outputs
+from gneiss.output import ledger
+from gneiss.output import claim as outputs
 from gneiss.backends.choice import BackendName, choose_backend
 from gneiss.errors import BudgetError, OutputError
 from gneiss.extract.extractors import EXTRACTORS, Extractor, describe, versions_of
@@ -21,8 +21,8 @@ from gneiss.extract.sandbox import Limits
 from gneiss.extract.sources import Source, find_sources
 from gneiss.extract.step import DAMAGED, ExtractStep, Settings
 from gneiss.extract.tables import quarantine_path, skipped_path
-from gneiss.ledger import COMMITTED, Receipt
-from gneiss.parquet import write_bytes
+from gneiss.output.ledger import COMMITTED, Receipt
+from gneiss.output.parquet import write_bytes
 from gneiss.progress import Progress, Silent
 from gneiss.input.shard import local_path
 from gneiss.version import __version__

@@ -25,7 +25,7 @@ from gneiss.extract.tables import (
     write_rejected,
 )
 from gneiss.extract.wire import Answer, Outcome
-from gneiss.ledger import COMMITTED, FOOTER_KEY, UNREADABLE, Receipt
+from gneiss.output.ledger import COMMITTED, FOOTER_KEY, UNREADABLE, Receipt
 
 STEP = "extract"
 #: Why a record is in quarantine, beside the sandbox's DEADLINE, MEMORY and CRASH.

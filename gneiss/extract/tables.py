@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from gneiss.parquet import WrittenFile, write_parquet
+from gneiss.output.parquet import WrittenFile, write_parquet
 
 #: FineWeb's columns, but for those that are computed from the text: language, language_score, token_count.
 DOCUMENTS = pa.schema([(name, pa.string()) for name in ("text", "id", "dump", "url", "date", "file_path")])

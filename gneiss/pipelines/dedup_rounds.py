@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gneiss.annotation_shard import kept_cuts, kept_rows
+from gneiss.output.annotation_shard import kept_cuts, kept_rows
 from gneiss.batch import TextBatch
 from gneiss.dedup.across import answers, contents, cuts, keys, texts
 from gneiss.dedup.across.scheme import passes_for

@@ -12,7 +12,7 @@ import pyarrow as pa
 from gneiss.annotation import Column
 from gneiss.curate.phase_result import schema_of
 from gneiss.errors import MachineError
-from gneiss.ledger import COMMITTED, Receipt
+from gneiss.output.ledger import COMMITTED, Receipt
 from gneiss.curate.phase import Found, compute_phase
 from gneiss.pipelines import dedup_rounds, duplicate_rounds
 from gneiss.pipelines.corpus import Batches, Corpus, Reader, Round, computed_name

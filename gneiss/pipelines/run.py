@@ -11,16 +11,16 @@ from pathlib import Path
 
 import yaml
 
-from gneiss import ledger
-from gneiss import output as outputs
+from gneiss.output import ledger
+from gneiss.output import claim as outputs
 from gneiss.backends import Backend, Step, Task
 from gneiss.backends.choice import BackendName, choose_backend
-from gneiss.card import dataset_card
-from gneiss.commit import statistics_path
+from gneiss.output.dataset_card import dataset_card
+from gneiss.output.commit import statistics_path
 from gneiss.errors import BudgetError
 from gneiss.exchange import Exchange
-from gneiss.ledger import COMMITTED, Receipt
-from gneiss.parquet import write_bytes
+from gneiss.output.ledger import COMMITTED, Receipt
+from gneiss.output.parquet import write_bytes
 from gneiss.pipelines.corpus import REDUCER_MEMORY_BYTES, Corpus, Round
 from gneiss.pipelines.dedup_job import dedup_job
 from gneiss.pipelines.dedup_rounds import orphaned_bytes

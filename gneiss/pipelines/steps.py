@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gneiss.errors import GneissError, InputError
-from gneiss.ledger import UNREADABLE, Receipt
+from gneiss.output.ledger import UNREADABLE, Receipt
 from gneiss.pipelines.corpus import Corpus
 from gneiss.input.shard import Shard
 from gneiss.curate.loaded_models import load_tools
@@ -22,7 +22,7 @@ class CurateStep:
 
     def open(self) -> Callable[[Shard], Receipt]:
         """Load the recipe's models, once per worker."""
-        from gneiss.commit import commit
+        from gneiss.output.commit import commit
         from gneiss.curate.curate import curate
         from gneiss.pipelines.rounds import finder
 

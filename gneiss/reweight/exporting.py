@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import numpy as np
 
 from gneiss.errors import InputError, OutputError
-from gneiss.parquet import write_bytes
+from gneiss.output.parquet import write_bytes
 from gneiss.reweight.packed import PackedSequences
 from gneiss.reweight.packing import TokenizerLike, Tokens, encoder
 from gneiss.reweight.reader import Document, Documents

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from gneiss.parquet import WrittenFile, write_parquet
+from gneiss.output.parquet import WrittenFile, write_parquet
 from gneiss.reweight.exporting import INDEX, Exported, Source, begin, complete, of_samples, origin, parts
 from gneiss.reweight.packed import SPANS, PackedSequences
 from gneiss.reweight.packing import Sequence

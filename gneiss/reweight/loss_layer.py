@@ -20,11 +20,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numba import njit
 
-from gneiss.annotation_layer import Layer, WrittenLayer, column, existing_layer, write_layer
+from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
 from gneiss.errors import InputError, first_line
-from gneiss.finished_run import FinishedRun, kept_mask
-from gneiss.output import held
-from gneiss.parquet import checksum
+from gneiss.output.finished_run import FinishedRun, kept_mask
+from gneiss.output.claim import held
+from gneiss.output.parquet import checksum
 from gneiss.reweight.loss_log import BUCKETS, SCHEMA, bucket_of, rank_folder, segments
 
 Floats = npt.NDArray[np.float64]

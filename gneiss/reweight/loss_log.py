@@ -18,7 +18,7 @@ import pyarrow as pa
 from numba import njit
 
 from gneiss.errors import InputError
-from gneiss.parquet import write_parquet
+from gneiss.output.parquet import write_parquet
 from gneiss.reweight import packing
 
 Floats = npt.NDArray[np.float64]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import xxhash
 
 from gneiss.errors import OutputError
-from gneiss.parquet import write_bytes
+from gneiss.output.parquet import write_bytes
 from gneiss.reweight.exporting import Exported, Source, begin, complete, of_samples, parts
 from gneiss.reweight.packed import PackedSequences
 from gneiss.reweight.packing import Sequence

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gneiss.parquet import Aside, write_bytes
+from gneiss.output.parquet import Aside, write_bytes
 from gneiss.reweight.exporting import INDEX, Exported, Source, begin, complete, of_tokens, origin, token_parts
 from gneiss.reweight.packing import Tokens
 from gneiss.reweight.reader import Document

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gneiss.errors import InputError, first_line
-from gneiss.parquet import Aside
+from gneiss.output.parquet import Aside
 from gneiss.reweight.exporting import INDEX, Exported, Source, begin, complete, of_tokens, origin, token_parts
 from gneiss.reweight.packing import Tokens
 from gneiss.reweight.reader import Document

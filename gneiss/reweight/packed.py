@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gneiss.errors import InputError, OutputError, first_line
-from gneiss.parquet import write_bytes, write_parquet
+from gneiss.output.parquet import write_bytes, write_parquet
 from gneiss.reweight.order import EpochOrder, RowReader, Share
 from gneiss.reweight.packing import Sequence, Sequences, Spans, encoder
 from gneiss.reweight.stream import Stream

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from gneiss.annotation_layer import annotation_names, check_layers, joined
+from gneiss.output.layers import annotation_names, check_layers, joined
 from gneiss.batch import TextBatch
 from gneiss.errors import InputError, first_line
-from gneiss.finished_run import FinishedRun, FinishedShard, kept_mask
+from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask
 from gneiss.reweight.order import EpochOrder, RowReader, Share
 from gneiss.reweight.stream import Stream
 from gneiss.recipe.rule import did_you_mean

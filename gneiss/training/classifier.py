@@ -17,7 +17,7 @@ import numpy as np
 
 from gneiss.errors import InputError, first_line
 from gneiss.filters.fasttext import fasttext_scores
-from gneiss.parquet import Aside, write_bytes
+from gneiss.output.parquet import Aside, write_bytes
 from gneiss.training.evaluation import Evaluation, evaluate
 from gneiss.training.labels import Document, Labelled, Rule, read_labelled
 from gneiss.training.source import CARD, Skipped, claim

@@ -18,7 +18,7 @@ from gneiss.errors import InputError
 from gneiss.filters.ccnet_text import normalize
 from gneiss.filters.perplexity import Normalization, perplexity
 from gneiss.kenlm_programs import find_programs, run_program
-from gneiss.parquet import Aside, write_bytes
+from gneiss.output.parquet import Aside, write_bytes
 from gneiss.training.source import CARD, Skipped, claim, decoded, read_rows
 
 #: How the n-grams are stored: "probing" is fastest, "trie" smallest.

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from gneiss import ledger, parquet
-from gneiss.ledger import Receipt
+from gneiss.output import ledger
+
+from gneiss.output import parquet
+from gneiss.output.ledger import Receipt
 from gneiss.pipelines import run as pipeline
 from gneiss.pipelines.steps import CurateStep
 from gneiss.progress import Silent

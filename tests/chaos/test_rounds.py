@@ -12,7 +12,7 @@ from unittest import mock
 
 import pytest
 
-from gneiss.ledger import Receipt
+from gneiss.output.ledger import Receipt
 from gneiss.pipelines.corpus import Corpus
 from gneiss.pipelines.rounds import RoundStep, rounds_after, rounds_before
 from gneiss.pipelines.run import run

@@ -15,14 +15,14 @@ from unittest import mock
 import psutil
 import pytest
 
-from gneiss import ledger
+from gneiss.output import ledger
 from gneiss.extract import job
 from gneiss.extract.job import extract
 from gneiss.extract.pages import Page
 from gneiss.extract.sandbox import Limits, Sandbox
 from gneiss.extract.sources import Source
 from gneiss.extract.step import ExtractStep
-from gneiss.ledger import Receipt
+from gneiss.output.ledger import Receipt
 from tests import runs
 from tests.chaos import killing
 from tests.extract import hostile

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from gneiss import finished_run
-from gneiss.annotation_layer import joined_annotations
+from gneiss.output import finished_run
+from gneiss.output.layers import joined_annotations
 from gneiss.errors import InputError
 from gneiss.reweight.weights import release
 

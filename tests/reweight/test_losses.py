@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gneiss.annotation_layer import joined_annotations
+from gneiss.output.layers import joined_annotations
 from gneiss.errors import InputError, OutputError
 from gneiss.reweight import loss_layer
 from gneiss.reweight.loss_layer import COLUMNS, consolidate

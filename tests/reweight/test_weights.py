@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from gneiss import finished_run
-from gneiss.annotation_layer import LAYER_KEY
+from gneiss.output import finished_run
+from gneiss.output.layers import LAYER_KEY
 from gneiss.errors import GneissError, InputError, OutputError
-from gneiss.finished_run import FinishedRun
+from gneiss.output.finished_run import FinishedRun
 from gneiss.reweight import weights
 from gneiss.reweight.weights import release
 from gneiss.reweight_commands import reweight_app

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gneiss.errors import OutputError
-from gneiss.parquet import WrittenFile, checksum, write_bytes
+from gneiss.output.parquet import WrittenFile, checksum, write_bytes
 
 LEDGER = "_gneiss/ledger"
 FOOTER_KEY = "gneiss.receipt"

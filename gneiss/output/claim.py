@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
-from gneiss import ledger
-from gneiss.commit import annotations_path
+from gneiss.output import ledger
+from gneiss.output.commit import annotations_path
 from gneiss.errors import OutputError
-from gneiss.ledger import COMMITTED, Receipt
-from gneiss.parquet import WrittenFile, write_bytes
+from gneiss.output.ledger import COMMITTED, Receipt
+from gneiss.output.parquet import WrittenFile, write_bytes
 from gneiss.input.plan import run_key
 from gneiss.input.shard import Shard, local_path
 

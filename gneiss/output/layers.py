@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gneiss.errors import InputError, OutputError, first_line
-from gneiss.finished_run import FinishedRun, FinishedShard, kept_mask, read_batches
-from gneiss.parquet import write_bytes, write_parquet
+from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, read_batches
+from gneiss.output.parquet import write_bytes, write_parquet
 from gneiss.recipe.rule import did_you_mean
 from gneiss.version import __version__
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gneiss.commit import annotations_path
+from gneiss.output.commit import annotations_path
 from gneiss.curate.curate import KEPT
 
 Numbers = npt.NDArray[np.int64]

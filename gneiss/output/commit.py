@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from gneiss.curate.curate import Curated
 from gneiss.errors import OutputError
-from gneiss.ledger import COMMITTED, FOOTER_KEY, Receipt
-from gneiss.parquet import WrittenFile, write_bytes, write_parquet
+from gneiss.output.ledger import COMMITTED, FOOTER_KEY, Receipt
+from gneiss.output.parquet import WrittenFile, write_bytes, write_parquet
 from gneiss.recipe.recipe import Recipe
 
 ROWS_PER_TABLE = 20_000

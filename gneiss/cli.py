@@ -44,7 +44,7 @@ def run(
 ) -> None:
     """Curate a corpus: filtered shards, and an annotation row for every document."""
     from gneiss.pipelines.run import run as run_recipe
-    from gneiss.progress import Spoken
+    from gneiss.jobs.progress import Spoken
     from gneiss.report import print_run
 
     finished = run_recipe(

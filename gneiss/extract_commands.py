@@ -47,7 +47,7 @@ def extract(
     """Extract the text of crawled pages: WARC, WET and HTML in; Parquet shards with FineWeb's columns out."""
     from gneiss.extract.job import extract as run_extraction
     from gneiss.extract.sandbox import Limits
-    from gneiss.progress import Spoken
+    from gneiss.jobs.progress import Spoken
 
     finished = run_extraction(
         input,

@@ -23,7 +23,7 @@ from gneiss.extract.step import DAMAGED, ExtractStep, Settings
 from gneiss.extract.tables import quarantine_path, skipped_path
 from gneiss.output.ledger import COMMITTED, Receipt
 from gneiss.output.parquet import write_bytes
-from gneiss.progress import Progress, Silent
+from gneiss.jobs.progress import Progress, Silent
 from gneiss.input.shard import local_path
 from gneiss.version import __version__
 

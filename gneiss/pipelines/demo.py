@@ -16,7 +16,7 @@ from gneiss.errors import OutputError
 from gneiss.filters.readability import eflaw
 from gneiss.filters.tokens import Tokens
 from gneiss.pipelines.run import Run, run
-from gneiss.progress import Spoken
+from gneiss.jobs.progress import Spoken
 from gneiss.report import print_run
 from gneiss.sample import write_sample
 

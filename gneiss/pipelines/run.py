@@ -27,7 +27,7 @@ from gneiss.pipelines.dedup_rounds import orphaned_bytes
 from gneiss.pipelines.rounds import RoundStep, rounds_after, rounds_before
 from gneiss.pipelines.steps import CurateStep
 from gneiss.input.plan import Plan, make_plan
-from gneiss.progress import Progress, Silent
+from gneiss.jobs.progress import Progress, Silent
 from gneiss.recipe.recipe import Recipe
 from gneiss.curate.examples import Samples, merge_samples
 from gneiss.input.shard import Shard, local_path

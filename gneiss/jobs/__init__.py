@@ -1,0 +1,1 @@
+"""What every job does: claim, resume, run on a backend, keep a ledger, say how it goes."""

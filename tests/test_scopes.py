@@ -16,8 +16,8 @@ import pytest
 from gneiss.dedup import duplicate_spans
 from gneiss.errors import OutputError, RecipeError
 from gneiss.filters.tokenizer import load_tokenizer
-from gneiss.pipelines import dedup_job
-from gneiss.pipelines.corpus import Corpus
+from gneiss.stages import substring_job as dedup_job
+from gneiss.stages.corpus import Corpus
 from gneiss.pipelines.run import Run, run
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.duplicates import Dedup

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gneiss.errors import RecipeError
-from gneiss.pipelines.corpus import Corpus
+from gneiss.stages.corpus import Corpus
 from gneiss.pipelines.dry_run import dry_run
 from gneiss.pipelines.run import Run, run
 from gneiss.recipe.recipe import Recipe

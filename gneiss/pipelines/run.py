@@ -18,14 +18,14 @@ from gneiss.backends.choice import BackendName, choose_backend
 from gneiss.output.dataset_card import dataset_card
 from gneiss.output.commit import statistics_path
 from gneiss.errors import BudgetError
-from gneiss.exchange import Exchange
+from gneiss.stages.exchange import Exchange
 from gneiss.output.ledger import COMMITTED, Receipt
 from gneiss.output.parquet import write_bytes
-from gneiss.pipelines.corpus import REDUCER_MEMORY_BYTES, Corpus, Round
-from gneiss.pipelines.dedup_job import dedup_job
-from gneiss.pipelines.dedup_rounds import orphaned_bytes
-from gneiss.pipelines.rounds import RoundStep, rounds_after, rounds_before
-from gneiss.pipelines.steps import CurateStep
+from gneiss.stages.corpus import REDUCER_MEMORY_BYTES, Corpus, Round
+from gneiss.stages.substring_job import dedup_job
+from gneiss.stages.substring import orphaned_bytes
+from gneiss.stages.of_recipe import RoundStep, rounds_after, rounds_before
+from gneiss.stages.curating import CurateStep
 from gneiss.input.plan import Plan, make_plan
 from gneiss.jobs.progress import Progress, Silent
 from gneiss.recipe.recipe import Recipe

@@ -16,7 +16,7 @@ from gneiss.output import ledger
 from gneiss.output import parquet
 from gneiss.output.ledger import Receipt
 from gneiss.pipelines import run as pipeline
-from gneiss.pipelines.steps import CurateStep
+from gneiss.stages.curating import CurateStep
 from gneiss.jobs.progress import Silent
 from gneiss.input.shard import Shard
 from tests.runs import InThisProcess

@@ -13,7 +13,7 @@ import pytest
 from gneiss.backends import MOST_ATTEMPTS
 from gneiss.errors import MachineError
 from gneiss.pipelines.run import run
-from gneiss.pipelines.steps import CurateStep
+from gneiss.stages.curating import CurateStep
 from gneiss.recipe.recipe import Recipe
 from tests import runs
 from tests.chaos import killing

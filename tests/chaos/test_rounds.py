@@ -13,8 +13,8 @@ from unittest import mock
 import pytest
 
 from gneiss.output.ledger import Receipt
-from gneiss.pipelines.corpus import Corpus
-from gneiss.pipelines.rounds import RoundStep, rounds_after, rounds_before
+from gneiss.stages.corpus import Corpus
+from gneiss.stages.of_recipe import RoundStep, rounds_after, rounds_before
 from gneiss.pipelines.run import run
 from gneiss.recipe.recipe import Recipe
 from tests import runs

@@ -21,7 +21,7 @@ from gneiss.backends.ray_actors import RayActors, check_nodes, room_on
 from gneiss.errors import MachineError, ModelError
 from gneiss.extract.job import extract
 from gneiss.pipelines.run import run
-from gneiss.pipelines.steps import CurateStep
+from gneiss.stages.curating import CurateStep
 from tests import runs
 from tests.chaos import killing
 from tests.extract import archives

@@ -15,7 +15,7 @@ from gneiss.curate.phase_result import Computed
 from gneiss.curate.curate import entering_first
 from gneiss.curate.reading import read_documents
 from gneiss.errors import InputError
-from gneiss.exchange import Exchange
+from gneiss.stages.exchange import Exchange
 from gneiss.curate.phase import Entering, decide_phase
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.rule import locked_connection

@@ -11,7 +11,7 @@ from gneiss.dedup.documents import Criterion, clusters, matched, partitions_for,
 from gneiss.dedup.documents.clusters import SCHEMA as CLUSTERS
 from gneiss.dedup.documents.keys import SCHEMA as KEYS
 from gneiss.dedup.documents.matching import SCHEMA as EDGES
-from gneiss.pipelines.corpus import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Batches, Corpus, Reader, Round
+from gneiss.stages.corpus import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Batches, Corpus, Reader, Round
 from gneiss.curate.clusters import ShardClusters
 
 Kind: TypeAlias = Literal["exact", "near"]

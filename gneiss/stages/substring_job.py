@@ -9,8 +9,8 @@ from itertools import groupby, pairwise
 
 from gneiss.dedup.across.scheme import Scheme, partitions_for
 from gneiss.errors import RecipeError
-from gneiss.exchange import Exchange
-from gneiss.pipelines.corpus import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Corpus
+from gneiss.stages.exchange import Exchange
+from gneiss.stages.corpus import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Corpus
 from gneiss.recipe.duplicates import Dedup
 from gneiss.input.shard import Shard
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from gneiss.errors import GneissError, InputError
 from gneiss.output.ledger import UNREADABLE, Receipt
-from gneiss.pipelines.corpus import Corpus
+from gneiss.stages.corpus import Corpus
 from gneiss.input.shard import Shard
 from gneiss.curate.loaded_models import load_tools
 
@@ -24,7 +24,7 @@ class CurateStep:
         """Load the recipe's models, once per worker."""
         from gneiss.output.commit import commit
         from gneiss.curate.curate import curate
-        from gneiss.pipelines.rounds import finder
+        from gneiss.stages.of_recipe import finder
 
         recipe, output = self.corpus.recipe, self.corpus.output
         tools = load_tools(recipe, self.corpus.prepared)

@@ -25,9 +25,9 @@ from gneiss.dedup.boundaries import shrink_cuts
 from gneiss.dedup.spans import BOUNDARIES
 from gneiss.dedup.substring import find_spans
 from gneiss.dedup.units import Tokenizer, Units
-from gneiss.exchange import Across
-from gneiss.pipelines.corpus import REDUCER_MEMORY_BYTES, Batches, Reader, Round
-from gneiss.pipelines.dedup_job import DedupJob
+from gneiss.stages.exchange import Across
+from gneiss.stages.corpus import REDUCER_MEMORY_BYTES, Batches, Reader, Round
+from gneiss.stages.substring_job import DedupJob
 from gneiss.curate.spans import SCHEMA as PIECES
 from gneiss.curate.spans import ShardSpans
 from gneiss.curate.loaded_models import dedup_tokenizer

@@ -1,0 +1,1 @@
+"""Corpus-wide work: stages whose tasks exchange files."""

@@ -142,7 +142,7 @@ def sample(
     shards: Annotated[int, typer.Option(min=1, help="How many Parquet files.")] = 4,
 ) -> None:
     """Harvest a small real corpus from what this Python installation holds; no network."""
-    from gneiss.sample import write_sample
+    from gneiss.demo.sample import write_sample
 
     manifest = write_sample(output, shards=shards)
     print(f"{manifest.documents:,} documents, {manifest.text_bytes / 1e6:.1f} MB of text in {shards} shards: {output}")
@@ -151,7 +151,7 @@ def sample(
 @app.command()
 def demo(output: Annotated[Path, typer.Argument(help="A new folder.")] = Path("demo")) -> None:
     """Harvest the sample corpus, train two small models on it, curate it, and say what happened."""
-    from gneiss.pipelines.demo import run_demo
+    from gneiss.demo.demo import run_demo
 
     run_demo(output)
 

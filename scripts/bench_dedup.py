@@ -69,7 +69,7 @@ def report(figures: Figures) -> None:
 
 def sampled(folder: Path) -> Path:
     """The demo corpus, harvested into a folder."""
-    from gneiss.sample import write_sample
+    from gneiss.demo.sample import write_sample
 
     write_sample(folder)
     return folder

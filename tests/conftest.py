@@ -15,11 +15,11 @@ settings.load_profile("gneiss")
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `gneiss demo` makes, of the documents of fewer packages: sample/, models/, demo.yaml and curated/."""
-    from gneiss.pipelines.demo import run_demo
-    from gneiss.sample import write_sample
+    from gneiss.demo.demo import run_demo
+    from gneiss.demo.sample import write_sample
 
     folder = tmp_path_factory.mktemp("demo") / "demo"
-    with patch("gneiss.pipelines.demo.write_sample", partial(write_sample, requirements=("numba", "pydantic"))):
+    with patch("gneiss.demo.demo.write_sample", partial(write_sample, requirements=("numba", "pydantic"))):
         run_demo(folder)
     return folder
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gneiss.demo import NEGATIVE, TECHNOLOGY_PACKAGES, DemoModel, DemoModels, one_line, train_demo_models
+from gneiss.demo.models import NEGATIVE, TECHNOLOGY_PACKAGES, DemoModel, DemoModels, one_line, train_demo_models
 from gneiss.errors import InputError
-from gneiss.sample import write_sample
+from gneiss.demo.sample import write_sample
 
 # A part of the corpus, for time: some of each label. fastText's description has example labels in its text.
 REQUIREMENTS = ("aiohttp", "fasttext-community", "google-auth", "huggingface-hub", "numba", "numpy", "pydantic", "rich")
@@ -97,7 +97,7 @@ def test_held_out_documents_are_counted_as_an_oracle_counts_them(sample: Path, m
 
 
 def test_another_process_trains_the_same_bytes(sample: Path, models: DemoModels, tmp_path: Path) -> None:
-    program = "import sys; from pathlib import Path; from gneiss.demo import train_demo_models as train; "
+    program = "import sys; from pathlib import Path; from gneiss.demo.models import train_demo_models as train; "
     program += "print(train(Path(sys.argv[1]), Path('other')).quality.threshold)"
     changed = {
         "PYTHONHASHSEED": "7",

@@ -146,7 +146,7 @@ def language_model(
 
     with tempfile.TemporaryDirectory() as scratch:
         if corpus is None:
-            from gneiss.sample import write_sample
+            from gneiss.demo.sample import write_sample
 
             corpus = Path(scratch, "sample")
             write_sample(corpus)

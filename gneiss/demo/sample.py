@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from gneiss.errors import InputError, OutputError
-from gneiss.harvest import Document, Roots, harvest
+from gneiss.demo.harvest import Document, Roots, harvest
 from gneiss.output.parquet import write_bytes, write_parquet
 
 #: Packages that gneiss requires, with enough to read. These and all that they require are read, whatever else is

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gneiss.annotation import annotate
-from gneiss.demo import DemoModel, train_demo_models
+from gneiss.demo.models import DemoModel, train_demo_models
 from gneiss.errors import OutputError
 from gneiss.filters.readability import eflaw
 from gneiss.filters.tokens import Tokens
 from gneiss.pipelines.run import Run, run
 from gneiss.jobs.progress import Spoken
 from gneiss.report import print_run
-from gneiss.sample import write_sample
+from gneiss.demo.sample import write_sample
 
 PARTS = ("sample", "models", "curated", "demo.yaml")
 

@@ -1,3 +1,3 @@
-from gneiss.cli import main
+from gneiss.cli.main import main
 
 main()

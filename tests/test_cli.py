@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gneiss import cli
+from gneiss.cli import main as cli
 from gneiss.recipe.recipe import recipe_names
 from tests.support import write_documents
 
@@ -55,7 +55,7 @@ def error_of(capsys: pytest.CaptureFixture[str], expected_code: int, *arguments:
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["dry-run", "--help"], []])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (
-        "import sys; from gneiss.cli import main\n"
+        "import sys; from gneiss.cli.main import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit: pass\n"
         f"print('LOADED', [name for name in {HEAVY!r} if name in sys.modules])"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gneiss.cli import main
+from gneiss.cli.main import main
 from gneiss.dedup import duplicate_spans
 from gneiss.pipelines.passages import repeated_passages
 from tests import runs

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from gneiss import cli
+from gneiss.cli import main as cli
 from gneiss.errors import BudgetError, InputError, MachineError, ModelError, OutputError, RecipeError
 from gneiss.output.claim import claim
 from gneiss.pipelines.run import Run, run

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gneiss.doctor import check_machine
+from gneiss.cli.doctor import check_machine
 from gneiss.errors import InputError, MachineError
 from gneiss.filters.perplexity import perplexity
 from gneiss.training import train_perplexity

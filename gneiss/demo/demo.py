@@ -17,7 +17,7 @@ from gneiss.filters.readability import eflaw
 from gneiss.filters.tokens import Tokens
 from gneiss.pipelines.run import Run, run
 from gneiss.jobs.progress import Spoken
-from gneiss.report import print_run
+from gneiss.cli.printing import print_run
 from gneiss.demo.sample import write_sample
 
 PARTS = ("sample", "models", "curated", "demo.yaml")

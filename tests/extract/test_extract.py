@@ -23,7 +23,7 @@ from gneiss.extract.job import Extraction, extract
 from gneiss.extract.sandbox import Limits
 from gneiss.extract.sources import find_sources
 from gneiss.extract.step import DAMAGED, ExtractStep, Settings
-from gneiss.extract_commands import extract as command
+from gneiss.cli.extract import extract as command
 from gneiss.output.claim import claim
 from tests import runs
 from tests.extract import hostile

@@ -22,7 +22,7 @@ from gneiss.reweight.olmo import export_olmo
 from gneiss.reweight.packed import pack, packed
 from gneiss.reweight.packing import sequences
 from gneiss.reweight.reader import documents
-from gneiss.reweight_commands import reweight_app
+from gneiss.cli.reweight import reweight_app
 
 OF_SAMPLES = [export_mds, export_hf]
 OF_TOKENS = [export_megatron, export_olmo]

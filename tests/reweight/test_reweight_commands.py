@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from gneiss.errors import InputError
 from gneiss.reweight.loss_log import LossLog
 from gneiss.reweight.packed import packed
-from gneiss.reweight_commands import reweight_app
+from gneiss.cli.reweight import reweight_app
 from tests import runs
 
 Copy = Callable[[Path], Path]

@@ -25,7 +25,7 @@ from gneiss.errors import GneissError, InputError, OutputError
 from gneiss.output.finished_run import FinishedRun
 from gneiss.reweight import weights
 from gneiss.reweight.weights import release
-from gneiss.reweight_commands import reweight_app
+from gneiss.cli.reweight import reweight_app
 from tests import runs
 from tests.chaos.killing import NEVER, killed_at
 

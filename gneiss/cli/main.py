@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from gneiss.command_options import BackendOption, OnBackend, SharedFilesystem, Workers
+from gneiss.cli.options import BackendOption, OnBackend, SharedFilesystem, Workers
 from gneiss.errors import GneissError
-from gneiss.extract_commands import extract
-from gneiss.reweight_commands import reweight_app
-from gneiss.train_commands import train_app
+from gneiss.cli.extract import extract
+from gneiss.cli.reweight import reweight_app
+from gneiss.cli.train import train_app
 
 app = typer.Typer(
     name="gneiss",
@@ -45,7 +45,7 @@ def run(
     """Curate a corpus: filtered shards, and an annotation row for every document."""
     from gneiss.pipelines.run import run as run_recipe
     from gneiss.jobs.progress import Spoken
-    from gneiss.report import print_run
+    from gneiss.cli.printing import print_run
 
     finished = run_recipe(
         recipe,
@@ -74,7 +74,7 @@ def dry_run(
 ) -> None:
     """Show what a recipe would do to one file, in this process; writes nothing."""
     from gneiss.pipelines.dry_run import dry_run as try_recipe
-    from gneiss.report import print_dry_run
+    from gneiss.cli.printing import print_dry_run
 
     if not as_json:
         print(f"{file}: reading with recipe {recipe}", flush=True)
@@ -98,7 +98,7 @@ def dedup_show(
 ) -> None:
     """Show the largest repeated passages of a file, how often they occur, and one of them each in context."""
     from gneiss.pipelines.passages import repeated_passages
-    from gneiss.report import print_passages
+    from gneiss.cli.printing import print_passages
 
     print_passages(repeated_passages(file, column, min_length=min_length, policy=policy.value), top)
 
@@ -109,7 +109,7 @@ def explain(
 ) -> None:
     """Show a recipe resolved: its phases, models, rules, and its hash."""
     from gneiss.recipe.recipe import Recipe, recipe_names
-    from gneiss.report import print_recipe, print_recipes
+    from gneiss.cli.printing import print_recipe, print_recipes
 
     if recipe is None:
         print_recipes([Recipe.load(name) for name in recipe_names()])
@@ -120,7 +120,7 @@ def explain(
 @app.command()
 def filters(code: Annotated[str | None, typer.Argument(help="Code of a filter, such as GW01.")] = None) -> None:
     """List the filters, or print one filter's page."""
-    from gneiss.report import print_filters
+    from gneiss.cli.printing import print_filters
 
     print_filters(code)
 
@@ -128,8 +128,8 @@ def filters(code: Annotated[str | None, typer.Argument(help="Code of a filter, s
 @app.command()
 def doctor() -> None:
     """Say what is missing on this machine, with the command that mends it."""
-    from gneiss.doctor import check_machine
-    from gneiss.report import print_checks
+    from gneiss.cli.doctor import check_machine
+    from gneiss.cli.printing import print_checks
 
     checks = check_machine()
     print_checks(checks)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gneiss.command_options import BackendOption, OnBackend, SharedFilesystem, Workers
+from gneiss.cli.options import BackendOption, OnBackend, SharedFilesystem, Workers
 
 if TYPE_CHECKING:
     from gneiss.extract.job import Extraction

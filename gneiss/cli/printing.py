@@ -17,7 +17,7 @@ from gneiss.recipe.recipe import BASE_COLUMNS
 from gneiss.input.model_files import is_pinned
 
 if TYPE_CHECKING:
-    from gneiss.doctor import Check
+    from gneiss.cli.doctor import Check
     from gneiss.pipelines.dry_run import DryRun
     from gneiss.pipelines.passages import Passage
     from gneiss.pipelines.run import Run

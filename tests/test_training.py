@@ -23,10 +23,10 @@ from gneiss.filters.fasttext import FastText, FastTextModel, fasttext_scores
 from gneiss.filters.fasttext_file import read_model
 from gneiss.filters.fasttext_table import obstacle
 from gneiss.pipelines.dry_run import dry_run
-from gneiss.training import Classifier, Settings, train_category, train_quality
-from gneiss.training.evaluation import RETENTIONS, evaluate
-from gneiss.training.labels import Rule, read_labelled
-from gneiss.training.source import Skipped, one_line
+from gneiss.model_training import Classifier, Settings, train_category, train_quality
+from gneiss.model_training.evaluation import RETENTIONS, evaluate
+from gneiss.model_training.labels import Rule, read_labelled
+from gneiss.model_training.source import Skipped, one_line
 from tests.runs import NOISE, PLAIN, gneiss
 
 SMALL = Settings(dimensions=4, buckets=1000, min_count=1)

@@ -16,8 +16,8 @@ import pytest
 from gneiss.cli.doctor import check_machine
 from gneiss.errors import InputError, MachineError
 from gneiss.filters.perplexity import perplexity
-from gneiss.training import train_perplexity
-from gneiss.training.source import Skipped
+from gneiss.model_training import train_perplexity
+from gneiss.model_training.source import Skipped
 from tests.runs import NOISE, PLAIN, python
 
 

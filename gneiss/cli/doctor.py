@@ -133,7 +133,7 @@ def _ray_address() -> Check:
 
 
 def _kenlm_programs() -> Check:
-    from gneiss.kenlm_programs import INSTALL, PROGRAMS
+    from gneiss.model_training.kenlm_programs import INSTALL, PROGRAMS
 
     places = {program: shutil.which(program) for program in PROGRAMS}
     found = ", ".join(f"{program}: {place or 'not on PATH'}" for program, place in places.items())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from gneiss.training import Settings
+    from gneiss.model_training import Settings
 
 train_app = typer.Typer(help="Train one's own models from labelled text.", no_args_is_help=True)
 
@@ -66,7 +66,7 @@ def quality(
     autotune_seconds: AutotuneSeconds = None,
 ) -> None:
     """Train a fastText quality model (labels hq and cc) and say how it does on documents held out."""
-    from gneiss.training import train_quality
+    from gneiss.model_training import train_quality
 
     model = train_quality(
         labels,
@@ -104,7 +104,7 @@ def category(
     autotune_seconds: AutotuneSeconds = None,
 ) -> None:
     """Train a fastText model for one category (labels NAME and cc) and say how it does on documents held out."""
-    from gneiss.training import train_category
+    from gneiss.model_training import train_category
 
     model = train_category(
         name,
@@ -140,7 +140,7 @@ def perplexity(
     ] = None,
 ) -> None:
     """Train a KenLM language model with KenLM's own programs (`gneiss doctor` says how to get them)."""
-    from gneiss.training import train_perplexity
+    from gneiss.model_training import train_perplexity
 
     model = train_perplexity(
         texts,
@@ -167,7 +167,7 @@ def _settings(
     held_out_share: float,
     autotune_seconds: int | None,
 ) -> Settings:
-    from gneiss.training import Settings
+    from gneiss.model_training import Settings
 
     return Settings(
         dimensions, buckets, word_ngrams, epochs, learning_rate, min_count, seed, held_out_share, autotune_seconds
@@ -175,7 +175,7 @@ def _settings(
 
 
 def _print_card(model: Path) -> None:
-    from gneiss.training.source import CARD
+    from gneiss.model_training.source import CARD
 
     print(model.with_name(CARD).read_text("utf-8"))
     print(f"{model} and {CARD} are written")

@@ -17,9 +17,9 @@ import numpy as np
 from gneiss.errors import InputError
 from gneiss.filters.ccnet_text import normalize
 from gneiss.filters.perplexity import Normalization, perplexity
-from gneiss.kenlm_programs import find_programs, run_program
+from gneiss.model_training.kenlm_programs import find_programs, run_program
 from gneiss.output.parquet import Aside, write_bytes
-from gneiss.training.source import CARD, Skipped, claim, decoded, read_rows
+from gneiss.model_training.source import CARD, Skipped, claim, decoded, read_rows
 
 #: How the n-grams are stored: "probing" is fastest, "trie" smallest.
 Structure: TypeAlias = Literal["probing", "trie"]
@@ -91,7 +91,7 @@ def train_perplexity(
     if not 0 < held_out_share <= 0.5:
         raise InputError(f"held_out_share: expected more than 0, at most 0.5, found {held_out_share:g}")
     estimator, builder = find_programs(lmplz)
-    from gneiss.training.card import perplexity_card
+    from gneiss.model_training.card import perplexity_card
 
     claim(output, "perplexity.kenlm")
     with tempfile.TemporaryDirectory(prefix=".training-", dir=output) as scratch:

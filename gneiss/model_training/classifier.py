@@ -18,9 +18,9 @@ import numpy as np
 from gneiss.errors import InputError, first_line
 from gneiss.filters.fasttext import fasttext_scores
 from gneiss.output.parquet import Aside, write_bytes
-from gneiss.training.evaluation import Evaluation, evaluate
-from gneiss.training.labels import Document, Labelled, Rule, read_labelled
-from gneiss.training.source import CARD, Skipped, claim
+from gneiss.model_training.evaluation import Evaluation, evaluate
+from gneiss.model_training.labels import Document, Labelled, Rule, read_labelled
+from gneiss.model_training.source import CARD, Skipped, claim
 
 NEGATIVE = "cc"
 QUALITY = "hq"
@@ -144,7 +144,7 @@ def _rule(label: str, positive: str | Sequence[str] | None, score_threshold: flo
 def _train(
     name: str, positive: str, source: Path, output: Path, rule: Rule, text: str, settings: Settings
 ) -> Classifier:
-    from gneiss.training.card import classifier_card
+    from gneiss.model_training.card import classifier_card
 
     labelled = read_labelled(source, text, rule)
     claim(output, f"{name}.bin")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from gneiss.errors import InputError
-from gneiss.training.source import Skipped, decoded, is_string, one_line, read_rows
+from gneiss.model_training.source import Skipped, decoded, is_string, one_line, read_rows
 
 #: Below this, a fifth of a label is too few documents to say anything about a model.
 MIN_DOCUMENTS = 20

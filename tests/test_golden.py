@@ -25,7 +25,7 @@ import gneiss
 from gneiss.extract.job import extract
 from gneiss.input.plan import BYTE_SHAPING
 from gneiss.recipe.recipe import Recipe
-from gneiss.reweight.weights import release
+from gneiss.layers.weights import release
 from tests import runs
 from tests.extract import archives
 

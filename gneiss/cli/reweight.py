@@ -39,7 +39,7 @@ def release(
     layer: Annotated[str, typer.Option(help="Name of the annotation layer.")] = "weights",
 ) -> None:
     """Write prior weights for training as an annotation layer, mean one over all kept documents."""
-    from gneiss.reweight.weights import release as write
+    from gneiss.layers.weights import release as write
 
     powers = {"alpha": alpha, "beta": beta, "gamma": gamma}
     _print_weights(write(output, layer=layer, **powers, quality=quality, perplexity=perplexity, category=category))
@@ -113,7 +113,7 @@ def losses(
     window_steps: Annotated[int, typer.Option(min=1, help="Steps whose tokens make the mean at a position.")] = 100,
 ) -> None:
     """Gather the losses that training logged into an annotation layer, for the rules of the next round."""
-    from gneiss.reweight.loss_layer import consolidate
+    from gneiss.layers.losses import consolidate
 
     _print_losses(consolidate(output, log, layer=layer, decay=decay, window_steps=window_steps))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gneiss.reweight.huggingface import ReweightedTrainerMixin
     from gneiss.reweight.loading import batch_of, torch_dataset
-    from gneiss.reweight.loss_log import LossLog
+    from gneiss.layers.loss_log import LossLog
     from gneiss.reweight.packing import sequences
     from gneiss.reweight.pruning import pruning_weights
     from gneiss.reweight.reader import documents

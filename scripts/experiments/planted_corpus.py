@@ -23,7 +23,7 @@ import gneiss
 from gneiss.dedup import find_near_duplicates
 from gneiss.reweight.packing import sequences
 from gneiss.reweight.reader import documents
-from gneiss.reweight.weights import release
+from gneiss.layers.weights import release
 
 Tokens = npt.NDArray[np.int64]
 Encoder = Callable[[str], npt.NDArray[np.int32]]

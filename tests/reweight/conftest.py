@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 
 from gneiss.pipelines import run as pipeline
-from gneiss.reweight.weights import release
+from gneiss.layers.weights import release
 from tests import runs
 
 

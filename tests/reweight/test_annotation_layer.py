@@ -14,7 +14,7 @@ import pytest
 from gneiss.output import finished_run
 from gneiss.output.layers import joined_annotations
 from gneiss.errors import InputError
-from gneiss.reweight.weights import release
+from gneiss.layers.weights import release
 
 Copy = Callable[[Path], Path]
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from gneiss.output.layers import joined_annotations
 from gneiss.errors import InputError, OutputError
-from gneiss.reweight import loss_layer
-from gneiss.reweight.loss_layer import COLUMNS, consolidate
-from gneiss.reweight.loss_log import LossLog, bucket_of
+from gneiss.layers import losses as loss_layer
+from gneiss.layers.losses import COLUMNS, consolidate
+from gneiss.layers.loss_log import LossLog, bucket_of
 from gneiss.reweight.packing import Sequence, encoder, sequences
 from gneiss.reweight.reader import documents
 

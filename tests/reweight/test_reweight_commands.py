@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gneiss.errors import InputError
-from gneiss.reweight.loss_log import LossLog
+from gneiss.layers.loss_log import LossLog
 from gneiss.reweight.packed import packed
 from gneiss.cli.reweight import reweight_app
 from tests import runs

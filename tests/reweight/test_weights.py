@@ -23,8 +23,8 @@ from gneiss.output import finished_run
 from gneiss.output.layers import LAYER_KEY
 from gneiss.errors import GneissError, InputError, OutputError
 from gneiss.output.finished_run import FinishedRun
-from gneiss.reweight import weights
-from gneiss.reweight.weights import release
+from gneiss.layers import weights
+from gneiss.layers.weights import release
 from gneiss.cli.reweight import reweight_app
 from tests import runs
 from tests.chaos.killing import NEVER, killed_at

@@ -25,7 +25,7 @@ from gneiss.errors import InputError, first_line
 from gneiss.output.finished_run import FinishedRun, kept_mask
 from gneiss.output.claim import held
 from gneiss.output.parquet import checksum
-from gneiss.reweight.loss_log import BUCKETS, SCHEMA, bucket_of, rank_folder, segments
+from gneiss.layers.loss_log import BUCKETS, SCHEMA, bucket_of, rank_folder, segments
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
@@ -204,7 +204,7 @@ def _segments(logs: Sequence[Path]) -> Iterator[Segment]:
     for log in reversed(logs):
         ranks = sorted(log.glob(rank_folder(0)[:-5] + "*"))
         if not ranks:
-            raise InputError(f"{log}: no loss log here; gneiss.reweight.loss_log.LossLog writes one while training")
+            raise InputError(f"{log}: no loss log here; gneiss.layers.loss_log.LossLog writes one while training")
         firsts = []
         for rank in ranks:
             limit = later

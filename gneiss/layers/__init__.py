@@ -1,0 +1,1 @@
+"""Layers that gneiss itself writes beside a finished run: weights before training, losses after it."""

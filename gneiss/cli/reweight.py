@@ -56,9 +56,9 @@ def pack(
     weights: Annotated[str, typer.Option(help="The layer with the weights.")] = "weights",
 ) -> None:
     """Tokenize and pack the kept documents to sequences, each with the documents it is made of and its weight."""
-    from gneiss.reweight.packed import pack as write
-    from gneiss.reweight.packing import sequences
-    from gneiss.reweight.reader import documents
+    from gneiss.loader.packed import pack as write
+    from gneiss.loader.packing import sequences
+    from gneiss.loader.reader import documents
 
     source = documents(output, layers=[weights], seed=seed)
     packing = write(sequences(source, tokenizer, length, end_of_document=end_of_document), to)
@@ -83,8 +83,8 @@ def export(
     from gneiss.reweight.mds import export_mds
     from gneiss.reweight.megatron import export_megatron
     from gneiss.reweight.olmo import export_olmo
-    from gneiss.reweight.packed import METADATA_FILE, packed
-    from gneiss.reweight.reader import Documents, documents
+    from gneiss.loader.packed import METADATA_FILE, packed
+    from gneiss.loader.reader import Documents, documents
 
     exports: dict[ExportFormat, Export] = {
         ExportFormat.mds: export_mds,

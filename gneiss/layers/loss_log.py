@@ -19,7 +19,7 @@ from numba import njit
 
 from gneiss.errors import InputError
 from gneiss.output.parquet import write_parquet
-from gneiss.reweight import packing
+from gneiss.loader import packing
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]

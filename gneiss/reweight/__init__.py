@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gneiss.reweight.huggingface import ReweightedTrainerMixin
-    from gneiss.reweight.loading import batch_of, torch_dataset
+    from gneiss.loader.loading import batch_of, torch_dataset
     from gneiss.layers.loss_log import LossLog
-    from gneiss.reweight.packing import sequences
+    from gneiss.loader.packing import sequences
     from gneiss.reweight.pruning import pruning_weights
-    from gneiss.reweight.reader import documents
+    from gneiss.loader.reader import documents
     from gneiss.reweight.reweighter import SampleReweighter
     from gneiss.reweight.torchtitan import torchtitan_loss
     from gneiss.reweight.trainers import ReweightedLoss, reweighted_loss, two_pass_weights

@@ -17,9 +17,9 @@ import numpy as np
 
 from gneiss.errors import InputError, OutputError
 from gneiss.output.parquet import write_bytes
-from gneiss.reweight.packed import PackedSequences
-from gneiss.reweight.packing import TokenizerLike, Tokens, encoder
-from gneiss.reweight.reader import Document, Documents
+from gneiss.loader.packed import PackedSequences
+from gneiss.loader.packing import TokenizerLike, Tokens, encoder
+from gneiss.loader.reader import Document, Documents
 from gneiss.version import __version__
 
 #: The index of an export whose format has none of its own.

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from gneiss.output.parquet import WrittenFile, write_parquet
 from gneiss.reweight.exporting import INDEX, Exported, Source, begin, complete, of_samples, origin, parts
-from gneiss.reweight.packed import SPANS, PackedSequences
-from gneiss.reweight.packing import Sequence
-from gneiss.reweight.reader import Document
+from gneiss.loader.packed import SPANS, PackedSequences
+from gneiss.loader.packing import Sequence
+from gneiss.loader.reader import Document
 
 #: By this name `load_dataset` takes the files for the split `train`.
 PREFIX = "train-"

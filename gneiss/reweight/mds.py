@@ -19,9 +19,9 @@ import xxhash
 from gneiss.errors import OutputError
 from gneiss.output.parquet import write_bytes
 from gneiss.reweight.exporting import Exported, Source, begin, complete, of_samples, parts
-from gneiss.reweight.packed import PackedSequences
-from gneiss.reweight.packing import Sequence
-from gneiss.reweight.reader import Document
+from gneiss.loader.packed import PackedSequences
+from gneiss.loader.packing import Sequence
+from gneiss.loader.reader import Document
 
 INDEX = "index.json"
 PREFIX = "shard."

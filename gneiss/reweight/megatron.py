@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from gneiss.output.parquet import Aside, write_bytes
 from gneiss.reweight.exporting import INDEX, Exported, Source, begin, complete, of_tokens, origin, token_parts
-from gneiss.reweight.packing import Tokens
-from gneiss.reweight.reader import Document
+from gneiss.loader.packing import Tokens
+from gneiss.loader.reader import Document
 
 PREFIX = "part-"
 MAGIC, VERSION = b"MMIDIDX\0\0", 1

@@ -23,8 +23,8 @@ import numpy.typing as npt
 from gneiss.errors import InputError, first_line
 from gneiss.output.parquet import Aside
 from gneiss.reweight.exporting import INDEX, Exported, Source, begin, complete, of_tokens, origin, token_parts
-from gneiss.reweight.packing import Tokens
-from gneiss.reweight.reader import Document
+from gneiss.loader.packing import Tokens
+from gneiss.loader.reader import Document
 
 PREFIX = "part-"
 #: Bytes of a token → its type.

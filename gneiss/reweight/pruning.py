@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from gneiss.reweight.order import mixed
+from gneiss.loader.order import mixed
 
 
 def pruning_weights(

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 import gneiss
 from gneiss.dedup import find_near_duplicates
-from gneiss.reweight.packing import sequences
-from gneiss.reweight.reader import documents
+from gneiss.loader.packing import sequences
+from gneiss.loader.reader import documents
 from gneiss.layers.weights import release
 
 Tokens = npt.NDArray[np.int64]

@@ -19,9 +19,9 @@ from gneiss.reweight.hf import export_hf
 from gneiss.reweight.mds import export_mds
 from gneiss.reweight.megatron import export_megatron
 from gneiss.reweight.olmo import export_olmo
-from gneiss.reweight.packed import pack, packed
-from gneiss.reweight.packing import sequences
-from gneiss.reweight.reader import documents
+from gneiss.loader.packed import pack, packed
+from gneiss.loader.packing import sequences
+from gneiss.loader.reader import documents
 from gneiss.cli.reweight import reweight_app
 
 OF_SAMPLES = [export_mds, export_hf]

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from gneiss.reweight.hf import export_hf
-from gneiss.reweight.packed import pack, packed
-from gneiss.reweight.packing import Sequence, sequences
-from gneiss.reweight.reader import documents
+from gneiss.loader.packed import pack, packed
+from gneiss.loader.packing import Sequence, sequences
+from gneiss.loader.reader import documents
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gneiss.reweight.loading import batch_of, torch_dataset
-from gneiss.reweight.packing import Sequences, sequences
-from gneiss.reweight.reader import documents
+from gneiss.loader.loading import batch_of, torch_dataset
+from gneiss.loader.packing import Sequences, sequences
+from gneiss.loader.reader import documents
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from gneiss.errors import InputError, OutputError
 from gneiss.layers import losses as loss_layer
 from gneiss.layers.losses import COLUMNS, consolidate
 from gneiss.layers.loss_log import LossLog, bucket_of
-from gneiss.reweight.packing import Sequence, encoder, sequences
-from gneiss.reweight.reader import documents
+from gneiss.loader.packing import Sequence, encoder, sequences
+from gneiss.loader.reader import documents
 
 Copy = Callable[[Path], Path]
 LENGTH, SAMPLES, WINDOW = 64, 3, 10

@@ -14,9 +14,9 @@ import xxhash
 
 from gneiss.errors import OutputError
 from gneiss.reweight.mds import DOCUMENT_COLUMNS, SEQUENCE_COLUMNS, export_mds
-from gneiss.reweight.packed import pack, packed
-from gneiss.reweight.packing import sequences
-from gneiss.reweight.reader import documents
+from gneiss.loader.packed import pack, packed
+from gneiss.loader.packing import sequences
+from gneiss.loader.reader import documents
 from tests import runs
 
 

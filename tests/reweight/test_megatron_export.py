@@ -12,7 +12,7 @@ import pytest
 
 from gneiss.reweight.exporting import tokenized
 from gneiss.reweight.megatron import export_megatron
-from gneiss.reweight.reader import documents
+from gneiss.loader.reader import documents
 from tests import runs
 from tests.reweight.test_exporting import as_bytes
 

@@ -17,7 +17,7 @@ import pytest
 from gneiss.errors import InputError
 from gneiss.reweight.exporting import TokenizedDocuments, tokenized
 from gneiss.reweight.olmo import COLUMNS, export_olmo, instance_log_priors
-from gneiss.reweight.reader import Document, Documents, documents
+from gneiss.loader.reader import Document, Documents, documents
 from tests import runs
 from tests.reweight.test_exporting import as_bytes
 

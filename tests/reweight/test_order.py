@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.errors import InputError
-from gneiss.reweight.order import EpochOrder, RowReader, Share
+from gneiss.loader.order import EpochOrder, RowReader, Share
 
 ROWS = st.lists(st.integers(0, 9), max_size=6).map(tuple)
 

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from gneiss.errors import InputError
-from gneiss.reweight.order import Share
-from gneiss.reweight.reader import Document, documents
+from gneiss.loader.order import Share
+from gneiss.loader.reader import Document, documents
 from tests import runs
 
 Copy = Callable[[Path], Path]
@@ -168,10 +168,10 @@ def test_no_torch_is_needed(released: Path) -> None:
     code = f"""
 import sys
 sys.modules["torch"] = None  # importing it fails
-from gneiss.reweight.order import Share
-from gneiss.reweight.reader import documents
-from gneiss.reweight.packing import sequences
-from gneiss.reweight.loading import batch_of
+from gneiss.loader.order import Share
+from gneiss.loader.reader import documents
+from gneiss.loader.packing import sequences
+from gneiss.loader.loading import batch_of
 made = list(sequences(documents({str(released)!r}), "builtin:cl100k_base", 64))
 print(batch_of(made[:2]).tokens.shape)
 """

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from gneiss.errors import InputError
 from gneiss.layers.loss_log import LossLog
-from gneiss.reweight.packed import packed
+from gneiss.loader.packed import packed
 from gneiss.cli.reweight import reweight_app
 from tests import runs
 

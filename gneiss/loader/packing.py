@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gneiss.errors import InputError
-from gneiss.reweight.reader import Document, Documents
-from gneiss.reweight.stream import Stream, check_state
+from gneiss.loader.reader import Document, Documents
+from gneiss.loader.stream import Stream, check_state
 
 Tokens: TypeAlias = npt.NDArray[np.int32]
 #: A tokenizer by the name that recipes use, or a function of a text.

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gneiss.reweight import packing
+from gneiss.loader import packing
 
 #: Label of a position without a loss, which PyTorch's cross-entropy leaves out.
 NO_LABEL = -100

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from gneiss.errors import InputError
-from gneiss.reweight.order import Share
+from gneiss.loader.order import Share
 
 Item = TypeVar("Item")
 Given = TypeVar("Given", covariant=True)

@@ -78,11 +78,11 @@ def export(
     weights: Annotated[str, typer.Option(help="The layer with the weights, for a run.")] = "weights",
 ) -> None:
     """Write documents or packed sequences, with ids and weights, as trainers read them."""
-    from gneiss.reweight.exporting import Export, Source, tokenized
-    from gneiss.reweight.hf import export_hf
-    from gneiss.reweight.mds import export_mds
-    from gneiss.reweight.megatron import export_megatron
-    from gneiss.reweight.olmo import export_olmo
+    from gneiss.export.files import Export, Source, tokenized
+    from gneiss.export.hf_datasets import export_hf
+    from gneiss.export.mds import export_mds
+    from gneiss.export.megatron import export_megatron
+    from gneiss.export.olmo import export_olmo
     from gneiss.loader.packed import METADATA_FILE, packed
     from gneiss.loader.reader import Documents, documents
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from gneiss.errors import InputError, OutputError
-from gneiss.reweight.exporting import Export, Source, parts, tokenized
-from gneiss.reweight.hf import export_hf
-from gneiss.reweight.mds import export_mds
-from gneiss.reweight.megatron import export_megatron
-from gneiss.reweight.olmo import export_olmo
+from gneiss.export.files import Export, Source, parts, tokenized
+from gneiss.export.hf_datasets import export_hf
+from gneiss.export.mds import export_mds
+from gneiss.export.megatron import export_megatron
+from gneiss.export.olmo import export_olmo
 from gneiss.loader.packed import pack, packed
 from gneiss.loader.packing import sequences
 from gneiss.loader.reader import documents

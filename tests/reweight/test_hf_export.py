@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from gneiss.reweight.hf import export_hf
+from gneiss.export.hf_datasets import export_hf
 from gneiss.loader.packed import pack, packed
 from gneiss.loader.packing import Sequence, sequences
 from gneiss.loader.reader import documents

@@ -13,7 +13,7 @@ import pytest
 import xxhash
 
 from gneiss.errors import OutputError
-from gneiss.reweight.mds import DOCUMENT_COLUMNS, SEQUENCE_COLUMNS, export_mds
+from gneiss.export.mds import DOCUMENT_COLUMNS, SEQUENCE_COLUMNS, export_mds
 from gneiss.loader.packed import pack, packed
 from gneiss.loader.packing import sequences
 from gneiss.loader.reader import documents

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gneiss.reweight.exporting import tokenized
-from gneiss.reweight.megatron import export_megatron
+from gneiss.export.files import tokenized
+from gneiss.export.megatron import export_megatron
 from gneiss.loader.reader import documents
 from tests import runs
 from tests.reweight.test_exporting import as_bytes

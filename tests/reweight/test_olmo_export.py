@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from gneiss.errors import InputError
-from gneiss.reweight.exporting import TokenizedDocuments, tokenized
-from gneiss.reweight.olmo import COLUMNS, export_olmo, instance_log_priors
+from gneiss.export.files import TokenizedDocuments, tokenized
+from gneiss.export.olmo import COLUMNS, export_olmo, instance_log_priors
 from gneiss.loader.reader import Document, Documents, documents
 from tests import runs
 from tests.reweight.test_exporting import as_bytes

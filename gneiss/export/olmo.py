@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from gneiss.errors import InputError, first_line
 from gneiss.output.parquet import Aside
-from gneiss.reweight.exporting import INDEX, Exported, Source, begin, complete, of_tokens, origin, token_parts
+from gneiss.export.files import INDEX, Exported, Source, begin, complete, of_tokens, origin, token_parts
 from gneiss.loader.packing import Tokens
 from gneiss.loader.reader import Document
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gneiss.output.parquet import Aside, write_bytes
-from gneiss.reweight.exporting import INDEX, Exported, Source, begin, complete, of_tokens, origin, token_parts
+from gneiss.export.files import INDEX, Exported, Source, begin, complete, of_tokens, origin, token_parts
 from gneiss.loader.packing import Tokens
 from gneiss.loader.reader import Document
 

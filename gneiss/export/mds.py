@@ -18,7 +18,7 @@ import xxhash
 
 from gneiss.errors import OutputError
 from gneiss.output.parquet import write_bytes
-from gneiss.reweight.exporting import Exported, Source, begin, complete, of_samples, parts
+from gneiss.export.files import Exported, Source, begin, complete, of_samples, parts
 from gneiss.loader.packed import PackedSequences
 from gneiss.loader.packing import Sequence
 from gneiss.loader.reader import Document

@@ -27,10 +27,11 @@ import xxhash
 from bench_filters import Figures, describe, first_bytes, read_corpus, timed
 
 from gneiss.batch import TextBatch
-from gneiss.dedup.documents import ExactDuplicates, NearDuplicates, clusters, matched, shard_keys
-from gneiss.dedup.documents.normalization import REMOVED_RANGES, normalized
-from gneiss.dedup.documents.shingles import BASE, SHINGLE_FACTOR, SHINGLE_SEED, WORD_FACTOR, WORD_SEED
-from gneiss.dedup.documents.signatures import Signatures, signatures
+from gneiss.dedup.minhash import ExactDuplicates, NearDuplicates, matched, shard_keys
+from gneiss.dedup.minhash import clusters
+from gneiss.dedup.minhash.normalization import REMOVED_RANGES, normalized
+from gneiss.dedup.minhash.shingles import BASE, SHINGLE_FACTOR, SHINGLE_SEED, WORD_FACTOR, WORD_SEED
+from gneiss.dedup.minhash.signatures import Signatures, signatures
 
 NEAR = NearDuplicates()
 PEER_BYTES, QUICK_PEER_BYTES = 20_000_000, 6_000_000

@@ -27,7 +27,7 @@ from gneiss.curate.loaded_models import PhaseTools
 if TYPE_CHECKING:
     import duckdb
 
-    from gneiss.dedup.documents import Criterion
+    from gneiss.dedup.minhash import Criterion
     from gneiss.filters.tokenizer import Tokenizer
 
 BATCH_BYTES = 16_000_000
@@ -150,7 +150,8 @@ def _duplicates(phase: Phase, entering: Entering, found: Found) -> Annotations:
 
 def _own_clusters(entering: Entering, criterion: Criterion) -> ShardClusters:
     """The duplicates at shard scope: among the documents that reach the phase."""
-    from gneiss.dedup.documents import clusters, matched, shard_keys
+    from gneiss.dedup.minhash import matched, shard_keys
+    from gneiss.dedup.minhash import clusters
 
     rows = int(entering.rows[-1]) + 1 if len(entering.rows) else 0
     keys = shard_keys(entering.batch.placed(entering.rows, rows), criterion)

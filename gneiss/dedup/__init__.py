@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gneiss.dedup.documents.in_memory import find_exact_duplicates, find_near_duplicates
+    from gneiss.dedup.minhash.in_memory import find_exact_duplicates, find_near_duplicates
     from gneiss.dedup.spans import Spans
     from gneiss.dedup.substring import duplicate_spans, find_spans
     from gneiss.dedup.units import Tokenizer

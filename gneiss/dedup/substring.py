@@ -83,7 +83,8 @@ def _units(batch: TextBatch, unit: Unit, tokenizer: Tokenizer | None) -> Units:
 
 
 def _repeats(units: Units, min_length: int, engine: Engine) -> Repeats:
-    from gneiss.dedup import anchors, suffix_array
+    from gneiss.dedup import suffix_array
+    from gneiss.dedup.anchors import engine as anchors
 
     find = anchors.find_repeats if engine == "anchors" else suffix_array.find_repeats
     return find(units.values, units.bounds, min_length)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from gneiss.annotation import Column
 
 if TYPE_CHECKING:
-    from gneiss.dedup.documents import Criterion
+    from gneiss.dedup.minhash import Criterion
 
 DEDUP_COLUMNS = (
     Column("dedup_bytes", "int64", "bytes that substring dedup cut from the document"),
@@ -81,7 +81,7 @@ class ExactDuplicates(Part):
     @property
     def criterion(self) -> Criterion:
         """What counts as a duplicate."""
-        from gneiss.dedup.documents import ExactDuplicates as Exact
+        from gneiss.dedup.minhash import ExactDuplicates as Exact
 
         return Exact(self.normalize)
 
@@ -89,7 +89,7 @@ class ExactDuplicates(Part):
 class NearDuplicates(Part):
     """Documents that share many shingles of `shingle_words` words, found by MinHash with `bands` bands of `rows` rows.
 
-    normalize: what words are, see `gneiss.dedup.documents`; seed: of the permutations.
+    normalize: what words are, see `gneiss.dedup.minhash`; seed: of the permutations.
     """
 
     bands: int = Field(default=14, ge=1, le=1024)
@@ -102,6 +102,6 @@ class NearDuplicates(Part):
     @property
     def criterion(self) -> Criterion:
         """What counts as a duplicate."""
-        from gneiss.dedup.documents import NearDuplicates as Near
+        from gneiss.dedup.minhash import NearDuplicates as Near
 
         return Near(self.bands, self.rows, self.shingle_words, self.normalize, self.seed)

@@ -1,7 +1,7 @@
 """Dedup beyond a shard, round by round: what each task reads, computes and writes.
 
 At corpus scope anchors travel, never the corpus: keys, which of them repeat, hashes of their surroundings, which texts
-must be seen, those texts, what repeats what, and at last what to cut from each shard; gneiss/dedup/across says what the
+must be seen, those texts, what repeats what, and at last what to cut from each shard; gneiss/dedup/corpus_scope says what the
 records are. At group scope one task holds a whole group and finds its spans in memory. Both end with `pieces` (what to
 cut) and `repeated_bytes` (how much of each document is cut elsewhere), which `curate` reads.
 """
@@ -19,8 +19,12 @@ import pyarrow as pa
 
 from gneiss.output.annotation_shard import kept_cuts, kept_rows
 from gneiss.batch import TextBatch
-from gneiss.dedup.across import answers, contents, cuts, keys, texts
-from gneiss.dedup.across.scheme import passes_for
+from gneiss.dedup.corpus_scope import answers
+from gneiss.dedup.corpus_scope import contents
+from gneiss.dedup.corpus_scope import cuts
+from gneiss.dedup.corpus_scope import keys
+from gneiss.dedup.corpus_scope import texts
+from gneiss.dedup.corpus_scope.scheme import passes_for
 from gneiss.dedup.boundaries import shrink_cuts
 from gneiss.dedup.spans import BOUNDARIES
 from gneiss.dedup.substring import find_spans

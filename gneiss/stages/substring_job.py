@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
-from gneiss.dedup.across.scheme import Scheme, partitions_for
+from gneiss.dedup.corpus_scope.scheme import Scheme, partitions_for
 from gneiss.errors import RecipeError
 from gneiss.stages.exchange import Exchange
 from gneiss.stages.corpus import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Corpus

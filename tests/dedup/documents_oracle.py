@@ -1,4 +1,4 @@
-"""Duplicate documents written out slowly: what the steps of `gneiss.dedup.documents` are held to."""
+"""Duplicate documents written out slowly: what the steps of `gneiss.dedup.minhash` are held to."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from collections.abc import Hashable, Sequence
 from itertools import combinations
 
-from gneiss.dedup.documents.normalization import REMOVED_RANGES
-from gneiss.dedup.documents.shingles import BASE, SHINGLE_FACTOR, SHINGLE_SEED, WORD_FACTOR, WORD_SEED
+from gneiss.dedup.minhash.normalization import REMOVED_RANGES
+from gneiss.dedup.minhash.shingles import BASE, SHINGLE_FACTOR, SHINGLE_SEED, WORD_FACTOR, WORD_SEED
 
 _ALL = 2**64 - 1
 Shingle = tuple[str, ...]

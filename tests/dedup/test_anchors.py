@@ -10,10 +10,12 @@ import numpy.typing as npt
 import pydivsufsort
 import pytest
 
-from gneiss.dedup import anchors, suffix_array
-from gneiss.dedup.grouping import group
+from gneiss.dedup import suffix_array
+
+from gneiss.dedup.anchors import engine as anchors
+from gneiss.dedup.anchors.grouping import group
 from gneiss.dedup.repeats import POLICIES, Repeats, pieces
-from gneiss.dedup.sampling import sample
+from gneiss.dedup.anchors.sampling import sample
 from gneiss.dedup.units import IntArray
 from tests.dedup import corpora
 
@@ -35,7 +37,7 @@ def check(values: npt.NDArray[np.uint8] | npt.NDArray[np.int32], bounds: IntArra
 @pytest.mark.parametrize("min_length", [1, 2, 30, 100, 200])
 @pytest.mark.parametrize("name", HARD)
 def test_hard_corpora(name: str, min_length: int) -> None:
-    with patch("gneiss.dedup.anchors.suffix_array.find_repeats", side_effect=AssertionError("sorted instead")):
+    with patch("gneiss.dedup.anchors.engine.suffix_array.find_repeats", side_effect=AssertionError("sorted instead")):
         values, bounds = corpora.concatenated(HARD[name])
         found = anchors.find_repeats(values, bounds, min_length)
     assert_same(found, suffix_array.find_repeats(values, bounds, min_length), bounds, min_length)
@@ -84,7 +86,7 @@ def test_hashes_that_lie_are_found_out(liars: int) -> None:
         attempts += 1
         return group(key, content & np.uint64(3) if attempts <= liars else content)
 
-    with patch("gneiss.dedup.anchors.group", weak):
+    with patch("gneiss.dedup.anchors.engine.group", weak):
         found = anchors.find_repeats(values, bounds, 60)
     assert attempts == min(liars + 1, 3)
     assert_same(found, expected, bounds, 60)
@@ -93,14 +95,14 @@ def test_hashes_that_lie_are_found_out(liars: int) -> None:
 def test_kmers_with_one_hash_share_a_group_and_nothing_else() -> None:
     values, bounds = corpora.concatenated(corpora.patchwork(np.random.default_rng(6), 60))
     expected = suffix_array.find_repeats(values, bounds, 60)
-    with patch("gneiss.dedup.anchors.group", lambda key, content: group(key & np.uint64(7), content)):
+    with patch("gneiss.dedup.anchors.engine.group", lambda key, content: group(key & np.uint64(7), content)):
         assert_same(anchors.find_repeats(values, bounds, 60), expected, bounds, 60)
 
 
 def test_positions_of_64_bits() -> None:
     values, bounds = corpora.concatenated(HARD["ours: dashes of any length"])
     expected = suffix_array.find_repeats(values, bounds, 100)
-    with patch("gneiss.dedup.sampling.WIDE", 0), patch("gneiss.dedup.grouping.WIDE", 0):
+    with patch("gneiss.dedup.anchors.sampling.WIDE", 0), patch("gneiss.dedup.anchors.grouping.WIDE", 0):
         assert sample(values, bounds, 100, 50, 1).begin.dtype == np.int64
         assert_same(anchors.find_repeats(values, bounds, 100), expected, bounds, 100)
     with patch("pydivsufsort.divsufsort", partial(pydivsufsort.divsufsort, force64=True)):

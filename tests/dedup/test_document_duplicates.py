@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gneiss.batch import TextBatch
 from gneiss.dedup import find_exact_duplicates, find_near_duplicates
-from gneiss.dedup.documents import (
+from gneiss.dedup.minhash import (
     Criterion,
     ExactDuplicates,
     NearDuplicates,
@@ -25,7 +25,7 @@ from gneiss.dedup.documents import (
     passes_for,
     shard_keys,
 )
-from gneiss.dedup.documents import keys as keys_module
+from gneiss.dedup.minhash import keys as keys_module
 from gneiss.errors import InputError
 from tests.dedup import documents_oracle as oracle
 

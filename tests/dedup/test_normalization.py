@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.batch import TextBatch
-from gneiss.dedup.documents import normalization
-from gneiss.dedup.documents.normalization import NORMALIZATIONS, normalized
+from gneiss.dedup.minhash import normalization
+from gneiss.dedup.minhash.normalization import NORMALIZATIONS, normalized
 from gneiss.errors import InputError
 from gneiss.white_space import SPACE_RANGES
 from tests.dedup import documents_oracle as oracle

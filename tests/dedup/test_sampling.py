@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from gneiss.dedup.periods import longest_period, periodic_stretches
-from gneiss.dedup.sampling import sample
+from gneiss.dedup.anchors.periods import longest_period, periodic_stretches
+from gneiss.dedup.anchors.sampling import sample
 from tests.dedup import corpora
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numba import njit
 
 from gneiss.batch import TextBatch
-from gneiss.dedup.documents import NearDuplicates, bands_for, match_probability
-from gneiss.dedup.documents.shingles import hash_inner_word, hash_word, last_blank
-from gneiss.dedup.documents.signatures import Permutations, Signatures, signatures
+from gneiss.dedup.minhash import NearDuplicates, bands_for, match_probability
+from gneiss.dedup.minhash.shingles import hash_inner_word, hash_word, last_blank
+from gneiss.dedup.minhash.signatures import Permutations, Signatures, signatures
 from gneiss.dedup.words import fold_product
 from gneiss.errors import InputError
 from tests.dedup import documents_oracle as oracle

@@ -23,14 +23,14 @@ neither on partitions, passes and seed nor on the order in which steps run.
 
 from __future__ import annotations
 
-from gneiss.dedup.across.answers import answer_shards
-from gneiss.dedup.across.contents import shard_contents, wanted_texts
-from gneiss.dedup.across.cuts import shard_pieces
-from gneiss.dedup.across.in_memory import spans_across
-from gneiss.dedup.across.keys import repeated_keys, shard_keys
-from gneiss.dedup.across.scheme import Scheme, partitions_for, passes_for
-from gneiss.dedup.across.sources import in_bytes, source_bytes, source_requests
-from gneiss.dedup.across.texts import shard_texts
+from gneiss.dedup.corpus_scope.answers import answer_shards
+from gneiss.dedup.corpus_scope.contents import shard_contents, wanted_texts
+from gneiss.dedup.corpus_scope.cuts import shard_pieces
+from gneiss.dedup.corpus_scope.in_memory import spans_across
+from gneiss.dedup.corpus_scope.keys import repeated_keys, shard_keys
+from gneiss.dedup.corpus_scope.scheme import Scheme, partitions_for, passes_for
+from gneiss.dedup.corpus_scope.sources import in_bytes, source_bytes, source_requests
+from gneiss.dedup.corpus_scope.texts import shard_texts
 
 __all__ = [
     "Scheme",

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from numba import njit
 
 from gneiss.dedup.growing import grown
-from gneiss.dedup.sampling import Words
+from gneiss.dedup.anchors.sampling import Words
 from gneiss.dedup.units import Int
 
 Links = npt.NDArray[Any]

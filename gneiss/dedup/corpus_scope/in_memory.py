@@ -7,13 +7,13 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from gneiss.dedup.across.answers import answer_shards
-from gneiss.dedup.across.contents import shard_contents, wanted_texts
-from gneiss.dedup.across.cuts import SCHEMA, shard_pieces
-from gneiss.dedup.across.keys import repeated_keys, shard_keys
-from gneiss.dedup.across.scheme import Scheme
-from gneiss.dedup.across.sources import in_bytes, source_bytes, source_requests
-from gneiss.dedup.across.texts import shard_texts
+from gneiss.dedup.corpus_scope.answers import answer_shards
+from gneiss.dedup.corpus_scope.contents import shard_contents, wanted_texts
+from gneiss.dedup.corpus_scope.cuts import SCHEMA, shard_pieces
+from gneiss.dedup.corpus_scope.keys import repeated_keys, shard_keys
+from gneiss.dedup.corpus_scope.scheme import Scheme
+from gneiss.dedup.corpus_scope.sources import in_bytes, source_bytes, source_requests
+from gneiss.dedup.corpus_scope.texts import shard_texts
 from gneiss.dedup.repeats import Policy
 from gneiss.dedup.units import Units
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gneiss.dedup.sampling import Anchors, Words, sample
+from gneiss.dedup.anchors.sampling import Anchors, Words, sample
 from gneiss.dedup.units import IntArray, Units
 from gneiss.errors import InputError
 

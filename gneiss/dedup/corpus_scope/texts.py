@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
-from gneiss.dedup.across.contents import chosen_anchors, places_of
-from gneiss.dedup.across.records import Flags, expect, flags_of
-from gneiss.dedup.across.scheme import Scheme
+from gneiss.dedup.corpus_scope.contents import chosen_anchors, places_of
+from gneiss.dedup.corpus_scope.records import Flags, expect, flags_of
+from gneiss.dedup.corpus_scope.scheme import Scheme
 from gneiss.dedup.units import Int, IntArray, Units
 
 Values = npt.NDArray[Any]

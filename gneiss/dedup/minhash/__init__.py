@@ -17,11 +17,11 @@ into shards nor on the order in which steps run.
 
 from __future__ import annotations
 
-from gneiss.dedup.documents.bands import bands_for, match_probability
-from gneiss.dedup.documents.clusters import clusters
-from gneiss.dedup.documents.in_memory import find_exact_duplicates, find_near_duplicates
-from gneiss.dedup.documents.keys import Criterion, ExactDuplicates, NearDuplicates, shard_keys
-from gneiss.dedup.documents.matching import matched, partitions_for, passes_for
+from gneiss.dedup.minhash.bands import bands_for, match_probability
+from gneiss.dedup.minhash.clusters import clusters
+from gneiss.dedup.minhash.in_memory import find_exact_duplicates, find_near_duplicates
+from gneiss.dedup.minhash.keys import Criterion, ExactDuplicates, NearDuplicates, shard_keys
+from gneiss.dedup.minhash.matching import matched, partitions_for, passes_for
 
 __all__ = [
     "Criterion",

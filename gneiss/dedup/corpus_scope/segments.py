@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from gneiss.dedup.across.records import Flags
+from gneiss.dedup.corpus_scope.records import Flags
 from gneiss.dedup.repeats import Repeats
 from gneiss.dedup.units import Int, IntArray
 

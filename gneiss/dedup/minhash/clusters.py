@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
-from gneiss.dedup.across.records import column, expect
+from gneiss.dedup.corpus_scope.records import column, expect
 from gneiss.dedup.units import Int, IntArray
 
 SCHEMA = pa.schema(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from gneiss.dedup.across.records import column, expect
+from gneiss.dedup.corpus_scope.records import column, expect
 from gneiss.dedup.units import Units
 
 REQUEST_SCHEMA = pa.schema([("document", pa.uint32()), ("unit", pa.uint32())])

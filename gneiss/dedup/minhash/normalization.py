@@ -12,7 +12,7 @@ from numba import njit, types, uint64
 from numba.extending import intrinsic
 
 from gneiss.batch import TextBatch
-from gneiss.dedup.across.records import Flags
+from gneiss.dedup.corpus_scope.records import Flags
 from gneiss.dedup.units import Int, IntArray, read_only
 from gneiss.dedup.words import Octets, load_word
 from gneiss.errors import InputError

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gneiss.dedup import suffix_array
-from gneiss.dedup.crowds import match_crowds
-from gneiss.dedup.grouping import group
-from gneiss.dedup.matching import match
+from gneiss.dedup.anchors.large_groups import match_crowds
+from gneiss.dedup.anchors.grouping import group
+from gneiss.dedup.anchors.matching import match
 from gneiss.dedup.repeats import Repeats
-from gneiss.dedup.resolving import resolve
-from gneiss.dedup.sampling import sample
+from gneiss.dedup.anchors.resolving import resolve
+from gneiss.dedup.anchors.sampling import sample
 from gneiss.dedup.units import IntArray, read_only
 
 _ATTEMPTS = 3

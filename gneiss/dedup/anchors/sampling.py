@@ -10,7 +10,7 @@ import numpy.typing as npt
 from numba import njit
 
 from gneiss.dedup.growing import grown, room_for
-from gneiss.dedup.periods import periodic_stretches
+from gneiss.dedup.anchors.periods import periodic_stretches
 from gneiss.dedup.units import Int, IntArray, read_only
 from gneiss.dedup.words import Octets, hash_range
 

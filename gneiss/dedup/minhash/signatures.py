@@ -11,8 +11,8 @@ import numpy.typing as npt
 from numba import njit, uint32, uint64
 
 from gneiss.batch import TextBatch
-from gneiss.dedup.across.records import Flags, Narrow
-from gneiss.dedup.documents.shingles import BASE, base_power, hash_inner_word, hash_shingle, hash_word, last_blank
+from gneiss.dedup.corpus_scope.records import Flags, Narrow
+from gneiss.dedup.minhash.shingles import BASE, base_power, hash_inner_word, hash_shingle, hash_word, last_blank
 from gneiss.dedup.units import Int, IntArray, read_only
 from gneiss.dedup.words import Octets
 

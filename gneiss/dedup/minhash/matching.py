@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pyarrow as pa
 
-from gneiss.dedup.across.contents import Numbers, Table, number_contents
-from gneiss.dedup.across.records import Narrow, column
-from gneiss.dedup.across.scheme import in_pass, low_half
+from gneiss.dedup.corpus_scope.contents import Numbers, Table, number_contents
+from gneiss.dedup.corpus_scope.records import Narrow, column
+from gneiss.dedup.corpus_scope.scheme import in_pass, low_half
 
 SCHEMA = pa.schema(
     [

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 
 from gneiss.batch import Texts
-from gneiss.dedup.documents.clusters import clusters
-from gneiss.dedup.documents.keys import Criterion, ExactDuplicates, NearDuplicates, shard_keys
-from gneiss.dedup.documents.matching import matched
-from gneiss.dedup.documents.normalization import ExactNormalization, Normalization
+from gneiss.dedup.minhash.clusters import clusters
+from gneiss.dedup.minhash.keys import Criterion, ExactDuplicates, NearDuplicates, shard_keys
+from gneiss.dedup.minhash.matching import matched
+from gneiss.dedup.minhash.normalization import ExactNormalization, Normalization
 from gneiss.dedup.spans import compact
 
 SCHEMA = pa.schema([("document", pa.int64()), ("first", pa.int64()), ("size", pa.int64())])

@@ -242,7 +242,7 @@ def run_ensemble(
 ) -> tuple[float, int, npt.NDArray[np.float64], Figures]:
     """MB/s, bytes of memory, P(hq) by model and text, and what the table costs, of the annotator."""
     from gneiss.filters.fasttext import FastText, FastTextModel
-    from gneiss.filters.fasttext_file import read_model
+    from gneiss.filters.fasttext_models.file import read_model
 
     names = [path.stem for path in paths]
     annotator = FastText({name: FastTextModel(name, "hq") for name in names}, engine="ensemble")

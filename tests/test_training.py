@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from gneiss.annotation import annotate
 from gneiss.errors import InputError, OutputError
 from gneiss.filters.fasttext import FastText, FastTextModel, fasttext_scores
-from gneiss.filters.fasttext_file import read_model
-from gneiss.filters.fasttext_table import obstacle
+from gneiss.filters.fasttext_models.file import read_model
+from gneiss.filters.fasttext_models.table import obstacle
 from gneiss.pipelines.dry_run import dry_run
 from gneiss.model_training import Classifier, Settings, train_category, train_quality
 from gneiss.model_training.evaluation import RETENTIONS, evaluate

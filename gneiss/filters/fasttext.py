@@ -137,8 +137,8 @@ class FastText:
         all that workers need. Raises ModelError when a file is not a sound fastText model, has other labels than
         named, or cannot be collapsed although the engine is "ensemble".
         """
-        from gneiss.filters.fasttext_file import plain_label, read_model
-        from gneiss.filters.fasttext_table import build_table, is_sound, obstacle, table_name
+        from gneiss.filters.fasttext_models.file import plain_label, read_model
+        from gneiss.filters.fasttext_models.table import build_table, is_sound, obstacle, table_name
 
         if self.engine == "library":
             return dict(files)
@@ -164,7 +164,7 @@ class FastText:
         Without `prepare` before, the table is made here and lasts as long as the function.
         Raises ModelError as `prepare` does.
         """
-        from gneiss.filters.fasttext_table import TABLE_SUFFIX
+        from gneiss.filters.fasttext_models.table import TABLE_SUFFIX
 
         if self.engine == "library" or any(files[source].suffix == TABLE_SUFFIX for source in self.sources):
             return self._open(files)
@@ -172,10 +172,10 @@ class FastText:
             return self._open(self.prepare(files, Path(folder)))
 
     def _open(self, files: Mapping[str, Path]) -> Annotate:
-        from gneiss.filters.fasttext_ensemble import load_ensemble
-        from gneiss.filters.fasttext_file import read_model
-        from gneiss.filters.fasttext_library import load_library
-        from gneiss.filters.fasttext_table import TABLE_SUFFIX
+        from gneiss.filters.fasttext_models.ensemble import load_ensemble
+        from gneiss.filters.fasttext_models.file import read_model
+        from gneiss.filters.fasttext_models.library import load_library
+        from gneiss.filters.fasttext_models.table import TABLE_SUFFIX
 
         collapsed = [source for source in self.sources if files[source].suffix == TABLE_SUFFIX]
         predictors = load_ensemble(files[collapsed[0]], collapsed) if collapsed else {}
@@ -207,7 +207,7 @@ def fasttext_scores(texts: Texts, path: str | Path, label: str) -> pa.Array:
     Returns float64 (documents,); null for a null text and where fastText predicts nothing.
     Raises ModelError when the file is not a sound fastText model or lacks the label.
     """
-    from gneiss.filters.fasttext_file import plain_label, read_model
+    from gneiss.filters.fasttext_models.file import plain_label, read_model
 
     found = tuple(map(plain_label, read_model(Path(path)).labels))
     if label not in found:

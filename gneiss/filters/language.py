@@ -87,7 +87,7 @@ class Language:
         """
         import fasttext
 
-        from gneiss.filters.fasttext_file import plain_label, read_model, require_sound_weights
+        from gneiss.filters.fasttext_models.file import plain_label, read_model, require_sound_weights
 
         path = builtin_path() if self.model == BUILTIN else files[self.model]
         checked = read_model(path)

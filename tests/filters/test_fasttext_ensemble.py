@@ -16,12 +16,12 @@ from gneiss.annotation import annotate
 from gneiss.batch import TextBatch
 from gneiss.errors import ModelError
 from gneiss.filters.fasttext import FastText, FastTextModel
-from gneiss.filters.fasttext_ensemble import joining_matters, load_ensemble
-from gneiss.filters.fasttext_file import read_model
-from gneiss.filters.fasttext_kernel import EOS_HASH, hash_bytes
-from gneiss.filters.fasttext_library import load_library
-from gneiss.filters.fasttext_output import exp
-from gneiss.filters.fasttext_table import build_table, obstacle, open_table, table_name
+from gneiss.filters.fasttext_models.ensemble import joining_matters, load_ensemble
+from gneiss.filters.fasttext_models.file import read_model
+from gneiss.filters.fasttext_models.kernel import EOS_HASH, hash_bytes
+from gneiss.filters.fasttext_models.library import load_library
+from gneiss.filters.fasttext_models.output import exp
+from gneiss.filters.fasttext_models.table import build_table, obstacle, open_table, table_name
 
 SPACES = b" \n\r\t\v\f\0"
 EXACT = 1e-5

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gneiss.errors import ModelError
-from gneiss.filters.fasttext_file import read_model, require_sound_weights
+from gneiss.filters.fasttext_models.file import read_model, require_sound_weights
 
 LINES = ["__label__hq the quick brown fox jumps", "__label__cc über den faulen Hund"] * 5
 FIELDS = [
@@ -167,7 +167,7 @@ import random, sys
 from pathlib import Path
 import fasttext
 from gneiss.errors import ModelError
-from gneiss.filters.fasttext_file import read_model, require_sound_weights
+from gneiss.filters.fasttext_models.file import read_model, require_sound_weights
 accepted = 0
 for seed in range(800):
     source = Path(sys.argv[1 + seed % (len(sys.argv) - 2)])

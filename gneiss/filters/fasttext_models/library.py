@@ -6,8 +6,8 @@ import numpy as np
 
 from gneiss.batch import TextBatch
 from gneiss.errors import ModelError
-from gneiss.filters.fasttext_file import ModelFile, plain_label, require_sound_weights
-from gneiss.filters.fasttext_output import Predictions, Predictor
+from gneiss.filters.fasttext_models.file import ModelFile, plain_label, require_sound_weights
+from gneiss.filters.fasttext_models.output import Predictions, Predictor
 
 _ADDED_BY_PREDICT = 1e-5  # fastText reports exp(log(p + 1e-5))
 

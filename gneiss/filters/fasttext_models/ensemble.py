@@ -12,9 +12,9 @@ from numba import njit
 
 from gneiss.batch import TextBatch
 from gneiss.errors import ModelError
-from gneiss.filters.fasttext_kernel import is_space, sum_rows
-from gneiss.filters.fasttext_output import Predictions, Predictor, sigmoid, softmax
-from gneiss.filters.fasttext_table import Group, TableModel, open_table
+from gneiss.filters.fasttext_models.kernel import is_space, sum_rows
+from gneiss.filters.fasttext_models.output import Predictions, Predictor, sigmoid, softmax
+from gneiss.filters.fasttext_models.table import Group, TableModel, open_table
 
 #: Of a group's models: sums float64 (documents, lanes), and how many features were summed, int64 (documents, models).
 _Sums: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from numba import njit
 
 from gneiss.errors import ModelError
-from gneiss.filters.fasttext_file import PREFIX, ModelFile
-from gneiss.filters.fasttext_kernel import EOS_HASH, HEADER, PADDING_BYTES, Bytes, Integer, hash_bytes, slot_of
+from gneiss.filters.fasttext_models.file import PREFIX, ModelFile
+from gneiss.filters.fasttext_models.kernel import EOS_HASH, HEADER, PADDING_BYTES, Bytes, Integer, hash_bytes, slot_of
 
 _CHUNK_BYTES = 16 << 20
 _PREFIX = np.frombuffer(PREFIX.encode(), np.uint8)

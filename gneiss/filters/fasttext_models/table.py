@@ -27,9 +27,9 @@ import numpy.typing as npt
 import xxhash
 
 from gneiss.errors import MachineError, ModelError
-from gneiss.filters import fasttext_union as union
-from gneiss.filters.fasttext_file import PREFIX, Loss, ModelFile, plain_label
-from gneiss.filters.fasttext_kernel import LANES
+from gneiss.filters.fasttext_models import union
+from gneiss.filters.fasttext_models.file import PREFIX, Loss, ModelFile, plain_label
+from gneiss.filters.fasttext_models.kernel import LANES
 
 TABLE_SUFFIX = ".table"
 _MAGIC = b"gneiss fastText ensemble 1\n"

@@ -19,7 +19,7 @@ from gneiss.export.files import TokenizedDocuments, tokenized
 from gneiss.export.olmo import COLUMNS, export_olmo, instance_log_priors
 from gneiss.loader.reader import Document, Documents, documents
 from tests import runs
-from tests.reweight.test_exporting import as_bytes
+from tests.export.test_files import as_bytes
 
 FORMS = {"uint16": "H", "uint32": "I"}
 

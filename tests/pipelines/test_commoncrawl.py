@@ -22,8 +22,8 @@ from gneiss.pipelines.run import Run
 from gneiss.recipe.recipe import Recipe
 from tests import runs
 from tests.extract import archives, hostile
-from tests.test_gneissweb import MODELS
-from tests.test_scopes import annotations
+from tests.pipelines.test_gneissweb import MODELS
+from tests.stages.test_scopes import annotations
 
 PAGES = 60
 EXTRACTION: Any = {

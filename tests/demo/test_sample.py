@@ -93,14 +93,14 @@ def test_the_manifest_counts_what_is_in_the_shards_and_names_no_place(sample: tu
     assert sorted(manifest.shards) == sorted(path.name for path in folder.glob("*.parquet"))
     assert len(rows) == 4
     assert max(rows) - min(rows) <= 1
-    places = [sys.prefix, sys.base_prefix, str(folder), str(Path(__file__).parents[1])]
+    places = [sys.prefix, sys.base_prefix, str(folder), str(Path(__file__).parents[2])]
     origins = (folder / MANIFEST).read_text() + "".join(table["url"].to_pylist() + table["file_path"].to_pylist())
     assert not [place for place in places if place in origins]
 
 
 def test_another_process_elsewhere_writes_the_same_bytes(sample: tuple[Path, Manifest], tmp_path: Path) -> None:
     folder, _ = sample
-    project = Path(__file__).parents[1]
+    project = Path(__file__).parents[2]
     program = "import sys; from pathlib import Path; from gneiss.demo.sample import write_sample; write_sample(Path('here'))"
     changed = {"PYTHONHASHSEED": "7", "LC_ALL": "C", "TZ": "Asia/Tokyo", "PYTHONUTF8": "0", "PYTHONPATH": str(project)}
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=os.environ | changed, check=True)
@@ -112,7 +112,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_what_is_read_is_required_and_so_installed() -> None:
-    pyproject = Path(__file__).parents[1] / "pyproject.toml"
+    pyproject = Path(__file__).parents[2] / "pyproject.toml"
     dependencies = tomllib.loads(pyproject.read_text())["project"]["dependencies"]
     assert set(REQUIREMENTS) <= {re.split(r"[<>=!~; ]", dependency)[0] for dependency in dependencies}
 

@@ -19,7 +19,7 @@ from gneiss.pipelines.run import Run, run
 from gneiss.recipe.recipe import Recipe
 from gneiss.input.shard import cut_shards
 from tests import runs
-from tests.test_scopes import annotations
+from tests.stages.test_scopes import annotations
 
 PHASES = """
 name: wide

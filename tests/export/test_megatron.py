@@ -14,7 +14,7 @@ from gneiss.export.files import tokenized
 from gneiss.export.megatron import export_megatron
 from gneiss.loader.reader import documents
 from tests import runs
-from tests.reweight.test_exporting import as_bytes
+from tests.export.test_files import as_bytes
 
 CODES = {4: ("<i", 4), 8: ("<H", 2)}
 

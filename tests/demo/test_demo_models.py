@@ -103,7 +103,7 @@ def test_another_process_trains_the_same_bytes(sample: Path, models: DemoModels,
         "PYTHONHASHSEED": "7",
         "LC_ALL": "C",
         "OMP_NUM_THREADS": "2",
-        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     run = subprocess.run(
         [sys.executable, "-c", program, str(sample)],

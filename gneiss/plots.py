@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from gneiss.curate.examples import Samples
+from gneiss.curate.statistics import ColumnStatistics, Statistics, bin_edge
 from gneiss.errors import InputError
 from gneiss.recipe.recipe import Phase, Recipe
 from gneiss.recipe.rule import locked_connection
-from gneiss.curate.examples import Samples
-from gneiss.curate.statistics import ColumnStatistics, Statistics, bin_edge
 
 if TYPE_CHECKING:
     import pyarrow as pa

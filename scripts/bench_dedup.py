@@ -328,12 +328,12 @@ def worst_case_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
 
 def corpus_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
     """What corpus scope sends at 200 bytes: all exchange files of the rounds before `curate`, as written."""
-    from gneiss.stages.corpus import Corpus
-    from gneiss.stages.substring_job import dedup_job
-    from gneiss.stages.substring import rounds_before
-    from gneiss.recipe.recipe import Recipe
-    from gneiss.input.shard import cut_shards
     from gneiss.curate.loaded_models import prepare
+    from gneiss.input.shard import cut_shards
+    from gneiss.recipe.recipe import Recipe
+    from gneiss.stages.corpus import Corpus
+    from gneiss.stages.substring import rounds_before
+    from gneiss.stages.substring_job import dedup_job
 
     phase = {"name": "only", "dedup": {"min_length": 200, "scope": "corpus"}}
     recipe = Recipe.model_validate({"name": "bench", "input": {"id": None}, "phases": [phase]})

@@ -27,8 +27,7 @@ import xxhash
 from bench_filters import Figures, describe, first_bytes, read_corpus, timed
 
 from gneiss.batch import TextBatch
-from gneiss.dedup.minhash import ExactDuplicates, NearDuplicates, matched, shard_keys
-from gneiss.dedup.minhash import clusters
+from gneiss.dedup.minhash import ExactDuplicates, NearDuplicates, clusters, matched, shard_keys
 from gneiss.dedup.minhash.normalization import REMOVED_RANGES, normalized
 from gneiss.dedup.minhash.shingles import BASE, SHINGLE_FACTOR, SHINGLE_SEED, WORD_FACTOR, WORD_SEED
 from gneiss.dedup.minhash.signatures import Signatures, signatures

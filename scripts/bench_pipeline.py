@@ -29,15 +29,15 @@ import pyarrow.parquet as pq
 from bench_filters import Figures, describe, read_corpus, starcoder_shaped, timed, train_models
 
 from gneiss.batch import TextBatch
-from gneiss.output.commit import commit
 from gneiss.curate.curate import curate
+from gneiss.curate.loaded_models import load_tools, prepare
 from gneiss.dedup import find_spans
 from gneiss.edit import Edits
 from gneiss.filters import cl100k
 from gneiss.input.plan import make_plan
-from gneiss.recipe.recipe import Recipe
+from gneiss.output.commit import commit
 from gneiss.recipe.duplicates import Dedup
-from gneiss.curate.loaded_models import load_tools, prepare
+from gneiss.recipe.recipe import Recipe
 
 QUICK_BYTES = 45_000_000
 MODELS = ("dclm", "cosmo", "science", "technology", "education", "medical")

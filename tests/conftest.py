@@ -1,12 +1,15 @@
 """Property tests meet numba's first compilation, so they have no deadline; they draw the same examples every time."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
+
+from tests import runs
 
 settings.register_profile("gneiss", deadline=None, max_examples=100, derandomize=True)
 settings.load_profile("gneiss")
@@ -30,3 +33,37 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("GNEISS_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a run of 5 shards, 180 rows, 132 kept documents; every test that writes takes a copy."""
+    from gneiss.pipelines import run as pipeline
+
+    folder = tmp_path_factory.mktemp("reweight")
+    material = runs.make_material(folder)
+    with patch.object(pipeline, "choose_backend", return_value=(runs.InThisProcess(), 1)):
+        pipeline.run(material.recipe, material.input, folder / "curated")
+    return folder / "curated"
+
+
+@pytest.fixture(scope="session")
+def released(curated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of it with the layer `weights`."""
+    from gneiss.layers.weights import release
+
+    folder = tmp_path_factory.mktemp("released") / "curated"
+    shutil.copytree(curated, folder)
+    release(folder, beta=0.25, quality="prose", category="prose_label")
+    return folder
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
+    """A copy of an output, to write into."""
+
+    def copy(output: Path) -> Path:
+        target = tmp_path / f"copy-{len(list(tmp_path.iterdir()))}"
+        return Path(shutil.copytree(output, target))
+
+    return copy

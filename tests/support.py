@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gneiss.recipe.recipe import Recipe
 from gneiss.input.shard import Shard, cut_shards
+from gneiss.recipe.recipe import Recipe
 
 
 def write_documents(path: Path, texts: Sequence[str | None], **columns: Any) -> Path:

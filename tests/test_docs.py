@@ -29,8 +29,8 @@ from pydantic import TypeAdapter
 
 import gneiss
 from gneiss.filters.catalogue import ANNOTATORS, EDITORS, PAGES
-from gneiss.recipe.recipe import BASE_COLUMNS, RESERVED, Recipe, recipe_names
 from gneiss.recipe.duplicates import DEDUP_COLUMNS, EXACT_COLUMNS, NEAR_COLUMNS
+from gneiss.recipe.recipe import BASE_COLUMNS, RESERVED, Recipe, recipe_names
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

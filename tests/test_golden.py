@@ -24,8 +24,8 @@ import yaml
 import gneiss
 from gneiss.extract.job import extract
 from gneiss.input.plan import BYTE_SHAPING
-from gneiss.recipe.recipe import Recipe
 from gneiss.layers.weights import release
+from gneiss.recipe.recipe import Recipe
 from tests import runs
 from tests.extract import archives
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 
+from gneiss.curate.statistics import ColumnStatistics, bins_of
 from gneiss.errors import InputError
 from gneiss.plots import Output, displayed_bins, html_table, kept_shares, thresholds
 from gneiss.recipe.recipe import Recipe
-from gneiss.curate.statistics import ColumnStatistics, bins_of
 
 NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks/statistics.ipynb"
 TOLD = """

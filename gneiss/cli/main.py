@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from gneiss.cli.options import BackendOption, OnBackend, SharedFilesystem, Workers
-from gneiss.errors import GneissError
 from gneiss.cli.extract import extract
+from gneiss.cli.options import BackendOption, OnBackend, SharedFilesystem, Workers
 from gneiss.cli.reweight import reweight_app
 from gneiss.cli.train import train_app
+from gneiss.errors import GneissError
 
 app = typer.Typer(
     name="gneiss",
@@ -43,9 +43,9 @@ def run(
     shared_filesystem: SharedFilesystem = False,
 ) -> None:
     """Curate a corpus: filtered shards, and an annotation row for every document."""
-    from gneiss.pipelines.run import run as run_recipe
-    from gneiss.jobs.progress import Spoken
     from gneiss.cli.printing import print_run
+    from gneiss.jobs.progress import Spoken
+    from gneiss.pipelines.run import run as run_recipe
 
     finished = run_recipe(
         recipe,
@@ -73,8 +73,8 @@ def dry_run(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
 ) -> None:
     """Show what a recipe would do to one file, in this process; writes nothing."""
-    from gneiss.pipelines.dry_run import dry_run as try_recipe
     from gneiss.cli.printing import print_dry_run
+    from gneiss.pipelines.dry_run import dry_run as try_recipe
 
     if not as_json:
         print(f"{file}: reading with recipe {recipe}", flush=True)
@@ -97,8 +97,8 @@ def dedup_show(
     column: Annotated[str, typer.Option(help="The text column.")] = "text",
 ) -> None:
     """Show the largest repeated passages of a file, how often they occur, and one of them each in context."""
-    from gneiss.pipelines.passages import repeated_passages
     from gneiss.cli.printing import print_passages
+    from gneiss.pipelines.passages import repeated_passages
 
     print_passages(repeated_passages(file, column, min_length=min_length, policy=policy.value), top)
 
@@ -108,8 +108,8 @@ def explain(
     recipe: Annotated[str | None, typer.Argument(help="Name or YAML file; without it, all packaged recipes.")] = None,
 ) -> None:
     """Show a recipe resolved: its phases, models, rules, and its hash."""
-    from gneiss.recipe.recipe import Recipe, recipe_names
     from gneiss.cli.printing import print_recipe, print_recipes
+    from gneiss.recipe.recipe import Recipe, recipe_names
 
     if recipe is None:
         print_recipes([Recipe.load(name) for name in recipe_names()])

@@ -13,17 +13,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from gneiss.errors import RecipeError
-from gneiss.recipe.recipe import BASE_COLUMNS
 from gneiss.input.model_files import is_pinned
+from gneiss.recipe.recipe import BASE_COLUMNS
 
 if TYPE_CHECKING:
     from gneiss.cli.doctor import Check
+    from gneiss.curate.examples import Samples
+    from gneiss.curate.statistics import Statistics
     from gneiss.pipelines.dry_run import DryRun
     from gneiss.pipelines.passages import Passage
     from gneiss.pipelines.run import Run
     from gneiss.recipe.recipe import Recipe
-    from gneiss.curate.examples import Samples
-    from gneiss.curate.statistics import Statistics
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 

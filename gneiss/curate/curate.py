@@ -11,15 +11,15 @@ import pyarrow.compute as pc
 import xxhash
 
 from gneiss.batch import TextBatch
-from gneiss.curate.reading import Documents, read_documents
-from gneiss.curate.phase import Decided, Entering, Flags, Found, Rows, compute_phase, decide_phase
-from gneiss.recipe.recipe import Recipe
-from gneiss.recipe.rule import ARROW_TYPES, NOT_TRUE, TRUE, UNKNOWN
 from gneiss.curate.examples import EXCERPT_CHARS, Samples, take_samples
-from gneiss.input.shard import Shard
+from gneiss.curate.loaded_models import Tools
+from gneiss.curate.phase import Decided, Entering, Flags, Found, Rows, compute_phase, decide_phase
+from gneiss.curate.reading import Documents, read_documents
 from gneiss.curate.spans import OWN_SHARD, ShardSpans
 from gneiss.curate.statistics import Statistics, measure_column
-from gneiss.curate.loaded_models import Tools
+from gneiss.input.shard import Shard
+from gneiss.recipe.recipe import Recipe
+from gneiss.recipe.rule import ARROW_TYPES, NOT_TRUE, TRUE, UNKNOWN
 
 NOTHING_FOUND = Found()
 KEPT, DROPPED, QUARANTINED = "kept", "dropped", "quarantined"

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from gneiss.annotation import Annotate, Annotator, Prepares
 from gneiss.errors import MachineError
-from gneiss.recipe.recipe import Recipe
-from gneiss.recipe.duplicates import Dedup
-from gneiss.recipe.rule import locked_connection
 from gneiss.input.model_files import locate
+from gneiss.recipe.duplicates import Dedup
+from gneiss.recipe.recipe import Recipe
+from gneiss.recipe.rule import locked_connection
 
 if TYPE_CHECKING:
     import duckdb

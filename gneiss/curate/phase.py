@@ -14,15 +14,15 @@ import pyarrow.compute as pc
 
 from gneiss.annotation import Annotate, Annotator, Column, annotate_present, input_of
 from gneiss.batch import TextBatch
-from gneiss.curate.phase_result import Annotations, Computed
-from gneiss.edit import Edited, Editor, Edits
-from gneiss.curate.quarantine import isolated
-from gneiss.recipe.recipe import BASE_COLUMNS, Phase
-from gneiss.recipe.duplicates import Dedup
-from gneiss.recipe.rule import ARROW_TYPES, Verdicts, evaluate
 from gneiss.curate.clusters import ShardClusters
-from gneiss.curate.spans import OWN_SHARD, ShardSpans
 from gneiss.curate.loaded_models import PhaseTools
+from gneiss.curate.phase_result import Annotations, Computed
+from gneiss.curate.quarantine import isolated
+from gneiss.curate.spans import OWN_SHARD, ShardSpans
+from gneiss.edit import Edited, Editor, Edits
+from gneiss.recipe.duplicates import Dedup
+from gneiss.recipe.recipe import BASE_COLUMNS, Phase
+from gneiss.recipe.rule import ARROW_TYPES, Verdicts, evaluate
 
 if TYPE_CHECKING:
     import duckdb
@@ -150,8 +150,7 @@ def _duplicates(phase: Phase, entering: Entering, found: Found) -> Annotations:
 
 def _own_clusters(entering: Entering, criterion: Criterion) -> ShardClusters:
     """The duplicates at shard scope: among the documents that reach the phase."""
-    from gneiss.dedup.minhash import matched, shard_keys
-    from gneiss.dedup.minhash import clusters
+    from gneiss.dedup.minhash import clusters, matched, shard_keys
 
     rows = int(entering.rows[-1]) + 1 if len(entering.rows) else 0
     keys = shard_keys(entering.batch.placed(entering.rows, rows), criterion)

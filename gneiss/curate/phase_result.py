@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 
 from gneiss.annotation import Column
 from gneiss.batch import TextBatch
+from gneiss.curate.spans import ShardSpans
 from gneiss.edit import Edits
 from gneiss.recipe.rule import ARROW_TYPES
-from gneiss.curate.spans import ShardSpans
 
 Annotations: TypeAlias = dict[str, pa.Array]
 Numbers: TypeAlias = npt.NDArray[np.int64]

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gneiss.annotation import annotate
+from gneiss.cli.printing import print_run
 from gneiss.demo.models import DemoModel, train_demo_models
+from gneiss.demo.sample import write_sample
 from gneiss.errors import OutputError
 from gneiss.filters.readability import eflaw
 from gneiss.filters.tokens import Tokens
-from gneiss.pipelines.run import Run, run
 from gneiss.jobs.progress import Spoken
-from gneiss.cli.printing import print_run
-from gneiss.demo.sample import write_sample
+from gneiss.pipelines.run import Run, run
 
 PARTS = ("sample", "models", "curated", "demo.yaml")
 
@@ -42,7 +42,7 @@ def run_demo(folder: Path) -> Run:
     _tell("technology by package", models.technology)
     print(f"   readable: eflaw below {readable[0]} (quantile 0.85), in technology below {readable[1]} (0.95)")
     print(f"   tokens_normal: {tokens[0]} to {tokens[1]} tokens of cl100k_base per character (quantiles 0.05 and 0.95)")
-    template = resources.files("gneiss.pipelines").joinpath("demo.template.yaml").read_text("utf-8")
+    template = resources.files("gneiss.demo").joinpath("demo.template.yaml").read_text("utf-8")
     recipe = Template(template).substitute(
         prose=models.quality.threshold,
         eflaw=readable[0],

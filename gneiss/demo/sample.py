@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from gneiss.errors import InputError, OutputError
 from gneiss.demo.harvest import Document, Roots, harvest
+from gneiss.errors import InputError, OutputError
 from gneiss.output.parquet import write_bytes, write_parquet
 
 #: Packages that gneiss requires, with enough to read. These and all that they require are read, whatever else is

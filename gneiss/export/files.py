@@ -16,10 +16,10 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import numpy as np
 
 from gneiss.errors import InputError, OutputError
-from gneiss.output.parquet import write_bytes
 from gneiss.loader.packed import PackedSequences
 from gneiss.loader.packing import TokenizerLike, Tokens, encoder
 from gneiss.loader.reader import Document, Documents
+from gneiss.output.parquet import write_bytes
 from gneiss.version import __version__
 
 #: The index of an export whose format has none of its own.

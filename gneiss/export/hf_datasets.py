@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from gneiss.output.parquet import WrittenFile, write_parquet
 from gneiss.export.files import INDEX, Exported, Source, begin, complete, of_samples, origin, parts
 from gneiss.loader.packed import SPANS, PackedSequences
 from gneiss.loader.packing import Sequence
 from gneiss.loader.reader import Document
+from gneiss.output.parquet import WrittenFile, write_parquet
 
 #: By this name `load_dataset` takes the files for the split `train`.
 PREFIX = "train-"

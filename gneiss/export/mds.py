@@ -17,11 +17,11 @@ import numpy.typing as npt
 import xxhash
 
 from gneiss.errors import OutputError
-from gneiss.output.parquet import write_bytes
 from gneiss.export.files import Exported, Source, begin, complete, of_samples, parts
 from gneiss.loader.packed import PackedSequences
 from gneiss.loader.packing import Sequence
 from gneiss.loader.reader import Document
+from gneiss.output.parquet import write_bytes
 
 INDEX = "index.json"
 PREFIX = "shard."

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gneiss.output.parquet import Aside, write_bytes
 from gneiss.export.files import INDEX, Exported, Source, begin, complete, of_tokens, origin, token_parts
 from gneiss.loader.packing import Tokens
 from gneiss.loader.reader import Document
+from gneiss.output.parquet import Aside, write_bytes
 
 PREFIX = "part-"
 MAGIC, VERSION = b"MMIDIDX\0\0", 1

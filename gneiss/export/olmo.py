@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gneiss.errors import InputError, first_line
-from gneiss.output.parquet import Aside
 from gneiss.export.files import INDEX, Exported, Source, begin, complete, of_tokens, origin, token_parts
 from gneiss.loader.packing import Tokens
 from gneiss.loader.reader import Document
+from gneiss.output.parquet import Aside
 
 PREFIX = "part-"
 #: Bytes of a token → its type.

@@ -12,8 +12,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from gneiss.output import ledger
-from gneiss.output import claim as outputs
 from gneiss.backends.choice import BackendName, choose_backend
 from gneiss.errors import BudgetError, OutputError
 from gneiss.extract.extractors import EXTRACTORS, Extractor, describe, versions_of
@@ -21,10 +19,12 @@ from gneiss.extract.sandbox import Limits
 from gneiss.extract.sources import Source, find_sources
 from gneiss.extract.step import DAMAGED, ExtractStep, Settings
 from gneiss.extract.tables import quarantine_path, skipped_path
+from gneiss.input.shard import local_path
+from gneiss.jobs.progress import Progress, Silent
+from gneiss.output import claim as outputs
+from gneiss.output import ledger
 from gneiss.output.ledger import COMMITTED, Receipt
 from gneiss.output.parquet import write_bytes
-from gneiss.jobs.progress import Progress, Silent
-from gneiss.input.shard import local_path
 from gneiss.version import __version__
 
 SUMMARY_FILE = "_gneiss/extraction.json"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from gneiss.recipe.recipe import Recipe
-from gneiss.input.shard import Input, cut_shards
 from gneiss.input.model_files import ModelFile, resolve
+from gneiss.input.shard import Input, cut_shards
+from gneiss.recipe.recipe import Recipe
 from gneiss.version import __version__
 
 #: Libraries whose version can change the bytes of an output.

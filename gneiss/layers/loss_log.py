@@ -18,8 +18,8 @@ import pyarrow as pa
 from numba import njit
 
 from gneiss.errors import InputError
-from gneiss.output.parquet import write_parquet
 from gneiss.loader import packing
+from gneiss.output.parquet import write_parquet
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]

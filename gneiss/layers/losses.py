@@ -20,12 +20,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numba import njit
 
-from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
 from gneiss.errors import InputError, first_line
-from gneiss.output.finished_run import FinishedRun, kept_mask
-from gneiss.output.claim import held
-from gneiss.output.parquet import checksum
 from gneiss.layers.loss_log import BUCKETS, SCHEMA, bucket_of, rank_folder, segments
+from gneiss.output.claim import held
+from gneiss.output.finished_run import FinishedRun, kept_mask
+from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
+from gneiss.output.parquet import checksum
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]

@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
-from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
 from gneiss.errors import InputError
-from gneiss.output.finished_run import FinishedRun, kept_mask
 from gneiss.output.claim import held
+from gneiss.output.finished_run import FinishedRun, kept_mask
+from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
 from gneiss.recipe.rule import did_you_mean
 
 Floats = npt.NDArray[np.float64]

@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gneiss.errors import InputError, OutputError, first_line
-from gneiss.output.parquet import write_bytes, write_parquet
 from gneiss.loader.order import EpochOrder, RowReader, Share
 from gneiss.loader.packing import Sequence, Sequences, Spans, encoder
 from gneiss.loader.stream import Stream
+from gneiss.output.parquet import write_bytes, write_parquet
 from gneiss.version import __version__
 
 METADATA_FILE = "packing.json"

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from gneiss.output.layers import annotation_names, check_layers, joined
 from gneiss.batch import TextBatch
 from gneiss.errors import InputError, first_line
-from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask
 from gneiss.loader.order import EpochOrder, RowReader, Share
 from gneiss.loader.stream import Stream
+from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask
+from gneiss.output.layers import annotation_names, check_layers, joined
 from gneiss.recipe.rule import did_you_mean
 
 #: Rows that are decoded at a time.

@@ -17,10 +17,10 @@ import numpy as np
 
 from gneiss.errors import InputError, first_line
 from gneiss.filters.fasttext import fasttext_scores
-from gneiss.output.parquet import Aside, write_bytes
 from gneiss.model_training.evaluation import Evaluation, evaluate
 from gneiss.model_training.labels import Document, Labelled, Rule, read_labelled
 from gneiss.model_training.source import CARD, Skipped, claim
+from gneiss.output.parquet import Aside, write_bytes
 
 NEGATIVE = "cc"
 QUALITY = "hq"

@@ -18,8 +18,8 @@ from gneiss.errors import InputError
 from gneiss.filters.ccnet_text import normalize
 from gneiss.filters.perplexity import Normalization, perplexity
 from gneiss.model_training.kenlm_programs import find_programs, run_program
-from gneiss.output.parquet import Aside, write_bytes
 from gneiss.model_training.source import CARD, Skipped, claim, decoded, read_rows
+from gneiss.output.parquet import Aside, write_bytes
 
 #: How the n-grams are stored: "probing" is fastest, "trie" smallest.
 Structure: TypeAlias = Literal["probing", "trie"]

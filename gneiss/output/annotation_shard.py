@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gneiss.output.commit import annotations_path
 from gneiss.curate.curate import KEPT
+from gneiss.output.commit import annotations_path
 
 Numbers = npt.NDArray[np.int64]
 

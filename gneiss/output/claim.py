@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
-from gneiss.output import ledger
-from gneiss.output.commit import annotations_path
 from gneiss.errors import OutputError
-from gneiss.output.ledger import COMMITTED, Receipt
-from gneiss.output.parquet import WrittenFile, write_bytes
 from gneiss.input.plan import run_key
 from gneiss.input.shard import Shard, local_path
+from gneiss.output import ledger
+from gneiss.output.commit import annotations_path
+from gneiss.output.ledger import COMMITTED, Receipt
+from gneiss.output.parquet import WrittenFile, write_bytes
 
 RUN_FILE = "_gneiss/run.json"
 RECIPE_FILE = "_gneiss/recipe.yaml"

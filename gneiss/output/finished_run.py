@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from gneiss.output.commit import annotations_path, data_path
 from gneiss.curate.curate import KEPT
 from gneiss.errors import InputError, first_line
-from gneiss.output.ledger import FOOTER_KEY, Receipt
 from gneiss.output.claim import RECIPE_FILE, RUN_FILE, STATISTICS_FILE
+from gneiss.output.commit import annotations_path, data_path
+from gneiss.output.ledger import FOOTER_KEY, Receipt
 
 #: Rows of an annotation shard that are worked on at a time.
 BATCH_ROWS = 20_000

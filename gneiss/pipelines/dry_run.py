@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gneiss.curate.curate import curate
+from gneiss.curate.examples import Samples, merge_samples
+from gneiss.curate.loaded_models import load_tools
+from gneiss.curate.statistics import Statistics
 from gneiss.errors import InputError
 from gneiss.input.plan import make_plan
 from gneiss.recipe.recipe import Recipe
-from gneiss.curate.examples import Samples, merge_samples
-from gneiss.curate.statistics import Statistics
-from gneiss.curate.loaded_models import load_tools
 
 
 @dataclass(frozen=True)

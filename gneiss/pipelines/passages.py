@@ -8,8 +8,8 @@ from typing import Literal
 
 import xxhash
 
-from gneiss.dedup import find_spans
 from gneiss.curate.reading import read_documents
+from gneiss.dedup import find_spans
 from gneiss.errors import InputError
 from gneiss.input.shard import cut_shards
 

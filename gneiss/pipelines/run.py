@@ -11,28 +11,28 @@ from pathlib import Path
 
 import yaml
 
-from gneiss.output import ledger
-from gneiss.output import claim as outputs
 from gneiss.backends import Backend, Step, Task
 from gneiss.backends.choice import BackendName, choose_backend
-from gneiss.output.dataset_card import dataset_card
-from gneiss.output.commit import statistics_path
+from gneiss.curate.examples import Samples, merge_samples
+from gneiss.curate.loaded_models import prepare
+from gneiss.curate.statistics import Statistics
 from gneiss.errors import BudgetError
-from gneiss.stages.exchange import Exchange
+from gneiss.input.plan import Plan, make_plan
+from gneiss.input.shard import Shard, local_path
+from gneiss.jobs.progress import Progress, Silent
+from gneiss.output import claim as outputs
+from gneiss.output import ledger
+from gneiss.output.commit import statistics_path
+from gneiss.output.dataset_card import dataset_card
 from gneiss.output.ledger import COMMITTED, Receipt
 from gneiss.output.parquet import write_bytes
-from gneiss.stages.corpus import REDUCER_MEMORY_BYTES, Corpus, Round
-from gneiss.stages.substring_job import dedup_job
-from gneiss.stages.substring import orphaned_bytes
-from gneiss.stages.of_recipe import RoundStep, rounds_after, rounds_before
-from gneiss.stages.curating import CurateStep
-from gneiss.input.plan import Plan, make_plan
-from gneiss.jobs.progress import Progress, Silent
 from gneiss.recipe.recipe import Recipe
-from gneiss.curate.examples import Samples, merge_samples
-from gneiss.input.shard import Shard, local_path
-from gneiss.curate.statistics import Statistics
-from gneiss.curate.loaded_models import prepare
+from gneiss.stages.corpus import REDUCER_MEMORY_BYTES, Corpus, Round
+from gneiss.stages.curating import CurateStep
+from gneiss.stages.exchange import Exchange
+from gneiss.stages.of_recipe import RoundStep, rounds_after, rounds_before
+from gneiss.stages.substring import orphaned_bytes
+from gneiss.stages.substring_job import dedup_job
 
 # Peak resident memory of a worker without models, measured on one shard of 240 MB of text (demo recipe, bytes):
 # 1.05 GB with anchors, 3.2 GB with the suffix array. Tokens add ids and offsets.

@@ -300,11 +300,7 @@ def _fold(condition: str) -> str:
 
 def recipe_names() -> list[str]:
     """The names of the packaged recipes."""
-    return sorted(
-        entry.name.removesuffix(".yaml")
-        for entry in _PACKAGED.iterdir()
-        if entry.name.endswith(".yaml") and not entry.name.endswith(".template.yaml")
-    )
+    return sorted(entry.name.removesuffix(".yaml") for entry in _PACKAGED.iterdir() if entry.name.endswith(".yaml"))
 
 
 def _validated(verb: str, kinds: Mapping[str, type[Any]], key: str, given: Mapping[str, Any]) -> Any:

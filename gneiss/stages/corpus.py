@@ -11,16 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from gneiss.batch import TextBatch
-from gneiss.curate.phase_result import Computed
 from gneiss.curate.curate import entering_first
+from gneiss.curate.loaded_models import Prepared
+from gneiss.curate.phase import Entering, decide_phase
+from gneiss.curate.phase_result import Computed
 from gneiss.curate.reading import read_documents
 from gneiss.errors import InputError
-from gneiss.stages.exchange import Exchange
-from gneiss.curate.phase import Entering, decide_phase
+from gneiss.input.shard import Shard
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.rule import locked_connection
-from gneiss.input.shard import Shard
-from gneiss.curate.loaded_models import Prepared
+from gneiss.stages.exchange import Exchange
 
 if TYPE_CHECKING:
     import duckdb

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from gneiss.curate.loaded_models import load_tools
 from gneiss.errors import GneissError, InputError
+from gneiss.input.shard import Shard
 from gneiss.output.ledger import UNREADABLE, Receipt
 from gneiss.stages.corpus import Corpus
-from gneiss.input.shard import Shard
-from gneiss.curate.loaded_models import load_tools
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class CurateStep:
 
     def open(self) -> Callable[[Shard], Receipt]:
         """Load the recipe's models, once per worker."""
-        from gneiss.output.commit import commit
         from gneiss.curate.curate import curate
+        from gneiss.output.commit import commit
         from gneiss.stages.of_recipe import finder
 
         recipe, output = self.corpus.recipe, self.corpus.output

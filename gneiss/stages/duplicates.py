@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeAlias
 
-from gneiss.dedup.minhash import Criterion, matched, partitions_for, passes_for, shard_keys
-
-from gneiss.dedup.minhash import clusters
+from gneiss.curate.clusters import ShardClusters
+from gneiss.dedup.minhash import Criterion, clusters, matched, partitions_for, passes_for, shard_keys
 from gneiss.dedup.minhash.clusters import SCHEMA as CLUSTERS
 from gneiss.dedup.minhash.keys import SCHEMA as KEYS
 from gneiss.dedup.minhash.matching import SCHEMA as EDGES
 from gneiss.stages.corpus import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Batches, Corpus, Reader, Round
-from gneiss.curate.clusters import ShardClusters
 
 Kind: TypeAlias = Literal["exact", "near"]
 KINDS: tuple[Kind, ...] = ("exact", "near")

@@ -10,17 +10,17 @@ from functools import partial
 import pyarrow as pa
 
 from gneiss.annotation import Column
+from gneiss.curate.loaded_models import load_phase, prepared_here
+from gneiss.curate.phase import Found, compute_phase
 from gneiss.curate.phase_result import schema_of
 from gneiss.errors import MachineError
 from gneiss.output.ledger import COMMITTED, Receipt
-from gneiss.curate.phase import Found, compute_phase
-from gneiss.stages import substring as dedup_rounds
-from gneiss.stages import duplicates as duplicate_rounds
-from gneiss.stages.corpus import Batches, Corpus, Reader, Round, computed_name
-from gneiss.stages.substring_job import dedup_job
-from gneiss.stages.duplicates import KINDS, DuplicateJob, Kind, duplicate_job
 from gneiss.recipe.recipe import BASE_COLUMNS, Phase
-from gneiss.curate.loaded_models import load_phase, prepared_here
+from gneiss.stages import duplicates as duplicate_rounds
+from gneiss.stages import substring as dedup_rounds
+from gneiss.stages.corpus import Batches, Corpus, Reader, Round, computed_name
+from gneiss.stages.duplicates import KINDS, DuplicateJob, Kind, duplicate_job
+from gneiss.stages.substring_job import dedup_job
 
 
 def rounds_before(corpus: Corpus) -> tuple[Round, ...]:

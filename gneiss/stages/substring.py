@@ -1,9 +1,9 @@
 """Dedup beyond a shard, round by round: what each task reads, computes and writes.
 
 At corpus scope anchors travel, never the corpus: keys, which of them repeat, hashes of their surroundings, which texts
-must be seen, those texts, what repeats what, and at last what to cut from each shard; gneiss/dedup/corpus_scope says what the
-records are. At group scope one task holds a whole group and finds its spans in memory. Both end with `pieces` (what to
-cut) and `repeated_bytes` (how much of each document is cut elsewhere), which `curate` reads.
+must be seen, those texts, what repeats what, and at last what to cut from each shard; gneiss/dedup/corpus_scope says
+what the records are. At group scope one task holds a whole group and finds its spans in memory. Both end with
+`pieces` (what to cut) and `repeated_bytes` (how much of each document is cut elsewhere), which `curate` reads.
 """
 
 from __future__ import annotations
@@ -17,24 +17,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gneiss.output.annotation_shard import kept_cuts, kept_rows
 from gneiss.batch import TextBatch
-from gneiss.dedup.corpus_scope import answers
-from gneiss.dedup.corpus_scope import contents
-from gneiss.dedup.corpus_scope import cuts
-from gneiss.dedup.corpus_scope import keys
-from gneiss.dedup.corpus_scope import texts
-from gneiss.dedup.corpus_scope.scheme import passes_for
+from gneiss.curate.loaded_models import dedup_tokenizer
+from gneiss.curate.spans import SCHEMA as PIECES
+from gneiss.curate.spans import ShardSpans
 from gneiss.dedup.boundaries import shrink_cuts
+from gneiss.dedup.corpus_scope import answers, contents, cuts, keys, texts
+from gneiss.dedup.corpus_scope.scheme import passes_for
 from gneiss.dedup.spans import BOUNDARIES
 from gneiss.dedup.substring import find_spans
 from gneiss.dedup.units import Tokenizer, Units
-from gneiss.stages.exchange import Across
+from gneiss.output.annotation_shard import kept_cuts, kept_rows
 from gneiss.stages.corpus import REDUCER_MEMORY_BYTES, Batches, Reader, Round
+from gneiss.stages.exchange import Across
 from gneiss.stages.substring_job import DedupJob
-from gneiss.curate.spans import SCHEMA as PIECES
-from gneiss.curate.spans import ShardSpans
-from gneiss.curate.loaded_models import dedup_tokenizer
 
 Numbers: TypeAlias = npt.NDArray[np.int64]
 

@@ -9,10 +9,10 @@ from itertools import groupby, pairwise
 
 from gneiss.dedup.corpus_scope.scheme import Scheme, partitions_for
 from gneiss.errors import RecipeError
-from gneiss.stages.exchange import Exchange
-from gneiss.stages.corpus import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Corpus
-from gneiss.recipe.duplicates import Dedup
 from gneiss.input.shard import Shard
+from gneiss.recipe.duplicates import Dedup
+from gneiss.stages.corpus import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Corpus
+from gneiss.stages.exchange import Exchange
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,8 @@ import pyarrow.parquet as pq
 
 import gneiss
 from gneiss.dedup import find_near_duplicates
-from gneiss.loader.packing import sequences
-from gneiss.loader.reader import documents
 from gneiss.layers.weights import release
+from gneiss.loader import documents, sequences
 
 Tokens = npt.NDArray[np.int64]
 Encoder = Callable[[str], npt.NDArray[np.int32]]

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from gneiss.output import ledger
-
-from gneiss.output import parquet
+from gneiss.input.shard import Shard
+from gneiss.jobs.progress import Silent
+from gneiss.output import ledger, parquet
 from gneiss.output.ledger import Receipt
 from gneiss.pipelines import run as pipeline
 from gneiss.stages.curating import CurateStep
-from gneiss.jobs.progress import Silent
-from gneiss.input.shard import Shard
 from tests.runs import InThisProcess
 
 NEVER = 10**9

@@ -13,8 +13,8 @@ import pytest
 from gneiss.backends import MOST_ATTEMPTS
 from gneiss.errors import MachineError
 from gneiss.pipelines.run import run
-from gneiss.stages.curating import CurateStep
 from gneiss.recipe.recipe import Recipe
+from gneiss.stages.curating import CurateStep
 from tests import runs
 from tests.chaos import killing
 

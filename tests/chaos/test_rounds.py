@@ -13,10 +13,10 @@ from unittest import mock
 import pytest
 
 from gneiss.output.ledger import Receipt
-from gneiss.stages.corpus import Corpus
-from gneiss.stages.of_recipe import RoundStep, rounds_after, rounds_before
 from gneiss.pipelines.run import run
 from gneiss.recipe.recipe import Recipe
+from gneiss.stages.corpus import Corpus
+from gneiss.stages.of_recipe import RoundStep, rounds_after, rounds_before
 from tests import runs
 from tests.chaos import killing
 

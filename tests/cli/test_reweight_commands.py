@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from gneiss.cli.reweight import reweight_app
 from gneiss.errors import InputError
 from gneiss.layers.loss_log import LossLog
 from gneiss.loader.packed import packed
-from gneiss.cli.reweight import reweight_app
 from tests import runs
 
 Copy = Callable[[Path], Path]

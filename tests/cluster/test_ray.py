@@ -203,7 +203,9 @@ def test_the_repository_as_working_dir_with_its_links_gives_the_same(
     shutil.copytree(repository / "gneiss", work / "gneiss", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("filters", "dedup", "pipelines"):
         (work / name).symlink_to((repository / name).readlink())
-    with (work / "gneiss/output/dataset_card.py").open("a") as card:  # the code that runs is the code that was submitted
+    with (work / "gneiss/output/dataset_card.py").open(
+        "a"
+    ) as card:  # the code that runs is the code that was submitted
         card.write("\n_card = dataset_card\n\n\ndef dataset_card(run, plan):\n    return _card(run, plan) + __file__\n")
     for name in ("runs.yaml", "tiny.bin"):
         shutil.copy(material.folder / name, work)

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gneiss.curate.curate import Curated, curate
-from gneiss.errors import RecipeError
-from gneiss.recipe.recipe import Recipe
-from gneiss.input.shard import Shard, cut_shards
 from gneiss.curate.loaded_models import Tools, load_tools
+from gneiss.errors import RecipeError
+from gneiss.input.shard import Shard, cut_shards
+from gneiss.recipe.recipe import Recipe
 from tests import oracle
 from tests.support import recipe_of, shard_of
 

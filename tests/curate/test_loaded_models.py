@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gneiss.batch import TextBatch
+from gneiss.curate.loaded_models import cache_folder, load_tools, prepare
 from gneiss.errors import MachineError
 from gneiss.recipe.recipe import Recipe
-from gneiss.curate.loaded_models import cache_folder, load_tools, prepare
 from tests import runs
 
 RECIPE = """

@@ -14,13 +14,13 @@ import pytest
 from gneiss.annotation import Annotate, Column
 from gneiss.batch import TextBatch
 from gneiss.curate.curate import Curated, curate
+from gneiss.curate.loaded_models import PhaseTools, Tools, load_tools
 from gneiss.edit import Edited, Edits
 from gneiss.errors import InputError, ModelError
 from gneiss.filters.readability import Readability
 from gneiss.input.plan import make_plan
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.rule import locked_connection
-from gneiss.curate.loaded_models import PhaseTools, Tools, load_tools
 from tests.support import recipe_of, shard_of, write_documents
 
 READABLE = "- {name: only, annotate: [readability], rules: {readable: eflaw < 30}}"

@@ -11,11 +11,10 @@ import pydivsufsort
 import pytest
 
 from gneiss.dedup import suffix_array
-
 from gneiss.dedup.anchors import engine as anchors
 from gneiss.dedup.anchors.grouping import group
-from gneiss.dedup.repeats import POLICIES, Repeats, pieces
 from gneiss.dedup.anchors.sampling import sample
+from gneiss.dedup.repeats import POLICIES, Repeats, pieces
 from gneiss.dedup.units import IntArray
 from tests.dedup import corpora
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gneiss.batch import TextBatch
-from gneiss.dedup import find_spans
 from gneiss.dedup import corpus_scope as across
+from gneiss.dedup import find_spans
 from gneiss.dedup.corpus_scope import Scheme
 from gneiss.dedup.units import Units
 from gneiss.errors import InputError

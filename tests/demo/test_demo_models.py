@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from gneiss.demo.models import NEGATIVE, TECHNOLOGY_PACKAGES, DemoModel, DemoModels, one_line, train_demo_models
-from gneiss.errors import InputError
 from gneiss.demo.sample import write_sample
+from gneiss.errors import InputError
 
 # A part of the corpus, for time: some of each label. fastText's description has example labels in its text.
 REQUIREMENTS = ("aiohttp", "fasttext-community", "google-auth", "huggingface-hub", "numba", "numpy", "pydantic", "rich")

@@ -18,7 +18,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.errors import InputError, OutputError
 from gneiss.demo.harvest import (
     FILE_MAX_BYTES,
     PAGE_MAX_CHARACTERS,
@@ -33,6 +32,7 @@ from gneiss.demo.harvest import (
     required,
 )
 from gneiss.demo.sample import MANIFEST, REQUIREMENTS, SCHEMA, Manifest, write_sample
+from gneiss.errors import InputError, OutputError
 
 PROSE = "This is a sentence of the text that is to be read by the harvest and kept in a page.\n" * 4
 KINDS = ("description", "docstring", "html", "licence", "text")
@@ -101,7 +101,9 @@ def test_the_manifest_counts_what_is_in_the_shards_and_names_no_place(sample: tu
 def test_another_process_elsewhere_writes_the_same_bytes(sample: tuple[Path, Manifest], tmp_path: Path) -> None:
     folder, _ = sample
     project = Path(__file__).parents[2]
-    program = "import sys; from pathlib import Path; from gneiss.demo.sample import write_sample; write_sample(Path('here'))"
+    program = (
+        "import sys; from pathlib import Path; from gneiss.demo.sample import write_sample; write_sample(Path('here'))"
+    )
     changed = {"PYTHONHASHSEED": "7", "LC_ALL": "C", "TZ": "Asia/Tokyo", "PYTHONUTF8": "0", "PYTHONPATH": str(project)}
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=os.environ | changed, check=True)
     assert contents(tmp_path / "here") == contents(folder)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from gneiss.cli.reweight import reweight_app
 from gneiss.errors import InputError, OutputError
 from gneiss.export.files import Export, Source, parts, tokenized
 from gneiss.export.hf_datasets import export_hf
@@ -22,7 +23,6 @@ from gneiss.export.olmo import export_olmo
 from gneiss.loader.packed import pack, packed
 from gneiss.loader.packing import sequences
 from gneiss.loader.reader import documents
-from gneiss.cli.reweight import reweight_app
 
 OF_SAMPLES = [export_mds, export_hf]
 OF_TOKENS = [export_megatron, export_olmo]

@@ -15,7 +15,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 import gneiss
-from gneiss.output import ledger
+from gneiss.cli.extract import extract as command
 from gneiss.errors import BudgetError, InputError, MachineError, OutputError
 from gneiss.extract import job
 from gneiss.extract.extractors import Resiliparse, Trafilatura
@@ -23,7 +23,7 @@ from gneiss.extract.job import Extraction, extract
 from gneiss.extract.sandbox import Limits
 from gneiss.extract.sources import find_sources
 from gneiss.extract.step import DAMAGED, ExtractStep, Settings
-from gneiss.cli.extract import extract as command
+from gneiss.output import ledger
 from gneiss.output.claim import claim
 from tests import runs
 from tests.extract import hostile

@@ -15,13 +15,13 @@ from unittest import mock
 import psutil
 import pytest
 
-from gneiss.output import ledger
 from gneiss.extract import job
 from gneiss.extract.job import extract
 from gneiss.extract.pages import Page
 from gneiss.extract.sandbox import Limits, Sandbox
 from gneiss.extract.sources import Source
 from gneiss.extract.step import ExtractStep
+from gneiss.output import ledger
 from gneiss.output.ledger import Receipt
 from tests import runs
 from tests.chaos import killing

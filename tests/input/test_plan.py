@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gneiss.input import plan as plans
 from gneiss.errors import InputError, ModelError
+from gneiss.input import plan as plans
 from gneiss.input.plan import Plan, make_plan
 from gneiss.recipe.recipe import Recipe
 from tests.support import write_documents

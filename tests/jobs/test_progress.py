@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from unittest import mock
 
-from gneiss.output.ledger import COMMITTED, UNREADABLE, Receipt
 from gneiss.jobs.progress import Spoken
+from gneiss.output.ledger import COMMITTED, UNREADABLE, Receipt
 
 SIZES = dict.fromkeys(("a", "b", "c"), 2000000)
 

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gneiss.output.layers import joined_annotations
 from gneiss.errors import InputError, OutputError
 from gneiss.layers import losses as loss_layer
-from gneiss.layers.losses import COLUMNS, consolidate
 from gneiss.layers.loss_log import LossLog, bucket_of
+from gneiss.layers.losses import COLUMNS, consolidate
 from gneiss.loader.packing import Sequence, encoder, sequences
 from gneiss.loader.reader import documents
+from gneiss.output.layers import joined_annotations
 
 Copy = Callable[[Path], Path]
 LENGTH, SAMPLES, WINDOW = 64, 3, 10

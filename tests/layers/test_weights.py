@@ -19,13 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from gneiss.output import finished_run
-from gneiss.output.layers import LAYER_KEY
+from gneiss.cli.reweight import reweight_app
 from gneiss.errors import GneissError, InputError, OutputError
-from gneiss.output.finished_run import FinishedRun
 from gneiss.layers import weights
 from gneiss.layers.weights import release
-from gneiss.cli.reweight import reweight_app
+from gneiss.output import finished_run
+from gneiss.output.finished_run import FinishedRun
+from gneiss.output.layers import LAYER_KEY
 from tests import runs
 from tests.chaos.killing import NEVER, killed_at
 

@@ -22,11 +22,11 @@ from gneiss.errors import InputError, OutputError
 from gneiss.filters.fasttext import FastText, FastTextModel, fasttext_scores
 from gneiss.filters.fasttext_models.file import read_model
 from gneiss.filters.fasttext_models.table import obstacle
-from gneiss.pipelines.dry_run import dry_run
 from gneiss.model_training import Classifier, Settings, train_category, train_quality
 from gneiss.model_training.evaluation import RETENTIONS, evaluate
 from gneiss.model_training.labels import Rule, read_labelled
 from gneiss.model_training.source import Skipped, one_line
+from gneiss.pipelines.dry_run import dry_run
 from tests.runs import NOISE, PLAIN, gneiss
 
 SMALL = Settings(dimensions=4, buckets=1000, min_count=1)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from gneiss.output import ledger
-from gneiss.output.commit import commit
 from gneiss.curate.curate import curate
-from gneiss.errors import OutputError
-from gneiss.output.claim import RECIPE_FILE, RUN_FILE, claim, finished
-from gneiss.input.plan import Plan, make_plan
 from gneiss.curate.loaded_models import load_tools
+from gneiss.errors import OutputError
+from gneiss.input.plan import Plan, make_plan
+from gneiss.output import ledger
+from gneiss.output.claim import RECIPE_FILE, RUN_FILE, claim, finished
+from gneiss.output.commit import commit
 from tests.support import recipe_of, write_documents
 
 RULES = "- {name: only, rules: {long: text_chars > 3}}"

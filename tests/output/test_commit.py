@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gneiss.output.commit import annotations_path, commit, data_path, statistics_path
 from gneiss.curate.curate import Curated, curate
+from gneiss.curate.loaded_models import load_tools
+from gneiss.curate.statistics import Statistics
 from gneiss.errors import OutputError
+from gneiss.input.shard import cut_shards
+from gneiss.output.commit import annotations_path, commit, data_path, statistics_path
 from gneiss.output.ledger import Receipt, receipt_of
 from gneiss.recipe.recipe import Recipe
-from gneiss.input.shard import cut_shards
-from gneiss.curate.statistics import Statistics
-from gneiss.curate.loaded_models import load_tools
 from tests.support import recipe_of
 
 PASSAGE = "a passage of some length that is in two documents"

@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from gneiss.output import finished_run
-from gneiss.output.layers import joined_annotations
 from gneiss.errors import InputError
 from gneiss.layers.weights import release
+from gneiss.output import finished_run
+from gneiss.output.layers import joined_annotations
 
 Copy = Callable[[Path], Path]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from gneiss.output import ledger
 from gneiss.errors import OutputError
+from gneiss.output import ledger
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, UNREADABLE, Receipt
 from gneiss.output.parquet import WrittenFile, write_bytes, write_parquet
 

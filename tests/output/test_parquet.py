@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gneiss.output import parquet
 from gneiss.errors import InputError, OutputError
+from gneiss.output import parquet
 from gneiss.output.parquet import Aside, checksum, write_bytes, write_parquet
 
 ROWS = pa.table(

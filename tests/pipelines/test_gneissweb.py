@@ -19,9 +19,9 @@ import pytest
 import yaml
 
 from gneiss.curate.curate import Curated, curate
+from gneiss.curate.loaded_models import load_tools
 from gneiss.filters.tokenizer import load_tokenizer
 from gneiss.recipe.recipe import Recipe
-from gneiss.curate.loaded_models import load_tools
 from tests.support import shard_of
 
 MIN_LENGTH_BYTES = 200

@@ -8,8 +8,8 @@ from unittest import mock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gneiss.pipelines.run import run
 from gneiss.input.plan import make_plan
+from gneiss.pipelines.run import run
 from gneiss.recipe.recipe import Recipe
 from tests import runs
 

@@ -19,9 +19,9 @@ import pytest
 
 from gneiss.cli import main as cli
 from gneiss.errors import BudgetError, InputError, MachineError, ModelError, OutputError, RecipeError
+from gneiss.input.plan import make_plan
 from gneiss.output.claim import claim
 from gneiss.pipelines.run import Run, run
-from gneiss.input.plan import make_plan
 from gneiss.recipe.recipe import Recipe
 from tests import runs
 from tests.chaos import killing

@@ -16,12 +16,12 @@ import pytest
 from gneiss.dedup import duplicate_spans
 from gneiss.errors import OutputError, RecipeError
 from gneiss.filters.tokenizer import load_tokenizer
+from gneiss.input.shard import cut_shards
+from gneiss.pipelines.run import Run, run
+from gneiss.recipe.duplicates import Dedup
+from gneiss.recipe.recipe import Recipe
 from gneiss.stages import substring_job as dedup_job
 from gneiss.stages.corpus import Corpus
-from gneiss.pipelines.run import Run, run
-from gneiss.recipe.recipe import Recipe
-from gneiss.recipe.duplicates import Dedup
-from gneiss.input.shard import cut_shards
 from tests import runs
 
 BYTES = {"min_length": 60}

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from gneiss.errors import RecipeError
-from gneiss.stages.corpus import Corpus
+from gneiss.input.shard import cut_shards
 from gneiss.pipelines.dry_run import dry_run
 from gneiss.pipelines.run import Run, run
 from gneiss.recipe.recipe import Recipe
-from gneiss.input.shard import cut_shards
+from gneiss.stages.corpus import Corpus
 from tests import runs
 from tests.stages.test_scopes import annotations
 

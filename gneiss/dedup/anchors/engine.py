@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gneiss.dedup import suffix_array
-from gneiss.dedup.anchors.large_groups import match_crowds
 from gneiss.dedup.anchors.grouping import group
+from gneiss.dedup.anchors.large_groups import match_crowds
 from gneiss.dedup.anchors.matching import match
-from gneiss.dedup.repeats import Repeats
 from gneiss.dedup.anchors.resolving import resolve
 from gneiss.dedup.anchors.sampling import sample
+from gneiss.dedup.repeats import Repeats
 from gneiss.dedup.units import IntArray, read_only
 
 _ATTEMPTS = 3

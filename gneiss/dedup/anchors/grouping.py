@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from gneiss.dedup.growing import grown
 from gneiss.dedup.anchors.sampling import Words
+from gneiss.dedup.growing import grown
 from gneiss.dedup.units import Int
 
 Links = npt.NDArray[Any]

@@ -6,9 +6,9 @@ import numpy as np
 from numba import njit
 
 from gneiss.dedup.anchors.grouping import FEW
-from gneiss.dedup.growing import room_for
 from gneiss.dedup.anchors.matching import shared_windows, tile
 from gneiss.dedup.anchors.sampling import Ints, Words
+from gneiss.dedup.growing import room_for
 from gneiss.dedup.units import Int, IntArray
 from gneiss.dedup.words import Octets, common_prefix, hash_range
 

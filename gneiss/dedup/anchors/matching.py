@@ -10,8 +10,8 @@ import numpy as np
 from numba import njit
 
 from gneiss.dedup.anchors.grouping import ALONE, FEW, Links, after
-from gneiss.dedup.growing import room_for
 from gneiss.dedup.anchors.sampling import Ints
+from gneiss.dedup.growing import room_for
 from gneiss.dedup.units import Int, IntArray
 from gneiss.dedup.words import Octets, common_prefix, common_suffix
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from gneiss.dedup.growing import grown, room_for
 from gneiss.dedup.anchors.periods import periodic_stretches
+from gneiss.dedup.growing import grown, room_for
 from gneiss.dedup.units import Int, IntArray, read_only
 from gneiss.dedup.words import Octets, hash_range
 

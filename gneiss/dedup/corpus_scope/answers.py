@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gneiss.dedup.anchors.engine import find_repeats
 from gneiss.dedup.corpus_scope.contents import Numbers, new_table, number_contents
 from gneiss.dedup.corpus_scope.records import Flags, column, differences, expect, flags_of, places
 from gneiss.dedup.corpus_scope.scheme import Scheme, in_pass
 from gneiss.dedup.corpus_scope.segments import Segments, collect, segments_of
 from gneiss.dedup.corpus_scope.texts import super_windows
-from gneiss.dedup.anchors.engine import find_repeats
 from gneiss.dedup.repeats import Policy
 from gneiss.dedup.units import IntArray
 

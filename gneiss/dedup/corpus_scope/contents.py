@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
+from gneiss.dedup.anchors.sampling import Anchors, Ints, Words
 from gneiss.dedup.corpus_scope.keys import count_keys, new_slots, occur_twice
 from gneiss.dedup.corpus_scope.records import Flags, Narrow, column, differences, expect, flags_of, in_passes
 from gneiss.dedup.corpus_scope.scheme import Scheme, in_pass, low_half
-from gneiss.dedup.anchors.sampling import Anchors, Ints, Words
 from gneiss.dedup.units import Int, IntArray, Units
 from gneiss.dedup.words import Octets, hash_range
 

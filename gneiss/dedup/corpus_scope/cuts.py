@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
+from gneiss.dedup.anchors.resolving import resolve
 from gneiss.dedup.corpus_scope.records import column, expect, places
 from gneiss.dedup.corpus_scope.scheme import Scheme
 from gneiss.dedup.repeats import Policy, pieces
-from gneiss.dedup.anchors.resolving import resolve
 from gneiss.dedup.units import IntArray, Units
 
 SCHEMA = pa.schema(

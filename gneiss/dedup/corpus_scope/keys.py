@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
+from gneiss.dedup.anchors.sampling import Words
 from gneiss.dedup.corpus_scope.records import Flags, Narrow, column, in_passes
 from gneiss.dedup.corpus_scope.scheme import Scheme, in_pass, low_half
-from gneiss.dedup.anchors.sampling import Words
 from gneiss.dedup.units import Int, Units
 
 SCHEMA = pa.schema([("key", pa.uint32())])

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, uint64
 
+from gneiss.dedup.anchors.sampling import Words
 from gneiss.dedup.corpus_scope.records import Flags
 from gneiss.dedup.minhash.signatures import Signatures
-from gneiss.dedup.anchors.sampling import Words
 from gneiss.dedup.units import Int
 from gneiss.dedup.words import Octets, hash_range
 from gneiss.errors import InputError

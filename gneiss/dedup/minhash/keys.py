@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from gneiss.batch import TextBatch
+from gneiss.dedup.anchors.sampling import Words
 from gneiss.dedup.corpus_scope.records import Flags
 from gneiss.dedup.corpus_scope.scheme import Scheme
 from gneiss.dedup.minhash.bands import band_keys
 from gneiss.dedup.minhash.normalization import NORMALIZATIONS, ExactNormalization, Normalization, normalized
 from gneiss.dedup.minhash.signatures import Permutations, signatures
-from gneiss.dedup.anchors.sampling import Words
 from gneiss.dedup.units import IntArray
 from gneiss.errors import InputError
 

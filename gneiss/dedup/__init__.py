@@ -19,7 +19,7 @@ def __getattr__(name: str) -> Any:
 
     homes = {"Spans": "spans", "duplicate_spans": "substring", "find_spans": "substring"}
     homes |= {"Tokenizer": "units"}
-    homes |= dict.fromkeys(("find_exact_duplicates", "find_near_duplicates"), "documents.in_memory")
+    homes |= dict.fromkeys(("find_exact_duplicates", "find_near_duplicates"), "minhash.in_memory")
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{homes[name]}"), name)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from gneiss.arrays import Int32Array, Int64Array, UInt8Array
 from gneiss.errors import InputError
 
 Texts: TypeAlias = Sequence[str] | pa.Array | pa.ChunkedArray
@@ -27,8 +27,8 @@ class TextBatch:
     (2, 10, 'zwei ü')
     """
 
-    data: npt.NDArray[np.uint8]
-    offsets: npt.NDArray[np.int64]
+    data: UInt8Array
+    offsets: Int64Array
     _views: dict[Callable[[TextBatch], Any], Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -74,7 +74,7 @@ class TextBatch:
         """Documents start to stop, sharing the buffers."""
         return TextBatch(self.data, self.offsets[start : stop + 1])
 
-    def placed(self, rows: npt.NDArray[np.int64], documents: int) -> TextBatch:
+    def placed(self, rows: Int64Array, documents: int) -> TextBatch:
         """The texts at given positions among so many documents, over the same bytes; the others are empty."""
         sizes = np.zeros(documents, np.int64)
         sizes[rows] = np.diff(self.offsets)
@@ -101,6 +101,6 @@ class Tokens:
     document's end, and may start inside a UTF-8 character (byte-level BPE).
     """
 
-    ids: npt.NDArray[np.int32]
-    starts: npt.NDArray[np.int64]
-    documents: npt.NDArray[np.int64]
+    ids: Int32Array
+    starts: Int64Array
+    documents: Int64Array

@@ -7,18 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
+from gneiss.arrays import Int64Array, UInt8Array
 from gneiss.batch import TextBatch
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from gneiss.annotation import Column
-
-Numbers = npt.NDArray[np.int64]
-Octets = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +26,9 @@ class Edits:
     first byte. replacement: a text for each edit; None where all are cuts.
     """
 
-    document: Numbers
-    start: Numbers
-    stop: Numbers
+    document: Int64Array
+    start: Int64Array
+    stop: Int64Array
     replacement: TextBatch | None = None
 
     @classmethod
@@ -44,11 +41,11 @@ class Edits:
         return len(self.document)
 
     @property
-    def inserted_bytes(self) -> Numbers:
+    def inserted_bytes(self) -> Int64Array:
         """Bytes that each edit puts in place of what it removes, int64 (edits,)."""
         return np.zeros(len(self), np.int64) if self.replacement is None else np.diff(self.replacement.offsets)
 
-    def removed_bytes(self, documents: int) -> Numbers:
+    def removed_bytes(self, documents: int) -> Int64Array:
         """Bytes taken out of each of `documents` documents, int64 (documents,)."""
         return _per_document(self.document, self.stop - self.start, documents)
 
@@ -149,14 +146,14 @@ def _texts_of(edits: Edits) -> list[str]:
     return [""] * len(edits) if edits.replacement is None else edits.replacement.texts()
 
 
-def _per_document(document: Numbers, amount: Numbers, documents: int) -> Numbers:
+def _per_document(document: Int64Array, amount: Int64Array, documents: int) -> Int64Array:
     total = np.zeros(documents, np.int64)
     np.add.at(total, document, amount)
     return total
 
 
 @njit(cache=True, nogil=True)
-def _well_formed(offsets: Numbers, document: Numbers, start: Numbers, stop: Numbers) -> bool:
+def _well_formed(offsets: Int64Array, document: Int64Array, start: Int64Array, stop: Int64Array) -> bool:
     for i in range(len(document)):
         if not 0 <= document[i] < len(offsets) - 1:
             return False
@@ -170,14 +167,14 @@ def _well_formed(offsets: Numbers, document: Numbers, start: Numbers, stop: Numb
 
 @njit(cache=True, nogil=True)
 def _copy(
-    data: Octets,
-    offsets: Numbers,
-    document: Numbers,
-    start: Numbers,
-    stop: Numbers,
-    texts: Octets,
-    bounds: Numbers,
-    out: Octets,
+    data: UInt8Array,
+    offsets: Int64Array,
+    document: Int64Array,
+    start: Int64Array,
+    stop: Int64Array,
+    texts: UInt8Array,
+    bounds: Int64Array,
+    out: UInt8Array,
 ) -> None:
     read, written = offsets[0], 0
     for i in range(len(document)):
@@ -193,8 +190,13 @@ def _copy(
 
 @njit(cache=True, nogil=True)
 def _merged(
-    document: Numbers, start: Numbers, stop: Numbers, others: Numbers, others_start: Numbers, others_stop: Numbers
-) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    document: Int64Array,
+    start: Int64Array,
+    stop: Int64Array,
+    others: Int64Array,
+    others_start: Int64Array,
+    others_stop: Int64Array,
+) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array]:
     """Both lists as one, disjoint; and of each edit the text that it stands for: first list, second list, or none."""
     first, second = len(document), len(others)
     room = 2 * first + second  # each edit of the first list splits at most one of the second

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from gneiss.arrays import Float64Array
 from gneiss.curate.examples import Samples
 from gneiss.curate.statistics import ColumnStatistics, Statistics, bin_edge
 from gneiss.errors import InputError
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from gneiss.annotation import Column
 
-Numbers = npt.NDArray[np.float64]
 
 #: Colour-blind safe (Okabe and Ito), one meaning each in all pictures.
 ALL, KEPT, LOST, UNKNOWN, MARK = "#c8ccd0", "#0072b2", "#d55e00", "#999999", "#222222"
@@ -112,7 +111,7 @@ def thresholds(phase: Phase, columns: Sequence[Column]) -> list[Threshold]:
     return found
 
 
-def kept_shares(annotations: pa.Table, phase: Phase, threshold: Threshold, values: Sequence[float]) -> Numbers:
+def kept_shares(annotations: pa.Table, phase: Phase, threshold: Threshold, values: Sequence[float]) -> Float64Array:
     """The share of documents that the phase would keep for each value of a threshold, all else equal, (values,).
 
     Parameters: `annotations`: stored rows of the documents that reached the phase (`Output.annotations`).
@@ -140,7 +139,7 @@ def kept_shares(annotations: pa.Table, phase: Phase, threshold: Threshold, value
     return np.array([kept / annotations.num_rows for _, kept in rows], np.float64)
 
 
-def displayed_bins(column: ColumnStatistics, bins: int = 40) -> tuple[Numbers, Numbers, Numbers]:
+def displayed_bins(column: ColumnStatistics, bins: int = 40) -> tuple[Float64Array, Float64Array, Float64Array]:
     """The stored bins of an annotation, put together to so many: edges (bins + 1,), all and kept documents (bins,).
 
     What lies outside the shown range is counted in the first and the last bin. Without numbers all three are empty.
@@ -150,7 +149,7 @@ def displayed_bins(column: ColumnStatistics, bins: int = 40) -> tuple[Numbers, N
     low, high = shown_range(column)
     edges = (np.geomspace if is_logarithmic(column) else np.linspace)(low, high, bins + 1)
 
-    def counted(stored: Mapping[int, int]) -> Numbers:
+    def counted(stored: Mapping[int, int]) -> Float64Array:
         values = np.array([bin_edge(b) for b in stored], np.float64)
         where = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, bins - 1)
         return np.bincount(where, np.array(list(stored.values()), np.float64), bins).astype(np.float64)
@@ -255,7 +254,7 @@ def _cell(value: Any) -> str:
     return f'<td style="text-align:left">{escape("–" if value is None else str(value))}</td>'
 
 
-def _mark_thresholds(axes: Axes, output: Output, annotation: str, edges: Numbers) -> None:
+def _mark_thresholds(axes: Axes, output: Output, annotation: str, edges: Float64Array) -> None:
     seen: dict[float, list[str]] = {}
     for phase in output.recipe.phases:
         for threshold in thresholds(phase, output.recipe.columns):

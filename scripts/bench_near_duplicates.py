@@ -26,11 +26,12 @@ import pyarrow as pa
 import xxhash
 from bench_filters import Figures, describe, first_bytes, read_corpus, timed
 
+from gneiss.arrays import UInt32Array
 from gneiss.batch import TextBatch
 from gneiss.dedup.minhash import ExactDuplicates, NearDuplicates, clusters, matched, shard_keys
 from gneiss.dedup.minhash.normalization import REMOVED_RANGES, normalized
 from gneiss.dedup.minhash.shingles import BASE, SHINGLE_FACTOR, SHINGLE_SEED, WORD_FACTOR, WORD_SEED
-from gneiss.dedup.minhash.signatures import Signatures, signatures
+from gneiss.dedup.minhash.signatures import signatures
 
 NEAR = NearDuplicates()
 PEER_BYTES, QUICK_PEER_BYTES = 20_000_000, 6_000_000
@@ -163,7 +164,7 @@ def memory_part(batch: TextBatch, quick: bool) -> Figures:
     }
 
 
-def sign(batch: TextBatch) -> Signatures:
+def sign(batch: TextBatch) -> UInt32Array:
     """From text to signatures."""
     return signatures(normalized(batch, NEAR.normalize), NEAR.shingle_words, NEAR.permutations)[0]
 

@@ -30,7 +30,7 @@ from bench_filters import Figures, describe, read_corpus, starcoder_shaped, time
 
 from gneiss.batch import TextBatch
 from gneiss.curate.curate import curate
-from gneiss.curate.loaded_models import load_tools, prepare
+from gneiss.curate.loaded_models import load_models, prepare
 from gneiss.dedup import find_spans
 from gneiss.edit import Edits
 from gneiss.filters import cl100k
@@ -87,7 +87,7 @@ def main() -> None:
 
 def _configuration(recipe: Recipe, shards: Path, output: Path, quick: bool) -> Figures:
     plan = make_plan(recipe, shards)
-    tools = load_tools(recipe, prepare(recipe))
+    tools = load_models(recipe, prepare(recipe))
     _warm_up(recipe, tools, plan)
     ours: Figures = {}
     decisions: list[bool] = []

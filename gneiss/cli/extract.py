@@ -47,7 +47,7 @@ def extract(
     """Extract the text of crawled pages: WARC, WET and HTML in; Parquet shards with FineWeb's columns out."""
     from gneiss.extract.job import extract as run_extraction
     from gneiss.extract.sandbox import Limits
-    from gneiss.jobs.progress import Spoken
+    from gneiss.jobs.progress import PrintedProgress
 
     finished = run_extraction(
         input,
@@ -60,7 +60,7 @@ def extract(
         workers=workers,
         backend=backend.value,
         shared_filesystem=shared_filesystem,
-        progress=Spoken(task="file", rows="records", of="archives and pages"),
+        progress=PrintedProgress(task="file", rows="records", of="archives and pages"),
     )
     _print(finished)
     finished.check_budgets()

@@ -44,7 +44,7 @@ def run(
 ) -> None:
     """Curate a corpus: filtered shards, and an annotation row for every document."""
     from gneiss.cli.printing import print_run
-    from gneiss.jobs.progress import Spoken
+    from gneiss.jobs.progress import PrintedProgress
     from gneiss.pipelines.run import run as run_recipe
 
     finished = run_recipe(
@@ -54,7 +54,7 @@ def run(
         workers=workers,
         backend=backend.value,
         shared_filesystem=shared_filesystem,
-        progress=Spoken(),
+        progress=PrintedProgress(),
     )
     print_run(finished)
     finished.check_budgets()

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-Numbers = npt.NDArray[np.int64]
+from gneiss.arrays import Int64Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,10 +18,10 @@ class ShardClusters:
     row, first_shard (an index into shard_ids), first_row, size: int64 (members,), in order of rows.
     """
 
-    row: Numbers
-    first_shard: Numbers
-    first_row: Numbers
-    size: Numbers
+    row: Int64Array
+    first_shard: Int64Array
+    first_row: Int64Array
+    size: Int64Array
     shard_ids: Sequence[str]
 
     @classmethod
@@ -31,20 +30,20 @@ class ShardClusters:
         row, first_shard, first_row, size = (np.asarray(column.to_numpy(), np.int64) for column in members.columns)
         return cls(row, first_shard, first_row, size, shard_ids)
 
-    def sizes(self, rows: Numbers) -> pa.Array:
+    def sizes(self, rows: Int64Array) -> pa.Array:
         """For each row the documents in its cluster, itself included; 1 where it is alone."""
         size = np.ones(len(rows), np.int64)
         size[np.searchsorted(rows, self.row)] = self.size
         return pa.array(size)
 
-    def are_first(self, rows: Numbers, shard_id: str) -> pa.Array:
+    def are_first(self, rows: Int64Array, shard_id: str) -> pa.Array:
         """For each row whether no earlier document of the corpus is in its cluster."""
         first = np.ones(len(rows), np.bool_)
         own = np.array([id_ == shard_id for id_ in self.shard_ids], np.bool_)
         first[np.searchsorted(rows, self.row)] = own[self.first_shard] & (self.first_row == self.row)
         return pa.array(first)
 
-    def names(self, rows: Numbers) -> pa.Array:
+    def names(self, rows: Int64Array) -> pa.Array:
         """For each row the name of its cluster, shard and row of the first document; null where it is alone."""
         names: list[str | None] = [None] * len(rows)
         members = zip(np.searchsorted(rows, self.row).tolist(), self.first_shard, self.first_row, strict=True)

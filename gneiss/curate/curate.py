@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from gneiss.arrays import BoolArray, Int64Array
 from gneiss.batch import TextBatch
-from gneiss.curate.examples import EXCERPT_CHARS, Samples, take_samples
-from gneiss.curate.loaded_models import Tools
-from gneiss.curate.phase import Decided, Entering, Flags, Found, Rows, compute_phase, decide_phase
+from gneiss.curate.examples import EXCERPT_CHARS, Samples, take_examples
+from gneiss.curate.loaded_models import LoadedModels
+from gneiss.curate.phase import CorpusResults, PhaseInput, PhaseOutput, compute_phase, decide_phase
 from gneiss.curate.reading import Documents, read_documents
 from gneiss.curate.spans import OWN_SHARD, ShardSpans
 from gneiss.curate.statistics import Statistics, measure_column
@@ -21,7 +22,7 @@ from gneiss.input.shard import Shard
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.rule import ARROW_TYPES, NOT_TRUE, TRUE, UNKNOWN
 
-NOTHING_FOUND = Found()
+NOTHING_FOUND = CorpusResults()
 KEPT, DROPPED, QUARANTINED = "kept", "dropped", "quarantined"
 PIECE = pa.struct(
     [
@@ -44,16 +45,16 @@ class Curated:
 
     shard: Shard
     annotations: pa.Table
-    kept: Rows
+    kept: Int64Array
     texts: TextBatch
-    edited: Flags
+    edited: BoolArray
     unusable: dict[int, str]
     statistics: Statistics
     samples: Samples
 
 
 def curate(
-    shard: Shard, recipe: Recipe, tools: Tools, limit: int | None = None, found: Found = NOTHING_FOUND
+    shard: Shard, recipe: Recipe, tools: LoadedModels, limit: int | None = None, found: CorpusResults = NOTHING_FOUND
 ) -> Curated:
     """Take a shard (or its first `limit` rows) through all phases; the answer depends on the arguments alone.
 
@@ -61,8 +62,8 @@ def curate(
     Raises InputError when the shard cannot be read, RecipeError when a rule fails on a value.
     """
     documents = read_documents(shard, recipe.input.text, recipe.inputs, limit)
-    entering = entering_first(shard.id, documents)
-    decided: list[Decided] = []
+    entering = first_input(shard.id, documents)
+    decided: list[PhaseOutput] = []
     for phase, phase_tools in zip(recipe.phases, tools.phases, strict=True):
         computed = found.computed.get(phase.name) or compute_phase(phase, phase_tools, entering, found)
         decided.append(decide_phase(phase, tools.connection, entering, computed))
@@ -73,19 +74,19 @@ def curate(
     spans = next((d.spans for d in decided if d.spans is not None), None)
     annotations = _annotation_table(recipe, documents, decided, spans, unusable, shard.id)
     statistics = _measure(recipe, documents, decided, spans, entering, annotations)
-    samples = take_samples(annotations, recipe, shard.id, lambda row: _excerpt(decided, row))
+    samples = take_examples(annotations, recipe, shard.id, lambda row: _excerpt(decided, row))
     return Curated(shard, annotations, entering.rows, entering.batch, entering.edited, unusable, statistics, samples)
 
 
-def entering_first(shard_id: str, documents: Documents) -> Entering:
+def first_input(shard_id: str, documents: Documents) -> PhaseInput:
     """The usable documents of a shard, as they reach the first phase."""
     rows = pa.array(documents.batch_rows)
     inputs = {name: column.combine_chunks().take(rows) for name, column in documents.inputs.items()}
     edited = np.zeros(len(documents.batch), np.bool_)
-    return Entering(shard_id, documents.batch_rows, inputs, documents.batch, edited, {})
+    return PhaseInput(shard_id, documents.batch_rows, inputs, documents.batch, edited, {})
 
 
-def _excerpt(decided: list[Decided], row: int) -> str:
+def _excerpt(decided: list[PhaseOutput], row: int) -> str:
     """The beginning of a row's text as the last phase that it reached saw it."""
     documents = next(d.documents for d in reversed(decided) if row in d.documents.rows)
     position = int(np.searchsorted(documents.rows, row))
@@ -100,7 +101,7 @@ def _excerpt(decided: list[Decided], row: int) -> str:
 def _annotation_table(
     recipe: Recipe,
     documents: Documents,
-    decided: list[Decided],
+    decided: list[PhaseOutput],
     spans: ShardSpans | None,
     unusable: dict[int, str],
     shard_id: str,
@@ -158,7 +159,7 @@ def _content_hashes(batch: TextBatch) -> list[bytes]:
     return [xxhash.xxh3_128_digest(data[bounds[i] : bounds[i + 1]]) for i in range(len(batch))]
 
 
-def _names_where(names: list[str], flags: Flags) -> pa.ListArray:
+def _names_where(names: list[str], flags: BoolArray) -> pa.ListArray:
     """For each row of `flags` (rows, names) the list of names whose flag is set."""
     offsets = np.concatenate([[0], np.cumsum(flags.sum(axis=1))]).astype(np.int32)
     chosen = pa.array(names, pa.string()).take(pa.array(np.nonzero(flags)[1]))
@@ -179,9 +180,9 @@ def _piece_lists(spans: ShardSpans, rows: int, shard_id: str) -> pa.ListArray:
 def _measure(
     recipe: Recipe,
     documents: Documents,
-    decided: list[Decided],
+    decided: list[PhaseOutput],
     spans: ShardSpans | None,
-    kept: Entering,
+    kept: PhaseInput,
     annotations: pa.Table,
 ) -> Statistics:
     is_kept = np.zeros(documents.rows, np.bool_)
@@ -214,7 +215,7 @@ def _measure(
     return statistics
 
 
-def _orphaned_bytes(spans: ShardSpans, is_kept: Flags) -> int:
+def _orphaned_bytes(spans: ShardSpans, is_kept: BoolArray) -> int:
     """Bytes cut from kept documents whose source was dropped; sources elsewhere are looked up after the last shard."""
     own = spans.source_shard == OWN_SHARD
     lost = is_kept[spans.row[own]] & ~is_kept[spans.source_row[own]]

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gneiss.arrays import BoolArray
 from gneiss.recipe.recipe import Recipe
 
 PER_RULE = 2
@@ -18,7 +18,7 @@ EXCERPT_CHARS = 300
 Samples = dict[str, list[dict[str, Any]]]
 
 
-def take_samples(annotations: pa.Table, recipe: Recipe, shard_id: str, excerpt_of: Callable[[int], str]) -> Samples:
+def take_examples(annotations: pa.Table, recipe: Recipe, shard_id: str, excerpt_of: Callable[[int], str]) -> Samples:
     """The examples of a shard: those that the rule alone dropped first, then by content hash.
 
     annotations: the shard's annotation table; excerpt_of: the beginning of the text of a row that entered a phase.
@@ -38,7 +38,7 @@ def take_samples(annotations: pa.Table, recipe: Recipe, shard_id: str, excerpt_o
     return samples
 
 
-def merge_samples(shards: Iterable[Samples]) -> Samples:
+def merge_examples(shards: Iterable[Samples]) -> Samples:
     """The examples of a run from those of its shards, in any order; a text that repeats is shown once."""
     merged: Samples = {}
     for samples in shards:
@@ -56,7 +56,7 @@ def _order(example: dict[str, Any]) -> tuple[bool, str, str, int]:
     return not example["decisive"], example["content_hash"], example["shard"], example["row"]
 
 
-def _lists_with(lists: pa.ChunkedArray, name: str) -> npt.NDArray[np.bool_]:
+def _lists_with(lists: pa.ChunkedArray, name: str) -> BoolArray:
     """Which lists hold a name, bool (lists,)."""
     found = np.zeros(len(lists), np.bool_)
     whole = lists.combine_chunks()

@@ -1,4 +1,4 @@
-"""Tools: what a worker needs for a recipe. Models are converted once per run, loaded once per worker."""
+"""Loaded models: what a worker needs for a recipe. Models are converted once per run, loaded once per worker."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ Prepared: TypeAlias = tuple[tuple[Mapping[str, Path], ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Tools:
+class LoadedModels:
     """What a worker holds for all its shards: the tools of each phase, and a connection for rules."""
 
-    phases: tuple[PhaseTools, ...]
+    phases: tuple[PhaseModels, ...]
     connection: duckdb.DuckDBPyConnection
 
 
 @dataclass(frozen=True, eq=False)
-class PhaseTools:
+class PhaseModels:
     """What one phase needs: its annotators, loaded, and the tokenizer of its dedup."""
 
     annotators: tuple[tuple[Annotator, Annotate], ...]
@@ -65,21 +65,21 @@ def prepare(recipe: Recipe) -> Prepared:
         )
 
 
-def load_tools(recipe: Recipe, prepared: Prepared | None = None) -> Tools:
+def load_models(recipe: Recipe, prepared: Prepared | None = None) -> LoadedModels:
     """Load every model of a recipe, once per worker; `prepared` on another node is prepared here again.
 
     Raises ModelError and MachineError.
     """
     prepared = prepared_here(recipe, prepared)
-    phases = tuple(load_phase(recipe, index, prepared) for index in range(len(recipe.phases)))
-    return Tools(phases, locked_connection())
+    phases = tuple(load_phase_models(recipe, index, prepared) for index in range(len(recipe.phases)))
+    return LoadedModels(phases, locked_connection())
 
 
-def load_phase(recipe: Recipe, index: int, prepared: Prepared) -> PhaseTools:
+def load_phase_models(recipe: Recipe, index: int, prepared: Prepared) -> PhaseModels:
     """Load what one phase needs. Raises ModelError."""
     phase, files = recipe.phases[index], prepared[index]
     annotators = tuple((a, a.load(its_files)) for a, its_files in zip(phase.annotators, files, strict=True))
-    return PhaseTools(annotators, dedup_tokenizer(phase.dedup, recipe) if phase.dedup else None)
+    return PhaseModels(annotators, dedup_tokenizer(phase.dedup, recipe) if phase.dedup else None)
 
 
 def prepared_here(recipe: Recipe, prepared: Prepared | None) -> Prepared:

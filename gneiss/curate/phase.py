@@ -8,15 +8,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from gneiss.annotation import Annotate, Annotator, Column, annotate_present, input_of
+from gneiss.arrays import BoolArray, Int64Array
 from gneiss.batch import TextBatch
 from gneiss.curate.clusters import ShardClusters
-from gneiss.curate.loaded_models import PhaseTools
-from gneiss.curate.phase_result import Annotations, Computed
+from gneiss.curate.loaded_models import PhaseModels
+from gneiss.curate.phase_result import Annotations, PhaseResult
 from gneiss.curate.quarantine import isolated
 from gneiss.curate.spans import OWN_SHARD, ShardSpans
 from gneiss.edit import Edited, Editor, Edits
@@ -31,30 +31,28 @@ if TYPE_CHECKING:
     from gneiss.filters.tokenizer import Tokenizer
 
 BATCH_BYTES = 16_000_000
-Rows = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Entering:
+class PhaseInput:
     """The documents of a shard that reach a phase: their rows, texts, whether edited before, annotations so far.
 
     inputs: what annotators read beside the text, by what it means (`id`, `url`).
     """
 
     shard_id: str
-    rows: Rows
+    rows: Int64Array
     inputs: Annotations
     batch: TextBatch
-    edited: Flags
+    edited: BoolArray
     annotations: Annotations
 
-    def where(self, stay: Flags) -> Entering:
+    def where(self, stay: BoolArray) -> PhaseInput:
         """Those documents alone for which `stay` is true."""
         if stay.all():
             return self
         chosen = pa.array(stay)
-        return Entering(
+        return PhaseInput(
             self.shard_id,
             self.rows[stay],
             {name: column.filter(chosen) for name, column in self.inputs.items()},
@@ -65,22 +63,22 @@ class Entering:
 
 
 @dataclass(frozen=True, eq=False)
-class Decided:
+class PhaseOutput:
     """What a phase made of its documents: these with all annotations, the verdicts on them, and failures by row."""
 
-    documents: Entering
+    documents: PhaseInput
     verdicts: Verdicts
     failures: dict[int, str]
     spans: ShardSpans | None
 
     @property
-    def staying(self) -> Entering:
+    def staying(self) -> PhaseInput:
         """The documents that the phase keeps."""
         return self.documents.where(self.verdicts.keep)
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class CorpusResults:
     """What corpus-wide steps have found of a shard; what they have not is found within the shard.
 
     exact, near: its documents that have duplicates; spans: to cut, for the phase with dedup; computed: of phases (by
@@ -90,10 +88,10 @@ class Found:
     exact: ShardClusters | None = None
     near: ShardClusters | None = None
     spans: ShardSpans | None = None
-    computed: Mapping[str, Computed] = field(default_factory=dict)
+    computed: Mapping[str, PhaseResult] = field(default_factory=dict)
 
 
-def compute_phase(phase: Phase, tools: PhaseTools, entering: Entering, found: Found) -> Computed:
+def compute_phase(phase: Phase, tools: PhaseModels, entering: PhaseInput, found: CorpusResults) -> PhaseResult:
     """The edits of a phase and the annotations of the edited texts. Raises ModelError."""
     edits, spans = Edits.none(), None
     annotations = _duplicates(phase, entering, found)
@@ -109,12 +107,12 @@ def compute_phase(phase: Phase, tools: PhaseTools, entering: Entering, found: Fo
     for annotator, compute in tools.annotators:
         if input_of(annotator) != "text":
             computed |= annotate_present(annotator, compute, entering.inputs[input_of(annotator)])
-    return Computed(edits, {**annotations, **edited.annotations, **computed}, {**failed, **failures}, spans, batch)
+    return PhaseResult(edits, {**annotations, **edited.annotations, **computed}, {**failed, **failures}, spans, batch)
 
 
 def decide_phase(
-    phase: Phase, connection: duckdb.DuckDBPyConnection, entering: Entering, computed: Computed
-) -> Decided:
+    phase: Phase, connection: duckdb.DuckDBPyConnection, entering: PhaseInput, computed: PhaseResult
+) -> PhaseOutput:
     """What the rules of a phase make of its documents. Raises RecipeError."""
     touched = np.zeros(len(entering.rows), np.bool_)
     touched[computed.edits.document] = True
@@ -128,10 +126,10 @@ def decide_phase(
         documents = documents.where(~np.isin(np.arange(len(documents.rows)), list(computed.failures)))
     verdicts = evaluate(connection, phase.decision, pa.table(documents.annotations))
     failures = {int(entering.rows[position]): why for position, why in computed.failures.items()}
-    return Decided(documents, verdicts, failures, computed.spans)
+    return PhaseOutput(documents, verdicts, failures, computed.spans)
 
 
-def _duplicates(phase: Phase, entering: Entering, found: Found) -> Annotations:
+def _duplicates(phase: Phase, entering: PhaseInput, found: CorpusResults) -> Annotations:
     """Which documents have duplicates: in the corpus where that is known, else among those of the shard."""
     annotations: Annotations = {}
     rows = entering.rows
@@ -148,7 +146,7 @@ def _duplicates(phase: Phase, entering: Entering, found: Found) -> Annotations:
     return annotations
 
 
-def _own_clusters(entering: Entering, criterion: Criterion) -> ShardClusters:
+def _own_clusters(entering: PhaseInput, criterion: Criterion) -> ShardClusters:
     """The duplicates at shard scope: among the documents that reach the phase."""
     from gneiss.dedup.minhash import clusters, matched, shard_keys
 
@@ -158,7 +156,7 @@ def _own_clusters(entering: Entering, criterion: Criterion) -> ShardClusters:
     return ShardClusters.of_batch(members, [entering.shard_id])
 
 
-def _cuts(entering: Entering, spans: ShardSpans) -> tuple[Edits, Annotations]:
+def _cuts(entering: PhaseInput, spans: ShardSpans) -> tuple[Edits, Annotations]:
     """Duplicate spans as edits, and what dedup says of the documents."""
     edits = Edits(np.searchsorted(entering.rows, spans.row), spans.start, spans.end)
     size, removed = np.diff(entering.batch.offsets), edits.removed_bytes(len(entering.batch))
@@ -171,7 +169,7 @@ def _cuts(entering: Entering, spans: ShardSpans) -> tuple[Edits, Annotations]:
     }
 
 
-def _own_spans(dedup: Dedup, tokenizer: Tokenizer | None, entering: Entering) -> ShardSpans:
+def _own_spans(dedup: Dedup, tokenizer: Tokenizer | None, entering: PhaseInput) -> ShardSpans:
     """The duplicate spans at shard scope: among the documents that reach the phase."""
     from gneiss.dedup import find_spans
 

@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from gneiss.annotation import Column
+from gneiss.arrays import Int64Array
 from gneiss.batch import TextBatch
 from gneiss.curate.spans import ShardSpans
 from gneiss.edit import Edits
 from gneiss.recipe.rule import ARROW_TYPES
 
 Annotations: TypeAlias = dict[str, pa.Array]
-Numbers: TypeAlias = npt.NDArray[np.int64]
 
 _EDIT = pa.struct([("start", pa.int64()), ("stop", pa.int64()), ("replacement", pa.large_string())])
 _PIECE = pa.struct(
@@ -28,7 +27,7 @@ _FAILURE, _EDITS, _PIECES = "failure of the document", "edits of the document", 
 
 
 @dataclass(frozen=True, eq=False)
-class Computed:
+class PhaseResult:
     """What a phase computed: edits of the texts that reached it, and annotations (documents,) of the edited texts.
 
     failures: position → reason of documents that an editor or annotator failed on; spans: what dedup cut; edited: the
@@ -41,7 +40,7 @@ class Computed:
     spans: ShardSpans | None
     edited: TextBatch | None = None
 
-    def to_batch(self, rows: Numbers, columns: Sequence[Column]) -> pa.RecordBatch:
+    def to_batch(self, rows: Int64Array, columns: Sequence[Column]) -> pa.RecordBatch:
         """One row for each document, as `schema_of` says; `rows` are their rows in the shard."""
         n = len(rows)
         replacement = pa.nulls(len(self.edits), pa.large_string())
@@ -60,7 +59,7 @@ class Computed:
         return pa.RecordBatch.from_pydict(table)
 
     @classmethod
-    def of_batch(cls, batch: pa.RecordBatch, shard_ids: Sequence[str]) -> Computed:
+    def of_batch(cls, batch: pa.RecordBatch, shard_ids: Sequence[str]) -> PhaseResult:
         """From what `to_batch` made; `shard_ids` are those that the pieces' source shards count."""
         table = dict(zip(batch.schema.names, batch.columns, strict=True))
         failure, listed, pieces = table.pop(_FAILURE), table.pop(_EDITS), table.pop(_PIECES, None)
@@ -80,13 +79,13 @@ def schema_of(columns: Sequence[Column], with_pieces: bool) -> pa.Schema:
     return pa.schema([*fields, pa.field(_PIECES, pa.list_(_PIECE))] if with_pieces else fields)
 
 
-def _lists(document: Numbers, values: pa.Array, documents: int) -> pa.ListArray:
+def _lists(document: Int64Array, values: pa.Array, documents: int) -> pa.ListArray:
     """For each document the list of its values, which come in its order."""
     offsets = np.concatenate([[0], np.cumsum(np.bincount(document, minlength=documents))]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), values)
 
 
-def _owners(lists: pa.ListArray) -> Numbers:
+def _owners(lists: pa.ListArray) -> Int64Array:
     """For each value of the lists the document that it belongs to."""
     return np.repeat(np.arange(len(lists)), _numbers(pc.list_value_length(lists)))
 
@@ -100,5 +99,5 @@ def _spans(pieces: pa.ListArray, shard_ids: Sequence[str]) -> ShardSpans:
     return ShardSpans(row, start, end, shard, source_row, source_start, shard_ids, nothing, nothing)
 
 
-def _numbers(column: pa.Array) -> Numbers:
+def _numbers(column: pa.Array) -> Int64Array:
     return np.asarray(column.to_numpy(zero_copy_only=False), np.int64)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from gneiss.arrays import Int64Array
 from gneiss.batch import TextBatch
 from gneiss.input.shard import Shard
 
@@ -26,7 +26,7 @@ class Documents:
     rows: int
     inputs: dict[str, pa.ChunkedArray]
     batch: TextBatch
-    batch_rows: npt.NDArray[np.int64]
+    batch_rows: Int64Array
     unusable: dict[int, str]
     input_text_bytes: int
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+
+from gneiss.arrays import Int64Array
 
 #: The records of the round `pieces`: bytes start to end of a row repeat a row of a shard (its index) from a byte on.
 SCHEMA = pa.schema(
@@ -15,7 +16,6 @@ SCHEMA = pa.schema(
 )
 #: The source shard of a piece that repeats its own shard, where dedup saw no other.
 OWN_SHARD = -1
-Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,15 +27,15 @@ class ShardSpans:
     a source anywhere.
     """
 
-    row: Numbers
-    start: Numbers
-    end: Numbers
-    source_shard: Numbers
-    source_row: Numbers
-    source_start: Numbers
+    row: Int64Array
+    start: Int64Array
+    end: Int64Array
+    source_shard: Int64Array
+    source_row: Int64Array
+    source_start: Int64Array
     shard_ids: Sequence[str]
-    repeated_row: Numbers
-    repeated_bytes: Numbers
+    repeated_row: Int64Array
+    repeated_bytes: Int64Array
 
     @classmethod
     def of_batches(cls, pieces: pa.RecordBatch, repeated: pa.RecordBatch, shard_ids: Sequence[str]) -> ShardSpans:
@@ -45,5 +45,5 @@ class ShardSpans:
         return cls(row, start, end, shard, source_row, source_start, shard_ids, repeated_row, repeated_bytes)
 
 
-def _numbers(batch: pa.RecordBatch, name: str) -> Numbers:
+def _numbers(batch: pa.RecordBatch, name: str) -> Int64Array:
     return np.asarray(batch.column(name).to_numpy(), np.int64)

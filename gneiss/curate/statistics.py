@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+
+from gneiss.arrays import BoolArray, Float64Array, Int64Array
 
 _DROPPED_BITS = 52 - 6
 _MOST_VALUES = 1000
@@ -156,12 +157,12 @@ def bin_edge(bin_: int) -> float:
     return float(struct.unpack("<d", struct.pack("<q", bin_ << _DROPPED_BITS))[0])
 
 
-def bins_of(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def bins_of(numbers: Float64Array) -> Int64Array:
     """The bin of each number (n,); no NaN among them. Minus zero counts as zero."""
     return (numbers + 0.0).view(np.int64) >> _DROPPED_BITS
 
 
-def measure_column(column: pa.ChunkedArray, kept: npt.NDArray[np.bool_]) -> ColumnStatistics:
+def measure_column(column: pa.ChunkedArray, kept: BoolArray) -> ColumnStatistics:
     """Count one annotation, (documents,); kept: bool (documents,)."""
     valid = column.is_valid().to_numpy()
     measured = ColumnStatistics(missing=int((~valid).sum()))
@@ -178,7 +179,7 @@ def measure_column(column: pa.ChunkedArray, kept: npt.NDArray[np.bool_]) -> Colu
     return measured
 
 
-def _count(bins: npt.NDArray[np.int64]) -> Counter[int]:
+def _count(bins: Int64Array) -> Counter[int]:
     found, counts = np.unique(bins, return_counts=True)
     return Counter(dict(zip(found.tolist(), counts.tolist(), strict=True)))
 

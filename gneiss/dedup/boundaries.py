@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from gneiss.dedup.units import Int, IntArray
+from gneiss.arrays import Int, Int64Array, UInt8Array
 
-Bytes = npt.NDArray[np.uint8]
 _CHAR, _WORD, _LINE = 0, 1, 2
 
 
 @njit(cache=True, nogil=True)
 def shrink_cuts(
-    data: Bytes, offsets: IntArray, document: IntArray, start: IntArray, end: IntArray, boundary: Int
-) -> tuple[IntArray, IntArray]:
+    data: UInt8Array, offsets: Int64Array, document: Int64Array, start: Int64Array, end: Int64Array, boundary: Int
+) -> tuple[Int64Array, Int64Array]:
     """New starts and ends of pieces after each cut (pieces that touch) has moved inwards to a boundary.
 
     Parameters: `data`, `offsets` of a text batch; `document`, `start`, `end`: int64 (pieces,), sorted, disjoint, bytes
@@ -42,7 +40,7 @@ def shrink_cuts(
 
 
 @njit(cache=True, nogil=True)
-def _is_boundary(data: Bytes, low: Int, high: Int, position: Int, boundary: Int) -> bool:
+def _is_boundary(data: UInt8Array, low: Int, high: Int, position: Int, boundary: Int) -> bool:
     """Whether a document (bytes low to high) may be cut at a position."""
     if position in (low, high):
         return True
@@ -59,7 +57,7 @@ def _is_boundary(data: Bytes, low: Int, high: Int, position: Int, boundary: Int)
 
 
 @njit(cache=True, nogil=True)
-def _is_space(data: Bytes, position: Int, high: Int) -> bool:
+def _is_space(data: UInt8Array, position: Int, high: Int) -> bool:
     """Whether the UTF-8 character that starts here is white space to `str.split`."""
     first = data[position]
     second = data[position + 1] if position + 1 < high else np.uint8(0)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from gneiss.dedup.units import Int, IntArray
+from gneiss.arrays import AnyArray, Int, Int64Array
 
 
 @njit(cache=True, nogil=True)
-def grown(array: npt.NDArray[Any], used: Int, length: Int) -> npt.NDArray[Any]:
+def grown(array: AnyArray, used: Int, length: Int) -> AnyArray:
     """A longer copy of the first `used` entries of an array."""
     longer = np.empty(length, array.dtype)
     for i in range(used):  # a loop compiles in a fraction of the time that the assignment of a slice takes
@@ -21,7 +18,7 @@ def grown(array: npt.NDArray[Any], used: Int, length: Int) -> npt.NDArray[Any]:
 
 
 @njit(cache=True, nogil=True)
-def room_for(rows: IntArray, used: Int, more: Int) -> IntArray:
+def room_for(rows: Int64Array, used: Int, more: Int) -> Int64Array:
     """Two-dimensional rows, or a longer copy of them, with room for `more` rows after the `used` ones."""
     if used + more <= len(rows):
         return rows

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from numba import njit
 
-from gneiss.dedup.units import Int, IntArray
+from gneiss.arrays import Int, Int64Array
 
 Policy: TypeAlias = Literal["protect", "union", "all"]
 POLICIES: tuple[str, ...] = get_args(Policy)
@@ -24,10 +24,10 @@ class Repeats:
     without it a run of one character would be a run for every window.
     """
 
-    start: IntArray
-    count: IntArray
-    source: IntArray
-    period: IntArray
+    start: Int64Array
+    count: Int64Array
+    source: Int64Array
+    period: Int64Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,19 +37,19 @@ class Pieces:
     int64 (pieces,), sorted, disjoint, each maximal with consecutive sources; units count inside the document.
     """
 
-    document: IntArray
-    start: IntArray
-    end: IntArray
-    source_document: IntArray
-    source_start: IntArray
+    document: Int64Array
+    start: Int64Array
+    end: Int64Array
+    source_document: Int64Array
+    source_start: Int64Array
 
 
 def pieces(
     repeats: Repeats,
-    bounds: IntArray,
+    bounds: Int64Array,
     min_length: int,
     policy: Policy,
-    also_first: tuple[IntArray, IntArray] | None = None,
+    also_first: tuple[Int64Array, Int64Array] | None = None,
 ) -> Pieces:
     """The duplicate spans of a corpus under a policy.
 
@@ -82,7 +82,7 @@ def pieces(
 
 
 @njit(cache=True, nogil=True)
-def last_at_or_before(ascending: IntArray, value: Int) -> Int:
+def last_at_or_before(ascending: Int64Array, value: Int) -> Int:
     """The last position whose entry is at most a value, -1 for none."""
     low: Int = 0
     high: Int = len(ascending)
@@ -96,7 +96,7 @@ def last_at_or_before(ascending: IntArray, value: Int) -> Int:
 
 
 @njit(cache=True, nogil=True)
-def _ends(start: IntArray, count: IntArray, min_length: Int) -> IntArray:
+def _ends(start: Int64Array, count: Int64Array, min_length: Int) -> Int64Array:
     """Where the units end that take their source from each run: where its last window ends, or the next run begins."""
     end = np.empty(len(start), np.int64)
     for run in range(len(start)):
@@ -107,7 +107,7 @@ def _ends(start: IntArray, count: IntArray, min_length: Int) -> IntArray:
 
 
 @njit(cache=True, nogil=True)
-def _reaches(source: IntArray, count: IntArray, min_length: Int) -> tuple[IntArray, IntArray]:
+def _reaches(source: Int64Array, count: Int64Array, min_length: Int) -> tuple[Int64Array, Int64Array]:
     """The units of the first windows of each run, without runs that add nothing to the one before (`=====`)."""
     kept = 0
     start, end = np.empty(len(source), np.int64), np.empty(len(source), np.int64)
@@ -120,7 +120,7 @@ def _reaches(source: IntArray, count: IntArray, min_length: Int) -> tuple[IntArr
     return start[:kept].copy(), end[:kept].copy()
 
 
-def _union(start: IntArray, end: IntArray) -> tuple[IntArray, IntArray]:
+def _union(start: Int64Array, end: Int64Array) -> tuple[Int64Array, Int64Array]:
     """The union of intervals, as sorted disjoint intervals."""
     if len(start) == 0:
         return start, end
@@ -131,7 +131,9 @@ def _union(start: IntArray, end: IntArray) -> tuple[IntArray, IntArray]:
 
 
 @njit(cache=True, nogil=True)
-def _without(start: IntArray, end: IntArray, hole_start: IntArray, hole_end: IntArray) -> tuple[IntArray, IntArray]:
+def _without(
+    start: Int64Array, end: Int64Array, hole_start: Int64Array, hole_end: Int64Array
+) -> tuple[Int64Array, Int64Array]:
     """Intervals without holes; both sorted and disjoint."""
     out_start, out_end = (
         np.empty(len(start) + len(hole_start), np.int64),
@@ -155,14 +157,14 @@ def _without(start: IntArray, end: IntArray, hole_start: IntArray, hole_end: Int
 
 
 def _cut(
-    start: IntArray,
-    end: IntArray,
-    count: IntArray,
-    source: IntArray,
-    period: IntArray,
-    bounds: IntArray,
-    hole_start: IntArray,
-    hole_end: IntArray,
+    start: Int64Array,
+    end: Int64Array,
+    count: Int64Array,
+    source: Int64Array,
+    period: Int64Array,
+    bounds: Int64Array,
+    hole_start: Int64Array,
+    hole_end: Int64Array,
 ) -> Pieces:
     """The runs' units without holes, as pieces: cut at the ends of documents, joined where sources go on."""
     most = len(start) + len(hole_start) + len(bounds) + int(((count - 1) // period).sum())
@@ -173,15 +175,15 @@ def _cut(
 
 @njit(cache=True, nogil=True)
 def _write(
-    start: IntArray,
-    end: IntArray,
-    count: IntArray,
-    source: IntArray,
-    period: IntArray,
-    bounds: IntArray,
-    hole_start: IntArray,
-    hole_end: IntArray,
-    rows: IntArray,
+    start: Int64Array,
+    end: Int64Array,
+    count: Int64Array,
+    source: Int64Array,
+    period: Int64Array,
+    bounds: Int64Array,
+    hole_start: Int64Array,
+    hole_end: Int64Array,
+    rows: Int64Array,
 ) -> Int:
     """Write the columns of Pieces into `rows`, int64 (5, enough); returns how many."""
     document, out_start, out_end, source_document, out_source = rows

@@ -8,9 +8,9 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 import pyarrow as pa
 
+from gneiss.arrays import Int64Array
 from gneiss.batch import TextBatch, Texts
 from gneiss.dedup.boundaries import shrink_cuts
-from gneiss.dedup.units import IntArray
 from gneiss.edit import Edits
 from gneiss.errors import InputError
 
@@ -34,14 +34,19 @@ class Spans:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
-    def arrays(self) -> tuple[IntArray, IntArray, IntArray, IntArray, IntArray]:
+    def arrays(self) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array, Int64Array]:
         """The five columns as int64 arrays, in order."""
         document, start, end, source_document, source_start = (self.table[name].to_numpy() for name in COLUMNS)
         return document, start, end, source_document, source_start
 
     @classmethod
     def of_arrays(
-        cls, document: IntArray, start: IntArray, end: IntArray, source_document: IntArray, source_start: IntArray
+        cls,
+        document: Int64Array,
+        start: Int64Array,
+        end: Int64Array,
+        source_document: Int64Array,
+        source_start: Int64Array,
     ) -> Spans:
         """Spans from their five columns."""
         return cls(pa.table([document, start, end, source_document, source_start], schema=SCHEMA))
@@ -80,7 +85,7 @@ class Spans:
         cut = Edits(document, start, end).apply(batch)
         return _with_nulls(cut, positions, len(texts))
 
-    def _in_batch(self, batch: TextBatch, positions: IntArray) -> Spans:
+    def _in_batch(self, batch: TextBatch, positions: Int64Array) -> Spans:
         """The same spans over the documents that are not null, checked against them."""
         document, start, end, source_document, source_start = self.arrays()
         if len(document) == 0:
@@ -97,7 +102,7 @@ class Spans:
                 return Spans.of_arrays(rows, start, end, sources, source_start)
         raise InputError("texts: these are not the texts that the spans were found in")
 
-    def _in_rows(self, positions: IntArray) -> Spans:
+    def _in_rows(self, positions: Int64Array) -> Spans:
         document, start, end, source_document, source_start = self.arrays()
         return Spans.of_arrays(positions[document], start, end, positions[source_document], source_start)
 
@@ -112,7 +117,7 @@ class Spans:
         return Spans.of_arrays(*(column[left] for column in columns))
 
 
-def compact(texts: Texts) -> tuple[TextBatch, IntArray]:
+def compact(texts: Texts) -> tuple[TextBatch, Int64Array]:
     """The texts that are not null, as a batch, and the row of each."""
     array = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else pa.array(texts, pa.large_string())
     if array.null_count == 0:
@@ -122,7 +127,7 @@ def compact(texts: Texts) -> tuple[TextBatch, IntArray]:
     return TextBatch.of(array.drop_null()), np.flatnonzero(np.asarray(array.is_valid()))
 
 
-def _with_nulls(batch: TextBatch, positions: IntArray, length: int) -> pa.LargeStringArray:
+def _with_nulls(batch: TextBatch, positions: Int64Array, length: int) -> pa.LargeStringArray:
     """A large_string array of `length` rows that holds the batch at `positions` and is null elsewhere."""
     if len(positions) == length:
         return batch.to_arrow()

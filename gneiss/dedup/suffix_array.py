@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
+from gneiss.arrays import AnyArray, BoolArray, Int64Array
 from gneiss.dedup.repeats import Repeats
-from gneiss.dedup.units import IntArray
 
 
-def find_repeats(values: npt.NDArray[Any], bounds: IntArray, min_length: int) -> Repeats:
+def find_repeats(values: AnyArray, bounds: Int64Array, min_length: int) -> Repeats:
     """All repeats of a corpus by suffix sorting; 11 bytes of memory per byte of text, 19 above 2 GiB.
 
     Parameters: `values`: uint8 or int32 (units,); `bounds`: int64 (documents + 1,), first unit of each document;
@@ -37,7 +34,7 @@ def find_repeats(values: npt.NDArray[Any], bounds: IntArray, min_length: int) ->
 
 
 @njit(cache=True, nogil=True)
-def _link(order: npt.NDArray[Any], previous: npt.NDArray[Any]) -> None:
+def _link(order: AnyArray, previous: AnyArray) -> None:
     """For each suffix, by position, the suffix before it in sorted order; -1 for the smallest."""
     before = -1
     for position in order:
@@ -46,9 +43,7 @@ def _link(order: npt.NDArray[Any], previous: npt.NDArray[Any]) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _share(
-    values: npt.NDArray[Any], previous: npt.NDArray[Any], min_length: int, shares: npt.NDArray[np.bool_]
-) -> None:
+def _share(values: AnyArray, previous: AnyArray, min_length: int, shares: BoolArray) -> None:
     """Whether each suffix shares at least `min_length` units with the suffix before it in sorted order."""
     common = 0
     for position in range(len(values)):
@@ -64,7 +59,7 @@ def _share(
 
 
 @njit(cache=True, nogil=True)
-def _has_window(bounds: IntArray, min_length: int) -> npt.NDArray[np.bool_]:
+def _has_window(bounds: Int64Array, min_length: int) -> BoolArray:
     """Whether a window that starts at each unit ends inside its document."""
     has = np.zeros(bounds[-1], np.bool_)
     for document in range(len(bounds) - 1):
@@ -74,10 +69,10 @@ def _has_window(bounds: IntArray, min_length: int) -> npt.NDArray[np.bool_]:
 
 @njit(cache=True, nogil=True)
 def _first_of_group(
-    order: npt.NDArray[Any],
-    shares: npt.NDArray[np.bool_],
-    has_window: npt.NDArray[np.bool_],
-    first: npt.NDArray[Any],
+    order: AnyArray,
+    shares: BoolArray,
+    has_window: BoolArray,
+    first: AnyArray,
 ) -> None:
     """For each position the earliest window equal to the one there; -1 where that is itself, or no window."""
     start = 0
@@ -97,7 +92,7 @@ def _first_of_group(
 
 
 @njit(cache=True, nogil=True)
-def _runs(first: npt.NDArray[Any], min_length: int) -> tuple[IntArray, IntArray, IntArray]:
+def _runs(first: AnyArray, min_length: int) -> tuple[Int64Array, Int64Array, Int64Array]:
     """Runs of consecutive repeats with consecutive firsts: start, count, source."""
     total = 0
     for position in range(len(first)):
@@ -119,7 +114,7 @@ def _runs(first: npt.NDArray[Any], min_length: int) -> tuple[IntArray, IntArray,
 
 
 @njit(cache=True, nogil=True)
-def _opens(first: npt.NDArray[Any], position: int, min_length: int) -> bool:
+def _opens(first: AnyArray, position: int, min_length: int) -> bool:
     # windows of one unit touch across a document's end; longer ones never do
     return bool(
         position == 0 or min_length == 1 or first[position - 1] < 0 or first[position - 1] + 1 != first[position]

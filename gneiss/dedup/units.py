@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from gneiss.arrays import AnyArray, Int64Array
 from gneiss.batch import TextBatch, Tokens
 from gneiss.errors import InputError
-
-IntArray: TypeAlias = npt.NDArray[np.int64]
-#: An int or a NumPy integer; numba does not tell them apart.
-Int: TypeAlias = Any
 
 
 class Tokenizer(Protocol):
@@ -32,10 +28,10 @@ class Units:
     sizes: int64 (documents,), bytes of each document.
     """
 
-    values: npt.NDArray[Any]
-    bounds: IntArray
-    starts: IntArray | None
-    sizes: IntArray
+    values: AnyArray
+    bounds: Int64Array
+    starts: Int64Array | None
+    sizes: Int64Array
 
     @classmethod
     def of_bytes(cls, batch: TextBatch) -> Units:
@@ -65,7 +61,7 @@ class Units:
             raise InputError("tokenizer: the byte offsets of tokens must rise inside each document and stay in it")
         return cls(read_only(tokens.ids), tokens.documents, tokens.starts, sizes)
 
-    def byte_offsets(self, documents: IntArray, positions: IntArray) -> IntArray:
+    def byte_offsets(self, documents: Int64Array, positions: Int64Array) -> Int64Array:
         """Bytes in `documents` of units of them, each position from 0 to the document's length inclusive."""
         if self.starts is None:
             return positions
@@ -76,7 +72,7 @@ class Units:
         return np.where(at_end, self.sizes[documents], self.starts[np.where(at_end, 0, positions)])
 
 
-def read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def read_only(values: AnyArray) -> AnyArray:
     """A contiguous read-only view: what Arrow buffers are anyway, so that numba compiles for one kind only."""
     values = np.ascontiguousarray(values).view()
     values.flags.writeable = False

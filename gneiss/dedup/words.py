@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
-from gneiss.dedup.units import Int
+from gneiss.arrays import Int, UInt8Array
 
-Octets = npt.NDArray[np.uint8]
 _intrinsic: Any = intrinsic  # its published type keeps the typing context among the arguments
 
 
@@ -44,7 +42,7 @@ def fold_product(typingctx: Any, a: Any, b: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def hash_range(octets: Octets, start: Int, stop: Int, seed: np.uint64) -> np.uint64:
+def hash_range(octets: UInt8Array, start: Int, stop: Int, seed: np.uint64) -> np.uint64:
     """A 64-bit hash of the bytes start to stop, which must lie in the buffer."""
     length = stop - start
     # Text is never a factor as it stands: multiples of 2^64 - 1 over a small number, such as eight equal bytes, are
@@ -72,7 +70,7 @@ def hash_range(octets: Octets, start: Int, stop: Int, seed: np.uint64) -> np.uin
 
 
 @njit(cache=True, nogil=True)
-def common_prefix(octets: Octets, a: Int, b: Int, limit: Int) -> Int:
+def common_prefix(octets: UInt8Array, a: Int, b: Int, limit: Int) -> Int:
     """How many bytes from a and from b on are equal, at most `limit`; both ranges must lie in the buffer."""
     length = 0
     while limit - length >= 8 and load_word(octets, a + length) == load_word(octets, b + length):
@@ -83,7 +81,7 @@ def common_prefix(octets: Octets, a: Int, b: Int, limit: Int) -> Int:
 
 
 @njit(cache=True, nogil=True)
-def common_suffix(octets: Octets, a: Int, b: Int, limit: Int) -> Int:
+def common_suffix(octets: UInt8Array, a: Int, b: Int, limit: Int) -> Int:
     """How many bytes before a and before b are equal, at most `limit`; both ranges must lie in the buffer."""
     length = 0
     while limit - length >= 8 and load_word(octets, a - length - 8) == load_word(octets, b - length - 8):

@@ -17,7 +17,7 @@ from gneiss.demo.sample import write_sample
 from gneiss.errors import OutputError
 from gneiss.filters.readability import eflaw
 from gneiss.filters.tokens import Tokens
-from gneiss.jobs.progress import Spoken
+from gneiss.jobs.progress import PrintedProgress
 from gneiss.pipelines.run import Run, run
 
 PARTS = ("sample", "models", "curated", "demo.yaml")
@@ -56,7 +56,9 @@ def run_demo(folder: Path) -> Run:
         flush=True,
     )
     print("   (the first run compiles the kernels, which takes about half a minute, once)", flush=True)
-    finished = run(folder / "demo.yaml", folder / "sample", folder / "curated", backend="local", progress=Spoken())
+    finished = run(
+        folder / "demo.yaml", folder / "sample", folder / "curated", backend="local", progress=PrintedProgress()
+    )
     print_run(finished)
     print(f"\nlook closer:     gneiss dry-run {shards[0]} --recipe {folder / 'demo.yaml'}")
     finished.check_budgets()

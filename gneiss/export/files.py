@@ -15,9 +15,10 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
+from gneiss.arrays import Int32Array
 from gneiss.errors import InputError, OutputError
 from gneiss.loader.packed import PackedSequences
-from gneiss.loader.packing import TokenizerLike, Tokens, encoder
+from gneiss.loader.packing import TokenizerLike, encoder
 from gneiss.loader.reader import Document, Documents
 from gneiss.output.parquet import write_bytes
 from gneiss.version import __version__
@@ -47,7 +48,7 @@ class TokenizedDocuments:
     end_of_document: int | None = None
     token_bytes: int = 4
 
-    def __iter__(self) -> Iterator[tuple[Document, Tokens]]:
+    def __iter__(self) -> Iterator[tuple[Document, Int32Array]]:
         encode = encoder(self.tokenizer)
         end = np.array([] if self.end_of_document is None else [self.end_of_document], np.int64)
         for document in self.documents:
@@ -165,7 +166,7 @@ def parts(
 
 def token_parts(
     source: TokenizedDocuments, file_tokens: int
-) -> Iterator[tuple[int, Iterator[tuple[Document, Tokens]]]]:
+) -> Iterator[tuple[int, Iterator[tuple[Document, Int32Array]]]]:
     """Documents that have tokens, by file of at most `file_tokens` tokens (one document may have more)."""
     return parts((pair for pair in source if len(pair[1])), lambda pair: len(pair[1]), file_tokens, _FILE_DOCUMENTS)
 

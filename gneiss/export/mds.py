@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
+from gneiss.arrays import AnyArray
 from gneiss.errors import OutputError
 from gneiss.export.files import Exported, Source, begin, complete, of_samples, parts
 from gneiss.loader.packed import PackedSequences
@@ -120,7 +120,7 @@ def _encode(encoding: str, value: Any) -> bytes:
     return np.asarray(value, encoding).astype(np.dtype(encoding).newbyteorder("<")).tobytes()
 
 
-def _array(values: npt.NDArray[Any]) -> bytes:
+def _array(values: AnyArray) -> bytes:
     """One axis: a byte of (axes << 2 | log2 of the length's bytes), the length, the values."""
     size = len(values)
     width = next(i for i in range(4) if size < 1 << (8 << i))

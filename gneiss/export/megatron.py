@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from gneiss.arrays import AnyArray, Int32Array, Int64Array
 from gneiss.export.files import INDEX, Exported, Source, begin, complete, of_tokens, origin, token_parts
-from gneiss.loader.packing import Tokens
 from gneiss.loader.reader import Document
 from gneiss.output.parquet import Aside, write_bytes
 
@@ -50,7 +49,7 @@ def export_megatron(source: Source, folder: str | Path, *, file_tokens: int = 1 
 
 
 def _write_part(
-    documents: Iterator[tuple[Document, Tokens]], folder: Path, number: int, token_bytes: int
+    documents: Iterator[tuple[Document, Int32Array]], folder: Path, number: int, token_bytes: int
 ) -> dict[str, Any]:
     prefix = f"{PREFIX}{number:05d}"
     dtype, code = TYPES[token_bytes]
@@ -69,7 +68,7 @@ def _write_part(
     return {"prefix": prefix, "documents": len(sizes), "tokens": int(sizes.sum())}
 
 
-def _index(lengths: npt.NDArray[np.int64], token_bytes: int, code: int) -> bytes:
+def _index(lengths: Int64Array, token_bytes: int, code: int) -> bytes:
     count = len(lengths)
     starts = (np.cumsum(lengths) - lengths) * token_bytes
     header = MAGIC + struct.pack("<QBQQ", VERSION, code, count, count + 1)
@@ -77,7 +76,7 @@ def _index(lengths: npt.NDArray[np.int64], token_bytes: int, code: int) -> bytes
     return header + b"".join(values.tobytes() for values in arrays)
 
 
-def _npy(values: npt.NDArray[Any]) -> bytes:
+def _npy(values: AnyArray) -> bytes:
     content = BytesIO()
     np.save(content, values, allow_pickle=False)
     return content.getvalue()

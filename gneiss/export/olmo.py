@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from gneiss.arrays import Float32Array, Int32Array
 from gneiss.errors import InputError, first_line
 from gneiss.export.files import INDEX, Exported, Source, begin, complete, of_tokens, origin, token_parts
-from gneiss.loader.packing import Tokens
 from gneiss.loader.reader import Document
 from gneiss.output.parquet import Aside
 
@@ -54,7 +53,7 @@ def export_olmo(source: Source, folder: str | Path, *, file_tokens: int = 1 << 2
     return Exported(folder, sum(file["documents"] for file in files), len(files))
 
 
-def instance_log_priors(folder: str | Path, sequence_length: int) -> npt.NDArray[np.float32]:
+def instance_log_priors(folder: str | Path, sequence_length: int) -> Float32Array:
     """The log of the mean prior weight of the tokens of each instance, float32 (instances,).
 
     An instance is `sequence_length` tokens of a file, from its first on, and what is left at a file's end is none:
@@ -77,7 +76,7 @@ def instance_log_priors(folder: str | Path, sequence_length: int) -> npt.NDArray
     return np.concatenate([np.empty(0, np.float32), *found])
 
 
-def _of_instances(path: Path, tokens: int, length: int) -> npt.NDArray[np.float32]:
+def _of_instances(path: Path, tokens: int, length: int) -> Float32Array:
     ends, log_priors = array("d", [0.0]), array("d")
     with gzip.open(path, "rt", encoding="utf-8", newline="\n") as file:
         for line in file:  # a document each; an id may hold commas, so from both ends
@@ -88,11 +87,13 @@ def _of_instances(path: Path, tokens: int, length: int) -> npt.NDArray[np.float3
     weights = np.exp(np.array(log_priors))  # written nowhere, so its last bit may be the machine's
     before = np.concatenate([[0.0], np.cumsum(np.diff(ends) * weights)])  # weight of the tokens before an end
     bounds = np.arange(0, tokens + 1, length)
-    found: npt.NDArray[np.float32] = np.log(np.diff(np.interp(bounds, ends, before)) / length).astype(np.float32)
+    found: Float32Array = np.log(np.diff(np.interp(bounds, ends, before)) / length).astype(np.float32)
     return found
 
 
-def _write_part(documents: Iterator[tuple[Document, Tokens]], folder: Path, number: int, dtype: str) -> dict[str, Any]:
+def _write_part(
+    documents: Iterator[tuple[Document, Int32Array]], folder: Path, number: int, dtype: str
+) -> dict[str, Any]:
     name = f"{PREFIX}{number:05d}"
     little = np.dtype(dtype).newbyteorder("<")
     count, at = 0, 0

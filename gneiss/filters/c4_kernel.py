@@ -7,9 +7,9 @@ from functools import cache
 from itertools import product
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
+from gneiss.arrays import Int64Array, UInt8Array
 from gneiss.batch import TextBatch
 from gneiss.edit import Edits
 from gneiss.filters.segmentation import FIRST_OF_LINE, class_at, whitespace_words
@@ -33,9 +33,7 @@ PHRASES: Mapping[str, int] = {
 _KELVIN = "\N{KELVIN SIGN}"  # the one character besides the capitals that is an ASCII letter in lower case
 
 
-def line_counts(
-    batch: TextBatch, terminal_punctuation: bool, min_line_words: int, max_word_chars: int
-) -> npt.NDArray[np.int64]:
+def line_counts(batch: TextBatch, terminal_punctuation: bool, min_line_words: int, max_word_chars: int) -> Int64Array:
     """How many lines of each document are judged what, and the sentences in the kept ones, int64 (documents, 9).
 
     Lines are those of `str.splitlines` that are not blank. Sentences of a line: one, and one more for each place where
@@ -69,7 +67,7 @@ def line_edits(batch: TextBatch, terminal_punctuation: bool, min_line_words: int
 
 
 @cache
-def _automaton() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+def _automaton() -> tuple[UInt8Array, UInt8Array]:
     """The phrases, case aside, as a table (states, 256) of the next state, and the bits 1 << judgement of each state.
 
     States are the beginnings of phrases; the next state is the longest of them that the bytes so far end with.

@@ -10,8 +10,8 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 
+from gneiss.arrays import UInt8Array
 from gneiss.white_space import SPACE_RANGES
 
 UNICODE_VERSION = "14.0.0"
@@ -21,7 +21,7 @@ OTHER, WORD, SPACE, TERMINATOR = 0, 1, 2, 3
 
 
 @cache
-def character_classes() -> npt.NDArray[np.uint8]:
+def character_classes() -> UInt8Array:
     """The class of every code point, uint8 (0x110000,), read-only.
 
     >>> classes = character_classes()

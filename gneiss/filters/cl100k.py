@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from gneiss.arrays import Int64Array
 from gneiss.errors import ModelError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def splintr_engine() -> Any:
     return splintr.Tokenizer.from_bytes(_tiktoken_file(ranked_tokens()), splintr.CL100K_BASE_PATTERN, SPECIALS)
 
 
-def sizes() -> npt.NDArray[np.int64]:
+def sizes() -> Int64Array:
     """Bytes of each id, int64 (100277,); -1 for the ids that have no token."""
     tokens = ranked_tokens()
     lengths = np.full(max(SPECIALS.values()) + 1, -1, np.int64)

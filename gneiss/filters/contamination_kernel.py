@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit, uint64
 
+from gneiss.arrays import Int32Array, Int64Array, UInt32Array, UInt64Array
 from gneiss.batch import TextBatch
 from gneiss.filters.characters import SPACE, WORD, character_classes
 from gneiss.filters.segmentation import class_at
@@ -37,8 +37,8 @@ class FoldedWords:
     documents[i + 1].
     """
 
-    sums: npt.NDArray[np.uint64]
-    documents: npt.NDArray[np.int64]
+    sums: UInt64Array
+    documents: Int64Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +51,14 @@ class NgramTable:
     powers: uint64, of the base of the polynomial; sizes: int64 (sets,), n-grams of each set.
     """
 
-    hashes: npt.NDArray[np.uint64]
-    firsts: npt.NDArray[np.int64]
-    sets: npt.NDArray[np.int32]
-    bits: npt.NDArray[np.uint64]
+    hashes: UInt64Array
+    firsts: Int64Array
+    sets: Int32Array
+    bits: UInt64Array
     begin_words: int
-    lengths: npt.NDArray[np.int64]
-    powers: npt.NDArray[np.uint64]
-    sizes: npt.NDArray[np.int64]
+    lengths: Int64Array
+    powers: UInt64Array
+    sizes: Int64Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,14 +69,14 @@ class Overlap:
     nearest_set: the set that has most of these, the first of several; -1 where there are none.
     """
 
-    words: npt.NDArray[np.int64]
-    covered: npt.NDArray[np.int64]
-    ngrams: npt.NDArray[np.int64]
-    nearest_set: npt.NDArray[np.int64]
+    words: Int64Array
+    covered: Int64Array
+    ngrams: Int64Array
+    nearest_set: Int64Array
 
 
 @cache
-def folded_characters() -> npt.NDArray[np.uint32]:
+def folded_characters() -> UInt32Array:
     """The lower case of each word character, uint32 (0x110000,), read-only; Unicode 14.0 whatever the interpreter's.
 
     Word characters are what `\\w` matches, without the underscore. Letters whose lower case is several characters stay.
@@ -169,9 +169,7 @@ def overlap(batch: TextBatch, table: NgramTable) -> Overlap:
     return Overlap(np.diff(words.documents), covered, ngrams, _nearest_set(document, ngram, table, len(batch)))
 
 
-def _nearest_set(
-    document: npt.NDArray[np.int64], ngram: npt.NDArray[np.int64], table: NgramTable, documents: int
-) -> npt.NDArray[np.int64]:
+def _nearest_set(document: Int64Array, ngram: Int64Array, table: NgramTable, documents: int) -> Int64Array:
     """The set that has most of the n-grams of each document."""
     first, count = table.firsts[ngram], table.firsts[ngram + 1] - table.firsts[ngram]
     pair = np.repeat(first - np.cumsum(count) + count, count) + np.arange(count.sum())
@@ -184,7 +182,7 @@ def _nearest_set(
     return nearest
 
 
-def _firsts(ordered: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+def _firsts(ordered: UInt64Array) -> Int64Array:
     """Where each value stands first; np.unique hashes, and took thirty times as long."""
     return np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
 

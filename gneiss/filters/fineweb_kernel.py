@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
+from gneiss.arrays import Int64Array
 from gneiss.batch import TextBatch
 from gneiss.filters.seen import first_seen, seen_table, slots_for
 from gneiss.filters.segmentation import ENDS_SENTENCE, NOT_BLANK, lines
@@ -14,7 +14,7 @@ from gneiss.filters.segmentation import ENDS_SENTENCE, NOT_BLANK, lines
 LINES, PUNCTUATED_LINES, SHORT_LINES, REPEATED_LINE_CHARS, LINE_CHARS, LINE_FEEDS = range(6)
 
 
-def fineweb_counts(batch: TextBatch, short_line_chars: int) -> npt.NDArray[np.int64]:
+def fineweb_counts(batch: TextBatch, short_line_chars: int) -> Int64Array:
     """What FineWeb's rules count, int64 (documents, 6).
 
     Lines between line feeds that are not blank; those that end with a character that ends a sentence; those of at most

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit, uint64
 
+from gneiss.arrays import Int64Array
 from gneiss.batch import TextBatch
 from gneiss.filters.seen import first_seen, seen_table, slots_for
 from gneiss.filters.segmentation import (
@@ -39,7 +39,7 @@ _WINDOW_INVERSE = pow(HASH_BASE_INVERSE, _WINDOW, 1 << 64)
 _NGRAM_FACTOR = 0xA24B_AED4_963E_E407  # of no meaning, odd, and not the base of the words' own hashes
 
 
-def quality_counts(batch: TextBatch, stop_words: tuple[str, ...]) -> npt.NDArray[np.int64]:
+def quality_counts(batch: TextBatch, stop_words: tuple[str, ...]) -> Int64Array:
     """What Gopher's quality rules count, int64 (documents, 10); at most 64 stop words.
 
     All words; words with a character that is no symbol, and their code points; words with a letter; "#"; "..." and
@@ -58,7 +58,7 @@ def quality_counts(batch: TextBatch, stop_words: tuple[str, ...]) -> npt.NDArray
     return counts
 
 
-def repetition_counts(batch: TextBatch) -> npt.NDArray[np.int64]:
+def repetition_counts(batch: TextBatch) -> Int64Array:
     """What Gopher's repetition rules count, int64 (documents, 15).
 
     Lines are what `re.split("\\n+", text)` gives. The n-grams' code points: of the most frequent n-gram of 2, 3 and 4

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit, uint64
 
+from gneiss.arrays import BoolArray, Int64Array, UInt8Array, UInt64Array
 from gneiss.batch import TextBatch
 
 #: What `Found.kind` says.
@@ -29,7 +30,7 @@ _LETTER, _DIGIT, _HEX, _LOCAL = 1, 2, 4, 8
 _LONGEST_IPV6 = 39
 
 
-def _character_bits() -> npt.NDArray[np.uint8]:
+def _character_bits() -> UInt8Array:
     bits = np.zeros(256, np.uint8)
     for characters, bit in (
         (b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", _LETTER | _LOCAL),
@@ -54,12 +55,12 @@ class Found:
     address in lower case; personal: bool, false where it is nobody's: a reserved name or network.
     """
 
-    document: npt.NDArray[np.int64]
-    start: npt.NDArray[np.int64]
-    stop: npt.NDArray[np.int64]
-    kind: npt.NDArray[np.uint8]
-    key: npt.NDArray[np.uint64]
-    personal: npt.NDArray[np.bool_]
+    document: Int64Array
+    start: Int64Array
+    stop: Int64Array
+    kind: UInt8Array
+    key: UInt64Array
+    personal: BoolArray
 
 
 def find_addresses(batch: TextBatch, email: bool, ip: bool) -> Found:
@@ -94,13 +95,13 @@ def _room(rows: int) -> npt.NDArray[np.void]:
 
 
 @cache
-def _name_hashes() -> npt.NDArray[np.uint64]:
+def _name_hashes() -> UInt64Array:
     encoded = [np.frombuffer(name.encode(), np.uint8) for name in NO_DOMAINS]
     return np.array([_hash_lower(name, 0, len(name)) for name in encoded], np.uint64)
 
 
 @cache
-def _networks() -> npt.NDArray[np.int64]:
+def _networks() -> Int64Array:
     """First and last address of each network, int64 (networks, 2)."""
     from ipaddress import IPv4Network
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from gneiss.arrays import Int64Array
 
-def ratio(part: npt.NDArray[np.int64], whole: npt.NDArray[np.int64]) -> pa.Array:
+
+def ratio(part: Int64Array, whole: Int64Array) -> pa.Array:
     """part / whole, float64 (documents,), null where the whole is 0.
 
     >>> ratio(np.array([1, 0]), np.array([4, 0])).to_pylist()

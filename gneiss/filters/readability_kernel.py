@@ -6,9 +6,9 @@ from functools import cache
 from itertools import product
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
+from gneiss.arrays import Int64Array, UInt8Array, UInt64Array
 from gneiss.batch import TextBatch
 from gneiss.filters.characters import SPACE, TERMINATOR, WORD, character_classes
 
@@ -18,7 +18,7 @@ WORDS, LONG_WORDS, SENTENCES, CHARACTERS = range(4)
 _FLUSH_BYTES = 1 << 15
 
 
-def readability_counts(batch: TextBatch) -> npt.NDArray[np.int64]:
+def readability_counts(batch: TextBatch) -> Int64Array:
     r"""Words, long words, sentences and characters as textstat 0.7.5 counts them, int64 (documents, 4).
 
     A word is what `str.split` leaves of the text without the characters that match neither `\w` nor `\s`; a long word
@@ -57,7 +57,7 @@ def _step(length: int, joined: bool, sentence_words: int, kind: int) -> tuple[tu
 
 
 @cache
-def _automaton() -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+def _automaton() -> tuple[UInt64Array, UInt64Array]:
     """`_step` as tables over `4 * state + kind`: the next state (times 4) and the increments; the start is 0."""
     states = list(product(range(5), (False, True), range(4)))
     steps = [_step(*state, kind) for state in states for kind in range(4)]
@@ -67,12 +67,12 @@ def _automaton() -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
 
 @njit(cache=True, nogil=True)
 def _count(
-    data: npt.NDArray[np.uint8],
-    offsets: npt.NDArray[np.int64],
-    classes: npt.NDArray[np.uint8],
-    following: npt.NDArray[np.uint64],
-    increments: npt.NDArray[np.uint64],
-    counts: npt.NDArray[np.int64],
+    data: UInt8Array,
+    offsets: Int64Array,
+    classes: UInt8Array,
+    following: UInt64Array,
+    increments: UInt64Array,
+    counts: Int64Array,
 ) -> None:
     for document in range(len(offsets) - 1):
         position, stop = offsets[document], offsets[document + 1]

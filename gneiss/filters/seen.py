@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import numpy as np
-import numpy.typing as npt
 from numba import njit, uint64
 
+from gneiss.arrays import UInt64Array
+
 #: uint64 (slots, 2): a key, and where it was first seen: round << 32 | place. What earlier rounds left is empty.
-Seen: TypeAlias = npt.NDArray[np.uint64]
 
 
-def seen_table(most_keys: int) -> Seen:
+def seen_table(most_keys: int) -> UInt64Array:
     """Slots for up to `most_keys` keys in a round; rounds are numbered from 1."""
     return np.zeros((slots_for(most_keys), 2), np.uint64)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit, uint64
 
+from gneiss.arrays import Int32Array, Int64Array, UInt8Array, UInt64Array
 from gneiss.batch import TextBatch
 from gneiss.filters.segmentation_characters import LETTER, LINE_BREAK, ORDINARY, SPACE, TERMINAL, segmentation_classes
 
@@ -34,13 +34,13 @@ class Words:
     (documents,), how many lines `str.splitlines` finds.
     """
 
-    starts: npt.NDArray[np.int64]
-    stops: npt.NDArray[np.int64]
-    lengths: npt.NDArray[np.int32]
-    kinds: npt.NDArray[np.uint8]
-    hashes: npt.NDArray[np.uint64]
-    documents: npt.NDArray[np.int64]
-    text_lines: npt.NDArray[np.int64]
+    starts: Int64Array
+    stops: Int64Array
+    lengths: Int32Array
+    kinds: UInt8Array
+    hashes: UInt64Array
+    documents: Int64Array
+    text_lines: Int64Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +51,14 @@ class Lines:
     points; kinds: uint8 (lines,) bits; hashes: uint64 (lines,); documents: int64 (documents + 1,), starting at 0.
     """
 
-    starts: npt.NDArray[np.int64]
-    stops: npt.NDArray[np.int64]
-    lengths: npt.NDArray[np.int64]
-    kinds: npt.NDArray[np.uint8]
-    hashes: npt.NDArray[np.uint64]
-    documents: npt.NDArray[np.int64]
+    starts: Int64Array
+    stops: Int64Array
+    lengths: Int64Array
+    kinds: UInt8Array
+    hashes: UInt64Array
+    documents: Int64Array
 
-    def code_points(self) -> npt.NDArray[np.int64]:
+    def code_points(self) -> Int64Array:
         """Code points of each document, line feeds included, int64 (documents,)."""
         total = np.concatenate([[0], np.cumsum(self.lengths + 1)])
         return np.asarray(np.diff(total[self.documents]) - 1)
@@ -71,9 +71,9 @@ class Paragraphs:
     lengths: int64 (paragraphs,) code points; hashes: uint64 (paragraphs,); documents: int64 (documents + 1,).
     """
 
-    lengths: npt.NDArray[np.int64]
-    hashes: npt.NDArray[np.uint64]
-    documents: npt.NDArray[np.int64]
+    lengths: Int64Array
+    hashes: UInt64Array
+    documents: Int64Array
 
 
 def whitespace_words(batch: TextBatch) -> Words:

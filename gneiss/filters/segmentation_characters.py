@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 
+from gneiss.arrays import UInt8Array
 from gneiss.filters.characters import NUMBER_RANGES, WORD_RANGES
 from gneiss.white_space import SPACE_RANGES
 
@@ -19,7 +19,7 @@ SPACE, LETTER, ORDINARY, TERMINAL, LINE_BREAK, DECIMAL = 1, 2, 4, 8, 16, 32
 
 
 @cache
-def segmentation_classes() -> npt.NDArray[np.uint8]:
+def segmentation_classes() -> UInt8Array:
     r"""The class bits of every code point, uint8 (0x110000,), read-only.
 
     >>> classes = segmentation_classes()

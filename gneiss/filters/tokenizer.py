@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
+from gneiss.arrays import Int32Array, Int64Array
 from gneiss.batch import TextBatch, Tokens
 from gneiss.errors import ModelError
 from gneiss.filters import cl100k
@@ -24,12 +24,11 @@ if TYPE_CHECKING:
 #: The vocabulary that splintr ships: needs no file, and no network.
 BUILTIN = f"builtin:{cl100k.NAME}"
 Engine: TypeAlias = Literal["auto", "tokenizers"]
-Ids: TypeAlias = npt.NDArray[np.int32]
-Encode: TypeAlias = Callable[[str], Ids]
+Encode: TypeAlias = Callable[[str], Int32Array]
 
 #: Code points after which splintr's cache is emptied: it is bounded in entries, but an entry may be a whole document.
 _CACHE_CHARS = 1 << 25
-#: Ids from here on are refused: arrays are as long as the largest id, which is whatever the file claims.
+#: Int32Array from here on are refused: arrays are as long as the largest id, which is whatever the file claims.
 _MAX_VOCABULARY = 1 << 24
 
 
@@ -43,9 +42,9 @@ class Tokenizer:
 
     name: str
     encode: Encode
-    sizes: npt.NDArray[np.int64] | None
+    sizes: Int64Array | None
 
-    def counts(self, batch: TextBatch) -> npt.NDArray[np.int64]:
+    def counts(self, batch: TextBatch) -> Int64Array:
         """Tokens of each document, int64 (documents,)."""
         return np.fromiter((len(self.encode(text)) for text in _texts(batch)), np.int64, len(batch))
 
@@ -142,7 +141,7 @@ def _bounded(engine: Any, specials_hold: str | None = None) -> Encode:
     """
     left = _CACHE_CHARS
 
-    def encode(text: str) -> Ids:
+    def encode(text: str) -> Int32Array:
         nonlocal left
         left -= len(text)
         if left < 0:
@@ -157,11 +156,11 @@ def _bounded(engine: Any, specials_hold: str | None = None) -> Encode:
 
 @njit(cache=True, nogil=True)
 def _fill_starts(
-    ids: Ids,
-    documents: npt.NDArray[np.int64],
-    lengths_bytes: npt.NDArray[np.int64],
-    sizes: npt.NDArray[np.int64],
-    starts: npt.NDArray[np.int64],
+    ids: Int32Array,
+    documents: Int64Array,
+    lengths_bytes: Int64Array,
+    sizes: Int64Array,
+    starts: Int64Array,
 ) -> int:
     """Write where each token starts; return the first document that its tokens do not cover exactly, or -1."""
     for document in range(len(lengths_bytes)):
@@ -178,7 +177,7 @@ def _fill_starts(
 _BYTE_CHARACTERS = frozenset(chr(code) for code in (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x144)))
 
 
-def _sizes(reference: tokenizers.Tokenizer) -> npt.NDArray[np.int64] | None:
+def _sizes(reference: tokenizers.Tokenizer) -> Int64Array | None:
     """Bytes of each id: one per character of a byte-level token, the UTF-8 of an added one; None for other models."""
     layout = json.loads(reference.to_str())
     if layout["normalizer"] is not None:

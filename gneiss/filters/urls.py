@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from gneiss.annotation import STRICT_KEYS, Annotate, Column
+from gneiss.arrays import UInt64Array
 from gneiss.errors import ModelError, RecipeError
 from gneiss.filters.page import Page
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     import pyarrow as pa
 
     from gneiss.batch import TextBatch
@@ -139,14 +138,14 @@ def read_list(path: Path) -> Iterator[str]:
         raise ModelError(f"{path}: expected one entry a line, found none")
 
 
-def _hashes(entries: Iterator[str]) -> npt.NDArray[np.uint64]:
+def _hashes(entries: Iterator[str]) -> UInt64Array:
     import numpy as np
     import xxhash
 
     return np.fromiter((xxhash.xxh3_64_intdigest(entry.rstrip(".").encode()) for entry in entries), np.uint64)
 
 
-def _listed(domains: npt.NDArray[np.uint64], host: str) -> bool:
+def _listed(domains: UInt64Array, host: str) -> bool:
     """Whether a host or a parent domain of it has one of these sorted hashes."""
     import numpy as np
 

@@ -47,7 +47,7 @@ class Silent:
 
 
 @dataclass
-class Spoken:
+class PrintedProgress:
     """Writes to a stream: one line that is written over on a terminal, a new line every few seconds elsewhere.
 
     task, rows, of: what a task and its rows are called, and what the bytes are of.

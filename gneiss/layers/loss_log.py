@@ -13,17 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
+from gneiss.arrays import AnyArray, BoolArray, Float64Array, Int64Array
 from gneiss.errors import InputError
 from gneiss.loader import packing
 from gneiss.output.parquet import write_parquet
-
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
-Numbers = npt.NDArray[np.int64]
 
 KINDS = ("sequence", "document", "position")
 SCHEMA = pa.schema(
@@ -125,7 +121,9 @@ def segments(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.parquet") if path.stem.isdigit())
 
 
-def _rows(step: int, sequences: Sequence[packing.Sequence], losses: Floats, mask: Flags, weights: Floats) -> pa.Table:
+def _rows(
+    step: int, sequences: Sequence[packing.Sequence], losses: Float64Array, mask: BoolArray, weights: Float64Array
+) -> pa.Table:
     spans = [sequence.spans for sequence in sequences]
     counts = np.array([len(its.document) for its in spans], np.int64)
     owner = np.repeat(np.arange(len(sequences)), counts)
@@ -151,7 +149,7 @@ def _rows(step: int, sequences: Sequence[packing.Sequence], losses: Floats, mask
     return table.add_column(0, SCHEMA.field("step"), pa.array(np.full(table.num_rows, step, np.int64)))
 
 
-def _columns(kind: str, *columns: npt.NDArray[Any] | None) -> pa.Table:
+def _columns(kind: str, *columns: AnyArray | None) -> pa.Table:
     ids = columns[0]
     assert ids is not None
     fields = list(SCHEMA)[2:]
@@ -164,7 +162,7 @@ def _columns(kind: str, *columns: npt.NDArray[Any] | None) -> pa.Table:
     )
 
 
-def _array(given: Any, dtype: type[np.generic]) -> npt.NDArray[Any]:
+def _array(given: Any, dtype: type[np.generic]) -> AnyArray:
     """A NumPy array of an array, list or tensor; a tensor may be bfloat16, on a device, and part of a graph."""
     if hasattr(given, "detach"):
         given = given.detach()
@@ -184,8 +182,8 @@ def bucket_of(position: int) -> int:
 
 @njit(cache=True, nogil=True)
 def _tally(
-    losses: Floats, mask: Flags, owner: Numbers, start: Numbers, length: Numbers
-) -> tuple[Floats, Numbers, Numbers, Numbers, Floats, Numbers]:
+    losses: Float64Array, mask: BoolArray, owner: Int64Array, start: Int64Array, length: Int64Array
+) -> tuple[Float64Array, Int64Array, Int64Array, Int64Array, Float64Array, Int64Array]:
     """Per span: loss sum, tokens, first position, skipped tokens; per bucket of positions: loss sum, tokens."""
     spans = len(owner)
     sums, tokens, skipped = np.zeros(spans), np.zeros(spans, np.int64), np.zeros(spans, np.int64)

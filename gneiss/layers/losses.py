@@ -14,21 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numba import njit
 
+from gneiss.arrays import AnyArray, BoolArray, Float64Array, Int32Array, Int64Array
 from gneiss.errors import InputError, first_line
 from gneiss.layers.loss_log import BUCKETS, SCHEMA, bucket_of, rank_folder, segments
 from gneiss.output.claim import held
 from gneiss.output.finished_run import FinishedRun, kept_mask
 from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
 from gneiss.output.parquet import checksum
-
-Floats = npt.NDArray[np.float64]
-Numbers = npt.NDArray[np.int64]
 
 #: Documents whose losses are held at a time; the log is read once for each so many.
 DOCUMENTS_PER_PASS = 2_000_000
@@ -53,7 +50,7 @@ class Segment:
     path: Path
     limit: int | None
 
-    def read(self, kind: str, columns: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    def read(self, kind: str, columns: Sequence[str]) -> dict[str, AnyArray]:
         """Columns of the rows of one kind that count."""
         table = _read(self.path, ["step", "kind", *columns])
         chosen = pc.equal(table["kind"], kind)
@@ -104,14 +101,14 @@ def consolidate(
 class _Baseline:
     """Mean token loss by window of steps and bucket of positions, float64 (windows, buckets)."""
 
-    mean: Floats
-    tokens: Numbers
+    mean: Float64Array
+    tokens: Int64Array
     window_steps: int
 
 
 def _baseline(found: Sequence[Segment], window_steps: int) -> _Baseline:
-    sums: dict[int, Floats] = {}
-    tokens: dict[int, Numbers] = {}
+    sums: dict[int, Float64Array] = {}
+    tokens: dict[int, Int64Array] = {}
     for segment in found:
         rows = segment.read("position", ["id", "tokens", "loss_sum"])
         windows, buckets = rows["step"] // window_steps, rows["id"]
@@ -144,7 +141,7 @@ class _Passes:
     _held: dict[str, Any] = field(default_factory=dict)
     _stop: int = 0
 
-    def columns(self, first: int, kept: npt.NDArray[np.bool_]) -> dict[str, pa.Array]:
+    def columns(self, first: int, kept: BoolArray) -> dict[str, pa.Array]:
         stop = first + int(kept.sum())
         if stop > self._stop or first < self._first:  # a portion is smaller than a pass
             self._first, self._stop = first, min(max(first + DOCUMENTS_PER_PASS, stop), self.run.documents)
@@ -263,15 +260,15 @@ def _summary(run: FinishedRun, found: Sequence[Segment], baseline: _Baseline) ->
 
 @njit(cache=True, nogil=True)
 def _add(
-    document: Numbers,
-    window: Numbers,
-    first: npt.NDArray[np.int32],
-    tokens: Numbers,
-    loss_sum: Floats,
-    mean: Floats,
-    sums: Floats,
-    expected: Floats,
-    counts: Numbers,
+    document: Int64Array,
+    window: Int64Array,
+    first: Int32Array,
+    tokens: Int64Array,
+    loss_sum: Float64Array,
+    mean: Float64Array,
+    sums: Float64Array,
+    expected: Float64Array,
+    counts: Int64Array,
 ) -> None:
     """Add spans to their documents: loss, loss that is expected at their positions, tokens."""
     for span in range(len(document)):

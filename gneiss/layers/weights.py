@@ -14,18 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
+from gneiss.arrays import BoolArray, Float64Array, Int64Array
 from gneiss.errors import InputError
 from gneiss.output.claim import held
 from gneiss.output.finished_run import FinishedRun, kept_mask
 from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
 from gneiss.recipe.rule import did_you_mean
-
-Floats = npt.NDArray[np.float64]
 
 #: A weight lies within this factor of one, before it is divided by the mean.
 LARGEST_FACTOR = 4.0
@@ -73,7 +71,7 @@ class _Totals:
     documents: int = 0
     without_quality: int = 0
     without_perplexity: int = 0
-    bins: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, np.int64))
+    bins: Int64Array = field(default_factory=lambda: np.zeros(_BINS, np.int64))
 
 
 def release(
@@ -147,7 +145,7 @@ class _Factors:
                 logs = _logs(self._perplexity(table.filter(pa.array(kept_mask(table)))))
                 yield from logs[~np.isnan(logs)].tolist()
 
-    def log_weights(self, table: pa.Table, kept: npt.NDArray[np.bool_]) -> tuple[dict[str, Any], Floats]:
+    def log_weights(self, table: pa.Table, kept: BoolArray) -> tuple[dict[str, Any], Float64Array]:
         """The factors of the kept documents of a portion, and their log weights before log_z, (kept,)."""
         table = table.filter(pa.array(kept))
         found = {name: _numbers(table, name, absent) for name, absent in FACTORS.items()}
@@ -183,7 +181,7 @@ class _Factors:
         places = pa.array(np.cumsum(kept) - 1, mask=~kept)
         return {name: array.take(places) for name, array in values.items()}
 
-    def _log_odds(self, table: pa.Table) -> Floats:
+    def _log_odds(self, table: pa.Table) -> Float64Array:
         if self.quality is None:
             return np.full(table.num_rows, np.nan)
         probability = _numbers(table, self.quality, float("nan"))
@@ -195,7 +193,7 @@ class _Factors:
             )
         return _logits(probability, LEAST_PROBABILITY)
 
-    def _perplexity(self, table: pa.Table) -> Floats:
+    def _perplexity(self, table: pa.Table) -> Float64Array:
         if self.perplexity is None:
             return np.full(table.num_rows, np.nan)
         perplexity = _numbers(table, self.perplexity, float("nan"))
@@ -286,19 +284,19 @@ def _mean(values: Iterator[float]) -> float | None:
     return total / count if count else None
 
 
-def _numbers(table: pa.Table, name: str, absent: float | None) -> Floats:
+def _numbers(table: pa.Table, name: str, absent: float | None) -> Float64Array:
     """A column as float64, (rows,); `absent` where the column or a value is not there."""
     if name not in table.column_names:
         return np.full(table.num_rows, absent, np.float64)
     values = pc.fill_null(table[name].cast(pa.float64()), absent)
-    numbers: Floats = values.to_numpy()
+    numbers: Float64Array = values.to_numpy()
     return numbers
 
 
 @njit(cache=True, nogil=True)
 def _log_weights(
-    copies: Floats, log_odds: Floats, rarity: Floats, powers: tuple[float, float, float], bound: float
-) -> Floats:
+    copies: Float64Array, log_odds: Float64Array, rarity: Float64Array, powers: tuple[float, float, float], bound: float
+) -> Float64Array:
     alpha, beta, gamma = powers
     out = np.empty(len(copies))
     for i in range(len(copies)):
@@ -312,7 +310,7 @@ def _log_weights(
 
 
 @njit(cache=True, nogil=True)
-def _logits(probabilities: Floats, least: float) -> Floats:
+def _logits(probabilities: Float64Array, least: float) -> Float64Array:
     out = np.empty(len(probabilities))
     for i in range(len(probabilities)):
         p = probabilities[i]
@@ -325,7 +323,7 @@ def _logits(probabilities: Floats, least: float) -> Floats:
 
 
 @njit(cache=True, nogil=True)
-def _logs(values: Floats) -> Floats:
+def _logs(values: Float64Array) -> Float64Array:
     out = np.empty(len(values))
     for i in range(len(values)):
         out[i] = math.log(values[i])
@@ -333,7 +331,7 @@ def _logs(values: Floats) -> Floats:
 
 
 @njit(cache=True, nogil=True)
-def _exp(values: Floats) -> Floats:
+def _exp(values: Float64Array) -> Float64Array:
     out = np.empty(len(values))
     for i in range(len(values)):
         out[i] = math.exp(values[i])

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from gneiss.arrays import Float32Array, Int64Array
 from gneiss.loader import packing
 
 #: Label of a position without a loss, which PyTorch's cross-entropy leaves out.
@@ -32,9 +32,9 @@ class Batch:
     Labels are the tokens themselves (not shifted), -100 behind a short sequence; the tokens there are 0.
     """
 
-    tokens: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int64]
-    log_prior: npt.NDArray[np.float32]
+    tokens: Int64Array
+    labels: Int64Array
+    log_prior: Float32Array
     sequences: Sequence[packing.Sequence]
 
 

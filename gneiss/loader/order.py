@@ -13,13 +13,11 @@ from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
+from gneiss.arrays import Int64Array, UInt64Array
 from gneiss.errors import InputError
-
-Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -59,11 +57,11 @@ class EpochOrder:
         return self._permutation(count, "files").tolist() if self.shuffled else list(range(count))
 
     @cached_property
-    def _bounds(self) -> Numbers:
+    def _bounds(self) -> Int64Array:
         """Where each file begins in the stream, and where the last one ends, int64 (files + 1,)."""
         return np.array(list(accumulate((self.rows[file] for file in self.files), initial=0)), np.int64)
 
-    def blocks(self, start: int, stop: int) -> Iterator[tuple[list[Piece], Numbers]]:
+    def blocks(self, start: int, stop: int) -> Iterator[tuple[list[Piece], Int64Array]]:
         """For positions start to stop: the pieces of each block, and which of their rows, in which order, to give."""
         for block in range(start // self.block_rows, -(-stop // self.block_rows) if stop > start else 0):
             first = block * self.block_rows
@@ -84,7 +82,7 @@ class EpochOrder:
             start, at = end, at + 1
         return pieces
 
-    def _permutation(self, count: int, what: str) -> Numbers:
+    def _permutation(self, count: int, what: str) -> Int64Array:
         key = np.uint64(xxhash.xxh3_64_intdigest(f"{self.seed}\0{self.epoch}\0{what}".encode()))
         return np.argsort(mixed(np.arange(count, dtype=np.uint64) + key), kind="stable")
 
@@ -157,7 +155,7 @@ class RowReader:
         return parts
 
 
-def mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def mixed(values: UInt64Array) -> UInt64Array:
     """splitmix64 (Steele, Lea, Flood 2014): a bijection of uint64 whose values look random.
 
     >>> mixed(np.array([0], np.uint64)).tolist()

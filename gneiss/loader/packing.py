@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from gneiss.arrays import Int32Array, Int64Array
 from gneiss.errors import InputError
 from gneiss.loader.reader import Document, Documents
 from gneiss.loader.stream import Stream, check_state
 
-Tokens: TypeAlias = npt.NDArray[np.int32]
 #: A tokenizer by the name that recipes use, or a function of a text.
-TokenizerLike: TypeAlias = "str | Callable[[str], Tokens]"
+TokenizerLike: TypeAlias = "str | Callable[[str], Int32Array]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +31,11 @@ class Spans:
     int64, first token in the document (0 unless it began in an earlier sequence); epoch: int32.
     """
 
-    document: npt.NDArray[np.int64]
-    start: npt.NDArray[np.int32]
-    length: npt.NDArray[np.int32]
-    document_start: npt.NDArray[np.int64]
-    epoch: npt.NDArray[np.int32]
+    document: Int64Array
+    start: Int32Array
+    length: Int32Array
+    document_start: Int64Array
+    epoch: Int32Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +46,7 @@ class Sequence:
     """
 
     id: int
-    tokens: Tokens
+    tokens: Int32Array
     spans: Spans
     log_prior: float
 
@@ -99,7 +98,7 @@ class _Piece:
     """A document whose tokens are not all used yet; `before`: the state of the documents just before it."""
 
     document: Document
-    tokens: Tokens
+    tokens: Int32Array
     before: dict[str, Any]
     used: int
 
@@ -168,7 +167,7 @@ class SequenceStream:
         return True
 
 
-def encoder(tokenizer: TokenizerLike) -> Callable[[str], Tokens]:
+def encoder(tokenizer: TokenizerLike) -> Callable[[str], Int32Array]:
     """The function from a text to token ids. Raises ModelError."""
     if callable(tokenizer):
         return tokenizer
@@ -181,7 +180,7 @@ def encoder(tokenizer: TokenizerLike) -> Callable[[str], Tokens]:
 
 def _cut(waiting: _Waiting, length: int, id_: int) -> Sequence:
     """The first `length` tokens of what is waiting."""
-    parts: list[Tokens] = []
+    parts: list[Int32Array] = []
     rows: list[tuple[int, int, int, int, int]] = []
     weights: list[float] = []
     at = 0

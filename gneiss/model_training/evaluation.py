@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from math import floor
 
 import numpy as np
-import numpy.typing as npt
+
+from gneiss.arrays import BoolArray, Float64Array
 
 BINS = 10
 RETENTIONS = tuple(tenth / 10 for tenth in range(1, 10))
@@ -61,7 +62,7 @@ class Evaluation:
     retentions: tuple[Retention, ...]
 
 
-def evaluate(scores: npt.NDArray[np.float64], is_positive: npt.NDArray[np.bool_]) -> Evaluation:
+def evaluate(scores: Float64Array, is_positive: BoolArray) -> Evaluation:
     """Evaluate scores against labels.
 
     Parameters: `scores`: float64 (documents,), probabilities of the positive label, NaN where there is none;
@@ -92,7 +93,7 @@ def evaluate(scores: npt.NDArray[np.float64], is_positive: npt.NDArray[np.bool_]
     )
 
 
-def judge(verdicts: npt.NDArray[np.bool_], is_positive: npt.NDArray[np.bool_]) -> Judgement:
+def judge(verdicts: BoolArray, is_positive: BoolArray) -> Judgement:
     """Hold verdicts against labels; both bool (documents,)."""
     right = int((verdicts & is_positive).sum())
     return Judgement(
@@ -102,7 +103,7 @@ def judge(verdicts: npt.NDArray[np.bool_], is_positive: npt.NDArray[np.bool_]) -
     )
 
 
-def _calibration(scores: npt.NDArray[np.float64], is_positive: npt.NDArray[np.bool_]) -> tuple[Bin, ...]:
+def _calibration(scores: Float64Array, is_positive: BoolArray) -> tuple[Bin, ...]:
     place = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
     bins = []
     for number in range(BINS):
@@ -119,7 +120,7 @@ def _calibration(scores: npt.NDArray[np.float64], is_positive: npt.NDArray[np.bo
     return tuple(bins)
 
 
-def _retention(asked: float, scores: npt.NDArray[np.float64], is_positive: npt.NDArray[np.bool_]) -> Retention:
+def _retention(asked: float, scores: Float64Array, is_positive: BoolArray) -> Retention:
     """A threshold of 6 decimals half-way between two neighbours, judged as it will be written into a recipe."""
     ranked = np.sort(scores)[::-1]
     kept = min(max(1, round(asked * len(ranked))), len(ranked) - 1)

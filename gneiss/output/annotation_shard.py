@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from gneiss.arrays import Int64Array
 from gneiss.curate.curate import KEPT
 from gneiss.output.commit import annotations_path
 
-Numbers = npt.NDArray[np.int64]
 
-
-def kept_rows(output: Path, shard_id: str) -> Numbers:
+def kept_rows(output: Path, shard_id: str) -> Int64Array:
     """The rows of a shard that were kept, int64; none for a shard that is not there."""
     path = output / annotations_path(shard_id)
     if not path.is_file():
@@ -25,7 +23,7 @@ def kept_rows(output: Path, shard_id: str) -> Numbers:
     return np.flatnonzero(pc.equal(status, KEPT).to_numpy())
 
 
-def kept_cuts(output: Path, shard_ids: Sequence[str], shard: int) -> tuple[Numbers, Numbers, Numbers]:
+def kept_cuts(output: Path, shard_ids: Sequence[str], shard: int) -> tuple[Int64Array, Int64Array, Int64Array]:
     """Source shard (index), source row and bytes of each piece cut from kept documents of a shard, int64 (pieces,)."""
     path = output / annotations_path(shard_ids[shard])
     if not path.is_file():

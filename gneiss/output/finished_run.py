@@ -10,12 +10,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
+from gneiss.arrays import BoolArray
 from gneiss.curate.curate import KEPT
 from gneiss.errors import InputError, first_line
 from gneiss.output.claim import RECIPE_FILE, RUN_FILE, STATISTICS_FILE
@@ -116,9 +116,9 @@ class FinishedRun:
             )
 
 
-def kept_mask(table: pa.Table) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def kept_mask(table: pa.Table) -> BoolArray:
     """Which rows of annotations are kept documents, bool (rows,)."""
-    mask: np.ndarray[Any, np.dtype[np.bool_]] = pc.equal(table["status"], KEPT).to_numpy()
+    mask: BoolArray = pc.equal(table["status"], KEPT).to_numpy()
     return mask
 
 

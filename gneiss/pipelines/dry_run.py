@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gneiss.curate.curate import curate
-from gneiss.curate.examples import Samples, merge_samples
-from gneiss.curate.loaded_models import load_tools
+from gneiss.curate.examples import Samples, merge_examples
+from gneiss.curate.loaded_models import load_models
 from gneiss.curate.statistics import Statistics
 from gneiss.errors import InputError
 from gneiss.input.plan import make_plan
@@ -49,7 +49,7 @@ def dry_run(recipe: Recipe | str | Path, file: str | Path, *, limit: int | None 
         unreadable = plan.input.unreadable[0]
         raise InputError(f"{unreadable.path}: cannot read: {unreadable.reason}")
     started = time.perf_counter()
-    tools = load_tools(recipe)
+    tools = load_models(recipe)
     loaded, cpu = time.perf_counter(), time.process_time()
     statistics = Statistics()
     samples: list[Samples] = []
@@ -61,5 +61,5 @@ def dry_run(recipe: Recipe | str | Path, file: str | Path, *, limit: int | None 
         statistics += curated.statistics
         samples.append(curated.samples)
     ended, cpu_seconds = time.perf_counter(), time.process_time() - cpu
-    merged = merge_samples(samples)
+    merged = merge_examples(samples)
     return DryRun(str(file), recipe, limit, statistics, merged, loaded - started, ended - loaded, cpu_seconds)

@@ -13,7 +13,7 @@ import yaml
 
 from gneiss.backends import Backend, Step, Task
 from gneiss.backends.choice import BackendName, choose_backend
-from gneiss.curate.examples import Samples, merge_samples
+from gneiss.curate.examples import Samples, merge_examples
 from gneiss.curate.loaded_models import prepare
 from gneiss.curate.statistics import Statistics
 from gneiss.errors import BudgetError
@@ -179,7 +179,7 @@ def _finish(plan: Plan, folder: Path, done: dict[str, Receipt], skipped: int) ->
     if (folder / ORPHANS_FILE).is_file():
         statistics.counts["orphaned_bytes"] = int((folder / ORPHANS_FILE).read_text("utf-8"))
     finished = Run(
-        folder, plan.recipe, statistics, merge_samples(samples), len(plan.input.shards), skipped, quarantined
+        folder, plan.recipe, statistics, merge_examples(samples), len(plan.input.shards), skipped, quarantined
     )
     told = {"statistics": statistics.to_json(), "samples": finished.samples, "quarantined_shards": quarantined}
     write_bytes((json.dumps(told, ensure_ascii=False, indent=1) + "\n").encode(), folder, outputs.STATISTICS_FILE)

@@ -10,20 +10,19 @@ import difflib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from gneiss.annotation import ColumnType
+from gneiss.arrays import BoolArray, Int8Array
 from gneiss.errors import RecipeError, first_line
 
 if TYPE_CHECKING:
     import duckdb
 
-Truth: TypeAlias = npt.NDArray[np.int8]
 NOT_TRUE, TRUE, UNKNOWN = 0, 1, -1
 
 ARROW_TYPES: dict[ColumnType, pa.DataType] = {
@@ -68,9 +67,9 @@ class Verdicts:
     decisive: bool (n, rules), the rules whose flip alone would have kept a document that is not kept.
     """
 
-    truth: Truth
-    keep: npt.NDArray[np.bool_]
-    decisive: npt.NDArray[np.bool_]
+    truth: Int8Array
+    keep: BoolArray
+    decisive: BoolArray
 
 
 def locked_connection(memory_limit_mb: int = 512) -> duckdb.DuckDBPyConnection:
@@ -138,15 +137,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known)) or 'none'}"
 
 
-def _keep(connection: duckdb.DuckDBPyConnection, keep: str, names: list[str], truth: Truth) -> npt.NDArray[np.bool_]:
+def _keep(connection: duckdb.DuckDBPyConnection, keep: str, names: list[str], truth: Int8Array) -> BoolArray:
     # The answer depends on the pattern of truth values alone, and there are few patterns: decide each pattern once.
     patterns, where = np.unique(truth, axis=0, return_inverse=True)
     columns = {name: pa.array(patterns[:, i] == TRUE, mask=patterns[:, i] == UNKNOWN) for i, name in enumerate(names)}
-    kept: npt.NDArray[np.bool_] = (_select(connection, "rules", pa.table(columns), [keep])[:, 0] == TRUE)[where.ravel()]
+    kept: BoolArray = (_select(connection, "rules", pa.table(columns), [keep])[:, 0] == TRUE)[where.ravel()]
     return kept
 
 
-def _select(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table, expressions: list[str]) -> Truth:
+def _select(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table, expressions: list[str]) -> Int8Array:
     import duckdb
 
     connection.register(name, table)

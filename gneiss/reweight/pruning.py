@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from gneiss.arrays import Float32Array, Float64Array, UInt64Array
 from gneiss.loader.order import mixed
 
 
@@ -25,7 +26,7 @@ def pruning_weights(
     anneal_from: float = 0.875,
     seed: int = 0,
     mean_loss: float | None = None,
-) -> npt.NDArray[np.float32]:
+) -> Float32Array:
     """InfoBatch: a sample below the mean loss is left out with probability `share`, else counts 1 / (1 - share).
 
     Parameters: `ids`: (samples,) integers from 0, the same in every epoch; `losses`: (samples,) of an earlier visit,
@@ -53,17 +54,17 @@ def pruning_weights(
     return weights
 
 
-def _drawn(ids: npt.NDArray[np.uint64], seed: int, epoch: int) -> npt.NDArray[np.float64]:
+def _drawn(ids: UInt64Array, seed: int, epoch: int) -> Float64Array:
     """A number in [0, 1) for each id, uniform over seeds."""
     key = np.uint64(xxhash.xxh3_64_intdigest(f"{seed}\0{epoch}\0prune".encode()))
     # two rounds: ids of another epoch are not those of this one, moved
-    bits: npt.NDArray[np.uint64] = mixed(mixed(ids) ^ key)
+    bits: UInt64Array = mixed(mixed(ids) ^ key)
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _check(
     ids: npt.NDArray[np.generic],
-    losses: npt.NDArray[np.float64],
+    losses: Float64Array,
     epoch: int,
     epochs: int,
     share: float,

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from gneiss.batch import TextBatch
-from gneiss.curate.curate import entering_first
+from gneiss.curate.curate import first_input
 from gneiss.curate.loaded_models import Prepared
-from gneiss.curate.phase import Entering, decide_phase
-from gneiss.curate.phase_result import Computed
+from gneiss.curate.phase import PhaseInput, decide_phase
+from gneiss.curate.phase_result import PhaseResult
 from gneiss.curate.reading import read_documents
 from gneiss.errors import InputError
 from gneiss.input.shard import Shard
@@ -68,10 +68,10 @@ class Corpus:
         """The ids of the shards, in order."""
         return [shard.id for shard in self.shards]
 
-    def computed(self, phase: int, shard: int) -> Computed:
+    def computed(self, phase: int, shard: int) -> PhaseResult:
         """What a phase before a corpus-wide one has computed of a shard. Raises OutputError."""
         batch = self.exchange.batch(computed_name(self.recipe, phase), shard, 0)
-        return Computed.of_batch(batch, self.shard_ids)
+        return PhaseResult.of_batch(batch, self.shard_ids)
 
 
 def computed_name(recipe: Recipe, phase: int) -> str:
@@ -91,7 +91,7 @@ class Reader:
         """Open a corpus."""
         return cls(corpus, locked_connection())
 
-    def entering(self, phase: int, shard: int) -> Entering | None:
+    def entering(self, phase: int, shard: int) -> PhaseInput | None:
         """The documents of a shard that reach a phase; None for a shard that cannot be read.
 
         What earlier phases computed is read from their rounds, and decided again.
@@ -102,7 +102,7 @@ class Reader:
             documents = read_documents(its, recipe.input.text, recipe.inputs)
         except InputError:  # `curate` meets the same error, and puts the shard into quarantine with the reason
             return None
-        entering = entering_first(its.id, documents)
+        entering = first_input(its.id, documents)
         for earlier in range(phase):
             computed = self.corpus.computed(earlier, shard)
             entering = decide_phase(recipe.phases[earlier], self.connection, entering, computed).staying

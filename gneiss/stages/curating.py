@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from gneiss.curate.loaded_models import load_tools
+from gneiss.curate.loaded_models import load_models
 from gneiss.errors import GneissError, InputError
 from gneiss.input.shard import Shard
 from gneiss.output.ledger import UNREADABLE, Receipt
@@ -27,7 +27,7 @@ class CurateStep:
         from gneiss.stages.of_recipe import finder
 
         recipe, output = self.corpus.recipe, self.corpus.output
-        tools = load_tools(recipe, self.corpus.prepared)
+        tools = load_models(recipe, self.corpus.prepared)
         index_of = {shard.id: index for index, shard in enumerate(self.corpus.shards)}
         found = finder(self.corpus)
 

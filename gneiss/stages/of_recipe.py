@@ -10,8 +10,8 @@ from functools import partial
 import pyarrow as pa
 
 from gneiss.annotation import Column
-from gneiss.curate.loaded_models import load_phase, prepared_here
-from gneiss.curate.phase import Found, compute_phase
+from gneiss.curate.loaded_models import load_phase_models, prepared_here
+from gneiss.curate.phase import CorpusResults, compute_phase
 from gneiss.curate.phase_result import schema_of
 from gneiss.errors import MachineError
 from gneiss.output.ledger import COMMITTED, Receipt
@@ -57,18 +57,18 @@ def rounds_after(corpus: Corpus) -> tuple[Round, ...]:
     return () if job is None else dedup_rounds.rounds_after(job)
 
 
-def finder(corpus: Corpus, phases: int | None = None) -> Callable[[int], Found]:
+def finder(corpus: Corpus, phases: int | None = None) -> Callable[[int], CorpusResults]:
     """What the rounds have found of a shard; with `phases` for the last of so many first phases alone."""
     chosen = corpus.recipe.phases[:phases]
     job = dedup_job(corpus)
     searches = {kind: search for kind, search in _searches(corpus).items() if search.phase < len(chosen)}
     last = max((index for index, phase in enumerate(chosen) if phase.is_corpus_wide), default=0)
 
-    def found(shard: int) -> Found:
+    def found(shard: int) -> CorpusResults:
         spans = dedup_rounds.shard_spans(job, shard) if job is not None and job.phase < len(chosen) else None
         earlier = range(0 if phases else last)
         duplicates = {kind: duplicate_rounds.shard_clusters(search, shard) for kind, search in searches.items()}
-        return Found(
+        return CorpusResults(
             **duplicates,
             spans=spans,
             computed={chosen[index].name: corpus.computed(index, shard) for index in earlier},
@@ -84,7 +84,7 @@ def _columns(phase: Phase) -> tuple[Column, ...]:
 def _open_computed(corpus: Corpus, index: int) -> Callable[[int], Batches]:
     """What a phase computes of each shard."""
     phase, reader = corpus.recipe.phases[index], Reader.of(corpus)
-    tools = load_phase(corpus.recipe, index, prepared_here(corpus.recipe, corpus.prepared))
+    tools = load_phase_models(corpus.recipe, index, prepared_here(corpus.recipe, corpus.prepared))
     found = finder(corpus, index + 1)
 
     def work(shard: int) -> Batches:

@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from gneiss.arrays import BoolArray, Int64Array
 from gneiss.batch import TextBatch
 from gneiss.curate.loaded_models import dedup_tokenizer
 from gneiss.curate.spans import SCHEMA as PIECES
@@ -31,8 +30,6 @@ from gneiss.output.annotation_shard import kept_cuts, kept_rows
 from gneiss.stages.corpus import REDUCER_MEMORY_BYTES, Batches, Reader, Round
 from gneiss.stages.exchange import Across
 from gneiss.stages.substring_job import DedupJob
-
-Numbers: TypeAlias = npt.NDArray[np.int64]
 
 FLAGS = pa.schema([("flag", pa.bool_())])
 TEXTS = {
@@ -288,21 +285,21 @@ def _bucket_place(job: DedupJob, shard: int) -> tuple[int, int]:
     return task, shard - job.buckets[task].start
 
 
-def _column(batch: pa.RecordBatch, name: str) -> Numbers:
+def _column(batch: pa.RecordBatch, name: str) -> Int64Array:
     return np.asarray(batch.column(name).to_numpy(), np.int64)
 
 
-def _within(shard: Numbers, bucket: range) -> npt.NDArray[np.bool_]:
+def _within(shard: Int64Array, bucket: range) -> BoolArray:
     return (shard >= bucket.start) & (shard < bucket.stop)
 
 
-def _by_bucket(job: DedupJob, shard: Numbers, row: Numbers, amount: Numbers) -> Batches:
+def _by_bucket(job: DedupJob, shard: Int64Array, row: Int64Array, amount: Int64Array) -> Batches:
     for bucket in job.buckets:
         here = _within(shard, bucket)
         yield pa.record_batch([shard[here], row[here], amount[here]], schema=SOURCES)
 
 
-def _summed(shard: Numbers, row: Numbers, amount: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+def _summed(shard: Int64Array, row: Int64Array, amount: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:
     """One entry for each shard and row, with the sum of its amounts, sorted."""
     if len(shard) == 0:
         return shard, row, amount

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gneiss.curate.curate import Curated, curate
-from gneiss.curate.loaded_models import Tools, load_tools
+from gneiss.curate.loaded_models import LoadedModels, load_models
 from gneiss.errors import RecipeError
 from gneiss.input.shard import Shard, cut_shards
 from gneiss.recipe.recipe import Recipe
@@ -32,7 +32,7 @@ DEDUP = """
 
 
 def curate_with(recipe: Recipe, shard: Shard, limit: int | None = None) -> Curated:
-    return curate(shard, recipe, load_tools(recipe), limit)
+    return curate(shard, recipe, load_models(recipe), limit)
 
 
 def shard_of_bytes(path: Path, texts: Sequence[bytes | None]) -> Shard:
@@ -42,9 +42,9 @@ def shard_of_bytes(path: Path, texts: Sequence[bytes | None]) -> Shard:
 
 
 @pytest.fixture(scope="module")
-def oracle_tools() -> dict[str, tuple[Recipe, Tools]]:
+def oracle_tools() -> dict[str, tuple[Recipe, LoadedModels]]:
     recipes = {policy: recipe_of(oracle.RECIPE.format(policy=policy)) for policy in POLICIES}
-    return {policy: (recipe, load_tools(recipe)) for policy, recipe in recipes.items()}
+    return {policy: (recipe, load_models(recipe)) for policy, recipe in recipes.items()}
 
 
 # Pieces that repeat, single letters, and characters of two and three bytes that share their first bytes.
@@ -56,7 +56,7 @@ texts = st.none() | st.lists(parts, max_size=5).map(lambda p: "".join(p).encode(
 @settings(max_examples=100)
 def test_a_shard_is_curated_as_one_document_after_another_would_be(
     tmp_path_factory: pytest.TempPathFactory,
-    oracle_tools: dict[str, tuple[Recipe, Tools]],
+    oracle_tools: dict[str, tuple[Recipe, LoadedModels]],
     given_texts: list[bytes | None],
     policy: str,
 ) -> None:
@@ -113,7 +113,7 @@ def assert_samples_agree(found: Curated, recipe: Recipe) -> None:
 @settings(max_examples=30)
 def test_a_limit_curates_the_first_rows_as_if_there_were_no_others(
     tmp_path_factory: pytest.TempPathFactory,
-    oracle_tools: dict[str, tuple[Recipe, Tools]],
+    oracle_tools: dict[str, tuple[Recipe, LoadedModels]],
     given_texts: list[bytes | None],
     limit: int,
 ) -> None:
@@ -126,7 +126,7 @@ def test_a_limit_curates_the_first_rows_as_if_there_were_no_others(
 
 
 def test_the_same_shard_gives_the_same_answer_with_tools_that_were_used_before(
-    tmp_path: Path, oracle_tools: dict[str, tuple[Recipe, Tools]]
+    tmp_path: Path, oracle_tools: dict[str, tuple[Recipe, LoadedModels]]
 ) -> None:
     recipe, tools = oracle_tools["union"]
     first = shard_of_bytes(tmp_path / "a.parquet", [b"abcdefgh", b"xabcdefgh"])

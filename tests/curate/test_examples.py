@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.curate.curate import curate
-from gneiss.curate.examples import EXCERPT_CHARS, PER_RULE, Samples, merge_samples
-from gneiss.curate.loaded_models import load_tools
+from gneiss.curate.examples import EXCERPT_CHARS, PER_RULE, Samples, merge_examples
+from gneiss.curate.loaded_models import load_models
 from tests.support import recipe_of, shard_of
 
 RULES = "- {name: only, rules: {long: text_chars > 5, plain: text_bytes = text_chars}}"
@@ -19,7 +19,7 @@ RULES = "- {name: only, rules: {long: text_chars > 5, plain: text_bytes = text_c
 
 def samples_of(path: Path, texts: list[str | None], rules: str = RULES) -> Samples:
     recipe = recipe_of(rules)
-    return curate(shard_of(path, texts), recipe, load_tools(recipe)).samples
+    return curate(shard_of(path, texts), recipe, load_models(recipe)).samples
 
 
 def test_documents_that_a_rule_alone_dropped_come_first(tmp_path: Path) -> None:
@@ -73,12 +73,12 @@ def example_of(number: int) -> dict[str, Any]:
 @given(st.lists(st.lists(st.integers(0, 50), max_size=3, unique=True), max_size=4), st.randoms(use_true_random=False))
 def test_merged_samples_do_not_depend_on_the_order_of_shards(shards: list[list[int]], shuffler: random.Random) -> None:
     parts: list[Samples] = [{"rule": [example_of(number) for number in numbers]} for numbers in shards]
-    merged = merge_samples(parts)
+    merged = merge_examples(parts)
     shuffled = list(parts)
     shuffler.shuffle(shuffled)
-    assert merge_samples(shuffled) == merged
+    assert merge_examples(shuffled) == merged
     at = shuffler.randrange(len(parts) + 1)
-    assert merge_samples([merge_samples(shuffled[:at]), merge_samples(shuffled[at:])]).get("rule", []) == merged.get(
+    assert merge_examples([merge_examples(shuffled[:at]), merge_examples(shuffled[at:])]).get("rule", []) == merged.get(
         "rule", []
     )
     if parts:

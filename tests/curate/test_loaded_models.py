@@ -1,4 +1,4 @@
-"""Tools: models are converted once, found again, and converted again when the conversion is damaged."""
+"""Loaded models: models are converted once, found again, and converted again when the conversion is damaged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gneiss.batch import TextBatch
-from gneiss.curate.loaded_models import cache_folder, load_tools, prepare
+from gneiss.curate.loaded_models import cache_folder, load_models, prepare
 from gneiss.errors import MachineError
 from gneiss.recipe.recipe import Recipe
 from tests import runs
@@ -41,7 +41,7 @@ def test_a_damaged_conversion_is_made_again(recipe: Recipe, damage: bytes | None
     [table] = files.values()
     whole = table.read_bytes()
     table.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
-    [[(_, compute)]] = [phase.annotators for phase in load_tools(recipe).phases]
+    [[(_, compute)]] = [phase.annotators for phase in load_models(recipe).phases]
     assert table.read_bytes() == whole
     assert compute(TextBatch.of(["the river runs south"]))["prose"][0].as_py() > 0.5
 

@@ -14,7 +14,7 @@ import pytest
 from gneiss.annotation import Annotate, Column
 from gneiss.batch import TextBatch
 from gneiss.curate.curate import Curated, curate
-from gneiss.curate.loaded_models import PhaseTools, Tools, load_tools
+from gneiss.curate.loaded_models import LoadedModels, PhaseModels, load_models
 from gneiss.edit import Edited, Edits
 from gneiss.errors import InputError, ModelError
 from gneiss.filters.readability import Readability
@@ -30,10 +30,10 @@ TEXTS = ["A first short text.", "This one goes boom.", "", "And one more text.",
 def curate_breaking(path: Path, breaks: Callable[[TextBatch, Annotate], Mapping[str, pa.Array]]) -> Curated:
     """Curate TEXTS with a readability annotator that does what `breaks` says."""
     recipe = recipe_of(READABLE)
-    (phase,) = load_tools(recipe).phases
+    (phase,) = load_models(recipe).phases
     ((_, compute),) = phase.annotators
     broken = (Readability(), lambda batch: breaks(batch, compute))
-    return curate(shard_of(path, TEXTS), recipe, Tools((PhaseTools((broken,)),), locked_connection()))
+    return curate(shard_of(path, TEXTS), recipe, LoadedModels((PhaseModels((broken,)),), locked_connection()))
 
 
 def explode(error: BaseException) -> Callable[[TextBatch, Annotate], Mapping[str, pa.Array]]:
@@ -54,7 +54,7 @@ def test_a_document_that_an_annotator_fails_on_is_quarantined_alone(tmp_path: Pa
     for name in ("eflaw", "words", "text_bytes", "content_hash", "dropped_in"):
         assert rows[1][name] is None
     assert rows[1]["failed"] == rows[1]["decisive"] == []
-    whole = curate(shard_of(tmp_path / "b.parquet", TEXTS), recipe_of(READABLE), load_tools(recipe_of(READABLE)))
+    whole = curate(shard_of(tmp_path / "b.parquet", TEXTS), recipe_of(READABLE), load_models(recipe_of(READABLE)))
     others = [0, 2, 3]
     assert found.annotations.take(others).equals(whole.annotations.take(others)), "the others are as ever"
     assert found.statistics.counts["quarantined"] == 2
@@ -85,10 +85,12 @@ def test_a_document_that_fails_in_a_later_phase_loses_what_was_decided_before(tm
         "- {name: first, rules: {short: text_chars < 18}, keep: short OR NOT short}\n"
         "- {name: second, annotate: [readability], rules: {readable: eflaw < 30}}"
     )
-    tools = load_tools(recipe)
+    tools = load_models(recipe)
     ((_, compute),) = tools.phases[1].annotators
-    broken = PhaseTools(((Readability(), lambda batch: explode(OSError("boom"))(batch, compute)),))
-    found = curate(shard_of(tmp_path / "a.parquet", TEXTS), recipe, Tools((tools.phases[0], broken), tools.connection))
+    broken = PhaseModels(((Readability(), lambda batch: explode(OSError("boom"))(batch, compute)),))
+    found = curate(
+        shard_of(tmp_path / "a.parquet", TEXTS), recipe, LoadedModels((tools.phases[0], broken), tools.connection)
+    )
     row = found.annotations.to_pylist()[1]
     assert (row["status"], row["failed"], row["text_chars"]) == ("quarantined", [], None)
     counts = found.statistics.counts
@@ -107,7 +109,7 @@ def two_phases(first_rule: str, second: str) -> Recipe:
 def test_a_document_dropped_before_is_no_first_copy(tmp_path: Path) -> None:
     recipe = two_phases("text_chars > 60", "dedup: {min_length: 20}")
     texts = [PASSAGE, f"{PASSAGE} and enough more to be kept", f"What comes before: {PASSAGE}, what comes after"]
-    found = curate(shard_of(tmp_path / "a.parquet", texts), recipe, load_tools(recipe))
+    found = curate(shard_of(tmp_path / "a.parquet", texts), recipe, load_models(recipe))
     rows = found.annotations.to_pylist()
     assert [row["dropped_in"] for row in rows] == ["first", None, None]
     assert found.texts.text(0) == texts[1], "the first that reached the phase is whole"
@@ -117,7 +119,7 @@ def test_a_document_dropped_before_is_no_first_copy(tmp_path: Path) -> None:
 
 def test_annotations_of_phases_that_were_not_reached_are_null(tmp_path: Path) -> None:
     recipe = two_phases("text_chars > 20", "dedup: {min_length: 20}, annotate: [readability], rules: {r: eflaw < 3}")
-    found = curate(shard_of(tmp_path / "a.parquet", ["short", PASSAGE, PASSAGE]), recipe, load_tools(recipe))
+    found = curate(shard_of(tmp_path / "a.parquet", ["short", PASSAGE, PASSAGE]), recipe, load_models(recipe))
     rows = found.annotations.to_pylist()
     assert (rows[0]["text_chars"], rows[0]["failed"]) == (5, ["fit"])
     for name in ("eflaw", "words", "dedup_bytes", "dedup_fraction", "dedup_repeated_bytes", "dedup_pieces"):
@@ -133,7 +135,7 @@ def test_rules_of_a_later_phase_see_annotations_of_an_earlier_one(tmp_path: Path
         "- {name: first, annotate: [readability]}\n- {name: second, rules: {few: words < 3}}\n"
         "- {name: third, rules: {one: words < 2}}"
     )
-    found = curate(shard_of(tmp_path / "a.parquet", ["a", "a b", "a b c"]), recipe, load_tools(recipe))
+    found = curate(shard_of(tmp_path / "a.parquet", ["a", "a b", "a b c"]), recipe, load_models(recipe))
     assert found.annotations["dropped_in"].to_pylist() == [None, "third", "second"]
     assert found.annotations["failed"].to_pylist() == [[], ["one"], ["few"]]
     assert found.annotations["words"].to_pylist() == [1, 2, 3]
@@ -145,7 +147,7 @@ def test_edits_of_one_phase_are_the_text_of_the_next(tmp_path: Path) -> None:
     recipe = recipe_of(
         "- {name: first, dedup: {min_length: 20}}\n- {name: second, annotate: [readability], rules: {r: words > 0}}"
     )
-    found = curate(shard_of(tmp_path / "a.parquet", [PASSAGE, f"Only this. {PASSAGE}"]), recipe, load_tools(recipe))
+    found = curate(shard_of(tmp_path / "a.parquet", [PASSAGE, f"Only this. {PASSAGE}"]), recipe, load_models(recipe))
     assert found.annotations["words"].to_pylist() == [10, 2]
     assert found.texts.texts() == [PASSAGE, "Only this. "]
     assert np.array_equal(found.edited, [False, True])
@@ -180,7 +182,7 @@ def curate_with_capitals(path: Path, texts: list[str | None], phase: str, slices
         mock.patch("gneiss.curate.phase.BATCH_BYTES", slices),
     ):
         recipe = recipe_of(phase)
-        return curate(shard_of(path, texts), recipe, load_tools(recipe))
+        return curate(shard_of(path, texts), recipe, load_models(recipe))
 
 
 @pytest.mark.parametrize("slices", [16_000_000, 10])
@@ -215,7 +217,7 @@ def test_an_annotator_may_read_urls_and_a_missing_one_is_an_empty_string(tmp_pat
     annotate = f"annotate: [urls: {{domains: [{tmp_path / 'blocked.txt'}]}}]"
     recipe = recipe_of(f"- {{name: only, {annotate}, rules: {{ok: NOT url_domain_listed}}}}", input="{url: address}")
     addresses = ["https://a.bad.example/x", None, "https://good.example"]
-    found = curate(shard_of(tmp_path / "a.parquet", ["a", "b", "c"], address=addresses), recipe, load_tools(recipe))
+    found = curate(shard_of(tmp_path / "a.parquet", ["a", "b", "c"], address=addresses), recipe, load_models(recipe))
     assert found.annotations["url_domain_listed"].to_pylist() == [True, False, False]
     assert found.kept.tolist() == [1, 2]
     with pytest.raises(InputError, match="expected a column 'address'"):

@@ -10,25 +10,25 @@ import numpy.typing as npt
 import pydivsufsort
 import pytest
 
+from gneiss.arrays import Int64Array
 from gneiss.dedup import suffix_array
 from gneiss.dedup.anchors import engine as anchors
 from gneiss.dedup.anchors.grouping import group
 from gneiss.dedup.anchors.sampling import sample
 from gneiss.dedup.repeats import POLICIES, Repeats, pieces
-from gneiss.dedup.units import IntArray
 from tests.dedup import corpora
 
 HARD = corpora.hard(60_000)
 
 
-def assert_same(found: Repeats, expected: Repeats, bounds: IntArray, min_length: int) -> None:
+def assert_same(found: Repeats, expected: Repeats, bounds: Int64Array, min_length: int) -> None:
     for policy in POLICIES:
         one, other = (pieces(repeats, bounds, min_length, policy) for repeats in (found, expected))
         for column in ("document", "start", "end", "source_document", "source_start"):
             np.testing.assert_array_equal(getattr(one, column), getattr(other, column), f"{policy} {column}")
 
 
-def check(values: npt.NDArray[np.uint8] | npt.NDArray[np.int32], bounds: IntArray, min_length: int) -> None:
+def check(values: npt.NDArray[np.uint8] | npt.NDArray[np.int32], bounds: Int64Array, min_length: int) -> None:
     expected = suffix_array.find_repeats(values, bounds, min_length)
     assert_same(anchors.find_repeats(values, bounds, min_length), expected, bounds, min_length)
 

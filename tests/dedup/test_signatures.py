@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
+from gneiss.arrays import UInt32Array
 from gneiss.batch import TextBatch
 from gneiss.dedup.minhash import NearDuplicates, bands_for, match_probability
 from gneiss.dedup.minhash.shingles import hash_inner_word, hash_word, last_blank
-from gneiss.dedup.minhash.signatures import Permutations, Signatures, signatures
+from gneiss.dedup.minhash.signatures import Permutations, signatures
 from gneiss.dedup.words import fold_product
 from gneiss.errors import InputError
 from tests.dedup import minhash_oracle as oracle
@@ -111,7 +112,7 @@ def test_permutations_never_change() -> None:
     assert not np.array_equal(Permutations(112, seed=2).factors, permutations.factors)
 
 
-def sketched(sets: list[set[int]], permutations: Permutations) -> Signatures:
+def sketched(sets: list[set[int]], permutations: Permutations) -> UInt32Array:
     found, _ = signatures(TextBatch.of([" ".join(map(str, each)) for each in sets]), 1, permutations)
     return found
 

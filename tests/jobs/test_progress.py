@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from unittest import mock
 
-from gneiss.jobs.progress import Spoken
+from gneiss.jobs.progress import PrintedProgress
 from gneiss.output.ledger import COMMITTED, UNREADABLE, Receipt
 
 SIZES = dict.fromkeys(("a", "b", "c"), 2000000)
@@ -22,7 +22,7 @@ class Terminal(io.StringIO):
 def test_lines_on_a_terminal_are_written_over() -> None:
     stream = Terminal()
     with mock.patch("gneiss.jobs.progress.time.monotonic", side_effect=[0.0, 60.0, 120.0, 120.0]):
-        told = Spoken(stream, "file", "records", "archives")
+        told = PrintedProgress(stream, "file", "records", "archives")
         told.begin("extract", SIZES, ["a"])
         told.finished(Receipt("b", COMMITTED, "", 1234))
         told.finished(Receipt("c", UNREADABLE, "", None, reason="it is no archive"))
@@ -42,7 +42,7 @@ def test_lines_on_a_terminal_are_written_over() -> None:
 def test_lines_elsewhere_come_every_few_seconds() -> None:
     stream = io.StringIO()
     with mock.patch("gneiss.jobs.progress.time.monotonic", side_effect=[0.0, 1.0, 6.0, 6.5, 7.0]):
-        told = Spoken(stream)
+        told = PrintedProgress(stream)
         told.round("keys", 1)
         told.begin("sample", SIZES, [])
         for id_ in "abc":

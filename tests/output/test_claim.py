@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gneiss.curate.curate import curate
-from gneiss.curate.loaded_models import load_tools
+from gneiss.curate.loaded_models import load_models
 from gneiss.errors import OutputError
 from gneiss.input.plan import Plan, make_plan
 from gneiss.output import ledger
@@ -28,7 +28,7 @@ def plan_of(folder: Path, rules: str = RULES) -> Plan:
 
 
 def curate_all(plan: Plan, output: Path) -> list[ledger.Receipt]:
-    tools = load_tools(plan.recipe)
+    tools = load_models(plan.recipe)
     return [commit(curate(shard, plan.recipe, tools), plan.recipe, output) for shard in plan.input.shards]
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gneiss.curate.curate import Curated, curate
-from gneiss.curate.loaded_models import load_tools
+from gneiss.curate.loaded_models import load_models
 from gneiss.curate.statistics import Statistics
 from gneiss.errors import OutputError
 from gneiss.input.shard import cut_shards
@@ -67,7 +67,7 @@ def decide(
     pq.write_table(table, folder / "in.parquet", row_group_size=rows)
     recipe = recipe_of(rules, input=f"{{derived_from_text: {derived}}}")
     (shard,) = cut_shards(folder / "in.parquet", text="text", required=["id"]).shards
-    return curate(shard, recipe, load_tools(recipe)), recipe
+    return curate(shard, recipe, load_models(recipe)), recipe
 
 
 def committed(folder: Path, table: pa.Table, **given: Any) -> tuple[Receipt, pa.Table]:
@@ -167,7 +167,7 @@ def test_a_file_of_texts_alone_is_curated(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["long enough", "no", "also long enough"]}), tmp_path / "in.parquet")
     recipe = recipe_of(RULES, input="{id: null}")
     (shard,) = cut_shards(tmp_path / "in.parquet", text="text").shards
-    commit(curate(shard, recipe, load_tools(recipe)), recipe, tmp_path / "out")
+    commit(curate(shard, recipe, load_models(recipe)), recipe, tmp_path / "out")
     data = pq.read_table(tmp_path / "out" / data_path("in"))
     assert data.to_pydict() == {"text": ["long enough", "also long enough"]}
 

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from gneiss.curate.curate import Curated, curate
-from gneiss.curate.loaded_models import load_tools
+from gneiss.curate.loaded_models import load_models
 from gneiss.filters.tokenizer import load_tokenizer
 from gneiss.recipe.recipe import Recipe
 from tests.support import shard_of
@@ -98,7 +98,7 @@ def recipe(models: dict[str, Path]) -> Recipe:
 def curated(folder: Path, recipe: Recipe) -> Curated:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("GNEISS_CACHE", str(folder / "cache"))
-        return curate(shard_of(folder / "sample.parquet", sample_texts()), recipe, load_tools(recipe))
+        return curate(shard_of(folder / "sample.parquet", sample_texts()), recipe, load_models(recipe))
 
 
 # The oracle.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from gneiss.arrays import AnyArray, Int64Array
 from gneiss.dedup import suffix_array
 from gneiss.dedup.anchors.grouping import group
 from gneiss.dedup.anchors.large_groups import match_crowds
@@ -14,12 +12,12 @@ from gneiss.dedup.anchors.matching import match
 from gneiss.dedup.anchors.resolving import resolve
 from gneiss.dedup.anchors.sampling import sample
 from gneiss.dedup.repeats import Repeats
-from gneiss.dedup.units import IntArray, read_only
+from gneiss.dedup.units import read_only
 
 _ATTEMPTS = 3
 
 
-def find_repeats(values: npt.NDArray[Any], bounds: IntArray, min_length: int, seed: int = 1) -> Repeats:
+def find_repeats(values: AnyArray, bounds: Int64Array, min_length: int, seed: int = 1) -> Repeats:
     """All repeats of a corpus by content-defined anchors, the same as `suffix_array.find_repeats`.
 
     Parameters: `values`: uint8 or int32 (units,), contiguous; `bounds`: int64 (documents + 1,), first unit of each
@@ -34,7 +32,7 @@ def find_repeats(values: npt.NDArray[Any], bounds: IntArray, min_length: int, se
     return suffix_array.find_repeats(values, bounds, min_length)
 
 
-def _attempt(values: npt.NDArray[Any], bounds: IntArray, min_length: int, seed: int) -> Repeats | None:
+def _attempt(values: AnyArray, bounds: Int64Array, min_length: int, seed: int) -> Repeats | None:
     """The repeats, or None when a hash lied."""
     k = max(1, min_length // 2)
     octets, size = read_only(values).view(np.uint8), values.itemsize

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from gneiss.dedup.anchors.sampling import Words
+from gneiss.arrays import AnyArray, Int, Int32Array, Int64Array, UInt64Array
 from gneiss.dedup.growing import grown
-from gneiss.dedup.units import Int
 
-Links = npt.NDArray[Any]
 #: Members of a group with more distinct super-windows than this are compared by splitting, not in pairs.
 FEW = 12
 ALONE = -1
@@ -22,7 +17,7 @@ _BUCKET = 16384
 _ROUNDS = 4
 
 
-def group(key: Words, content: Words) -> tuple[Links, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def group(key: UInt64Array, content: UInt64Array) -> tuple[AnyArray, Int64Array, Int64Array]:
     """For each anchor the earlier anchor to compare with; hashes only propose.
 
     Parameters: `key`, `content`: uint64 (anchors,), in text order.
@@ -49,7 +44,7 @@ def after(other: Int) -> Int:
 
 
 @njit(cache=True, nogil=True)
-def _group(key: Words, content: Words, links: Links) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _group(key: UInt64Array, content: UInt64Array, links: AnyArray) -> tuple[Int64Array, Int64Array]:
     bits: Int = 3
     while len(key) >> bits > _BUCKET:
         bits += 1
@@ -125,14 +120,14 @@ def _group(key: Words, content: Words, links: Links) -> tuple[npt.NDArray[np.int
 
 @njit(cache=True, nogil=True)
 def _link(
-    ids: Links,
-    keys: Words,
-    contents: Words,
-    links: Links,
-    content_table: Links,
-    key_table: Links,
+    ids: AnyArray,
+    keys: UInt64Array,
+    contents: UInt64Array,
+    links: AnyArray,
+    content_table: AnyArray,
+    key_table: AnyArray,
     mask: Int,
-    rank: npt.NDArray[np.int32],
+    rank: Int32Array,
 ) -> bool:
     """Link the members of one bucket; `key_table` is left with the last distinct member of each group."""
     crowded = False

@@ -5,27 +5,26 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from gneiss.arrays import AnyArray, Int, Int64Array, UInt8Array, UInt64Array
 from gneiss.dedup.anchors.grouping import FEW
 from gneiss.dedup.anchors.matching import shared_windows, tile
-from gneiss.dedup.anchors.sampling import Ints, Words
 from gneiss.dedup.growing import room_for
-from gneiss.dedup.units import Int, IntArray
-from gneiss.dedup.words import Octets, common_prefix, hash_range
+from gneiss.dedup.words import common_prefix, hash_range
 
 
 @njit(cache=True, nogil=True)
 def match_crowds(
-    octets: Octets,
+    octets: UInt8Array,
     size: Int,
-    begin: Ints,
-    left: Ints,
-    count: Ints,
-    crowd: IntArray,
-    crowd_bounds: IntArray,
+    begin: AnyArray,
+    left: AnyArray,
+    count: AnyArray,
+    crowd: Int64Array,
+    crowd_bounds: Int64Array,
     min_length: Int,
     k: Int,
     seed: np.uint64,
-) -> tuple[IntArray, bool]:
+) -> tuple[Int64Array, bool]:
     """The matches inside groups of many anchors.
 
     Parameters: `crowd`, `crowd_bounds`: int64, the anchors of group g are `crowd[crowd_bounds[g]:crowd_bounds[g + 1]]`,
@@ -81,7 +80,7 @@ def match_crowds(
 
 
 @njit(cache=True, nogil=True)
-def _push(tasks: IntArray, top: Int, members: IntArray, low: Int, high: Int) -> Int:
+def _push(tasks: Int64Array, top: Int, members: Int64Array, low: Int, high: Int) -> Int:
     for i in range(len(members)):
         tasks[top + i, 0] = members[i]
     top += len(members)
@@ -91,21 +90,21 @@ def _push(tasks: IntArray, top: Int, members: IntArray, low: Int, high: Int) -> 
 
 @njit(cache=True, nogil=True)
 def _collapse(
-    octets: Octets,
+    octets: UInt8Array,
     size: Int,
-    begin: Ints,
-    left: Ints,
-    count: Ints,
-    members: IntArray,
+    begin: AnyArray,
+    left: AnyArray,
+    count: AnyArray,
+    members: Int64Array,
     low: Int,
     high: Int,
     min_length: Int,
     seed: np.uint64,
-    table: IntArray,
-    hashes: Words,
-    matches: IntArray,
+    table: Int64Array,
+    hashes: UInt64Array,
+    matches: Int64Array,
     total: Int,
-) -> tuple[IntArray, Int]:
+) -> tuple[Int64Array, Int]:
     """Match members whose windows at offsets low to high are all equal; the members that are left, in place.
 
     A total of -1 says that two equal hashes stood for different units.
@@ -139,19 +138,19 @@ def _collapse(
 
 @njit(cache=True, nogil=True)
 def _split(
-    octets: Octets,
+    octets: UInt8Array,
     size: Int,
-    begin: Ints,
-    left: Ints,
-    count: Ints,
-    members: IntArray,
+    begin: AnyArray,
+    left: AnyArray,
+    count: AnyArray,
+    members: Int64Array,
     low: Int,
     high: Int,
     min_length: Int,
     seed: np.uint64,
-    table: IntArray,
-    hashes: Words,
-    tasks: IntArray,
+    table: Int64Array,
+    hashes: UInt64Array,
+    tasks: Int64Array,
     top: Int,
 ) -> Int:
     """Push as tasks the groups of members that agree on the units common to all windows at offsets low to high."""
@@ -192,17 +191,17 @@ def _split(
 
 @njit(cache=True, nogil=True)
 def _match_pairs(
-    octets: Octets,
+    octets: UInt8Array,
     size: Int,
-    begin: Ints,
-    left: Ints,
-    count: Ints,
-    members: IntArray,
+    begin: AnyArray,
+    left: AnyArray,
+    count: AnyArray,
+    members: Int64Array,
     low: Int,
     high: Int,
     min_length: Int,
     k: Int,
-    matches: IntArray,
+    matches: Int64Array,
     total: Int,
 ) -> Int:
     """Match each of few members, at offsets low to high, with those before it."""
@@ -226,7 +225,7 @@ def _match_pairs(
 
 
 @njit(cache=True, nogil=True)
-def _clear(table: IntArray, members: Int) -> Int:
+def _clear(table: Int64Array, members: Int) -> Int:
     """Empty as much of a table as so many members need; returns the mask of its slots."""
     slots = 16
     while slots < 2 * members:

@@ -9,20 +9,19 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gneiss.dedup.anchors.grouping import ALONE, FEW, Links, after
-from gneiss.dedup.anchors.sampling import Ints
+from gneiss.arrays import AnyArray, Int, Int64Array, UInt8Array
+from gneiss.dedup.anchors.grouping import ALONE, FEW, after
 from gneiss.dedup.growing import room_for
-from gneiss.dedup.units import Int, IntArray
-from gneiss.dedup.words import Octets, common_prefix, common_suffix
+from gneiss.dedup.words import common_prefix, common_suffix
 
 
 @njit(cache=True, nogil=True)
 def shared_windows(
-    octets: Octets,
+    octets: UInt8Array,
     size: Int,
-    begin: Ints,
-    left: Ints,
-    count: Ints,
+    begin: AnyArray,
+    left: AnyArray,
+    count: AnyArray,
     one: Int,
     other: Int,
     min_length: Int,
@@ -40,7 +39,7 @@ def shared_windows(
 
 
 @njit(cache=True, nogil=True)
-def tile(shared: IntArray, found: Int, tiles: IntArray) -> Int:
+def tile(shared: Int64Array, found: Int, tiles: Int64Array) -> Int:
     """Cover the offsets of overlapping intervals by disjoint ones, in order; returns how many were written.
 
     Parameters: `shared`: int64 (found, 3): first and last offset, member; `tiles`: int64 (found, 3), written.
@@ -67,16 +66,16 @@ def tile(shared: IntArray, found: Int, tiles: IntArray) -> Int:
 
 @njit(cache=True, nogil=True)
 def match(
-    octets: Octets,
+    octets: UInt8Array,
     size: Int,
-    begin: Ints,
-    left: Ints,
-    count: Ints,
-    links: Links,
-    other_matches: IntArray,
+    begin: AnyArray,
+    left: AnyArray,
+    count: AnyArray,
+    links: AnyArray,
+    other_matches: Int64Array,
     min_length: Int,
     k: Int,
-) -> tuple[IntArray, bool]:
+) -> tuple[Int64Array, bool]:
     """Follow the links of all anchors in text order, comparing units.
 
     Parameters: `octets`: the corpus as bytes, `size` of them a unit; `begin`, `left`, `count`, `links`: (anchors,);
@@ -133,7 +132,7 @@ def match(
 
 
 @njit(cache=True, nogil=True)
-def _append(matches: IntArray, total: Int, start: Int, count: Int, target: Int, min_length: Int) -> Int:
+def _append(matches: Int64Array, total: Int, start: Int, count: Int, target: Int, min_length: Int) -> Int:
     """Add a match, as part of the one before where it continues it."""
     last = total - 1
     # windows of one unit touch across a document's end; longer ones never do

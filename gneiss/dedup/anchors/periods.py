@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from gneiss.arrays import Int, Int64Array, UInt8Array
 from gneiss.dedup.growing import room_for
-from gneiss.dedup.units import Int, IntArray
-from gneiss.dedup.words import Octets, common_prefix, common_suffix, load_word
+from gneiss.dedup.words import common_prefix, common_suffix, load_word
 
 
 @njit(cache=True, nogil=True)
@@ -20,7 +20,7 @@ def longest_period(k: Int, size: Int) -> Int:
 
 
 @njit(cache=True, nogil=True)
-def periodic_stretches(octets: Octets, low: Int, high: Int, k: Int, size: Int) -> IntArray:
+def periodic_stretches(octets: UInt8Array, low: Int, high: Int, k: Int, size: Int) -> Int64Array:
     """Every maximal stretch of at least k units with a period of at most `longest_period`.
 
     Parameters: `octets`: the corpus as bytes; `low`, `high`: a document, in units of `size` bytes.
@@ -60,7 +60,7 @@ def periodic_stretches(octets: Octets, low: Int, high: Int, k: Int, size: Int) -
 
 
 @njit(cache=True, nogil=True)
-def _shortest_period(octets: Octets, start: Int, period: Int, size: Int) -> Int:
+def _shortest_period(octets: UInt8Array, start: Int, period: Int, size: Int) -> Int:
     """The shortest period of a stretch (at least twice `period` long) that has `period`: one of its divisors."""
     for shorter in range(1, period):
         if period % shorter == 0:

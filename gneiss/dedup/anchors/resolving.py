@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from gneiss.arrays import Int, Int64Array
 from gneiss.dedup.growing import room_for
 from gneiss.dedup.repeats import Repeats, last_at_or_before
-from gneiss.dedup.units import Int, IntArray
 
 
-def resolve(matches: IntArray, min_length: int) -> Repeats:
+def resolve(matches: Int64Array, min_length: int) -> Repeats:
     """Repeats with the first window of their class, from matches with any earlier equal window.
 
     Parameters: `matches`: int64 (matches, 3): start, count, target, by start, disjoint; every window but the first of
@@ -24,7 +24,7 @@ def resolve(matches: IntArray, min_length: int) -> Repeats:
 
 
 @njit(cache=True, nogil=True)
-def _resolve(matches: IntArray, min_length: Int) -> IntArray:
+def _resolve(matches: Int64Array, min_length: Int) -> Int64Array:
     """Rows of start, count, source, period."""
     runs = np.empty((len(matches) + 16, 4), np.int64)
     total: Int = 0
@@ -70,7 +70,7 @@ def _resolve(matches: IntArray, min_length: Int) -> IntArray:
 
 
 @njit(cache=True, nogil=True)
-def _last_at_or_before(runs: IntArray, total: Int, target: Int, near: Int) -> Int:
+def _last_at_or_before(runs: Int64Array, total: Int, target: Int, near: Int) -> Int:
     """The last run that starts at a unit or before it, -1 for none; looks first where the last look ended."""
     near = max(near, 0)
     for _ in range(3):

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
+from gneiss.arrays import AnyArray, Int, Int64Array, UInt8Array, UInt32Array, UInt64Array
 from gneiss.dedup.anchors.periods import periodic_stretches
 from gneiss.dedup.growing import grown, room_for
-from gneiss.dedup.units import Int, IntArray, read_only
-from gneiss.dedup.words import Octets, hash_range
+from gneiss.dedup.units import read_only
+from gneiss.dedup.words import hash_range
 
-Hashes = npt.NDArray[np.uint32]
-Words = npt.NDArray[np.uint64]
-Ints = npt.NDArray[Any]
 #: From so many units on, positions take 64 bits.
 WIDE = 2**31
 _BLOCK = 8192
@@ -34,15 +30,15 @@ class Anchors:
     the equal window one period before.
     """
 
-    begin: Ints
-    left: Ints
-    count: Ints
-    key: Words
-    content: Words
-    copies: IntArray
+    begin: AnyArray
+    left: AnyArray
+    count: AnyArray
+    key: UInt64Array
+    content: UInt64Array
+    copies: Int64Array
 
 
-def sample(values: npt.NDArray[Any], bounds: IntArray, min_length: int, k: int, seed: int) -> Anchors:
+def sample(values: AnyArray, bounds: Int64Array, min_length: int, k: int, seed: int) -> Anchors:
     """The anchors of all documents: for each window of `min_length` units its leftmost k-mer of least hash.
 
     Parameters: `values`: uint8 or int32 (units,), contiguous; `bounds`: int64 (documents + 1,); 1 <= k <= min_length.
@@ -58,15 +54,15 @@ def sample(values: npt.NDArray[Any], bounds: IntArray, min_length: int, k: int, 
 
 @njit(cache=True, nogil=True)
 def _sample(
-    values: npt.NDArray[Any],
-    octets: Octets,
-    bounds: IntArray,
+    values: AnyArray,
+    octets: UInt8Array,
+    bounds: Int64Array,
     min_length: Int,
     k: Int,
     seed: np.uint64,
-    begin: Ints,
-    left: Ints,
-) -> tuple[Ints, Ints, Ints, Words, Words, IntArray]:
+    begin: AnyArray,
+    left: AnyArray,
+) -> tuple[AnyArray, AnyArray, AnyArray, UInt64Array, UInt64Array, Int64Array]:
     """The columns of Anchors; `begin` and `left` come empty and give the types of theirs."""
     size = len(octets) // max(len(values), 1)
     width = min_length - k + 1
@@ -129,7 +125,7 @@ def _sample(
 
 
 @njit(cache=True, nogil=True)
-def _put_last(hashes: Hashes, stretches: IntArray, at: Int, k: Int) -> None:
+def _put_last(hashes: UInt32Array, stretches: Int64Array, at: Int, k: Int) -> None:
     """Make the hashes of k-mers inside periodic stretches larger than all others; the first is of the unit `at`."""
     for stretch in range(len(stretches)):
         first = max(stretches[stretch, 0] - at, 0)
@@ -141,13 +137,13 @@ def _put_last(hashes: Hashes, stretches: IntArray, at: Int, k: Int) -> None:
 
 @njit(cache=True, nogil=True)
 def _hash_anchors(
-    octets: Octets,
+    octets: UInt8Array,
     size: Int,
-    begin: Ints,
-    left: Ints,
-    count: Ints,
-    key: Words,
-    content: Words,
+    begin: AnyArray,
+    left: AnyArray,
+    count: AnyArray,
+    key: UInt64Array,
+    content: UInt64Array,
     opened: Int,
     total: Int,
     min_length: Int,
@@ -165,7 +161,7 @@ def _hash_anchors(
 
 
 @njit(cache=True, nogil=True)
-def _hash_kmers(values: npt.NDArray[Any], k: Int, seed: np.uint64, hashes: Hashes) -> Int:
+def _hash_kmers(values: AnyArray, k: Int, seed: np.uint64, hashes: UInt32Array) -> Int:
     """Hash all k-mers of `values` into one of the two rows of `hashes`; returns which.
 
     Hashes of 4, 16, 64, ... and at last k units are put together from four hashes of the stage before, loops without
@@ -194,12 +190,12 @@ def _hash_kmers(values: npt.NDArray[Any], k: Int, seed: np.uint64, hashes: Hashe
 
 @njit(cache=True, nogil=True)
 def _mix(
-    a: npt.NDArray[Any],
-    b: npt.NDArray[Any],
-    c: npt.NDArray[Any],
-    d: npt.NDArray[Any],
+    a: AnyArray,
+    b: AnyArray,
+    c: AnyArray,
+    d: AnyArray,
     multiplier: np.uint32,
-    to: Hashes,
+    to: UInt32Array,
 ) -> None:
     for i in range(len(to)):
         x = np.uint32(a[i])
@@ -215,7 +211,15 @@ def _mix(
 
 @njit(cache=True, nogil=True)
 def _scan(
-    hashes: Hashes, windows: Int, width: Int, at: Int, opened: Int, total: Int, begin: Ints, left: Ints, count: Ints
+    hashes: UInt32Array,
+    windows: Int,
+    width: Int,
+    at: Int,
+    opened: Int,
+    total: Int,
+    begin: AnyArray,
+    left: AnyArray,
+    count: AnyArray,
 ) -> Int:
     """Append the anchors of consecutive windows, the first of which starts at unit `at`; returns the new total.
 
@@ -251,7 +255,7 @@ def _scan(
 
 
 @njit(cache=True, nogil=True)
-def _first_below(hashes: Hashes, start: Int, stop: Int, bound: np.uint32) -> Int:
+def _first_below(hashes: UInt32Array, start: Int, stop: Int, bound: np.uint32) -> Int:
     """The first position with a hash below `bound`, or stop."""
     while stop - start >= 16:
         block = hashes[start : start + 16]
@@ -267,7 +271,7 @@ def _first_below(hashes: Hashes, start: Int, stop: Int, bound: np.uint32) -> Int
 
 
 @njit(cache=True, nogil=True)
-def _leftmost_least(hashes: Hashes, start: Int, stop: Int) -> Int:
+def _leftmost_least(hashes: UInt32Array, start: Int, stop: Int) -> Int:
     """The first position of the least hash."""
     block = hashes[start:stop]
     least = block[0]

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from gneiss.arrays import AnyArray, BoolArray, Int32Array, Int64Array
 from gneiss.dedup.anchors.engine import find_repeats
-from gneiss.dedup.corpus_scope.contents import Numbers, new_table, number_contents
-from gneiss.dedup.corpus_scope.records import Flags, column, differences, expect, flags_of, places
+from gneiss.dedup.corpus_scope.contents import new_table, number_contents
+from gneiss.dedup.corpus_scope.records import column, differences, expect, flags_of, places
 from gneiss.dedup.corpus_scope.scheme import Scheme, in_pass
 from gneiss.dedup.corpus_scope.segments import Segments, collect, segments_of
 from gneiss.dedup.corpus_scope.texts import super_windows
 from gneiss.dedup.repeats import Policy
-from gneiss.dedup.units import IntArray
 
 SCHEMA = pa.schema(
     [
@@ -35,11 +33,11 @@ SCHEMA = pa.schema(
 class _Places:
     """Where super-windows are: document and unit in it; their windows. int64 (super-windows,)."""
 
-    row: IntArray
-    start: IntArray
-    count: IntArray
+    row: Int64Array
+    start: Int64Array
+    count: Int64Array
 
-    def taken(self, which: Flags) -> _Places:
+    def taken(self, which: BoolArray) -> _Places:
         return _Places(self.row[which], self.start[which], self.count[which])
 
 
@@ -80,7 +78,7 @@ def _compare(
     scheme: Scheme,
     turn: int,
     passes: int,
-) -> tuple[list[Numbers], _Places, IntArray, Segments]:
+) -> tuple[list[Int32Array], _Places, Int64Array, Segments]:
     """The number of each anchor's super-window; where the distinct ones are, at which number the firsts in each shard
     start, and the segments."""
     table = new_table()
@@ -124,5 +122,5 @@ def _places(batch: pa.RecordBatch) -> _Places:
     return _Places(row, start, column(batch, "count").astype(np.int64))
 
 
-def _columns(parts: list[_Places]) -> list[list[npt.NDArray[Any]]]:
+def _columns(parts: list[_Places]) -> list[list[AnyArray]]:
     return [[part.row for part in parts], [part.start for part in parts], [part.count for part in parts]]

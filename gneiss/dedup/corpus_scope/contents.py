@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
-from gneiss.dedup.anchors.sampling import Anchors, Ints, Words
+from gneiss.arrays import AnyArray, BoolArray, Int, Int32Array, Int64Array, UInt8Array, UInt32Array, UInt64Array
+from gneiss.dedup.anchors.sampling import Anchors
 from gneiss.dedup.corpus_scope.keys import count_keys, new_slots, occur_twice
-from gneiss.dedup.corpus_scope.records import Flags, Narrow, column, differences, expect, flags_of, in_passes
+from gneiss.dedup.corpus_scope.records import column, differences, expect, flags_of, in_passes
 from gneiss.dedup.corpus_scope.scheme import Scheme, in_pass, low_half
-from gneiss.dedup.units import Int, IntArray, Units
-from gneiss.dedup.words import Octets, hash_range
+from gneiss.dedup.units import Units
+from gneiss.dedup.words import hash_range
 
 SCHEMA = pa.schema(
     [
@@ -28,14 +28,13 @@ SCHEMA = pa.schema(
         ("count", pa.uint32()),
     ]
 )
-Numbers: TypeAlias = npt.NDArray[np.int32]
 
 
 class Table(NamedTuple):
     """Distinct hashes in order of first occurrence, uint64 (room, 2), and where to look for them."""
 
-    hashes: npt.NDArray[np.uint64]
-    slots: Numbers
+    hashes: UInt64Array
+    slots: Int32Array
     used: int
 
 
@@ -70,9 +69,9 @@ def wanted_texts(contents: Iterable[pa.RecordBatch], passes: int = 1) -> Iterato
     earliest stands for all; where a key has only one, nothing is left to compare.
     """
 
-    def flags(turn: int) -> Iterator[Flags]:
+    def flags(turn: int) -> Iterator[BoolArray]:
         table, seen = new_table(), new_slots()
-        firsts: list[tuple[Flags, Narrow]] = []
+        firsts: list[tuple[BoolArray, UInt32Array]] = []
         for batch in contents:
             taken = in_pass(column(batch, "key"), turn, passes)
             table, number = number_contents(column(batch, "high")[taken], column(batch, "low")[taken], table)
@@ -91,20 +90,20 @@ def new_table() -> Table:
     return Table(np.empty((1 << 10, 2), np.uint64), np.full(1 << 11, -1, np.int32), 0)
 
 
-def number_contents(high: Words, low: Words, table: Table) -> tuple[Table, Numbers]:
+def number_contents(high: UInt64Array, low: UInt64Array, table: Table) -> tuple[Table, Int32Array]:
     """Number 128-bit hashes from 0 by first occurrence: n for one seen before, ~n for the first of its kind."""
     number = np.empty(len(high), np.int32)
     return Table(*_number(high, low, *table, number)), number
 
 
-def chosen_anchors(anchors: Anchors, scheme: Scheme, flags: Flags) -> tuple[IntArray, IntArray]:
+def chosen_anchors(anchors: Anchors, scheme: Scheme, flags: BoolArray) -> tuple[Int64Array, Int64Array]:
     """Flagged anchors ordered by partition, and the bounds of the partitions among them."""
     order, bounds = scheme.by_partition(anchors.key)
     expect(len(flags) == len(order), f"bitmaps over {len(flags)} anchors for a shard with {len(order)}")
     return order[flags], np.append(0, np.cumsum(flags))[bounds]
 
 
-def places_of(anchors: Anchors, chosen: IntArray, units: Units) -> tuple[IntArray, IntArray]:
+def places_of(anchors: Anchors, chosen: Int64Array, units: Units) -> tuple[Int64Array, Int64Array]:
     """Document and unit in it at which the super-windows of anchors begin."""
     begin = anchors.begin[chosen].astype(np.int64)
     row = np.searchsorted(units.bounds, begin, side="right") - 1
@@ -113,8 +112,8 @@ def places_of(anchors: Anchors, chosen: IntArray, units: Units) -> tuple[IntArra
 
 @njit(cache=True, nogil=True)
 def _hash_super_windows(
-    octets: Octets, begin: Ints, count: Ints, min_length: Int, size: Int, wanted: Flags, seed: np.uint64
-) -> Words:
+    octets: UInt8Array, begin: AnyArray, count: AnyArray, min_length: Int, size: Int, wanted: BoolArray, seed: np.uint64
+) -> UInt64Array:
     hashes = np.empty(np.count_nonzero(wanted), np.uint64)
     written = 0
     for anchor in range(len(begin)):
@@ -128,8 +127,8 @@ def _hash_super_windows(
 
 @njit(cache=True, nogil=True)
 def _number(
-    high: Words, low: Words, table: npt.NDArray[np.uint64], slots: Numbers, used: Int, number: Numbers
-) -> tuple[npt.NDArray[np.uint64], Numbers, Int]:
+    high: UInt64Array, low: UInt64Array, table: UInt64Array, slots: Int32Array, used: Int, number: Int32Array
+) -> tuple[UInt64Array, Int32Array, Int]:
     """Enter hashes into a table of the distinct ones, writing the number of each; returns table, slots and fill."""
     for i in range(len(high)):
         if used == len(table):

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
+from gneiss.arrays import Int64Array
 from gneiss.dedup.anchors.resolving import resolve
 from gneiss.dedup.corpus_scope.records import column, expect, places
 from gneiss.dedup.corpus_scope.scheme import Scheme
 from gneiss.dedup.repeats import Policy, pieces
-from gneiss.dedup.units import IntArray, Units
+from gneiss.dedup.units import Units
 
 SCHEMA = pa.schema(
     [
@@ -27,7 +28,7 @@ _ROW_BITS = 32
 
 
 def shard_pieces(
-    shard: int, units: Units, copies: IntArray, scheme: Scheme, answers: Iterable[pa.RecordBatch], policy: Policy
+    shard: int, units: Units, copies: Int64Array, scheme: Scheme, answers: Iterable[pa.RecordBatch], policy: Policy
 ) -> pa.RecordBatch:
     """Map a shard: what to cut, the same as for all shards as one corpus.
 
@@ -76,14 +77,14 @@ def shard_pieces(
     return pa.record_batch([values[holds_bytes] for values in columns], schema=SCHEMA)
 
 
-def _inside(row: IntArray, end: IntArray, units: Units) -> bool:
+def _inside(row: Int64Array, end: Int64Array, units: Units) -> bool:
     """Whether units before `end` are in their documents."""
     return bool((row < len(units.sizes)).all() and (end <= np.diff(units.bounds)[row]).all())
 
 
-def _read(answers: Iterable[pa.RecordBatch]) -> list[IntArray]:
+def _read(answers: Iterable[pa.RecordBatch]) -> list[Int64Array]:
     """The columns of all answers, with rows and starts as such and source_shard -1 for first windows."""
-    parts: list[list[IntArray]] = [[np.empty(0, np.int64)] for _ in range(6)]
+    parts: list[list[Int64Array]] = [[np.empty(0, np.int64)] for _ in range(6)]
     for batch in answers:
         row, start = places(column(batch, "row_step"), column(batch, "start_step"))
         names = ("count", "source_shard", "source_row", "source_start")

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from gneiss.dedup.anchors.sampling import Words
-from gneiss.dedup.corpus_scope.records import Flags, Narrow, column, in_passes
+from gneiss.arrays import BoolArray, Int, UInt32Array, UInt64Array
+from gneiss.dedup.corpus_scope.records import column, in_passes
 from gneiss.dedup.corpus_scope.scheme import Scheme, in_pass, low_half
-from gneiss.dedup.units import Int, Units
+from gneiss.dedup.units import Units
 
 SCHEMA = pa.schema([("key", pa.uint32())])
 _REPEATED = np.uint64(1 << 63)
@@ -22,7 +22,7 @@ _REPEATED = np.uint64(1 << 63)
 class Slots(NamedTuple):
     """A hash table of keys: key + 1 and, in the highest bit, whether it came twice; 0 is an empty slot."""
 
-    slots: Words
+    slots: UInt64Array
     used: int
 
 
@@ -41,7 +41,7 @@ def repeated_keys(keys: Iterable[pa.RecordBatch], passes: int = 1) -> Iterator[p
     their low half; that costs a record in the next round, nothing else.
     """
 
-    def flags(turn: int) -> Iterator[Flags]:
+    def flags(turn: int) -> Iterator[BoolArray]:
         seen = new_slots()
         for batch in keys:
             key = column(batch, "key")
@@ -60,18 +60,18 @@ def new_slots() -> Slots:
     return Slots(np.zeros(1 << 10, np.uint64), 0)
 
 
-def count_keys(key: Narrow, seen: Slots) -> Slots:
+def count_keys(key: UInt32Array, seen: Slots) -> Slots:
     """The table with more keys."""
     return Slots(*_count(key, *seen))
 
 
-def occur_twice(key: Narrow, seen: Slots) -> Flags:
+def occur_twice(key: UInt32Array, seen: Slots) -> BoolArray:
     """Which keys were entered twice or more."""
     return np.asarray(_occur_twice(key, seen.slots), np.bool_)
 
 
 @njit(cache=True, nogil=True)
-def _count(key: Narrow, slots: Words, used: Int) -> tuple[Words, Int]:
+def _count(key: UInt32Array, slots: UInt64Array, used: Int) -> tuple[UInt64Array, Int]:
     for i in range(len(key)):
         if 10 * used >= 7 * len(slots):
             larger = np.zeros(2 * len(slots), np.uint64)
@@ -96,7 +96,7 @@ def _count(key: Narrow, slots: Words, used: Int) -> tuple[Words, Int]:
 
 
 @njit(cache=True, nogil=True)
-def _occur_twice(key: Narrow, slots: Words) -> Flags:
+def _occur_twice(key: UInt32Array, slots: UInt64Array) -> BoolArray:
     flags = np.zeros(len(key), np.bool_)
     mask = len(slots) - 1
     for i in range(len(key)):

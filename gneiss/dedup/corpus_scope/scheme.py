@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from gneiss.dedup.anchors.sampling import Anchors, Words, sample
-from gneiss.dedup.units import IntArray, Units
+from gneiss.arrays import BoolArray, Int64Array, UInt32Array, UInt64Array
+from gneiss.dedup.anchors.sampling import Anchors, sample
+from gneiss.dedup.units import Units
 from gneiss.errors import InputError
 
 # Peak of the largest reducer, batches in memory included: measured 90 to 133 at min_length 200 on real text of which
@@ -60,7 +60,7 @@ class Scheme:
             raise InputError(f"a document of {longest} units: corpus scope takes at most {2**31 - 1}")
         return sample(units.values, units.bounds, self.min_length, self.kmer_length, self.hash_seed(0))
 
-    def by_partition(self, key: Words) -> tuple[IntArray, IntArray]:
+    def by_partition(self, key: UInt64Array) -> tuple[Int64Array, Int64Array]:
         """Anchors ordered by partition, then as they come.
 
         Parameters: `key`: uint64 (anchors,), whose upper half decides. Returns order (anchors,), bounds (partitions +
@@ -73,12 +73,12 @@ class Scheme:
         return np.argsort(narrow, kind="stable"), bounds
 
 
-def low_half(key: Words) -> npt.NDArray[np.uint32]:
+def low_half(key: UInt64Array) -> UInt32Array:
     """The half of a key that tells anchors of one partition apart."""
     return key.astype(np.uint32)
 
 
-def in_pass(key: npt.NDArray[np.uint32], turn: int, passes: int) -> npt.NDArray[np.bool_]:
+def in_pass(key: UInt32Array, turn: int, passes: int) -> BoolArray:
     """Which anchors a reducer looks at in one of several passes over its partition."""
     taken: Any = (key.astype(np.uint64) * np.uint64(passes)) >> np.uint64(32) == turn
     return np.asarray(taken, np.bool_)

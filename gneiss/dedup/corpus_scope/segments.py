@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from gneiss.dedup.corpus_scope.records import Flags
+from gneiss.arrays import BoolArray, Int, Int32Array, Int64Array, UInt8Array
 from gneiss.dedup.repeats import Repeats
-from gneiss.dedup.units import Int, IntArray
 
 _REPEAT, _FIRST, _ALONE = 0, 1, 2
-Kinds: TypeAlias = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,16 +22,16 @@ class Segments:
     copies of the whole super-window. int64 and uint8 (segments,); bounds: int64 (super-windows + 1,).
     """
 
-    bounds: IntArray
-    offset: IntArray
-    count: IntArray
-    source: IntArray
-    source_offset: IntArray
-    kind: Kinds
-    copied: Flags
+    bounds: Int64Array
+    offset: Int64Array
+    count: Int64Array
+    source: Int64Array
+    source_offset: Int64Array
+    kind: UInt8Array
+    copied: BoolArray
 
 
-def segments_of(at: IntArray, count: IntArray, copied: Flags, found: Repeats) -> Segments:
+def segments_of(at: Int64Array, count: Int64Array, copied: BoolArray, found: Repeats) -> Segments:
     """The segments of super-windows, in corpus order.
 
     Parameters: `at`: int64 (super-windows,), place of its units in the texts that `found` is about, -1 without; the
@@ -55,7 +51,7 @@ def segments_of(at: IntArray, count: IntArray, copied: Flags, found: Repeats) ->
     return Segments(bounds, offset, counts, owner, source_offset, kind, copied)
 
 
-def collect(number: npt.NDArray[np.int32], segments: Segments, with_firsts: bool) -> tuple[IntArray, IntArray, Flags]:
+def collect(number: Int32Array, segments: Segments, with_firsts: bool) -> tuple[Int64Array, Int64Array, BoolArray]:
     """What to tell a shard about its anchors.
 
     Parameters: `number`: int32 (anchors,), super-window n, or ~n for the first of its kind. Returns anchor, segment
@@ -66,15 +62,15 @@ def collect(number: npt.NDArray[np.int32], segments: Segments, with_firsts: bool
 
 @njit(cache=True, nogil=True)
 def _cut(
-    at: IntArray,
-    count: IntArray,
-    run_start: IntArray,
-    run_count: IntArray,
-    run_source: IntArray,
-    run_period: IntArray,
-    first_start: IntArray,
-    first_end: IntArray,
-) -> tuple[IntArray, IntArray, IntArray, IntArray, Kinds]:
+    at: Int64Array,
+    count: Int64Array,
+    run_start: Int64Array,
+    run_count: Int64Array,
+    run_source: Int64Array,
+    run_period: Int64Array,
+    first_start: Int64Array,
+    first_end: Int64Array,
+) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array, UInt8Array]:
     room: Int = len(at) + 2 * len(run_start) + 2 * len(first_start)
     for run in range(len(run_start)):
         room += run_count[run] // run_period[run]
@@ -118,8 +114,8 @@ def _cut(
 
 @njit(cache=True, nogil=True)
 def _collect(
-    number: npt.NDArray[np.int32], bounds: IntArray, kind: Kinds, copied: Flags, with_firsts: bool
-) -> tuple[IntArray, IntArray, Flags]:
+    number: Int32Array, bounds: Int64Array, kind: UInt8Array, copied: BoolArray, with_firsts: bool
+) -> tuple[Int64Array, Int64Array, BoolArray]:
     room: Int = 0
     for n in number:
         n = max(n, ~n)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
+from gneiss.arrays import AnyArray, BoolArray, Int, Int64Array
 from gneiss.dedup.corpus_scope.contents import chosen_anchors, places_of
-from gneiss.dedup.corpus_scope.records import Flags, expect, flags_of
+from gneiss.dedup.corpus_scope.records import expect, flags_of
 from gneiss.dedup.corpus_scope.scheme import Scheme
-from gneiss.dedup.units import Int, IntArray, Units
-
-Values = npt.NDArray[Any]
+from gneiss.dedup.units import Units
 
 
 def shard_texts(
@@ -45,7 +42,9 @@ def shard_texts(
     return batches
 
 
-def super_windows(batch: pa.RecordBatch, row: IntArray, start: IntArray, length: IntArray, taken: Flags) -> Values:
+def super_windows(
+    batch: pa.RecordBatch, row: Int64Array, start: Int64Array, length: Int64Array, taken: BoolArray
+) -> AnyArray:
     """The whole super-windows of a batch, one after another, those `taken` alone.
 
     Parameters: `row`, `start`, `length`: int64, of the super-windows in units of their documents.
@@ -58,7 +57,7 @@ def super_windows(batch: pa.RecordBatch, row: IntArray, start: IntArray, length:
     return np.asarray(_copy(text.flatten().to_numpy(), at[taken], (at + length)[taken]))
 
 
-def overlaps(row: IntArray, start: IntArray, end: IntArray) -> IntArray:
+def overlaps(row: Int64Array, start: Int64Array, end: Int64Array) -> Int64Array:
     """How many units each super-window shares with the one before it."""
     shared = np.zeros(len(row), np.int64)
     shared[1:] = np.where(row[1:] == row[:-1], np.maximum(end[:-1] - start[1:], 0), 0)
@@ -66,7 +65,7 @@ def overlaps(row: IntArray, start: IntArray, end: IntArray) -> IntArray:
 
 
 @njit(cache=True, nogil=True)
-def _copy(values: Values, start: IntArray, end: IntArray) -> Values:
+def _copy(values: AnyArray, start: Int64Array, end: Int64Array) -> AnyArray:
     """Ranges of units, one after another."""
     total: Int = 0
     for i in range(len(start)):

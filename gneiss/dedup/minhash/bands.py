@@ -9,11 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, uint64
 
-from gneiss.dedup.anchors.sampling import Words
-from gneiss.dedup.corpus_scope.records import Flags
-from gneiss.dedup.minhash.signatures import Signatures
-from gneiss.dedup.units import Int
-from gneiss.dedup.words import Octets, hash_range
+from gneiss.arrays import BoolArray, Int, UInt8Array, UInt32Array, UInt64Array
+from gneiss.dedup.words import hash_range
 from gneiss.errors import InputError
 
 
@@ -46,7 +43,7 @@ def bands_for(threshold: float, permutations: int = 112, false_negative_weight: 
     return int(index.b), int(index.r)
 
 
-def band_keys(signatures: Signatures, bands: int, has_words: Flags) -> tuple[Words, Words]:
+def band_keys(signatures: UInt32Array, bands: int, has_words: BoolArray) -> tuple[UInt64Array, UInt64Array]:
     """A key of 128 bits for each band of each document that has words: upper and lower halves, (documents * bands,)."""
     high = np.empty(np.count_nonzero(has_words) * bands, np.uint64)
     low = np.empty_like(high)
@@ -57,7 +54,13 @@ def band_keys(signatures: Signatures, bands: int, has_words: Flags) -> tuple[Wor
 
 @njit(cache=True, nogil=True)
 def _hash_bands(
-    octets: Octets, signature_bytes: Int, bands: Int, band_bytes: Int, has_words: Flags, high: Words, low: Words
+    octets: UInt8Array,
+    signature_bytes: Int,
+    bands: Int,
+    band_bytes: Int,
+    has_words: BoolArray,
+    high: UInt64Array,
+    low: UInt64Array,
 ) -> None:
     written = 0
     for document in range(len(has_words)):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
+from gneiss.arrays import AnyArray, Int, Int64Array
 from gneiss.dedup.corpus_scope.records import column, expect
-from gneiss.dedup.units import Int, IntArray
 
 SCHEMA = pa.schema(
     [
@@ -23,7 +21,6 @@ SCHEMA = pa.schema(
     ]
 )
 #: For each document another of its cluster that comes earlier; for the first of a cluster minus its size.
-Links = npt.NDArray[Any]
 _NARROW_LIMIT = 2**31
 
 
@@ -48,7 +45,7 @@ def clusters(edges: Iterable[pa.RecordBatch], shard_rows: Sequence[int]) -> Iter
         )
 
 
-def _numbers(edges: pa.RecordBatch, which: str, starts: IntArray) -> IntArray:
+def _numbers(edges: pa.RecordBatch, which: str, starts: Int64Array) -> Int64Array:
     """The places of documents in the corpus."""
     shard = column(edges, f"{which}shard").astype(np.int64)
     expect(len(shard) == 0 or int(shard.max()) < len(starts) - 1, f"edges to shard {shard.max(initial=0)}")
@@ -58,7 +55,7 @@ def _numbers(edges: pa.RecordBatch, which: str, starts: IntArray) -> IntArray:
 
 
 @njit(cache=True, nogil=True)
-def _unite(links: Links, one: IntArray, other: IntArray) -> None:
+def _unite(links: AnyArray, one: Int64Array, other: Int64Array) -> None:
     for i in range(len(one)):
         a, b = _first(links, one[i]), _first(links, other[i])
         if a != b:
@@ -68,7 +65,7 @@ def _unite(links: Links, one: IntArray, other: IntArray) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _first(links: Links, document: Int) -> Int:
+def _first(links: AnyArray, document: Int) -> Int:
     """The first of a document's cluster; on the way there, links are made shorter."""
     while links[document] >= 0:
         linked = links[document]
@@ -79,7 +76,7 @@ def _first(links: Links, document: Int) -> Int:
 
 
 @njit(cache=True, nogil=True)
-def _members(links: Links, start: Int, stop: Int) -> tuple[IntArray, IntArray, IntArray]:
+def _members(links: AnyArray, start: Int, stop: Int) -> tuple[Int64Array, Int64Array, Int64Array]:
     """Row, first and size of the cluster of each document between two places that is not alone."""
     count = 0
     for document in range(start, stop):

@@ -11,14 +11,12 @@ from typing import Protocol, get_args
 import numpy as np
 import pyarrow as pa
 
+from gneiss.arrays import BoolArray, Int64Array, UInt64Array
 from gneiss.batch import TextBatch
-from gneiss.dedup.anchors.sampling import Words
-from gneiss.dedup.corpus_scope.records import Flags
 from gneiss.dedup.corpus_scope.scheme import Scheme
 from gneiss.dedup.minhash.bands import band_keys
 from gneiss.dedup.minhash.normalization import NORMALIZATIONS, ExactNormalization, Normalization, normalized
 from gneiss.dedup.minhash.signatures import Permutations, signatures
-from gneiss.dedup.units import IntArray
 from gneiss.errors import InputError
 
 SCHEMA = pa.schema([("high", pa.uint64()), ("low", pa.uint64()), ("row_step", pa.uint32())])
@@ -29,9 +27,9 @@ _SLICE_BYTES = 16_000_000
 class Keys:
     """Keys of documents, in order of documents: `row` int64, `high` and `low` uint64 (keys,)."""
 
-    row: IntArray
-    high: Words
-    low: Words
+    row: Int64Array
+    high: UInt64Array
+    low: UInt64Array
 
 
 class Criterion(Protocol):
@@ -41,7 +39,7 @@ class Criterion(Protocol):
     def keys_per_document(self) -> int:
         """How many keys a document has; one without text has none, and is no duplicate."""
 
-    def keys(self, batch: TextBatch, present: Flags) -> Keys:
+    def keys(self, batch: TextBatch, present: BoolArray) -> Keys:
         """The keys of the documents that are present, bool (documents,)."""
 
 
@@ -63,7 +61,7 @@ class ExactDuplicates:
         """One."""
         return 1
 
-    def keys(self, batch: TextBatch, present: Flags) -> Keys:
+    def keys(self, batch: TextBatch, present: BoolArray) -> Keys:
         """The hashes of the texts."""
         from xxhash import xxh3_128_digest
 
@@ -114,7 +112,7 @@ class NearDuplicates:
         """The permutations of the signature."""
         return Permutations(self.bands * self.rows, self.seed)
 
-    def keys(self, batch: TextBatch, present: Flags) -> Keys:
+    def keys(self, batch: TextBatch, present: BoolArray) -> Keys:
         """The hashes of the bands."""
         texts = normalized(batch, self.normalize, present)
         found, has_words = signatures(texts, self.shingle_words, self.permutations)
@@ -122,7 +120,7 @@ class NearDuplicates:
 
 
 def shard_keys(
-    batch: TextBatch, criterion: Criterion, partitions: int = 1, present: Flags | None = None
+    batch: TextBatch, criterion: Criterion, partitions: int = 1, present: BoolArray | None = None
 ) -> list[pa.RecordBatch]:
     """Map a shard: the keys of its documents, a batch for each partition (`SCHEMA`, a row being steps after the last).
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pyarrow as pa
 
-from gneiss.dedup.corpus_scope.contents import Numbers, Table, number_contents
-from gneiss.dedup.corpus_scope.records import Narrow, column
+from gneiss.arrays import Int32Array, UInt32Array
+from gneiss.dedup.corpus_scope.contents import Table, number_contents
+from gneiss.dedup.corpus_scope.records import column
 from gneiss.dedup.corpus_scope.scheme import in_pass, low_half
 
 SCHEMA = pa.schema(
@@ -53,9 +54,9 @@ def passes_for(keys: int, memory_bytes: int) -> int:
 
 def _matched(sent: Iterable[pa.RecordBatch], turn: int, passes: int, keys: int) -> pa.RecordBatch:
     table = _table_for(keys // passes)
-    first_rows: list[Narrow] = [np.empty(0, np.uint32)]  # of the distinct keys, in order of first occurrence
+    first_rows: list[UInt32Array] = [np.empty(0, np.uint32)]  # of the distinct keys, in order of first occurrence
     first_of_shard = []
-    repeats: list[tuple[Narrow, Numbers]] = []
+    repeats: list[tuple[UInt32Array, Int32Array]] = []
     for batch in sent:
         first_of_shard.append(table.used)
         high, low = column(batch, "high"), column(batch, "low")

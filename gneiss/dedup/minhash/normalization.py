@@ -6,15 +6,14 @@ from functools import cache
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
-import numpy.typing as npt
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types, uint64
 from numba.extending import intrinsic
 
+from gneiss.arrays import BoolArray, Int, Int64Array, UInt8Array
 from gneiss.batch import TextBatch
-from gneiss.dedup.corpus_scope.records import Flags
-from gneiss.dedup.units import Int, IntArray, read_only
-from gneiss.dedup.words import Octets, load_word
+from gneiss.dedup.units import read_only
+from gneiss.dedup.words import load_word
 from gneiss.errors import InputError
 from gneiss.white_space import SPACE_RANGES
 
@@ -39,7 +38,7 @@ Plain: TypeAlias = tuple[np.uint64, np.uint64, np.uint64]
 _intrinsic: Any = intrinsic  # its published type keeps the typing context among the arguments
 
 
-def normalized(batch: TextBatch, normalize: Normalization, present: Flags | None = None) -> TextBatch:
+def normalized(batch: TextBatch, normalize: Normalization, present: BoolArray | None = None) -> TextBatch:
     r"""The texts of a batch, normalized; those of documents that are not present are empty.
 
     Parameters: `normalize`: `spaces` writes each run of white space as one blank, and none at either end; `words` also
@@ -61,7 +60,7 @@ def normalized(batch: TextBatch, normalize: Normalization, present: Flags | None
 
 
 @cache
-def _tables(normalize: Normalization) -> tuple[Octets, Octets, Plain]:
+def _tables(normalize: Normalization) -> tuple[UInt8Array, UInt8Array, Plain]:
     """What happens to characters below U+10000, the byte written for an ASCII one, and which bytes are plain."""
     kinds, lower = np.full(0x10000, _COPIED, np.uint8), np.arange(128, dtype=np.uint8)
     if normalize == "words":
@@ -76,7 +75,7 @@ def _tables(normalize: Normalization) -> tuple[Octets, Octets, Plain]:
     return read_only(kinds), read_only(lower), plain
 
 
-def _fill(kinds: Octets, ranges: str, kind: int) -> None:
+def _fill(kinds: UInt8Array, ranges: str, kind: int) -> None:
     for item in ranges.split():
         first, _, last = item.partition("-")
         kinds[int(first, 16) : int(last or first, 16) + 1] = kind
@@ -97,14 +96,14 @@ def _store_word(typingctx: Any, octets: Any, position: Any, word: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _normalize(
-    data: Octets,
-    offsets: IntArray,
-    present: Flags,
-    kinds: Octets,
-    lower: Octets,
+    data: UInt8Array,
+    offsets: Int64Array,
+    present: BoolArray,
+    kinds: UInt8Array,
+    lower: UInt8Array,
     plain: Plain,
-    out: npt.NDArray[np.uint8],
-    out_offsets: npt.NDArray[np.int64],
+    out: UInt8Array,
+    out_offsets: Int64Array,
 ) -> None:
     written: Int = 0
     for document in range(len(present)):

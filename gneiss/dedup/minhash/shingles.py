@@ -15,8 +15,8 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types, uint64
 from numba.extending import intrinsic
 
-from gneiss.dedup.units import Int
-from gneiss.dedup.words import Octets, fold_product, load_word
+from gneiss.arrays import Int, UInt8Array
+from gneiss.dedup.words import fold_product, load_word
 
 # Odd numbers without meaning: bits of irrational numbers.
 WORD_SEED = 0x9E3779B97F4A7C15
@@ -40,7 +40,7 @@ def _trailing_zeros(typingctx: Any, word: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def hash_word(data: Octets, start: Int, stop: Int) -> tuple[np.uint64, Int]:
+def hash_word(data: UInt8Array, start: Int, stop: Int) -> tuple[np.uint64, Int]:
     """The hash of the word that begins at `start`, and where it ends: at a blank, or at `stop`."""
     value = uint64(WORD_SEED)
     eight, length = uint64(0), 0
@@ -56,7 +56,7 @@ def hash_word(data: Octets, start: Int, stop: Int) -> tuple[np.uint64, Int]:
 
 
 @njit(cache=True, nogil=True)
-def hash_inner_word(data: Octets, start: Int) -> tuple[np.uint64, Int]:
+def hash_inner_word(data: UInt8Array, start: Int) -> tuple[np.uint64, Int]:
     """The same, three times as fast, for a word with a blank behind it that is not among the last 7 bytes of data."""
     value = uint64(WORD_SEED)
     position = start
@@ -73,7 +73,7 @@ def hash_inner_word(data: Octets, start: Int) -> tuple[np.uint64, Int]:
 
 
 @njit(cache=True, nogil=True)
-def last_blank(data: Octets, start: Int, stop: Int) -> Int:
+def last_blank(data: UInt8Array, start: Int, stop: Int) -> Int:
     """The last blank between `start` and `stop` that is not among the last 7 bytes of data; start - 1 without."""
     position = min(stop, len(data) - 7) - 1
     while position >= start and data[position] != _BLANK:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit, uint32, uint64
 
+from gneiss.arrays import BoolArray, Int, Int64Array, UInt8Array, UInt32Array
 from gneiss.batch import TextBatch
-from gneiss.dedup.corpus_scope.records import Flags, Narrow
 from gneiss.dedup.minhash.shingles import BASE, base_power, hash_inner_word, hash_shingle, hash_word, last_blank
-from gneiss.dedup.units import Int, IntArray, read_only
-from gneiss.dedup.words import Octets
+from gneiss.dedup.units import read_only
 
-Signatures: TypeAlias = npt.NDArray[np.uint32]
 _BLOCK = 1024
 
 
@@ -34,22 +30,22 @@ class Permutations:
     seed: int = 1
 
     @cached_property
-    def factors(self) -> Narrow:
+    def factors(self) -> UInt32Array:
         """uint32 (count,)."""
         return read_only(self._random[0::2] | np.uint32(1))
 
     @cached_property
-    def summands(self) -> Narrow:
+    def summands(self) -> UInt32Array:
         """uint32 (count,)."""
         return read_only(self._random[1::2])
 
     @cached_property
-    def _random(self) -> Narrow:
+    def _random(self) -> UInt32Array:
         # what a bit generator gives never changes; what `Generator` makes of it may
         return np.asarray(np.random.PCG64(self.seed).random_raw(2 * self.count) >> np.uint64(32), np.uint32)
 
 
-def signatures(batch: TextBatch, shingle_words: int, permutations: Permutations) -> tuple[Signatures, Flags]:
+def signatures(batch: TextBatch, shingle_words: int, permutations: Permutations) -> tuple[UInt32Array, BoolArray]:
     """The signatures of normalized texts, uint32 (documents, permutations), and which documents have words.
 
     Parameters: `batch`: words between single blanks, as `normalized` leaves them; `shingle_words`: words of a shingle;
@@ -72,13 +68,13 @@ def signatures(batch: TextBatch, shingle_words: int, permutations: Permutations)
 
 @njit(cache=True, nogil=True)
 def _sign(
-    data: Octets,
-    offsets: IntArray,
+    data: UInt8Array,
+    offsets: Int64Array,
     shingle_words: Int,
-    factors: Narrow,
-    summands: Narrow,
-    found: Signatures,
-    has_words: Flags,
+    factors: UInt32Array,
+    summands: UInt32Array,
+    found: UInt32Array,
+    has_words: BoolArray,
 ) -> None:
     block = np.empty(_BLOCK, np.uint32)
     window = np.empty(shingle_words, np.uint64)  # the hashes of the last words
@@ -121,7 +117,7 @@ def _mixed(value: np.uint32) -> np.uint32:
 
 
 @njit(cache=True, nogil=True)
-def _lower(signature: Narrow, block: Narrow, factors: Narrow, summands: Narrow) -> None:
+def _lower(signature: UInt32Array, block: UInt32Array, factors: UInt32Array, summands: UInt32Array) -> None:
     """Take more shingles into a signature. The loop over shingles is inside: it becomes vector instructions."""
     for k in range(len(factors)):
         factor, summand, least = factors[k], summands[k], signature[k]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
+from gneiss.arrays import BoolArray, Float64Array, Int64Array, UInt8Array
 from gneiss.batch import TextBatch
 from gneiss.errors import ModelError
 from gneiss.filters.fasttext_models.kernel import is_space, sum_rows
@@ -17,7 +17,7 @@ from gneiss.filters.fasttext_models.output import Predictions, Predictor, sigmoi
 from gneiss.filters.fasttext_models.table import Group, TableModel, open_table
 
 #: Of a group's models: sums float64 (documents, lanes), and how many features were summed, int64 (documents, models).
-_Sums: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
+_Sums: TypeAlias = tuple[Float64Array, Int64Array]
 
 
 def load_ensemble(path: Path, names: Sequence[str]) -> dict[str, Predictor]:
@@ -66,7 +66,7 @@ def _sum(group: Group, batch: TextBatch) -> _Sums:
 
 
 @njit(cache=True, nogil=True)
-def joining_matters(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def joining_matters(data: UInt8Array, offsets: Int64Array) -> BoolArray:
     """Documents whose words may change when the text is stripped and its lines joined with spaces.
 
     That is where a character that Python strips, but fastText takes for part of a word, is at either end, or where
@@ -88,7 +88,7 @@ def joining_matters(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64])
 
 
 @njit(cache=True, nogil=True)
-def _is_strippable(data: npt.NDArray[np.uint8], at: int, end: int) -> bool:
+def _is_strippable(data: UInt8Array, at: int, end: int) -> bool:
     """Whether a character that str.strip takes off, and fastText does not, starts at a byte of a UTF-8 text."""
     a = data[at] if at < end else 0
     b = data[at + 1] if at + 1 < end else 0
@@ -104,7 +104,7 @@ def _is_strippable(data: npt.NDArray[np.uint8], at: int, end: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _has_line_end(text: npt.NDArray[np.uint8]) -> bool:
+def _has_line_end(text: UInt8Array) -> bool:
     """Whether a text has one of the ends of lines that fastText takes for part of a word: FS GS RS NEL LS PS."""
     found = np.uint8(0)
     before = np.uint8(0)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
+from gneiss.arrays import Float32Array, Int32Array, Int64Array, UInt8Array
 from gneiss.errors import ModelError
 
 Loss: TypeAlias = Literal["hs", "ns", "softmax", "ova"]
@@ -43,18 +43,18 @@ class ModelFile:
     """
 
     path: Path
-    data: npt.NDArray[np.uint8]
+    data: UInt8Array
     dimensions: int
     loss: Loss
     word_ngrams: int
     buckets: int
     longest_char_ngram: int
     labels: tuple[str, ...]
-    word_starts: npt.NDArray[np.int64]
-    word_lengths: npt.NDArray[np.int32]
-    counts: npt.NDArray[np.int64]
+    word_starts: Int64Array
+    word_lengths: Int32Array
+    counts: Int64Array
     input_start: int | None
-    output: npt.NDArray[np.float32] | None
+    output: Float32Array | None
 
 
 def read_model(path: Path) -> ModelFile:
@@ -132,7 +132,7 @@ def require_sound_weights(file: ModelFile) -> None:
             raise ModelError(f"{file.path}: damaged fastText model: NaN, infinite or absurdly large weights")
 
 
-def _are_sound(weights: npt.NDArray[np.float32]) -> bool:
+def _are_sound(weights: Float32Array) -> bool:
     return bool(np.abs(weights).max(initial=0) <= _LARGEST_WEIGHT)
 
 
@@ -141,7 +141,7 @@ class _Reader:
     """A position in a file; each method takes what it names and moves on, or raises ModelError."""
 
     path: Path
-    data: npt.NDArray[np.uint8]
+    data: UInt8Array
     at: int = 0
 
     def require(self, condition: bool, found: str) -> None:
@@ -165,9 +165,7 @@ class _Reader:
         except UnicodeDecodeError as error:
             raise ModelError(f"{self.path}: damaged fastText model: a label is not UTF-8: {error}") from error
 
-    def dictionary(
-        self, entries: int, words: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    def dictionary(self, entries: int, words: int) -> tuple[Int64Array, Int32Array, Int64Array]:
         smallest = entries * _SMALLEST_ENTRY_BYTES
         self.require(smallest <= len(self.data) - self.at, f"a dictionary of {entries:,} entries does not fit")
         starts, lengths, counts = np.empty(entries, np.int64), np.empty(entries, np.int32), np.empty(entries, np.int64)
@@ -215,12 +213,12 @@ class _Reader:
 
 @njit(cache=True, nogil=True)
 def _scan_dictionary(
-    data: npt.NDArray[np.uint8],
+    data: UInt8Array,
     at: int,
     words: int,
-    starts: npt.NDArray[np.int64],
-    lengths: npt.NDArray[np.int32],
-    counts: npt.NDArray[np.int64],
+    starts: Int64Array,
+    lengths: Int32Array,
+    counts: Int64Array,
 ) -> int:
     """Find every entry; returns the byte after the last, or -1 - i if entry i is not one."""
     for entry in range(len(starts)):

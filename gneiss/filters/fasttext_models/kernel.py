@@ -7,19 +7,16 @@ outputs of each, so every row can be stored as its output.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
 import numpy as np
-import numpy.typing as npt
 from numba import njit
+
+from gneiss.arrays import Float32Array, Float64Array, Int, Int64Array, UInt8Array, UInt32Array, UInt64Array
 
 LANES = 8  # a row is padded to a multiple of this many float32, so that no row of 8 straddles two cache lines
 HEADER = 2  # uint32 before the values of a word's record: the models that know the word, and its length in bytes
 PADDING_BYTES = 8  # past the last record, since words are compared eight bytes at a time
 EOS_HASH = 0xD79C9359  # of "</s>", the word that ends every text
 
-Bytes: TypeAlias = npt.NDArray[np.uint8]
-Integer: TypeAlias = int | np.integer[Any]
 
 _U = np.uint64
 _BASIS = _U(2166136261)
@@ -34,16 +31,16 @@ _EOS = np.frombuffer(b"</s>", np.uint8)
 
 @njit(cache=True, nogil=True)
 def sum_rows(
-    data: Bytes,
-    offsets: npt.NDArray[np.int64],
-    slots: npt.NDArray[np.uint64],
-    records: npt.NDArray[np.uint32],
-    rows: npt.NDArray[np.float32],
+    data: UInt8Array,
+    offsets: Int64Array,
+    slots: UInt64Array,
+    records: UInt32Array,
+    rows: Float32Array,
     eos: int,
     word_ngrams: int,
-    columns_of: npt.NDArray[np.int64],
-    sums: npt.NDArray[np.float64],
-    features: npt.NDArray[np.int64],
+    columns_of: Int64Array,
+    sums: Float64Array,
+    features: Int64Array,
 ) -> None:
     """Add up the rows of every document's words and n-grams, for all models of a group.
 
@@ -151,13 +148,13 @@ def sum_rows(
 
 
 @njit(cache=True, nogil=True)
-def is_space(byte: Integer) -> bool:
+def is_space(byte: Int) -> bool:
     """Whether fastText takes a byte for white space."""
     return bool(byte <= 32 and _SPACES >> _U(byte) & _U(1) != 0)
 
 
 @njit(cache=True, nogil=True)
-def hash_bytes(data: Bytes, start: Integer, end: Integer) -> np.uint64:
+def hash_bytes(data: UInt8Array, start: Int, end: Int) -> np.uint64:
     """FNV-1a over signed bytes, 32 bits."""
     value = _BASIS
     for at in range(start, end):
@@ -182,7 +179,7 @@ def _sign_extended(value: np.uint64) -> np.uint64:
 
 
 @njit(cache=True, nogil=True)
-def _equals(data: Bytes, start: Integer, end: Integer, word: Bytes) -> bool:
+def _equals(data: UInt8Array, start: Int, end: Int, word: UInt8Array) -> bool:
     if end - start != len(word):
         return False
     different = 0
@@ -192,7 +189,7 @@ def _equals(data: Bytes, start: Integer, end: Integer, word: Bytes) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _same(data: Bytes, start: np.int64, letters: Bytes, first: np.uint64, length: np.uint64) -> bool:
+def _same(data: UInt8Array, start: np.int64, letters: UInt8Array, first: np.uint64, length: np.uint64) -> bool:
     """Whether a word in the text and one in the table are the same bytes; reads up to 8 bytes past either."""
     at, size = _U(start), length
     while size >= _U(8):
@@ -203,7 +200,7 @@ def _same(data: Bytes, start: np.int64, letters: Bytes, first: np.uint64, length
 
 
 @njit(cache=True, nogil=True)
-def _same_at_end(data: Bytes, start: np.int64, letters: Bytes, first: np.uint64, length: np.uint64) -> bool:
+def _same_at_end(data: UInt8Array, start: np.int64, letters: UInt8Array, first: np.uint64, length: np.uint64) -> bool:
     """The same where the text ends too soon for that."""
     different = 0
     for index in range(length):
@@ -212,7 +209,7 @@ def _same_at_end(data: Bytes, start: np.int64, letters: Bytes, first: np.uint64,
 
 
 @njit(cache=True, nogil=True)
-def _eight(data: Bytes, at: np.uint64) -> np.uint64:
+def _eight(data: UInt8Array, at: np.uint64) -> np.uint64:
     """Eight bytes as one number; compiles to one load."""
     value = _U(0)
     for index in range(8):
@@ -221,7 +218,7 @@ def _eight(data: Bytes, at: np.uint64) -> np.uint64:
 
 
 @njit(cache=True, nogil=True)
-def _columns(who: np.uint32, columns_of: npt.NDArray[np.int64]) -> int:
+def _columns(who: np.uint32, columns_of: Int64Array) -> int:
     columns = 0
     for model in range(len(columns_of) - 1):
         if who >> np.uint32(model) & np.uint32(1):
@@ -232,11 +229,11 @@ def _columns(who: np.uint32, columns_of: npt.NDArray[np.int64]) -> int:
 @njit(cache=True, nogil=True)
 def _add_some(
     who: np.uint32,
-    values: npt.NDArray[np.float32],
+    values: Float32Array,
     first: np.uint64,
-    columns_of: npt.NDArray[np.int64],
-    total: npt.NDArray[np.float64],
-    features: npt.NDArray[np.int64],
+    columns_of: Int64Array,
+    total: Float64Array,
+    features: Int64Array,
 ) -> None:
     """Add the row of a word that some of the models know."""
     for model in range(len(columns_of) - 1):
@@ -248,9 +245,7 @@ def _add_some(
 
 
 @njit(cache=True, nogil=True)
-def _add_rows(
-    values: npt.NDArray[np.float32], firsts: npt.NDArray[np.uint64], count: int, total: npt.NDArray[np.float64]
-) -> None:
+def _add_rows(values: Float32Array, firsts: UInt64Array, count: int, total: Float64Array) -> None:
     """Add up whole rows, each from values[firsts[i]]; float32 within a block of words, float64 across blocks."""
     for lane in range(0, len(total), LANES):
         a = b = c = d = e = f = g = h = np.float32(0)

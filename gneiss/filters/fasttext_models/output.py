@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
+from gneiss.arrays import Float64Array, Int64Array
 from gneiss.batch import TextBatch
 
 #: float64 (documents, labels) probabilities, and int64 (documents,) the most probable label or -1 for no prediction.
-Predictions: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
+Predictions: TypeAlias = tuple[Float64Array, Int64Array]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ _LARGEST = 8
 
 
 @njit(cache=True, nogil=True)
-def softmax(sums: npt.NDArray[np.float64], features: npt.NDArray[np.int64]) -> Predictions:
+def softmax(sums: Float64Array, features: Int64Array) -> Predictions:
     """Probabilities from sums over features of every label's output less the first label's.
 
     sums: (documents, labels - 1); features: (documents,). Of equally probable labels the last is on top, as in
@@ -60,7 +60,7 @@ def softmax(sums: npt.NDArray[np.float64], features: npt.NDArray[np.int64]) -> P
 
 
 @njit(cache=True, nogil=True)
-def sigmoid(sums: npt.NDArray[np.float64], features: npt.NDArray[np.int64]) -> Predictions:
+def sigmoid(sums: Float64Array, features: Int64Array) -> Predictions:
     """Probabilities from sums over features of every label's output, each label by itself.
 
     sums: (documents, labels); features: (documents,). Steps of 1/32 in the output, as in fastText's table.
@@ -97,7 +97,7 @@ def exp(x: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _last_largest(values: npt.NDArray[np.float64]) -> int:
+def _last_largest(values: Float64Array) -> int:
     best = 0
     for index in range(1, len(values)):
         if values[index] >= values[best]:

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from gneiss.arrays import AnyArray, Float32Array, Int64Array, UInt32Array, UInt64Array
 from gneiss.errors import MachineError, ModelError
 from gneiss.filters.fasttext_models import union
 from gneiss.filters.fasttext_models.file import PREFIX, Loss, ModelFile, plain_label
@@ -55,11 +56,11 @@ class Group:
 
     word_ngrams: int
     lanes: int
-    columns_of: npt.NDArray[np.int64]
+    columns_of: Int64Array
     eos: int
-    slots: npt.NDArray[np.uint64]
-    records: npt.NDArray[np.uint32]
-    rows: npt.NDArray[np.float32]
+    slots: UInt64Array
+    records: UInt32Array
+    rows: Float32Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +165,7 @@ def open_table(path: Path) -> Table:
     length = int.from_bytes(data[end - 8 : end].tobytes(), "little")
     description = json.loads(data[end - 8 - length : end - 8].tobytes())
 
-    def array(place: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    def array(place: Sequence[int], dtype: npt.DTypeLike) -> AnyArray:
         return data[place[0] : place[0] + place[1]].view(dtype)
 
     return Table(
@@ -233,7 +234,7 @@ class _Writer:
         self._hash = xxhash.xxh3_128()
         self._size_bytes = 0
 
-    def write(self, array: npt.NDArray[Any]) -> tuple[int, int]:
+    def write(self, array: AnyArray) -> tuple[int, int]:
         """Append an array; returns its first byte and its size in bytes."""
         start = self._size_bytes
         raw = array.reshape(-1).view(np.uint8).data

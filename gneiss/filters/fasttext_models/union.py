@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
+from gneiss.arrays import Float32Array, Float64Array, Int, Int32Array, Int64Array, UInt8Array, UInt32Array, UInt64Array
 from gneiss.errors import ModelError
 from gneiss.filters.fasttext_models.file import PREFIX, ModelFile
-from gneiss.filters.fasttext_models.kernel import EOS_HASH, HEADER, PADDING_BYTES, Bytes, Integer, hash_bytes, slot_of
+from gneiss.filters.fasttext_models.kernel import EOS_HASH, HEADER, PADDING_BYTES, hash_bytes, slot_of
 
 _CHUNK_BYTES = 16 << 20
 _PREFIX = np.frombuffer(PREFIX.encode(), np.uint8)
@@ -25,7 +25,7 @@ def has_word_with_prefix(file: ModelFile) -> bool:
     return bool(_any_starts_with(file.data, file.word_starts, file.word_lengths, _PREFIX))
 
 
-def collapse(file: ModelFile, of_words: npt.NDArray[np.float32], of_buckets: npt.NDArray[np.float32]) -> None:
+def collapse(file: ModelFile, of_words: Float32Array, of_buckets: Float32Array) -> None:
     """Multiply every row of a model's input matrix with its output matrix, streaming the file.
 
     of_words: (words, columns), of_buckets: (buckets or 0, columns), both out. Raises ModelError for unsound weights.
@@ -60,13 +60,13 @@ class Union:
     who knows it (a bit for each model). ids[m]: for each word of model m, which word of the union it is.
     """
 
-    letters: Bytes
-    starts: npt.NDArray[np.int64]
-    lengths: npt.NDArray[np.int32]
-    hashes: npt.NDArray[np.uint32]
-    counts: npt.NDArray[np.int64]
-    who: npt.NDArray[np.uint32]
-    ids: tuple[npt.NDArray[np.int32], ...]
+    letters: UInt8Array
+    starts: Int64Array
+    lengths: Int32Array
+    hashes: UInt32Array
+    counts: Int64Array
+    who: UInt32Array
+    ids: tuple[Int32Array, ...]
 
     @classmethod
     def of(cls, files: Sequence[ModelFile]) -> Union:
@@ -95,8 +95,8 @@ class Union:
         return cls(letters, starts[:words], lengths[:words], hashes[:words], counts[:words], who[:words], tuple(ids))
 
     def tables(
-        self, values: Sequence[npt.NDArray[np.float32]], columns_of: npt.NDArray[np.int64], lanes: int
-    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint64], int]:
+        self, values: Sequence[Float32Array], columns_of: Int64Array, lanes: int
+    ) -> tuple[UInt32Array, UInt64Array, int]:
         """Records and slots as fasttext_table describes them, and the record of `</s>` (0 if no model knows it).
 
         values: for each model float32 (words, columns).
@@ -122,7 +122,7 @@ class Union:
         _fill_slots(by_frequency, self.hashes, positions, slots)
         return records, slots, self._position_of(b"</s>", EOS_HASH, positions)
 
-    def _position_of(self, word: bytes, hashed: int, positions: npt.NDArray[np.int64]) -> int:
+    def _position_of(self, word: bytes, hashed: int, positions: Int64Array) -> int:
         for index in np.flatnonzero((self.hashes == hashed) & (self.lengths == len(word))):
             if self.letters[self.starts[index] : self.starts[index] + len(word)].tobytes() == word:
                 return int(positions[index])
@@ -133,7 +133,7 @@ def _power_of_two(least: int) -> int:
     return 1 << max(least - 1, 1).bit_length()
 
 
-def _read_into(stream: io.RawIOBase, array: npt.NDArray[np.float32]) -> bool:
+def _read_into(stream: io.RawIOBase, array: Float32Array) -> bool:
     """Fill an array from a file; False if the file ends before."""
     left = array.reshape(-1).view(np.uint8).data
     while len(left):
@@ -145,7 +145,7 @@ def _read_into(stream: io.RawIOBase, array: npt.NDArray[np.float32]) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _multiply(rows: npt.NDArray[np.float32], weights: npt.NDArray[np.float64], out: npt.NDArray[np.float32]) -> None:
+def _multiply(rows: Float32Array, weights: Float64Array, out: Float32Array) -> None:
     """out = rows x weights, transposed; float64 sums of every fourth product, always in this order."""
     dimensions = rows.shape[1]
     for row in range(len(rows)):
@@ -163,20 +163,20 @@ def _multiply(rows: npt.NDArray[np.float32], weights: npt.NDArray[np.float64], o
 
 @njit(cache=True, nogil=True)
 def _merge(
-    data: Bytes,
-    word_starts: npt.NDArray[np.int64],
-    word_lengths: npt.NDArray[np.int32],
-    word_counts: npt.NDArray[np.int64],
+    data: UInt8Array,
+    word_starts: Int64Array,
+    word_lengths: Int32Array,
+    word_counts: Int64Array,
     model: int,
-    ids: npt.NDArray[np.int32],
-    slots: npt.NDArray[np.uint64],
+    ids: Int32Array,
+    slots: UInt64Array,
     words: int,
-    letters: Bytes,
-    starts: npt.NDArray[np.int64],
-    lengths: npt.NDArray[np.int32],
-    hashes: npt.NDArray[np.uint32],
-    counts: npt.NDArray[np.int64],
-    who: npt.NDArray[np.uint32],
+    letters: UInt8Array,
+    starts: Int64Array,
+    lengths: Int32Array,
+    hashes: UInt32Array,
+    counts: Int64Array,
+    who: UInt32Array,
 ) -> int:
     """Add one model's words to the union of `words`; returns how many there are then, or -1 - i if word i repeats."""
     mask = np.uint64(len(slots) - 1)
@@ -206,7 +206,7 @@ def _merge(
 
 
 @njit(cache=True, nogil=True)
-def _equal_words(a: Bytes, a_start: Integer, a_length: Integer, b: Bytes, b_start: Integer, b_length: Integer) -> bool:
+def _equal_words(a: UInt8Array, a_start: Int, a_length: Int, b: UInt8Array, b_start: Int, b_length: Int) -> bool:
     if a_length != b_length:
         return False
     different = 0
@@ -217,10 +217,10 @@ def _equal_words(a: Bytes, a_start: Integer, a_length: Integer, b: Bytes, b_star
 
 @njit(cache=True, nogil=True)
 def _any_starts_with(
-    data: Bytes,
-    starts: npt.NDArray[np.int64],
-    lengths: npt.NDArray[np.int32],
-    prefix: Bytes,
+    data: UInt8Array,
+    starts: Int64Array,
+    lengths: Int32Array,
+    prefix: UInt8Array,
 ) -> bool:
     for word in range(len(starts)):
         if lengths[word] >= len(prefix) and _equal_words(data, starts[word], len(prefix), prefix, 0, len(prefix)):
@@ -230,14 +230,14 @@ def _any_starts_with(
 
 @njit(cache=True, nogil=True)
 def _write_words(
-    order: npt.NDArray[np.int64],
-    positions: npt.NDArray[np.int64],
-    sizes: npt.NDArray[np.int64],
-    who: npt.NDArray[np.uint32],
-    letters: Bytes,
-    starts: npt.NDArray[np.int64],
-    lengths: npt.NDArray[np.int32],
-    records: npt.NDArray[np.uint32],
+    order: Int64Array,
+    positions: Int64Array,
+    sizes: Int64Array,
+    who: UInt32Array,
+    letters: UInt8Array,
+    starts: Int64Array,
+    lengths: Int32Array,
+    records: UInt32Array,
 ) -> None:
     """Write each record except its values."""
     as_bytes = records.view(np.uint8)
@@ -251,12 +251,12 @@ def _write_words(
 @njit(cache=True, nogil=True)
 def _write_values(
     model: int,
-    ids: npt.NDArray[np.int32],
-    of_words: npt.NDArray[np.float32],
-    who: npt.NDArray[np.uint32],
-    columns_of: npt.NDArray[np.int64],
-    positions: npt.NDArray[np.int64],
-    records: npt.NDArray[np.float32],
+    ids: Int32Array,
+    of_words: Float32Array,
+    who: UInt32Array,
+    columns_of: Int64Array,
+    positions: Int64Array,
+    records: Float32Array,
 ) -> None:
     """Write one model's values, behind those of the models before it that know the word."""
     for word in range(len(ids)):
@@ -270,10 +270,10 @@ def _write_values(
 
 @njit(cache=True, nogil=True)
 def _fill_slots(
-    order: npt.NDArray[np.int64],
-    hashes: npt.NDArray[np.uint32],
-    positions: npt.NDArray[np.int64],
-    slots: npt.NDArray[np.uint64],
+    order: Int64Array,
+    hashes: UInt32Array,
+    positions: Int64Array,
+    slots: UInt64Array,
 ) -> None:
     """Enter every record, those of frequent words first, so that they lie where they are looked for first."""
     mask = np.uint64(len(slots) - 1)

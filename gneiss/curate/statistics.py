@@ -1,7 +1,8 @@
 """Statistics: integer counts in fixed bins, so that merging them in any order gives the same answer.
 
 A number falls into the bin of its sign, exponent and first six bits of mantissa: bins are 0.8 to 1.6 % wide at every
-magnitude, the same for all annotations, and a bin's lower edge is exact. Quantiles are lower edges of bins.
+normal magnitude, the same for all annotations, and a bin's lower edge is exact. Subnormal numbers have bins of equal
+width, 2⁻¹⁰²⁸; those nearest to zero, of either sign, share the bin of zero. Quantiles are lower edges of bins.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pyarrow as pa
 from gneiss.arrays import BoolArray, Float64Array, Int64Array
 
 _DROPPED_BITS = 52 - 6
+_BIN_OF_MINUS_ZERO = -(2**63) >> _DROPPED_BITS
 _MOST_VALUES = 1000
 _OTHER = "(other)"
 
@@ -159,7 +161,9 @@ def bin_edge(bin_: int) -> float:
 
 def bins_of(numbers: Float64Array) -> Int64Array:
     """The bin of each number (n,); no NaN among them. Minus zero counts as zero."""
-    return (numbers + 0.0).view(np.int64) >> _DROPPED_BITS
+    bins = numbers.view(np.int64) >> _DROPPED_BITS
+    bins[bins == _BIN_OF_MINUS_ZERO] = 0
+    return bins
 
 
 def measure_column(column: pa.ChunkedArray, kept: BoolArray) -> ColumnStatistics:

@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 
 from gneiss.curate.statistics import ColumnStatistics, Statistics, bin_edge, bins_of, measure_column
 
-numbers = st.floats(allow_nan=False) | st.sampled_from([0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, 5e-324, 1e300])
+smallest_edge = 2.0**-1028  # of the bins above zero
+subnormal = st.floats(-(2.0**-1022), 2.0**-1022, allow_subnormal=True)
+numbers = (
+    st.floats(allow_nan=False)
+    | subnormal
+    | st.sampled_from([0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, 5e-324, -5e-324, 1e300])
+)
 
 
 def measured(values: list[float | None], kept: list[bool] | None = None) -> ColumnStatistics:
@@ -32,15 +38,22 @@ def test_a_number_lies_in_its_bin(number: float) -> None:
     """The edge is the smallest magnitude of a bin that is at most 1.6 % wide; its sign is the number's."""
     (bin_,) = bins_of(np.array([number])).tolist()
     edge = bin_edge(bin_)
-    assert (edge > 0) == (number > 0) or abs(number) < 1e-300
+    assert math.copysign(1, edge) == (math.copysign(1, number) if abs(number) >= smallest_edge else 1)
     assert abs(edge) <= abs(number)
-    if math.isfinite(number) and abs(number) > 1e-300:
-        assert abs(number) < abs(edge) * (1 + 1 / 64) * (1 + 1e-12)
-        assert abs(bin_edge(bin_ + 1)) > abs(number)
-    assert bins_of(np.array([edge])).tolist() == [bin_] or edge == number == 0
+    if math.isfinite(number):
+        assert abs(number) < abs(bin_edge(bin_ + 1))
+        assert abs(number) - abs(edge) < max(abs(edge) * (1 / 64) * (1 + 1e-12), smallest_edge)
+    assert bins_of(np.array([edge])).tolist() == [bin_]
 
 
-@pytest.mark.parametrize("number", [0.0, 0.25, 1.0, -1.0, 100.0, -3.5, math.inf, -math.inf, 2.0**-1022])
+@given(subnormal)
+def test_subnormal_bins_are_the_same_on_both_sides_of_zero(number: float) -> None:
+    above, below = bins_of(np.array([abs(number), -abs(number)])).tolist()
+    assert bin_edge(above) == -bin_edge(below) == abs(number) // smallest_edge * smallest_edge
+    assert (above == below) == (abs(number) < smallest_edge)
+
+
+@pytest.mark.parametrize("number", [0.0, 0.25, 1.0, -1.0, 100.0, -3.5, math.inf, -math.inf, 2.0**-1022, 2.0**-1028, -(2.0**-1027)])
 def test_a_bin_begins_exactly_at_its_edge(number: float) -> None:
     (bin_,) = bins_of(np.array([number])).tolist()
     assert bin_edge(bin_) == number

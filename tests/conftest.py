@@ -8,11 +8,16 @@ from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 
 from tests import runs
 
-settings.register_profile("gneiss", deadline=None, max_examples=100, derandomize=True)
+settings.register_profile("gneiss", deadline=None, max_examples=100, derandomize=True, database=None)
 settings.load_profile("gneiss")
+# Hypothesis also draws constants from the source of the modules that happen to be loaded, so that examples depend on
+# which tests ran before. No setting turns this off.
+patch.object(providers, "_get_local_constants", Constants).start()
 
 
 @pytest.fixture(scope="session")

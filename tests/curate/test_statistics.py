@@ -53,7 +53,9 @@ def test_subnormal_bins_are_the_same_on_both_sides_of_zero(number: float) -> Non
     assert (above == below) == (abs(number) < smallest_edge)
 
 
-@pytest.mark.parametrize("number", [0.0, 0.25, 1.0, -1.0, 100.0, -3.5, math.inf, -math.inf, 2.0**-1022, 2.0**-1028, -(2.0**-1027)])
+@pytest.mark.parametrize(
+    "number", [0.0, 0.25, 1.0, -1.0, 100.0, -3.5, math.inf, -math.inf, 2.0**-1022, 2.0**-1028, -(2.0**-1027)]
+)
 def test_a_bin_begins_exactly_at_its_edge(number: float) -> None:
     (bin_,) = bins_of(np.array([number])).tolist()
     assert bin_edge(bin_) == number

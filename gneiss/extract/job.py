@@ -113,7 +113,7 @@ def extract(
             running = backing.run(ExtractStep(settings, folder), left, min(count, len(left)))
             with closing(running), closing(ledger.keep(folder, running)) as receipts:
                 for receipt in receipts:
-                    done[receipt.shard] = receipt
+                    done[receipt.task] = receipt
                     progress.finished(receipt)
         progress.end()
         finished = _summed(folder, sources, done, skipped, max_quarantined)
@@ -173,7 +173,7 @@ def _summed(
             continue
         counted.skipped.update(_reasons(output / skipped_path(source.id)))
         lost_bytes = 0
-        if receipt.quarantined:
+        if receipt.counts["quarantined"]:
             path = output / quarantine_path(source.id)
             counted.quarantined.update(_reasons(path))
             rows = pq.read_table(path, columns=["reason", "size_bytes"]).to_pylist()
@@ -181,7 +181,7 @@ def _summed(
         counted = replace(
             counted,
             records=counted.records + (receipt.rows or 0),
-            documents=counted.documents + receipt.kept,
+            documents=counted.documents + receipt.counts["documents"],
             lost_bytes=counted.lost_bytes + lost_bytes,
         )
     return counted

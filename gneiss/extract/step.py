@@ -27,7 +27,7 @@ from gneiss.extract.tables import (
 from gneiss.extract.wire import Answer, Outcome
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, UNREADABLE, Receipt
 
-STEP = "extract"
+STAGE = "extract"
 #: Why a record is in quarantine, beside the sandbox's DEADLINE, MEMORY and CRASH.
 DAMAGED, CUT_SHORT, UNDECODABLE, FAILED = "damaged archive", "cut short", "cannot be decoded", "extractor failed"
 _BATCH_PAGES, _BATCH_BYTES = 256, 1_000_000
@@ -62,7 +62,7 @@ class ExtractStep:
 
     def lost(self, task: Source, reason: str) -> Receipt:
         """A source that could not be read."""
-        return Receipt(task.id, UNREADABLE, task.fingerprint, None, reason=reason, step=STEP)
+        return Receipt(task.id, UNREADABLE, task.fingerprint, None, reason=reason, stage=STAGE)
 
     def _work(self, source: Source) -> Receipt:
         wall, cpu = time.perf_counter(), _cpu_seconds()
@@ -92,8 +92,8 @@ class ExtractStep:
             )
         if quarantined:
             files.append(write_rejected(quarantined, self.output, quarantine_path(source.id)))
-        counts = (sorting.records, documents, len(skipped), len(quarantined))
-        receipt = Receipt(source.id, COMMITTED, source.fingerprint, *counts, tuple(files), step=STEP)
+        counts = {"documents": documents, "skipped": len(skipped), "quarantined": len(quarantined)}
+        receipt = Receipt(source.id, COMMITTED, source.fingerprint, sorting.records, counts, tuple(files), stage=STAGE)
         footer = {FOOTER_KEY: receipt.footer()}
         own = write_rejected(skipped, self.output, skipped_path(source.id), footer)
         return replace(receipt, files=(*files, own))

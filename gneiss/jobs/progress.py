@@ -20,8 +20,8 @@ class Progress(Protocol):
     def begin(self, job: str, sizes_bytes: Mapping[str, int], done: Collection[str]) -> None:
         """A job starts: its tasks by id, with their sizes, and those that are finished already."""
 
-    def round(self, name: str, tasks: int) -> None:
-        """A corpus-wide round starts, with so many tasks left."""
+    def stage(self, name: str, tasks: int) -> None:
+        """A corpus-wide stage starts, with this many tasks left."""
 
     def finished(self, receipt: Receipt) -> None:
         """A task is finished."""
@@ -36,7 +36,7 @@ class Silent:
     def begin(self, job: str, sizes_bytes: Mapping[str, int], done: Collection[str]) -> None:
         """Nothing."""
 
-    def round(self, name: str, tasks: int) -> None:
+    def stage(self, name: str, tasks: int) -> None:
         """Nothing."""
 
     def finished(self, receipt: Receipt) -> None:
@@ -73,16 +73,16 @@ class PrintedProgress:
         size = sum(sizes_bytes.values())
         self._print(f"{job}: {_counted(self._tasks, self.task)}, {size / 1e6:,.1f} MB of {self.of}{resumed}\n")
 
-    def round(self, name: str, tasks: int) -> None:
-        """Say which round starts."""
-        self._print(f"round {name}: {_counted(tasks, 'task')}\n")
+    def stage(self, name: str, tasks: int) -> None:
+        """Say which stage starts."""
+        self._print(f"stage {name}: {_counted(tasks, 'task')}\n")
 
     def finished(self, receipt: Receipt) -> None:
         """Count a task; say so when it is time."""
         self._rows += receipt.rows or 0
-        self._bytes += self._left_bytes.pop(receipt.shard)
+        self._bytes += self._left_bytes.pop(receipt.task)
         if receipt.reason:
-            self._print(f"\n{self.task} {receipt.shard} is quarantined: {receipt.reason}\n")
+            self._print(f"\n{self.task} {receipt.task} is quarantined: {receipt.reason}\n")
         now = time.monotonic()
         is_time = self._left_bytes and now - self._told >= LINE_SECONDS  # the last line is said at the end
         if self.stream.isatty() or is_time:

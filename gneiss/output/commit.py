@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gneiss.curate.curate import Curated
+from gneiss.curate.curate import DROPPED, KEPT, QUARANTINED, Curated
 from gneiss.errors import OutputError
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, Receipt
 from gneiss.output.parquet import WrittenFile, write_bytes, write_parquet
@@ -38,22 +38,23 @@ def statistics_path(shard_id: str) -> str:
 def commit(curated: Curated, recipe: Recipe, output: Path) -> Receipt:
     """Write the files of a shard and return its receipt. Raises OutputError, also when rows do not add up."""
     shard, counts = curated.shard, curated.statistics.counts
-    kept, dropped, quarantined = counts["kept"], counts["dropped"], counts["quarantined"]
-    if not shard.rows == counts["rows"] == kept + dropped + quarantined == curated.annotations.num_rows:
+    fates = {name: counts[name] for name in (KEPT, DROPPED, QUARANTINED)}
+    if not shard.rows == counts["rows"] == sum(fates.values()) == curated.annotations.num_rows:
         raise OutputError(
-            f"shard {shard.id}: {shard.rows} rows came in, but {kept} kept + {dropped} dropped + {quarantined}"
-            " quarantined were counted; nothing was written. This is a defect of gneiss: please report it"
+            f"shard {shard.id}: {shard.rows} rows came in, but {fates[KEPT]} kept + {fates[DROPPED]} dropped +"
+            f" {fates[QUARANTINED]} quarantined were counted; nothing was written."
+            " This is a defect of gneiss: please report it"
         )
     files = [_write_data(curated, recipe, output)]
-    if files[0].rows != kept:
+    if files[0].rows != fates[KEPT]:
         raise OutputError(
-            f"shard {shard.id}: {kept} documents were kept, but {files[0].rows} written; please report it"
+            f"shard {shard.id}: {fates[KEPT]} documents were kept, but {files[0].rows} written; please report it"
         )
     if curated.unusable:
         files.append(_write_quarantine(curated, recipe, output))
     told = {"statistics": curated.statistics.to_json(), "samples": curated.samples}
     files.append(write_bytes((json.dumps(told, ensure_ascii=False) + "\n").encode(), output, statistics_path(shard.id)))
-    receipt = Receipt(shard.id, COMMITTED, shard.fingerprint, shard.rows, kept, dropped, quarantined, tuple(files))
+    receipt = Receipt(shard.id, COMMITTED, shard.fingerprint, shard.rows, fates, tuple(files))
     own = write_parquet(
         _portions(curated.annotations),
         curated.annotations.schema,

@@ -66,7 +66,7 @@ class FinishedRun:
             footer = _footer(folder / annotations_path(id_))
             digest.update(b"\0" + footer.encode())
             receipts.append(Receipt.from_json(json.loads(footer)))
-        found = {"rows": sum(r.rows or 0 for r in receipts), "kept": sum(r.kept for r in receipts)}
+        found = {"rows": sum(r.rows or 0 for r in receipts), "kept": sum(r.counts[KEPT] for r in receipts)}
         for name, count in found.items():
             if count != counts[name]:
                 raise InputError(
@@ -74,9 +74,10 @@ class FinishedRun:
                     f" annotations/base has {count}; finish it with the same `gneiss run`"
                 )
         columns = yaml.safe_load((folder / RECIPE_FILE).read_text("utf-8"))["input"]
-        firsts = accumulate((r.kept for r in receipts), initial=0)
+        firsts = accumulate((r.counts[KEPT] for r in receipts), initial=0)
         shards = tuple(
-            FinishedShard(r.shard, r.rows or 0, r.kept, first) for r, first in zip(receipts, firsts, strict=False)
+            FinishedShard(r.task, r.rows or 0, r.counts[KEPT], first)
+            for r, first in zip(receipts, firsts, strict=False)
         )
         return cls(folder, shards, columns["text"], columns["id"], digest.hexdigest())
 

@@ -24,25 +24,23 @@ COMMITTED, UNREADABLE = "committed", "unreadable"
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a finished shard returns.
+    """What a finished task returns.
 
-    state: `committed`, or `unreadable` (a quarantined shard: no files; rows from the footer, or null when unknown);
-    cost: seconds and memory, for the log and the ledger alone; step: `curate`, or a round of dedup, whose tasks are
-    numbered and stand in place of the shard.
+    task: its id within its stage (of `curate`, the shard's); state: `committed`, or `unreadable` (a quarantined shard:
+    no files; rows from the footer, or null when unknown); counts: what became of the rows; cost: seconds and memory,
+    only for the logs and the ledger.
     """
 
-    shard: str
+    task: str
     state: str
     fingerprint: str
     rows: int | None
-    kept: int = 0
-    dropped: int = 0
-    quarantined: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
     files: tuple[WrittenFile, ...] = ()
     reason: str | None = None
     modified_ns: int | None = None
     cost: Mapping[str, float] = field(default_factory=dict)
-    step: str = CURATE
+    stage: str = CURATE
 
     def footer(self) -> str:
         """What the annotation shard's footer says: the receipt without clocks and without that file itself."""
@@ -77,15 +75,15 @@ def keep(output: Path, receipts: Iterable[Receipt]) -> Generator[Receipt, None, 
         append(output, waiting)
 
 
-def read(output: Path) -> dict[str, Receipt]:
-    """Shard → the latest receipt of its curation. Raises OutputError when a segment is damaged."""
+def read(output: Path, stage: str = CURATE) -> dict[str, Receipt]:
+    """Task of a stage → its latest receipt. Raises OutputError when a segment is damaged."""
     receipts: dict[str, Receipt] = {}
     for path in _segments(output):
         try:
             for line in path.read_text("utf-8").splitlines():
                 receipt = Receipt.from_json(json.loads(line))
-                if receipt.step == CURATE:
-                    receipts[receipt.shard] = receipt
+                if receipt.stage == stage:
+                    receipts[receipt.task] = receipt
         except (ValueError, TypeError, KeyError, OSError) as error:
             raise OutputError(
                 f"{path}: this ledger segment is damaged ({error}); delete it: shards are found again by their files"

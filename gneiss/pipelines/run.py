@@ -139,7 +139,7 @@ def _curate(
     done: dict[str, Receipt] = {}
     with closing(_receipts(folder, backend, step, shards, min(workers, len(shards)))) as receipts:
         for receipt in receipts:
-            done[receipt.shard] = receipt
+            done[receipt.task] = receipt
             progress.finished(receipt)
     return done
 
@@ -153,7 +153,7 @@ def _run_rounds(corpus: Corpus, rounds: Sequence[Round], backend: Backend, worke
     """Run the tasks of each round that have not left their file yet."""
     for its in rounds:
         if left := [task for task in range(its.tasks) if not corpus.exchange.has(its.name, task)]:
-            progress.round(its.name, len(left))
+            progress.stage(its.name, len(left))
             list(_receipts(corpus.output, backend, RoundStep(corpus, its.name), left, min(workers, len(left))))
 
 

@@ -119,7 +119,7 @@ class RoundStep:
             wall, cpu = time.perf_counter(), time.process_time()
             file = self.corpus.exchange.write(its.name, task, its.schema, work_of(task))
             cost = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
-            return Receipt(f"{task}", COMMITTED, "", file.rows, files=(file,), cost=cost, step=its.name)
+            return Receipt(f"{task}", COMMITTED, "", file.rows, files=(file,), cost=cost, stage=its.name)
 
         return work
 

@@ -113,7 +113,7 @@ def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
 def receipts(output: Path) -> list[str]:
     """The shard of every line of the ledger."""
     lines = [line for path in (output / "_gneiss/ledger").iterdir() for line in path.read_text().splitlines()]
-    return [json.loads(line)["shard"] for line in lines]
+    return [json.loads(line)["task"] for line in lines]
 
 
 def deadly(monkeypatch: pytest.MonkeyPatch, attempts: Path, once: dict[str, int], always: tuple[str, ...] = ()) -> None:

@@ -261,8 +261,8 @@ def test_receipts_stand_in_the_ledger(extracted: Extraction) -> None:
         for path in sorted((extracted.output / ledger.LEDGER).glob("*.jsonl"))
         for line in path.read_text().splitlines()
     ]
-    assert {line["step"] for line in lines} == {"extract"}
-    assert {line["shard"]: line["state"] for line in lines} == {
+    assert {line["stage"] for line in lines} == {"extract"}
+    assert {line["task"]: line["state"] for line in lines} == {
         "a": "committed", "c": "committed", "d": "unreadable", "deep/b": "committed", "html-00000": "committed",
     }  # fmt: skip
     assert all(line["cost"]["cpu_seconds"] > 0 for line in lines)

@@ -43,11 +43,11 @@ def test_lines_elsewhere_come_every_few_seconds() -> None:
     stream = io.StringIO()
     with mock.patch("gneiss.jobs.progress.time.monotonic", side_effect=[0.0, 1.0, 6.0, 6.5, 7.0]):
         told = PrintedProgress(stream)
-        told.round("keys", 1)
+        told.stage("keys", 1)
         told.begin("sample", SIZES, [])
         for id_ in "abc":
             told.finished(Receipt(id_, COMMITTED, "", 1))
         told.end()
     assert [line.split(",")[0] for line in stream.getvalue().splitlines()] == [
-        "round keys: 1 task", "sample: 3 shards", "2/3 shards", "3/3 shards",
+        "stage keys: 1 task", "sample: 3 shards", "2/3 shards", "3/3 shards",
     ]  # fmt: skip

@@ -18,7 +18,7 @@ from gneiss.output.parquet import WrittenFile, write_bytes, write_parquet
 
 def receipt_for(shard: str, **given: object) -> Receipt:
     files = (WrittenFile(f"data/{shard}.parquet", 7, "c0ffee", 3),)
-    return replace(Receipt(shard, COMMITTED, "f1", 4, 3, 1, 0, files, cost={"seconds": 1.5}), **given)  # type: ignore[arg-type]
+    return replace(Receipt(shard, COMMITTED, "f1", 4, {"kept": 3}, files, cost={"seconds": 1.5}), **given)  # type: ignore[arg-type]
 
 
 def segments(output: Path) -> list[str]:
@@ -39,14 +39,14 @@ def test_an_output_without_a_ledger_has_no_receipts(tmp_path: Path) -> None:
 
 
 def test_segments_are_new_files_and_the_latest_receipt_counts(tmp_path: Path) -> None:
-    ledger.append(tmp_path, [receipt_for("a", kept=1), receipt_for("b")])
+    ledger.append(tmp_path, [receipt_for("a", rows=1), receipt_for("b")])
     first = (tmp_path / ledger.LEDGER / "000001.jsonl").read_bytes()
-    ledger.append(tmp_path, [receipt_for("a", kept=2)])
+    ledger.append(tmp_path, [receipt_for("a", rows=2)])
     (tmp_path / ledger.LEDGER / "000002.jsonl").rename(tmp_path / ledger.LEDGER / "000010.jsonl")
-    ledger.append(tmp_path, [receipt_for("a", kept=3)])
+    ledger.append(tmp_path, [receipt_for("a", rows=3)])
     assert segments(tmp_path) == ["000001.jsonl", "000010.jsonl", "000011.jsonl"]
     assert (tmp_path / ledger.LEDGER / "000001.jsonl").read_bytes() == first
-    assert {shard: receipt.kept for shard, receipt in ledger.read(tmp_path).items()} == {"a": 3, "b": 3}
+    assert {task: receipt.rows for task, receipt in ledger.read(tmp_path).items()} == {"a": 3, "b": 4}
 
 
 def test_keep_passes_receipts_on_and_writes_them_in_one_segment(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_keep_writes_what_was_finished_when_the_driver_stops_listening(tmp_path:
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[]", "3", "{}", '{"shard": "a"}', json.dumps({**asdict(receipt_for("a")), "more": 1}), "\xff"]
+    "line", ["{", "[]", "3", "{}", '{"task": "a"}', json.dumps({**asdict(receipt_for("a")), "more": 1}), "\xff"]
 )
 def test_a_damaged_segment_is_named_with_what_to_do(tmp_path: Path, line: str) -> None:
     ledger.append(tmp_path, [receipt_for("a")])
@@ -98,7 +98,7 @@ def test_a_damaged_segment_is_named_with_what_to_do(tmp_path: Path, line: str) -
 def finish(output: Path) -> Receipt:
     """A shard whose files are there, with a receipt in the footer of the last one."""
     data = write_bytes(b"1234567", output, "data/a.parquet")
-    receipt = Receipt("a", COMMITTED, "f1", 2, 2, files=(data,), modified_ns=99, cost={"seconds": 2.0})
+    receipt = Receipt("a", COMMITTED, "f1", 2, {"kept": 2}, files=(data,), modified_ns=99, cost={"seconds": 2.0})
     table = pa.table({"row": [0, 1]})
     write_parquet([table], table.schema, output, "annotations/base/a.parquet", {FOOTER_KEY: receipt.footer()})
     return receipt

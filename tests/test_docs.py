@@ -1,6 +1,6 @@
 """The documentation holds: its code runs, its output is what comes out, its tables name everything there is.
 
-Conventions of fenced blocks in README.md and docs/, run in order in a folder of their own that holds `demo/`:
+Conventions of fenced blocks in README.md, CONTRIBUTING.md and docs/, run in order in a folder that holds `demo/`:
 `python`: executed, the blocks of a page share their names; `sh`: a script, every command must succeed; `console`:
 commands after `$ ` with what they print, where a number stands for any number and `…` for anything, alone in a line for
 any lines. A command must succeed unless `$ echo $?` follows. The word `no-run` marks a block that cannot run here,
@@ -33,7 +33,7 @@ from gneiss.recipe.duplicates import DEDUP_COLUMNS, EXACT_COLUMNS, NEAR_COLUMNS
 from gneiss.recipe.recipe import BASE_COLUMNS, RESERVED, Recipe, recipe_names
 
 ROOT = Path(__file__).resolve().parent.parent
-GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Modules that only an extra brings, so that what imports them cannot be imported everywhere.
 OF_EXTRAS = ("torch", "transformers", "streaming", "torchdata")
 _BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -164,7 +164,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_index_lists_every_guide() -> None:
     index = (ROOT / "docs/README.md").read_text("utf-8")
     for page in GUIDES[1:]:
-        assert page.name == "README.md" or f"({page.name})" in index
+        link = os.path.relpath(page, ROOT / "docs")
+        assert page.name == "README.md" or f"({link})" in index
 
 
 def test_filter_pages_are_up_to_date() -> None:
@@ -232,7 +233,7 @@ def test_every_dependency_has_its_reason() -> None:
         *(r for extra in project["project"]["optional-dependencies"].values() for r in extra),
         *project["dependency-groups"]["test"],
     ]
-    names = {re.split(r"[<>=\[ ]", requirement)[0] for requirement in required} - {"gneiss"}
+    names = {re.split(r"[<>=\[ ]", requirement)[0] for requirement in required}
     assert not [name for name in sorted(names) if f"| `{name}" not in told]
 
 

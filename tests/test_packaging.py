@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from gneiss.version import __version__
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -36,9 +38,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
-    assert wheel.name.endswith("-py3-none-any.whl")
+    assert wheel.name == f"gneiss_curation-{__version__}-py3-none-any.whl"
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"gneiss"}
+    assert {name.split("/")[0] for name in names} == {"gneiss", f"gneiss_curation-{__version__}.dist-info"}
     package = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gneiss").rglob("*") if path.is_file()}
     package = {name for name in package if "__pycache__" not in name}
     assert {name for name in names if not name.split("/")[0].endswith(".dist-info")} == package

@@ -1,6 +1,6 @@
 """Training with samples weighted by their loss.
 
-Modules that work on losses need torch (`pip install 'gneiss[train]'`); importing this package does not.
+Modules that work on losses need torch (`pip install 'gneiss-curation[train]'`); importing this package does not.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     except ModuleNotFoundError as missing:
-        packages = {"torch": "'gneiss[train]'", "transformers": "transformers accelerate"}
+        packages = {"torch": "'gneiss-curation[train]'", "transformers": "transformers accelerate"}
         if missing.name not in packages:
             raise
         raise ImportError(f"{name} needs {missing.name}: pip install {packages[missing.name]}") from missing

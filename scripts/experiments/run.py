@@ -3,9 +3,9 @@
     python scripts/experiments/run.py [--quick] [--corpus DIR] [--json FILE] [--plot FILE] [--device DEVICE]
 
 DIR holds Parquet files with a column `text`; by default it is the corpus of `gneiss sample`, made in a temporary
-folder. Needs torch (`pip install 'gneiss[train]'`); --plot needs matplotlib. One thread, equal figures for equal
-versions; nothing is written but what is asked for. With --quick 5 minutes of one core; without, a larger model and
-twice the seeds, about an hour and a half of one core.
+folder. Needs torch (`pip install 'gneiss-curation[train]'`); --plot needs matplotlib. One thread, equal figures for
+equal versions; nothing is written but what is asked for. With --quick 5 minutes of one core; without, a larger model
+and twice the seeds, about an hour and a half of one core.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the experiments need torch: pip install 'gneiss[train]'")
+torch = pytest.importorskip("torch", reason="the experiments need torch: pip install 'gneiss-curation[train]'")
 
 import run  # noqa: E402
 import toy_regression  # noqa: E402

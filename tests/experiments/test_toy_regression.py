@@ -8,7 +8,7 @@ from statistics import fmean
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="the experiments need torch: pip install 'gneiss[train]'")
+torch = pytest.importorskip("torch", reason="the experiments need torch: pip install 'gneiss-curation[train]'")
 
 import convergence_bound  # noqa: E402
 import toy_regression as toy  # noqa: E402

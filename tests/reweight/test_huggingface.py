@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="reweighting needs torch: pip install 'gneiss[train]'")
+torch = pytest.importorskip("torch", reason="reweighting needs torch: pip install 'gneiss-curation[train]'")
 transformers = pytest.importorskip("transformers", reason="needs transformers: pip install transformers accelerate")
 pytest.importorskip("accelerate", reason="needs accelerate: pip install transformers accelerate")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-torch = pytest.importorskip("torch", reason="reweighting needs torch: pip install 'gneiss[train]'")
+torch = pytest.importorskip("torch", reason="reweighting needs torch: pip install 'gneiss-curation[train]'")
 
 from gneiss.reweight.normalizers import minmax, quantile, standardized  # noqa: E402
 from gneiss.reweight.running import Running  # noqa: E402

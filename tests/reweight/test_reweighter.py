@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-torch = pytest.importorskip("torch", reason="reweighting needs torch: pip install 'gneiss[train]'")
+torch = pytest.importorskip("torch", reason="reweighting needs torch: pip install 'gneiss-curation[train]'")
 
 from gneiss.reweight.reweighter import CALLS_PER_STEP, SampleReweighter  # noqa: E402
 from gneiss.reweight.schedules import Anneal  # noqa: E402

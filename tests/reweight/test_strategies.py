@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="reweighting needs torch: pip install 'gneiss[train]'")
+torch = pytest.importorskip("torch", reason="reweighting needs torch: pip install 'gneiss-curation[train]'")
 
 from gneiss.reweight.schedules import Anneal, temperature  # noqa: E402
 from gneiss.reweight.strategies import STRATEGIES, strategy_of  # noqa: E402

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-torch = pytest.importorskip("torch", reason="reweighting needs torch: pip install 'gneiss[train]'")
+torch = pytest.importorskip("torch", reason="reweighting needs torch: pip install 'gneiss-curation[train]'")
 
 from gneiss.reweight.tilt import tilt  # noqa: E402
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-torch = pytest.importorskip("torch", reason="reweighting needs torch: pip install 'gneiss[train]'")
+torch = pytest.importorskip("torch", reason="reweighting needs torch: pip install 'gneiss-curation[train]'")
 
 from gneiss.reweight.position import PositionBaseline, position_bucket  # noqa: E402
 from gneiss.reweight.token_losses import (  # noqa: E402

@@ -27,7 +27,7 @@ from gneiss.dedup.minhash import (
 )
 from gneiss.dedup.minhash import keys as keys_module
 from gneiss.errors import InputError
-from tests.dedup import minhash_oracle as oracle
+from tests.dedup.minhash import oracle
 
 Shards = list[list[str]]
 Found = list[tuple[int, int, int]]

@@ -16,7 +16,7 @@ from gneiss.dedup.minhash import normalization
 from gneiss.dedup.minhash.normalization import NORMALIZATIONS, normalized
 from gneiss.errors import InputError
 from gneiss.white_space import SPACE_RANGES
-from tests.dedup import minhash_oracle as oracle
+from tests.dedup.minhash import oracle
 
 telling = st.sampled_from([*" \t\n\r\x0b\x1c\x85\xa0\u2003\u2028\u3000", *"aZz019éÉßİ", *"-.,!_'’“”—…", "\0", "\x7f"])
 others = st.sampled_from(

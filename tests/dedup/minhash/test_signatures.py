@@ -18,7 +18,7 @@ from gneiss.dedup.minhash.shingles import hash_inner_word, hash_word, last_blank
 from gneiss.dedup.minhash.signatures import Permutations, signatures
 from gneiss.dedup.words import fold_product
 from gneiss.errors import InputError
-from tests.dedup import minhash_oracle as oracle
+from tests.dedup.minhash import oracle
 
 words = st.text(alphabet="abc\0é中\u0301", min_size=1, max_size=20)
 normal_texts = st.lists(words, max_size=12).map(" ".join)

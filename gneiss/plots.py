@@ -19,6 +19,7 @@ from gneiss.arrays import Float64Array
 from gneiss.curate.examples import Samples
 from gneiss.curate.statistics import ColumnStatistics, Statistics, bin_edge
 from gneiss.errors import InputError
+from gneiss.output import layout
 from gneiss.recipe.recipe import Phase, Recipe
 from gneiss.recipe.rule import locked_connection
 
@@ -50,12 +51,12 @@ class Output:
     def open(cls, folder: str | Path) -> Output:
         """Read an output folder. Raises InputError when no run has finished there."""
         folder = Path(folder)
-        path = folder / "_gneiss/statistics.json"
+        path = folder / layout.STATISTICS_FILE
         try:
             told = json.loads(path.read_text("utf-8"))
         except OSError as error:
             raise InputError(f"{path}: no finished run here ({error.strerror}); name the output of one") from error
-        recipe = Recipe.load(folder / "_gneiss/recipe.yaml")
+        recipe = Recipe.load(folder / layout.RECIPE_FILE)
         statistics = Statistics.from_json(told["statistics"])
         return cls(folder, recipe, statistics, told["samples"], told["quarantined_shards"])
 
@@ -66,7 +67,7 @@ class Output:
 
         later = [p.name for p in self.recipe.phases[self.recipe.phases.index(phase) :]]
         reached = pc.field("dropped_in").is_null() | pc.field("dropped_in").isin(later)
-        rows = ds.dataset(self.folder / "annotations/base", format="parquet")
+        rows = ds.dataset(self.folder / layout.BASE, format="parquet")
         return rows.to_table(filter=(pc.field("status") != "quarantined") & reached)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gneiss.cli.options import BackendOption, OnBackend, SharedFilesystem, Workers
+from gneiss.output import layout
 
 if TYPE_CHECKING:
     from gneiss.extract.job import Extraction
@@ -82,5 +83,5 @@ def _print(finished: Extraction) -> None:
         if finished.finished_before
         else ""
     )
-    print(f"documents   {finished.output / 'data'}{before}")
-    print(f"next        gneiss run RECIPE --input {finished.output / 'data'} --output CURATED")
+    print(f"documents   {finished.output / layout.DATA}{before}")
+    print(f"next        gneiss run RECIPE --input {finished.output / layout.DATA} --output CURATED")

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from gneiss.errors import RecipeError
 from gneiss.input.model_files import is_pinned
+from gneiss.output import layout
 from gneiss.recipe.recipe import BASE_COLUMNS
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ def print_run(run: Run) -> None:
     for id_, reason in run.quarantined_shards.items():
         console.print(f"shard {escape(id_)} is quarantined: {escape(reason)}")
     done = f" ({run.skipped_shards} of {run.shards} shards were finished before)" if run.skipped_shards else ""
-    console.print(f"\nkept documents   {escape(str(run.output / 'data'))}{done}")
-    console.print(f"annotations      {escape(str(run.output / 'annotations' / 'base'))}")
-    console.print(f"dataset card     {escape(str(run.output / 'README.md'))}")
+    console.print(f"\nkept documents   {escape(str(run.output / layout.DATA))}{done}")
+    console.print(f"annotations      {escape(str(run.output / layout.BASE))}")
+    console.print(f"dataset card     {escape(str(run.output / layout.CARD_FILE))}")
 
 
 def print_dry_run(dry: DryRun, *, corpus_gb: float, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gneiss.errors import InputError
+from gneiss.output.layout import annotations_folder
 
 if TYPE_CHECKING:
     from gneiss.output.layers import WrittenLayer
@@ -154,7 +155,7 @@ def _print_losses(written: WrittenLayer) -> None:
 
 
 def _print_place(written: WrittenLayer) -> None:
-    folder = written.path.parents[2] / "annotations" / written.told["layer"]
+    folder = written.path.parents[2] / annotations_folder(written.told["layer"])
     was_there = "  (it was there already, with these parameters)" if written.was_there else ""
     print(f"layer      {folder}{was_there}")
     print(f"metadata   {written.path}")

@@ -18,16 +18,14 @@ from gneiss.extract.extractors import EXTRACTORS, Extractor, describe, versions_
 from gneiss.extract.sandbox import Limits
 from gneiss.extract.sources import Source, find_sources
 from gneiss.extract.step import DAMAGED, ExtractStep, Settings
-from gneiss.extract.tables import quarantine_path, skipped_path
 from gneiss.input.shard import local_path
 from gneiss.jobs.progress import Progress, Silent
 from gneiss.output import claim as outputs
-from gneiss.output import ledger
+from gneiss.output import layout, ledger
 from gneiss.output.ledger import COMMITTED, Receipt
 from gneiss.output.parquet import write_bytes
 from gneiss.version import __version__
 
-SUMMARY_FILE = "_gneiss/extraction.json"
 #: Libraries that shape bytes whatever the extractor.
 _LIBRARIES = ("brotli", "fastwarc", "pyarrow", "resiliparse", "xxhash")
 #: What a worker and its sandbox are expected to need. Measured on 45 MB of HTML: 210 MB and 70 to 180 MB.
@@ -65,7 +63,7 @@ class Extraction:
             worst = ", ".join(f"{reason} ({count})" for reason, count in self.quarantined.most_common(3))
             raise BudgetError(
                 f"{self.quarantined.total()} of {self.records} records were quarantined (--max-quarantined"
-                f" {self.max_quarantined:g}): {worst}. They are listed in {self.output / 'quarantine'}"
+                f" {self.max_quarantined:g}): {worst}. They are listed in {self.output / layout.QUARANTINE}"
             )
 
 
@@ -117,7 +115,7 @@ def extract(
                     progress.finished(receipt)
         progress.end()
         finished = _summed(folder, sources, done, skipped, max_quarantined)
-        write_bytes((json.dumps(_told(finished), indent=1) + "\n").encode(), folder, SUMMARY_FILE)
+        write_bytes((json.dumps(_told(finished), indent=1) + "\n").encode(), folder, layout.EXTRACTION_FILE)
     return finished
 
 
@@ -142,15 +140,14 @@ def _finished(output: Path, sources: Sequence[Source]) -> dict[str, Receipt]:
 
     Raises OutputError when a file has changed since, or when the output holds sources that the input lacks.
     """
-    held = {path.relative_to(output / "skipped").as_posix() for path in (output / "skipped").rglob("*.parquet")}
-    if lacking := held - {f"{source.id}.parquet" for source in sources}:
+    if lacking := {*layout.ids_in(output, layout.SKIPPED)} - {source.id for source in sources}:
         raise OutputError(
             f"{output}: it holds {len(lacking)} files that this input lacks, first {min(lacking)!r};"
             " give the same input, or another output"
         )
     done: dict[str, Receipt] = {}
     for source in sources:
-        receipt = ledger.receipt_of(output, skipped_path(source.id))
+        receipt = ledger.receipt_of(output, layout.skipped_path(source.id))
         if receipt is None:
             continue
         if receipt.fingerprint != source.fingerprint:
@@ -171,10 +168,10 @@ def _summed(
         if receipt.state != COMMITTED:
             counted.unreadable[source.id] = receipt.reason or "unknown"
             continue
-        counted.skipped.update(_reasons(output / skipped_path(source.id)))
+        counted.skipped.update(_reasons(output / layout.skipped_path(source.id)))
         lost_bytes = 0
         if receipt.counts["quarantined"]:
-            path = output / quarantine_path(source.id)
+            path = output / layout.quarantine_path(source.id)
             counted.quarantined.update(_reasons(path))
             rows = pq.read_table(path, columns=["reason", "size_bytes"]).to_pylist()
             lost_bytes = sum(row["size_bytes"] for row in rows if row["reason"] == DAMAGED)

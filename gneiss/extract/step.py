@@ -16,15 +16,9 @@ from gneiss.extract.pages import NO_TEXT, TOO_LARGE, Page, Skip, page_of
 from gneiss.extract.records import Damage, Record
 from gneiss.extract.sandbox import Death, Limits, Sandbox
 from gneiss.extract.sources import Source, read_source
-from gneiss.extract.tables import (
-    Document,
-    Rejected,
-    quarantine_path,
-    skipped_path,
-    write_documents,
-    write_rejected,
-)
+from gneiss.extract.tables import Document, Rejected, write_documents, write_rejected
 from gneiss.extract.wire import Answer, Outcome
+from gneiss.output.layout import quarantine_path, skipped_path
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, UNREADABLE, Receipt
 
 STAGE = "extract"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from gneiss.output.layout import part_path
 from gneiss.output.parquet import WrittenFile, write_parquet
 
 #: FineWeb's columns, but for those that are computed from the text: language, language_score, token_count.
@@ -45,21 +46,6 @@ class Rejected:
     size_bytes: int
 
 
-def data_path(source_id: str, part: int) -> str:
-    """Where a part of a source's documents goes."""
-    return f"data/{source_id}-{part:05d}.parquet"
-
-
-def skipped_path(source_id: str) -> str:
-    """Where a source's skipped records go; this file exists only once all others of the source do."""
-    return f"skipped/{source_id}.parquet"
-
-
-def quarantine_path(source_id: str) -> str:
-    """Where a source's quarantined records go, if there are any."""
-    return f"quarantine/{source_id}.parquet"
-
-
 def write_documents(
     documents: Iterable[Document], output: Path, source_id: str, part_max_bytes: int
 ) -> list[WrittenFile]:
@@ -77,7 +63,7 @@ def write_documents(
             upcoming = next(tables, None)
 
     while upcoming is not None or not files:
-        files.append(write_parquet(part(), DOCUMENTS, output, data_path(source_id, len(files))))
+        files.append(write_parquet(part(), DOCUMENTS, output, part_path(source_id, len(files))))
     return files
 
 

@@ -19,6 +19,7 @@ from gneiss.loader.order import EpochOrder, RowReader, Share
 from gneiss.loader.stream import Stream
 from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask
 from gneiss.output.layers import annotation_names, check_layers, joined
+from gneiss.output.layout import BASE
 from gneiss.recipe.rule import did_you_mean
 
 #: Rows that are decoded at a time.
@@ -158,7 +159,7 @@ def _tables(documents: Documents, file: int, start: int) -> Iterator[pa.Table]:
         with pq.ParquetFile(path) as data:
             if data.metadata.num_rows != shard.kept:
                 raise InputError(
-                    f"{path}: expected {shard.kept} documents, as annotations/base has, found {data.metadata.num_rows}"
+                    f"{path}: expected {shard.kept} documents, as {BASE} has, found {data.metadata.num_rows}"
                 )
             if lacking := [name for name in wanted if name not in data.schema_arrow.names]:
                 raise InputError(f"{path}: no column {lacking[0]!r}, nor an annotation of that name")
@@ -222,6 +223,6 @@ def _strings(ids: pa.ChunkedArray) -> list[str | None]:
 
 def _mismatch(path: Path, what: str, row: object, expected: object, found: object) -> InputError:
     return InputError(
-        f"{path}: the {what} of row {row} is {expected} in annotations/base, but {found} here; the files are not of"
+        f"{path}: the {what} of row {row} is {expected} in {BASE}, but {found} here; the files are not of"
         " one run: restore them, or run again into another output"
     )

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from gneiss.arrays import Int64Array
 from gneiss.curate.curate import KEPT
-from gneiss.output.commit import annotations_path
+from gneiss.output.layout import annotations_path
 
 
 def kept_rows(output: Path, shard_id: str) -> Int64Array:

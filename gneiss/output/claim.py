@@ -12,14 +12,9 @@ from types import MappingProxyType
 from gneiss.errors import OutputError
 from gneiss.input.plan import run_key
 from gneiss.input.shard import Shard, local_path
-from gneiss.output import ledger
-from gneiss.output.commit import annotations_path
+from gneiss.output import layout, ledger
 from gneiss.output.ledger import COMMITTED, Receipt
 from gneiss.output.parquet import WrittenFile, write_bytes
-
-RUN_FILE = "_gneiss/run.json"
-RECIPE_FILE = "_gneiss/recipe.yaml"
-STATISTICS_FILE = "_gneiss/statistics.json"
 
 
 @contextmanager
@@ -32,7 +27,7 @@ def claim(
     """
     try:
         _refuse_foreign(output)
-        (output / "_gneiss").mkdir(parents=True, exist_ok=True)
+        (output / layout.OWN).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{output}: cannot write: {error.strerror}; check the path and its permissions") from error
     with held(output):
@@ -46,7 +41,7 @@ def claim(
 def held(output: Path) -> Iterator[None]:
     """Hold an output that is there: nobody else writes meanwhile. Raises OutputError."""
     try:
-        lock = (output / "_gneiss/lock").open("a")
+        lock = (output / layout.LOCK_FILE).open("a")
     except OSError as error:
         raise OutputError(f"{output}: cannot write: {error.strerror}; check the path and its permissions") from error
     with lock:
@@ -70,7 +65,7 @@ def finished(output: Path, shards: Sequence[Shard]) -> tuple[dict[str, Receipt],
     for shard in shards:
         receipt = known.get(shard.id)
         if receipt is None or not all(_is_there(output, file) for file in receipt.files):
-            receipt = ledger.receipt_of(output, annotations_path(shard.id))
+            receipt = ledger.receipt_of(output, layout.annotations_path(shard.id))
             if receipt is None:
                 continue
             adopted.append(receipt)
@@ -83,7 +78,8 @@ def finished(output: Path, shards: Sequence[Shard]) -> tuple[dict[str, Receipt],
                 f"{shard.path}: this is no longer the file that was curated into {output}; choose another output"
             )
         done[shard.id] = receipt
-    if lacking := {*known, *_held(output)} - {shard.id for shard in shards}:
+    held = {*known, *layout.ids_in(output, layout.DATA), *layout.ids_in(output, layout.BASE)}
+    if lacking := held - {shard.id for shard in shards}:
         raise OutputError(
             f"{output}: it holds {len(lacking)} shards that this input lacks, first {min(lacking)!r};"
             " give the same input, or another output"
@@ -96,28 +92,20 @@ def _is_there(output: Path, file: WrittenFile) -> bool:
     return path.is_file() and path.stat().st_size == file.size_bytes
 
 
-def _held(output: Path) -> Iterator[str]:
-    """Ids of the shards of which a file is there, committed or not."""
-    for folder in (output / "data", output / "annotations/base"):
-        for path in folder.rglob("*.parquet"):
-            if not path.name.startswith("."):
-                yield path.relative_to(folder).as_posix().removesuffix(".parquet")
-
-
 def _refuse_foreign(output: Path) -> None:
-    foreign = sorted(entry.name for entry in output.iterdir() if entry.name != "_gneiss") if output.is_dir() else []
-    if foreign and not (output / RUN_FILE).is_file():
+    foreign = sorted(entry.name for entry in output.iterdir() if entry.name != layout.OWN) if output.is_dir() else []
+    if foreign and not (output / layout.RUN_FILE).is_file():
         raise OutputError(
             f"{output}: expected an empty folder or an output of gneiss, found {foreign[0]!r}; choose another one"
         )
 
 
 def _check_key(output: Path, identity: Mapping[str, object], first: Mapping[str, bytes]) -> None:
-    path, key = output / RUN_FILE, run_key(identity)
+    path, key = output / layout.RUN_FILE, run_key(identity)
     if not path.is_file():
         for name, content in first.items():
             write_bytes(content, output, name)
-        write_bytes((json.dumps({"run_key": key, **identity}, indent=1) + "\n").encode(), output, RUN_FILE)
+        write_bytes((json.dumps({"run_key": key, **identity}, indent=1) + "\n").encode(), output, layout.RUN_FILE)
         return
     try:
         found = json.loads(path.read_text("utf-8"))

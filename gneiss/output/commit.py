@@ -13,26 +13,12 @@ import pyarrow.compute as pc
 
 from gneiss.curate.curate import DROPPED, KEPT, QUARANTINED, Curated
 from gneiss.errors import OutputError
+from gneiss.output.layout import annotations_path, data_path, quarantine_path, statistics_path
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, Receipt
 from gneiss.output.parquet import WrittenFile, write_bytes, write_parquet
 from gneiss.recipe.recipe import Recipe
 
 ROWS_PER_TABLE = 20_000
-
-
-def data_path(shard_id: str) -> str:
-    """Where a shard's kept documents go."""
-    return f"data/{shard_id}.parquet"
-
-
-def annotations_path(shard_id: str) -> str:
-    """Where a shard's annotations go; this file exists only once all others of the shard do."""
-    return f"annotations/base/{shard_id}.parquet"
-
-
-def statistics_path(shard_id: str) -> str:
-    """Where a shard's statistics and samples go."""
-    return f"_gneiss/statistics/{shard_id}.json"
 
 
 def commit(curated: Curated, recipe: Recipe, output: Path) -> Receipt:
@@ -143,4 +129,4 @@ def _write_quarantine(curated: Curated, recipe: Recipe, output: Path) -> Written
             table = table.append_column(schema.field("quarantine_reason"), reasons.slice(start, stop - start))
             yield pa.Table.from_arrays(table.columns, schema=schema)
 
-    return write_parquet(tables(), schema, output, f"quarantine/{curated.shard.id}.parquet")
+    return write_parquet(tables(), schema, output, quarantine_path(curated.shard.id))

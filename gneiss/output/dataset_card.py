@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gneiss.input.plan import Plan
+from gneiss.output import layout
 from gneiss.version import __version__
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def dataset_card(run: Run, plan: Plan) -> str:
         f"# {plan.recipe.name}, curated",
         "",
         f"Curated by gneiss {__version__} from `{plan.source}` ({run.shards} shards) with the recipe"
-        f" `{plan.recipe.name}` (sha256 `{plan.recipe.digest()}`, written out in `_gneiss/recipe.yaml`).",
+        f" `{plan.recipe.name}` (sha256 `{plan.recipe.digest()}`, written out in `{layout.RECIPE_FILE}`).",
         "",
         " ".join(plan.recipe.description.split()),
         "",
@@ -51,10 +52,10 @@ def dataset_card(run: Run, plan: Plan) -> str:
             "",
         ]
     lines += [
-        "- `data/`: the kept documents, their text after dedup, all other columns as they came",
-        "- `annotations/base/`: one row for every input row: status, why, every score",
-        "- `quarantine/`: rows that could not be used, with the reason (if there are any)",
-        "- `_gneiss/`: the recipe, receipts, statistics",
+        f"- `{layout.DATA}/`: the kept documents, their text after dedup, all other columns as they came",
+        f"- `{layout.BASE}/`: one row for every input row: status, why, every score",
+        f"- `{layout.QUARANTINE}/`: rows that could not be used, with the reason (if there are any)",
+        f"- `{layout.OWN}/`: the recipe, receipts, statistics",
         "",
     ]
     return "\n".join(lines)

@@ -18,13 +18,11 @@ import yaml
 from gneiss.arrays import BoolArray
 from gneiss.curate.curate import KEPT
 from gneiss.errors import InputError, first_line
-from gneiss.output.claim import RECIPE_FILE, RUN_FILE, STATISTICS_FILE
-from gneiss.output.commit import annotations_path, data_path
+from gneiss.output.layout import BASE, RECIPE_FILE, RUN_FILE, STATISTICS_FILE, annotations_path, data_path, ids_in
 from gneiss.output.ledger import FOOTER_KEY, Receipt
 
 #: Rows of an annotation shard that are worked on at a time.
 BATCH_ROWS = 20_000
-_BASE = "annotations/base"
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class FinishedRun:
         counts = _told(folder / STATISTICS_FILE)["statistics"]["counts"]
         digest = hashlib.sha256(str(_told(folder / RUN_FILE)["run_key"]).encode())
         receipts = []
-        for id_ in _shard_ids(folder):
+        for id_ in ids_in(folder, BASE):
             footer = _footer(folder / annotations_path(id_))
             digest.update(b"\0" + footer.encode())
             receipts.append(Receipt.from_json(json.loads(footer)))
@@ -71,7 +69,7 @@ class FinishedRun:
             if count != counts[name]:
                 raise InputError(
                     f"{folder}: the run is not finished: {STATISTICS_FILE} counts {counts[name]} {name},"
-                    f" annotations/base has {count}; finish it with the same `gneiss run`"
+                    f" {BASE} has {count}; finish it with the same `gneiss run`"
                 )
         columns = yaml.safe_load((folder / RECIPE_FILE).read_text("utf-8"))["input"]
         firsts = accumulate((r.counts[KEPT] for r in receipts), initial=0)
@@ -143,12 +141,6 @@ def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
                 yield waiting.combine_chunks()
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot read: {first_line(error)}") from error
-
-
-def _shard_ids(folder: Path) -> list[str]:
-    paths = (path.relative_to(folder / _BASE) for path in (folder / _BASE).rglob("*.parquet"))
-    names = sorted((p.as_posix() for p in paths if not p.name.startswith(".")), key=str.encode)
-    return [name.removesuffix(".parquet") for name in names]
 
 
 def _footer(path: Path) -> str:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from gneiss.errors import InputError, OutputError, first_line
 from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, read_batches
+from gneiss.output.layout import BASE, BASE_LAYER, LAYERS, annotations_folder, annotations_path, layer_file
 from gneiss.output.parquet import write_bytes, write_parquet
 from gneiss.recipe.rule import did_you_mean
 from gneiss.version import __version__
@@ -41,8 +42,10 @@ class Layer:
     columns: pa.Schema
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z][a-z0-9_-]*", self.name) or self.name == "base":
-            raise OutputError(f"layer {self.name!r}: expected a lower-case name of letters and digits, not `base`")
+        if not re.fullmatch(r"[a-z][a-z0-9_-]*", self.name) or self.name == BASE_LAYER:
+            raise OutputError(
+                f"layer {self.name!r}: expected a lower-case name of letters and digits, not `{BASE_LAYER}`"
+            )
 
     def told(self, run: FinishedRun) -> dict[str, Any]:
         """What fixes its bytes: annotator, version, parameters, columns, and the run."""
@@ -68,16 +71,6 @@ class WrittenLayer:
     was_there: bool
 
 
-def layer_path(layer: str, shard_id: str) -> str:
-    """Where the rows of a shard in a layer are."""
-    return f"annotations/{layer}/{shard_id}.parquet"
-
-
-def metadata_path(layer: str) -> str:
-    """Where a whole layer's metadata are."""
-    return f"_gneiss/layers/{layer}.json"
-
-
 def column(name: str, type_: pa.DataType, meaning: str) -> pa.Field:
     """A field of a layer with its meaning."""
     return pa.field(name, type_, metadata={"meaning": meaning})
@@ -85,7 +78,7 @@ def column(name: str, type_: pa.DataType, meaning: str) -> pa.Field:
 
 def existing_layer(run: FinishedRun, layer: Layer) -> WrittenLayer | None:
     """The layer, if it is there and whole. Raises OutputError when another one has its name."""
-    path = run.folder / metadata_path(layer.name)
+    path = run.folder / layer_file(layer.name)
     if not path.is_file():
         return None
     try:
@@ -117,7 +110,7 @@ def write_layer(
     footer = json.dumps(told, sort_keys=True)
     _remove_leftovers(run.folder, layer.name)
     for shard in run.shards:
-        path = layer_path(layer.name, shard.id)
+        path = annotations_path(shard.id, layer.name)
         if (run.folder / path).exists():
             _check_same(run.folder / path, footer, shard)
             continue
@@ -125,13 +118,13 @@ def write_layer(
         write_parquet(_tables(run, shard, schema, reads, compute), schema, run.folder, path, {LAYER_KEY: footer})
     whole = {**told, "summary": dict(summary)}
     content = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_bytes(content.encode(), run.folder, metadata_path(layer.name))
-    return WrittenLayer(run.folder / metadata_path(layer.name), whole, was_there=False)
+    write_bytes(content.encode(), run.folder, layer_file(layer.name))
+    return WrittenLayer(run.folder / layer_file(layer.name), whole, was_there=False)
 
 
 def _remove_leftovers(folder: Path, layer: str) -> None:
     """Unfinished files of a process that was killed."""
-    files, metadata = folder / "annotations" / layer, (folder / metadata_path(layer)).parent
+    files, metadata = folder / annotations_folder(layer), folder / LAYERS
     for leftover in (*files.rglob(".*.part"), *metadata.glob(f".{layer}.json.*.part")):
         leftover.unlink(missing_ok=True)
 
@@ -166,9 +159,9 @@ def check_layers(run: FinishedRun, layers: Sequence[str]) -> dict[str, Any]:
     """Layer → its metadata. Raises InputError when one is not there, not whole, or of another run."""
     told = {}
     for layer in layers:
-        path = run.folder / metadata_path(layer)
+        path = run.folder / layer_file(layer)
         if not path.is_file():
-            there = [path.stem for path in sorted((run.folder / metadata_path("x")).parent.glob("*.json"))]
+            there = [path.stem for path in sorted((run.folder / LAYERS).glob("*.json"))]
             raise InputError(
                 f"{run.folder}: no whole layer {layer!r}{did_you_mean(layer, there)}; `gneiss release` writes weights"
             )
@@ -186,11 +179,11 @@ def annotation_names(run: FinishedRun, shard: FinishedShard, layers: Sequence[st
     A layer's column whose name is taken already is called `<layer>.<column>`. Raises InputError.
     """
     try:
-        taken = {name: ("base", name) for name in pq.read_schema(run.annotations(shard)).names}
+        taken = {name: (BASE_LAYER, name) for name in pq.read_schema(run.annotations(shard)).names}
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{run.annotations(shard)}: cannot read: {first_line(error)}") from error
     for layer in layers:
-        names = _layer_names(run.folder / layer_path(layer, shard.id), shard)
+        names = _layer_names(run.folder / annotations_path(shard.id, layer), shard)
         taken.update({(f"{layer}.{name}" if name in taken else name): (layer, name) for name in names})
     return taken
 
@@ -211,11 +204,11 @@ def joined(
     def of(part: str) -> list[str]:
         return [name for whose, name in map(taken.__getitem__, wanted) if whose == part]
 
-    sides = [read_batches(run.folder / layer_path(layer, shard.id), [*IDENTITY, *of(layer)]) for layer in layers]
-    for (_, table), *others in zip(run.batches(shard, of("base")), *sides, strict=True):
-        parts = {"base": table, **dict(zip(layers, others, strict=True))}
+    sides = [read_batches(run.folder / annotations_path(shard.id, layer), [*IDENTITY, *of(layer)]) for layer in layers]
+    for (_, table), *others in zip(run.batches(shard, of(BASE_LAYER)), *sides, strict=True):
+        parts = {BASE_LAYER: table, **dict(zip(layers, others, strict=True))}
         for layer, other in zip(layers, others, strict=True):
-            _check_rows(run.folder / layer_path(layer, shard.id), table, other)
+            _check_rows(run.folder / annotations_path(shard.id, layer), table, other)
         found = {name: parts[part][own] for name, (part, own) in ((name, taken[name]) for name in wanted)}
         yield pa.table({**{name: table[name] for name in ("row", "id", "status")}, **found})
 
@@ -249,7 +242,7 @@ def _layer_names(path: Path, shard: FinishedShard) -> list[str]:
         raise InputError(f"{path}: cannot read: {first_line(error)}") from error
     if metadata.num_rows != shard.rows:
         raise InputError(
-            f"{path}: expected {shard.rows} rows, as annotations/base has, found {metadata.num_rows}; the file belongs"
+            f"{path}: expected {shard.rows} rows, as {BASE} has, found {metadata.num_rows}; the file belongs"
             " to another run"
         )
     return [name for name in metadata.schema.to_arrow_schema().names if name not in IDENTITY]
@@ -258,6 +251,4 @@ def _layer_names(path: Path, shard: FinishedShard) -> list[str]:
 def _check_rows(path: Path, base: pa.Table, layer: pa.Table) -> None:
     for name in IDENTITY:
         if layer.num_rows != base.num_rows or not base[name].equals(layer[name]):
-            raise InputError(
-                f"{path}: its {name} column is not that of annotations/base; the file belongs to another run"
-            )
+            raise InputError(f"{path}: its {name} column is not that of {BASE}; the file belongs to another run")

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gneiss.errors import OutputError
+from gneiss.output.layout import ledger_segment, ledger_segments
 from gneiss.output.parquet import WrittenFile, checksum, write_bytes
 
-LEDGER = "_gneiss/ledger"
 FOOTER_KEY = "gneiss.receipt"
 CURATE = "curate"
 SEGMENT_SECONDS = 5.0
@@ -56,8 +56,8 @@ def append(output: Path, receipts: Iterable[Receipt]) -> None:
     """Write receipts as the next segment of the ledger. Raises OutputError."""
     lines = [json.dumps(asdict(receipt), sort_keys=True) for receipt in receipts]
     if lines:
-        number = 1 + max((int(path.stem) for path in _segments(output)), default=0)
-        write_bytes(("\n".join(lines) + "\n").encode(), output, f"{LEDGER}/{number:06d}.jsonl")
+        number = 1 + max((int(path.stem) for path in ledger_segments(output)), default=0)
+        write_bytes(("\n".join(lines) + "\n").encode(), output, ledger_segment(number))
 
 
 def keep(output: Path, receipts: Iterable[Receipt]) -> Generator[Receipt, None, None]:
@@ -78,7 +78,7 @@ def keep(output: Path, receipts: Iterable[Receipt]) -> Generator[Receipt, None, 
 def read(output: Path, stage: str = CURATE) -> dict[str, Receipt]:
     """Task of a stage → its latest receipt. Raises OutputError when a segment is damaged."""
     receipts: dict[str, Receipt] = {}
-    for path in _segments(output):
+    for path in ledger_segments(output):
         try:
             for line in path.read_text("utf-8").splitlines():
                 receipt = Receipt.from_json(json.loads(line))
@@ -112,8 +112,3 @@ def is_whole(output: Path, file: WrittenFile) -> bool:
     """Whether a file has the size and the bytes of its receipt."""
     path = output / file.path
     return path.is_file() and path.stat().st_size == file.size_bytes and checksum(path) == file.checksum
-
-
-def _segments(output: Path) -> list[Path]:
-    folder = output / LEDGER
-    return sorted(path for path in folder.glob("*.jsonl") if path.stem.isdigit()) if folder.is_dir() else []

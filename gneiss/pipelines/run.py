@@ -21,8 +21,7 @@ from gneiss.input.plan import Plan, make_plan
 from gneiss.input.shard import Shard, local_path
 from gneiss.jobs.progress import Progress, Silent
 from gneiss.output import claim as outputs
-from gneiss.output import ledger
-from gneiss.output.commit import statistics_path
+from gneiss.output import layout, ledger
 from gneiss.output.dataset_card import dataset_card
 from gneiss.output.ledger import COMMITTED, Receipt
 from gneiss.output.parquet import write_bytes
@@ -42,9 +41,6 @@ BYTES_PER_BYTE_OF_TOKENS = 10
 BYTES_PER_BYTE_OF_SUFFIX_ARRAY = 14
 #: The one task that joins duplicate documents to clusters holds a number for each document of the corpus.
 CLUSTER_BYTES_PER_ROW = 8
-
-#: Where dedup beyond a shard says how many bytes it cut from kept documents whose source was not kept.
-ORPHANS_FILE = "_gneiss/orphaned_bytes.txt"
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ class Run:
             raise BudgetError(
                 f"{counts['quarantined']} of {counts['rows']} documents were quarantined (budgets.documents:"
                 f" {budgets.documents:.2%}): {_listed(self.statistics.reasons)}. They are in"
-                f" {self.output / 'quarantine'}; mend the input, or raise the budget in the recipe"
+                f" {self.output / layout.QUARANTINE}; mend the input, or raise the budget in the recipe"
             )
 
 
@@ -103,14 +99,14 @@ def run(
     plan = make_plan(recipe, input)
     outputs.refuse_nesting(input, [shard.path for shard in plan.input.shards], folder)
     recipe_text = yaml.safe_dump(recipe.canonical(), sort_keys=False, allow_unicode=True, width=120)
-    with outputs.claim(folder, plan.identity, {outputs.RECIPE_FILE: recipe_text.encode()}):
+    with outputs.claim(folder, plan.identity, {layout.RECIPE_FILE: recipe_text.encode()}):
         done, adopted = outputs.finished(folder, plan.input.shards)
         ledger.append(folder, adopted)
         left = [shard for shard in plan.input.shards if shard.id not in done]
         skipped = len(done)
         progress.begin(recipe.name, {shard.id: shard.text_bytes for shard in plan.input.shards}, done)
         is_wide = any(phase.is_corpus_wide for phase in recipe.phases)
-        is_tallied = not _is_tallied_last(recipe) or (folder / ORPHANS_FILE).is_file()
+        is_tallied = not _is_tallied_last(recipe) or (folder / layout.ORPHANED_BYTES_FILE).is_file()
         if left or not is_tallied:
             corpus = Corpus(recipe, prepare(recipe), plan.input.shards, folder)
             tasks, needed = len(corpus.shards if is_wide else left), worker_memory_bytes(plan)
@@ -120,7 +116,7 @@ def run(
                 done.update(_curate(folder, CurateStep(corpus), left, chosen, count, progress))
             _run_rounds(corpus, rounds_after(corpus), chosen, count, progress)
             if job := dedup_job(corpus):
-                write_bytes(f"{orphaned_bytes(job)}\n".encode(), folder, ORPHANS_FILE)
+                write_bytes(f"{orphaned_bytes(job)}\n".encode(), folder, layout.ORPHANED_BYTES_FILE)
         progress.end()
         finished = _finish(plan, folder, done, skipped)
         Exchange(folder).clear()
@@ -173,17 +169,17 @@ def _finish(plan: Plan, folder: Path, done: dict[str, Receipt], skipped: int) ->
         if done[shard.id].state != COMMITTED:
             quarantined[shard.id] = done[shard.id].reason or "unknown"
             continue
-        told = json.loads((folder / statistics_path(shard.id)).read_text("utf-8"))
+        told = json.loads((folder / layout.statistics_path(shard.id)).read_text("utf-8"))
         statistics += Statistics.from_json(told["statistics"])
         samples.append(told["samples"])
-    if (folder / ORPHANS_FILE).is_file():
-        statistics.counts["orphaned_bytes"] = int((folder / ORPHANS_FILE).read_text("utf-8"))
+    if (folder / layout.ORPHANED_BYTES_FILE).is_file():
+        statistics.counts["orphaned_bytes"] = int((folder / layout.ORPHANED_BYTES_FILE).read_text("utf-8"))
     finished = Run(
         folder, plan.recipe, statistics, merge_examples(samples), len(plan.input.shards), skipped, quarantined
     )
     told = {"statistics": statistics.to_json(), "samples": finished.samples, "quarantined_shards": quarantined}
-    write_bytes((json.dumps(told, ensure_ascii=False, indent=1) + "\n").encode(), folder, outputs.STATISTICS_FILE)
-    write_bytes(dataset_card(finished, plan).encode(), folder, "README.md")
+    write_bytes((json.dumps(told, ensure_ascii=False, indent=1) + "\n").encode(), folder, layout.STATISTICS_FILE)
+    write_bytes(dataset_card(finished, plan).encode(), folder, layout.CARD_FILE)
     return finished
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from gneiss.errors import OutputError
+from gneiss.output.layout import EXCHANGE, exchange_path
 from gneiss.output.parquet import Aside, WrittenFile
-
-EXCHANGE = "_gneiss/exchange"
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Exchange:
 
     def path(self, round_name: str, index: int) -> str:
         """The file of a task, relative to the output."""
-        return f"{EXCHANGE}/{round_name}/{index:06d}.arrow"
+        return exchange_path(round_name, index)
 
     def has(self, round_name: str, index: int) -> bool:
         """Whether a task is done."""

@@ -23,8 +23,9 @@ from gneiss.extract.job import Extraction, extract
 from gneiss.extract.sandbox import Limits
 from gneiss.extract.sources import find_sources
 from gneiss.extract.step import DAMAGED, ExtractStep, Settings
-from gneiss.output import ledger
+from gneiss.output import layout
 from gneiss.output.claim import claim
+from gneiss.output.layout import LEDGER
 from tests import runs
 from tests.extract import hostile
 from tests.extract.archives import DUMP, id_of
@@ -61,7 +62,7 @@ def test_every_record_is_accounted_for(extracted: Extraction) -> None:
     }  # fmt: skip
     assert list(extracted.unreadable) == ["d"]
     assert "d.warc.gz: expected WARC records, found b" in extracted.unreadable["d"]
-    told = json.loads((extracted.output / job.SUMMARY_FILE).read_text())
+    told = json.loads((extracted.output / layout.EXTRACTION_FILE).read_text())
     assert told["records"] == extracted.records
     assert told["quarantined"] == dict(extracted.quarantined)
     assert extracted.lost_bytes == told["lost_bytes"]
@@ -158,7 +159,7 @@ def test_an_output_belongs_to_one_key_and_one_input(crawl: Path, extracted: Extr
     ):
         with pytest.raises(OutputError, match=rf"it belongs to another run \(what differs: {what}\)"):
             run(crawl, extracted.output, **settings)
-    with pytest.raises(OutputError, match=r"it holds 3 files that this input lacks, first 'a.parquet'"):
+    with pytest.raises(OutputError, match=r"it holds 3 files that this input lacks, first 'a';"):
         run(crawl / "site", extracted.output)
     copy = tmp_path / "copy"
     shutil.copytree(crawl, copy)
@@ -258,7 +259,7 @@ def test_budgets(extracted: Extraction) -> None:
 def test_receipts_stand_in_the_ledger(extracted: Extraction) -> None:
     lines = [
         json.loads(line)
-        for path in sorted((extracted.output / ledger.LEDGER).glob("*.jsonl"))
+        for path in sorted((extracted.output / LEDGER).glob("*.jsonl"))
         for line in path.read_text().splitlines()
     ]
     assert {line["stage"] for line in lines} == {"extract"}
@@ -286,6 +287,6 @@ def test_the_command_says_what_became_of_the_records(crawl: Path, tmp_path: Path
 
 def promised(output: Path) -> dict[str, str]:
     """Hashes of the files whose bytes are the same for the same input and settings."""
-    kept = {name: hash_ for name, hash_ in runs.promised(output).items() if name != job.SUMMARY_FILE}
+    kept = {name: hash_ for name, hash_ in runs.promised(output).items() if name != layout.EXTRACTION_FILE}
     assert len(kept) > 5
     return kept

@@ -13,8 +13,9 @@ from gneiss.curate.loaded_models import load_models
 from gneiss.errors import OutputError
 from gneiss.input.plan import Plan, make_plan
 from gneiss.output import ledger
-from gneiss.output.claim import RECIPE_FILE, RUN_FILE, claim, finished
+from gneiss.output.claim import claim, finished
 from gneiss.output.commit import commit
+from gneiss.output.layout import RECIPE_FILE, RUN_FILE
 from tests.support import recipe_of, write_documents
 
 RULES = "- {name: only, rules: {long: text_chars > 3}}"

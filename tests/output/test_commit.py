@@ -19,7 +19,8 @@ from gneiss.curate.loaded_models import load_models
 from gneiss.curate.statistics import Statistics
 from gneiss.errors import OutputError
 from gneiss.input.shard import cut_shards
-from gneiss.output.commit import annotations_path, commit, data_path, statistics_path
+from gneiss.output.commit import commit
+from gneiss.output.layout import annotations_path, data_path, statistics_path
 from gneiss.output.ledger import Receipt, receipt_of
 from gneiss.recipe.recipe import Recipe
 from tests.support import recipe_of

@@ -12,6 +12,7 @@ import pytest
 
 from gneiss.errors import OutputError
 from gneiss.output import ledger
+from gneiss.output.layout import LEDGER
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, UNREADABLE, Receipt
 from gneiss.output.parquet import WrittenFile, write_bytes, write_parquet
 
@@ -22,7 +23,7 @@ def receipt_for(shard: str, **given: object) -> Receipt:
 
 
 def segments(output: Path) -> list[str]:
-    return sorted(path.name for path in (output / ledger.LEDGER).glob("*"))
+    return sorted(path.name for path in (output / LEDGER).glob("*"))
 
 
 def test_receipts_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -40,12 +41,12 @@ def test_an_output_without_a_ledger_has_no_receipts(tmp_path: Path) -> None:
 
 def test_segments_are_new_files_and_the_latest_receipt_counts(tmp_path: Path) -> None:
     ledger.append(tmp_path, [receipt_for("a", rows=1), receipt_for("b")])
-    first = (tmp_path / ledger.LEDGER / "000001.jsonl").read_bytes()
+    first = (tmp_path / LEDGER / "000001.jsonl").read_bytes()
     ledger.append(tmp_path, [receipt_for("a", rows=2)])
-    (tmp_path / ledger.LEDGER / "000002.jsonl").rename(tmp_path / ledger.LEDGER / "000010.jsonl")
+    (tmp_path / LEDGER / "000002.jsonl").rename(tmp_path / LEDGER / "000010.jsonl")
     ledger.append(tmp_path, [receipt_for("a", rows=3)])
     assert segments(tmp_path) == ["000001.jsonl", "000010.jsonl", "000011.jsonl"]
-    assert (tmp_path / ledger.LEDGER / "000001.jsonl").read_bytes() == first
+    assert (tmp_path / LEDGER / "000001.jsonl").read_bytes() == first
     assert {task: receipt.rows for task, receipt in ledger.read(tmp_path).items()} == {"a": 3, "b": 4}
 
 
@@ -86,7 +87,7 @@ def test_keep_writes_what_was_finished_when_the_driver_stops_listening(tmp_path:
 )
 def test_a_damaged_segment_is_named_with_what_to_do(tmp_path: Path, line: str) -> None:
     ledger.append(tmp_path, [receipt_for("a")])
-    (tmp_path / ledger.LEDGER / "000002.jsonl").write_bytes(line.encode("latin-1"))
+    (tmp_path / LEDGER / "000002.jsonl").write_bytes(line.encode("latin-1"))
     with pytest.raises(OutputError, match=r"000002\.jsonl: this ledger segment is damaged .*delete it") as caught:
         ledger.read(tmp_path)
     assert "\n" not in str(caught.value)

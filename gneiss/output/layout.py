@@ -1,0 +1,89 @@
+"""Every path of an output, of a run or of an extraction: relative to its folder, and spelled nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+DATA = "data"
+ANNOTATIONS = "annotations"
+BASE_LAYER = "base"
+#: The annotations that a run writes; those of later layers lie beside it.
+BASE = f"{ANNOTATIONS}/{BASE_LAYER}"
+QUARANTINE = "quarantine"
+SKIPPED = "skipped"
+CARD_FILE = "README.md"
+#: What gneiss needs to resume and to describe an output, and readers of its documents may ignore.
+OWN = "_gneiss"
+RUN_FILE = f"{OWN}/run.json"
+RECIPE_FILE = f"{OWN}/recipe.yaml"
+STATISTICS_FILE = f"{OWN}/statistics.json"
+EXTRACTION_FILE = f"{OWN}/extraction.json"
+ORPHANED_BYTES_FILE = f"{OWN}/orphaned_bytes.txt"
+LOCK_FILE = f"{OWN}/lock"
+LEDGER = f"{OWN}/ledger"
+LAYERS = f"{OWN}/layers"
+EXCHANGE = f"{OWN}/exchange"
+LOGS = f"{OWN}/logs"
+
+
+def data_path(shard_id: str) -> str:
+    """The kept documents of a shard."""
+    return f"{DATA}/{shard_id}.parquet"
+
+
+def annotations_path(shard_id: str, layer: str = BASE_LAYER) -> str:
+    """The annotations of a shard in a layer; that of `base` exists only once all other files of the shard do."""
+    return f"{annotations_folder(layer)}/{shard_id}.parquet"
+
+
+def annotations_folder(layer: str = BASE_LAYER) -> str:
+    """The annotations of all shards in a layer."""
+    return f"{ANNOTATIONS}/{layer}"
+
+
+def layer_file(layer: str) -> str:
+    """The metadata of a layer; this file exists only once the layer is whole."""
+    return f"{LAYERS}/{layer}.json"
+
+
+def quarantine_path(id_: str) -> str:
+    """The quarantined rows of a shard, or records of an archive; there only if there are any."""
+    return f"{QUARANTINE}/{id_}.parquet"
+
+
+def statistics_path(shard_id: str) -> str:
+    """The statistics and examples of a shard."""
+    return f"{OWN}/statistics/{shard_id}.json"
+
+
+def part_path(source_id: str, part: int) -> str:
+    """A part of the documents of an archive."""
+    return data_path(f"{source_id}-{part:05d}")
+
+
+def skipped_path(source_id: str) -> str:
+    """The skipped records of an archive; this file exists only once all others of the archive do."""
+    return f"{SKIPPED}/{source_id}.parquet"
+
+
+def ledger_segment(number: int) -> str:
+    """A segment of the ledger."""
+    return f"{LEDGER}/{number:06d}.jsonl"
+
+
+def ledger_segments(output: Path) -> list[Path]:
+    """The segments of the ledger that are there, in order."""
+    return sorted(path for path in (output / LEDGER).glob("*.jsonl") if path.stem.isdigit())
+
+
+def exchange_path(stage: str, task: int) -> str:
+    """What a task of a stage hands on."""
+    return f"{EXCHANGE}/{stage}/{task:06d}.arrow"
+
+
+def ids_in(output: Path, folder: str) -> Iterator[str]:
+    """The ids of the shards of which a Parquet file lies in a folder of an output, bytewise by its path."""
+    paths = (path.relative_to(output / folder) for path in (output / folder).rglob("*.parquet"))
+    names = sorted((path.as_posix() for path in paths if not path.name.startswith(".")), key=str.encode)
+    yield from (name.removesuffix(".parquet") for name in names)

@@ -161,6 +161,12 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
+def test_folders_and_files_of_the_package_exist(page: Path) -> None:
+    named = re.findall(r"`(gneiss/[\w./-]+)`", page.read_text("utf-8"))
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
 def test_the_index_lists_every_guide() -> None:
     index = (ROOT / "docs/README.md").read_text("utf-8")
     for page in GUIDES[1:]:

@@ -28,8 +28,12 @@ from bench_filters import Figures, describe, first_bytes, read_corpus, timed
 
 from gneiss.arrays import UInt32Array
 from gneiss.batch import TextBatch
-from gneiss.dedup.minhash import ExactDuplicates, NearDuplicates, clusters, matched, shard_keys
-from gneiss.dedup.minhash.normalization import REMOVED_RANGES, normalized
+from gneiss.dedup.minhash.clusters import clusters
+from gneiss.dedup.minhash.criteria import ExactDuplicates, NearDuplicates
+from gneiss.dedup.minhash.keys import shard_keys
+from gneiss.dedup.minhash.matching import matched
+from gneiss.dedup.minhash.normalization import normalized
+from gneiss.dedup.minhash.normalization_kernel import REMOVED_RANGES
 from gneiss.dedup.minhash.shingles import BASE, SHINGLE_FACTOR, SHINGLE_SEED, WORD_FACTOR, WORD_SEED
 from gneiss.dedup.minhash.signatures import signatures
 

@@ -6,6 +6,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -87,7 +88,7 @@ def print_recipe(recipe: Recipe) -> None:
     for number, phase in enumerate(recipe.phases, 1):
         lines += ["", f"phase {number}: {phase.name}"]
         for what, step in (("same text", phase.exact_duplicates), ("near-duplicates", phase.near_duplicates)):
-            lines += [f"finds     {what}{_given(step.model_dump())}"] if step else []
+            lines += [f"finds     {what}{_given(asdict(step))}"] if step else []
         if phase.dedup:
             given = phase.dedup.model_dump(
                 exclude_none=True, exclude=None if phase.dedup.scope == "group" else {"group_max_bytes"}

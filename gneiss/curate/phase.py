@@ -27,7 +27,7 @@ from gneiss.recipe.rule import ARROW_TYPES, Verdicts, evaluate
 if TYPE_CHECKING:
     import duckdb
 
-    from gneiss.dedup.minhash import Criterion
+    from gneiss.dedup.minhash.criteria import Criterion
     from gneiss.filters.tokenizer import Tokenizer
 
 BATCH_BYTES = 16_000_000
@@ -134,10 +134,10 @@ def _duplicates(phase: Phase, entering: PhaseInput, found: CorpusResults) -> Ann
     annotations: Annotations = {}
     rows = entering.rows
     if phase.exact_duplicates is not None:
-        exact = found.exact or _own_clusters(entering, phase.exact_duplicates.criterion)
+        exact = found.exact or _own_clusters(entering, phase.exact_duplicates)
         annotations |= {"exact_copies": exact.sizes(rows), "exact_first": exact.are_first(rows, entering.shard_id)}
     if phase.near_duplicates is not None:
-        near = found.near or _own_clusters(entering, phase.near_duplicates.criterion)
+        near = found.near or _own_clusters(entering, phase.near_duplicates)
         annotations |= {
             "near_cluster": near.names(rows),
             "near_cluster_size": near.sizes(rows),
@@ -148,7 +148,9 @@ def _duplicates(phase: Phase, entering: PhaseInput, found: CorpusResults) -> Ann
 
 def _own_clusters(entering: PhaseInput, criterion: Criterion) -> ShardClusters:
     """The duplicates at shard scope: among the documents that reach the phase."""
-    from gneiss.dedup.minhash import clusters, matched, shard_keys
+    from gneiss.dedup.minhash.clusters import clusters
+    from gneiss.dedup.minhash.keys import shard_keys
+    from gneiss.dedup.minhash.matching import matched
 
     rows = int(entering.rows[-1]) + 1 if len(entering.rows) else 0
     keys = shard_keys(entering.batch.placed(entering.rows, rows), criterion)

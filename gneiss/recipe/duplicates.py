@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gneiss.annotation import Column
-
-if TYPE_CHECKING:
-    from gneiss.dedup.minhash import Criterion
+from gneiss.dedup.minhash import criteria
 
 DEDUP_COLUMNS = (
     Column("dedup_bytes", "int64", "bytes that substring dedup cut from the document"),
@@ -72,36 +71,15 @@ class Dedup(Part):
         return () if self.tokenizer is None or self.tokenizer.startswith("builtin:") else (self.tokenizer,)
 
 
-class ExactDuplicates(Part):
-    """Documents with the same text; `normalize` says what may differ: nothing, white `spaces`, or all but `words`."""
+@dataclass(frozen=True)
+class ExactDuplicates(criteria.ExactDuplicates):
+    """Documents with the same text, among those of a `scope`."""
 
-    normalize: Literal["none", "spaces", "words"] = "spaces"
     scope: Literal["shard", "corpus"] = "corpus"
 
-    @property
-    def criterion(self) -> Criterion:
-        """What counts as a duplicate."""
-        from gneiss.dedup.minhash import ExactDuplicates as Exact
 
-        return Exact(self.normalize)
+@dataclass(frozen=True)
+class NearDuplicates(criteria.NearDuplicates):
+    """Documents that share many shingles of words, among those of a `scope`."""
 
-
-class NearDuplicates(Part):
-    """Documents that share many shingles of `shingle_words` words, found by MinHash with `bands` bands of `rows` rows.
-
-    normalize: what words are, see `gneiss.dedup.minhash`; seed: of the permutations.
-    """
-
-    bands: int = Field(default=14, ge=1, le=1024)
-    rows: int = Field(default=8, ge=1, le=1024)
-    shingle_words: int = Field(default=5, ge=1, le=1024)
-    normalize: Literal["spaces", "words"] = "words"
-    seed: int = Field(default=1, ge=0)
     scope: Literal["shard", "corpus"] = "corpus"
-
-    @property
-    def criterion(self) -> Criterion:
-        """What counts as a duplicate."""
-        from gneiss.dedup.minhash import NearDuplicates as Near
-
-        return Near(self.bands, self.rows, self.shingle_words, self.normalize, self.seed)

@@ -16,7 +16,7 @@ import yaml
 from pydantic import Field, PrivateAttr, TypeAdapter, ValidationError, field_validator, model_validator
 
 from gneiss.annotation import Annotator, Column, ColumnType, input_of
-from gneiss.errors import RecipeError
+from gneiss.errors import InputError, RecipeError
 from gneiss.recipe.duplicates import (
     DEDUP_COLUMNS,
     EXACT_COLUMNS,
@@ -190,7 +190,7 @@ class Recipe(Part):
             recipe = cls.model_validate(given)
         except ValidationError as error:
             raise RecipeError(f"{where}: {_explain(error, cls)}") from error
-        except RecipeError as error:
+        except (RecipeError, InputError) as error:
             raise RecipeError(f"{where}: {error}") from error
         recipe._folder = folder or Path()
         return recipe

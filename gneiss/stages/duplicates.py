@@ -8,10 +8,13 @@ from functools import partial
 from typing import Literal, TypeAlias
 
 from gneiss.curate.clusters import ShardClusters
-from gneiss.dedup.minhash import Criterion, clusters, matched, partitions_for, passes_for, shard_keys
 from gneiss.dedup.minhash.clusters import SCHEMA as CLUSTERS
+from gneiss.dedup.minhash.clusters import clusters
+from gneiss.dedup.minhash.criteria import Criterion
 from gneiss.dedup.minhash.keys import SCHEMA as KEYS
+from gneiss.dedup.minhash.keys import shard_keys
 from gneiss.dedup.minhash.matching import SCHEMA as EDGES
+from gneiss.dedup.minhash.matching import matched, partitions_for, passes_for
 from gneiss.stages.corpus import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Batches, Corpus, Reader, Round
 
 Kind: TypeAlias = Literal["exact", "near"]
@@ -40,7 +43,7 @@ def duplicate_job(corpus: Corpus, kind: Kind) -> DuplicateJob | None:
     for index, phase in enumerate(corpus.recipe.phases):
         wanted = phase.exact_duplicates if kind == "exact" else phase.near_duplicates
         if wanted is not None and wanted.scope == "corpus":
-            return DuplicateJob(corpus, index, kind, wanted.criterion)
+            return DuplicateJob(corpus, index, kind, wanted)
     return None
 
 

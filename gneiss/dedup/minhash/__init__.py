@@ -14,26 +14,3 @@ Sizes are bytes of a record before compression; a document has one key (`ExactDu
 (`NearDuplicates`: 14). Equality rests on 128 bits of hash. The answer depends neither on partitions, passes and cuts
 into shards nor on the order in which steps run.
 """
-
-from __future__ import annotations
-
-from gneiss.dedup.minhash.bands import bands_for, match_probability
-from gneiss.dedup.minhash.clusters import clusters
-from gneiss.dedup.minhash.in_memory import find_exact_duplicates, find_near_duplicates
-from gneiss.dedup.minhash.keys import Criterion, ExactDuplicates, NearDuplicates, shard_keys
-from gneiss.dedup.minhash.matching import matched, partitions_for, passes_for
-
-__all__ = [
-    "Criterion",
-    "ExactDuplicates",
-    "NearDuplicates",
-    "bands_for",
-    "clusters",
-    "find_exact_duplicates",
-    "find_near_duplicates",
-    "match_probability",
-    "matched",
-    "partitions_for",
-    "passes_for",
-    "shard_keys",
-]

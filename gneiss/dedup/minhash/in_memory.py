@@ -6,7 +6,8 @@ import pyarrow as pa
 
 from gneiss.batch import Texts
 from gneiss.dedup.minhash.clusters import clusters
-from gneiss.dedup.minhash.keys import Criterion, ExactDuplicates, NearDuplicates, shard_keys
+from gneiss.dedup.minhash.criteria import Criterion, ExactDuplicates, NearDuplicates
+from gneiss.dedup.minhash.keys import shard_keys
 from gneiss.dedup.minhash.matching import matched
 from gneiss.dedup.minhash.normalization import ExactNormalization, Normalization
 from gneiss.dedup.spans import compact

@@ -6,7 +6,7 @@ import re
 from collections.abc import Hashable, Sequence
 from itertools import combinations
 
-from gneiss.dedup.minhash.normalization import REMOVED_RANGES
+from gneiss.dedup.minhash.normalization_kernel import REMOVED_RANGES
 from gneiss.dedup.minhash.shingles import BASE, SHINGLE_FACTOR, SHINGLE_SEED, WORD_FACTOR, WORD_SEED
 
 _ALL = 2**64 - 1

@@ -15,17 +15,11 @@ from hypothesis import strategies as st
 
 from gneiss.batch import TextBatch
 from gneiss.dedup import find_exact_duplicates, find_near_duplicates
-from gneiss.dedup.minhash import (
-    Criterion,
-    ExactDuplicates,
-    NearDuplicates,
-    clusters,
-    matched,
-    partitions_for,
-    passes_for,
-    shard_keys,
-)
 from gneiss.dedup.minhash import keys as keys_module
+from gneiss.dedup.minhash.clusters import clusters
+from gneiss.dedup.minhash.criteria import Criterion, ExactDuplicates, NearDuplicates
+from gneiss.dedup.minhash.keys import shard_keys
+from gneiss.dedup.minhash.matching import matched, partitions_for, passes_for
 from gneiss.errors import InputError
 from tests.dedup.minhash import oracle
 
@@ -212,9 +206,9 @@ def test_edges_that_do_not_fit_are_refused() -> None:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"bands": 0}, "bands: expected 1 to 4095, found 0"),
-        ({"rows": 4096}, "rows: expected 1 to 4095, found 4096"),
-        ({"shingle_words": 0}, "shingle_words: expected 1 to 4095, found 0"),
+        ({"bands": 0}, "bands: expected 1 to 1024, found 0"),
+        ({"rows": 1025}, "rows: expected 1 to 1024, found 1025"),
+        ({"shingle_words": 0}, "shingle_words: expected 1 to 1024, found 0"),
         ({"seed": -1}, "seed: expected 0 or more, found -1"),
         ({"normalize": "none"}, "normalize: expected one of spaces, words, found 'none'"),
     ],

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.batch import TextBatch
-from gneiss.dedup.minhash import normalization
 from gneiss.dedup.minhash.normalization import NORMALIZATIONS, normalized
+from gneiss.dedup.minhash.normalization_kernel import normalize_texts, tables
 from gneiss.errors import InputError
 from gneiss.white_space import SPACE_RANGES
 from tests.dedup.minhash import oracle
@@ -75,7 +75,7 @@ def test_what_is_not_utf8_stays_within_bounds(normalize: Any, documents: list[by
         offsets = 8 + np.cumsum([0, *map(len, documents)])
         room = np.full(len(data), 7, np.uint8)
         out, out_offsets = room[8:-8], np.zeros(len(offsets), np.int64)
-        normalization._normalize(data, offsets, present, *normalization._tables(normalize), out, out_offsets)
+        normalize_texts(data, offsets, present, *tables(words=normalize == "words"), out, out_offsets)
         assert (room[:8] == 7).all()
         assert (room[-8:] == 7).all()
         assert (np.diff(out_offsets) >= 0).all()

@@ -13,7 +13,8 @@ from numba import njit
 
 from gneiss.arrays import UInt32Array
 from gneiss.batch import TextBatch
-from gneiss.dedup.minhash import NearDuplicates, bands_for, match_probability
+from gneiss.dedup.minhash.bands import bands_for, match_probability
+from gneiss.dedup.minhash.criteria import NearDuplicates
 from gneiss.dedup.minhash.shingles import hash_inner_word, hash_word, last_blank
 from gneiss.dedup.minhash.signatures import Permutations, signatures
 from gneiss.dedup.words import fold_product

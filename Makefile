@@ -26,7 +26,7 @@ $(KERNELS): $(INSTALLED) $(shell find gneiss -name '*.py')
 	touch $@
 
 demo: $(KERNELS)  ## curate a real corpus; say where the result is and what happened to it
-	$(BIN)/gneiss demo demo
+	$(BIN)/gneiss demo --output demo
 
 test: $(KERNELS) lint  ## the whole test suite
 	$(BIN)/python -m pytest

@@ -23,12 +23,15 @@ patch.object(providers, "_get_local_constants", Constants).start()
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `gneiss demo` makes, of the documents of fewer packages: sample/, models/, demo.yaml and curated/."""
-    from gneiss.demo.demo import run_demo
+    from gneiss.demo.demo import Demo
     from gneiss.demo.sample import write_sample
 
     folder = tmp_path_factory.mktemp("demo") / "demo"
     with patch("gneiss.demo.demo.write_sample", partial(write_sample, requirements=("numba", "pydantic"))):
-        run_demo(folder)
+        demo = Demo.in_empty(folder)
+        demo.harvest()
+        demo.write_recipe()
+        demo.curate().check_budgets()
     return folder
 
 

@@ -1,14 +1,20 @@
-"""What this machine has and lacks, with the command that mends it."""
+"""`gneiss doctor`: what this machine has and lacks, with the command that fixes it."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+import typer
+from rich.markup import escape
+
+from gneiss.cli.terminal import console
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,23 @@ _LIBRARIES = {
     "pydivsufsort": "pydivsufsort", "tokenizers": "tokenizers", "splintr-rs": "splintr", "xxhash": "xxhash",
     "huggingface-hub": "huggingface_hub", "ray": "ray",
 }  # fmt: skip
+
+
+def doctor() -> None:
+    """Show what is missing on this machine, with the command that fixes it."""
+    checks = check_machine()
+    _print_checks(checks)
+    raise typer.Exit(0 if all(check.is_well or not check.is_needed for check in checks) else 1)
+
+
+def _print_checks(checks: Sequence[Check]) -> None:
+    """A line for each check, with what fixes it."""
+    out = console()
+    for check in checks:
+        mark = "ok     " if check.is_well else "missing" if check.is_needed else "absent "
+        out.print(f"{mark} {escape(check.what)}: {escape(check.found)}")
+        if not check.is_well:
+            out.print(f"        {escape(check.mend)}")
 
 
 def check_machine() -> list[Check]:

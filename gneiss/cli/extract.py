@@ -22,8 +22,10 @@ class ExtractorOption(StrEnum):
 
 
 def extract(
-    input: Annotated[str, typer.Argument(help="A WARC, WET or HTML file, a directory, a glob, or file://.")],
-    output: Annotated[str, typer.Argument(help="An output folder; the same command resumes.")],
+    input: Annotated[
+        str, typer.Option("--input", "-i", help="A WARC, WET or HTML file, a directory, a glob, or file://.")
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", help="An output folder; the same command resumes.")],
     extractor: Annotated[
         ExtractorOption, typer.Option(help="`trafilatura`: best text; `resiliparse`: many times faster.")
     ] = ExtractorOption.trafilatura,

@@ -1,8 +1,9 @@
-"""Options that several commands have."""
+"""Arguments and options of several commands: the nouns of the grammar `gneiss VERB RECIPE|RUN --input --output`."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
@@ -16,6 +17,14 @@ class BackendOption(StrEnum):
     ray = "ray"
 
 
+RecipeArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="Name of a packaged recipe (see `gneiss explain`), or a YAML file.")
+]
+RunArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="RUN", help="The output folder of a finished run.")]
+InputFile: TypeAlias = Annotated[Path, typer.Option("--input", "-i", help="One Parquet file.")]
+Layer: TypeAlias = Annotated[str, typer.Option(help="Name of the annotation layer to write.")]
+WeightsLayer: TypeAlias = Annotated[str, typer.Option(help="The annotation layer with the weights.")]
+TextColumn: TypeAlias = Annotated[str, typer.Option(help="The text column.")]
 Workers: TypeAlias = Annotated[
     int | None, typer.Option(help="Processes or actors. Default: one a CPU, as memory allows.")
 ]

@@ -1,4 +1,4 @@
-"""`gneiss train`: one's own models from the command line."""
+"""`gneiss train`: models of one's own."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gneiss.cli.options import TextColumn
+
 if TYPE_CHECKING:
     from gneiss.model_training import Settings
 
-train_app = typer.Typer(help="Train one's own models from labelled text.", no_args_is_help=True)
+train_app = typer.Typer(help="Train models of one's own from labelled text.", no_args_is_help=True)
 
 Labels = Annotated[
-    Path, typer.Option("--labels", "-l", help="A Parquet file with text and labels, or a folder of them.")
+    Path, typer.Option("--input", "-i", help="A Parquet file with text and labels, or a folder of them.")
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", help="A folder for this model and its card alone.")]
-TextColumn = Annotated[str, typer.Option(help="The text column.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="A folder for this model and its card only.")]
 LabelColumn = Annotated[str, typer.Option(help="The column with labels, or with scores.")]
 ScoreThreshold = Annotated[float | None, typer.Option(help="Labels are scores; positive from this one on.")]
 AutotuneSeconds = Annotated[int | None, typer.Option(min=1, help="Look for better settings; not reproducible.")]
@@ -47,7 +48,7 @@ class StructureOption(StrEnum):
 
 @train_app.command("quality")
 def quality(
-    labels: Labels,
+    input: Labels,
     output: Output,
     text_column: TextColumn = "text",
     label_column: LabelColumn = "label",
@@ -69,7 +70,7 @@ def quality(
     from gneiss.model_training import train_quality
 
     model = train_quality(
-        labels,
+        input,
         output,
         text=text_column,
         label=label_column,
@@ -85,7 +86,7 @@ def quality(
 @train_app.command("category")
 def category(
     name: Annotated[str, typer.Argument(help="The category, which is the label that the model gives.")],
-    labels: Labels,
+    input: Labels,
     output: Output,
     text_column: TextColumn = "text",
     label_column: LabelColumn = "label",
@@ -108,7 +109,7 @@ def category(
 
     model = train_category(
         name,
-        labels,
+        input,
         output,
         text=text_column,
         label=label_column,
@@ -123,7 +124,7 @@ def category(
 
 @train_app.command("perplexity")
 def perplexity(
-    texts: Annotated[Path, typer.Option("--texts", "-t", help="A Parquet file of good text, or a folder of them.")],
+    input: Annotated[Path, typer.Option("--input", "-i", help="A Parquet file of good text, or a folder of them.")],
     output: Output,
     text_column: TextColumn = "text",
     order: Annotated[int, typer.Option(min=2, max=6, help="Words in the longest n-gram.")] = 5,
@@ -143,7 +144,7 @@ def perplexity(
     from gneiss.model_training import train_perplexity
 
     model = train_perplexity(
-        texts,
+        input,
         output,
         text=text_column,
         order=order,

@@ -163,7 +163,7 @@ def check_layers(run: FinishedRun, layers: Sequence[str]) -> dict[str, Any]:
         if not path.is_file():
             there = [path.stem for path in sorted((run.folder / LAYERS).glob("*.json"))]
             raise InputError(
-                f"{run.folder}: no whole layer {layer!r}{did_you_mean(layer, there)}; `gneiss release` writes weights"
+                f"{run.folder}: no whole layer {layer!r}{did_you_mean(layer, there)}; `gneiss weights` writes weights"
             )
         told[layer] = json.loads(path.read_text("utf-8"))
         if told[layer]["run"] != run.digest:

@@ -204,7 +204,7 @@ def curate_and_pack(planted: Planted, folder: Path, *, length: int, vocabulary: 
 
 
 def pack(output: Path, encode: Encoder, length: int, end_of_document: int) -> Packed:
-    """The kept documents of a run as sequences, with the priors that `gneiss release` gave them."""
+    """The kept documents of a run as sequences, with the priors that `gneiss weights` gave them."""
     source = documents(output, columns=["log_prior", "kind"])
     clean = {document.index for document in source if document.values["kind"] == "clean"}
     packed = list(sequences(source, encode, length, end_of_document=end_of_document, keep_last=False))

@@ -92,7 +92,7 @@ def test_a_wrong_recipe_is_exit_code_2(folder: Path, capsys: pytest.CaptureFixtu
     arguments = {
         "explain": [folder / "bad.yaml"],
         "run": [folder / "bad.yaml", "--input", folder / "input", "--output", folder / "out"],
-        "dry-run": [folder / "input/a.parquet", "--recipe", folder / "bad.yaml"],
+        "dry-run": [folder / "bad.yaml", "--input", folder / "input/a.parquet"],
     }[command]
     assert "unknown key 'phases.0.ruls'; did you mean 'rules'?" in error_of(capsys, 2, command, *arguments)
     assert not (folder / "out").exists()
@@ -121,7 +121,7 @@ def test_a_file_that_is_no_parquet_is_exit_code_1_in_a_dry_run(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "bad.parquet").write_bytes(b"no Parquet at all, but long enough")
-    told = error_of(capsys, 1, "dry-run", folder / "bad.parquet", "--recipe", folder / "plain.yaml")
+    told = error_of(capsys, 1, "dry-run", folder / "plain.yaml", "--input", folder / "bad.parquet")
     assert "bad.parquet: cannot read: expected a Parquet file" in told
 
 
@@ -133,7 +133,7 @@ def test_a_foreign_output_is_exit_code_1(folder: Path, capsys: pytest.CaptureFix
 def test_a_missing_model_is_exit_code_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = "{models: {prose: {source: missing.bin, label: hq}}}"
     (folder / "model.yaml").write_text(RECIPE.replace("[readability]", f"[readability, fasttext: {model}]"))
-    told = error_of(capsys, 1, "dry-run", folder / "input/a.parquet", "--recipe", folder / "model.yaml")
+    told = error_of(capsys, 1, "dry-run", folder / "model.yaml", "--input", folder / "input/a.parquet")
     assert "model missing.bin: no file at" in told
 
 
@@ -152,7 +152,7 @@ def test_a_dry_run_counts_as_a_run_that_ends_with_3_because_too_much_was_quarant
     told = error_of(capsys, 3, "run", folder / "plain.yaml", *arguments)
     assert "1 of 6 documents were quarantined (budgets.documents: 0.10%): null text (1)" in told
     assert (folder / "out/data/a.parquet").is_file()
-    assert exit_code("dry-run", folder / "input/a.parquet", "--recipe", folder / "plain.yaml", "--json") == 0
+    assert exit_code("dry-run", folder / "plain.yaml", "--input", folder / "input/a.parquet", "--json") == 0
     dry = json.loads(capsys.readouterr().out)
     ran = json.loads((folder / "out/_gneiss/statistics.json").read_text("utf-8"))
     assert dry["counts"] == ran["statistics"]["counts"]
@@ -163,7 +163,7 @@ def test_a_dry_run_counts_as_a_run_that_ends_with_3_because_too_much_was_quarant
 
 def test_a_dry_run_writes_nothing_and_shows_real_examples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(path for path in folder.rglob("*"))
-    assert exit_code("dry-run", folder / "input/a.parquet", "--recipe", folder / "plain.yaml") == 0
+    assert exit_code("dry-run", folder / "plain.yaml", "--input", folder / "input/a.parquet") == 0
     assert sorted(path for path in folder.rglob("*")) == before
     printed = capsys.readouterr().out
     assert printed.startswith(f"{folder / 'input/a.parquet'}: reading with recipe")
@@ -172,7 +172,7 @@ def test_a_dry_run_writes_nothing_and_shows_real_examples(folder: Path, capsys: 
 
 
 def test_a_limited_dry_run_says_that_dedup_saw_less(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ("dry-run", folder / "input/a.parquet", "--recipe", folder / "plain.yaml", "--limit", 3)
+    arguments = ("dry-run", folder / "plain.yaml", "--input", folder / "input/a.parquet", "--limit", 3)
     assert exit_code(*arguments) == 0
     assert "only the first 3 rows were read: dedup saw those alone" in " ".join(capsys.readouterr().out.split())
     assert exit_code(*arguments, "--json") == 0
@@ -182,7 +182,7 @@ def test_a_limited_dry_run_says_that_dedup_saw_less(folder: Path, capsys: pytest
 
 def test_a_rule_that_is_true_for_every_document_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "idle.yaml").write_text(RECIPE.replace("text_chars > 10", "text_chars >= 0"))
-    assert exit_code("dry-run", folder / "input/a.parquet", "--recipe", folder / "idle.yaml") == 0
+    assert exit_code("dry-run", folder / "idle.yaml", "--input", folder / "input/a.parquet") == 0
     printed = capsys.readouterr().out
     assert "warning: long is true for every document: it decides nothing here" in printed
     assert "warning: readable" not in printed
@@ -194,7 +194,7 @@ def test_control_characters_of_a_document_do_not_reach_the_terminal(
     write_documents(
         folder / "bad.parquet", ["\x1b[31mred\x07\n[bold]x[/bold] " + LONG_SENTENCE], id=["\x1b]0;title\x07"]
     )
-    assert exit_code("dry-run", folder / "bad.parquet", "--recipe", folder / "plain.yaml") == 0
+    assert exit_code("dry-run", folder / "plain.yaml", "--input", folder / "bad.parquet") == 0
     printed = capsys.readouterr().out
     assert "\x1b" not in printed
     assert "\x07" not in printed

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from gneiss.cli.reweight import reweight_app
+from gneiss.cli.main import app
 from gneiss.errors import InputError, OutputError
 from gneiss.export.files import Export, Source, parts, tokenized
 from gneiss.export.hf_datasets import export_hf
@@ -160,7 +160,7 @@ def test_settings_are_checked(released: Path) -> None:
 
 def test_the_command_picks_a_format_by_name(released: Path, tmp_path: Path) -> None:
     def said(*arguments: str | Path) -> str:
-        ended = CliRunner().invoke(reweight_app, ["export", *map(str, arguments)], catch_exceptions=False)
+        ended = CliRunner().invoke(app, ["export", *map(str, arguments)], catch_exceptions=False)
         assert ended.exit_code == 0, ended.output
         return ended.output
 

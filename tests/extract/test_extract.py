@@ -11,11 +11,10 @@ from unittest import mock
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from typer import Typer
 from typer.testing import CliRunner
 
 import gneiss
-from gneiss.cli.extract import extract as command
+from gneiss.cli.main import app
 from gneiss.errors import BudgetError, InputError, MachineError, OutputError
 from gneiss.extract import job
 from gneiss.extract.extractors import Resiliparse, Trafilatura
@@ -270,16 +269,15 @@ def test_receipts_stand_in_the_ledger(extracted: Extraction) -> None:
 
 
 def test_the_command_says_what_became_of_the_records(crawl: Path, tmp_path: Path) -> None:
-    app = Typer()
-    app.command()(command)
-    said = CliRunner().invoke(
-        app, [str(crawl / "deep"), str(tmp_path / "out"), "--extractor", "resiliparse", "--workers", "1", "--dump", "D"]
-    )
+    quick = ("extract", "--extractor", "resiliparse")
+    paths = ("--input", str(crawl / "deep"), "--output", str(tmp_path / "out"))
+    said = CliRunner().invoke(app, [*quick, *paths, "--workers", "1", "--dump", "D"])
     assert said.exit_code == 0, said.output
     assert "5 records: 5 documents, 0 skipped, 0 quarantined" in said.stdout
     assert f"gneiss run RECIPE --input {tmp_path / 'out/data'} --output CURATED" in said.stdout
     assert "extract: 1 file, 0.0 MB of archives and pages" in said.output
-    failed = CliRunner().invoke(app, [str(crawl), str(tmp_path / "all"), "--extractor", "resiliparse", "--limit", "2"])
+    paths = ("--input", str(crawl), "--output", str(tmp_path / "all"))
+    failed = CliRunner().invoke(app, [*quick, *paths, "--limit", "2"])
     assert isinstance(failed.exception, BudgetError)
     assert "file d is quarantined: " in failed.output
     assert "skipped: not a response" in failed.stdout

@@ -1,4 +1,4 @@
-"""`gneiss release`: against a slow oracle, the same bytes however cut and however often killed, and what is refused."""
+"""`gneiss weights`: against a slow oracle, the same bytes however cut and however often killed, and what is refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from gneiss.cli.reweight import reweight_app
+from gneiss.cli.main import app
 from gneiss.errors import GneissError, InputError, OutputError
 from gneiss.layers import weights
 from gneiss.layers.weights import release
@@ -149,7 +149,7 @@ def test_the_command_says_what_perplexity_did(curated: Path, copy_of: Copy) -> N
     output = copy_of(curated)
     with_columns(output, {"surprise": lambda n: None if n % 2 else 5.0 + n}, {"surprise": pa.float64()})
     options = ["--alpha", "0", "--gamma", "1", "--perplexity", "surprise"]
-    ended = CliRunner().invoke(reweight_app, ["release", str(output), *options], catch_exceptions=False)
+    ended = CliRunner().invoke(app, ["weights", str(output), *options], catch_exceptions=False)
     assert ended.exit_code == 0
     assert "with       alpha 0, beta 0, gamma 1, perplexity surprise, log_z " in ended.output
     without = sum(row["perplexity"] is None and row["log_prior"] is not None for row in rows_of(output, "weights"))

@@ -147,7 +147,7 @@ def test_data_that_are_not_the_annotated_ones_are_refused_and_named(
 
 
 def test_unfit_arguments_are_refused(curated: Path, released: Path) -> None:
-    with pytest.raises(InputError, match="`gneiss release` writes weights"):
+    with pytest.raises(InputError, match="`gneiss weights` writes weights"):
         documents(curated)
     assert next(iter(documents(curated, layers=(), columns=()))).log_prior == 0
     with pytest.raises(InputError, match="no column 'log_priar'; did you mean 'log_prior'"):

@@ -148,7 +148,7 @@ def test_label_words_in_a_text_are_no_labels(tmp_path: Path) -> None:
 
 def test_training_is_reproducible_byte_for_byte(labels: Path, quality: Classifier, tmp_path: Path) -> None:
     done = gneiss(
-        "train", "quality", "--labels", labels, "--output", tmp_path / "again",
+        "train", "quality", "--input", labels, "--output", tmp_path / "again",
         "--dimensions", "4", "--buckets", "1000", "--min-count", "1", env={"PYTHONHASHSEED": "77"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -188,7 +188,7 @@ def test_a_category_has_its_own_label(labels: Path, tmp_path: Path) -> None:
     assert set(read_model(model.path).labels) == {"__label__rivers", "__label__cc"}
     assert (model.trained_positives, model.held_out.positives) == (64, 16)
     train_category("rivers", labels, tmp_path, positive="hq", settings=SMALL)  # over itself
-    done = gneiss("train", "category", "bad", "--labels", labels, "--output", tmp_path / "bad", "--buckets", "1000")
+    done = gneiss("train", "category", "bad", "--input", labels, "--output", tmp_path / "bad", "--buckets", "1000")
     assert done.returncode == 0, done.stderr  # the label of the category's name
     assert "| trained on     |  96 |  64 |" in done.stdout
 
@@ -332,7 +332,7 @@ def test_other_errors(labels: Path, tmp_path: Path) -> None:
         train_quality(labels, tmp_path / "model", settings=SMALL)
     with pytest.raises(OutputError, match="cannot write"):
         train_quality(labels, tmp_path / "model/other.bin", settings=SMALL)
-    done = gneiss("train", "quality", "--labels", labels, "--output", tmp_path / "x", "--positive", "good")
+    done = gneiss("train", "quality", "--input", labels, "--output", tmp_path / "x", "--positive", "good")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("gneiss: ")
     assert done.stderr.count("\n") == 1

@@ -111,7 +111,7 @@ def test_missing_programs_are_named_with_the_commands(
         train_perplexity(prose, tmp_path / "lm", lmplz=lmplz)
     program(tmp_path / "bin/build_binary", BUILD_BINARY)
     done = python(
-        "-m", "gneiss", "train", "perplexity", "--texts", prose, "--output", tmp_path / "lm", "--order", "2",
+        "-m", "gneiss", "train", "perplexity", "--input", prose, "--output", tmp_path / "lm", "--order", "2",
         "--held-out-share", "0.1", "--lmplz", lmplz,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -38,7 +38,7 @@ def test_the_largest_passages_are_shown_between_brackets_with_control_characters
 ) -> None:
     passage = "A passage that occurs \x1b[31mmore than once, [with brackets], and is longer than fifty bytes."
     texts = [f"First: {passage}end".encode(), f"Second: {passage}end".encode(), b"alone"]
-    main_arguments = ["dedup", "show", str(runs.write_corpus(tmp_path / "a.parquet", texts)), "--min-length", "50"]
+    main_arguments = ["repeats", "--input", str(runs.write_corpus(tmp_path / "a.parquet", texts)), "--min-length", "50"]
     with pytest.raises(SystemExit) as ended:
         main(main_arguments)
     printed = capsys.readouterr().out

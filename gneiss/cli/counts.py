@@ -1,0 +1,54 @@
+"""What a run and a dry run counted, as they both print it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from gneiss.cli.terminal import shorten, size, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gneiss.curate.statistics import Statistics
+    from gneiss.recipe.recipe import Recipe
+
+
+def print_counts(out: Console, statistics: Statistics) -> None:
+    """Documents and bytes: kept, dropped, quarantined, cut."""
+    counts = statistics.counts
+    rows, text = max(counts["rows"], 1), max(counts["input_text_bytes"], 1)
+    out.print(
+        f"\n{counts['rows']:,} documents: {counts['kept']:,} kept ({counts['kept'] / rows:.1%}),"
+        f" {counts['dropped']:,} dropped, {counts['quarantined']:,} quarantined"
+    )
+    out.print(
+        f"{size(counts['input_text_bytes'])} of text: {size(counts['kept_text_bytes'])} kept,"
+        f" {size(counts['dedup_bytes'])} ({counts['dedup_bytes'] / text:.1%}) cut as repeats,"
+        f" {size(counts['orphaned_bytes'])} of that orphaned (the surviving copy was dropped)"
+    )
+    for reason, count in sorted(statistics.reasons.items()):
+        out.print(f"quarantined {count:,}: {escape(reason)}")
+    if counts["repeated_ids"]:
+        out.print(f"warning: {counts['repeated_ids']:,} documents repeat the id of another one in their shard")
+
+
+def print_rules(out: Console, recipe: Recipe, statistics: Statistics) -> None:
+    """A table for each phase: how often each rule was true, and decided."""
+    for phase in recipe.phases:
+        if not phase.rules:
+            continue
+        told = statistics.rule_counts(phase.name, phase.rules)
+        entered = sum(statistics.patterns.get(phase.name, {}).values())
+        kept = entered - statistics.dropped_in[phase.name]
+        rows = table("rule", "true", "false", "unknown", "decisive alone", "condition")
+        for rule, counts in told.items():
+            numbers = (f"{counts[name]:,}" for name in ("true", "false", "unknown", "decisive"))
+            rows.add_row(rule, *numbers, escape(shorten(phase.rules[rule], 60)))
+        out.print(f"\nphase {phase.name}: {kept:,} of {entered:,} kept by {phase.decision.keep}")
+        out.print(rows)
+        for rule, counts in told.items():
+            if entered and counts["true"] in (0, entered):
+                same = "true" if counts["true"] else "never true"
+                out.print(f"warning: {rule} is {same} for every document: it decides nothing here")

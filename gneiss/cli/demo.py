@@ -1,0 +1,59 @@
+"""`gneiss sample` and `gneiss demo`: a real corpus from what this installation holds, and what a recipe does to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from gneiss.demo.models import DemoModel
+
+
+def sample(
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder for the shards.")],
+    shards: Annotated[int, typer.Option(min=1, help="How many Parquet files.")] = 4,
+) -> None:
+    """Harvest a small real corpus from what this Python installation holds; no network."""
+    from gneiss.demo.sample import write_sample
+
+    manifest = write_sample(output, shards=shards)
+    print(f"{manifest.documents:,} documents, {manifest.text_bytes / 1e6:.1f} MB of text in {shards} shards: {output}")
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="A new folder, or that of an earlier demo.")] = Path(
+        "demo"
+    ),
+) -> None:
+    """Harvest the sample corpus, train two small models on it, curate it, and show what happened."""
+    from gneiss.cli.run import print_run
+    from gneiss.demo.demo import Demo
+    from gneiss.jobs.progress import PrintedProgress
+
+    place = Demo.in_empty(output)
+    print(f"1. harvesting a corpus from this Python installation into {place.sample}", flush=True)
+    manifest = place.harvest()
+    print(f"   {manifest.documents:,} documents, {manifest.text_bytes / 1e6:.1f} MB, {manifest.duplicates:,} copies")
+    print("2. training two small models on it, and taking quantiles for thresholds", flush=True)
+    thresholds = place.write_recipe()
+    _print_model("prose against reference documentation", thresholds.models.quality)
+    _print_model("technology by package", thresholds.models.technology)
+    (eflaw, of_technology), (low, high) = thresholds.eflaw, thresholds.tokens_per_char
+    print(f"   readable: eflaw below {eflaw} (quantile 0.85), in technology below {of_technology} (0.95)")
+    print(f"   tokens_normal: {low} to {high} tokens of cl100k_base per character (quantiles 0.05 and 0.95)")
+    print(f"3. curating: gneiss run {place.recipe} --input {place.sample} --output {place.curated}", flush=True)
+    print("   (the first run compiles the kernels, which takes about half a minute, once)", flush=True)
+    finished = place.curate(PrintedProgress())
+    print_run(finished)
+    print(f"\nlook closer:     gneiss dry-run {place.recipe} --input {place.first_shard}")
+    finished.check_budgets()
+
+
+def _print_model(what: str, model: DemoModel) -> None:
+    held_out = model.by_label
+    print(
+        f"   {model.path.name}, {what}: accuracy {held_out.accuracy:.2f} on {held_out.documents:,} documents held"
+        f" out; threshold {model.threshold} (quantile {model.quantile})"
+    )

@@ -1,0 +1,84 @@
+"""`gneiss explain`: a recipe resolved."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from gneiss.cli.terminal import console, table
+
+if TYPE_CHECKING:
+    from gneiss.recipe.recipe import Recipe
+
+
+def explain(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="Name or YAML file; without it, all packaged recipes.")
+    ] = None,
+) -> None:
+    """Show a recipe resolved: its phases, models, rules, and its hash."""
+    from gneiss.recipe.recipe import Recipe, recipe_names
+
+    if recipe is None:
+        _print_recipes(Recipe.load(name) for name in recipe_names())
+    else:
+        _print_recipe(Recipe.load(recipe))
+
+
+def _print_recipes(recipes: Iterable[Recipe]) -> None:
+    """A line for each recipe."""
+    rows = table("recipe", "what")
+    for recipe in recipes:
+        rows.add_row(recipe.name, escape(" ".join(recipe.description.split())))
+    console().print(rows)
+
+
+def _print_recipe(recipe: Recipe) -> None:
+    """A recipe resolved: what it reads, cuts, computes, decides, and its hash."""
+    from gneiss.input.model_files import is_pinned
+    from gneiss.recipe.recipe import BASE_COLUMNS
+
+    columns = recipe.input
+    lines = [
+        f"{recipe.name}  sha256 {recipe.digest()}",
+        *textwrap.wrap(recipe.description, 100),
+        "",
+        f"reads     text from {columns.text!r}, ids from {columns.id!r}"
+        + (f", URLs from {columns.url!r}" if "url" in recipe.inputs else ""),
+        *(
+            f"          {stale} of an edited document becomes {fresh or 'null'}"
+            for stale, fresh in columns.derived_from_text.items()
+        ),
+        f"shards    at most {recipe.shard_max_bytes / 1e6:,.0f} MB of text",
+        f"budgets   {recipe.budgets.documents:.2%} of documents and {recipe.budgets.shards} shards may be quarantined",
+        *(
+            f"model     {source}{'' if is_pinned(source) else '  (no commit is named: a run records the checksum)'}"
+            for source in recipe.sources
+        ),
+    ]
+    for number, phase in enumerate(recipe.phases, 1):
+        lines += ["", f"phase {number}: {phase.name}"]
+        for what, step in (("same text", phase.exact_duplicates), ("near-duplicates", phase.near_duplicates)):
+            lines += [f"finds     {what}{_given(asdict(step))}"] if step else []
+        if phase.dedup:
+            given = phase.dedup.model_dump(
+                exclude_none=True, exclude=None if phase.dedup.scope == "group" else {"group_max_bytes"}
+            )
+            lines.append(f"cuts      repeats{_given(given)}")
+        edits = (entry for own in recipe.canonical()["phases"][number - 1]["edit"] for entry in own.items())
+        lines += [f"edits     {key}{_given(given)}" for key, given in edits]
+        columns_of_phase = (*(BASE_COLUMNS if number == 1 else ()), *phase.columns)
+        lines += [f"computes  {column.name} ({column.type}): {column.meaning}" for column in columns_of_phase]
+        lines += [f"rule      {name}: {condition}" for name, condition in phase.rules.items()]
+        lines.append(f"keeps     {phase.decision.keep}")
+    print("\n".join(lines))
+
+
+def _given(parameters: Mapping[str, object]) -> str:
+    """Parameters in brackets."""
+    return f" ({', '.join(f'{name} {value}' for name, value in parameters.items())})" if parameters else ""

@@ -1,0 +1,88 @@
+"""`gneiss weights` and `gneiss losses`: annotation layers that a finished run is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gneiss.cli.options import Layer, RunArgument
+from gneiss.output.layout import annotations_folder
+
+if TYPE_CHECKING:
+    from gneiss.output.layers import WrittenLayer
+
+
+def weights(
+    run: RunArgument,
+    alpha: Annotated[float, typer.Option(help="How much copies count against a document; 0: not.")] = 0.5,
+    beta: Annotated[float, typer.Option(help="How much quality counts for a document; needs --quality.")] = 0.0,
+    gamma: Annotated[float, typer.Option(help="How much perplexity counts for it; needs --perplexity.")] = 0.0,
+    quality: Annotated[str | None, typer.Option(help="An annotation that is a probability.")] = None,
+    perplexity: Annotated[str | None, typer.Option(help="An annotation that is a perplexity.")] = None,
+    category: Annotated[str | None, typer.Option(help="An annotation to bring along as category.")] = None,
+    layer: Layer = "weights",
+) -> None:
+    """Write prior weights for training as an annotation layer, mean one over all kept documents."""
+    from gneiss.layers.weights import release
+
+    powers = {"alpha": alpha, "beta": beta, "gamma": gamma}
+    _print_weights(release(run, layer=layer, **powers, quality=quality, perplexity=perplexity, category=category))
+
+
+def losses(
+    run: RunArgument,
+    input: Annotated[
+        list[Path], typer.Option("--input", "-i", help="A folder that LossLog wrote (may be repeated, in order).")
+    ],
+    layer: Layer = "losses",
+    decay: Annotated[float, typer.Option(help="Of the moving averages, per visit.")] = 0.9,
+    window_steps: Annotated[int, typer.Option(min=1, help="Steps whose tokens make the mean at a position.")] = 100,
+) -> None:
+    """Gather the losses that training logged into an annotation layer, for the rules of the next run."""
+    from gneiss.layers.losses import consolidate
+
+    _print_losses(consolidate(run, input, layer=layer, decay=decay, window_steps=window_steps))
+
+
+def _print_weights(written: WrittenLayer) -> None:
+    parameters, summary = written.told["parameters"], written.told["summary"]
+    print(f"{summary['documents']:,} documents have a weight, mean one")
+    print(f"{parameters['formula']}")
+    print(f"copies     {parameters['copies']}")
+    powers = ", ".join(f"{name} {parameters[name]:g}" for name in ("alpha", "beta", "gamma"))
+    chosen = ", ".join(f"{name} {parameters[name]}" for name in ("quality", "perplexity") if parameters[name])
+    print(f"with       {powers}, {chosen or 'no quality'}, log_z {summary['log_z']:.6g}")
+    for name, neutral in parameters["absent"].items():
+        print(f"absent     {name}: {'null' if neutral is None else f'{neutral:g}'} for all documents")
+    if summary["documents_without_quality"]:
+        print(f"no quality {summary['documents_without_quality']:,} documents, counted as neither good nor bad")
+    if summary["documents_without_perplexity"]:
+        print(
+            f"no perplexity {summary['documents_without_perplexity']:,} documents, counted as neither common nor rare"
+        )
+    quantiles = ", ".join(f"{name} {value:.3g}" for name, value in summary["weight_quantiles"].items())
+    if quantiles:
+        print(f"weights    {quantiles}, all below {summary['largest_weight_below']:.3g}")
+    _print_place(written)
+
+
+def _print_losses(written: WrittenLayer) -> None:
+    summary = written.told["summary"]
+    print(
+        f"{summary['documents_seen']:,} of {summary['documents']:,} documents were trained on: {summary['tokens']:,}"
+        f" tokens in {summary['steps']:,} steps"
+    )
+    if summary["skipped_tokens"]:
+        print(f"left out   {summary['skipped_tokens']:,} tokens whose loss was not finite")
+    for bucket in summary["mean_loss_by_position"]:
+        print(f"position   {bucket['from']:>8,} on: mean loss {bucket['loss']:.4f} over {bucket['tokens']:,} tokens")
+    _print_place(written)
+
+
+def _print_place(written: WrittenLayer) -> None:
+    folder = written.path.parents[2] / annotations_folder(written.told["layer"])
+    was_there = "  (it was there already, with these parameters)" if written.was_there else ""
+    print(f"layer      {folder}{was_there}")
+    print(f"metadata   {written.path}")

@@ -1,0 +1,54 @@
+"""`gneiss run`: a corpus through a recipe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from gneiss.cli.counts import print_counts, print_rules
+from gneiss.cli.options import BackendOption, OnBackend, RecipeArgument, SharedFilesystem, Workers
+from gneiss.cli.terminal import console
+from gneiss.output import layout
+
+if TYPE_CHECKING:
+    from gneiss.pipelines.run import Run
+
+
+def run(
+    recipe: RecipeArgument,
+    input: Annotated[str, typer.Option("--input", "-i", help="A Parquet file, a directory, a glob, or file://.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="An output folder; the same command resumes.")],
+    workers: Workers = None,
+    backend: OnBackend = BackendOption.auto,
+    shared_filesystem: SharedFilesystem = False,
+) -> None:
+    """Curate a corpus: filtered shards, and an annotation row for every document."""
+    from gneiss.jobs.progress import PrintedProgress
+    from gneiss.pipelines.run import run as run_recipe
+
+    finished = run_recipe(
+        recipe,
+        input,
+        output,
+        workers=workers,
+        backend=backend.value,
+        shared_filesystem=shared_filesystem,
+        progress=PrintedProgress(),
+    )
+    print_run(finished)
+    finished.check_budgets()
+
+
+def print_run(run: Run) -> None:
+    """What a run did, and where it is."""
+    out = console()
+    print_counts(out, run.statistics)
+    print_rules(out, run.recipe, run.statistics)
+    for id_, reason in run.quarantined_shards.items():
+        out.print(f"shard {escape(id_)} is quarantined: {escape(reason)}")
+    done = f" ({run.skipped_shards} of {run.shards} shards were finished before)" if run.skipped_shards else ""
+    out.print(f"\nkept documents   {escape(str(run.output / layout.DATA))}{done}")
+    out.print(f"annotations      {escape(str(run.output / layout.BASE))}")
+    out.print(f"dataset card     {escape(str(run.output / layout.CARD_FILE))}")

@@ -1,0 +1,51 @@
+"""How the command line writes: tables on a terminal, plain text when piped; no control character of a document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+def console() -> Console:
+    """Standard output; 140 columns where it is no terminal."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=140)
+
+
+def table(*headings: str) -> Table:
+    """An empty table; columns of numbers are on the right."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in headings:
+        numeric = heading in {"true", "false", "unknown", "decisive alone", "null"} or (
+            heading.startswith("p") and heading[1:].isdigit()
+        )
+        made.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
+    return made
+
+
+def number(value: Any) -> str:
+    """A number with four digits, a missing value as a dash."""
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def size(size_bytes: int) -> str:
+    """Bytes with a unit."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:,.1f} {unit}"
+    return f"{size_bytes} bytes"
+
+
+def shorten(text: str, width: int) -> str:
+    """At most `width` characters of a text."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """Text of a document without control characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() else " " for c in text)

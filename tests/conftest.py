@@ -1,9 +1,12 @@
 """Property tests meet numba's first compilation, so they have no deadline; they draw the same examples every time."""
 
+from __future__ import annotations
+
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import pytest
@@ -12,6 +15,9 @@ from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
 
 from tests import runs
+
+if TYPE_CHECKING:
+    from gneiss.pipelines.run import Run
 
 settings.register_profile("gneiss", deadline=None, max_examples=100, derandomize=True, database=None)
 settings.load_profile("gneiss")
@@ -44,15 +50,24 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of a run of 5 shards, 180 rows, 132 kept documents; every test that writes takes a copy."""
+def material(tmp_path_factory: pytest.TempPathFactory) -> runs.Material:
+    """A recipe, its model, and an input of 5 shards, 180 rows."""
+    return runs.make_material(tmp_path_factory.mktemp("material"))
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(material: runs.Material, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run over it in this process, 132 kept documents; every test that writes into its output takes a copy."""
     from gneiss.pipelines import run as pipeline
 
-    folder = tmp_path_factory.mktemp("reweight")
-    material = runs.make_material(folder)
     with patch.object(pipeline, "choose_backend", return_value=(runs.InThisProcess(), 1)):
-        pipeline.run(material.recipe, material.input, folder / "curated")
-    return folder / "curated"
+        return pipeline.run(material.recipe, material.input, tmp_path_factory.mktemp("run") / "curated")
+
+
+@pytest.fixture(scope="session")
+def curated(uninterrupted: Run) -> Path:
+    """Its output."""
+    return uninterrupted.output
 
 
 @pytest.fixture(scope="session")

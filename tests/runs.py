@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Generator, Mapping, Sequence
@@ -37,6 +38,16 @@ phases:
     keep: good AND (readable OR tokens_normal)
 """
 
+WITHOUT_MODEL = """
+name: without-model
+shard_max_bytes: 24000
+phases:
+  - name: only
+    dedup: {min_length: 80}
+    annotate: [readability]
+    rules: {readable: eflaw < 30}
+"""
+
 
 @dataclass(frozen=True)
 class Material:
@@ -45,6 +56,15 @@ class Material:
     folder: Path
     recipe: Path
     input: Path
+
+    def changed(self, folder: Path, old: str, new: str) -> Path:
+        """A recipe with a change, in another folder with the same model."""
+        text = self.recipe.read_text()
+        assert old in text
+        path = folder / "other.yaml"
+        path.write_text(text.replace(old, new))
+        shutil.copy(self.folder / "tiny.bin", folder)
+        return path
 
 
 def make_material(folder: Path) -> Material:
@@ -120,6 +140,27 @@ def python(
     return subprocess.run(
         command, env={**os.environ, **(env or {})}, cwd=cwd, capture_output=True, text=True, timeout=240
     )
+
+
+def command(*arguments: str | Path) -> int:
+    """The exit code of a command line, run in this process."""
+    from gneiss.cli import main as cli
+
+    try:
+        cli.main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def annotations(output: Path) -> pa.Table:
+    """The base annotations of an output, all shards."""
+    return pa.concat_tables(pq.read_table(path) for path in sorted((output / "annotations/base").rglob("*.parquet")))
+
+
+def data(output: Path) -> pa.Table:
+    """The kept documents of an output, all shards."""
+    return pa.concat_tables(pq.read_table(path) for path in sorted((output / "data").rglob("*.parquet")))
 
 
 def promised(output: Path) -> dict[str, str]:

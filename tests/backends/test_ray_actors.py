@@ -20,7 +20,7 @@ from gneiss.backends import MOST_ATTEMPTS, Room
 from gneiss.backends.ray_actors import RayActors, check_nodes, room_on
 from gneiss.errors import MachineError, ModelError
 from gneiss.extract.job import extract
-from gneiss.pipelines.run import run
+from gneiss.pipelines.run import Run, run
 from gneiss.stages.curating import CurateStep
 from tests import runs
 from tests.chaos import killing
@@ -108,16 +108,9 @@ def is_in(pid: int, session: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    return runs.make_material(tmp_path_factory.mktemp("material"))
-
-
-@pytest.fixture(scope="module")
-def local(material: Material, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What a local run gives."""
-    output = tmp_path_factory.mktemp("local")
-    run(material.recipe, material.input, output, workers=1, backend="local")
-    return runs.promised(output)
+def local(uninterrupted: Run) -> dict[str, str]:
+    """What a run without Ray gives."""
+    return runs.promised(uninterrupted.output)
 
 
 def test_one_actor_gives_the_bytes_of_a_local_run(

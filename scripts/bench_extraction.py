@@ -21,14 +21,14 @@ from statistics import median
 
 from bench_filters import Figures
 
-from gneiss.extract.bodies import decode_body
-from gneiss.extract.charset import to_text
-from gneiss.extract.extractors import Extractor, Resiliparse, Trafilatura
-from gneiss.extract.pages import Page, page_of
-from gneiss.extract.records import Record
-from gneiss.extract.sandbox import Limits
-from gneiss.extract.sources import Source, find_sources, read_source
-from gneiss.extract.step import ExtractStep, Settings
+from gneiss.extraction.bodies import decode_body
+from gneiss.extraction.charset import to_text
+from gneiss.extraction.extractors import Extractor, Resiliparse, Trafilatura
+from gneiss.extraction.pages import Page, page_of
+from gneiss.extraction.records import Record
+from gneiss.extraction.sandbox import Limits
+from gneiss.extraction.sources import Source, find_sources, read_source
+from gneiss.extraction.step import ExtractStep, Settings
 
 QUICK_RECORDS, REPETITIONS = 400, 3
 

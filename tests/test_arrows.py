@@ -37,9 +37,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reweight": {*NOUNS, "layers", "loader"},
     "model_training": {*NOUNS, "filters", "input", "output", "store"},
     "plots": {*NOUNS, "curate", "output", "recipe"},
-    "extract": {*NOUNS, "backends", "input", "jobs", "output", "store"},
+    "extraction": {*NOUNS, "backends", "input", "jobs", "output", "store"},
     "pipelines": {*NOUNS, "backends", "curate", "dedup", "input", "jobs", "output", "recipe", "stages", "store"},
-    "__init__": {*NOUNS, "dedup", "extract", "jobs", "output", "pipelines", "recipe"},
+    "__init__": {*NOUNS, "dedup", "extraction", "jobs", "output", "pipelines", "recipe"},
     "demo": {*NOUNS, "curate", "filters", "input", "jobs", "model_training", "output", "pipelines", "recipe", "store"},
     "__main__": {"cli"},
 }

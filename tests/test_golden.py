@@ -22,12 +22,12 @@ import pytest
 import yaml
 
 import gneiss
-from gneiss.extract.job import extract
+from gneiss.extraction.job import extract
 from gneiss.input.plan import BYTE_SHAPING
 from gneiss.layers.weights import release
 from gneiss.recipe.recipe import Recipe
 from tests import runs
-from tests.extract import archives
+from tests.extraction import archives
 
 GOLDEN = Path(__file__).with_name("golden.json")
 LIBRARIES = (*BYTE_SHAPING, "resiliparse", "trafilatura")
@@ -94,7 +94,7 @@ def hashes(folder: Path) -> dict[str, dict[str, str]]:
         source, output = folder / "input", folder / "outputs" / name
         if name == "from-pages":
             source = folder / "outputs/extracted"
-            with mock.patch("gneiss.extract.job.choose_backend", return_value=(runs.InThisProcess(), 1)):
+            with mock.patch("gneiss.extraction.job.choose_backend", return_value=(runs.InThisProcess(), 1)):
                 extract(folder / "crawl", source, extractor="resiliparse", max_quarantined=1)
             found["extracted"] = promised(source)
             source = source / "data"

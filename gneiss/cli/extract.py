@@ -11,7 +11,7 @@ from gneiss.cli.options import BackendOption, OnBackend, SharedFilesystem, Worke
 from gneiss.output import layout
 
 if TYPE_CHECKING:
-    from gneiss.extract.job import Extraction
+    from gneiss.extraction.job import Extraction
 
 
 class ExtractorOption(StrEnum):
@@ -48,8 +48,8 @@ def extract(
     ] = 0.01,
 ) -> None:
     """Extract the text of crawled pages: WARC, WET and HTML in; Parquet shards with FineWeb's columns out."""
-    from gneiss.extract.job import extract as run_extraction
-    from gneiss.extract.sandbox import Limits
+    from gneiss.extraction.job import extract as run_extraction
+    from gneiss.extraction.sandbox import Limits
     from gneiss.jobs.progress import PrintedProgress
 
     finished = run_extraction(

@@ -19,12 +19,12 @@ import pytest
 from gneiss.backends import MOST_ATTEMPTS, Room
 from gneiss.backends.ray_actors import RayActors, check_nodes, room_on
 from gneiss.errors import MachineError, ModelError
-from gneiss.extract.job import extract
+from gneiss.extraction.job import extract
 from gneiss.pipelines.run import Run, run
 from gneiss.stages.curating import CurateStep
 from tests import runs
 from tests.chaos import killing
-from tests.extract import archives
+from tests.extraction import archives
 from tests.runs import Material
 
 BIN = Path(sys.executable).parent

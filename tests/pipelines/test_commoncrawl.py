@@ -16,12 +16,12 @@ import pytest
 import yaml
 
 import gneiss
-from gneiss.extract.job import Extraction, extract
-from gneiss.extract.sandbox import Limits
+from gneiss.extraction.job import Extraction, extract
+from gneiss.extraction.sandbox import Limits
 from gneiss.pipelines.run import Run
 from gneiss.recipe.recipe import Recipe
 from tests import runs
-from tests.extract import archives, hostile
+from tests.extraction import archives, hostile
 from tests.pipelines.test_gneissweb import MODELS
 from tests.stages.test_scopes import annotations
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.extract import charset
-from gneiss.extract.charset import charset_of, to_text
+from gneiss.extraction import charset
+from gneiss.extraction.charset import charset_of, to_text
 
 SENTENCES = {
     "cp1252": "Die Größe der Fläche wächst, und der Ärger über schöne Übungen löst sich auf. ",

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.extract.bodies import BrokenBodyError, TooLargeError, decode_body
+from gneiss.extraction.bodies import BrokenBodyError, TooLargeError, decode_body
 
 BODY = b"<html><p>Some words. " * 50
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import xxhash
 
 from gneiss.errors import InputError
-from gneiss.extract.records import Damage, Record, read_records
+from gneiss.extraction.records import Damage, Record, read_records
 from gneiss.input.shard import find_files
 
 _ARCHIVE = re.compile(r"\.(warc|wet|warc\.wet)(\.(gz|zst|zstd))?$", re.IGNORECASE)

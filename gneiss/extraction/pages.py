@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gneiss.extract.records import Record
+from gneiss.extraction.records import Record
 
 #: Why a record gives no document; docs/extract.md has a row for each.
 NOT_A_RESPONSE, HTTP_STATUS, NOT_HTML, TOO_LARGE, NO_TEXT = (

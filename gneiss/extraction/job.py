@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from gneiss.backends.choice import BackendName, choose_backend
 from gneiss.errors import BudgetError, OutputError
-from gneiss.extract.extractors import EXTRACTORS, Extractor, describe, versions_of
-from gneiss.extract.sandbox import Limits
-from gneiss.extract.sources import Source, find_sources
-from gneiss.extract.step import DAMAGED, ExtractStep, Settings
+from gneiss.extraction.extractors import EXTRACTORS, Extractor, describe, versions_of
+from gneiss.extraction.sandbox import Limits
+from gneiss.extraction.sources import Source, find_sources
+from gneiss.extraction.step import DAMAGED, ExtractStep, Settings
 from gneiss.input.shard import local_path
 from gneiss.jobs.progress import Progress, Silent
 from gneiss.output import claim as outputs
@@ -90,7 +90,7 @@ def extract(
     `shared_filesystem`: as in `gneiss.run`. Raises InputError, OutputError, MachineError; Extraction.check_budgets
     raises for what could not be read.
 
-    >>> from gneiss.extract.job import extract
+    >>> from gneiss.extraction.job import extract
     >>> done = extract("crawl/", "extracted/", dump="CC-MAIN-2024-10")  # doctest: +SKIP
     >>> done.records == done.documents + done.skipped.total() + done.quarantined.total()  # doctest: +SKIP
     True

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.extract import archives
+from tests.extraction import archives
 
 
 @pytest.fixture(scope="session")

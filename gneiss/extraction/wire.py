@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import BinaryIO
 
-from gneiss.extract.pages import Page
+from gneiss.extraction.pages import Page
 
 _BATCH = struct.Struct("<I")
 _PAGE = struct.Struct("<BHHQ")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tests.extract import hostile
+from tests.extraction import hostile
 
 HTML = "text/html; charset=utf-8"
 MODULES = ("csv", "fractions", "heapq", "json", "sched", "string", "textwrap", "statistics", "shlex", "bisect")

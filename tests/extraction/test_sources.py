@@ -8,9 +8,9 @@ from unittest import mock
 import pytest
 
 from gneiss.errors import InputError
-from gneiss.extract import sources
-from gneiss.extract.records import Damage, Record
-from gneiss.extract.sources import find_sources, read_source
+from gneiss.extraction import sources
+from gneiss.extraction.records import Damage, Record
+from gneiss.extraction.sources import find_sources, read_source
 
 
 def make(folder: Path, *names: str) -> Path:

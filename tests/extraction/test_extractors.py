@@ -10,12 +10,12 @@ import sys
 import pytest
 
 from gneiss.errors import MachineError
-from gneiss.extract.extractors import Extractor, Resiliparse, Trafilatura, describe, restore, versions_of
+from gneiss.extraction.extractors import Extractor, Resiliparse, Trafilatura, describe, restore, versions_of
 
 ALL: list[Extractor] = [Trafilatura(), Resiliparse()]
 SCRIPT = """
 import sys, json
-from gneiss.extract.extractors import restore
+from gneiss.extraction.extractors import restore
 extract = restore(json.loads(sys.argv[1])).load()
 sys.stdout.write(extract(sys.stdin.read()) or "")
 """

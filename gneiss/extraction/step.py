@@ -11,13 +11,13 @@ from itertools import islice
 from pathlib import Path
 
 from gneiss.errors import GneissError, InputError, OutputError
-from gneiss.extract.extractors import Extractor
-from gneiss.extract.pages import NO_TEXT, TOO_LARGE, Page, Skip, page_of
-from gneiss.extract.records import Damage, Record
-from gneiss.extract.sandbox import Death, Limits, Sandbox
-from gneiss.extract.sources import Source, read_source
-from gneiss.extract.tables import Document, Rejected, write_documents, write_rejected
-from gneiss.extract.wire import Answer, Outcome
+from gneiss.extraction.extractors import Extractor
+from gneiss.extraction.pages import NO_TEXT, TOO_LARGE, Page, Skip, page_of
+from gneiss.extraction.records import Damage, Record
+from gneiss.extraction.sandbox import Death, Limits, Sandbox
+from gneiss.extraction.sources import Source, read_source
+from gneiss.extraction.tables import Document, Rejected, write_documents, write_rejected
+from gneiss.extraction.wire import Answer, Outcome
 from gneiss.output.layout import quarantine_path, skipped_path
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, UNREADABLE, Receipt
 

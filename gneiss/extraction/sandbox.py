@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 
 from gneiss.errors import MachineError
-from gneiss.extract.extractors import Extractor, describe
-from gneiss.extract.pages import Page
-from gneiss.extract.wire import (
+from gneiss.extraction.extractors import Extractor, describe
+from gneiss.extraction.pages import Page
+from gneiss.extraction.wire import (
     ANSWER_HEAD_BYTES,
     MEMORY_EXIT,
     READY,
@@ -67,7 +67,7 @@ class Death:
 class Sandbox:
     """Extracts text in a process of its own; a context manager.
 
-    >>> from gneiss.extract.extractors import Resiliparse
+    >>> from gneiss.extraction.extractors import Resiliparse
     >>> with Sandbox(Resiliparse(), Limits()) as sandbox:
     ...     sandbox.extract([Page(b"<html><body><main><p>Some text.</p></main>")])
     [Answer(outcome=<Outcome.TEXT: 0>, text='Some text.')]
@@ -153,7 +153,7 @@ class Sandbox:
         environment |= {"PYTHONPATH": modules, "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
         try:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "gneiss.extract.inside", self._description],
+                [sys.executable, "-P", "-m", "gneiss.extraction.inside", self._description],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -177,7 +177,7 @@ class Sandbox:
                 self._end()
                 raise MachineError(
                     f"the extractor's process ended before it was ready (exit code {process.returncode}). Try"
-                    f" `{sys.executable} -m gneiss.extract.inside '{self._description}'`, which says why"
+                    f" `{sys.executable} -m gneiss.extraction.inside '{self._description}'`, which says why"
                 )
             said += block
         return process

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gneiss.errors import InputError
-from gneiss.extract.records import Damage, Record, read_records
-from tests.extract.archives import gz, id_of, plain, record, response, zst
+from gneiss.extraction.records import Damage, Record, read_records
+from tests.extraction.archives import gz, id_of, plain, record, response, zst
 
 Packing = Callable[[bytes], bytes]
 LIMIT = 10_000_000

@@ -15,18 +15,18 @@ from unittest import mock
 import psutil
 import pytest
 
-from gneiss.extract import job
-from gneiss.extract.job import extract
-from gneiss.extract.pages import Page
-from gneiss.extract.sandbox import Limits, Sandbox
-from gneiss.extract.sources import Source
-from gneiss.extract.step import ExtractStep
+from gneiss.extraction import job
+from gneiss.extraction.job import extract
+from gneiss.extraction.pages import Page
+from gneiss.extraction.sandbox import Limits, Sandbox
+from gneiss.extraction.sources import Source
+from gneiss.extraction.step import ExtractStep
 from gneiss.output import ledger
 from gneiss.output.ledger import Receipt
 from tests import runs
 from tests.chaos import killing
-from tests.extract import hostile
-from tests.extract.archives import gz, page, record, response
+from tests.extraction import hostile
+from tests.extraction.archives import gz, page, record, response
 
 EXTRACTOR = hostile.Hostile()
 
@@ -46,7 +46,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fork_server() -> ForkServerContext:
     """Processes that have everything imported when they start."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.extract.test_kill"])
+    context.set_forkserver_preload(["tests.extraction.test_kill"])
     return context
 
 

@@ -7,7 +7,7 @@ import re
 import time
 from dataclasses import dataclass
 
-from gneiss.extract.extractors import ExtractText, Resiliparse
+from gneiss.extraction.extractors import ExtractText, Resiliparse
 
 ENDLESS, HUNGRY, CRASHING, RAISING, SWALLOWING = "$endless$", "$hungry$", "$crashing$", "$raising$", "$swallowing$"
 SLOW = "$slow$"

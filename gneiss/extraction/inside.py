@@ -1,6 +1,6 @@
 """What runs in the sandbox: decodes a page and extracts its text, under limits that end the process.
 
-`python -m gneiss.extract.inside DESCRIPTION` reads batches of pages on stdin and answers on stdout; see `sandbox`.
+`python -m gneiss.extraction.inside DESCRIPTION` reads batches of pages on stdin and answers on stdout; see `sandbox`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gneiss.extract.bodies import BrokenBodyError, TooLargeError, decode_body
-from gneiss.extract.charset import to_text
-from gneiss.extract.extractors import ExtractText, restore
-from gneiss.extract.pages import Page
-from gneiss.extract.wire import MEMORY_EXIT, READY, Answer, Outcome, pack_answer, read_batch
+from gneiss.extraction.bodies import BrokenBodyError, TooLargeError, decode_body
+from gneiss.extraction.charset import to_text
+from gneiss.extraction.extractors import ExtractText, restore
+from gneiss.extraction.pages import Page
+from gneiss.extraction.wire import MEMORY_EXIT, READY, Answer, Outcome, pack_answer, read_batch
 
 #: Extracted before the first page, so that no page is charged for what a library loads at its first call.
 _WARMING = "<html><body><article><h1>Title</h1>" + "<p>A paragraph of some words, naïve and plain.</p>" * 20

@@ -16,18 +16,18 @@ from typer.testing import CliRunner
 import gneiss
 from gneiss.cli.main import app
 from gneiss.errors import BudgetError, InputError, MachineError, OutputError
-from gneiss.extract import job
-from gneiss.extract.extractors import Resiliparse, Trafilatura
-from gneiss.extract.job import Extraction, extract
-from gneiss.extract.sandbox import Limits
-from gneiss.extract.sources import find_sources
-from gneiss.extract.step import DAMAGED, ExtractStep, Settings
+from gneiss.extraction import job
+from gneiss.extraction.extractors import Resiliparse, Trafilatura
+from gneiss.extraction.job import Extraction, extract
+from gneiss.extraction.sandbox import Limits
+from gneiss.extraction.sources import find_sources
+from gneiss.extraction.step import DAMAGED, ExtractStep, Settings
 from gneiss.output import layout
 from gneiss.output.claim import claim
 from gneiss.output.layout import LEDGER
 from tests import runs
-from tests.extract import hostile
-from tests.extract.archives import DUMP, id_of
+from tests.extraction import hostile
+from tests.extraction.archives import DUMP, id_of
 
 LIMITS = Limits(deadline_seconds=0.5, memory_bytes=300_000_000)
 COLUMNS = ["text", "id", "dump", "url", "date", "file_path"]
@@ -187,7 +187,7 @@ def test_rows_that_do_not_add_up_are_not_committed(crawl: Path, tmp_path: Path) 
     (source,) = find_sources(crawl / "c.warc.wet.gz")
     work = ExtractStep(Settings(hostile.Hostile()), tmp_path).open()
     with (
-        mock.patch("gneiss.extract.step._Sorting._answered", return_value=iter(())),
+        mock.patch("gneiss.extraction.step._Sorting._answered", return_value=iter(())),
         pytest.raises(OutputError, match=r"c: 1 records were read, but 0 documents \+ 0 skipped \+ 0 quarantined"),
     ):
         work(source)
@@ -195,7 +195,7 @@ def test_rows_that_do_not_add_up_are_not_committed(crawl: Path, tmp_path: Path) 
 
 
 def test_parts_are_cut_by_text_and_hold_the_same_rows(crawl: Path, extracted: Extraction, tmp_path: Path) -> None:
-    with mock.patch("gneiss.extract.tables._TABLE_BYTES", 5_000):
+    with mock.patch("gneiss.extraction.tables._TABLE_BYTES", 5_000):
         cut = _in_process(crawl / "a.warc.gz", tmp_path / "out", part_max_bytes=15_000)
     parts = sorted((cut.output / "data").iterdir())
     assert [part.name for part in parts] == [f"a-{number:05d}.parquet" for number in range(len(parts))]

@@ -14,13 +14,13 @@ from unittest import mock
 import pytest
 
 from gneiss.errors import MachineError
-from gneiss.extract import sandbox as module
-from gneiss.extract.extractors import ExtractText, Resiliparse
-from gneiss.extract.pages import Page
-from gneiss.extract.sandbox import CRASH, DEADLINE, MEMORY, Death, Limits, Sandbox
-from gneiss.extract.wire import Answer, Outcome
-from tests.extract import hostile
-from tests.extract.archives import page
+from gneiss.extraction import sandbox as module
+from gneiss.extraction.extractors import ExtractText, Resiliparse
+from gneiss.extraction.pages import Page
+from gneiss.extraction.sandbox import CRASH, DEADLINE, MEMORY, Death, Limits, Sandbox
+from gneiss.extraction.wire import Answer, Outcome
+from tests.extraction import hostile
+from tests.extraction.archives import page
 
 LIMITS = Limits(deadline_seconds=0.5, memory_bytes=300_000_000, max_record_bytes=2_000_000)
 

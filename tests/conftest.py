@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
@@ -79,6 +81,20 @@ def released(curated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(curated, folder)
     release(folder, beta=0.25, quality="prose", category="prose_label")
     return folder
+
+
+@pytest.fixture(scope="session")
+def warm() -> ForkServerContext:
+    """Starts processes as forks of one that has every module and kernel loaded, see `warm.py`."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["tests.warm"])
+    return context
+
+
+@pytest.fixture
+def warm_workers(warm: ForkServerContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker processes of local runs are such forks."""
+    monkeypatch.setattr("gneiss.backends.local.get_context", lambda _: warm)
 
 
 @pytest.fixture

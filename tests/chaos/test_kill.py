@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -58,14 +57,6 @@ def reference(recipe: Path, many_shards: Path, tmp_path_factory: pytest.TempPath
     return runs.promised(output)
 
 
-@pytest.fixture(scope="module")
-def fork_server() -> ForkServerContext:
-    """Processes that have everything imported when they start."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.chaos.warm"])
-    return context
-
-
 def exit_code(context: ForkServerContext, number: int, *arguments: Path) -> int | None:
     """How a run that is to be killed at its n-th event ended."""
     process = context.Process(target=killing.run_here_until, args=(number, *arguments))
@@ -75,10 +66,10 @@ def exit_code(context: ForkServerContext, number: int, *arguments: Path) -> int 
 
 
 def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
-    recipe: Path, two_shards: Path, tmp_path: Path, fork_server: ForkServerContext
+    recipe: Path, two_shards: Path, tmp_path: Path, warm: ForkServerContext
 ) -> None:
     whole = tmp_path / "whole"
-    assert exit_code(fork_server, killing.NEVER, recipe, two_shards, whole, tmp_path / "trace") == 0
+    assert exit_code(warm, killing.NEVER, recipe, two_shards, whole, tmp_path / "trace") == 0
     expected = runs.promised(whole)
     trace = (tmp_path / "trace").read_text().replace(str(whole) + "/", "").splitlines()
     renamed = [event.removeprefix("renamed ") for event in trace if event.startswith("renamed")]
@@ -94,7 +85,7 @@ def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
 
     for number in range(1, len(trace) + 1):
         output = tmp_path / f"killed-{number}"
-        assert exit_code(fork_server, number, recipe, two_shards, output) == -signal.SIGKILL, trace[number - 1]
+        assert exit_code(warm, number, recipe, two_shards, output) == -signal.SIGKILL, trace[number - 1]
         left = runs.promised(output)
         there = {name for name in left if not name.endswith(".part")}
         assert {name: left[name] for name in there} == {name: expected[name] for name in there}, trace[number - 1]
@@ -123,6 +114,7 @@ def deadly(monkeypatch: pytest.MonkeyPatch, attempts: Path, once: dict[str, int]
     )
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_killed_workers_are_replaced_and_a_shard_that_always_kills_is_given_up(
     recipe: Path, many_shards: Path, reference: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +135,7 @@ def test_killed_workers_are_replaced_and_a_shard_that_always_kills_is_given_up(
     assert [name for name in after if after[name] != finished.get(name)] == [f"{POISON}.parquet"]
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_workers_that_die_while_they_load_end_the_run(
     recipe: Path, many_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,13 +144,12 @@ def test_workers_that_die_while_they_load_end_the_run(
         run(recipe, many_shards, tmp_path / "output", workers=1, backend="local")
 
 
+@pytest.mark.usefixtures("warm_workers")  # of the second driver; those of the first are spawned
 def test_a_killed_driver_is_followed_at_once_by_another(
-    recipe: Path, many_shards: Path, reference: dict[str, str], tmp_path: Path
+    recipe: Path, many_shards: Path, reference: dict[str, str], tmp_path: Path, warm: ForkServerContext
 ) -> None:
     """The dead driver's workers may still be writing: what they write are the same bytes."""
-    process = get_context("spawn").Process(
-        target=killing.driver_until, args=(2, recipe, many_shards, tmp_path / "output")
-    )
+    process = warm.Process(target=killing.driver_until, args=(2, recipe, many_shards, tmp_path / "output"))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -74,7 +74,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict
 
 
 def test_a_kill_in_any_round_is_made_good_by_running_again(
-    material: tuple[Path, Path, dict[str, str], list[str]], tmp_path: Path
+    material: tuple[Path, Path, dict[str, str], list[str]], tmp_path: Path, warm: ForkServerContext
 ) -> None:
     recipe, source, expected, events = material
     corpus = Corpus(Recipe.load(recipe), (), (), tmp_path)
@@ -86,11 +86,9 @@ def test_a_kill_in_any_round_is_made_good_by_running_again(
         for kind in ("aside", "renamed")
     ]
     orphans = next(i for i, event in enumerate(events, 1) if event.startswith("renamed") and "orphaned_bytes" in event)
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.chaos.warm"])
     for number in (*numbers, orphans):
         output = tmp_path / f"killed-{number}"
-        process = context.Process(target=killing.run_here_until, args=(number, recipe, source, output))
+        process = warm.Process(target=killing.run_here_until, args=(number, recipe, source, output))
         process.start()
         process.join()
         assert process.exitcode == -signal.SIGKILL, events[number - 1]
@@ -98,6 +96,7 @@ def test_a_kill_in_any_round_is_made_good_by_running_again(
         assert runs.promised(output) == expected, events[number - 1]
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_worker_killed_in_each_round_is_replaced(
     material: tuple[Path, Path, dict[str, str], list[str]], tmp_path: Path
 ) -> None:

@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from unittest import mock
@@ -42,14 +41,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def fork_server() -> ForkServerContext:
-    """Processes that have everything imported when they start."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.extraction.test_kill"])
-    return context
-
-
 def extract_until(number: int, source: Path, output: Path, trace: Path | None = None) -> None:
     """An extraction, driver and worker in this one process, until its n-th event; a ledger segment for every source."""
     events: list[str] = []
@@ -64,10 +55,10 @@ def extract_until(number: int, source: Path, output: Path, trace: Path | None = 
 
 
 def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
-    source: Path, tmp_path: Path, fork_server: ForkServerContext
+    source: Path, tmp_path: Path, warm: ForkServerContext
 ) -> None:
     def ended(number: int, *arguments: Path) -> int | None:
-        process = fork_server.Process(target=extract_until, args=(number, *arguments))
+        process = warm.Process(target=extract_until, args=(number, *arguments))
         process.start()
         process.join()
         return process.exitcode
@@ -115,6 +106,7 @@ class DeadlyStep:
         return self.step.lost(task, reason)
 
 
+@pytest.mark.usefixtures("warm_workers")
 @pytest.mark.parametrize("always", [False, True])
 def test_a_killed_worker_is_replaced_until_it_is_the_source(always: bool, source: Path, tmp_path: Path) -> None:
     expected = tmp_path / "expected"
@@ -139,9 +131,9 @@ def wait_in_a_page(pids: Path) -> None:
         sandbox.extract([Page(hostile.ENDLESS.encode())])
 
 
-def test_the_sandbox_of_a_killed_worker_ends_with_its_page(tmp_path: Path, fork_server: ForkServerContext) -> None:
+def test_the_sandbox_of_a_killed_worker_ends_with_its_page(tmp_path: Path, warm: ForkServerContext) -> None:
     pids = tmp_path / "pid"
-    process = fork_server.Process(target=wait_in_a_page, args=(pids,))
+    process = warm.Process(target=wait_in_a_page, args=(pids,))
     process.start()
     while not (pids.exists() and pids.read_text()):
         time.sleep(0.05)

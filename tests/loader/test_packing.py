@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -130,7 +131,7 @@ def test_what_is_packed_on_disk_is_what_is_packed_on_the_fly(source: Sequences, 
 def test_parts_are_packed_for_themselves(
     source: Sequences, released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gneiss.loader.packed.PART_TEXT_BYTES", 30_000)
+    monkeypatch.setattr(sys.modules[pack.__module__], "PART_TEXT_BYTES", 30_000)
     packing = pack(source, tmp_path / "packed")
     assert len(packing.parts) > 2
     found = list(packed(tmp_path / "packed"))
@@ -145,7 +146,7 @@ def pack_until(number: int, source: Sequences, folder: Path) -> None:
 
 
 def test_a_killed_packing_is_completed(source: Sequences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gneiss.loader.packed.PART_TEXT_BYTES", 60_000)
+    monkeypatch.setattr(sys.modules[pack.__module__], "PART_TEXT_BYTES", 60_000)
     parts = len(pack(source, tmp_path / "whole").parts)
     assert parts > 1
     expected = runs.promised(tmp_path / "whole")

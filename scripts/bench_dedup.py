@@ -327,13 +327,12 @@ def worst_case_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
 
 
 def corpus_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
-    """What corpus scope sends at 200 bytes: all exchange files of the rounds before `curate`, as written."""
+    """What corpus scope sends at 200 bytes: all exchange files of the stages before `curate`, as written."""
     from gneiss.curate.loaded_models import prepare
     from gneiss.input.shard import cut_shards
     from gneiss.recipe.recipe import Recipe
     from gneiss.stages.corpus import Corpus
-    from gneiss.stages.substring import rounds_before
-    from gneiss.stages.substring_job import dedup_job
+    from gneiss.stages.of_recipe import stages_before
 
     phase = {"name": "only", "dedup": {"min_length": 200, "scope": "corpus"}}
     recipe = Recipe.model_validate({"name": "bench", "input": {"id": None}, "phases": [phase]})
@@ -345,11 +344,9 @@ def corpus_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
             table = pa.table({"text": texts.slice(number * step, step)})
             pq.write_table(table, f"{folder}/{number:02d}.parquet", compression="zstd")
         corpus = Corpus(recipe, prepare(recipe), cut_shards(folder, text="text").shards, Path(folder), partitions)
-        job = dedup_job(corpus)
-        assert job is not None
         sent = {}
         start = time.process_time()
-        for its in rounds_before(job):
+        for its in stages_before(corpus):
             work = its.open()
             files = [corpus.exchange.write(its.name, task, its.schema, work(task)) for task in range(its.tasks)]
             sent[its.name] = sum(file.size_bytes for file in files)
@@ -360,7 +357,7 @@ def corpus_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
         "corpus_mb_per_s": batch.size_bytes / seconds / 1e6,
         "corpus_counted": (
             f"size of all exchange files, {shards} shards, {partitions} partitions, L = 200, protect; CPU time of all"
-            " rounds, kernels compiled on the way, Parquet and zstd included"
+            " stages, kernels compiled on the way, Parquet and zstd included"
         ),
     }
 

@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from bench_filters import Figures, describe, read_corpus, starcoder_shaped, timed, train_models
 
 from gneiss.batch import TextBatch
+from gneiss.corpus_steps import Dedup
 from gneiss.curate.curate import curate
 from gneiss.curate.loaded_models import load_models, prepare
 from gneiss.dedup import find_spans
@@ -36,7 +37,6 @@ from gneiss.edit import Edits
 from gneiss.filters import cl100k
 from gneiss.input.plan import make_plan
 from gneiss.output.commit import commit
-from gneiss.recipe.duplicates import Dedup
 from gneiss.recipe.recipe import Recipe
 
 QUICK_BYTES = 45_000_000
@@ -122,23 +122,22 @@ def _warm_up(recipe: Recipe, tools: Any, plan: Any) -> None:
 def _our_steps(recipe: Recipe, plan: Any, tools: Any, cut: list[TextBatch]) -> dict[str, float]:
     """Seconds by step, each run alone: dedup with its cut, then every annotator over the cut text."""
     seconds: dict[str, float] = {"dedup": 0.0}
-    phase = recipe.phases[0]
-    assert phase.dedup is not None
+    ((step, model),) = tools.phases[0].steps
     for shard in plan.input.shards:
         batch = TextBatch.of(pq.read_table(shard.path, columns=["text"])["text"])
-        seconds["dedup"] += timed(lambda: _cut(batch, phase.dedup, tools))[0]  # noqa: B023
+        seconds["dedup"] += timed(lambda: _cut(batch, step, model))[0]  # noqa: B023
     for annotator, compute in tools.phases[0].annotators:
         name = type(annotator).__name__.lower()
         seconds[name] = sum(timed(lambda: compute(_fresh(batch)))[0] for batch in cut)  # noqa: B023
     return seconds
 
 
-def _cut(batch: TextBatch, dedup: Dedup, tools: Any) -> TextBatch:
+def _cut(batch: TextBatch, dedup: Dedup, tokenizer: Any) -> TextBatch:
     found = find_spans(
         batch,
         min_length=dedup.min_length,
         unit=dedup.unit,
-        tokenizer=tools.phases[0].tokenizer,
+        tokenizer=tokenizer,
         engine=dedup.engine,
         policy=dedup.policy,
     ).shrink(batch.to_arrow())
@@ -155,7 +154,7 @@ def _libraries(
     from tokenizers import Tokenizer
 
     fasttext_annotator, _, tokens_annotator = (annotator for annotator, _ in tools.phases[0].annotators)
-    dedup = recipe.phases[0].dedup
+    ((dedup, tokenizer),) = tools.phases[0].steps
     assert dedup is not None
     seconds = dict.fromkeys(("read", "dedup", "fasttext", "readability", "tokens", "write"), 0.0)
     tables, cut, texts = [], [], []
@@ -173,7 +172,7 @@ def _libraries(
         seconds["dedup"] += spent
         seconds["dedup"] += timed(lambda: kasai(units, order))[0]  # noqa: B023
         tables.append(table)
-        cut.append(_cut(batch, dedup, tools))
+        cut.append(_cut(batch, dedup, tokenizer))
         texts.append(cut[-1].texts())
     documents = [text for shard_texts in texts for text in shard_texts]
     scores: dict[str, list[dict[str, float]]] = {}

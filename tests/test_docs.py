@@ -28,8 +28,8 @@ import pytest
 from pydantic import TypeAdapter
 
 import gneiss
+from gneiss.corpus_steps import STEPS
 from gneiss.filters.catalogue import ANNOTATORS, EDITORS, PAGES
-from gneiss.recipe.duplicates import DEDUP_COLUMNS, EXACT_COLUMNS, NEAR_COLUMNS
 from gneiss.recipe.recipe import BASE_COLUMNS, RESERVED, Recipe, recipe_names
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -214,8 +214,8 @@ def _keys(schema: object) -> Iterator[str]:
 
 def test_every_recipe_key_is_documented() -> None:
     told = (ROOT / "docs/recipes.md").read_text("utf-8")
-    keys = set(_keys(Recipe.model_json_schema()))
-    for kind in (*ANNOTATORS.values(), *EDITORS.values()):
+    keys = {*_keys(Recipe.model_json_schema()), *(step.key for step in STEPS)} - {"corpus_steps"}
+    for kind in (*ANNOTATORS.values(), *EDITORS.values(), *STEPS):
         keys |= set(_keys(TypeAdapter(kind).json_schema()))
     missing = sorted(key for key in {*keys, *ANNOTATORS, *EDITORS, *recipe_names()} if f"`{key}`" not in told)
     assert not missing
@@ -223,12 +223,14 @@ def test_every_recipe_key_is_documented() -> None:
 
 def test_every_annotation_is_documented(demo: Path) -> None:
     concepts = (ROOT / "docs/concepts.md").read_text("utf-8")
-    names = {*RESERVED, *(column.name for column in (*BASE_COLUMNS, *EXACT_COLUMNS, *NEAR_COLUMNS, *DEDUP_COLUMNS))}
+    names = {*RESERVED, *(column.name for column in BASE_COLUMNS)}
+    names |= {named.name for step in STEPS for named in (*step.columns, *step.evidence)}
     assert not [name for name in sorted(names) if f"| `{name}` |" not in concepts]
     recipe = Recipe.load(demo / "demo.yaml")
     shard = next((demo / "curated/annotations/base").glob("*.parquet"))
     found = set(pq.read_schema(shard).names)
-    assert found == {*RESERVED, *(column.name for column in recipe.columns)}
+    evidence = {field.name for phase in recipe.phases for field in phase.evidence}
+    assert found == {*RESERVED, *evidence, *(column.name for column in recipe.columns)}
 
 
 def test_every_dependency_has_its_reason() -> None:

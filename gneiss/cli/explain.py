@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -63,13 +62,7 @@ def _print_recipe(recipe: Recipe) -> None:
     ]
     for number, phase in enumerate(recipe.phases, 1):
         lines += ["", f"phase {number}: {phase.name}"]
-        for what, step in (("same text", phase.exact_duplicates), ("near-duplicates", phase.near_duplicates)):
-            lines += [f"finds     {what}{_given(asdict(step))}"] if step else []
-        if phase.dedup:
-            given = phase.dedup.model_dump(
-                exclude_none=True, exclude=None if phase.dedup.scope == "group" else {"group_max_bytes"}
-            )
-            lines.append(f"cuts      repeats{_given(given)}")
+        lines += [step.explanation for step in phase.steps]
         edits = (entry for own in recipe.canonical()["phases"][number - 1]["edit"] for entry in own.items())
         lines += [f"edits     {key}{_given(given)}" for key, given in edits]
         columns_of_phase = (*(BASE_COLUMNS if number == 1 else ()), *phase.columns)

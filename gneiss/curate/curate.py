@@ -12,27 +12,18 @@ import xxhash
 
 from gneiss.arrays import BoolArray, Int64Array
 from gneiss.batch import TextBatch
+from gneiss.corpus_steps import STEPS, StepResult
 from gneiss.curate.examples import EXCERPT_CHARS, Samples, take_examples
 from gneiss.curate.loaded_models import LoadedModels
 from gneiss.curate.phase import CorpusResults, PhaseInput, PhaseOutput, compute_phase, decide_phase
 from gneiss.curate.reading import Documents, read_documents
-from gneiss.curate.spans import OWN_SHARD, ShardSpans
 from gneiss.curate.statistics import Statistics, measure_column
 from gneiss.input.shard import Shard
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.rule import ARROW_TYPES, NOT_TRUE, TRUE, UNKNOWN
 
-NOTHING_FOUND = CorpusResults()
+NO_RESULTS = CorpusResults()
 KEPT, DROPPED, QUARANTINED = "kept", "dropped", "quarantined"
-PIECE = pa.struct(
-    [
-        pa.field("start", pa.int64()),
-        pa.field("end", pa.int64()),
-        pa.field("source_shard", pa.string()),  # null: this shard
-        pa.field("source_row", pa.int64()),
-        pa.field("source_start", pa.int64()),
-    ]
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,32 +41,30 @@ class Curated:
     edited: BoolArray
     unusable: dict[int, str]
     statistics: Statistics
-    samples: Samples
+    examples: Samples
 
 
 def curate(
-    shard: Shard, recipe: Recipe, tools: LoadedModels, limit: int | None = None, found: CorpusResults = NOTHING_FOUND
+    shard: Shard, recipe: Recipe, models: LoadedModels, limit: int | None = None, results: CorpusResults = NO_RESULTS
 ) -> Curated:
-    """Take a shard (or its first `limit` rows) through all phases; the answer depends on the arguments alone.
+    """Take a shard (or its first `limit` rows) through all phases; the answer depends only on the arguments.
 
-    found: what corpus-wide steps found of it; without that they see this shard alone.
+    results: what corpus-wide stages found of it; without them steps see only this shard.
     Raises InputError when the shard cannot be read, RecipeError when a rule fails on a value.
     """
     documents = read_documents(shard, recipe.input.text, recipe.inputs, limit)
     entering = first_input(shard.id, documents)
-    decided: list[PhaseOutput] = []
-    for phase, phase_tools in zip(recipe.phases, tools.phases, strict=True):
-        computed = found.computed.get(phase.name) or compute_phase(phase, phase_tools, entering, found)
-        decided.append(decide_phase(phase, tools.connection, entering, computed))
-        entering = decided[-1].staying
-    unusable = dict(
-        sorted({**documents.unusable, **{r: why for d in decided for r, why in d.failures.items()}}.items())
-    )
-    spans = next((d.spans for d in decided if d.spans is not None), None)
-    annotations = _annotation_table(recipe, documents, decided, spans, unusable, shard.id)
-    statistics = _measure(recipe, documents, decided, spans, entering, annotations)
-    samples = take_examples(annotations, recipe, shard.id, lambda row: _excerpt(decided, row))
-    return Curated(shard, annotations, entering.rows, entering.batch, entering.edited, unusable, statistics, samples)
+    outputs: list[PhaseOutput] = []
+    for phase, phase_models in zip(recipe.phases, models.phases, strict=True):
+        result = results.phases.get(phase.name) or compute_phase(phase, phase_models, entering, results)
+        outputs.append(decide_phase(phase, models.connection, entering, result))
+        entering = outputs[-1].staying
+    failures = {row: why for output in outputs for row, why in output.failures.items()}
+    unusable = dict(sorted({**documents.unusable, **failures}.items()))
+    annotations = _annotation_table(recipe, documents, outputs, unusable)
+    statistics = _measure(recipe, documents, outputs, entering, annotations)
+    examples = take_examples(annotations, recipe, shard.id, lambda row: _excerpt(outputs, row))
+    return Curated(shard, annotations, entering.rows, entering.batch, entering.edited, unusable, statistics, examples)
 
 
 def first_input(shard_id: str, documents: Documents) -> PhaseInput:
@@ -86,25 +75,17 @@ def first_input(shard_id: str, documents: Documents) -> PhaseInput:
     return PhaseInput(shard_id, documents.batch_rows, inputs, documents.batch, edited, {})
 
 
-def _excerpt(decided: list[PhaseOutput], row: int) -> str:
+def _excerpt(outputs: list[PhaseOutput], row: int) -> str:
     """The beginning of a row's text as the last phase that it reached saw it."""
-    documents = next(d.documents for d in reversed(decided) if row in d.documents.rows)
+    documents = next(output.documents for output in reversed(outputs) if row in output.documents.rows)
     position = int(np.searchsorted(documents.rows, row))
-    start, stop = documents.batch.offsets[position : position + 2]
-    return (
-        documents.batch.data[start : min(stop, start + 4 * EXCERPT_CHARS)]
-        .tobytes()
-        .decode(errors="ignore")[:EXCERPT_CHARS]
-    )
+    start, end = documents.batch.offsets[position : position + 2]
+    excerpt = documents.batch.data[start : min(end, start + 4 * EXCERPT_CHARS)]
+    return excerpt.tobytes().decode(errors="ignore")[:EXCERPT_CHARS]
 
 
 def _annotation_table(
-    recipe: Recipe,
-    documents: Documents,
-    decided: list[PhaseOutput],
-    spans: ShardSpans | None,
-    unusable: dict[int, str],
-    shard_id: str,
+    recipe: Recipe, documents: Documents, outputs: list[PhaseOutput], unusable: dict[int, str]
 ) -> pa.Table:
     """One row per input row, in order: identity, status, why, and all annotations."""
     n = documents.rows
@@ -115,48 +96,54 @@ def _annotation_table(
     rules = [rule for phase in recipe.phases for rule in phase.rules]
     failed, decisive = np.zeros((n, len(rules)), np.bool_), np.zeros((n, len(rules)), np.bool_)
     columns = {column.name: pa.nulls(n, ARROW_TYPES[column.type]) for column in recipe.columns}
+    evidence: dict[str, pa.Array] = {}
     first = 0
-    for phase, d in zip(recipe.phases, decided, strict=True):
-        entered = d.documents
+    for phase, output in zip(recipe.phases, outputs, strict=True):
+        entered = output.documents
         at = slice(first, first := first + len(phase.rules))
-        failed[entered.rows, at] = d.verdicts.truth != TRUE
-        decisive[entered.rows, at] = d.verdicts.decisive
-        for position in np.flatnonzero(~d.verdicts.keep):
-            dropped_in[entered.rows[position]] = phase.name
-        for row, digest in zip(entered.rows.tolist(), _content_hashes(entered.batch), strict=True):
+        failed[entered.rows, at] = output.verdicts.truth != TRUE
+        decisive[entered.rows, at] = output.verdicts.decisive
+        dropped = np.flatnonzero(~output.verdicts.keep)
+        for row in entered.rows[dropped].tolist():
+            dropped_in[row] = phase.name
+        ended = np.arange(len(entered.rows)) if output is outputs[-1] else dropped
+        for row, digest in zip(entered.rows[ended].tolist(), _content_hashes(entered.batch, ended), strict=True):
             hashes[row] = digest
         mask = np.zeros(n, np.bool_)
         mask[entered.rows] = True
         for name, values in entered.annotations.items():
             columns[name] = pc.replace_with_mask(columns[name], pa.array(mask), values)
+        positions = np.searchsorted(output.entered, np.arange(n)).clip(max=max(len(output.entered) - 1, 0))
+        chosen = pa.array(positions, mask=~mask)
+        evidence |= {name: values.take(chosen) for name, values in output.result.evidence.items()}
     for row in unusable:  # what an earlier phase computed or decided does not stand for a quarantined document
         failed[row] = decisive[row] = False
         hashes[row] = None
     if unusable:
-        columns = {name: pc.if_else(pa.array(quarantined), None, column) for name, column in columns.items()}
-    dropped = np.array([phase is not None for phase in dropped_in], np.bool_)
-    status = np.where(quarantined, QUARANTINED, np.where(dropped, DROPPED, KEPT))
-    table = {
-        "row": pa.array(np.arange(n)),
-        "id": documents.ids,
-        "status": pa.array(status.tolist(), pa.string()),
-        "reason": pa.array([unusable.get(row) for row in range(n)], pa.string()),
-        "dropped_in": pa.array(dropped_in, pa.string()),
-        "failed": _names_where(rules, failed),
-        "decisive": _names_where(rules, decisive),
-        "content_hash": pa.array(hashes, pa.binary(16)),
-        **columns,
-    }
-    if spans is not None:
-        # null where the phase that cuts was not reached, as its other annotations are
-        table["dedup_pieces"] = pc.if_else(pc.is_null(columns["dedup_bytes"]), None, _piece_lists(spans, n, shard_id))
-    return pa.table(table)
+        usable = pa.array(np.where(quarantined, 0, np.arange(n)), mask=quarantined)
+        columns, evidence = ({name: c.take(usable) for name, c in its.items()} for its in (columns, evidence))
+    is_dropped = np.array([phase is not None for phase in dropped_in], np.bool_)
+    status = np.where(quarantined, QUARANTINED, np.where(is_dropped, DROPPED, KEPT))
+    return pa.table(
+        {
+            "row": pa.array(np.arange(n)),
+            "id": documents.ids,
+            "status": pa.array(status.tolist(), pa.string()),
+            "reason": pa.array([unusable.get(row) for row in range(n)], pa.string()),
+            "dropped_in": pa.array(dropped_in, pa.string()),
+            "failed": _names_where(rules, failed),
+            "decisive": _names_where(rules, decisive),
+            "content_hash": pa.array(hashes, pa.binary(16)),
+            **columns,
+            **evidence,
+        }
+    )
 
 
-def _content_hashes(batch: TextBatch) -> list[bytes]:
+def _content_hashes(batch: TextBatch, positions: Int64Array) -> list[bytes]:
     data = batch.data.data
-    bounds = batch.offsets.tolist()
-    return [xxhash.xxh3_128_digest(data[bounds[i] : bounds[i + 1]]) for i in range(len(batch))]
+    starts, ends = batch.offsets[positions].tolist(), batch.offsets[positions + 1].tolist()
+    return [xxhash.xxh3_128_digest(data[start:end]) for start, end in zip(starts, ends, strict=True)]
 
 
 def _names_where(names: list[str], flags: BoolArray) -> pa.ListArray:
@@ -166,24 +153,8 @@ def _names_where(names: list[str], flags: BoolArray) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), chosen)
 
 
-def _piece_lists(spans: ShardSpans, rows: int, shard_id: str) -> pa.ListArray:
-    """The pieces as one list per row; pieces are in row order."""
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(spans.row, minlength=rows))]).astype(np.int32)
-    others = pa.array([None if id_ == shard_id else id_ for id_ in spans.shard_ids], pa.string())
-    source_shard = others.take(pa.array(spans.source_shard, mask=spans.source_shard == OWN_SHARD))
-    numbers = (pa.array(values) for values in (spans.start, spans.end, spans.source_row, spans.source_start))
-    start, end, source_row, source_start = numbers
-    fields = [start, end, source_shard, source_row, source_start]
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(fields, fields=list(PIECE)))
-
-
 def _measure(
-    recipe: Recipe,
-    documents: Documents,
-    decided: list[PhaseOutput],
-    spans: ShardSpans | None,
-    kept: PhaseInput,
-    annotations: pa.Table,
+    recipe: Recipe, documents: Documents, outputs: list[PhaseOutput], kept: PhaseInput, annotations: pa.Table
 ) -> Statistics:
     is_kept = np.zeros(documents.rows, np.bool_)
     is_kept[kept.rows] = True
@@ -197,26 +168,28 @@ def _measure(
                 "repeated_ids": len(ids) - len(ids.unique()),
                 "input_text_bytes": documents.input_text_bytes,
                 "kept_text_bytes": kept.batch.size_bytes,
-                "dedup_bytes": 0 if spans is None else int((spans.end - spans.start).sum()),
-                "orphaned_bytes": 0 if spans is None else _orphaned_bytes(spans, is_kept),
+                **_step_counts(recipe, outputs, is_kept),
             }
         ),
         reasons=Counter(annotations["reason"].drop_null().to_pylist()),
         columns={column.name: measure_column(annotations[column.name], is_kept) for column in recipe.columns},
     )
     marks = {NOT_TRUE: "0", TRUE: "1", UNKNOWN: "?"}
-    for phase, d in zip(recipe.phases, decided, strict=True):
-        statistics.dropped_in[phase.name] = int((~d.verdicts.keep).sum())
-        patterns, counts = np.unique(d.verdicts.truth, axis=0, return_counts=True)
+    for phase, output in zip(recipe.phases, outputs, strict=True):
+        statistics.dropped_in[phase.name] = int((~output.verdicts.keep).sum())
+        patterns, counts = np.unique(output.verdicts.truth, axis=0, return_counts=True)
         statistics.patterns[phase.name] = Counter(
             {"".join(marks[int(t)] for t in pattern): int(n) for pattern, n in zip(patterns, counts, strict=True)}
         )
-        statistics.decisive.update(dict(zip(phase.rules, d.verdicts.decisive.sum(axis=0).tolist(), strict=True)))
+        statistics.decisive.update(dict(zip(phase.rules, output.verdicts.decisive.sum(axis=0).tolist(), strict=True)))
     return statistics
 
 
-def _orphaned_bytes(spans: ShardSpans, is_kept: BoolArray) -> int:
-    """Bytes cut from kept documents whose source was dropped; sources elsewhere are looked up after the last shard."""
-    own = spans.source_shard == OWN_SHARD
-    lost = is_kept[spans.row[own]] & ~is_kept[spans.source_row[own]]
-    return int((spans.end - spans.start)[own][lost].sum())
+def _step_counts(recipe: Recipe, outputs: list[PhaseOutput], is_kept: BoolArray) -> dict[str, int]:
+    """What the corpus-wide steps count, 0 for those that the recipe does not have."""
+    counts = dict.fromkeys((name for step in STEPS for name in step.count_names), 0)
+    for phase, output in zip(recipe.phases, outputs, strict=True):
+        found = StepResult(output.result.annotations, evidence=output.result.evidence)
+        for step in phase.steps:
+            counts |= step.counts(output.entered, found, is_kept)
+    return counts

@@ -7,19 +7,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gneiss.annotation import Annotate, Annotator, Prepares
+from gneiss.corpus_steps import CorpusStep
 from gneiss.errors import MachineError
 from gneiss.input.model_files import locate
-from gneiss.recipe.duplicates import Dedup
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.rule import locked_connection
 
 if TYPE_CHECKING:
     import duckdb
-
-    from gneiss.filters.tokenizer import Tokenizer
 
 #: For each phase, for each annotator: source → the local file that it loads.
 Prepared: TypeAlias = tuple[tuple[Mapping[str, Path], ...], ...]
@@ -35,10 +33,10 @@ class LoadedModels:
 
 @dataclass(frozen=True, eq=False)
 class PhaseModels:
-    """What one phase needs: its annotators, loaded, and the tokenizer of its dedup."""
+    """What one phase needs: its annotators, loaded, and its corpus-wide steps with what they load."""
 
     annotators: tuple[tuple[Annotator, Annotate], ...]
-    tokenizer: Tokenizer | None = None
+    steps: tuple[tuple[CorpusStep, Any], ...] = ()
 
 
 def prepare(recipe: Recipe) -> Prepared:
@@ -79,7 +77,9 @@ def load_phase_models(recipe: Recipe, index: int, prepared: Prepared) -> PhaseMo
     """Load what one phase needs. Raises ModelError."""
     phase, files = recipe.phases[index], prepared[index]
     annotators = tuple((a, a.load(its_files)) for a, its_files in zip(phase.annotators, files, strict=True))
-    return PhaseModels(annotators, dedup_tokenizer(phase.dedup, recipe) if phase.dedup else None)
+    # a step that sees the corpus has done its work in its stages
+    steps = tuple((step, None if step.sees_corpus else load_step(step, recipe)) for step in phase.steps)
+    return PhaseModels(annotators, steps)
 
 
 def prepared_here(recipe: Recipe, prepared: Prepared | None) -> Prepared:
@@ -89,13 +89,9 @@ def prepared_here(recipe: Recipe, prepared: Prepared | None) -> Prepared:
     return prepared
 
 
-def dedup_tokenizer(dedup: Dedup, recipe: Recipe) -> Tokenizer | None:
-    """The tokenizer whose tokens dedup counts, loaded; None where it counts bytes. Raises ModelError."""
-    if dedup.tokenizer is None:
-        return None
-    from gneiss.filters.tokenizer import load_tokenizer
-
-    return load_tokenizer(dedup.tokenizer, {source: locate(source, recipe.folder) for source in dedup.sources})
+def load_step(step: CorpusStep, recipe: Recipe) -> Any:
+    """What a corpus-wide step loads. Raises ModelError."""
+    return step.load({file: locate(file, recipe.folder) for file in step.model_files})
 
 
 def cache_folder() -> Path:

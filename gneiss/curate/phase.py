@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -14,21 +14,16 @@ import pyarrow.compute as pc
 from gneiss.annotation import Annotate, Annotator, Column, annotate_present, input_of
 from gneiss.arrays import BoolArray, Int64Array
 from gneiss.batch import TextBatch
-from gneiss.curate.clusters import ShardClusters
+from gneiss.corpus_steps import PhaseDocuments, StepResult
 from gneiss.curate.loaded_models import PhaseModels
 from gneiss.curate.phase_result import Annotations, PhaseResult
 from gneiss.curate.quarantine import isolated
-from gneiss.curate.spans import OWN_SHARD, ShardSpans
 from gneiss.edit import Edited, Editor, Edits
-from gneiss.recipe.duplicates import Dedup
 from gneiss.recipe.recipe import BASE_COLUMNS, Phase
 from gneiss.recipe.rule import ARROW_TYPES, Verdicts, evaluate
 
 if TYPE_CHECKING:
     import duckdb
-
-    from gneiss.dedup.minhash.criteria import Criterion
-    from gneiss.filters.tokenizer import Tokenizer
 
 BATCH_BYTES = 16_000_000
 
@@ -48,7 +43,7 @@ class PhaseInput:
     annotations: Annotations
 
     def where(self, stay: BoolArray) -> PhaseInput:
-        """Those documents alone for which `stay` is true."""
+        """Only the documents for which `stay` is true."""
         if stay.all():
             return self
         chosen = pa.array(stay)
@@ -64,12 +59,16 @@ class PhaseInput:
 
 @dataclass(frozen=True, eq=False)
 class PhaseOutput:
-    """What a phase made of its documents: these with all annotations, the verdicts on them, and failures by row."""
+    """The documents of a phase with all annotations, and the verdicts on them; failures are by row.
+
+    result: what the phase computed, for `entered`: the rows that reached it.
+    """
 
     documents: PhaseInput
     verdicts: Verdicts
     failures: dict[int, str]
-    spans: ShardSpans | None
+    result: PhaseResult
+    entered: Int64Array
 
     @property
     def staying(self) -> PhaseInput:
@@ -77,118 +76,67 @@ class PhaseOutput:
         return self.documents.where(self.verdicts.keep)
 
 
+#: What a step's stages found for a shard: a function of the documents that enter its phase.
+FoundByStages: TypeAlias = Callable[[PhaseDocuments], StepResult]
+
+
 @dataclass(frozen=True, eq=False)
 class CorpusResults:
-    """What corpus-wide steps have found of a shard; what they have not is found within the shard.
+    """What stages before `curate` found of a shard.
 
-    exact, near: its documents that have duplicates; spans: to cut, for the phase with dedup; computed: of phases (by
-    name) that were computed for a later step.
+    steps: by key, those that see more than the shard; phases: by name, those that were computed and decided already.
     """
 
-    exact: ShardClusters | None = None
-    near: ShardClusters | None = None
-    spans: ShardSpans | None = None
-    computed: Mapping[str, PhaseResult] = field(default_factory=dict)
+    steps: Mapping[str, FoundByStages] = field(default_factory=dict)
+    phases: Mapping[str, PhaseResult] = field(default_factory=dict)
 
 
-def compute_phase(phase: Phase, tools: PhaseModels, entering: PhaseInput, found: CorpusResults) -> PhaseResult:
+def compute_phase(phase: Phase, models: PhaseModels, entering: PhaseInput, results: CorpusResults) -> PhaseResult:
     """The edits of a phase and the annotations of the edited texts. Raises ModelError."""
-    edits, spans = Edits.none(), None
-    annotations = _duplicates(phase, entering, found)
-    if phase.dedup is not None:
-        spans = found.spans or _own_spans(phase.dedup, tools.tokenizer, entering)
-        edits, said = _cuts(entering, spans)
-        annotations |= said
+    edits = Edits.none()
+    annotations: Annotations = {}
+    evidence: Annotations = {}
+    for step, model in models.steps:
+        by_stages = results.steps.get(step.key)
+        found = by_stages(entering) if by_stages else step.within_shard(entering, model)
+        edits = edits if found.edits is None else edits.then(found.edits)
+        annotations |= found.annotations
+        evidence |= found.evidence
     edited, failures = _edit(entering.batch, phase.editors)
     edits = edits.then(edited.edits)
     batch = edits.apply(entering.batch)
-    of_text = [(annotator, compute) for annotator, compute in tools.annotators if input_of(annotator) == "text"]
+    of_text = [(annotator, compute) for annotator, compute in models.annotators if input_of(annotator) == "text"]
     computed, failed = _annotate(batch, of_text)
-    for annotator, compute in tools.annotators:
+    for annotator, compute in models.annotators:
         if input_of(annotator) != "text":
             computed |= annotate_present(annotator, compute, entering.inputs[input_of(annotator)])
-    return PhaseResult(edits, {**annotations, **edited.annotations, **computed}, {**failed, **failures}, spans, batch)
+    annotations |= {**edited.annotations, **computed}
+    return PhaseResult(edits, annotations, {**failed, **failures}, evidence, batch)
 
 
 def decide_phase(
-    phase: Phase, connection: duckdb.DuckDBPyConnection, entering: PhaseInput, computed: PhaseResult
+    phase: Phase, connection: duckdb.DuckDBPyConnection, entering: PhaseInput, result: PhaseResult
 ) -> PhaseOutput:
-    """What the rules of a phase make of its documents. Raises RecipeError."""
+    """What the rules of a phase decide of its documents, unless they are decided already. Raises RecipeError."""
+    documents = annotated(entering, result)
+    verdicts = result.verdicts
+    if verdicts is None:
+        verdicts = evaluate(connection, phase.decision, pa.table(documents.annotations))
+    failures = {int(entering.rows[position]): why for position, why in result.failures.items()}
+    return PhaseOutput(documents, verdicts, failures, result, entering.rows)
+
+
+def annotated(entering: PhaseInput, result: PhaseResult) -> PhaseInput:
+    """The documents of a phase that nothing failed on, with their edited texts and the annotations of the phase."""
     touched = np.zeros(len(entering.rows), np.bool_)
-    touched[computed.edits.document] = True
+    touched[result.edits.document] = True
     documents = replace(
         entering,
-        batch=computed.edits.apply(entering.batch) if computed.edited is None else computed.edited,
+        batch=result.edits.apply(entering.batch) if result.edited is None else result.edited,
         edited=entering.edited | touched,
-        annotations={**entering.annotations, **computed.annotations},
+        annotations={**entering.annotations, **result.annotations},
     )
-    if computed.failures:
-        documents = documents.where(~np.isin(np.arange(len(documents.rows)), list(computed.failures)))
-    verdicts = evaluate(connection, phase.decision, pa.table(documents.annotations))
-    failures = {int(entering.rows[position]): why for position, why in computed.failures.items()}
-    return PhaseOutput(documents, verdicts, failures, computed.spans)
-
-
-def _duplicates(phase: Phase, entering: PhaseInput, found: CorpusResults) -> Annotations:
-    """Which documents have duplicates: in the corpus where that is known, else among those of the shard."""
-    annotations: Annotations = {}
-    rows = entering.rows
-    if phase.exact_duplicates is not None:
-        exact = found.exact or _own_clusters(entering, phase.exact_duplicates)
-        annotations |= {"exact_copies": exact.sizes(rows), "exact_first": exact.are_first(rows, entering.shard_id)}
-    if phase.near_duplicates is not None:
-        near = found.near or _own_clusters(entering, phase.near_duplicates)
-        annotations |= {
-            "near_cluster": near.names(rows),
-            "near_cluster_size": near.sizes(rows),
-            "near_first": near.are_first(rows, entering.shard_id),
-        }
-    return annotations
-
-
-def _own_clusters(entering: PhaseInput, criterion: Criterion) -> ShardClusters:
-    """The duplicates at shard scope: among the documents that reach the phase."""
-    from gneiss.dedup.minhash.clusters import clusters
-    from gneiss.dedup.minhash.keys import shard_keys
-    from gneiss.dedup.minhash.matching import matched
-
-    rows = int(entering.rows[-1]) + 1 if len(entering.rows) else 0
-    keys = shard_keys(entering.batch.placed(entering.rows, rows), criterion)
-    (members,) = clusters(matched(keys), [rows])
-    return ShardClusters.of_batch(members, [entering.shard_id])
-
-
-def _cuts(entering: PhaseInput, spans: ShardSpans) -> tuple[Edits, Annotations]:
-    """Duplicate spans as edits, and what dedup says of the documents."""
-    edits = Edits(np.searchsorted(entering.rows, spans.row), spans.start, spans.end)
-    size, removed = np.diff(entering.batch.offsets), edits.removed_bytes(len(entering.batch))
-    repeated = np.zeros(len(entering.batch), np.int64)
-    repeated[np.searchsorted(entering.rows, spans.repeated_row)] = spans.repeated_bytes
-    return edits, {
-        "dedup_bytes": pa.array(removed),
-        "dedup_fraction": pa.array(removed / np.maximum(size, 1), mask=size == 0),
-        "dedup_repeated_bytes": pa.array(repeated),
-    }
-
-
-def _own_spans(dedup: Dedup, tokenizer: Tokenizer | None, entering: PhaseInput) -> ShardSpans:
-    """The duplicate spans at shard scope: among the documents that reach the phase."""
-    from gneiss.dedup import find_spans
-
-    batch, rows = entering.batch, entering.rows
-    found = find_spans(
-        batch,
-        min_length=dedup.min_length,
-        unit=dedup.unit,
-        tokenizer=tokenizer,
-        engine=dedup.engine,
-        policy=dedup.policy,
-    ).shrink(batch.to_arrow(), dedup.boundary)
-    document, start, end, source, source_start = found.arrays()
-    repeated = np.zeros(len(batch), np.int64)
-    np.add.at(repeated, source, end - start)
-    own = np.full(len(document), OWN_SHARD)
-    return ShardSpans(rows[document], start, end, own, rows[source], source_start, (), rows, repeated)
+    return documents.where(~np.isin(np.arange(len(touched)), list(result.failures)))
 
 
 def _edit(batch: TextBatch, editors: Sequence[Editor]) -> tuple[Edited, dict[int, str]]:

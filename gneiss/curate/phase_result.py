@@ -1,103 +1,150 @@
-"""What a phase computes of the documents that reach it, before its rules decide; it can be written and read back."""
+"""What a phase computed and decided of a shard, and the form in which a stage hands it to later ones.
+
+Corpus-wide steps see the documents that earlier phases keep. What those phases computed, which costs their models, and
+decided is written once as an exchange file, and read by every stage that needs texts, and by `curate`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gneiss.annotation import Column
-from gneiss.arrays import Int64Array
+from gneiss.arrays import BoolArray, Int64Array
 from gneiss.batch import TextBatch
-from gneiss.curate.spans import ShardSpans
 from gneiss.edit import Edits
-from gneiss.recipe.rule import ARROW_TYPES
+from gneiss.recipe.recipe import BASE_COLUMNS, Phase
+from gneiss.recipe.rule import ARROW_TYPES, Verdicts
 
 Annotations: TypeAlias = dict[str, pa.Array]
 
 _EDIT = pa.struct([("start", pa.int64()), ("stop", pa.int64()), ("replacement", pa.large_string())])
-_PIECE = pa.struct(
-    [(name, pa.int64()) for name in ("row", "start", "end", "source_shard", "source_row", "source_start")]
-)
-_FAILURE, _EDITS, _PIECES = "failure of the document", "edits of the document", "dedup pieces of the document"
+# Names with blanks cannot be those of annotations.
+_FAILURE, _EDITS, _KEEP = "failure of the document", "edits of the document", "is the document kept"
+_TRUTH, _DECISIVE = "truth of the rules", "decisive rules"
 
 
 @dataclass(frozen=True, eq=False)
 class PhaseResult:
     """What a phase computed: edits of the texts that reached it, and annotations (documents,) of the edited texts.
 
-    failures: position → reason of documents that an editor or annotator failed on; spans: what dedup cut; edited: the
-    edited texts, where they are at hand.
+    failures: position → reason of documents that an editor or annotator failed on; evidence: further columns of steps,
+    (documents,); edited: the edited texts, where they are at hand; verdicts: on the documents without failures, where
+    they are decided.
     """
 
     edits: Edits
     annotations: Annotations
     failures: dict[int, str]
-    spans: ShardSpans | None
+    evidence: Annotations
     edited: TextBatch | None = None
+    verdicts: Verdicts | None = None
 
-    def to_batch(self, rows: Int64Array, columns: Sequence[Column]) -> pa.RecordBatch:
-        """One row for each document, as `schema_of` says; `rows` are their rows in the shard."""
-        n = len(rows)
-        replacement = pa.nulls(len(self.edits), pa.large_string())
-        if self.edits.replacement is not None:
-            replacement = self.edits.replacement.to_arrow()
-        edits = [pa.array(self.edits.start), pa.array(self.edits.stop), replacement]
-        table = {
-            **{column.name: self.annotations[column.name] for column in columns},
-            _FAILURE: pa.array([self.failures.get(position) for position in range(n)], pa.string()),
-            _EDITS: _lists(self.edits.document, pa.StructArray.from_arrays(edits, fields=list(_EDIT)), n),
-        }
-        if self.spans is not None:
-            pieces = [pa.array(getattr(self.spans, field.name)) for field in _PIECE]
-            of_document = np.searchsorted(rows, self.spans.row)
-            table[_PIECES] = _lists(of_document, pa.StructArray.from_arrays(pieces, fields=list(_PIECE)), n)
-        return pa.RecordBatch.from_pydict(table)
-
-    @classmethod
-    def of_batch(cls, batch: pa.RecordBatch, shard_ids: Sequence[str]) -> PhaseResult:
-        """From what `to_batch` made; `shard_ids` are those that the pieces' source shards count."""
-        table = dict(zip(batch.schema.names, batch.columns, strict=True))
-        failure, listed, pieces = table.pop(_FAILURE), table.pop(_EDITS), table.pop(_PIECES, None)
-        failures = {i: why for i, why in enumerate(failure.to_pylist()) if why is not None}
-        edits = listed.flatten()
-        start, stop, replacement = (pc.struct_field(edits, field.name) for field in _EDIT)
-        texts = None if replacement.null_count else TextBatch.of(replacement)
-        document = _owners(listed)
-        spans = None if pieces is None else _spans(pieces, shard_ids)
-        return cls(Edits(document, _numbers(start), _numbers(stop), texts), table, failures, spans)
+    def decided(self, verdicts: Verdicts) -> PhaseResult:
+        """The same with verdicts, and without the edited texts."""
+        return replace(self, verdicts=verdicts, edited=None)
 
 
-def schema_of(columns: Sequence[Column], with_pieces: bool) -> pa.Schema:
-    """The schema of `to_batch` for given annotations, with pieces for a phase that has dedup."""
-    annotations = [pa.field(column.name, ARROW_TYPES[column.type]) for column in columns]
-    fields = [*annotations, pa.field(_FAILURE, pa.string()), pa.field(_EDITS, pa.list_(_EDIT))]
-    return pa.schema([*fields, pa.field(_PIECES, pa.list_(_PIECE))] if with_pieces else fields)
+def phases_schema(phases: Sequence[Phase]) -> pa.Schema:
+    """The schema of `to_batch` for consecutive phases."""
+    fields = ((i, field) for i, phase in enumerate(phases) for field in _fields(phase))
+    return pa.schema([field.with_name(_name(i, field.name)) for i, field in fields])
 
 
-def _lists(document: Int64Array, values: pa.Array, documents: int) -> pa.ListArray:
-    """For each document the list of its values, which come in its order."""
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(document, minlength=documents))]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), values)
+def to_batch(phases: Sequence[Phase], rows: Sequence[Int64Array], results: Sequence[PhaseResult]) -> pa.RecordBatch:
+    """Decided results of consecutive phases, a row for each document that reached the first; null past its last phase.
+
+    Parameters: `rows`: for each phase the rows in the shard that reached it, int64 (documents,).
+    """
+    columns: list[pa.Array] = []
+    for phase, its, result in zip(phases, rows, results, strict=True):
+        positions = np.searchsorted(its, rows[0])
+        there = np.isin(rows[0], its)
+        chosen = pa.array(np.where(there, positions, 0), mask=~there)
+        columns += [column.take(chosen) for column in _columns(phase, result, len(its))]
+    return pa.record_batch(columns, schema=phases_schema(phases))
 
 
-def _owners(lists: pa.ListArray) -> Int64Array:
-    """For each value of the lists the document that it belongs to."""
-    return np.repeat(np.arange(len(lists)), _numbers(pc.list_value_length(lists)))
+def of_batch(phases: Sequence[Phase], batch: pa.RecordBatch) -> Iterator[PhaseResult]:
+    """The inverse of `to_batch`, phase by phase."""
+    reached = np.ones(batch.num_rows, np.bool_)
+    for i, phase in enumerate(phases):
+        here = pa.array(reached)
+        yield _result(phase, {field.name: batch.column(_name(i, field.name)).filter(here) for field in _fields(phase)})
+        reached = reached & np.asarray(batch.column(_name(i, _KEEP)).fill_null(False))
 
 
-def _spans(pieces: pa.ListArray, shard_ids: Sequence[str]) -> ShardSpans:
-    values = pieces.flatten()
-    row, start, end, shard, source_row, source_start = (
-        _numbers(pc.struct_field(values, field.name)) for field in _PIECE
-    )
-    nothing = np.empty(0, np.int64)  # what documents are the source of is among the annotations already
-    return ShardSpans(row, start, end, shard, source_row, source_start, shard_ids, nothing, nothing)
+def only_edits(phases: Sequence[Phase]) -> list[str]:
+    """The columns of `to_batch` that `edits_of_batch` reads."""
+    return [_name(i, name) for i in range(len(phases)) for name in (_EDITS, _KEEP)]
 
 
-def _numbers(column: pa.Array) -> Int64Array:
-    return np.asarray(column.to_numpy(zero_copy_only=False), np.int64)
+def edits_of_batch(phases: Sequence[Phase], batch: pa.RecordBatch) -> Iterator[tuple[Edits, BoolArray]]:
+    """For each phase the edits of the documents that reached it, and which of them stay, bool (documents,)."""
+    reached = np.ones(batch.num_rows, np.bool_)
+    for i in range(len(phases)):
+        keep = np.asarray(batch.column(_name(i, _KEEP)).fill_null(False))
+        yield _edits(batch.column(_name(i, _EDITS)).filter(pa.array(reached))), keep[reached]
+        reached = reached & keep
+
+
+def _name(phase: int, name: str) -> str:
+    return f"{phase}: {name}"
+
+
+def _fields(phase: Phase) -> list[pa.Field]:
+    return [
+        *(pa.field(column.name, ARROW_TYPES[column.type]) for column in (*BASE_COLUMNS, *phase.columns)),
+        *phase.evidence,
+        pa.field(_FAILURE, pa.string()),
+        pa.field(_EDITS, pa.list_(_EDIT)),
+        pa.field(_KEEP, pa.bool_()),
+        pa.field(_TRUTH, pa.list_(pa.int8())),
+        pa.field(_DECISIVE, pa.list_(pa.bool_())),
+    ]
+
+
+def _columns(phase: Phase, result: PhaseResult, documents: int) -> Iterator[pa.Array]:
+    """The columns of `_fields`, (documents,)."""
+    assert result.verdicts is not None
+    for field in _fields(phase)[:-5]:
+        yield (result.evidence if field.name in result.evidence else result.annotations)[field.name]
+    yield pa.array([result.failures.get(position) for position in range(documents)], pa.string())
+    edits = result.edits
+    replacement = pa.nulls(len(edits), pa.large_string()) if edits.replacement is None else edits.replacement.to_arrow()
+    values = pa.StructArray.from_arrays([edits.start, edits.stop, replacement], fields=list(_EDIT))
+    offsets = np.append(0, np.cumsum(np.bincount(edits.document, minlength=documents))).astype(np.int32)
+    yield pa.ListArray.from_arrays(pa.array(offsets), values)
+    decided = np.ones(documents, np.bool_)
+    decided[list(result.failures)] = False
+    place = pa.array(np.cumsum(decided) - 1, mask=~decided)
+    yield pa.array(result.verdicts.keep).take(place)
+    for flags in (result.verdicts.truth, result.verdicts.decisive):
+        bounds = np.arange(len(flags) + 1, dtype=np.int32) * flags.shape[1]
+        yield pa.ListArray.from_arrays(pa.array(bounds), pa.array(flags.ravel())).take(place)
+
+
+def _result(phase: Phase, columns: Mapping[str, pa.Array]) -> PhaseResult:
+    failures = {i: why for i, why in enumerate(columns[_FAILURE].to_pylist()) if why is not None}
+    decided = columns[_KEEP].is_valid()
+    keep = np.asarray(columns[_KEEP].filter(decided))
+    shape = len(keep), len(phase.rules)
+    truth = np.asarray(columns[_TRUTH].filter(decided).flatten().to_numpy(zero_copy_only=False), np.int8)
+    decisive = np.asarray(columns[_DECISIVE].filter(decided).flatten().to_numpy(zero_copy_only=False), np.bool_)
+    verdicts = Verdicts(truth.reshape(shape), keep, decisive.reshape(shape))
+    evidence = {field.name: columns[field.name] for field in phase.evidence}
+    annotations = {column.name: columns[column.name] for column in (*BASE_COLUMNS, *phase.columns)}
+    return PhaseResult(_edits(columns[_EDITS]), annotations, failures, evidence, verdicts=verdicts)
+
+
+def _edits(lists: pa.ListArray) -> Edits:
+    values = lists.flatten()
+    start, stop, replacement = (pc.struct_field(values, field.name) for field in _EDIT)
+    document = np.repeat(np.arange(len(lists)), np.asarray(pc.list_value_length(lists).fill_null(0)))
+    texts = None if replacement.null_count else TextBatch.of(replacement)
+    starts, stops = (np.asarray(column.to_numpy(zero_copy_only=False), np.int64) for column in (start, stop))
+    return Edits(document, starts, stops, texts)

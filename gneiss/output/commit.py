@@ -38,7 +38,7 @@ def commit(curated: Curated, recipe: Recipe, output: Path) -> Receipt:
         )
     if curated.unusable:
         files.append(_write_quarantine(curated, recipe, output))
-    told = {"statistics": curated.statistics.to_json(), "samples": curated.samples}
+    told = {"statistics": curated.statistics.to_json(), "samples": curated.examples}
     files.append(write_bytes((json.dumps(told, ensure_ascii=False) + "\n").encode(), output, statistics_path(shard.id)))
     receipt = Receipt(shard.id, COMMITTED, shard.fingerprint, shard.rows, fates, tuple(files))
     own = write_parquet(

@@ -19,7 +19,6 @@ RUN_FILE = f"{OWN}/run.json"
 RECIPE_FILE = f"{OWN}/recipe.yaml"
 STATISTICS_FILE = f"{OWN}/statistics.json"
 EXTRACTION_FILE = f"{OWN}/extraction.json"
-ORPHANED_BYTES_FILE = f"{OWN}/orphaned_bytes.txt"
 LOCK_FILE = f"{OWN}/lock"
 LEDGER = f"{OWN}/ledger"
 LAYERS = f"{OWN}/layers"
@@ -55,6 +54,11 @@ def quarantine_path(id_: str) -> str:
 def statistics_path(shard_id: str) -> str:
     """The statistics and examples of a shard."""
     return f"{OWN}/statistics/{shard_id}.json"
+
+
+def count_path(name: str) -> str:
+    """A count that only stages after `curate` know."""
+    return f"{OWN}/{name}.txt"
 
 
 def part_path(source_id: str, part: int) -> str:

@@ -59,7 +59,7 @@ def dry_run(recipe: Recipe | str | Path, file: str | Path, *, limit: int | None 
             break
         curated = curate(shard, recipe, tools, left)
         statistics += curated.statistics
-        samples.append(curated.samples)
+        samples.append(curated.examples)
     ended, cpu_seconds = time.perf_counter(), time.process_time() - cpu
     merged = merge_examples(samples)
     return DryRun(str(file), recipe, limit, statistics, merged, loaded - started, ended - loaded, cpu_seconds)

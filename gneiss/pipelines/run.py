@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -26,21 +26,14 @@ from gneiss.output.dataset_card import dataset_card
 from gneiss.output.ledger import COMMITTED, Receipt
 from gneiss.output.parquet import write_bytes
 from gneiss.recipe.recipe import Recipe
-from gneiss.stages.corpus import REDUCER_MEMORY_BYTES, Corpus, Round
+from gneiss.stages.corpus import Corpus
 from gneiss.stages.curating import CurateStep
 from gneiss.stages.exchange import Exchange
-from gneiss.stages.of_recipe import RoundStep, rounds_after, rounds_before
-from gneiss.stages.substring import orphaned_bytes
-from gneiss.stages.substring_job import dedup_job
+from gneiss.stages.of_recipe import RunStage, StageWork, counted_after, counts_after, stages_after, stages_before
 
-# Peak resident memory of a worker without models, measured on one shard of 240 MB of text (demo recipe, bytes):
-# 1.05 GB with anchors, 3.2 GB with the suffix array. Tokens add ids and offsets.
+# Resident memory of a worker without models, and for each byte of text of a shard where no step needs more.
 WORKER_BYTES = 600_000_000
 BYTES_PER_BYTE = 4
-BYTES_PER_BYTE_OF_TOKENS = 10
-BYTES_PER_BYTE_OF_SUFFIX_ARRAY = 14
-#: The one task that joins duplicate documents to clusters holds a number for each document of the corpus.
-CLUSTER_BYTES_PER_ROW = 8
 
 
 @dataclass(frozen=True)
@@ -105,20 +98,19 @@ def run(
         left = [shard for shard in plan.input.shards if shard.id not in done]
         skipped = len(done)
         progress.begin(recipe.name, {shard.id: shard.text_bytes for shard in plan.input.shards}, done)
-        is_wide = any(phase.is_corpus_wide for phase in recipe.phases)
-        is_tallied = not _is_tallied_last(recipe) or (folder / layout.ORPHANED_BYTES_FILE).is_file()
-        if left or not is_tallied:
-            corpus = Corpus(recipe, prepare(recipe), plan.input.shards, folder)
-            tasks, needed = len(corpus.shards if is_wide else left), worker_memory_bytes(plan)
+        corpus = Corpus(recipe, (), plan.input.shards, folder)
+        if left or not all((folder / layout.count_path(name)).is_file() for name in counted_after(corpus)):
+            corpus = replace(corpus, prepared=prepare(recipe))
+            tasks, needed = len(corpus.shards if corpus.wide_phases else left), worker_memory_bytes(plan)
             chosen, count = choose_backend(backend, workers, tasks, needed, shared_filesystem)
             if left:
-                _run_rounds(corpus, rounds_before(corpus), chosen, count, progress)
+                _run_stages(corpus, stages_before(corpus), chosen, count, progress)
                 done.update(_curate(folder, CurateStep(corpus), left, chosen, count, progress))
-            _run_rounds(corpus, rounds_after(corpus), chosen, count, progress)
-            if job := dedup_job(corpus):
-                write_bytes(f"{orphaned_bytes(job)}\n".encode(), folder, layout.ORPHANED_BYTES_FILE)
+            _run_stages(corpus, stages_after(corpus), chosen, count, progress)
+            for name, total in counts_after(corpus).items():
+                write_bytes(f"{total}\n".encode(), folder, layout.count_path(name))
         progress.end()
-        finished = _finish(plan, folder, done, skipped)
+        finished = _finish(plan, folder, done, skipped, counted_after(corpus))
         Exchange(folder).clear()
         return finished
 
@@ -140,17 +132,13 @@ def _curate(
     return done
 
 
-def _is_tallied_last(recipe: Recipe) -> bool:
-    """Whether orphaned bytes are counted after the last shard: dedup saw more than a shard."""
-    return any(phase.dedup and phase.dedup.scope != "shard" for phase in recipe.phases)
-
-
-def _run_rounds(corpus: Corpus, rounds: Sequence[Round], backend: Backend, workers: int, progress: Progress) -> None:
-    """Run the tasks of each round that have not left their file yet."""
-    for its in rounds:
-        if left := [task for task in range(its.tasks) if not corpus.exchange.has(its.name, task)]:
+def _run_stages(corpus: Corpus, stages: Iterable[RunStage], backend: Backend, workers: int, progress: Progress) -> None:
+    """Run the tasks of each stage that have not left their file yet."""
+    for its in stages:
+        names = [part.name for part in its.parts]
+        if left := [t for t in range(its.tasks) if not all(corpus.exchange.has(name, t) for name in names)]:
             progress.stage(its.name, len(left))
-            list(_receipts(corpus.output, backend, RoundStep(corpus, its.name), left, min(workers, len(left))))
+            list(_receipts(corpus.output, backend, StageWork(corpus, its.name), left, min(workers, len(left))))
 
 
 def _receipts(
@@ -161,7 +149,7 @@ def _receipts(
         yield from kept
 
 
-def _finish(plan: Plan, folder: Path, done: dict[str, Receipt], skipped: int) -> Run:
+def _finish(plan: Plan, folder: Path, done: dict[str, Receipt], skipped: int, counted_last: Sequence[str]) -> Run:
     statistics = Statistics()
     samples: list[Samples] = []
     quarantined = {file.id: file.reason for file in plan.input.unreadable}
@@ -172,8 +160,8 @@ def _finish(plan: Plan, folder: Path, done: dict[str, Receipt], skipped: int) ->
         told = json.loads((folder / layout.statistics_path(shard.id)).read_text("utf-8"))
         statistics += Statistics.from_json(told["statistics"])
         samples.append(told["samples"])
-    if (folder / layout.ORPHANED_BYTES_FILE).is_file():
-        statistics.counts["orphaned_bytes"] = int((folder / layout.ORPHANED_BYTES_FILE).read_text("utf-8"))
+    for name in counted_last:
+        statistics.counts[name] = int((folder / layout.count_path(name)).read_text("utf-8"))
     finished = Run(
         folder, plan.recipe, statistics, merge_examples(samples), len(plan.input.shards), skipped, quarantined
     )
@@ -185,21 +173,13 @@ def _finish(plan: Plan, folder: Path, done: dict[str, Receipt], skipped: int) ->
 
 def worker_memory_bytes(plan: Plan) -> int:
     """What one worker is expected to need: libraries, models, and the largest shard, group or partition."""
-    largest = max((shard.text_bytes for shard in plan.input.shards), default=0)
-    dedup = next((phase.dedup for phase in plan.recipe.phases if phase.dedup), None)
-    per_byte, reducer = BYTES_PER_BYTE, 0
-    if dedup:
-        if dedup.engine == "suffix-array":
-            per_byte = BYTES_PER_BYTE_OF_SUFFIX_ARRAY
-        elif dedup.unit == "tokens":
-            per_byte = BYTES_PER_BYTE_OF_TOKENS
-        if dedup.scope == "group":
-            largest = max(largest, min(dedup.group_max_bytes, plan.input.text_bytes))
-    if any(phase.is_corpus_wide for phase in plan.recipe.phases):
-        rows = sum(shard.rows for shard in plan.input.shards)
-        reducer = max(REDUCER_MEMORY_BYTES, CLUSTER_BYTES_PER_ROW * rows)
+    shards = plan.input.shards
+    steps = [step for phase in plan.recipe.phases for step in phase.steps]
+    largest = BYTES_PER_BYTE * max((shard.text_bytes for shard in shards), default=0)
+    held = max([largest, *(step.shard_memory_bytes(shards) for step in steps)])
+    reducer = max((step.reducer_memory_bytes(shards) for step in steps), default=0)
     models = sum(model.size_bytes for model in plan.models)
-    return int(WORKER_BYTES + max(models + per_byte * largest, reducer))
+    return int(WORKER_BYTES + max(models + held, reducer))
 
 
 def _listed(reasons: Counter[str]) -> str:

@@ -16,19 +16,14 @@ import yaml
 from pydantic import Field, PrivateAttr, TypeAdapter, ValidationError, field_validator, model_validator
 
 from gneiss.annotation import Annotator, Column, ColumnType, input_of
+from gneiss.corpus_steps import STEPS, CorpusStep
 from gneiss.errors import InputError, RecipeError
-from gneiss.recipe.duplicates import (
-    DEDUP_COLUMNS,
-    EXACT_COLUMNS,
-    NEAR_COLUMNS,
-    Dedup,
-    ExactDuplicates,
-    NearDuplicates,
-    Part,
-)
+from gneiss.recipe.part import Part
 from gneiss.recipe.rule import Rules, check, did_you_mean
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from gneiss.edit import Editor
 
 #: Annotations that every document has, computed by `curate` itself.
@@ -36,6 +31,7 @@ BASE_COLUMNS = (
     Column("text_bytes", "int64", "UTF-8 bytes of the text after the edits of the phase"),
     Column("text_chars", "int64", "code points of the text after the edits of the phase"),
 )
+_STEPS_BY_KEY = {step.key: step for step in STEPS}
 _PACKAGED = resources.files("gneiss.pipelines")
 
 
@@ -62,18 +58,31 @@ class Budgets(Part):
 class Phase(Part):
     """An ordered part of a recipe: edits, then annotations of the edited text, then rules and `keep`.
 
-    Duplicate documents are looked for among the texts that enter the phase, before its edits.
+    Corpus-wide steps, each under its own key, look at the texts that enter the phase, before its edits.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
-    exact_duplicates: ExactDuplicates | None = None
-    near_duplicates: NearDuplicates | None = None
-    dedup: Dedup | None = None
+    corpus_steps: dict[str, dict[str, Any]] = Field(default_factory=dict)
     edit: list[dict[str, dict[str, Any]]] = Field(default_factory=list)
     annotate: list[dict[str, dict[str, Any]]] = Field(default_factory=list)
     aliases: dict[str, str] = Field(default_factory=dict)
     rules: dict[str, str] = Field(default_factory=dict)
     keep: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _step_keys(cls, given: Any) -> Any:
+        """The keys of corpus-wide steps stand beside the other keys of a phase."""
+        if not isinstance(given, dict):
+            return given
+        if "corpus_steps" in given:
+            raise ValueError("corpus_steps: name each step by its own key")
+        steps = {key: value for key, value in given.items() if key in _STEPS_BY_KEY}
+        wrong = next((key for key, value in steps.items() if not isinstance(value, dict | None)), None)
+        if wrong:
+            raise ValueError(f"{wrong}: expected a mapping, found {steps[wrong]!r}")
+        rest = {key: value for key, value in given.items() if key not in steps}
+        return {**rest, "corpus_steps": {key: value for key, value in steps.items() if value is not None}}
 
     @field_validator("edit", "annotate", mode="before")
     @classmethod
@@ -104,8 +113,14 @@ class Phase(Part):
         return keep and _fold(keep)
 
     @cached_property
+    def steps(self) -> tuple[CorpusStep, ...]:
+        """The corpus-wide steps of this phase, in order."""
+        chosen = ((key, kind) for key, kind in _STEPS_BY_KEY.items() if key in self.corpus_steps)
+        return tuple(_built(key, kind, self.corpus_steps[key]) for key, kind in chosen)
+
+    @cached_property
     def editors(self) -> tuple[Editor, ...]:
-        """The editors of this phase, in order; dedup cuts before them."""
+        """The editors of this phase, in order; what steps cut goes before their edits."""
         from gneiss.filters.catalogue import EDITORS
 
         entries = ((key, given) for entry in self.edit for key, given in entry.items())
@@ -123,18 +138,20 @@ class Phase(Part):
     def columns(self) -> tuple[Column, ...]:
         """The annotations of this phase, in order."""
         return (
-            *(EXACT_COLUMNS if self.exact_duplicates else ()),
-            *(NEAR_COLUMNS if self.near_duplicates else ()),
-            *(DEDUP_COLUMNS if self.dedup else ()),
+            *(column for step in self.steps for column in step.columns),
             *(column for editor in self.editors for column in editor.columns),
             *(column for annotator in self.annotators for column in annotator.columns),
         )
 
     @property
+    def evidence(self) -> tuple[pa.Field, ...]:
+        """Further columns of the annotation shard, which rules cannot read."""
+        return tuple(field for step in self.steps for field in step.evidence)
+
+    @property
     def is_corpus_wide(self) -> bool:
         """Whether a step of this phase sees more than a shard."""
-        steps = (self.exact_duplicates, self.near_duplicates, self.dedup)
-        return any(step is not None and step.scope != "shard" for step in steps)
+        return any(step.sees_corpus for step in self.steps)
 
     @property
     def decision(self) -> Rules:
@@ -198,17 +215,18 @@ class Recipe(Part):
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         known: dict[str, ColumnType] = {}
+        evidence = {field.name for step in STEPS for field in step.evidence}
         rules: set[str] = set()
         for index, phase in enumerate(self.phases):
             if phase.name in {earlier.name for earlier in self.phases[:index]}:
                 raise RecipeError(f"two phases are named {phase.name!r}")
-            for step in ("dedup", "exact_duplicates", "near_duplicates"):
-                if getattr(phase, step) and any(getattr(earlier, step) for earlier in self.phases[:index]):
-                    raise RecipeError(f"only one phase can have {step}")
+            for key in phase.corpus_steps:
+                if any(key in earlier.corpus_steps for earlier in self.phases[:index]):
+                    raise RecipeError(f"only one phase can have {key}")
             for column in (*(BASE_COLUMNS if not index else ()), *phase.columns):
                 if column.name.lower() in {name.lower() for name in known}:
                     raise RecipeError(f"phase {phase.name!r}: the annotation {column.name!r} is computed twice")
-                if column.name.lower() in RESERVED:
+                if column.name.lower() in {*RESERVED, *evidence}:
                     raise RecipeError(
                         f"phase {phase.name!r}: an annotation cannot be named {column.name!r}:"
                         " every annotation shard has a column of that name"
@@ -240,8 +258,13 @@ class Recipe(Part):
     @property
     def sources(self) -> tuple[str, ...]:
         """Every model and tokenizer file that the recipe names, each once, in order."""
-        parts = (part for phase in self.phases for part in (phase.dedup, *phase.annotators) if part)
-        return tuple(dict.fromkeys(source for part in parts for source in part.sources))
+        files = (
+            file
+            for phase in self.phases
+            for part in (*(step.model_files for step in phase.steps), *(a.sources for a in phase.annotators))
+            for file in part
+        )
+        return tuple(dict.fromkeys(files))
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -260,7 +283,11 @@ class Recipe(Part):
     def canonical(self) -> dict[str, Any]:
         """The recipe with every default written out."""
         written = self.model_dump(mode="json")
-        for phase, own in zip(self.phases, written["phases"], strict=True):
+        for index, (phase, own) in enumerate(zip(self.phases, written["phases"], strict=True)):
+            del own["corpus_steps"]
+            steps = {step.key: TypeAdapter(type(step)).dump_python(step, mode="json") for step in phase.steps}
+            own = {"name": own.pop("name"), **dict.fromkeys(_STEPS_BY_KEY), **steps, **own}
+            written["phases"][index] = own
             own["edit"] = _written(phase.edit, phase.editors)
             own["annotate"] = _written(phase.annotate, phase.annotators)
         return written
@@ -274,7 +301,7 @@ class Recipe(Part):
 
 
 #: Columns of an annotation shard that are not annotations.
-RESERVED = ("row", "id", "status", "reason", "dropped_in", "failed", "decisive", "content_hash", "dedup_pieces")
+RESERVED = ("row", "id", "status", "reason", "dropped_in", "failed", "decisive", "content_hash")
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -307,10 +334,15 @@ def _validated(verb: str, kinds: Mapping[str, type[Any]], key: str, given: Mappi
     """An editor or annotator from what a recipe says of it."""
     if key not in kinds:
         raise RecipeError(f"{verb}: no {verb.removesuffix('e')}or {key!r}{did_you_mean(key, kinds)}")
+    return _built(f"{verb}: {key}", kinds[key], given)
+
+
+def _built(where: str, kind: type[Any], given: Mapping[str, Any]) -> Any:
+    """A frozen value from the parameters that a recipe gives it."""
     try:
-        return TypeAdapter(kinds[key]).validate_python(dict(given))
+        return TypeAdapter(kind).validate_python(dict(given))
     except ValidationError as error:
-        raise RecipeError(f"{verb}: {key}: {_explain(error, kinds[key])}") from error
+        raise RecipeError(f"{where}: {_explain(error, kind)}") from error
 
 
 def _written(entries: list[dict[str, dict[str, Any]]], parts: Sequence[Any]) -> list[dict[str, Any]]:
@@ -335,3 +367,5 @@ def _keys(kind: Any) -> Iterator[str]:
     schema = TypeAdapter(kind).json_schema()
     for part in (schema, *schema.get("$defs", {}).values()):
         yield from part.get("properties", {})
+    if kind is Recipe:
+        yield from _STEPS_BY_KEY

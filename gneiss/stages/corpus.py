@@ -1,55 +1,37 @@
-"""The corpus as corpus-wide rounds see it: all shards of a run, and the texts that reach a phase."""
+"""The corpus as stages see it: the shards of a run, the files of stages, the texts that reach a phase."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from gneiss.batch import TextBatch
+from gneiss.corpus_steps import CorpusStep
 from gneiss.curate.curate import first_input
-from gneiss.curate.loaded_models import Prepared
-from gneiss.curate.phase import PhaseInput, decide_phase
-from gneiss.curate.phase_result import PhaseResult
+from gneiss.curate.loaded_models import Prepared, load_step
+from gneiss.curate.phase import PhaseInput, annotated
+from gneiss.curate.phase_result import PhaseResult, edits_of_batch, of_batch, only_edits
 from gneiss.curate.reading import read_documents
 from gneiss.errors import InputError
 from gneiss.input.shard import Shard
+from gneiss.output.layout import annotations_path
 from gneiss.recipe.recipe import Recipe
-from gneiss.recipe.rule import locked_connection
 from gneiss.stages.exchange import Exchange
-
-if TYPE_CHECKING:
-    import duckdb
-
-Batches: TypeAlias = Iterable[pa.RecordBatch]
-#: What a reducer over a hash partition may hold.
-REDUCER_MEMORY_BYTES = 1_000_000_000
-#: A partition that this leaves too large is worked on in several passes.
-MOST_PARTITIONS = 2**16 - 1
-
-
-@dataclass(frozen=True)
-class Round:
-    """Tasks that can run beside each other, each of which leaves one exchange file.
-
-    tasks: how many; schema: of their batches; open: once per worker, the work of a task.
-    """
-
-    name: str
-    tasks: int
-    schema: pa.Schema
-    open: Callable[[], Callable[[int], Batches]]
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The shards of a run, in order, as its corpus-wide rounds see them: a picklable value that every worker opens.
+    """The shards of a run, in order, as its stages see them: a picklable value that every worker opens.
 
-    partitions: of hashes; by default as many as keep a reducer within its memory. The answers are the same.
+    partitions: of hashes; by default as many as keep a task within its memory. The answers are the same.
     """
 
     recipe: Recipe
@@ -60,57 +42,144 @@ class Corpus:
 
     @property
     def exchange(self) -> Exchange:
-        """The files of all rounds."""
+        """The files of all stages."""
         return Exchange(self.output)
 
     @property
-    def shard_ids(self) -> list[str]:
-        """The ids of the shards, in order."""
-        return [shard.id for shard in self.shards]
+    def wide_phases(self) -> list[int]:
+        """The indices of the phases with a step that sees more than a shard."""
+        return [index for index, phase in enumerate(self.recipe.phases) if phase.is_corpus_wide]
 
-    def computed(self, phase: int, shard: int) -> PhaseResult:
-        """What a phase before a corpus-wide one has computed of a shard. Raises OutputError."""
-        batch = self.exchange.batch(computed_name(self.recipe, phase), shard, 0)
-        return PhaseResult.of_batch(batch, self.shard_ids)
+    def phase_groups(self) -> list[range]:
+        """The phases before the last wide one, in the groups that one stage each computes: up to each wide phase."""
+        edges = [0, *(index for index in self.wide_phases if index)]
+        return [range(low, high) for low, high in pairwise(edges)]
+
+    def group_name(self, group: range) -> str:
+        """The name of the stage that computes some phases."""
+        return f"phases_to_{self.recipe.phases[group[-1]].name}"
 
 
-def computed_name(recipe: Recipe, phase: int) -> str:
-    """The name of the round that computes a phase for those after it."""
-    return f"computed_{recipe.phases[phase].name}"
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Reader:
-    """A corpus in a worker: reads the documents that reach a phase."""
+    """Reads the documents that reach a phase; what earlier phases decided is read from the files of their stage.
+
+    It remembers the texts of one shard, which several stages of a task may ask for.
+    """
 
     corpus: Corpus
-    connection: duckdb.DuckDBPyConnection
-
-    @classmethod
-    def of(cls, corpus: Corpus) -> Reader:
-        """Open a corpus."""
-        return cls(corpus, locked_connection())
+    _phase: int = -1
+    _shard: int = -1
+    _text: TextBatch | None = None
 
     def entering(self, phase: int, shard: int) -> PhaseInput | None:
-        """The documents of a shard that reach a phase; None for a shard that cannot be read.
-
-        What earlier phases computed is read from their rounds, and decided again.
-        """
-        recipe = self.corpus.recipe
-        its = self.corpus.shards[shard]
-        try:
-            documents = read_documents(its, recipe.input.text, recipe.inputs)
-        except InputError:  # `curate` meets the same error, and puts the shard into quarantine with the reason
-            return None
-        entering = first_input(its.id, documents)
-        for earlier in range(phase):
-            computed = self.corpus.computed(earlier, shard)
-            entering = decide_phase(recipe.phases[earlier], self.connection, entering, computed).staying
+        """The documents of a shard that reach a phase, with their annotations; None for a shard that cannot be read."""
+        entering = self._first(shard)
+        if entering is None or phase == 0:
+            return entering
+        for result in self.results(phase, shard):
+            assert result.verdicts is not None
+            entering = annotated(entering, result).where(result.verdicts.keep)
         return entering
+
+    def results(self, phase: int, shard: int) -> list[PhaseResult]:
+        """What the phases before a wide one computed and decided of a shard. Raises OutputError."""
+        found: list[PhaseResult] = []
+        for group in self._groups(phase):
+            batch = self.corpus.exchange.batch(self.corpus.group_name(group), shard, 0)
+            found.extend(of_batch(self.corpus.recipe.phases[group.start : group.stop], batch))
+        return found
 
     def text(self, phase: int, shard: int) -> TextBatch:
         """The texts that reach a phase, one for each row of the shard; empty for a row that does not reach it."""
-        entering, rows = self.entering(phase, shard), self.corpus.shards[shard].rows
+        if self._text is None or (self._phase, self._shard) != (phase, shard):
+            self._text = None  # before the next one is read
+            self._phase, self._shard, self._text = phase, shard, self._read(phase, shard)
+        return self._text
+
+    def remember(self, phase: int, documents: PhaseInput, shard: int) -> None:
+        """Documents that reach a phase, whose texts need not be read again."""
+        placed = documents.batch.placed(documents.rows, self.corpus.shards[shard].rows)
+        self._phase, self._shard, self._text = phase, shard, placed
+
+    def _read(self, phase: int, shard: int) -> TextBatch:
+        entering, count = self._first(shard), self.corpus.shards[shard].rows
         if entering is None:
-            return TextBatch(np.empty(0, np.uint8), np.zeros(rows + 1, np.int64))
-        return entering.batch.placed(entering.rows, rows)
+            return TextBatch(np.empty(0, np.uint8), np.zeros(count + 1, np.int64))
+        batch, rows = entering.batch, entering.rows
+        for group in self._groups(phase):
+            phases = self.corpus.recipe.phases[group.start : group.stop]
+            found = self.corpus.exchange.batch(self.corpus.group_name(group), shard, 0, only_edits(phases))
+            for edits, stay in edits_of_batch(phases, found):
+                batch = edits.apply(batch)
+                if not stay.all():
+                    batch, rows = TextBatch.of(batch.to_arrow().filter(pa.array(stay))), rows[stay]
+        return batch.placed(rows, count)
+
+    def _groups(self, phase: int) -> list[range]:
+        return [group for group in self.corpus.phase_groups() if group.stop <= phase]
+
+    def _first(self, shard: int) -> PhaseInput | None:
+        recipe, its = self.corpus.recipe, self.corpus.shards[shard]
+        try:
+            return first_input(its.id, read_documents(its, recipe.input.text, recipe.inputs))
+        except InputError:  # `curate` meets the same error, and puts the shard into quarantine with the reason
+            return None
+
+
+@dataclass(frozen=True, eq=False)
+class StepView:
+    """A corpus as the stages of one step, in one phase (its index), see it: see StepCorpus."""
+
+    corpus: Corpus
+    step: CorpusStep
+    phase: int
+    reader: Reader
+
+    @property
+    def shards(self) -> Sequence[Shard]:
+        """See StepCorpus."""
+        return self.corpus.shards
+
+    @property
+    def partitions(self) -> int | None:
+        """See StepCorpus."""
+        return self.corpus.partitions
+
+    @cached_property
+    def model(self) -> Any:
+        """See StepCorpus."""
+        return load_step(self.step, self.corpus.recipe)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {shard.id: number for number, shard in enumerate(self.corpus.shards)}
+
+    def shard_number(self, shard_id: str) -> int:
+        """See StepCorpus."""
+        return self._numbers[shard_id]
+
+    def texts(self, shard: int) -> TextBatch:
+        """See StepCorpus."""
+        return self.reader.text(self.phase, shard)
+
+    def batch(self, stage: str, task: int, number: int = 0) -> pa.RecordBatch:
+        """See StepCorpus. Raises OutputError."""
+        return self.corpus.exchange.batch(self.stage_name(stage), task, number)
+
+    def batch_count(self, stage: str, task: int) -> int:
+        """See StepCorpus. Raises OutputError."""
+        return self.corpus.exchange.batches(self.stage_name(stage), task)
+
+    def across(self, stage: str, tasks: int, number: int) -> Iterable[pa.RecordBatch]:
+        """See StepCorpus."""
+        return self.corpus.exchange.across(self.stage_name(stage), tasks, number)
+
+    def annotations(self, shard: int, columns: Sequence[str]) -> pa.Table | None:
+        """See StepCorpus."""
+        path = self.corpus.output / annotations_path(self.corpus.shards[shard].id)
+        return pq.read_table(path, columns=list(columns)) if path.is_file() else None
+
+    def stage_name(self, stage: str) -> str:
+        """The name of a stage of this step among all stages of a run."""
+        return f"{self.step.key}_{stage}"

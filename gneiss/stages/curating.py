@@ -1,4 +1,4 @@
-"""The step that every run has: curate a shard. Corpus-wide steps add rounds before and after it."""
+"""The step that every run has: curate a shard. Corpus-wide steps add stages before and after it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class CurateStep:
         """Load the recipe's models, once per worker."""
         from gneiss.curate.curate import curate
         from gneiss.output.commit import commit
-        from gneiss.stages.of_recipe import finder
+        from gneiss.stages.of_recipe import results_of
 
         recipe, output = self.corpus.recipe, self.corpus.output
-        tools = load_models(recipe, self.corpus.prepared)
+        models = load_models(recipe, self.corpus.prepared)
         index_of = {shard.id: index for index, shard in enumerate(self.corpus.shards)}
-        found = finder(self.corpus)
+        results = results_of(self.corpus)
 
         def work(shard: Shard) -> Receipt:
             wall, cpu = time.perf_counter(), time.process_time()
             try:
-                curated = curate(shard, recipe, tools, found=found(index_of[shard.id]))
+                curated = curate(shard, recipe, models, results=results(index_of[shard.id]))
                 receipt = commit(curated, recipe, output)
             except InputError as error:
                 receipt = self.lost(shard, str(error))

@@ -1,128 +1,192 @@
-"""The corpus-wide rounds of a recipe, in order; and a round as a step of a run."""
+"""The stages of a recipe, in order; and a stage as work for a backend."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
 
-from gneiss.annotation import Column
+from gneiss.corpus_steps import Batches, CorpusStep, Stage
 from gneiss.curate.loaded_models import load_phase_models, prepared_here
-from gneiss.curate.phase import CorpusResults, compute_phase
-from gneiss.curate.phase_result import schema_of
+from gneiss.curate.phase import CorpusResults, PhaseInput, compute_phase, decide_phase
+from gneiss.curate.phase_result import PhaseResult, phases_schema, to_batch
 from gneiss.errors import MachineError
 from gneiss.output.ledger import COMMITTED, Receipt
-from gneiss.recipe.recipe import BASE_COLUMNS, Phase
-from gneiss.stages import duplicates as duplicate_rounds
-from gneiss.stages import substring as dedup_rounds
-from gneiss.stages.corpus import Batches, Corpus, Reader, Round, computed_name
-from gneiss.stages.duplicates import KINDS, DuplicateJob, Kind, duplicate_job
-from gneiss.stages.substring_job import dedup_job
+from gneiss.recipe.rule import locked_connection
+from gneiss.stages.corpus import Corpus, Reader, StepView
 
 
-def rounds_before(corpus: Corpus) -> tuple[Round, ...]:
-    """The rounds before `curate`: for each phase those of its corpus-wide steps; and what later ones need of it."""
-    return tuple(_before(corpus))
+@dataclass(frozen=True)
+class Part:
+    """What a task of a stage writes to one file: its name in the run, its schema and, once per worker, the work."""
+
+    name: str
+    schema: pa.Schema
+    open: Callable[[Reader], Callable[[int], Batches]]
 
 
-def _before(corpus: Corpus) -> Iterator[Round]:
-    phases = corpus.recipe.phases
-    last = max((index for index, phase in enumerate(phases) if phase.is_corpus_wide), default=-1)
-    job = dedup_job(corpus)
-    searches = _searches(corpus)
-    for index in range(last + 1):
-        for search in searches.values():
-            if search.phase == index:
-                yield from duplicate_rounds.rounds(search)
-        if job is not None and job.phase == index:
-            yield from dedup_rounds.rounds_before(job)
-        if index < last:
-            columns = _columns(phases[index])
-            schema = schema_of(columns, phases[index].dedup is not None)
-            work = partial(_open_computed, corpus, index)
-            yield Round(computed_name(corpus.recipe, index), len(corpus.shards), schema, work)
+@dataclass(frozen=True)
+class RunStage:
+    """A stage of a run: as many tasks as it says, each of which writes one file for each part, in order."""
+
+    tasks: int
+    parts: tuple[Part, ...]
+
+    @property
+    def name(self) -> str:
+        """The names of its parts."""
+        return "+".join(part.name for part in self.parts)
 
 
-def _searches(corpus: Corpus) -> dict[Kind, DuplicateJob]:
-    jobs = {kind: duplicate_job(corpus, kind) for kind in KINDS}
-    return {kind: job for kind, job in jobs.items() if job is not None}
+def stages_before(corpus: Corpus) -> Iterator[RunStage]:
+    """The stages before `curate`: for each wide phase what those before it compute, and the stages of its steps.
+
+    All that a wide phase does first with the texts of a shard is one stage, which reads them once.
+    """
+    groups = {group.stop: group for group in corpus.phase_groups()}
+    shards = len(corpus.shards)
+    for index in corpus.wide_phases:
+        first: list[Part] = []
+        if group := groups.get(index):
+            phases = corpus.recipe.phases[group.start : group.stop]
+            first = [Part(corpus.group_name(group), phases_schema(phases), partial(_open_phases, corpus, group))]
+        later: list[RunStage] = []
+        for step in _wide_steps(corpus, index):
+            its = list(_stages(corpus, step, index, step.stages(StepView(corpus, step, index, Reader(corpus)))))
+            if its and its[0][1] and its[0][0].tasks == shards:
+                first += its.pop(0)[0].parts
+            later += [stage for stage, _ in its]
+        if first:
+            yield RunStage(shards, tuple(first))
+        yield from later
 
 
-def rounds_after(corpus: Corpus) -> tuple[Round, ...]:
-    """The rounds after `curate`: which cuts have lost their surviving copy."""
-    job = dedup_job(corpus)
-    return () if job is None else dedup_rounds.rounds_after(job)
+def stages_after(corpus: Corpus) -> Iterator[RunStage]:
+    """The stages after `curate`."""
+    for index in corpus.wide_phases:
+        for step in _wide_steps(corpus, index):
+            view = StepView(corpus, step, index, Reader(corpus))
+            yield from (stage for stage, _ in _stages(corpus, step, index, step.stages_after(view)))
 
 
-def finder(corpus: Corpus, phases: int | None = None) -> Callable[[int], CorpusResults]:
-    """What the rounds have found of a shard; with `phases` for the last of so many first phases alone."""
-    chosen = corpus.recipe.phases[:phases]
-    job = dedup_job(corpus)
-    searches = {kind: search for kind, search in _searches(corpus).items() if search.phase < len(chosen)}
-    last = max((index for index, phase in enumerate(chosen) if phase.is_corpus_wide), default=0)
+def _stages(corpus: Corpus, step: CorpusStep, phase: int, stages: Sequence[Stage]) -> Iterator[tuple[RunStage, bool]]:
+    """The stages of a step, a local one joined to the one before; and whether each needs nothing but texts."""
+    parts: list[Part] = []
+    tasks, is_local = 0, False
+    for stage in stages:
+        if parts and not (stage.is_local and stage.tasks == tasks):
+            yield RunStage(tasks, tuple(parts)), is_local
+            parts = []
+        if not parts:
+            tasks, is_local = stage.tasks, stage.is_local
 
-    def found(shard: int) -> CorpusResults:
-        spans = dedup_rounds.shard_spans(job, shard) if job is not None and job.phase < len(chosen) else None
-        earlier = range(0 if phases else last)
-        duplicates = {kind: duplicate_rounds.shard_clusters(search, shard) for kind, search in searches.items()}
-        return CorpusResults(
-            **duplicates,
-            spans=spans,
-            computed={chosen[index].name: corpus.computed(index, shard) for index in earlier},
-        )
+        def open_(reader: Reader, work: Callable[[StepView, int], Batches] = stage.work) -> Callable[[int], Batches]:
+            return partial(work, StepView(corpus, step, phase, reader))
 
-    return found
-
-
-def _columns(phase: Phase) -> tuple[Column, ...]:
-    return (*BASE_COLUMNS, *phase.columns)
+        parts.append(Part(f"{step.key}_{stage.name}", stage.schema, open_))
+    if parts:
+        yield RunStage(tasks, tuple(parts)), is_local
 
 
-def _open_computed(corpus: Corpus, index: int) -> Callable[[int], Batches]:
-    """What a phase computes of each shard."""
-    phase, reader = corpus.recipe.phases[index], Reader.of(corpus)
-    tools = load_phase_models(corpus.recipe, index, prepared_here(corpus.recipe, corpus.prepared))
-    found = finder(corpus, index + 1)
+def counted_after(corpus: Corpus) -> list[str]:
+    """The names of what is counted only after `curate`."""
+    steps = (step for index in corpus.wide_phases for step in _wide_steps(corpus, index))
+    return [name for step in steps for name in step.counted_after]
+
+
+def counts_after(corpus: Corpus) -> dict[str, int]:
+    """What the stages after `curate` counted, for the whole run."""
+    views = _views(corpus, Reader(corpus))
+    return {name: count for view in views for name, count in view.step.counts_after(view).items()}
+
+
+def results_of(corpus: Corpus, end: int | None = None) -> Callable[[int], CorpusResults]:
+    """What the stages found, once per worker: a function of a shard's index.
+
+    Parameters: `end`: only for the phases before this one, for the stage that computes them.
+    """
+    last = max(corpus.wide_phases, default=0) if end is None else 0
+    reader = Reader(corpus)
+    views = [view for view in _views(corpus, reader) if end is None or view.phase < end]
+    found = {view.step.key: view.step.results(view) for view in views}
+
+    def results(shard: int) -> CorpusResults:
+        names = [phase.name for phase in corpus.recipe.phases[:last]]
+        phases: Mapping[str, PhaseResult] = dict(zip(names, reader.results(last, shard), strict=True)) if last else {}
+        return CorpusResults({key: partial(its, shard) for key, its in found.items()}, phases)
+
+    return results
+
+
+def _wide_steps(corpus: Corpus, phase: int) -> list[CorpusStep]:
+    return [step for step in corpus.recipe.phases[phase].steps if step.sees_corpus]
+
+
+def _views(corpus: Corpus, reader: Reader) -> list[StepView]:
+    return [
+        StepView(corpus, step, index, reader) for index in corpus.wide_phases for step in _wide_steps(corpus, index)
+    ]
+
+
+def _open_phases(corpus: Corpus, group: range, reader: Reader) -> Callable[[int], Batches]:
+    """What consecutive phases compute and decide of each shard."""
+    recipe, connection = corpus.recipe, locked_connection()
+    phases = recipe.phases[group.start : group.stop]
+    prepared = prepared_here(recipe, corpus.prepared)
+    models = [load_phase_models(recipe, index, prepared) for index in group]
+    results = results_of(corpus, group.stop)
 
     def work(shard: int) -> Batches:
-        entering = reader.entering(index, shard)
+        entering: PhaseInput | None = reader.entering(group.start, shard)
         if entering is None:
-            return [pa.RecordBatch.from_pylist([], schema_of(_columns(phase), phase.dedup is not None))]
-        computed = compute_phase(phase, tools, entering, found(shard))
-        return [computed.to_batch(entering.rows, _columns(phase))]
+            return [pa.RecordBatch.from_pylist([], phases_schema(phases))]
+        found = results(shard)
+        rows, computed = [], []
+        for phase, its in zip(phases, models, strict=True):
+            rows.append(entering.rows)
+            result = compute_phase(phase, its, entering, found)
+            output = decide_phase(phase, connection, entering, result)
+            computed.append(result.decided(output.verdicts))
+            entering = output.staying
+        reader.remember(group.stop, entering, shard)
+        return [to_batch(phases, rows, computed)]
 
     return work
 
 
 @dataclass(frozen=True)
-class RoundStep:
-    """A round as a step of a run: task number in, an exchange file and a receipt out."""
+class StageWork:
+    """A stage as work for a backend: task number in, an exchange file and a receipt out."""
 
     corpus: Corpus
     name: str
 
     @property
-    def round(self) -> Round:
-        """The round; found by name, for a round's functions do not travel to workers."""
-        rounds = (*rounds_before(self.corpus), *rounds_after(self.corpus))
-        return next(its for its in rounds if its.name == self.name)
+    def stage(self) -> RunStage:
+        """The stage; found by name, for a stage's functions do not travel to workers."""
+        both = (*stages_before(self.corpus), *stages_after(self.corpus))
+        return next(its for its in both if its.name == self.name)
 
     def open(self) -> Callable[[int], Receipt]:
-        """Load what the round needs, once per worker."""
-        its = self.round
-        work_of = its.open()
+        """Load what the stage needs, once per worker."""
+        exchange, reader = self.corpus.exchange, Reader(self.corpus)
+        parts = [(part, part.open(reader)) for part in self.stage.parts]
 
         def work(task: int) -> Receipt:
             wall, cpu = time.perf_counter(), time.process_time()
-            file = self.corpus.exchange.write(its.name, task, its.schema, work_of(task))
+            missing = ((part, batches) for part, batches in parts if not exchange.has(part.name, task))
+            files = tuple(exchange.write(part.name, task, part.schema, batches(task)) for part, batches in missing)
             cost = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
-            return Receipt(f"{task}", COMMITTED, "", file.rows, files=(file,), cost=cost, stage=its.name)
+            return Receipt(f"{task}", COMMITTED, "", None, files=files, cost=cost, stage=self.name)
 
         return work
 
     def lost(self, task: int, reason: str) -> Receipt:
-        """A round cannot go on without one of its tasks. Raises MachineError."""
-        raise MachineError(f"task {task} of the round {self.name!r}: {reason}")
+        """A task of a stage cannot be left out: the run stops. Raises MachineError."""
+        raise MachineError(
+            f"stage {self.name}, task {task}: {reason} Finished tasks are kept: the same command resumes; use fewer"
+            " workers, or a smaller shard_max_bytes"
+        )

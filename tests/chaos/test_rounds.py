@@ -16,7 +16,7 @@ from gneiss.output.ledger import Receipt
 from gneiss.pipelines.run import run
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
-from gneiss.stages.of_recipe import RoundStep, rounds_after, rounds_before
+from gneiss.stages.of_recipe import StageWork, stages_after, stages_before
 from tests import runs
 from tests.chaos import killing
 
@@ -38,7 +38,7 @@ phases:
 class DeadlyRound:
     """A round whose first task kills its worker once, after its work and before its file has its name."""
 
-    step: RoundStep
+    step: StageWork
     marks: Path
 
     def open(self) -> Callable[[int], Receipt]:
@@ -56,7 +56,7 @@ class DeadlyRound:
         return deadly
 
     def lost(self, task: int, reason: str) -> Receipt:
-        """See RoundStep."""
+        """See StageWork."""
         return self.step.lost(task, reason)
 
 
@@ -78,7 +78,7 @@ def test_a_kill_in_any_round_is_made_good_by_running_again(
 ) -> None:
     recipe, source, expected, events = material
     corpus = Corpus(Recipe.load(recipe), (), (), tmp_path)
-    names = [its.name for its in (*rounds_before(corpus), *rounds_after(corpus))]
+    names = [its.name for its in (*stages_before(corpus), *stages_after(corpus))]
     assert len(names) == 15
     numbers = [
         next(i for i, event in enumerate(events, 1) if event.startswith(kind) and f"/exchange/{name}/" in event)
@@ -105,9 +105,9 @@ def test_a_worker_killed_in_each_round_is_replaced(
     marks.mkdir()
 
     def deadly(*given: Any) -> DeadlyRound:
-        return DeadlyRound(RoundStep(*given), marks)
+        return DeadlyRound(StageWork(*given), marks)
 
-    with mock.patch("gneiss.pipelines.run.RoundStep", deadly):
+    with mock.patch("gneiss.pipelines.run.StageWork", deadly):
         run(recipe, source, tmp_path / "output", workers=2, backend="local")
     assert len(list(marks.iterdir())) == 15
     assert {

@@ -97,7 +97,7 @@ def assert_samples_agree(found: Curated, recipe: Recipe) -> None:
     for rule in (rule for phase in recipe.phases for rule in phase.rules):
         failing = {row["content_hash"] for row in rows if rule in row["failed"]}
         decisive = {row["content_hash"] for row in rows if rule in row["decisive"]}
-        examples = found.samples[rule]
+        examples = found.examples[rule]
         assert len(examples) == min(2, len(failing))
         for example in examples:
             row = rows[example["row"]]
@@ -158,7 +158,7 @@ def test_an_empty_shard_has_the_schema_of_any_other(tmp_path: Path) -> None:
     assert empty.annotations.schema.equals(full.annotations.schema)
     assert empty.annotations.num_rows == len(empty.kept) == len(empty.texts) == 0
     assert set(empty.statistics.counts.values()) == {0}
-    assert empty.samples == {"r": []}
+    assert empty.examples == {"r": []}
 
 
 def test_a_shard_of_nothing_usable_keeps_every_row(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ RULES = "- {name: only, rules: {long: text_chars > 5, plain: text_bytes = text_c
 
 def samples_of(path: Path, texts: list[str | None], rules: str = RULES) -> Samples:
     recipe = recipe_of(rules)
-    return curate(shard_of(path, texts), recipe, load_models(recipe)).samples
+    return curate(shard_of(path, texts), recipe, load_models(recipe)).examples
 
 
 def test_documents_that_a_rule_alone_dropped_come_first(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_annotations_hold_every_row_and_statistics_what_was_counted(tmp_path: Pa
     assert annotations.to_pylist() == curated.annotations.to_pylist()
     told = json.loads((tmp_path / "out" / statistics_path("in")).read_text("utf-8"))
     assert Statistics.from_json(told["statistics"]) == curated.statistics
-    assert told["samples"] == curated.samples
+    assert told["samples"] == curated.examples
 
 
 def test_without_unusable_rows_there_is_no_quarantine(tmp_path: Path) -> None:

@@ -13,14 +13,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from gneiss.corpus_steps import Dedup
 from gneiss.dedup import duplicate_spans
 from gneiss.errors import OutputError, RecipeError
 from gneiss.filters.tokenizer import load_tokenizer
 from gneiss.input.shard import cut_shards
 from gneiss.pipelines.run import Run, run
-from gneiss.recipe.duplicates import Dedup
 from gneiss.recipe.recipe import Recipe
-from gneiss.stages import substring_job as dedup_job
 from gneiss.stages.corpus import Corpus
 from tests import runs
 
@@ -130,12 +129,12 @@ def test_a_group_is_cut_at_its_largest_size(corpus: Path) -> None:
     shards = cut_shards(corpus, text="text", shard_max_bytes=14_000).shards
     size = max(shard.text_bytes for shard in shards)
     dedup = Dedup(scope="group", group_by="", group_max_bytes=2 * size)
-    groups = dedup_job.group_shards(dedup, shards)
+    groups = dedup.groups(shards)
     assert [index for group in groups for index in group] == list(range(len(shards)))
     assert len(groups) > 1
     assert all(sum(shards[i].text_bytes for i in group) <= 2 * size for group in groups)
     with pytest.raises(RecipeError, match=re.escape("'^z' does not match the shard 'x/a")):
-        dedup_job.group_shards(Dedup(scope="group", group_by="^z"), shards)
+        Dedup(scope="group", group_by="^z").groups(shards)
 
 
 @pytest.mark.parametrize(

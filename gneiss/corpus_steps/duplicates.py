@@ -1,0 +1,209 @@
+"""Duplicate documents: equal ones by a hash of the text, near-duplicates by MinHash; found, not dropped.
+
+Across shards there are three stages: `keys` (map: what documents must share, by hash partition), `matched` (reduce:
+pairs with equal keys) and `clusters` (one task: connected components, a batch for each shard).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import ClassVar, Literal, TypeAlias, cast
+
+import numpy as np
+import pyarrow as pa
+
+from gneiss.annotation import Column
+from gneiss.arrays import Int64Array
+from gneiss.corpus_steps.step import (
+    MOST_PARTITIONS,
+    REDUCER_MEMORY_BYTES,
+    Batches,
+    CorpusStep,
+    PhaseDocuments,
+    ShardSize,
+    Stage,
+    StepCorpus,
+    StepResult,
+)
+from gneiss.dedup.minhash import criteria
+from gneiss.dedup.minhash.criteria import Criterion
+
+IdOf: TypeAlias = Callable[[int], str]
+#: The one task that joins pairs to clusters holds a number for each document of the corpus.
+CLUSTER_BYTES_PER_ROW = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Members:
+    """The documents of a shard that are in a cluster of two or more, and the first document of each one's cluster.
+
+    row, first_shard (its index), first_row, size: int64 (members,), in order of rows.
+    """
+
+    row: Int64Array
+    first_shard: Int64Array
+    first_row: Int64Array
+    size: Int64Array
+
+    @classmethod
+    def of_batch(cls, batch: pa.RecordBatch) -> Members:
+        """From the batch of a shard in the stage `clusters`."""
+        return cls(*(np.asarray(column.to_numpy(), np.int64) for column in batch.columns))
+
+    def sizes(self, rows: Int64Array) -> pa.Array:
+        """For each row the documents in its cluster, itself included; 1 where it is the only one."""
+        size = np.ones(len(rows), np.int64)
+        size[np.searchsorted(rows, self.row)] = self.size
+        return pa.array(size)
+
+    def are_first(self, rows: Int64Array, shard: int) -> pa.Array:
+        """For each row whether no earlier document is in its cluster; `shard`: the index of this one."""
+        first = np.ones(len(rows), np.bool_)
+        first[np.searchsorted(rows, self.row)] = (self.first_shard == shard) & (self.first_row == self.row)
+        return pa.array(first)
+
+    def names(self, rows: Int64Array, id_of: IdOf) -> pa.Array:
+        """For each row the name of its cluster, shard and row of the first document; null where it is the only one."""
+        names: list[str | None] = [None] * len(rows)
+        members = zip(np.searchsorted(rows, self.row).tolist(), self.first_shard, self.first_row, strict=True)
+        for position, shard, row in members:
+            names[position] = f"{id_of(shard)}:{row}"
+        return pa.array(names, pa.string())
+
+
+class _Duplicates(CorpusStep):
+    """What both kinds share: the step is a criterion, which says what documents must share; the stages find them."""
+
+    scope: Literal["shard", "corpus"]
+
+    def annotations(self, members: Members, rows: Int64Array, shard: int, id_of: IdOf) -> dict[str, pa.Array]:
+        """The step's columns for some rows of a shard."""
+        raise NotImplementedError
+
+    @property
+    def sees_corpus(self) -> bool:
+        """See CorpusStep."""
+        return self.scope == "corpus"
+
+    def within_shard(self, documents: PhaseDocuments, model: None) -> StepResult:
+        """See CorpusStep."""
+        from gneiss.dedup.minhash.clusters import clusters
+        from gneiss.dedup.minhash.keys import shard_keys
+        from gneiss.dedup.minhash.matching import matched
+
+        rows = documents.rows
+        count = int(rows[-1]) + 1 if len(rows) else 0
+        keys = shard_keys(documents.batch.placed(rows, count), cast(Criterion, self))
+        (batch,) = clusters(matched(keys), [count])
+        return StepResult(self.annotations(Members.of_batch(batch), rows, 0, lambda _: documents.shard_id))
+
+    def stages(self, corpus: StepCorpus) -> Sequence[Stage]:
+        """See CorpusStep."""
+        from gneiss.dedup.minhash import clusters, keys, matching
+
+        criterion = cast(Criterion, self)
+        documents = sum(shard.rows for shard in corpus.shards)
+        needed = matching.partitions_for(documents, criterion.keys_per_document, REDUCER_MEMORY_BYTES)
+        partitions = corpus.partitions or min(needed, MOST_PARTITIONS)
+        return (
+            Stage("keys", len(corpus.shards), keys.SCHEMA, partial(_keys, criterion, partitions), is_local=True),
+            Stage("matched", partitions, matching.SCHEMA, _matched),
+            Stage("clusters", 1, clusters.SCHEMA, partial(_clusters, partitions)),
+        )
+
+    def results(self, corpus: StepCorpus) -> Callable[[int, PhaseDocuments], StepResult]:
+        """See CorpusStep."""
+
+        def id_of(shard: int) -> str:
+            return corpus.shards[shard].id
+
+        def result(shard: int, documents: PhaseDocuments) -> StepResult:
+            members = Members.of_batch(corpus.batch("clusters", 0, shard))
+            return StepResult(self.annotations(members, documents.rows, shard, id_of))
+
+        return result
+
+    def reducer_memory_bytes(self, shards: Sequence[ShardSize]) -> int:
+        """See CorpusStep."""
+        rows = sum(shard.rows for shard in shards)
+        return max(REDUCER_MEMORY_BYTES, CLUSTER_BYTES_PER_ROW * rows) if self.sees_corpus else 0
+
+
+@dataclass(frozen=True)
+class ExactDuplicates(criteria.ExactDuplicates, _Duplicates):
+    """Documents with the same text, among those of a `scope`."""
+
+    key: ClassVar[str] = "exact_duplicates"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("exact_copies", "int64", "documents with the same text, itself included"),
+        Column("exact_first", "bool", "no earlier document has the same text"),
+    )
+
+    scope: Literal["shard", "corpus"] = "corpus"
+
+    @property
+    def explanation(self) -> str:
+        """See CorpusStep."""
+        return f"finds     same text ({_listed(self)})"
+
+    def annotations(self, members: Members, rows: Int64Array, shard: int, id_of: IdOf) -> dict[str, pa.Array]:
+        """See _Duplicates."""
+        return {"exact_copies": members.sizes(rows), "exact_first": members.are_first(rows, shard)}
+
+
+@dataclass(frozen=True)
+class NearDuplicates(criteria.NearDuplicates, _Duplicates):
+    """Documents that share many shingles of words, among those of a `scope`."""
+
+    key: ClassVar[str] = "near_duplicates"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("near_cluster", "string", "shard:row of the first of its near-duplicates; null where it has none"),
+        Column("near_cluster_size", "int64", "documents in its cluster of near-duplicates, itself included"),
+        Column("near_first", "bool", "no earlier document is in its cluster"),
+    )
+
+    scope: Literal["shard", "corpus"] = "corpus"
+
+    @property
+    def explanation(self) -> str:
+        """See CorpusStep."""
+        return f"finds     near-duplicates ({_listed(self)})"
+
+    def annotations(self, members: Members, rows: Int64Array, shard: int, id_of: IdOf) -> dict[str, pa.Array]:
+        """See _Duplicates."""
+        return {
+            "near_cluster": members.names(rows, id_of),
+            "near_cluster_size": members.sizes(rows),
+            "near_first": members.are_first(rows, shard),
+        }
+
+
+def _listed(step: ExactDuplicates | NearDuplicates) -> str:
+    return ", ".join(f"{name} {value}" for name, value in asdict(step).items())
+
+
+def _keys(criterion: Criterion, partitions: int, corpus: StepCorpus, shard: int) -> Batches:
+    from gneiss.dedup.minhash.keys import shard_keys
+
+    # a row that does not reach the phase has an empty text here, which has no duplicates
+    return shard_keys(corpus.texts(shard), criterion, partitions)
+
+
+def _matched(corpus: StepCorpus, partition: int) -> Batches:
+    from gneiss.dedup.minhash.matching import matched, passes_for
+
+    sent = corpus.across("keys", len(corpus.shards), partition)
+    return matched(sent, passes_for(sum(batch.num_rows for batch in sent), REDUCER_MEMORY_BYTES))
+
+
+def _clusters(partitions: int, corpus: StepCorpus, task: int) -> Batches:
+    from gneiss.dedup.minhash.clusters import clusters
+
+    edges = (
+        corpus.batch("matched", partition, number)
+        for partition in range(partitions)
+        for number in range(corpus.batch_count("matched", partition))
+    )
+    return clusters(edges, [shard.rows for shard in corpus.shards])

@@ -1,0 +1,189 @@
+"""What a corpus-wide step is: it looks at all documents that enter its phase before any of them is decided.
+
+A step is a frozen value, its parameters, written in a recipe under its key. At shard scope it finds what it looks for
+within one shard. Beyond that its stages run before `curate`: each task of a stage leaves one exchange file, and the
+next stage begins when all are there. Whatever it finds, it hands to `curate` as edits and annotations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
+
+import pyarrow as pa
+
+from gneiss.annotation import Column
+from gneiss.arrays import BoolArray, Int64Array
+from gneiss.batch import TextBatch
+
+if TYPE_CHECKING:
+    from gneiss.edit import Edits
+
+Batches: TypeAlias = Iterable[pa.RecordBatch]
+#: What a task over a hash partition may hold.
+REDUCER_MEMORY_BYTES = 1_000_000_000
+#: A partition that this leaves too large is worked on in several passes.
+MOST_PARTITIONS = 2**16 - 1
+
+
+class ShardSize(Protocol):
+    """What a step knows of a shard before reading it."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of the input."""
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of text, according to the footer."""
+
+
+class PhaseDocuments(Protocol):
+    """The documents of a shard that enter the phase of a step."""
+
+    @property
+    def shard_id(self) -> str:
+        """The shard that they are in."""
+
+    @property
+    def rows(self) -> Int64Array:
+        """Their rows in the shard, int64 (documents,), rising."""
+
+    @property
+    def batch(self) -> TextBatch:
+        """Their texts as they enter the phase."""
+
+
+class StepCorpus(Protocol):
+    """A corpus as the stages of one step see it: its shards by index, in order, and the files of its own stages."""
+
+    @property
+    def shards(self) -> Sequence[ShardSize]:
+        """All shards."""
+
+    @property
+    def partitions(self) -> int | None:
+        """How many hash partitions to use; None: as many as keep a task within REDUCER_MEMORY_BYTES."""
+
+    @property
+    def model(self) -> Any:
+        """What the step's `load` returned, once per worker."""
+
+    def texts(self, shard: int) -> TextBatch:
+        """The texts that enter the phase, one for each row of a shard; empty for a row that does not reach it."""
+
+    def batch(self, stage: str, task: int, number: int = 0) -> pa.RecordBatch:
+        """One batch that a task of an earlier stage of this step wrote."""
+
+    def batch_count(self, stage: str, task: int) -> int:
+        """How many batches a task wrote."""
+
+    def across(self, stage: str, tasks: int, number: int) -> Iterable[pa.RecordBatch]:
+        """The same batch of each of the first `tasks` tasks of a stage, read again at each iteration."""
+
+    def annotations(self, shard: int, columns: Sequence[str]) -> pa.Table | None:
+        """Columns of the annotation shard, for stages after `curate`; None for a quarantined shard."""
+
+    def shard_number(self, shard_id: str) -> int:
+        """The index of a shard."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Tasks that can run beside each other; each leaves one exchange file.
+
+    Parameters: `name`: within the step; `tasks`: how many, numbered from 0; `schema`: of the batches of a task; `work`:
+    the batches of a task, by its number; `is_local`: a task reads nothing but texts of the shard of its number and what
+    the same task of the stages right before wrote, so that no barrier is needed between them.
+    """
+
+    name: str
+    tasks: int
+    schema: pa.Schema
+    work: Callable[[StepCorpus, int], Batches]
+    is_local: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class StepResult:
+    """What a step found for the documents of a shard that enter its phase.
+
+    annotations: an array (documents,) for each of its columns; edits: of the texts that enter the phase, if any;
+    evidence: an array (documents,) for each of its evidence fields.
+    """
+
+    annotations: Mapping[str, pa.Array]
+    edits: Edits | None = None
+    evidence: Mapping[str, pa.Array] = field(default_factory=dict)
+
+
+class CorpusStep:
+    """Base of corpus-wide steps, with defaults for what a step need not have.
+
+    key: in a phase of a recipe; columns: its annotations; evidence: fields of further columns of the annotation shard,
+    which rules cannot read; count_names: what it counts; counted_after: those of them that only its stages after
+    `curate` know where it sees the corpus.
+    """
+
+    key: ClassVar[str]
+    columns: ClassVar[tuple[Column, ...]]
+    evidence: ClassVar[tuple[pa.Field, ...]] = ()
+    count_names: ClassVar[tuple[str, ...]] = ()
+    counted_after: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def sees_corpus(self) -> bool:
+        """Whether it sees more than a shard, so that its stages must run before any shard is decided."""
+        raise NotImplementedError
+
+    @property
+    def explanation(self) -> str:
+        """A line for `gneiss explain`: a verb, and what it looks for, with which parameters."""
+        raise NotImplementedError
+
+    @property
+    def model_files(self) -> tuple[str, ...]:
+        """Files that `load` needs: local paths or `hf://repo@revision/file`."""
+        return ()
+
+    def load(self, files: Mapping[str, Path]) -> Any:
+        """Once per worker: open the files (name in the recipe → local path). Raises ModelError."""
+        return None
+
+    def within_shard(self, documents: PhaseDocuments, model: Any) -> StepResult:
+        """What it finds where it sees only one shard."""
+        raise NotImplementedError
+
+    def stages(self, corpus: StepCorpus) -> Sequence[Stage]:
+        """Its stages before `curate`, in order. Raises RecipeError where the shards do not fit the parameters."""
+        return ()
+
+    def results(self, corpus: StepCorpus) -> Callable[[int, PhaseDocuments], StepResult]:
+        """What its stages found, once per worker: a function of a shard's index and its documents."""
+        raise NotImplementedError
+
+    def stages_after(self, corpus: StepCorpus) -> Sequence[Stage]:
+        """Its stages after `curate`, which read annotation shards."""
+        return ()
+
+    def counts(self, rows: Int64Array, result: StepResult, is_kept: BoolArray) -> Mapping[str, int]:
+        """What it counts in a shard; `rows`: of the documents that entered; `is_kept`: bool, by row of the shard."""
+        return {}
+
+    def counts_after(self, corpus: StepCorpus) -> Mapping[str, int]:
+        """What its stages after `curate` counted, `counted_after`, for the whole run and not as a sum over shards."""
+        return {}
+
+    def shard_memory_bytes(self, shards: Sequence[ShardSize]) -> int:
+        """What a worker needs for the texts of a shard, or of what else it holds at once, beside models."""
+        return 0
+
+    def reducer_memory_bytes(self, shards: Sequence[ShardSize]) -> int:
+        """What a task of its stages over all shards or a partition needs."""
+        return REDUCER_MEMORY_BYTES if self.sees_corpus else 0

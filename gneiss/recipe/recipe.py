@@ -31,7 +31,6 @@ BASE_COLUMNS = (
     Column("text_bytes", "int64", "UTF-8 bytes of the text after the edits of the phase"),
     Column("text_chars", "int64", "code points of the text after the edits of the phase"),
 )
-_STEPS_BY_KEY = {step.key: step for step in STEPS}
 _PACKAGED = resources.files("gneiss.pipelines")
 
 
@@ -77,7 +76,7 @@ class Phase(Part):
             return given
         if "corpus_steps" in given:
             raise ValueError("corpus_steps: name each step by its own key")
-        steps = {key: value for key, value in given.items() if key in _STEPS_BY_KEY}
+        steps = {key: value for key, value in given.items() if key in _step_kinds()}
         wrong = next((key for key, value in steps.items() if not isinstance(value, dict | None)), None)
         if wrong:
             raise ValueError(f"{wrong}: expected a mapping, found {steps[wrong]!r}")
@@ -115,7 +114,7 @@ class Phase(Part):
     @cached_property
     def steps(self) -> tuple[CorpusStep, ...]:
         """The corpus-wide steps of this phase, in order."""
-        chosen = ((key, kind) for key, kind in _STEPS_BY_KEY.items() if key in self.corpus_steps)
+        chosen = ((key, kind) for key, kind in _step_kinds().items() if key in self.corpus_steps)
         return tuple(_built(key, kind, self.corpus_steps[key]) for key, kind in chosen)
 
     @cached_property
@@ -286,7 +285,7 @@ class Recipe(Part):
         for index, (phase, own) in enumerate(zip(self.phases, written["phases"], strict=True)):
             del own["corpus_steps"]
             steps = {step.key: TypeAdapter(type(step)).dump_python(step, mode="json") for step in phase.steps}
-            own = {"name": own.pop("name"), **dict.fromkeys(_STEPS_BY_KEY), **steps, **own}
+            own = {"name": own.pop("name"), **dict.fromkeys(_step_kinds()), **steps, **own}
             written["phases"][index] = own
             own["edit"] = _written(phase.edit, phase.editors)
             own["annotate"] = _written(phase.annotate, phase.annotators)
@@ -316,6 +315,11 @@ class _UniqueKeys(yaml.SafeLoader):
                 )
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _step_kinds() -> dict[str, type[CorpusStep]]:
+    """The corpus-wide steps that a phase may name, by key."""
+    return {step.key: step for step in STEPS}
 
 
 def _fold(condition: str) -> str:
@@ -368,4 +372,4 @@ def _keys(kind: Any) -> Iterator[str]:
     for part in (schema, *schema.get("$defs", {}).values()):
         yield from part.get("properties", {})
     if kind is Recipe:
-        yield from _STEPS_BY_KEY
+        yield from _step_kinds()

@@ -56,7 +56,7 @@ def test_a_hub_model_without_a_network_says_how_to_get_it(material: Material, tm
         (
             "min_length: 80",
             "min_lenght: 80",
-            r"unknown key 'phases\.0\.dedup\.min_lenght'; did you mean 'min_length'\?",
+            r"dedup: unknown key 'min_lenght'; did you mean 'min_length'\?",
         ),
         ("- readability", "- readabilty", r"no annotator 'readabilty'; did you mean 'readability'\?"),
         ("eflaw < 30", "eflow < 30", r"rule 'readable': no annotation 'eflow'; did you mean 'eflaw'\?"),

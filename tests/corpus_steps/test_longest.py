@@ -1,0 +1,77 @@
+"""A step of one's own is a file and a line: the toy step at both scopes, in a run, with a kill between its stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import gneiss
+from gneiss.corpus_steps import STEPS
+from gneiss.errors import RecipeError
+from gneiss.input.plan import make_plan
+from gneiss.pipelines.run import worker_memory_bytes
+from gneiss.recipe.recipe import Recipe
+from gneiss.stages.corpus import Corpus
+from gneiss.stages.of_recipe import StageWork, stages_before
+from tests import runs
+from tests.corpus_steps.longest import Longest
+
+TEXTS = (["a", "ccc", "bb"], ["dddd", "eeee"], ["ffffffff"])
+
+
+@pytest.fixture(autouse=True)
+def _one_line_in_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gneiss.recipe.recipe.STEPS", (*STEPS, Longest))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number, texts in enumerate(TEXTS):
+        runs.write_corpus(tmp_path / f"input/{number}.parquet", [text.encode() for text in texts])
+    return tmp_path
+
+
+def recipe(scope: str) -> Recipe:
+    short = {"name": "short", "rules": {"short": "text_chars < 6"}}
+    wide = {"name": "wide", "longest": {"scope": scope}, "rules": {"longest": "is_longest"}}
+    return Recipe.model_validate({"name": "toy", "phases": [short, wide]})
+
+
+def kept(output: Path) -> Iterator[str]:
+    for path in sorted((output / "data").glob("*.parquet")):
+        yield from pq.read_table(path)["text"].to_pylist()
+
+
+@pytest.mark.parametrize(("scope", "expected"), [("shard", ["ccc", "dddd", "eeee"]), ("corpus", ["dddd", "eeee"])])
+def test_a_run_keeps_what_the_step_found(folder: Path, scope: str, expected: list[str]) -> None:
+    with mock.patch("gneiss.pipelines.run.choose_backend", return_value=(runs.InThisProcess(), 1)):
+        gneiss.run(recipe(scope), folder / "input", folder / "output")
+    assert list(kept(folder / "output")) == expected
+
+
+def test_its_stages_read_only_what_earlier_phases_keep_and_resume(folder: Path) -> None:
+    its, source, output = recipe("corpus"), folder / "input", folder / "output"
+    corpus = Corpus(its, (((),) * 2), make_plan(its, source).input.shards, output)
+    first, last = stages_before(corpus)
+    assert [part.name for part in first.parts] == ["phases_to_short", "longest_of_shard"]
+    assert last.name == "longest_of_all"
+    (output / "_gneiss").mkdir(parents=True)
+    StageWork(corpus, first.name).open()(1)
+    lengths = corpus.exchange.batch("longest_of_shard", 1, 0)
+    assert lengths == pa.record_batch([pa.array([4])], names=["length_bytes"])
+
+
+def test_the_recipe_and_the_plan_know_it(folder: Path) -> None:
+    its = recipe("corpus")
+    assert its.canonical()["phases"][1]["longest"] == {"scope": "corpus"}
+    assert its.canonical()["phases"][0]["longest"] is None
+    plan = make_plan(its, folder / "input")
+    assert "corpus" in plan.identity
+    assert worker_memory_bytes(plan) > worker_memory_bytes(make_plan(recipe("shard"), folder / "input"))
+    with pytest.raises(RecipeError, match="longest: scope: Input should be 'shard' or 'corpus'"):
+        recipe("world")

@@ -11,12 +11,11 @@ import pytest
 import gneiss
 
 ROOT = Path(gneiss.__file__).parent
-NOUNS = {"annotation", "arrays", "batch", "edit", "errors", "version", "white_space"}
+NOUNS = {"annotation", "arrays", "batch", "edit", "errors", "version"}
 #: Room → the rooms that it may import. A room is a folder or file of gneiss/; what is not named may import nothing.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "version": set(),
-    "white_space": set(),
     "arrays": set(),
     "batch": {"arrays", "errors"},
     "annotation": {"arrays", "batch", "errors"},

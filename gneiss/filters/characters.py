@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 
 from gneiss.arrays import UInt8Array
-from gneiss.white_space import SPACE_RANGES
+from gneiss.batch import SPACE_RANGES
 
 UNICODE_VERSION = "14.0.0"
 

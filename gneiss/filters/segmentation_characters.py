@@ -11,8 +11,8 @@ from functools import cache
 import numpy as np
 
 from gneiss.arrays import UInt8Array
+from gneiss.batch import SPACE_RANGES
 from gneiss.filters.characters import NUMBER_RANGES, WORD_RANGES
-from gneiss.white_space import SPACE_RANGES
 
 #: Bits of `segmentation_classes`. ORDINARY is set where SYMBOL_RANGES is not; DECIMAL is what `\\d` matches.
 SPACE, LETTER, ORDINARY, TERMINAL, LINE_BREAK, DECIMAL = 1, 2, 4, 8, 16, 32

@@ -11,9 +11,9 @@ from numba import njit, types, uint64
 from numba.extending import intrinsic
 
 from gneiss.arrays import BoolArray, Int, Int64Array, UInt8Array
+from gneiss.batch import SPACE_RANGES
 from gneiss.dedup.units import read_only
 from gneiss.dedup.words import load_word
-from gneiss.white_space import SPACE_RANGES
 
 #: What `words` removes: control characters, ASCII and Latin-1 punctuation and signs, and the blocks of punctuation,
 #: invisible and full-width characters that extraction and typography put in the place of ASCII's.

@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.batch import TextBatch
+from gneiss.batch import SPACE_RANGES, TextBatch
 from gneiss.dedup.minhash.normalization import NORMALIZATIONS, normalized
 from gneiss.dedup.minhash.normalization_kernel import normalize_texts, tables
 from gneiss.errors import InputError
-from gneiss.white_space import SPACE_RANGES
 from tests.dedup.minhash import oracle
 
 telling = st.sampled_from([*" \t\n\r\x0b\x1c\x85\xa0\u2003\u2028\u3000", *"aZz019éÉßİ", *"-.,!_'’“”—…", "\0", "\x7f"])

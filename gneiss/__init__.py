@@ -1,4 +1,4 @@
-"""gneiss: data curation for LLM pretraining corpora. `gneiss.run(recipe, input, output)` is the whole of it."""
+"""gneiss: data curation for LLM pretraining corpora; start with `gneiss.run(recipe, input, output)`."""
 
 from __future__ import annotations
 

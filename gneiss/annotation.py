@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from gneiss.batch import TextBatch, Texts
 
-#: Set as `__pydantic_config__` of an annotator: a key that a recipe misspells is refused, not ignored.
+#: For an annotator's `__pydantic_config__`: an unknown key in a recipe is an error.
 STRICT_KEYS: dict[str, str] = {"extra": "forbid"}
 ColumnType: TypeAlias = Literal["float64", "int64", "string", "bool"]
 #: Once per batch: one Arrow array per column, as long as the batch.
@@ -29,10 +29,10 @@ class Column:
 
 
 class Annotator(Protocol):
-    """Computes annotations: files are fetched once per run, loaded once per worker, applied once per batch.
+    """Computes annotations: fetches files once per run, loads them once per worker, runs once per batch.
 
     An annotator is a frozen value (its parameters) and pure: the same text gives the same annotations, whatever came
-    before, whatever stands beside it in the batch.
+    before and whatever else is in the batch.
     """
 
     @property
@@ -52,12 +52,12 @@ class Annotator(Protocol):
 
 @runtime_checkable
 class Prepares(Protocol):
-    """An annotator that loads its files in another form than they come in."""
+    """An annotator that converts its files before loading them."""
 
     def prepare(self, files: Mapping[str, Path], folder: Path) -> Mapping[str, Path]:
-        """Once per run and node: convert files (source → local path) into `folder`; say what `load` shall be given.
+        """Once per run and node: convert files (source → local path) into `folder`; return the files for `load`.
 
-        A conversion is named by what it was made of, and used again. Raises ModelError.
+        A converted file is named by its inputs, and reused. Raises ModelError.
         """
 
 
@@ -79,7 +79,7 @@ def annotate(annotator: Annotator, texts: Texts, files: Mapping[str, Path] | Non
 
 
 def annotate_present(annotator: Annotator, compute: Annotate, texts: pa.Array | pa.ChunkedArray) -> dict[str, pa.Array]:
-    """The columns of a loaded annotator over an array with nulls, (documents,): null where the text is."""
+    """The columns of a loaded annotator over an array with nulls, (documents,); null for null texts."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -92,5 +92,5 @@ def annotate_present(annotator: Annotator, compute: Annotate, texts: pa.Array | 
 
 
 def input_of(annotator: Annotator) -> str:
-    """Which input an annotator's batches hold: `text`, or what its class says with `reads = "id"` or `"url"`."""
+    """The input of an annotator's batches: `text`, or the class attribute `reads`, `"id"` or `"url"`."""
     return getattr(annotator, "reads", "text")

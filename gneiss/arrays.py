@@ -1,4 +1,4 @@
-"""The types of arrays and of kernels' scalars; an array's docstring says its shape and unit."""
+"""Types of arrays and of kernels' scalars; docstrings state shapes and units."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ Float64Array: TypeAlias = npt.NDArray[np.float64]
 Float32Array: TypeAlias = npt.NDArray[np.float32]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 AnyArray: TypeAlias = npt.NDArray[Any]
-#: An int or a NumPy integer, as a kernel takes it; numba does not tell them apart.
+#: An int or a NumPy integer, as passed to a kernel; numba does not distinguish them.
 Int: TypeAlias = Any

@@ -1,4 +1,4 @@
-"""Text batches: consecutive documents over Arrow buffers, with views that are computed once and shared."""
+"""Text batches: consecutive documents over Arrow buffers, with shared views that are computed once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TextBatch:
 
     @classmethod
     def of(cls, texts: Texts) -> TextBatch:
-        """Wrap strings or an Arrow string array without copying the text of an array.
+        """Wrap strings, or an Arrow string array without copying its text.
 
         Raises InputError for nulls and for arrays that are not strings; the text of an Arrow array must be valid UTF-8.
         """
@@ -69,7 +69,7 @@ class TextBatch:
         return self.data[self.offsets[document] : self.offsets[document + 1]].tobytes().decode()
 
     def texts(self) -> list[str]:
-        """All documents as Python strings; for libraries that take nothing else."""
+        """All documents as Python strings, for libraries that require them."""
         return [self.text(document) for document in range(len(self))]
 
     def slice(self, start: int, stop: int) -> TextBatch:
@@ -77,7 +77,7 @@ class TextBatch:
         return TextBatch(self.data, self.offsets[start : stop + 1])
 
     def placed(self, rows: Int64Array, documents: int) -> TextBatch:
-        """The texts at given positions among so many documents, over the same bytes; the others are empty."""
+        """`documents` documents over the same bytes: the texts at the given positions, the others empty."""
         sizes = np.zeros(documents, np.int64)
         sizes[rows] = np.diff(self.offsets)
         return TextBatch(self.data, np.cumsum(np.append(self.offsets[0], sizes)))
@@ -88,7 +88,7 @@ class TextBatch:
         return pa.LargeStringArray.from_buffers(len(self), buffers[1], buffers[2])
 
     def view(self, definition: Callable[[TextBatch], View]) -> View:
-        """What `definition` computes of this batch, computed at most once and shared by all annotators."""
+        """The result of `definition` for this batch, computed at most once and shared by all annotators."""
         if definition not in self._views:
             self._views[definition] = definition(self)
         return cast("View", self._views[definition])

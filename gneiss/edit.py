@@ -1,4 +1,4 @@
-"""Edits: disjoint replacements in the UTF-8 bytes of documents, applied once; text outside is copied byte for byte."""
+"""Edits: disjoint replacements of UTF-8 bytes, applied once; text outside is copied byte for byte."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Edits:
 
     @classmethod
     def none(cls) -> Edits:
-        """No edit at all."""
+        """No edits."""
         empty = np.empty(0, np.int64)
         return cls(empty, empty, empty)
 
@@ -42,11 +42,11 @@ class Edits:
 
     @property
     def inserted_bytes(self) -> Int64Array:
-        """Bytes that each edit puts in place of what it removes, int64 (edits,)."""
+        """Bytes of each edit's replacement, int64 (edits,)."""
         return np.zeros(len(self), np.int64) if self.replacement is None else np.diff(self.replacement.offsets)
 
     def removed_bytes(self, documents: int) -> Int64Array:
-        """Bytes taken out of each of `documents` documents, int64 (documents,)."""
+        """Bytes removed from each of `documents` documents, int64 (documents,)."""
         return _per_document(self.document, self.stop - self.start, documents)
 
     def check(self, batch: TextBatch) -> None:
@@ -55,12 +55,12 @@ class Edits:
             raise ValueError("edits must be sorted, disjoint, and lie inside their documents")
 
     def shifted(self, documents: int) -> Edits:
-        """The same edits where so many documents come before."""
+        """The same edits, with document numbers shifted by `documents`."""
         return replace(self, document=self.document + documents)
 
     @classmethod
     def concatenated(cls, parts: Sequence[Edits]) -> Edits:
-        """The edits of consecutive documents as one."""
+        """The edits of consecutive batches as one."""
         parts = [part for part in parts if len(part)]
         if not parts:
             return cls.none()
@@ -72,7 +72,7 @@ class Edits:
         return cls(document, start, stop, texts)
 
     def apply(self, batch: TextBatch) -> TextBatch:
-        """The batch after its edits; the batch itself where there is nothing to do.
+        """The edited batch; the batch itself if there are no edits.
 
         Raises ValueError when the edits are not sorted and disjoint, or reach outside their document.
 
@@ -93,10 +93,10 @@ class Edits:
         return TextBatch(data, offsets)
 
     def then(self, other: Edits) -> Edits:
-        """Both at once, over the same text: where they meet these go first, and others keep what these leave of them.
+        """Both edits over the same text. Where they overlap these take precedence; the others keep the rest.
 
-        What an edit of `other` puts in place goes where the first byte that it keeps was; one that keeps none is gone.
-        Raises ValueError where an edit removes nothing.
+        The replacement of an edit of `other` goes to the first byte that it keeps; an edit that keeps none is dropped.
+        Raises ValueError if an edit removes nothing.
 
         >>> cut = Edits(np.array([0]), np.array([2]), np.array([5]))
         >>> named = Edits(np.array([0]), np.array([1]), np.array([7]), TextBatch.of(["*"]))
@@ -117,23 +117,23 @@ class Edits:
 
 
 class Editor(Protocol):
-    """Changes texts: a frozen value (its parameters), and pure. It sees the texts that enter the phase.
+    """Changes texts: a frozen value (its parameters), and pure. It sees the texts as they enter the phase.
 
-    A phase applies the edits of all its editors at once, then annotates; where two meet, the earlier in the recipe
-    goes first.
+    A phase applies the edits of all its editors at once, then annotates; where two overlap, the earlier in the recipe
+    takes precedence.
     """
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The annotations that tell what it did, in order."""
+        """Annotations about its edits, in order."""
 
     def edit(self, batch: TextBatch) -> Edited:
-        """The edits of a batch, and what is said of each document."""
+        """The edits of a batch, and the annotations of its documents."""
 
 
 @dataclass(frozen=True, eq=False)
 class Edited:
-    """What an editor does to a batch: its edits, and an Arrow array (documents,) for each of its columns."""
+    """An editor's edits of a batch, and an Arrow array (documents,) for each of its columns."""
 
     edits: Edits
     annotations: Mapping[str, pa.Array] = field(default_factory=dict)
@@ -197,7 +197,7 @@ def _merged(
     others_start: Int64Array,
     others_stop: Int64Array,
 ) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array]:
-    """Both lists as one, disjoint; and of each edit the text that it stands for: first list, second list, or none."""
+    """Both lists as one, disjoint; and whose replacement each edit has: first list, second list, or none."""
     first, second = len(document), len(others)
     room = 2 * first + second  # each edit of the first list splits at most one of the second
     at = np.empty((4, room), np.int64)

@@ -1,10 +1,10 @@
-"""The exception tree: everything gneiss raises on purpose is a GneissError with an exit code for the shell."""
+"""The exception tree: everything gneiss raises deliberately is a GneissError with an exit code for the shell."""
 
 from __future__ import annotations
 
 
 class GneissError(Exception):
-    """Base of every error that gneiss raises on purpose; the message names what was found and what to do."""
+    """Base of every error that gneiss raises deliberately; the message states what was found and what to do."""
 
     exit_code = 1
 
@@ -20,7 +20,7 @@ class InputError(GneissError):
 
 
 class ModelError(GneissError):
-    """A model or tokenizer is missing, unreadable, or not what the recipe says it is."""
+    """A model or tokenizer is missing, unreadable, or not what the recipe declares."""
 
 
 class OutputError(GneissError):
@@ -32,11 +32,11 @@ class MachineError(GneissError):
 
 
 def first_line(error: BaseException | str) -> str:
-    """The first line of a foreign error's message, or its kind: what a message of ours can quote."""
+    """The first line of another library's error message, or the exception's type, for quoting."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 class BudgetError(GneissError):
-    """More documents or shards were quarantined than the recipe allows; the output is complete otherwise."""
+    """More documents or shards were quarantined than the recipe allows; the output is otherwise complete."""
 
     exit_code = 3

@@ -1,1 +1,1 @@
-"""What a run reads: shards of an input, model files, and the plan of both."""
+"""The inputs of a run: shards, model files, and the plan of both."""

@@ -1,6 +1,6 @@
-"""Model and tokenizer files: a local path or `hf://owner/repo@revision/file`, resolved once and known by checksum.
+"""Model and tokenizer files: a local path or `hf://owner/repo@revision/file`, resolved once, identified by checksum.
 
-A source that ends in a slash is a local folder: all files in it.
+A path that ends in a slash is a local folder: all files in it.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class ModelFile:
 
 
 def resolve(source: str, folder: Path = Path()) -> ModelFile:
-    """Fetch a source (hub files are cached) and take its checksum; relative paths count from `folder`.
+    """Fetch a source (hub files are cached) and compute its checksum; relative paths are resolved against `folder`.
 
-    Raises ModelError when it is not to be had, saying how to get it.
+    Raises ModelError, with the command that fetches it, when it is unavailable.
     """
     path = locate(source, folder)
     if not path.is_dir():
@@ -45,9 +45,9 @@ def resolve(source: str, folder: Path = Path()) -> ModelFile:
 
 
 def files_of(folder: Path) -> dict[str, Path]:
-    """The files in a folder and in its folders, by name relative to it, sorted; without those named `.…` or `_…`.
+    """The files below a folder, by relative name, sorted; names that start with `.` or `_` are ignored.
 
-    Raises ModelError where there is none.
+    Raises ModelError if there are none.
     """
     names = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
     files = {name.as_posix(): path for name, path in names.items() if not any(p[0] in "._" for p in name.parts)}
@@ -62,7 +62,7 @@ def _sha256(path: Path) -> bytes:
 
 
 def locate(source: str, folder: Path = Path()) -> Path:
-    """The local path of a source, fetched from the hub where it is not cached yet. Raises ModelError."""
+    """The local path of a source, fetched from the hub if it is not cached. Raises ModelError."""
     if source.startswith("hf://"):
         return _from_hub(source)
     if "://" in source:
@@ -89,12 +89,12 @@ def _from_hub(source: str) -> Path:
         reason = first_line(error).rstrip(".")
         pin = f" --revision {revision}" if revision else ""
         raise ModelError(
-            f"model {source}: not in the cache and not to be had from the hub: {reason}. Where there is a network:"
+            f"model {source}: neither in the cache nor available from the hub: {reason}. With network access:"
             f" `hf download {repo} {file}{pin}`, then copy the cache (HF_HOME) here, or name a local path in the recipe"
         ) from error
 
 
 def is_pinned(source: str) -> bool:
-    """Whether a source names bytes that cannot change under it: a local path, or a hub file at a commit."""
+    """Whether a source always names the same bytes: a local path, or a hub file at a commit."""
     parts = _HUB.fullmatch(source)
     return parts is None or bool(parts["revision"] and _COMMIT.fullmatch(parts["revision"]))

@@ -23,7 +23,7 @@ BYTE_SHAPING = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do: the recipe, the shards of its input, the model files with their checksums."""
+    """The plan of a run: the recipe, the shards of its input, the model files with their checksums."""
 
     recipe: Recipe
     source: str
@@ -32,7 +32,7 @@ class Plan:
 
     @property
     def identity(self) -> dict[str, object]:
-        """Everything that, with the input, fixes the bytes of the output."""
+        """Everything that, together with the input, determines the bytes of the output."""
         seen_together = any(phase.is_corpus_wide for phase in self.recipe.phases)
         return {
             **({"corpus": self._fingerprint()} if seen_together else {}),
@@ -43,7 +43,7 @@ class Plan:
         }
 
     def _fingerprint(self) -> str:
-        """sha256 over all shards: where they see each other, none can be added, changed or taken away."""
+        """sha256 over all shards: if they see each other, none may be added, changed or removed."""
         digest = hashlib.sha256()
         for shard in self.input.shards:
             digest.update(f"{shard.id}\0{shard.fingerprint}\0{shard.modified_ns}\0".encode())

@@ -1,4 +1,4 @@
-"""Shards: consecutive row groups of one Parquet file, cut from footers alone."""
+"""Shards: consecutive row groups of one Parquet file, cut from footers only."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Shard:
 
     @property
     def rows(self) -> int:
-        """How many rows the shard has."""
+        """Rows of the shard."""
         return self.last_row - self.first_row
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
@@ -72,7 +72,7 @@ class UnreadableFile:
 
 @dataclass(frozen=True)
 class Input:
-    """What was found at an input: its shards in order, unreadable files, and the schema all files share in part."""
+    """An input: its shards in order, unreadable files, and the schema that all files share in part."""
 
     shards: tuple[Shard, ...]
     unreadable: tuple[UnreadableFile, ...]
@@ -87,10 +87,10 @@ class Input:
 def cut_shards(
     source: str | Path, *, text: str, required: Sequence[str] = (), shard_max_bytes: int = 256_000_000
 ) -> Input:
-    """Find the Parquet files of an input and cut them into shards, reading footers alone.
+    """Find the Parquet files of an input and cut them into shards, reading footers only.
 
-    source: a file, a directory (searched for *.parquet; names starting with `_` or `.` are left out), a glob, or a
-    file:// address; text: the text column, a string column; required: further columns that must be there.
+    source: a file, a directory (searched for *.parquet; names starting with `_` or `.` are ignored), a glob, or a
+    file:// address; text: the text column, a string column; required: further columns that must exist.
     Raises InputError when nothing is found, and when a column is missing or mistyped in any file.
     """
     root, paths = find_files(source)
@@ -119,12 +119,12 @@ def find_files(
     is_wanted: Callable[[Path], bool] = lambda path: path.suffix == ".parquet",
     wanted: str = "files named *.parquet",
 ) -> tuple[Path, list[Path]]:
-    """The root of an input and its files, bytewise by path: one file, those of a folder that are wanted, or of a glob.
+    """The root of an input and its files, bytewise by path: one file, the wanted files of a folder, or of a glob.
 
-    wanted: what a message calls them. Names in a folder that start with `_` or `.` are left out. Raises InputError when
+    wanted: what a message calls them. Names in a folder that start with `_` or `.` are ignored. Raises InputError when
     there are none.
     """
-    path = Path(local_path(source, "input")).absolute()  # workers may live in another folder
+    path = Path(local_path(source, "input")).absolute()  # workers may have another working directory
     if path.is_file():
         return path.parent, [path]
     if path.is_dir():
@@ -142,7 +142,7 @@ def find_files(
     if not found:
         raise InputError(f"{source}: expected {expected}, found none")
     for path in found:
-        if any("\ud800" <= character <= "\udfff" for character in str(path)):  # bytes that Python could not decode
+        if any("\ud800" <= character <= "\udfff" for character in str(path)):  # Python could not decode the name
             raise InputError(f"{os.fsencode(path)!r}: the name of this file is not UTF-8; rename it")
     return root, sorted(found, key=lambda p: p.relative_to(root).as_posix().encode())
 
@@ -162,7 +162,7 @@ def local_path(source: str | Path, what: str) -> str:
 
 
 def _part(file: pq.ParquetFile, group: int, columns: Sequence[str] | None, start: int, stop: int) -> pa.Table:
-    """Rows start to stop of a row group that may be too large to hold."""
+    """Rows start to stop of a row group that may be too large for memory."""
     batches: list[pa.RecordBatch] = []
     at = 0
     for batch in file.iter_batches(_PART_ROWS, row_groups=[group], columns=columns, use_threads=False):
@@ -198,7 +198,7 @@ def _check_columns(path: Path, schema: pa.Schema, text: str, required: Sequence[
                 " name the right one under `input:` in the recipe"
             )
         if schema.names.count(column) > 1:
-            raise InputError(f"{path}: the column {column!r} is there {schema.names.count(column)} times; keep one")
+            raise InputError(f"{path}: the column {column!r} occurs {schema.names.count(column)} times; keep one")
     for column in required:
         if pa.types.is_nested(schema.field(column).type):
             raise InputError(

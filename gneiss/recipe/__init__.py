@@ -1,1 +1,1 @@
-"""What a recipe says: its parts, its rules, what it says of duplicates."""
+"""Recipes: their parts, rules, and settings of corpus-wide steps."""

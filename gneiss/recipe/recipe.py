@@ -1,4 +1,4 @@
-"""Recipes: one YAML file that says what to read, what to compute, which rules decide, and what to write."""
+"""Recipes: one YAML file that states what to read, what to compute, which rules decide, and what to write."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from gneiss.edit import Editor
 
-#: Annotations that every document has, computed by `curate` itself.
+#: Annotations of every document, computed by `curate` itself.
 BASE_COLUMNS = (
     Column("text_bytes", "int64", "UTF-8 bytes of the text after the edits of the phase"),
     Column("text_chars", "int64", "code points of the text after the edits of the phase"),
@@ -35,10 +35,10 @@ _PACKAGED = resources.files("gneiss.pipelines")
 
 
 class InputColumns(Part):
-    """Which columns of the input mean what; `derived_from_text` names columns that an edit makes stale.
+    """The input's columns; `derived_from_text` names those that an edit makes stale.
 
     A stale value is replaced by the annotation named for it, or null: `derived_from_text: {token_count: tokens}`. The
-    column `url` has to be there only where an annotator reads it.
+    column `url` is needed only if an annotator reads it.
     """
 
     text: str = "text"
@@ -57,7 +57,7 @@ class Budgets(Part):
 class Phase(Part):
     """An ordered part of a recipe: edits, then annotations of the edited text, then rules and `keep`.
 
-    Corpus-wide steps, each under its own key, look at the texts that enter the phase, before its edits.
+    Corpus-wide steps, each under its own key, see the texts that enter the phase, before its edits.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
@@ -177,7 +177,7 @@ class Recipe(Part):
     def load(cls, name_or_path: str | Path) -> Recipe:
         """Load a packaged recipe by name, or a YAML file by path.
 
-        Model sources that are relative paths are taken from the recipe's folder. Raises RecipeError.
+        Relative model paths are resolved against the recipe's folder. Raises RecipeError.
         """
         path = Path(name_or_path)
         if path.suffix in {".yaml", ".yml"}:
@@ -195,7 +195,7 @@ class Recipe(Part):
 
     @classmethod
     def parse(cls, text: str, where: str = "recipe", folder: Path | None = None) -> Recipe:
-        """Parse and check the text of a recipe; `where` names it in messages. Raises RecipeError."""
+        """Parse and validate the text of a recipe; `where` names it in messages. Raises RecipeError."""
         try:
             given = yaml.load(text, _UniqueKeys)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -271,7 +271,7 @@ class Recipe(Part):
         read = {input_of(annotator) for phase in self.phases for annotator in phase.annotators}
         known = {"id": self.input.id, "url": self.input.url}
         if "id" in read and self.input.id is None:
-            raise RecipeError("input.id: an annotator reads ids, but the recipe says that there are none")
+            raise RecipeError("input.id: an annotator reads ids, but the recipe has `id: null`; name the column")
         return {name: column for name, column in known.items() if column and (name == "id" or name in read)}
 
     @property
@@ -294,7 +294,7 @@ class Recipe(Part):
     def digest(self) -> str:
         """sha256 over the canonical recipe: 64 hexadecimal digits.
 
-        The order of rules and models counts: columns, and the names that `failed` lists, come in that order.
+        The order of rules and models matters: it is the order of columns, and of the names in `failed`.
         """
         return hashlib.sha256(json.dumps(self.canonical(), ensure_ascii=False).encode()).hexdigest()
 
@@ -304,7 +304,7 @@ RESERVED = ("row", "id", "status", "reason", "dropped_in", "failed", "decisive",
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that a mapping gives twice, of which YAML would silently take the last."""
+    """Refuses a repeated key in a mapping; YAML would silently use the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -323,7 +323,7 @@ def _step_kinds() -> dict[str, type[CorpusStep]]:
 
 
 def _fold(condition: str) -> str:
-    """A condition on one line, but for white space in quotes, and for a comment, which ends with its line."""
+    """A condition on one line, except for white space in quotes and line comments."""
     if "--" in condition or "/*" in condition:
         return condition.strip()
     return re.sub(r"""('[^']*'|"[^"]*")|\s+""", lambda match: match[1] or " ", condition).strip()
@@ -335,7 +335,7 @@ def recipe_names() -> list[str]:
 
 
 def _validated(verb: str, kinds: Mapping[str, type[Any]], key: str, given: Mapping[str, Any]) -> Any:
-    """An editor or annotator from what a recipe says of it."""
+    """An editor or annotator from its entry in a recipe."""
     if key not in kinds:
         raise RecipeError(f"{verb}: no {verb.removesuffix('e')}or {key!r}{did_you_mean(key, kinds)}")
     return _built(f"{verb}: {key}", kinds[key], given)
@@ -357,9 +357,9 @@ def _written(entries: list[dict[str, dict[str, Any]]], parts: Sequence[Any]) -> 
 
 
 def _explain(error: ValidationError, kind: type) -> str:
-    """One fault in one line, with the nearest known key for an unknown one."""
+    """The first error in one line; an unknown key comes with the nearest known one."""
     unknown = {"extra_forbidden", "unexpected_keyword_argument"}
-    fault = min(error.errors(), key=lambda fault: fault["type"] not in unknown)  # a misspelt key is missing elsewhere
+    fault = min(error.errors(), key=lambda fault: fault["type"] not in unknown)  # a misspelt key is also a missing one
     where = ".".join(str(step) for step in fault["loc"])
     if fault["type"] in unknown:
         return f"unknown key {where!r}{did_you_mean(str(fault['loc'][-1]), sorted(set(_keys(kind))))}"

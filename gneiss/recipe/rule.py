@@ -1,7 +1,7 @@
 """Rules: named SQL conditions over annotations, and one `keep` expression over rule names.
 
-SQL means DuckDB's, in a locked connection: no file, no network, no setting can be reached from a rule. Logic is
-SQL's three-valued one: a condition over a missing value is unknown, and unknown is not true. NaN counts as missing.
+The SQL is DuckDB's, in a locked connection: a rule can reach no file, network or setting. Logic is SQL's three-valued
+logic: a condition over a missing value is unknown, and unknown is not true. NaN counts as missing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     "string": pa.string(),
     "bool": pa.bool_(),
 }
-# What a condition may be made of; whatever else the grammar knows (subqueries, windows, stars, lambdas) is refused.
+# The allowed parts of a condition; anything else in the grammar (subqueries, windows, stars, lambdas) is refused.
 _ALLOWED = {
     "BETWEEN",
     "CASE",
@@ -44,9 +44,9 @@ _ALLOWED = {
     "OPERATOR",
     "TYPE",
 }
-# Macros hide what they are made of, the time of day for one; these are made of their arguments.
+# Macros may hide other inputs, such as the time of day; these depend on their arguments only.
 _MACROS = {"fdiv", "fmod", "if", "nullif", "split_part"}
-# Functions of more than their arguments, although the catalogue of DuckDB calls them consistent.
+# Functions of more than their arguments, although DuckDB's catalogue calls them consistent.
 _ASK_THE_CLOCK = {"age", "current_localtime", "current_localtimestamp", "version"}
 
 
@@ -61,10 +61,10 @@ class Rules:
 
 @dataclass(frozen=True, eq=False)
 class Verdicts:
-    """What the rules say of n documents.
+    """The rules' verdicts on n documents.
 
     truth: int8 (n, rules), 1 true, 0 false, -1 unknown; keep: bool (n,);
-    decisive: bool (n, rules), the rules whose flip alone would have kept a document that is not kept.
+    decisive: bool (n, rules), whether flipping this rule by itself would have kept a document that is not kept.
     """
 
     truth: Int8Array
@@ -73,7 +73,7 @@ class Verdicts:
 
 
 def locked_connection(memory_limit_mb: int = 512) -> duckdb.DuckDBPyConnection:
-    """A DuckDB connection that reads nothing but what it is handed: no files, no extensions, one thread."""
+    """A DuckDB connection that reads only what it is passed: no files, no extensions, one thread."""
     import duckdb
 
     return duckdb.connect(
@@ -84,7 +84,7 @@ def locked_connection(memory_limit_mb: int = 512) -> duckdb.DuckDBPyConnection:
             "autoload_known_extensions": "false",
             "threads": "1",
             "memory_limit": f"{memory_limit_mb}MB",
-            # Dividing by zero gives a missing value, not infinity or NaN, which would pass a threshold.
+            # Division by zero gives a missing value, not infinity or NaN, which would pass a threshold.
             "ieee_floating_point_ops": "false",
             "error_on_division_by_zero": "false",
             "lock_configuration": "true",
@@ -93,7 +93,7 @@ def locked_connection(memory_limit_mb: int = 512) -> duckdb.DuckDBPyConnection:
 
 
 def check(rules: Rules, columns: Mapping[str, ColumnType]) -> None:
-    """Refuse whatever is not a single boolean expression over known columns (conditions) or rule names (keep).
+    """Refuse anything but a single boolean expression over known columns (conditions) or rule names (keep).
 
     Raises RecipeError naming the rule, what was expected and what was found.
     """
@@ -105,7 +105,7 @@ def check(rules: Rules, columns: Mapping[str, ColumnType]) -> None:
         known = _with_aliases(columns, rules.aliases)
         for name, condition in rules.conditions.items():
             if _is_reserved(connection, name):
-                raise RecipeError(f"rule {name!r}: this is a word of SQL; choose another name")
+                raise RecipeError(f"rule {name!r}: this is an SQL keyword; choose another name")
             _check_expression(connection, f"rule {name!r}", condition, known, "annotation")
         names: dict[str, ColumnType] = dict.fromkeys(rules.conditions, "bool")
         _check_expression(connection, "keep", rules.keep, names, "rule")
@@ -131,14 +131,14 @@ def evaluate(connection: duckdb.DuckDBPyConnection, rules: Rules, annotations: p
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A closing remark for an error message: the nearest known word, or all of them."""
+    """A suffix for an error message: the nearest known word, or all of them."""
     known = list(known)
     near = difflib.get_close_matches(word, known, 1)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known)) or 'none'}"
 
 
 def _keep(connection: duckdb.DuckDBPyConnection, keep: str, names: list[str], truth: Int8Array) -> BoolArray:
-    # The answer depends on the pattern of truth values alone, and there are few patterns: decide each pattern once.
+    # The decision depends only on the pattern of truth values, and there are few patterns: decide each once.
     patterns, where = np.unique(truth, axis=0, return_inverse=True)
     columns = {name: pa.array(patterns[:, i] == TRUE, mask=patterns[:, i] == UNKNOWN) for i, name in enumerate(names)}
     kept: BoolArray = (_select(connection, "rules", pa.table(columns), [keep])[:, 0] == TRUE)[where.ravel()]
@@ -167,7 +167,7 @@ def _with_aliases(columns: Mapping[str, ColumnType], aliases: Mapping[str, str])
     for alias, column in aliases.items():
         if column not in columns:
             raise RecipeError(f"alias {alias!r}: no annotation {column!r}{did_you_mean(column, columns)}")
-        for hidden in known:  # names of columns are the same in upper and lower case
+        for hidden in known:  # column names are case-insensitive
             if alias.lower() == hidden.lower() and alias != column:
                 raise RecipeError(f"alias {alias!r}: there is already a column {hidden!r}; choose another name")
         known[alias] = columns[column]
@@ -184,7 +184,7 @@ def _is_reserved(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
 
 
 def _nan_to_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    # In DuckDB NaN is greater than every number, so a NaN score would pass a threshold.
+    # DuckDB orders NaN above every number, so a NaN score would pass a threshold.
     if pa.types.is_floating(column.type):
         return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     return column
@@ -208,13 +208,15 @@ def _check_expression(
         raise RecipeError(f"{what}: expected a single boolean SQL expression, found {expression!r}")
     for node in _nodes(selected):
         _check_node(connection, what, node, columns, noun)
-    # One row of nulls, so that a constant that cannot be what it is compared with is found out now.
+    # One row of nulls, so that a constant of the wrong type is found now.
     nulls = pa.table({name: pa.nulls(1, ARROW_TYPES[type_]) for name, type_ in columns.items()})
     connection.register("given", nulls)
     try:
         answer = connection.sql(query).to_arrow_table()
     except duckdb.Error as error:
-        raise RecipeError(f"{what}: {expression!r} is no condition over these columns: {first_line(error)}") from error
+        raise RecipeError(
+            f"{what}: {expression!r} is not a condition over these columns: {first_line(error)}"
+        ) from error
     finally:
         connection.unregister("given")
     found = answer.schema.field(0).type
@@ -254,4 +256,4 @@ def _check_node(
             [name],
         ).fetchall()[0][0]
         if name in _ASK_THE_CLOCK or not (stable or name in _MACROS):
-            raise RecipeError(f"{what}: {name}() is no function of its arguments alone, or unknown")
+            raise RecipeError(f"{what}: {name}() is unknown, or not a function of its arguments only")

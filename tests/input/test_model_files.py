@@ -113,7 +113,7 @@ def test_a_file_in_the_hubs_cache_is_found_without_a_network(
 
 @pytest.mark.usefixtures("hub")
 def test_without_a_network_the_message_says_how_to_get_the_file() -> None:
-    with pytest.raises(ModelError, match="not in the cache and not to be had from the hub") as caught:
+    with pytest.raises(ModelError, match="neither in the cache nor available from the hub") as caught:
         locate(f"hf://owner/repo@{COMMIT}/model.bin")
     assert f"`hf download owner/repo model.bin --revision {COMMIT}`" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -304,7 +304,7 @@ def test_a_missing_column_is_told_with_those_that_are_there(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["text", "id"])
 def test_a_column_that_is_there_twice_is_refused(tmp_path: Path, name: str) -> None:
     columns = [pa.array(["a"])] * 3
-    with pytest.raises(InputError, match=f"the column '{name}' is there 2 times; keep one"):
+    with pytest.raises(InputError, match=f"the column '{name}' occurs 2 times; keep one"):
         cut_table(tmp_path, pa.Table.from_arrays(columns, ["id", "text", name]))
 
 

@@ -126,7 +126,7 @@ def test_a_misspelt_key_is_met_with_the_nearest_one(was: str, becomes: str, told
         ("  quality: dclm", "  Quality: dclm", "rule 'Quality': expected a lower-case name"),
         ("  quality: dclm", "  a-b: dclm", "rule 'a-b': expected a lower-case name"),
         ("  quality: dclm", "  true: dclm", "found True"),
-        ("  quality: dclm", "  'true': dclm", "rule 'true': this is a word of SQL"),
+        ("  quality: dclm", "  'true': dclm", "rule 'true': this is an SQL keyword"),
         ("quality: dclm_fastText_score > 0.002", "quality: dclm_fastText_score", "found double"),
         ("keep: quality AND readable", "keep: quality AND", "keep: expected a boolean SQL expression"),
         ("{long: text_chars > 100}", "{}\n    keep: 'false'", "keep: 'false', but there are no rules"),

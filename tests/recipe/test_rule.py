@@ -485,7 +485,7 @@ def test_keep_without_rules_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["true", "false", "null", "select", "case", "left", "like"])
 def test_a_rule_is_not_named_as_a_word_of_sql(name: str) -> None:
-    with pytest.raises(RecipeError, match=f"rule '{name}': .*word of SQL"):
+    with pytest.raises(RecipeError, match=f"rule '{name}': .*SQL keyword"):
         check(Rules({name: "dclm > 0.1"}, name, {}), COLUMNS)
 
 

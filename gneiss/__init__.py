@@ -1,23 +1,59 @@
-"""gneiss: data curation for LLM pretraining corpora; start with `gneiss.run(recipe, input, output)`."""
+"""gneiss: data curation for LLM pretraining corpora; start with `gneiss.run(recipe, input, output)`.
+
+Public are the names in `__all__`, here and in the packages gneiss.recipe, gneiss.filters, gneiss.annotation, …; all
+others may change in any version.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gneiss.errors import BudgetError, GneissError, InputError, MachineError, ModelError, OutputError, RecipeError
 from gneiss.version import __version__
 
 if TYPE_CHECKING:
-    from gneiss.pipelines.run import Run, run
-    from gneiss.recipe.recipe import Recipe
+    from gneiss.annotation import annotate
+    from gneiss.dedup import duplicate_spans, find_exact_duplicates, find_near_duplicates
+    from gneiss.extraction.job import extract
+    from gneiss.pipelines.dry_run import dry_run
+    from gneiss.pipelines.run import run
+    from gneiss.recipe import Recipe
 
-__all__ = ["Recipe", "Run", "__version__", "run"]
+__all__ = [
+    "BudgetError",
+    "GneissError",
+    "InputError",
+    "MachineError",
+    "ModelError",
+    "OutputError",
+    "Recipe",
+    "RecipeError",
+    "__version__",
+    "annotate",
+    "dry_run",
+    "duplicate_spans",
+    "extract",
+    "find_exact_duplicates",
+    "find_near_duplicates",
+    "run",
+]
+#: Name → the module that it comes from.
+_HOMES = {
+    "Recipe": "recipe",
+    "annotate": "annotation",
+    "dry_run": "pipelines.dry_run",
+    "duplicate_spans": "dedup",
+    "extract": "extraction.job",
+    "find_exact_duplicates": "dedup",
+    "find_near_duplicates": "dedup",
+    "run": "pipelines.run",
+}
 
 
 def __getattr__(name: str) -> Any:
     # pyarrow, numba and duckdb are imported where they are used, not by `import gneiss`
     from importlib import import_module
 
-    homes = {"Recipe": "gneiss.recipe.recipe", "Run": "gneiss.pipelines.run", "run": "gneiss.pipelines.run"}
-    if name not in homes:
+    if name not in _HOMES:
         raise AttributeError(f"module 'gneiss' has no attribute {name!r}")
-    return getattr(import_module(homes[name]), name)
+    return getattr(import_module(f"gneiss.{_HOMES[name]}"), name)

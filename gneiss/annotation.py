@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from gneiss.batch import TextBatch, Texts
 
+__all__ = ["STRICT_KEYS", "Annotate", "Annotator", "Column", "annotate"]
+
 #: For an annotator's `__pydantic_config__`: an unknown key in a recipe is an error.
 STRICT_KEYS: dict[str, str] = {"extra": "forbid"}
 ColumnType: TypeAlias = Literal["float64", "int64", "string", "bool"]

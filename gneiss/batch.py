@@ -12,6 +12,8 @@ import pyarrow as pa
 from gneiss.arrays import Int32Array, Int64Array, UInt8Array
 from gneiss.errors import InputError
 
+__all__ = ["TextBatch", "Texts"]
+
 #: White space, as words, lines and normal forms share it: that of `str.split`. Code points, hexadecimal, inclusive.
 SPACE_RANGES = "9-D 1C-20 85 A0 1680 2000-200A 2028-2029 202F 205F 3000"
 Texts: TypeAlias = Sequence[str] | pa.Array | pa.ChunkedArray

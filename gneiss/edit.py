@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from gneiss.annotation import Column
 
+__all__ = ["Edited", "Editor", "Edits"]
+
 
 @dataclass(frozen=True, eq=False)
 class Edits:

@@ -29,6 +29,20 @@ if TYPE_CHECKING:
 
     from gneiss.annotation import Column
 
+__all__ = [
+    "Output",
+    "Threshold",
+    "displayed_bins",
+    "html_table",
+    "is_logarithmic",
+    "kept_shares",
+    "patterns_table",
+    "plot_histogram",
+    "plot_kept_share",
+    "plot_rules",
+    "shown_range",
+    "thresholds",
+]
 
 #: Colour-blind safe (Okabe and Ito), one meaning each in all pictures.
 ALL, KEPT, LOST, UNKNOWN, MARK = "#c8ccd0", "#0072b2", "#d55e00", "#999999", "#222222"

@@ -26,7 +26,7 @@ import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
 from gneiss.reweight.reweighter import SampleReweighter
-from gneiss.reweight.token_losses import token_losses
+from gneiss.reweight.tokens import token_losses
 from gneiss.reweight.trainers import reweighted_loss
 
 WIDTH, LAYERS, LENGTH, VOCABULARY = 256, 4, 256, 8192

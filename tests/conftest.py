@@ -75,11 +75,11 @@ def curated(uninterrupted: Run) -> Path:
 @pytest.fixture(scope="session")
 def released(curated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of it with the layer `weights`."""
-    from gneiss.layers.weights import release
+    from gneiss.layers.weights import write_weights
 
     folder = tmp_path_factory.mktemp("released") / "curated"
     shutil.copytree(curated, folder)
-    release(folder, beta=0.25, quality="prose", category="prose_label")
+    write_weights(folder, beta=0.25, quality="prose", category="prose_label")
     return folder
 
 

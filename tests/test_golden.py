@@ -24,7 +24,7 @@ import yaml
 import gneiss
 from gneiss.extraction.job import extract
 from gneiss.input.plan import BYTE_SHAPING
-from gneiss.layers.weights import release
+from gneiss.layers.weights import write_weights
 from gneiss.recipe.recipe import Recipe
 from tests import runs
 from tests.extraction import archives
@@ -102,7 +102,7 @@ def hashes(folder: Path) -> dict[str, dict[str, str]]:
         with mock.patch("gneiss.pipelines.run.choose_backend", return_value=(runs.InThisProcess(), 1)):
             gneiss.run(recipe, source, output)
         if name == "shard":
-            release(output, quality="dclm")
+            write_weights(output, quality="dclm")
         found[name] = promised(output, str(folder))
     return found
 

@@ -40,7 +40,7 @@ def export(
     from gneiss.export.mds import export_mds
     from gneiss.export.megatron import export_megatron
     from gneiss.export.olmo import export_olmo
-    from gneiss.loader.packed import METADATA_FILE, packed
+    from gneiss.loader.packed_files import METADATA_FILE, packed
     from gneiss.loader.reader import Documents, documents
 
     exports: dict[ExportFormat, Export] = {

@@ -25,10 +25,10 @@ def weights(
     layer: Layer = "weights",
 ) -> None:
     """Write prior weights for training as an annotation layer, mean one over all kept documents."""
-    from gneiss.layers.weights import release
+    from gneiss.layers.weights import write_weights
 
     powers = {"alpha": alpha, "beta": beta, "gamma": gamma}
-    _print_weights(release(run, layer=layer, **powers, quality=quality, perplexity=perplexity, category=category))
+    _print_weights(write_weights(run, layer=layer, **powers, quality=quality, perplexity=perplexity, category=category))
 
 
 def losses(

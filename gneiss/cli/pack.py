@@ -22,7 +22,7 @@ def pack(
     weights: WeightsLayer = "weights",
 ) -> None:
     """Tokenize and pack the kept documents to sequences, each with the documents it is made of and its weight."""
-    from gneiss.loader.packed import pack as write
+    from gneiss.loader.packed_files import pack as write
     from gneiss.loader.packing import sequences
     from gneiss.loader.reader import documents
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from gneiss.arrays import Int32Array
 from gneiss.errors import InputError, OutputError
-from gneiss.loader.packed import PackedSequences
+from gneiss.loader.packed_files import PackedSequences
 from gneiss.loader.packing import TokenizerLike, encoder
 from gneiss.loader.reader import Document, Documents
 from gneiss.output.parquet import write_bytes

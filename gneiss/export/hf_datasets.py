@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from gneiss.export.files import INDEX, Exported, Source, begin, complete, of_samples, origin, parts
-from gneiss.loader.packed import SPANS, PackedSequences
+from gneiss.loader.packed_files import SPANS, PackedSequences
 from gneiss.loader.packing import Sequence
 from gneiss.loader.reader import Document
 from gneiss.output.parquet import WrittenFile, write_parquet

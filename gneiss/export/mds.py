@@ -18,7 +18,7 @@ import xxhash
 from gneiss.arrays import AnyArray
 from gneiss.errors import OutputError
 from gneiss.export.files import Exported, Source, begin, complete, of_samples, parts
-from gneiss.loader.packed import PackedSequences
+from gneiss.loader.packed_files import PackedSequences
 from gneiss.loader.packing import Sequence
 from gneiss.loader.reader import Document
 from gneiss.output.parquet import write_bytes

@@ -1,5 +1,8 @@
-"""Layers that gneiss writes beside a finished run: weights before training, losses after it."""
+"""Layers of a finished run: weights before training, losses after it, and all annotations of a row together."""
 
 from gneiss.layers.loss_log import LossLog
+from gneiss.layers.losses import consolidate
+from gneiss.layers.weights import write_weights
+from gneiss.output.layers import joined_annotations
 
-__all__ = ["LossLog"]
+__all__ = ["LossLog", "consolidate", "joined_annotations", "write_weights"]

@@ -74,7 +74,7 @@ class _Totals:
     bins: Int64Array = field(default_factory=lambda: np.zeros(_BINS, np.int64))
 
 
-def release(
+def write_weights(
     output: str | Path,
     *,
     layer: str = "weights",
@@ -94,7 +94,7 @@ def release(
     probability in a 4-gram model of the corpus itself: gamma = 1 with that model's perplexity.
     Raises InputError for an unfinished run and unfit columns, OutputError when the layer is there with other ones.
 
-    >>> release("curated", beta=0.25, quality="prose").told["summary"]["log_z"]  # doctest: +SKIP
+    >>> write_weights("curated", beta=0.25, quality="prose").told["summary"]["log_z"]  # doctest: +SKIP
     """
     _check_numbers(alpha, beta, gamma, quality, perplexity)
     run = FinishedRun.open(output)

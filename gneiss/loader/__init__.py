@@ -1,7 +1,7 @@
 """A finished run as a trainer reads it: documents and packed sequences, shuffled, shared out, resumable; no torch."""
 
 from gneiss.loader.loading import batch_of, torch_dataset
-from gneiss.loader.packed import packed
+from gneiss.loader.packed_files import packed
 from gneiss.loader.packing import sequences
 from gneiss.loader.reader import documents
 

@@ -38,13 +38,13 @@ class DryRun:
         return corpus_gb * 1000 / max(self.mb_per_cpu_second, 1e-9) / 3600
 
 
-def dry_run(recipe: Recipe | str | Path, file: str | Path, *, limit: int | None = None) -> DryRun:
+def dry_run(recipe: Recipe | str | Path, input: str | Path, *, limit: int | None = None) -> DryRun:
     """Curate a file, or its first `limit` rows, without writing. Its counts are those of a run on the same file.
 
     Raises RecipeError, InputError and ModelError.
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
-    plan = make_plan(recipe, file)
+    plan = make_plan(recipe, input)
     if plan.input.unreadable:
         unreadable = plan.input.unreadable[0]
         raise InputError(f"{unreadable.path}: cannot read: {unreadable.reason}")
@@ -62,4 +62,4 @@ def dry_run(recipe: Recipe | str | Path, file: str | Path, *, limit: int | None 
         samples.append(curated.examples)
     ended, cpu_seconds = time.perf_counter(), time.process_time() - cpu
     merged = merge_examples(samples)
-    return DryRun(str(file), recipe, limit, statistics, merged, loaded - started, ended - loaded, cpu_seconds)
+    return DryRun(str(input), recipe, limit, statistics, merged, loaded - started, ended - loaded, cpu_seconds)

@@ -8,30 +8,54 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gneiss.reweight.distributed import sum_over_ranks, tokens_per_rank
     from gneiss.reweight.huggingface import ReweightedTrainerMixin
+    from gneiss.reweight.position import PositionBaseline
     from gneiss.reweight.pruning import pruning_weights
     from gneiss.reweight.reweighter import SampleReweighter
+    from gneiss.reweight.schedules import Anneal
+    from gneiss.reweight.tokens import document_losses, positions_of, samples_of, segments_of, token_losses
     from gneiss.reweight.torchtitan import torchtitan_loss
-    from gneiss.reweight.trainers import ReweightedLoss, reweighted_loss, two_pass_weights
+    from gneiss.reweight.trainers import ReweightedLoss, reweighted_loss, two_pass_weights, weighted_sum
 
 __all__ = [
+    "Anneal",
+    "PositionBaseline",
     "ReweightedLoss",
     "ReweightedTrainerMixin",
     "SampleReweighter",
+    "document_losses",
+    "positions_of",
     "pruning_weights",
     "reweighted_loss",
+    "samples_of",
+    "segments_of",
+    "sum_over_ranks",
+    "token_losses",
+    "tokens_per_rank",
     "torchtitan_loss",
     "two_pass_weights",
+    "weighted_sum",
 ]
 #: Name → the module that it comes from.
 _HOMES = {
+    "Anneal": "schedules",
+    "PositionBaseline": "position",
     "ReweightedLoss": "trainers",
     "ReweightedTrainerMixin": "huggingface",
     "SampleReweighter": "reweighter",
+    "document_losses": "tokens",
+    "positions_of": "tokens",
     "pruning_weights": "pruning",
     "reweighted_loss": "trainers",
+    "samples_of": "tokens",
+    "segments_of": "tokens",
+    "sum_over_ranks": "distributed",
+    "token_losses": "tokens",
+    "tokens_per_rank": "distributed",
     "torchtitan_loss": "torchtitan",
     "two_pass_weights": "trainers",
+    "weighted_sum": "trainers",
 }
 
 

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from gneiss.reweight.reweighter import SampleReweighter
-from gneiss.reweight.token_losses import token_losses
+from gneiss.reweight.tokens import token_losses
 from gneiss.reweight.trainers import reweighted_loss
 
 #: Where a checkpoint holds the reweighter's state.

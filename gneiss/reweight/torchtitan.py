@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gneiss.reweight.reweighter import SampleReweighter
-from gneiss.reweight.token_losses import token_losses
+from gneiss.reweight.tokens import token_losses
 from gneiss.reweight.trainers import reweighted_loss
 
 

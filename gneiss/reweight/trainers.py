@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gneiss.reweight.reweighter import SampleReweighter
-from gneiss.reweight.token_losses import Samples, samples_of
+from gneiss.reweight.tokens import Samples, samples_of
 
 Batch = TypeVar("Batch")
 

@@ -20,7 +20,7 @@ from planted_corpus import Corpora, Packed, Tokens
 from torch import Tensor, nn
 
 from gneiss.reweight import SampleReweighter, reweighted_loss
-from gneiss.reweight.token_losses import token_losses
+from gneiss.reweight.tokens import token_losses
 
 
 @dataclass(frozen=True)

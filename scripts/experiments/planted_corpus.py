@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 import gneiss
 from gneiss.dedup import find_near_duplicates
-from gneiss.layers.weights import release
+from gneiss.layers.weights import write_weights
 from gneiss.loader import documents, sequences
 
 Tokens = npt.NDArray[np.int64]
@@ -190,7 +190,7 @@ def curate_and_pack(planted: Planted, folder: Path, *, length: int, vocabulary: 
     packed = {}
     for name, recipe in (("raw", RAW_RECIPE), ("curated", CURATED_RECIPE)):
         gneiss.run(gneiss.Recipe.parse(recipe), folder / "input", folder / name, workers=1, backend="local")
-        release(folder / name)
+        write_weights(folder / name)
         packed[name] = pack(folder / name, encode, length, end)
     kept = Counter(pa.concat_tables(map(pq.read_table, _data(folder / "curated")))["kind"].to_pylist())
     counts = Counter(planted.kinds)

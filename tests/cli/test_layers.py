@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from gneiss.cli.main import app
 from gneiss.errors import InputError
 from gneiss.layers.loss_log import LossLog
-from gneiss.loader.packed import packed
+from gneiss.loader.packed_files import packed
 from tests import runs
 
 Copy = Callable[[Path], Path]

@@ -20,7 +20,7 @@ from gneiss.export.hf_datasets import export_hf
 from gneiss.export.mds import export_mds
 from gneiss.export.megatron import export_megatron
 from gneiss.export.olmo import export_olmo
-from gneiss.loader.packed import pack, packed
+from gneiss.loader.packed_files import pack, packed
 from gneiss.loader.packing import sequences
 from gneiss.loader.reader import documents
 

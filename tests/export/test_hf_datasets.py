@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gneiss.export.hf_datasets import export_hf
-from gneiss.loader.packed import pack, packed
+from gneiss.loader.packed_files import pack, packed
 from gneiss.loader.packing import Sequence, sequences
 from gneiss.loader.reader import documents
 

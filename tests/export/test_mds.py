@@ -14,7 +14,7 @@ import xxhash
 
 from gneiss.errors import OutputError
 from gneiss.export.mds import DOCUMENT_COLUMNS, SEQUENCE_COLUMNS, export_mds
-from gneiss.loader.packed import pack, packed
+from gneiss.loader.packed_files import pack, packed
 from gneiss.loader.packing import sequences
 from gneiss.loader.reader import documents
 from tests import runs

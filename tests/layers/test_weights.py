@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from gneiss.cli.main import app
 from gneiss.errors import GneissError, InputError, OutputError
 from gneiss.layers import weights
-from gneiss.layers.weights import release
+from gneiss.layers.weights import write_weights
 from gneiss.output import finished_run
 from gneiss.output.finished_run import FinishedRun
 from gneiss.output.layers import LAYER_KEY
@@ -84,7 +84,7 @@ def test_weights_are_those_of_the_formula(
     alpha: float, beta: float, quality: str | None, curated: Path, copy_of: Copy
 ) -> None:
     output = copy_of(curated)
-    release(output, alpha=alpha, beta=beta, quality=quality)
+    write_weights(output, alpha=alpha, beta=beta, quality=quality)
     check_against_oracle(output, alpha, beta, quality)
     assert len({row["log_prior"] for row in rows_of(output, "weights")}) > 5
 
@@ -96,7 +96,7 @@ def test_copies_are_repeated_bytes_and_the_larger_of_exact_and_near_copies(curat
         {"exact_copies": lambda n: 1 + n % 3, "near_cluster_size": lambda n: None if n % 5 else 4},
         {"exact_copies": pa.int64(), "near_cluster_size": pa.int64()},
     )
-    told = release(output).told
+    told = write_weights(output).told
     check_against_oracle(output, 0.5, 0.0, None)
     neutral = {"inclusion_probability": 1.0, "quality": None, "perplexity": None, "category": None}
     assert told["parameters"]["absent"] == neutral
@@ -110,7 +110,7 @@ def test_with_alpha_one_a_document_and_its_copies_count_as_one(curated: Path, co
     output = copy_of(curated)
     sizes = (1, 2, 3, 4, 7)
     with_columns(output, {"near_cluster_size": lambda n: sizes[n % 5]}, {"near_cluster_size": pa.int64()})
-    log_z = release(output, alpha=1.0).told["parameters"]["log_z"]
+    log_z = write_weights(output, alpha=1.0).told["parameters"]["log_z"]
     found = [row for row in rows_of(output, "weights") if row["log_prior"] is not None and not row["repeated_bytes"]]
     assert {row["near_cluster_size"] for row in found} == set(sizes)
     for row in found:
@@ -127,7 +127,7 @@ def test_with_gamma_one_weights_are_softdedups(curated: Path, copy_of: Copy) -> 
         {"perplexity": lambda n: None if commonness[n] is None else 1 / commonness[n]},  # type: ignore[operator]
         {"perplexity": pa.float64()},
     )
-    told = release(output, alpha=0.0, gamma=1.0, perplexity="perplexity").told
+    told = write_weights(output, alpha=0.0, gamma=1.0, perplexity="perplexity").told
     found = rows_of(output, "weights")
     kept = [(row, p) for row, p in zip(found, commonness, strict=True) if row["log_prior"] is not None]
     known = [p for _, p in kept if p is not None]
@@ -139,8 +139,8 @@ def test_with_gamma_one_weights_are_softdedups(curated: Path, copy_of: Copy) -> 
     mean = math.fsum(raw) / len(raw)
     assert [math.exp(row["log_prior"]) for row, _ in kept] == pytest.approx([w / mean for w in raw], rel=1e-12)
     assert [row["perplexity"] for row, _ in kept] == pytest.approx([None if p is None else 1 / p for _, p in kept])
-    release(output, layer="brought", perplexity="perplexity")  # a factor, without a part in the weight
-    release(output, layer="none")
+    write_weights(output, layer="brought", perplexity="perplexity")  # a factor, without a part in the weight
+    write_weights(output, layer="none")
     priors = [[row["log_prior"] for row in rows_of(output, layer)] for layer in ("brought", "none")]
     assert priors[0] == priors[1]
 
@@ -159,7 +159,7 @@ def test_the_command_says_what_perplexity_did(curated: Path, copy_of: Copy) -> N
 def test_a_perplexity_that_no_document_has_changes_nothing(curated: Path, copy_of: Copy) -> None:
     output = copy_of(curated)
     with_columns(output, {"perplexity": lambda n: None}, {"perplexity": pa.float64()})
-    told = release(output, gamma=1.0, perplexity="perplexity").told
+    told = write_weights(output, gamma=1.0, perplexity="perplexity").told
     assert told["parameters"]["typical_perplexity"] is None
     check_against_oracle(output, 0.5, 0.0, None)
 
@@ -169,7 +169,7 @@ def test_what_is_no_perplexity_is_refused(value: float, curated: Path, copy_of: 
     output = copy_of(curated)
     with_columns(output, {"perplexity": lambda n: value if n % 2 else 50.0}, {"perplexity": pa.float64()})
     with pytest.raises(InputError, match="--perplexity perplexity: expected finite numbers above 0, found"):
-        release(output, perplexity="perplexity")
+        write_weights(output, perplexity="perplexity")
 
 
 def test_factors_are_columns_of_their_own(released: Path) -> None:
@@ -199,13 +199,13 @@ def test_metadata_and_footers_say_how(released: Path) -> None:
 def test_portions_do_not_show(released: Path, curated: Path, copy_of: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
     output = copy_of(curated)
     monkeypatch.setattr(finished_run, "BATCH_ROWS", 7)
-    release(output, beta=0.25, quality="prose", category="prose_label")
+    write_weights(output, beta=0.25, quality="prose", category="prose_label")
     assert runs.promised(output) == runs.promised(released)
 
 
 def test_the_same_call_again_says_that_it_is_there(released: Path) -> None:
     before = runs.touched(released)
-    again = release(released, beta=0.25, quality="prose", category="prose_label")
+    again = write_weights(released, beta=0.25, quality="prose", category="prose_label")
     assert again.was_there
     assert runs.touched(released) == before
 
@@ -230,27 +230,27 @@ def test_the_same_call_again_says_that_it_is_there(released: Path) -> None:
 def test_unfit_options_are_refused(given: dict[str, Any], message: str, released: Path) -> None:
     before = runs.touched(released)
     with pytest.raises(GneissError, match=message):
-        release(released, **given)
+        write_weights(released, **given)
     assert runs.touched(released) == before
 
 
 def test_other_parameters_need_another_layer(released: Path, copy_of: Copy) -> None:
     output = copy_of(released)
     with pytest.raises(OutputError, match=r"another beta, quality, category.*--layer"):
-        release(output, alpha=0.5)
-    release(output, layer="flat", alpha=0.0)
+        write_weights(output, alpha=0.5)
+    write_weights(output, layer="flat", alpha=0.0)
     assert {row["log_prior"] for row in rows_of(output, "flat")} == {None, 0.0}
     assert rows_of(output, "weights") == rows_of(released, "weights")
 
 
 def test_an_unfinished_run_is_refused(curated: Path, copy_of: Copy, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"statistics.json: no finished run here"):
-        release(tmp_path)
+        write_weights(tmp_path)
     for missing in ("annotations/base/a.parquet", "_gneiss/statistics.json"):
         output = copy_of(curated)
         (output / missing).unlink()
         with pytest.raises(InputError, match="finish"):
-            release(output)
+            write_weights(output)
         assert not (output / "annotations/weights").exists()
 
 
@@ -260,18 +260,18 @@ def test_a_shard_that_has_other_rows_than_its_footer_says_is_refused(curated: Pa
     table = pq.read_table(path)
     pq.write_table(table.slice(1).replace_schema_metadata(table.schema.metadata), path)
     with pytest.raises(InputError, match=r"a.parquet: expected \d+ rows, .* damaged"):
-        release(output)
+        write_weights(output)
 
 
 def release_until(number: int, output: Path) -> None:
     """A release that is killed at its n-th event."""
     with killed_at(number):
-        release(output)
+        write_weights(output)
 
 
 def test_a_killed_release_is_completed_and_no_file_is_written_twice(curated: Path, copy_of: Copy) -> None:
     whole = copy_of(curated)
-    release(whole)
+    write_weights(whole)
     expected = runs.promised(whole)
     shards = len(FinishedRun.open(whole).shards)
     context = get_context("fork")
@@ -286,8 +286,8 @@ def test_a_killed_release_is_completed_and_no_file_is_written_twice(curated: Pat
             there = list((output / "annotations/weights").rglob("[!.]*.parquet"))
             if there:
                 with pytest.raises(OutputError, match="finish it as it was begun"):
-                    release(output, alpha=0.25)
-        release(output)
+                    write_weights(output, alpha=0.25)
+        write_weights(output)
         assert runs.promised(output) == expected
         after = runs.touched(output)
         assert {name: after[name] for name in before} == before

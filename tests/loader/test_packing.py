@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from gneiss.errors import InputError, OutputError
-from gneiss.loader.packed import pack, packed
+from gneiss.loader.packed_files import pack, packed
 from gneiss.loader.packing import Sequence, Sequences, encoder, sequences
 from gneiss.loader.reader import documents
 from tests import runs
@@ -131,7 +131,7 @@ def test_what_is_packed_on_disk_is_what_is_packed_on_the_fly(source: Sequences, 
 def test_parts_are_packed_for_themselves(
     source: Sequences, released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules[pack.__module__], "PART_TEXT_BYTES", 30_000)
+    monkeypatch.setattr("gneiss.loader.packed_files.PART_TEXT_BYTES", 30_000)
     packing = pack(source, tmp_path / "packed")
     assert len(packing.parts) > 2
     found = list(packed(tmp_path / "packed"))
@@ -146,7 +146,7 @@ def pack_until(number: int, source: Sequences, folder: Path) -> None:
 
 
 def test_a_killed_packing_is_completed(source: Sequences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[pack.__module__], "PART_TEXT_BYTES", 60_000)
+    monkeypatch.setattr("gneiss.loader.packed_files.PART_TEXT_BYTES", 60_000)
     parts = len(pack(source, tmp_path / "whole").parts)
     assert parts > 1
     expected = runs.promised(tmp_path / "whole")

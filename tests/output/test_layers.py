@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gneiss.errors import InputError
-from gneiss.layers.weights import release
+from gneiss.layers.weights import write_weights
 from gneiss.output import finished_run
 from gneiss.output.layers import joined_annotations
 
@@ -33,7 +33,7 @@ def test_a_join_has_every_row_once(released: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_name_that_is_taken_is_prefixed_by_its_layer(released: Path, copy_of: Copy) -> None:
     output = copy_of(released)
-    release(output, layer="flat", alpha=0.0)
+    write_weights(output, layer="flat", alpha=0.0)
     table = joined_annotations(output, ["weights", "flat"], ["log_prior", "flat.log_prior"], kept=True)
     assert set(table["flat.log_prior"].to_pylist()) == {0.0}
     assert len(pc.unique(table["log_prior"])) > 1

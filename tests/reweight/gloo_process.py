@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gneiss.reweight.distributed import place, sum_over_ranks, tokens_per_rank
 from gneiss.reweight.reweighter import SampleReweighter
-from gneiss.reweight.token_losses import Samples, samples_of, token_losses
+from gneiss.reweight.tokens import Samples, samples_of, token_losses
 from gneiss.reweight.torchtitan import torchtitan_loss
 from gneiss.reweight.trainers import reweighted_loss, two_pass_weights
 

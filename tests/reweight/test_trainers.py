@@ -13,7 +13,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402, N812
 
 from gneiss.reweight.reweighter import SampleReweighter  # noqa: E402
-from gneiss.reweight.token_losses import Samples, samples_of, token_losses  # noqa: E402
+from gneiss.reweight.tokens import Samples, samples_of, token_losses  # noqa: E402
 from gneiss.reweight.trainers import reweighted_loss, two_pass_weights, weighted_sum  # noqa: E402
 
 VOCABULARY = 29

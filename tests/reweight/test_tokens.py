@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch", reason="reweighting needs torch: pip install 'gneiss-curation[train]'")
 
 from gneiss.reweight.position import PositionBaseline, position_bucket  # noqa: E402
-from gneiss.reweight.token_losses import (  # noqa: E402
+from gneiss.reweight.tokens import (  # noqa: E402
     document_losses,
     positions_of,
     samples_of,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,15 +38,12 @@ def take_examples(annotations: pa.Table, recipe: Recipe, shard_id: str, excerpt_
     return samples
 
 
-def merge_examples(shards: Iterable[Samples]) -> Samples:
-    """The examples of a run from those of its shards, in any order; a text that repeats is shown once."""
+def merge_examples(one: Samples, other: Samples) -> Samples:
+    """The examples of two sets of shards, in any order; a text that repeats is shown once."""
     merged: Samples = {}
-    for samples in shards:
-        for rule, examples in samples.items():
-            merged.setdefault(rule, []).extend(examples)
-    for rule, examples in merged.items():
+    for rule in {**one, **other}:
         by_text: dict[str, dict[str, Any]] = {}
-        for example in sorted(examples, key=_order):
+        for example in sorted([*one.get(rule, ()), *other.get(rule, ())], key=_order):
             by_text.setdefault(example["content_hash"], example)
         merged[rule] = list(by_text.values())[:PER_RULE]
     return merged

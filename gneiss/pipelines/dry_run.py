@@ -52,14 +52,13 @@ def dry_run(recipe: Recipe | str | Path, input: str | Path, *, limit: int | None
     tools = load_models(recipe)
     loaded, cpu = time.perf_counter(), time.process_time()
     statistics = Statistics()
-    samples: list[Samples] = []
+    samples: Samples = {}
     for shard in plan.input.shards:
         left = None if limit is None else limit - statistics.counts["rows"]
         if left == 0:
             break
         curated = curate(shard, recipe, tools, left)
         statistics += curated.statistics
-        samples.append(curated.examples)
+        samples = merge_examples(samples, curated.examples)
     ended, cpu_seconds = time.perf_counter(), time.process_time() - cpu
-    merged = merge_examples(samples)
-    return DryRun(str(input), recipe, limit, statistics, merged, loaded - started, ended - loaded, cpu_seconds)
+    return DryRun(str(input), recipe, limit, statistics, samples, loaded - started, ended - loaded, cpu_seconds)

@@ -105,6 +105,7 @@ def run(
             chosen, count = choose_backend(backend, workers, tasks, needed, shared_filesystem)
             if left:
                 _run_stages(corpus, stages_before(corpus), chosen, count, progress)
+                _forget_counts(corpus)
                 done.update(_curate(folder, CurateStep(corpus), left, chosen, count, progress))
             _run_stages(corpus, stages_after(corpus), chosen, count, progress)
             for name, total in counts_after(corpus).items():
@@ -132,6 +133,15 @@ def _curate(
     return done
 
 
+def _forget_counts(corpus: Corpus) -> None:
+    """What an earlier driver counted after `curate` does not hold once another shard is curated: count anew."""
+    for name in counted_after(corpus):
+        (corpus.output / layout.count_path(name)).unlink(missing_ok=True)
+    for its in stages_after(corpus):
+        for part in its.parts:
+            corpus.exchange.discard(part.name)
+
+
 def _run_stages(corpus: Corpus, stages: Iterable[RunStage], backend: Backend, workers: int, progress: Progress) -> None:
     """Run the tasks of each stage that have not left their file yet."""
     for its in stages:
@@ -151,7 +161,7 @@ def _receipts(
 
 def _finish(plan: Plan, folder: Path, done: dict[str, Receipt], skipped: int, counted_last: Sequence[str]) -> Run:
     statistics = Statistics()
-    samples: list[Samples] = []
+    samples: Samples = {}
     quarantined = {file.id: file.reason for file in plan.input.unreadable}
     for shard in plan.input.shards:
         if done[shard.id].state != COMMITTED:
@@ -159,12 +169,10 @@ def _finish(plan: Plan, folder: Path, done: dict[str, Receipt], skipped: int, co
             continue
         told = json.loads((folder / layout.statistics_path(shard.id)).read_text("utf-8"))
         statistics += Statistics.from_json(told["statistics"])
-        samples.append(told["samples"])
+        samples = merge_examples(samples, told["samples"])
     for name in counted_last:
         statistics.counts[name] = int((folder / layout.count_path(name)).read_text("utf-8"))
-    finished = Run(
-        folder, plan.recipe, statistics, merge_examples(samples), len(plan.input.shards), skipped, quarantined
-    )
+    finished = Run(folder, plan.recipe, statistics, samples, len(plan.input.shards), skipped, quarantined)
     told = {"statistics": statistics.to_json(), "samples": finished.samples, "quarantined_shards": quarantined}
     write_bytes((json.dumps(told, ensure_ascii=False, indent=1) + "\n").encode(), folder, layout.STATISTICS_FILE)
     write_bytes(dataset_card(finished, plan).encode(), folder, layout.CARD_FILE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -44,6 +44,11 @@ class Corpus:
     def exchange(self) -> Exchange:
         """The files of all stages."""
         return Exchange(self.output)
+
+    @cached_property
+    def shard_numbers(self) -> Mapping[str, int]:
+        """Id of a shard → its index."""
+        return {shard.id: number for number, shard in enumerate(self.shards)}
 
     @property
     def wide_phases(self) -> list[int]:
@@ -151,13 +156,9 @@ class StepView:
         """See StepCorpus."""
         return load_step(self.step, self.corpus.recipe)
 
-    @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {shard.id: number for number, shard in enumerate(self.corpus.shards)}
-
     def shard_number(self, shard_id: str) -> int:
         """See StepCorpus."""
-        return self._numbers[shard_id]
+        return self.corpus.shard_numbers[shard_id]
 
     def texts(self, shard: int) -> TextBatch:
         """See StepCorpus."""

@@ -28,13 +28,12 @@ class CurateStep:
 
         recipe, output = self.corpus.recipe, self.corpus.output
         models = load_models(recipe, self.corpus.prepared)
-        index_of = {shard.id: index for index, shard in enumerate(self.corpus.shards)}
         results = results_of(self.corpus)
 
         def work(shard: Shard) -> Receipt:
             wall, cpu = time.perf_counter(), time.process_time()
             try:
-                curated = curate(shard, recipe, models, results=results(index_of[shard.id]))
+                curated = curate(shard, recipe, models, results=results(self.corpus.shard_numbers[shard.id]))
                 receipt = commit(curated, recipe, output)
             except InputError as error:
                 receipt = self.lost(shard, str(error))

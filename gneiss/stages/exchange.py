@@ -66,6 +66,10 @@ class Exchange:
         """The same batch of every task of a stage, in order; read anew each time it is iterated."""
         return Across(self, stage, tasks, number)
 
+    def discard(self, round_name: str) -> None:
+        """Remove the files of a round, so that all its tasks run again."""
+        shutil.rmtree(self.output / EXCHANGE / round_name, ignore_errors=True)
+
     def clear(self) -> None:
         """Remove the whole folder."""
         shutil.rmtree(self.output / EXCHANGE, ignore_errors=True)

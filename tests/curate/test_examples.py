@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,13 @@ def example_of(number: int) -> dict[str, Any]:
 @given(st.lists(st.lists(st.integers(0, 50), max_size=3, unique=True), max_size=4), st.randoms(use_true_random=False))
 def test_merged_samples_do_not_depend_on_the_order_of_shards(shards: list[list[int]], shuffler: random.Random) -> None:
     parts: list[Samples] = [{"rule": [example_of(number) for number in numbers]} for numbers in shards]
-    merged = merge_examples(parts)
+    merged = reduce(merge_examples, parts, {})
     shuffled = list(parts)
     shuffler.shuffle(shuffled)
-    assert merge_examples(shuffled) == merged
+    assert reduce(merge_examples, shuffled, {}) == merged
     at = shuffler.randrange(len(parts) + 1)
-    assert merge_examples([merge_examples(shuffled[:at]), merge_examples(shuffled[at:])]).get("rule", []) == merged.get(
-        "rule", []
-    )
+    halves = (reduce(merge_examples, half, {}) for half in (shuffled[:at], shuffled[at:]))
+    assert merge_examples(*halves) == merged
     if parts:
         everything = [example for part in parts for example in part["rule"]]
         shown = merged["rule"]

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from gneiss.corpus_steps import Dedup
+from gneiss.curate.curate import Curated, curate
 from gneiss.dedup import duplicate_spans
-from gneiss.errors import OutputError, RecipeError
+from gneiss.errors import InputError, OutputError, RecipeError
 from gneiss.filters.tokenizer import load_tokenizer
-from gneiss.input.shard import cut_shards
+from gneiss.input.shard import Shard, cut_shards
 from gneiss.pipelines.run import Run, run
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
@@ -180,3 +181,33 @@ def test_a_corpus_that_changed_is_refused(corpus: Path, tmp_path: Path) -> None:
     runs.write_corpus(grown / "b.parquet", runs.documents(40, seed=1))
     with pytest.raises(OutputError, match="what differs: corpus"):
         curated(grown, tmp_path / "out", scope="corpus", **BYTES)
+
+
+@pytest.mark.parametrize("finishes", [False, True])
+def test_orphaned_bytes_are_counted_anew_when_a_quarantined_shard_is_curated(
+    finishes: bool, corpus: Path, tmp_path: Path
+) -> None:
+    """The first driver curates all shards but one; it, or the second one, dies after the last stage."""
+    recipe = partial(curated, corpus, scope="corpus", min_length=60)
+    expected = recipe(tmp_path / "whole").statistics.counts["orphaned_bytes"]
+    second = cut_shards(corpus, text="text", shard_max_bytes=14_000).shards[1].id
+    output = tmp_path / "resumed"
+
+    def unless_it_is_the_second(shard: Shard, *args: Any, **named: Any) -> Curated:
+        if shard.id == second:
+            raise InputError("cannot be read for now")
+        return curate(shard, *args, **named)
+
+    def dies() -> None:
+        killed = mock.patch("gneiss.pipelines.run.counts_after", side_effect=KeyboardInterrupt)
+        with killed, pytest.raises(KeyboardInterrupt):
+            recipe(output)
+
+    with mock.patch("gneiss.curate.curate.curate", unless_it_is_the_second):
+        if finishes:
+            assert recipe(output).statistics.counts["orphaned_bytes"] != expected
+        else:
+            dies()
+    if finishes:
+        dies()
+    assert recipe(output).statistics.counts["orphaned_bytes"] == expected

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["STRICT_KEYS", "Annotate", "Annotator", "Column", "annotate"]
 
-#: For an annotator's `__pydantic_config__`: an unknown key in a recipe is an error.
+#: For a dataclass's `__pydantic_config__`: an unknown key in a recipe is an error.
 STRICT_KEYS: dict[str, str] = {"extra": "forbid"}
 ColumnType: TypeAlias = Literal["float64", "int64", "string", "bool"]
-#: Once per batch: one Arrow array per column, as long as the batch.
-Annotate: TypeAlias = "Callable[[TextBatch], Mapping[str, pa.Array]]"
+#: A value for each document of a batch: an Arrow array, or a list with None for a missing value.
+Values: TypeAlias = "pa.Array | Sequence[Any]"
+#: Once per batch: values for each column, as many as there are documents.
+Annotate: TypeAlias = "Callable[[TextBatch], Mapping[str, Values]]"
 
 
 @dataclass(frozen=True)
@@ -30,26 +32,51 @@ class Column:
     meaning: str
 
 
-class Annotator(Protocol):
+class Annotator:
     """Computes annotations: fetches files once per run, loads them once per worker, runs once per batch.
 
-    An annotator is a frozen value (its parameters) and pure: the same text gives the same annotations, whatever came
-    before and whatever else is in the batch.
+    A subclass is a frozen dataclass whose fields are its parameters. It needs `columns` and either `compute`, or, if it
+    has model files, `load`. It is pure: the same text gives the same annotations, whatever came before and whatever
+    else is in the batch.
+
+    >>> @dataclass(frozen=True)
+    ... class Shouting(Annotator):
+    ...     mark: str = "!"
+    ...     columns = (Column("shouting", "int64", "exclamation marks"),)
+    ...     def compute(self, batch):
+    ...         return {"shouting": [text.count(self.mark) for text in batch.texts()]}
+    >>> annotate(Shouting(), ["Stop! Now!", None])["shouting"].to_pylist()
+    [2, None]
     """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT_KEYS
+    #: The short name of a packaged annotator in recipes; others are named by `module:Class`, or by an entry point.
+    key: ClassVar[str] = ""
+    #: The input column whose values are its batches.
+    reads: ClassVar[Literal["text", "id", "url"]] = "text"
+    #: Name → condition, as published for it: what `filters:` in a recipe brings along. Packaged ones have a page.
+    rules: ClassVar[Mapping[str, str]] = {}
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """The annotations it computes, in order."""
+        raise NotImplementedError(f"{type(self).__name__} does not define columns")
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """Model and tokenizer files it needs: local paths or `hf://repo@revision/file`."""
+    def model_files(self) -> tuple[str, ...]:
+        """Model and tokenizer files it needs: local paths or `hf://repo@revision/file`. By default none."""
+        return ()
 
     def load(self, files: Mapping[str, Path]) -> Annotate:
-        """Once per worker: open the files (source → local path) and return the function that annotates a batch.
+        """Once per worker: open the model files (name → local path) and return the function that annotates a batch.
 
-        Raises ModelError when a file is not what the annotator expects.
+        Raises ModelError when a file is not what the annotator expects. By default it returns `compute`.
         """
+        return self.compute
+
+    def compute(self, batch: TextBatch) -> Mapping[str, Values]:
+        """Values for each column, as many as there are documents in the batch."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither compute nor load")
 
 
 @runtime_checkable
@@ -57,7 +84,7 @@ class Prepares(Protocol):
     """An annotator that converts its files before loading them."""
 
     def prepare(self, files: Mapping[str, Path], folder: Path) -> Mapping[str, Path]:
-        """Once per run and node: convert files (source → local path) into `folder`; return the files for `load`.
+        """Once per run and node: convert files (name → local path) into `folder`; return the files for `load`.
 
         A converted file is named by its inputs, and reused. Raises ModelError.
         """
@@ -66,7 +93,7 @@ class Prepares(Protocol):
 def annotate(annotator: Annotator, texts: Texts, files: Mapping[str, Path] | None = None) -> pa.Table:
     """Annotate a list of strings or an Arrow array outside any run; a null text has null annotations.
 
-    Parameters: `annotator`; `texts`: (documents,) strings; `files`: local paths for sources that are not local paths.
+    Parameters: `annotator`; `texts`: (documents,) strings; `files`: where model files are that are no local paths.
     Returns a table of the annotator's columns, (documents,) rows.
 
     >>> from gneiss.filters.readability import Readability
@@ -76,23 +103,62 @@ def annotate(annotator: Annotator, texts: Texts, files: Mapping[str, Path] | Non
     import pyarrow as pa
 
     array = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else pa.array(texts, pa.large_string())
-    compute = annotator.load(files if files is not None else {source: Path(source) for source in annotator.sources})
+    compute = annotator.load(files if files is not None else {file: Path(file) for file in annotator.model_files})
     return pa.table(annotate_present(annotator, compute, array))
 
 
 def annotate_present(annotator: Annotator, compute: Annotate, texts: pa.Array | pa.ChunkedArray) -> dict[str, pa.Array]:
-    """The columns of a loaded annotator over an array with nulls, (documents,); null for null texts."""
+    """The columns of a loaded annotator over an array with nulls, (documents,): null where the text is."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     from gneiss.batch import TextBatch
 
-    columns = compute(TextBatch.of(texts.drop_null()))
+    batch = TextBatch.of(texts.drop_null())
+    columns = checked(annotator.columns, compute(batch), len(batch))
     valid = texts.is_valid()
     positions = pc.if_else(valid, pc.subtract(pc.cumulative_sum(valid.cast(pa.int64())), 1), None)
-    return {column.name: columns[column.name].take(positions) for column in annotator.columns}
+    return {name: values.take(positions) for name, values in columns.items()}
 
 
-def input_of(annotator: Annotator) -> str:
-    """The input of an annotator's batches: `text`, or the class attribute `reads`, `"id"` or `"url"`."""
-    return getattr(annotator, "reads", "text")
+def checked(columns: Sequence[Column], computed: Mapping[str, Values], documents: int) -> dict[str, pa.Array]:
+    """What was computed for some documents, as Arrow arrays of the columns' types.
+
+    Raises ValueError for a missing column, another number of values, or values of another type.
+    """
+    import pyarrow as pa
+
+    arrays = {}
+    for column in columns:
+        if column.name not in computed:
+            raise ValueError(f"{column.name}: expected values for this column, found only {', '.join(computed)}")
+        values = computed[column.name]
+        if len(values) != documents:
+            raise ValueError(f"{column.name}: expected {documents} values, found {len(values)}")
+        try:
+            array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
+            if _holds_text(array.type) is (column.type != "string"):  # a cast would read numbers in texts
+                raise pa.ArrowTypeError(f"found {array.type}")
+            array = array.cast(arrow_type(column.type))
+        except pa.ArrowException as error:
+            raise ValueError(f"{column.name}: expected {column.type} values: {error}") from error
+        arrays[column.name] = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    return arrays
+
+
+def _holds_text(type: pa.DataType) -> bool | None:
+    """Whether values of an Arrow type are texts; None where all are missing."""
+    import pyarrow as pa
+
+    if pa.types.is_null(type):
+        return None
+    of_values = type.value_type if pa.types.is_dictionary(type) else type
+    return bool(pa.types.is_string(of_values) or pa.types.is_large_string(of_values))
+
+
+def arrow_type(type: ColumnType) -> pa.DataType:
+    """The Arrow type of an annotation."""
+    import pyarrow as pa
+
+    types = {"float64": pa.float64(), "int64": pa.int64(), "string": pa.string(), "bool": pa.bool_()}
+    return types[type]

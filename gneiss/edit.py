@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
-from gneiss.arrays import Int64Array, UInt8Array
+from gneiss.annotation import STRICT_KEYS, Column, Values
+from gneiss.arrays import Int64Array
 from gneiss.batch import TextBatch
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from gneiss.annotation import Column
 
 __all__ = ["Edited", "Editor", "Edits"]
 
@@ -53,7 +48,9 @@ class Edits:
 
     def check(self, batch: TextBatch) -> None:
         """Raise ValueError when the edits are not sorted and disjoint, or reach outside their document."""
-        if not _well_formed(batch.offsets, self.document, self.start, self.stop):
+        from gneiss.edit_kernel import well_formed
+
+        if not well_formed(batch.offsets, self.document, self.start, self.stop):
             raise ValueError("edits must be sorted, disjoint, and lie inside their documents")
 
     def shifted(self, documents: int) -> Edits:
@@ -82,6 +79,8 @@ class Edits:
         >>> edits.apply(TextBatch.of(["a", "und so", "c"])).texts()
         ['a', 'ab', 'c']
         """
+        from gneiss.edit_kernel import copy
+
         if len(self) == 0:
             return batch
         self.check(batch)
@@ -91,7 +90,7 @@ class Edits:
         data = np.empty(offsets[-1], np.uint8)
         texts = self.replacement or _EMPTY
         bounds = texts.offsets if self.replacement else np.zeros(len(self) + 1, np.int64)
-        _copy(batch.data, batch.offsets, self.document, self.start, self.stop, texts.data, bounds, data)
+        copy(batch.data, batch.offsets, self.document, self.start, self.stop, texts.data, bounds, data)
         return TextBatch(data, offsets)
 
     def then(self, other: Edits) -> Edits:
@@ -105,11 +104,13 @@ class Edits:
         >>> cut.then(named).apply(TextBatch.of(["abcdefgh"])).texts()
         ['a*h']
         """
+        from gneiss.edit_kernel import merged
+
         if len(self) == 0 or len(other) == 0:
             return self if len(other) == 0 else other
         if (self.start == self.stop).any() or (other.start == other.stop).any():
             raise ValueError("edits that remove nothing cannot be combined with others")
-        document, start, stop, origin = _merged(
+        document, start, stop, origin = merged(
             self.document, self.start, self.stop, other.document, other.start, other.stop
         )
         if self.replacement is None and other.replacement is None:
@@ -118,27 +119,33 @@ class Edits:
         return Edits(document, start, stop, TextBatch.of([texts[i] for i in origin.tolist()]))
 
 
-class Editor(Protocol):
-    """Changes texts: a frozen value (its parameters), and pure. It sees the texts as they enter the phase.
+class Editor:
+    """Changes texts. A subclass is a frozen dataclass whose fields are its parameters, and pure; it needs only `edit`.
 
-    A phase applies the edits of all its editors at once, then annotates; where two overlap, the earlier in the recipe
-    takes precedence.
+    It sees the texts as they enter the phase. A phase applies the edits of all its editors at once, then annotates;
+    where two overlap, the earlier in the recipe takes precedence.
     """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT_KEYS
+    #: The short name of a packaged editor in recipes; others are named by `module:Class`, or by an entry point.
+    key: ClassVar[str] = ""
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """Annotations about its edits, in order."""
+        """Annotations about its edits, in order. By default none."""
+        return ()
 
     def edit(self, batch: TextBatch) -> Edited:
         """The edits of a batch, and the annotations of its documents."""
+        raise NotImplementedError(f"{type(self).__name__} does not define edit")
 
 
 @dataclass(frozen=True, eq=False)
 class Edited:
-    """An editor's edits of a batch, and an Arrow array (documents,) for each of its columns."""
+    """An editor's edits of a batch, and values, one a document, for each of its columns."""
 
     edits: Edits
-    annotations: Mapping[str, pa.Array] = field(default_factory=dict)
+    annotations: Mapping[str, Values] = field(default_factory=dict)
 
 
 _EMPTY = TextBatch(np.empty(0, np.uint8), np.zeros(1, np.int64))
@@ -152,79 +159,3 @@ def _per_document(document: Int64Array, amount: Int64Array, documents: int) -> I
     total = np.zeros(documents, np.int64)
     np.add.at(total, document, amount)
     return total
-
-
-@njit(cache=True, nogil=True)
-def _well_formed(offsets: Int64Array, document: Int64Array, start: Int64Array, stop: Int64Array) -> bool:
-    for i in range(len(document)):
-        if not 0 <= document[i] < len(offsets) - 1:
-            return False
-        length = offsets[document[i] + 1] - offsets[document[i]]
-        if not 0 <= start[i] <= stop[i] <= length:
-            return False
-        if i and (document[i] < document[i - 1] or (document[i] == document[i - 1] and start[i] < stop[i - 1])):
-            return False
-    return True
-
-
-@njit(cache=True, nogil=True)
-def _copy(
-    data: UInt8Array,
-    offsets: Int64Array,
-    document: Int64Array,
-    start: Int64Array,
-    stop: Int64Array,
-    texts: UInt8Array,
-    bounds: Int64Array,
-    out: UInt8Array,
-) -> None:
-    read, written = offsets[0], 0
-    for i in range(len(document)):
-        edit_from = offsets[document[i]] + start[i]
-        out[written : written + edit_from - read] = data[read:edit_from]
-        written += edit_from - read
-        inserted = bounds[i + 1] - bounds[i]
-        out[written : written + inserted] = texts[bounds[i] : bounds[i + 1]]
-        written += inserted
-        read = offsets[document[i]] + stop[i]
-    out[written:] = data[read : offsets[-1]]
-
-
-@njit(cache=True, nogil=True)
-def _merged(
-    document: Int64Array,
-    start: Int64Array,
-    stop: Int64Array,
-    others: Int64Array,
-    others_start: Int64Array,
-    others_stop: Int64Array,
-) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array]:
-    """Both lists as one, disjoint; and whose replacement each edit has: first list, second list, or none."""
-    first, second = len(document), len(others)
-    room = 2 * first + second  # each edit of the first list splits at most one of the second
-    at = np.empty((4, room), np.int64)
-    count = 0
-    i = 0
-    for j in range(second + 1):
-        # edits of the first list that end before this one begins
-        while i < first and (
-            j == second or document[i] < others[j] or (document[i] == others[j] and stop[i] <= others_start[j])
-        ):
-            at[0, count], at[1, count], at[2, count], at[3, count] = document[i], start[i], stop[i], i
-            i, count = i + 1, count + 1
-        if j == second:
-            break
-        low, text = others_start[j], first + j
-        while i < first and document[i] == others[j] and start[i] < others_stop[j]:
-            if low < start[i]:
-                at[0, count], at[1, count], at[2, count], at[3, count] = others[j], low, start[i], text
-                count, text = count + 1, first + second
-            low = max(low, stop[i])
-            if stop[i] > others_stop[j]:  # it may reach into the next one too
-                break
-            at[0, count], at[1, count], at[2, count], at[3, count] = document[i], start[i], stop[i], i
-            i, count = i + 1, count + 1
-        if low < others_stop[j]:
-            at[0, count], at[1, count], at[2, count], at[3, count] = others[j], low, others_stop[j], text
-            count += 1
-    return at[0, :count].copy(), at[1, :count].copy(), at[2, :count].copy(), at[3, :count].copy()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing import get_context
@@ -106,3 +108,14 @@ def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
         return Path(shutil.copytree(output, target))
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def third_party(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which a package of somebody else's is installed: tests/third_party, built without an index."""
+    project = tmp_path_factory.mktemp("project") / "shouting"  # building writes into it
+    shutil.copytree(Path(__file__).parent / "third_party", project, ignore=shutil.ignore_patterns("__pycache__"))
+    target = tmp_path_factory.mktemp("installed")
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation")
+    subprocess.run([*pip, "--target", target, project], check=True)
+    return target

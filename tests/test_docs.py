@@ -79,7 +79,9 @@ def test_the_code_of_a_page_runs(
         elif block.language == "console":
             check_console(block, where)
         else:
-            assert block.language in {"yaml", "sql", "text"}, f"{where}: a block of {block.language} is not checked"
+            assert block.language in {"yaml", "sql", "text", "toml"}, (
+                f"{where}: a block of {block.language} is not checked"
+            )
     capsys.readouterr()
     if missing:
         pytest.skip(f"{len(missing)} blocks need {missing[0]}; the others ran")

@@ -57,7 +57,7 @@ def _print_recipe(recipe: Recipe) -> None:
         f"budgets   {recipe.budgets.documents:.2%} of documents and {recipe.budgets.shards} shards may be quarantined",
         *(
             f"model     {source}{'' if is_pinned(source) else '  (no commit is named: a run records the checksum)'}"
-            for source in recipe.sources
+            for source in recipe.model_files
         ),
     ]
     for number, phase in enumerate(recipe.phases, 1):

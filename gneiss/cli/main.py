@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -38,8 +39,18 @@ for command in COMMANDS:
 app.add_typer(train_app, name="train")
 
 
+def _find_modules_here() -> None:
+    """Let a recipe name a class of a module in the current directory, after all that is installed.
+
+    `python -m gneiss` looks there too, but first. Not where Python was told to keep to a safe path (`-P`).
+    """
+    if not sys.flags.safe_path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; a GneissError becomes one line on stderr and its exit code."""
+    _find_modules_here()
     try:
         app(arguments)
     except GneissError as error:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from gneiss.annotation import arrow_type
 from gneiss.arrays import BoolArray, Int64Array
 from gneiss.batch import TextBatch
 from gneiss.corpus_steps import STEPS, StepResult
@@ -20,7 +21,7 @@ from gneiss.curate.reading import Documents, read_documents
 from gneiss.curate.statistics import Statistics, measure_column
 from gneiss.input.shard import Shard
 from gneiss.recipe.recipe import Recipe
-from gneiss.recipe.rule import ARROW_TYPES, NOT_TRUE, TRUE, UNKNOWN
+from gneiss.recipe.rule import NOT_TRUE, TRUE, UNKNOWN
 
 NO_RESULTS = CorpusResults()
 KEPT, DROPPED, QUARANTINED = "kept", "dropped", "quarantined"
@@ -95,7 +96,7 @@ def _annotation_table(
     hashes: list[bytes | None] = [None] * n
     rules = [rule for phase in recipe.phases for rule in phase.rules]
     failed, decisive = np.zeros((n, len(rules)), np.bool_), np.zeros((n, len(rules)), np.bool_)
-    columns = {column.name: pa.nulls(n, ARROW_TYPES[column.type]) for column in recipe.columns}
+    columns = {column.name: pa.nulls(n, arrow_type(column.type)) for column in recipe.columns}
     evidence: dict[str, pa.Array] = {}
     first = 0
     for phase, output in zip(recipe.phases, outputs, strict=True):

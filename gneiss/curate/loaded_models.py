@@ -44,7 +44,7 @@ def prepare(recipe: Recipe) -> Prepared:
 
     Raises ModelError, and MachineError when the cache cannot be written.
     """
-    files = {source: locate(source, recipe.folder) for source in recipe.sources}
+    files = {source: locate(source, recipe.folder) for source in recipe.model_files}
     if not any(isinstance(annotator, Prepares) for phase in recipe.phases for annotator in phase.annotators):
         return tuple(tuple(files for _ in phase.annotators) for phase in recipe.phases)
     folder = cache_folder()

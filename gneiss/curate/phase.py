@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gneiss.annotation import Annotate, Annotator, Column, annotate_present, input_of
+from gneiss.annotation import Annotate, Annotator, Column, annotate_present, arrow_type, checked
 from gneiss.arrays import BoolArray, Int64Array
 from gneiss.batch import TextBatch
 from gneiss.corpus_steps import PhaseDocuments, StepResult
@@ -20,7 +20,7 @@ from gneiss.curate.phase_result import Annotations, PhaseResult
 from gneiss.curate.quarantine import isolated
 from gneiss.edit import Edited, Editor, Edits
 from gneiss.recipe.recipe import BASE_COLUMNS, Phase
-from gneiss.recipe.rule import ARROW_TYPES, Verdicts, evaluate
+from gneiss.recipe.rule import Verdicts, evaluate
 
 if TYPE_CHECKING:
     import duckdb
@@ -105,11 +105,11 @@ def compute_phase(phase: Phase, models: PhaseModels, entering: PhaseInput, resul
     edited, failures = _edit(entering.batch, phase.editors)
     edits = edits.then(edited.edits)
     batch = edits.apply(entering.batch)
-    of_text = [(annotator, compute) for annotator, compute in models.annotators if input_of(annotator) == "text"]
+    of_text = [(annotator, compute) for annotator, compute in models.annotators if annotator.reads == "text"]
     computed, failed = _annotate(batch, of_text)
     for annotator, compute in models.annotators:
-        if input_of(annotator) != "text":
-            computed |= annotate_present(annotator, compute, entering.inputs[input_of(annotator)])
+        if annotator.reads != "text":
+            computed |= annotate_present(annotator, compute, entering.inputs[annotator.reads])
     annotations |= {**edited.annotations, **computed}
     return PhaseResult(edits, annotations, {**failed, **failures}, evidence, batch)
 
@@ -193,20 +193,11 @@ def _name(part: Annotator | Editor) -> str:
 def _edited(editor: Editor, batch: TextBatch) -> Edited:
     edited = editor.edit(batch)
     edited.edits.check(batch)
-    _check_lengths(editor.columns, edited.annotations, len(batch))
-    return edited
+    return replace(edited, annotations=checked(editor.columns, edited.annotations, len(batch)))
 
 
 def _annotated(annotator: Annotator, compute: Annotate, batch: TextBatch) -> Mapping[str, pa.Array]:
-    computed = compute(batch)
-    _check_lengths(annotator.columns, computed, len(batch))
-    return computed
-
-
-def _check_lengths(columns: Sequence[Column], computed: Mapping[str, pa.Array], documents: int) -> None:
-    for column in columns:
-        if len(computed[column.name]) != documents:
-            raise ValueError(f"{column.name}: expected {documents} values, found {len(computed[column.name])}")
+    return checked(annotator.columns, compute(batch), len(batch))
 
 
 class _Columns:
@@ -214,7 +205,7 @@ class _Columns:
 
     def __init__(self, columns: Iterable[Column]) -> None:
         self._parts: dict[str, list[pa.Array]] = {}
-        self._types = {column.name: ARROW_TYPES[column.type] for column in columns}
+        self._types = {column.name: arrow_type(column.type) for column in columns}
         for name in self._types:
             self._parts[name] = []
 
@@ -223,8 +214,7 @@ class _Columns:
         for size, values in pieces:
             for column in columns:
                 type_ = self._types[column.name]
-                found = pa.nulls(size, type_) if values is None else values[column.name].cast(type_)
-                self._parts[column.name].append(found)
+                self._parts[column.name].append(pa.nulls(size, type_) if values is None else values[column.name])
 
     def arrays(self) -> Annotations:
         """The whole columns."""

@@ -14,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gneiss.annotation import arrow_type
 from gneiss.arrays import BoolArray, Int64Array
 from gneiss.batch import TextBatch
 from gneiss.edit import Edits
 from gneiss.recipe.recipe import BASE_COLUMNS, Phase
-from gneiss.recipe.rule import ARROW_TYPES, Verdicts
+from gneiss.recipe.rule import Verdicts
 
 Annotations: TypeAlias = dict[str, pa.Array]
 
@@ -98,7 +99,7 @@ def _name(phase: int, name: str) -> str:
 
 def _fields(phase: Phase) -> list[pa.Field]:
     return [
-        *(pa.field(column.name, ARROW_TYPES[column.type]) for column in (*BASE_COLUMNS, *phase.columns)),
+        *(pa.field(column.name, arrow_type(column.type)) for column in (*BASE_COLUMNS, *phase.columns)),
         *phase.evidence,
         pa.field(_FAILURE, pa.string()),
         pa.field(_EDITS, pa.list_(_EDIT)),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gneiss.annotation import STRICT_KEYS, Annotate, Column
+from gneiss.annotation import Annotator, Column
+from gneiss.edit import Edited, Editor
 from gneiss.errors import RecipeError
 from gneiss.filters.page import Page
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from gneiss.batch import TextBatch
-    from gneiss.edit import Edited
 
 PAGES = (
     Page(
@@ -56,7 +55,7 @@ PAGES = (
 
 
 @dataclass(frozen=True)
-class C4:
+class C4(Annotator):
     """How many lines of a document are kept or fail each of C4's tests, and how many sentences the kept ones hold.
 
     terminal_punctuation: lines must end with it; min_line_words: words that a line must have; max_word_chars: code
@@ -67,7 +66,7 @@ class C4:
     2
     """
 
-    __pydantic_config__ = STRICT_KEYS
+    key = "c4"
 
     terminal_punctuation: bool = True
     min_line_words: int = 3
@@ -91,27 +90,18 @@ class C4:
             Column("c4_sentences", "int64", "sentences in the kept lines"),
         )
 
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """No files."""
-        return ()
+    def compute(self, batch: TextBatch) -> Mapping[str, pa.Array]:
+        """See Annotator."""
+        import pyarrow as pa
 
-    def load(self, files: Mapping[str, Path]) -> Annotate:
-        """The function that annotates a batch; `files` is not read."""
+        from gneiss.filters.c4_kernel import line_counts
 
-        def compute(batch: TextBatch) -> Mapping[str, pa.Array]:
-            import pyarrow as pa
-
-            from gneiss.filters.c4_kernel import line_counts
-
-            counts = line_counts(batch, self.terminal_punctuation, self.min_line_words, self.max_word_chars)
-            return {column.name: pa.array(counts[:, i]) for i, column in enumerate(self.columns)}
-
-        return compute
+        counts = line_counts(batch, self.terminal_punctuation, self.min_line_words, self.max_word_chars)
+        return {column.name: pa.array(counts[:, i]) for i, column in enumerate(self.columns)}
 
 
 @dataclass(frozen=True)
-class C4Lines:
+class C4Lines(Editor):
     r"""C4's line rule as an edit: lines that fail are cut, lines that stay are stripped and lose their citations.
 
     The parameters are those of `C4`. Lines stay apart by the end of line that each had, of which a carriage return
@@ -123,7 +113,7 @@ class C4Lines:
     ['It is so .\nSo it is.']
     """
 
-    __pydantic_config__ = STRICT_KEYS
+    key = "c4_lines"
 
     terminal_punctuation: bool = True
     min_line_words: int = 3
@@ -141,7 +131,6 @@ class C4Lines:
         """The cuts in a batch."""
         import pyarrow as pa
 
-        from gneiss.edit import Edited
         from gneiss.filters.c4_kernel import line_edits
 
         edits = line_edits(batch, self.terminal_punctuation, self.min_line_words, self.max_word_chars)

@@ -1,10 +1,12 @@
-"""The catalogue: recipe key → annotator or editor, and every filter's page. A new filter is a file, named here."""
+"""The catalogue: every packaged filter, from the file of each. A new filter is a file, named in `MODULES`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TypeVar
 
 from gneiss.annotation import Annotator
+from gneiss.edit import Editor
 from gneiss.filters import (
     c4,
     contamination,
@@ -21,42 +23,23 @@ from gneiss.filters import (
 )
 from gneiss.filters.page import Page
 
-if TYPE_CHECKING:
-    from gneiss.edit import Editor
+Kind = TypeVar("Kind", Annotator, Editor)
 
-#: What may stand under `annotate:` in a recipe. The values are frozen dataclasses; their fields are the parameters.
-ANNOTATORS: dict[str, type[Annotator]] = {
-    "c4": c4.C4,
-    "contamination": contamination.Contamination,
-    "fasttext": fasttext.FastText,
-    "fineweb": fineweb.FineWeb,
-    "gopher_quality": gopher.GopherQuality,
-    "gopher_repetition": gopher.GopherRepetition,
-    "language": language.Language,
-    "membership": membership.Membership,
-    "perplexity": perplexity.Perplexity,
-    "readability": readability.Readability,
-    "tokens": tokens.Tokens,
-    "urls": urls.Urls,
-}
+#: In the order of the pages.
+MODULES = (
+    fasttext, readability, tokens, perplexity, membership, gopher, c4, fineweb, language, urls, contamination, pii,
+)  # fmt: skip
 
-#: What may stand under `edit:` in a recipe.
-EDITORS: dict[str, type[Editor]] = {
-    "c4_lines": c4.C4Lines,
-    "pii": pii.Pii,
-}
 
-PAGES: tuple[Page, ...] = (
-    *fasttext.PAGES,
-    *readability.PAGES,
-    *tokens.PAGES,
-    *perplexity.PAGES,
-    *membership.PAGES,
-    *gopher.PAGES,
-    *c4.PAGES,
-    *fineweb.PAGES,
-    *language.PAGES,
-    *urls.PAGES,
-    *contamination.PAGES,
-    *pii.PAGES,
-)
+def _of_kind(kind: type[Kind]) -> dict[str, type[Kind]]:
+    """Key → class, of all modules' own classes of a kind."""
+    found = (value for module in MODULES for value in vars(module).values() if isinstance(value, type))
+    return {value.key: value for value in found if issubclass(value, kind) and value is not kind}
+
+
+#: What may stand under `annotate:` and under `edit:` in a recipe, by key: frozen dataclasses.
+ANNOTATORS: Mapping[str, type[Annotator]] = _of_kind(Annotator)
+EDITORS: Mapping[str, type[Editor]] = _of_kind(Editor)
+PAGES: tuple[Page, ...] = tuple(page for module in MODULES for page in module.PAGES)
+#: What may stand under `filters:` in a recipe: an annotator with the rules published for it.
+FILTERS: Mapping[str, Page] = {page.name: page for page in PAGES if not page.is_edit}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gneiss.annotation import STRICT_KEYS, Annotate, Column
+from gneiss.annotation import Annotate, Annotator, Column
 from gneiss.errors import ModelError, RecipeError
 from gneiss.filters.page import Page
 
@@ -60,7 +60,7 @@ PAGES = (
 
 
 @dataclass(frozen=True)
-class Contamination:
+class Contamination(Annotator):
     """How many n-grams of words a document shares with evaluation sets, and with which set most.
 
     sets: name → file; folder: all files in a folder and in its folders, each a set that is named by its path in it
@@ -77,7 +77,7 @@ class Contamination:
     [{'contamination_set': 'quiz', 'contamination_ngrams': 1, 'contamination_fraction': 0.8}]
     """
 
-    __pydantic_config__ = STRICT_KEYS
+    key = "contamination"
 
     sets: Mapping[str, str] = field(default_factory=dict)
     folder: str | None = None
@@ -86,7 +86,7 @@ class Contamination:
     min_words: int = 8
 
     def __post_init__(self) -> None:
-        if not self.sources:
+        if not self.model_files:
             raise RecipeError("contamination: expected evaluation sets: `sets`, `folder` or both")
         if self.folder is not None and "://" in self.folder:
             raise RecipeError(f"contamination: folder: expected a local folder, found {self.folder}")
@@ -108,7 +108,7 @@ class Contamination:
         )
 
     @property
-    def sources(self) -> tuple[str, ...]:
+    def model_files(self) -> tuple[str, ...]:
         """The files of the sets, each once, and the folder, with a slash."""
         folder = () if self.folder is None else (f"{self.folder.rstrip('/')}/",)
         return tuple(dict.fromkeys((*self.sets.values(), *folder)))
@@ -152,7 +152,7 @@ class Contamination:
 
         paths = {name: files[source] for name, source in self.sets.items()}
         if self.folder is not None:
-            for file, path in files_of(files[self.sources[-1]]).items():
+            for file, path in files_of(files[self.model_files[-1]]).items():
                 name = set_name(file)
                 if name in paths:
                     raise ModelError(f"{path}: there is another evaluation set of the name {name!r}: {paths[name]}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from gneiss.annotation import STRICT_KEYS, Annotate, Column, annotate
+from gneiss.annotation import STRICT_KEYS, Annotate, Annotator, Column, annotate
 from gneiss.errors import ModelError, RecipeError
 from gneiss.filters.page import Page
 
@@ -48,6 +48,7 @@ PAGES = (
         example_kept="To solve the equation, first collect the terms in x on one side, then divide by their factor.",
         example_dropped="CHEAP tickets!! buy now buy now best price click here login free shipping order today",
         rules={"quality": "dclm > 0.002 OR cosmo > 0.03"},
+        annotator="fasttext",
     ),
     Page(
         code="GW02",
@@ -72,6 +73,7 @@ PAGES = (
                 "OR education_label = 'education' OR medical_label = 'medical'"
             )
         },
+        annotator="fasttext",
     ),
 )
 
@@ -93,7 +95,7 @@ class FastTextModel:
 
 
 @dataclass(frozen=True)
-class FastText:
+class FastText(Annotator):
     """Scores and top labels of supervised fastText models.
 
     models: column name → model. A model NAME gives the columns NAME and NAME_label, both null where fastText predicts
@@ -103,7 +105,7 @@ class FastText:
     'dclm_label'
     """
 
-    __pydantic_config__ = STRICT_KEYS
+    key = "fasttext"
 
     models: Mapping[str, FastTextModel]
     engine: Engine = "auto"
@@ -126,7 +128,7 @@ class FastText:
         )
 
     @property
-    def sources(self) -> tuple[str, ...]:
+    def model_files(self) -> tuple[str, ...]:
         """The models' files, each once."""
         return tuple(dict.fromkeys(model.source for model in self.models.values()))
 
@@ -142,21 +144,21 @@ class FastText:
 
         if self.engine == "library":
             return dict(files)
-        models = {source: read_model(files[source]) for source in self.sources}
+        models = {source: read_model(files[source]) for source in self.model_files}
         for model in self.models.values():
             _check_labels(files[model.source], tuple(map(plain_label, models[model.source].labels)), model)
-        obstacles = {source: reason for source in self.sources if (reason := obstacle(models[source]))}
+        obstacles = {source: reason for source in self.model_files if (reason := obstacle(models[source]))}
         for source, reason in obstacles.items():
             if self.engine == "ensemble":
                 raise ModelError(f"{files[source]}: cannot be part of an ensemble: {reason}; use engine: auto")
             _log.warning("%s: left to the fastText library, which is slower: %s", files[source], reason)
-        collapsible = [models[source] for source in self.sources if source not in obstacles]
+        collapsible = [models[source] for source in self.model_files if source not in obstacles]
         if not collapsible:
             return dict(files)
         table = folder / table_name([model.path for model in collapsible])
         if not is_sound(table):  # missing, damaged, or of another layout
             build_table(collapsible, table)
-        return {source: files[source] if source in obstacles else table for source in self.sources}
+        return {source: files[source] if source in obstacles else table for source in self.model_files}
 
     def load(self, files: Mapping[str, Path]) -> Annotate:
         """Once per worker: open what `prepare` returned and return the function that annotates a batch.
@@ -166,7 +168,7 @@ class FastText:
         """
         from gneiss.filters.fasttext_models.table import TABLE_SUFFIX
 
-        if self.engine == "library" or any(files[source].suffix == TABLE_SUFFIX for source in self.sources):
+        if self.engine == "library" or any(files[source].suffix == TABLE_SUFFIX for source in self.model_files):
             return self._open(files)
         with TemporaryDirectory(prefix="gneiss-fasttext-") as folder:  # its pages stay mapped after it is gone
             return self._open(self.prepare(files, Path(folder)))
@@ -177,9 +179,9 @@ class FastText:
         from gneiss.filters.fasttext_models.library import load_library
         from gneiss.filters.fasttext_models.table import TABLE_SUFFIX
 
-        collapsed = [source for source in self.sources if files[source].suffix == TABLE_SUFFIX]
+        collapsed = [source for source in self.model_files if files[source].suffix == TABLE_SUFFIX]
         predictors = load_ensemble(files[collapsed[0]], collapsed) if collapsed else {}
-        for source in self.sources:
+        for source in self.model_files:
             if source not in predictors:
                 predictors[source] = load_library(read_model(files[source]))
         for model in self.models.values():

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gneiss.annotation import STRICT_KEYS, Annotate, Column
+from gneiss.annotation import Annotator, Column
 from gneiss.errors import RecipeError
 from gneiss.filters.page import Page
 
@@ -51,7 +50,7 @@ PAGES = (
 
 
 @dataclass(frozen=True)
-class FineWeb:
+class FineWeb(Annotator):
     r"""What FineWeb's own rules measure; all are null for a text without a line that is not blank.
 
     short_line_chars: a line of at most so many code points is short.
@@ -61,7 +60,7 @@ class FineWeb:
     [0.5]
     """
 
-    __pydantic_config__ = STRICT_KEYS
+    key = "fineweb"
 
     short_line_chars: int = 30
 
@@ -81,29 +80,20 @@ class FineWeb:
             Column("fineweb_line_feeds_per_word", "float64", "line feeds / words"),
         )
 
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """No files."""
-        return ()
+    def compute(self, batch: TextBatch) -> Mapping[str, pa.Array]:
+        """See Annotator."""
+        import numpy as np
 
-    def load(self, files: Mapping[str, Path]) -> Annotate:
-        """The function that annotates a batch; `files` is not read."""
+        from gneiss.filters import fineweb_kernel as kernel
+        from gneiss.filters.ratio import ratio
+        from gneiss.filters.segmentation import whitespace_words
 
-        def compute(batch: TextBatch) -> Mapping[str, pa.Array]:
-            import numpy as np
-
-            from gneiss.filters import fineweb_kernel as kernel
-            from gneiss.filters.ratio import ratio
-            from gneiss.filters.segmentation import whitespace_words
-
-            counts = kernel.fineweb_counts(batch, self.short_line_chars).T
-            lines, words = counts[kernel.LINES], np.diff(batch.view(whitespace_words).documents)
-            characters = np.where(lines > 0, counts[kernel.LINE_CHARS], 0)
-            return {
-                "fineweb_punctuated_line_fraction": ratio(counts[kernel.PUNCTUATED_LINES], lines),
-                "fineweb_short_line_fraction": ratio(counts[kernel.SHORT_LINES], lines),
-                "fineweb_repeated_line_char_fraction": ratio(counts[kernel.REPEATED_LINE_CHARS], characters),
-                "fineweb_line_feeds_per_word": ratio(counts[kernel.LINE_FEEDS], words),
-            }
-
-        return compute
+        counts = kernel.fineweb_counts(batch, self.short_line_chars).T
+        lines, words = counts[kernel.LINES], np.diff(batch.view(whitespace_words).documents)
+        characters = np.where(lines > 0, counts[kernel.LINE_CHARS], 0)
+        return {
+            "fineweb_punctuated_line_fraction": ratio(counts[kernel.PUNCTUATED_LINES], lines),
+            "fineweb_short_line_fraction": ratio(counts[kernel.SHORT_LINES], lines),
+            "fineweb_repeated_line_char_fraction": ratio(counts[kernel.REPEATED_LINE_CHARS], characters),
+            "fineweb_line_feeds_per_word": ratio(counts[kernel.LINE_FEEDS], words),
+        }

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gneiss.annotation import STRICT_KEYS, Annotate, Column
+from gneiss.annotation import Annotator, Column
 from gneiss.errors import RecipeError
 from gneiss.filters.page import Page
 
@@ -104,7 +103,7 @@ PAGES = (
 
 
 @dataclass(frozen=True)
-class GopherQuality:
+class GopherQuality(Annotator):
     """What Gopher's quality rules measure.
 
     stop_words: at most 64, as they stand in the text.
@@ -115,7 +114,7 @@ class GopherQuality:
     (5, 3.0, 2)
     """
 
-    __pydantic_config__ = STRICT_KEYS
+    key = "gopher_quality"
 
     stop_words: tuple[str, ...] = STOP_WORDS
 
@@ -140,38 +139,29 @@ class GopherQuality:
             Column("gopher_distinct_stop_words", "int64", "how many of the stop words occur"),
         )
 
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """No files."""
-        return ()
+    def compute(self, batch: TextBatch) -> Mapping[str, pa.Array]:
+        """See Annotator."""
+        import pyarrow as pa
 
-    def load(self, files: Mapping[str, Path]) -> Annotate:
-        """The function that annotates a batch; `files` is not read."""
+        from gneiss.filters import gopher_kernel as kernel
+        from gneiss.filters.ratio import ratio
 
-        def compute(batch: TextBatch) -> Mapping[str, pa.Array]:
-            import pyarrow as pa
-
-            from gneiss.filters import gopher_kernel as kernel
-            from gneiss.filters.ratio import ratio
-
-            counts = kernel.quality_counts(batch, self.stop_words).T
-            all_words, words, lines = counts[kernel.ALL_WORDS], counts[kernel.WORDS], counts[kernel.LINES]
-            return {
-                "gopher_words": pa.array(words),
-                "gopher_mean_word_length": ratio(counts[kernel.WORD_CHARS], words),
-                "gopher_hashes_per_word": ratio(counts[kernel.HASHES], all_words),
-                "gopher_ellipses_per_word": ratio(counts[kernel.ELLIPSES], all_words),
-                "gopher_bullet_line_fraction": ratio(counts[kernel.BULLET_LINES], lines),
-                "gopher_ellipsis_line_fraction": ratio(counts[kernel.ELLIPSIS_LINES], lines),
-                "gopher_letter_word_fraction": ratio(counts[kernel.LETTER_WORDS], all_words),
-                "gopher_distinct_stop_words": pa.array(counts[kernel.STOP_WORDS]),
-            }
-
-        return compute
+        counts = kernel.quality_counts(batch, self.stop_words).T
+        all_words, words, lines = counts[kernel.ALL_WORDS], counts[kernel.WORDS], counts[kernel.LINES]
+        return {
+            "gopher_words": pa.array(words),
+            "gopher_mean_word_length": ratio(counts[kernel.WORD_CHARS], words),
+            "gopher_hashes_per_word": ratio(counts[kernel.HASHES], all_words),
+            "gopher_ellipses_per_word": ratio(counts[kernel.ELLIPSES], all_words),
+            "gopher_bullet_line_fraction": ratio(counts[kernel.BULLET_LINES], lines),
+            "gopher_ellipsis_line_fraction": ratio(counts[kernel.ELLIPSIS_LINES], lines),
+            "gopher_letter_word_fraction": ratio(counts[kernel.LETTER_WORDS], all_words),
+            "gopher_distinct_stop_words": pa.array(counts[kernel.STOP_WORDS]),
+        }
 
 
 @dataclass(frozen=True)
-class GopherRepetition:
+class GopherRepetition(Annotator):
     r"""What Gopher's repetition rules measure; every fraction is null for an empty text.
 
     >>> from gneiss.annotation import annotate
@@ -179,7 +169,7 @@ class GopherRepetition:
     [0.3333333333333333]
     """
 
-    __pydantic_config__ = STRICT_KEYS
+    key = "gopher_repetition"
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -199,14 +189,9 @@ class GopherRepetition:
             ),
         )
 
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """No files."""
-        return ()
-
-    def load(self, files: Mapping[str, Path]) -> Annotate:
-        """The function that annotates a batch; `files` is not read."""
-        return _annotate_repetition
+    def compute(self, batch: TextBatch) -> Mapping[str, pa.Array]:
+        """See Annotator."""
+        return _annotate_repetition(batch)
 
 
 def _annotate_repetition(batch: TextBatch) -> Mapping[str, pa.Array]:

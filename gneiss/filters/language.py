@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gneiss.annotation import STRICT_KEYS, Annotate, Column
+from gneiss.annotation import Annotate, Annotator, Column
 from gneiss.errors import ModelError, RecipeError, first_line
 from gneiss.filters.page import Page
 
@@ -48,7 +48,7 @@ PAGES = (
 
 
 @dataclass(frozen=True)
-class Language:
+class Language(Annotator):
     """The most probable language of a text, and how probable it is.
 
     model: a supervised fastText model as a path or `hf://repo@revision/file`, or `builtin:lid.176`, which needs the
@@ -58,7 +58,7 @@ class Language:
     ['language', 'language_score']
     """
 
-    __pydantic_config__ = STRICT_KEYS
+    key = "language"
 
     model: str = BUILTIN
     max_chars: int | None = 1000
@@ -76,7 +76,7 @@ class Language:
         )
 
     @property
-    def sources(self) -> tuple[str, ...]:
+    def model_files(self) -> tuple[str, ...]:
         """The model's file; none for the builtin one."""
         return () if self.model == BUILTIN else (self.model,)
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING
 
-from gneiss.annotation import STRICT_KEYS, Annotate, Column
+from gneiss.annotation import Annotate, Annotator, Column
 from gneiss.errors import ModelError
 from gneiss.filters.page import Page
 
@@ -43,7 +43,7 @@ _MULTIPLIER = 47026247687942121848144207491837418733
 
 
 @dataclass(frozen=True)
-class Membership:
+class Membership(Annotator):
     """Whether each id is in a Bloom filter made with rbloom and the key of GneissWeb's release.
 
     source: the filter, a local path or `hf://repo@revision/file`; column: the name of the annotation. What it
@@ -53,12 +53,11 @@ class Membership:
     'in_gneissweb'
     """
 
-    __pydantic_config__ = STRICT_KEYS
+    key = "membership"
+    reads = "id"
 
     source: str
     column: str = "in_gneissweb"
-    #: The input column that it reads.
-    reads: ClassVar[Literal["id"]] = "id"
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -66,7 +65,7 @@ class Membership:
         return (Column(self.column, "bool", f"the id is in {self.source} (a few that are not may be called so)"),)
 
     @property
-    def sources(self) -> tuple[str, ...]:
+    def model_files(self) -> tuple[str, ...]:
         """The filter's file."""
         return (self.source,)
 

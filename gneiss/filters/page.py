@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 class Page:
     """One filter in words.
 
-    is_edit: it changes texts and has no rules; its examples are a text after (kept) and before (dropped).
-    code: stable, such as GW01; name: the recipe's key; formula: plain text; rules: name → SQL condition, as published;
-    source: paper and section of method and thresholds; cost: measured, with its unit; examples: realistic texts.
+    code: stable, such as GW01; name: under `filters:` in a recipe (of an editor, under `edit:`); formula: plain text;
+    rules: name → SQL condition, as published; source: paper and section of method and thresholds; cost: measured, with
+    its unit; examples: realistic texts; is_edit: it changes texts and has no rules, and its examples are a text after
+    (kept) and before (dropped); annotator: the key of what computes its annotations, by default the name.
     """
 
     code: str
@@ -26,6 +27,12 @@ class Page:
     example_dropped: str
     rules: dict[str, str] = field(default_factory=dict)
     is_edit: bool = False
+    annotator: str = ""
+
+    @property
+    def key(self) -> str:
+        """The annotator or editor that it is about."""
+        return self.annotator or self.name
 
 
 def markdown(page: Page) -> str:

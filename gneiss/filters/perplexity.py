@@ -8,7 +8,7 @@ from math import floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from gneiss.annotation import STRICT_KEYS, Annotate, Column, annotate
+from gneiss.annotation import Annotate, Annotator, Column, annotate
 from gneiss.errors import ModelError
 from gneiss.filters.page import Page
 
@@ -41,7 +41,7 @@ PAGES = (
 
 
 @dataclass(frozen=True)
-class Perplexity:
+class Perplexity(Annotator):
     """Perplexity of the whole text and its extremes over lines, by one KenLM model over white-space words.
 
     model: ARPA or binary file, a local path or `hf://repo@revision/file`; normalization: what to do to each line first;
@@ -52,7 +52,7 @@ class Perplexity:
     text are unknown words. All columns are null for a text without words.
     """
 
-    __pydantic_config__ = STRICT_KEYS
+    key = "perplexity"
 
     model: str
     normalization: Normalization = "none"
@@ -70,7 +70,7 @@ class Perplexity:
         )
 
     @property
-    def sources(self) -> tuple[str, ...]:
+    def model_files(self) -> tuple[str, ...]:
         """The model's file."""
         return (self.model,)
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
 
-from gneiss.annotation import STRICT_KEYS, Column
+from gneiss.annotation import Column
+from gneiss.edit import Edited, Editor, Edits
 from gneiss.errors import RecipeError
 from gneiss.filters.page import Page
 
 if TYPE_CHECKING:
     from gneiss.batch import TextBatch
-    from gneiss.edit import Edited
 
 PAGES = (
     Page(
@@ -65,7 +65,7 @@ _DOCUMENTATION_IPV6 = IPv6Network("2001:db8::/32")
 
 
 @dataclass(frozen=True)
-class Pii:
+class Pii(Editor):
     """Replaces e-mail addresses and public IP addresses by placeholders, chosen by a hash of the address.
 
     email, ip: whether each is done; email_placeholders: addresses under example.com, example.net, example.org,
@@ -79,7 +79,7 @@ class Pii:
     ['who@example.org, 192.0.2.1']
     """
 
-    __pydantic_config__ = STRICT_KEYS
+    key = "pii"
 
     email: bool = True
     ip: bool = True
@@ -131,7 +131,6 @@ class Pii:
         import pyarrow as pa
 
         from gneiss.batch import TextBatch
-        from gneiss.edit import Edited, Edits
         from gneiss.filters.pii_kernel import EMAIL, find_addresses
 
         found = find_addresses(batch, self.email, self.ip)

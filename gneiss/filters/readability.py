@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gneiss.annotation import STRICT_KEYS, Annotate, Column, annotate
+from gneiss.annotation import Annotator, Column, annotate
 from gneiss.filters.page import Page
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ PAGES = (
 
 
 @dataclass(frozen=True)
-class Readability:
+class Readability(Annotator):
     """EFLAW, the counts behind it, and ARI, of the whole text.
 
     Thresholds are tied to how textstat 0.7.5 counts, so that is what is computed, with the tables of Unicode 14.0.
@@ -58,7 +57,7 @@ class Readability:
     7.0
     """
 
-    __pydantic_config__ = STRICT_KEYS
+    key = "readability"
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -73,14 +72,9 @@ class Readability:
             Column("ari", "float64", "4.71 characters_per_word + 0.5 words_per_sentence - 21.43; null without words"),
         )
 
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """No files."""
-        return ()
-
-    def load(self, files: Mapping[str, Path]) -> Annotate:
-        """The function that annotates a batch; `files` is not read."""
-        return _annotate
+    def compute(self, batch: TextBatch) -> Mapping[str, pa.Array]:
+        """See Annotator."""
+        return _annotate(batch)
 
 
 def eflaw(texts: Texts) -> pa.Array:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from gneiss.annotation import STRICT_KEYS, Annotate, Column, annotate
+from gneiss.annotation import Annotate, Annotator, Column, annotate
 from gneiss.filters.page import Page
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ PAGES = (
 
 
 @dataclass(frozen=True)
-class Tokens:
+class Tokens(Annotator):
     """Exact token counts of the whole text, never cut into chunks: those of the library `tokenizers`.
 
     tokenizer: `builtin:cl100k_base`, or a tokenizer.json as a local path or `hf://repo@revision/file`; column: the name
@@ -59,7 +59,7 @@ class Tokens:
     5
     """
 
-    __pydantic_config__ = STRICT_KEYS
+    key = "tokens"
 
     tokenizer: str = "builtin:cl100k_base"
     column: str = "tokens"
@@ -75,7 +75,7 @@ class Tokens:
         )
 
     @property
-    def sources(self) -> tuple[str, ...]:
+    def model_files(self) -> tuple[str, ...]:
         """The tokenizer's file; none for a builtin one."""
         return () if self.tokenizer.startswith("builtin:") else (self.tokenizer,)
 

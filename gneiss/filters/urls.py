@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from gneiss.annotation import STRICT_KEYS, Annotate, Column
+from gneiss.annotation import Annotate, Annotator, Column
 from gneiss.arrays import UInt64Array
 from gneiss.errors import ModelError, RecipeError
 from gneiss.filters.page import Page
@@ -48,7 +48,7 @@ _NOT_IN_WORDS = re.compile("[^a-z0-9]+")
 
 
 @dataclass(frozen=True)
-class Urls:
+class Urls(Annotator):
     """Whether a URL's domain is listed, and how many listed words it contains.
 
     domains, words, soft_words: files of one entry a line, UTF-8, case aside; what begins with # is no entry. Several
@@ -58,16 +58,15 @@ class Urls:
     'url_domain_listed'
     """
 
-    __pydantic_config__ = STRICT_KEYS
+    key = "urls"
+    reads = "url"
 
     domains: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     soft_words: tuple[str, ...] = ()
-    #: The input column that it reads.
-    reads: ClassVar[Literal["url"]] = "url"
 
     def __post_init__(self) -> None:
-        if not self.sources:
+        if not self.model_files:
             raise RecipeError("urls: expected at least one list: domains, words or soft_words")
 
     @property
@@ -80,7 +79,7 @@ class Urls:
         )
 
     @property
-    def sources(self) -> tuple[str, ...]:
+    def model_files(self) -> tuple[str, ...]:
         """The files of the lists, each once."""
         return tuple(dict.fromkeys((*self.domains, *self.words, *self.soft_words)))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gneiss.input.model_files import ModelFile, resolve
 from gneiss.input.shard import Input, cut_shards
+from gneiss.recipe.named import versions
 from gneiss.recipe.recipe import Recipe
 from gneiss.version import __version__
 
@@ -38,7 +39,7 @@ class Plan:
             **({"corpus": self._fingerprint()} if seen_together else {}),
             "recipe": self.recipe.digest(),
             "gneiss": __version__,
-            "libraries": {name: version(name) for name in BYTE_SHAPING},
+            "libraries": {**{name: version(name) for name in BYTE_SHAPING}, **versions(self.recipe.classes)},
             "models": {model.source: model.checksum for model in self.models},
         }
 
@@ -68,4 +69,4 @@ def make_plan(recipe: Recipe, source: str | Path) -> Plan:
         required=list(recipe.inputs.values()),
         shard_max_bytes=recipe.shard_max_bytes,
     )
-    return Plan(recipe, str(source), found, tuple(resolve(source, recipe.folder) for source in recipe.sources))
+    return Plan(recipe, str(source), found, tuple(resolve(source, recipe.folder) for source in recipe.model_files))

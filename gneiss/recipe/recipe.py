@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import reprlib
-from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -15,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import Field, PrivateAttr, TypeAdapter, ValidationError, field_validator, model_validator
 
-from gneiss.annotation import Annotator, Column, ColumnType, input_of
+from gneiss.annotation import Annotator, Column, ColumnType
 from gneiss.corpus_steps import STEPS, CorpusStep
+from gneiss.edit import Editor
 from gneiss.errors import InputError, RecipeError
+from gneiss.filters.catalogue import ANNOTATORS, EDITORS
+from gneiss.recipe.entries import Entry, built, explain, part_of, written
 from gneiss.recipe.part import Part
 from gneiss.recipe.rule import Rules, check, did_you_mean
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from gneiss.edit import Editor
 
 #: Annotations of every document, computed by `curate` itself.
 BASE_COLUMNS = (
@@ -62,8 +61,8 @@ class Phase(Part):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     corpus_steps: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    edit: list[dict[str, dict[str, Any]]] = Field(default_factory=list)
-    annotate: list[dict[str, dict[str, Any]]] = Field(default_factory=list)
+    edit: list[Entry] = Field(default_factory=list)
+    annotate: list[Entry] = Field(default_factory=list)
     aliases: dict[str, str] = Field(default_factory=dict)
     rules: dict[str, str] = Field(default_factory=dict)
     keep: str | None = None
@@ -83,21 +82,6 @@ class Phase(Part):
         rest = {key: value for key, value in given.items() if key not in steps}
         return {**rest, "corpus_steps": {key: value for key, value in steps.items() if value is not None}}
 
-    @field_validator("edit", "annotate", mode="before")
-    @classmethod
-    def _entries(cls, entries: Any) -> Any:
-        """`- readability`, `- readability:` and `- readability: {}` mean the same."""
-        if not isinstance(entries, list):
-            return entries
-        return [
-            {entry: {}}
-            if isinstance(entry, str)
-            else {key: given or {} for key, given in entry.items()}
-            if isinstance(entry, dict)
-            else entry
-            for entry in entries
-        ]
-
     @field_validator("rules")
     @classmethod
     def _rule_names(cls, rules: dict[str, str]) -> dict[str, str]:
@@ -115,23 +99,18 @@ class Phase(Part):
     def steps(self) -> tuple[CorpusStep, ...]:
         """The corpus-wide steps of this phase, in order."""
         chosen = ((key, kind) for key, kind in _step_kinds().items() if key in self.corpus_steps)
-        return tuple(_built(key, kind, self.corpus_steps[key]) for key, kind in chosen)
+        return tuple(built(key, kind, self.corpus_steps[key]) for key, kind in chosen)
 
     @cached_property
     def editors(self) -> tuple[Editor, ...]:
         """The editors of this phase, in order; what steps cut goes before their edits."""
-        from gneiss.filters.catalogue import EDITORS
-
-        entries = ((key, given) for entry in self.edit for key, given in entry.items())
-        return tuple(_validated("edit", EDITORS, key, given) for key, given in entries)
+        return tuple(part_of("edit", Editor, EDITORS, *entry) for entries in self.edit for entry in entries.items())
 
     @cached_property
     def annotators(self) -> tuple[Annotator, ...]:
         """The annotators of this phase, in order."""
-        from gneiss.filters.catalogue import ANNOTATORS
-
-        entries = ((key, given) for entry in self.annotate for key, given in entry.items())
-        return tuple(_validated("annotate", ANNOTATORS, key, given) for key, given in entries)
+        entries = (entry for entries in self.annotate for entry in entries.items())
+        return tuple(part_of("annotate", Annotator, ANNOTATORS, *entry) for entry in entries)
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -205,7 +184,7 @@ class Recipe(Part):
         try:
             recipe = cls.model_validate(given)
         except ValidationError as error:
-            raise RecipeError(f"{where}: {_explain(error, cls)}") from error
+            raise RecipeError(f"{where}: {explain(error, cls, _step_kinds())}") from error
         except (RecipeError, InputError) as error:
             raise RecipeError(f"{where}: {error}") from error
         recipe._folder = folder or Path()
@@ -255,20 +234,26 @@ class Recipe(Part):
         return (*BASE_COLUMNS, *(column for phase in self.phases for column in phase.columns))
 
     @property
-    def sources(self) -> tuple[str, ...]:
+    def model_files(self) -> tuple[str, ...]:
         """Every model and tokenizer file that the recipe names, each once, in order."""
         files = (
             file
             for phase in self.phases
-            for part in (*(step.model_files for step in phase.steps), *(a.sources for a in phase.annotators))
-            for file in part
+            for its in (*(step.model_files for step in phase.steps), *(a.model_files for a in phase.annotators))
+            for file in its
         )
         return tuple(dict.fromkeys(files))
 
     @property
+    def classes(self) -> tuple[type[Any], ...]:
+        """The classes of all steps, editors and annotators."""
+        parts = (part for phase in self.phases for part in (*phase.steps, *phase.editors, *phase.annotators))
+        return tuple(type(part) for part in parts)
+
+    @property
     def inputs(self) -> dict[str, str]:
         """The columns beside the text that annotators read, by what they mean: `id` always, if there is one, `url`."""
-        read = {input_of(annotator) for phase in self.phases for annotator in phase.annotators}
+        read = {annotator.reads for phase in self.phases for annotator in phase.annotators}
         known = {"id": self.input.id, "url": self.input.url}
         if "id" in read and self.input.id is None:
             raise RecipeError("input.id: an annotator reads ids, but the recipe has `id: null`; name the column")
@@ -281,15 +266,15 @@ class Recipe(Part):
 
     def canonical(self) -> dict[str, Any]:
         """The recipe with every default written out."""
-        written = self.model_dump(mode="json")
-        for index, (phase, own) in enumerate(zip(self.phases, written["phases"], strict=True)):
+        whole = self.model_dump(mode="json")
+        for index, (phase, own) in enumerate(zip(self.phases, whole["phases"], strict=True)):
             del own["corpus_steps"]
             steps = {step.key: TypeAdapter(type(step)).dump_python(step, mode="json") for step in phase.steps}
             own = {"name": own.pop("name"), **dict.fromkeys(_step_kinds()), **steps, **own}
-            written["phases"][index] = own
-            own["edit"] = _written(phase.edit, phase.editors)
-            own["annotate"] = _written(phase.annotate, phase.annotators)
-        return written
+            whole["phases"][index] = own
+            own["edit"] = [written(editor) for editor in phase.editors]
+            own["annotate"] = [written(annotator) for annotator in phase.annotators]
+        return whole
 
     def digest(self) -> str:
         """sha256 over the canonical recipe: 64 hexadecimal digits.
@@ -332,44 +317,3 @@ def _fold(condition: str) -> str:
 def recipe_names() -> list[str]:
     """The names of the packaged recipes."""
     return sorted(entry.name.removesuffix(".yaml") for entry in _PACKAGED.iterdir() if entry.name.endswith(".yaml"))
-
-
-def _validated(verb: str, kinds: Mapping[str, type[Any]], key: str, given: Mapping[str, Any]) -> Any:
-    """An editor or annotator from its entry in a recipe."""
-    if key not in kinds:
-        raise RecipeError(f"{verb}: no {verb.removesuffix('e')}or {key!r}{did_you_mean(key, kinds)}")
-    return _built(f"{verb}: {key}", kinds[key], given)
-
-
-def _built(where: str, kind: type[Any], given: Mapping[str, Any]) -> Any:
-    """A frozen value from the parameters that a recipe gives it."""
-    try:
-        return TypeAdapter(kind).validate_python(dict(given))
-    except ValidationError as error:
-        raise RecipeError(f"{where}: {_explain(error, kind)}") from error
-
-
-def _written(entries: list[dict[str, dict[str, Any]]], parts: Sequence[Any]) -> list[dict[str, Any]]:
-    """The entries of a list with every default written out."""
-    keys = (key for entry in entries for key in entry)
-    named = zip(keys, parts, strict=True)
-    return [{key: TypeAdapter(type(part)).dump_python(part, mode="json")} for key, part in named]
-
-
-def _explain(error: ValidationError, kind: type) -> str:
-    """The first error in one line; an unknown key comes with the nearest known one."""
-    unknown = {"extra_forbidden", "unexpected_keyword_argument"}
-    fault = min(error.errors(), key=lambda fault: fault["type"] not in unknown)  # a misspelt key is also a missing one
-    where = ".".join(str(step) for step in fault["loc"])
-    if fault["type"] in unknown:
-        return f"unknown key {where!r}{did_you_mean(str(fault['loc'][-1]), sorted(set(_keys(kind))))}"
-    found = "" if fault["type"] == "missing" else f", found {reprlib.repr(fault['input'])}"
-    return f"{where or 'the recipe'}: {fault['msg'].removeprefix('Value error, ')}{found[:120]}"
-
-
-def _keys(kind: Any) -> Iterator[str]:
-    schema = TypeAdapter(kind).json_schema()
-    for part in (schema, *schema.get("$defs", {}).values()):
-        yield from part.get("properties", {})
-    if kind is Recipe:
-        yield from _step_kinds()

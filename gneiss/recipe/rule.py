@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gneiss.annotation import ColumnType
+from gneiss.annotation import ColumnType, arrow_type
 from gneiss.arrays import BoolArray, Int8Array
 from gneiss.errors import RecipeError, first_line
 
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
 
 NOT_TRUE, TRUE, UNKNOWN = 0, 1, -1
 
-ARROW_TYPES: dict[ColumnType, pa.DataType] = {
-    "float64": pa.float64(),
-    "int64": pa.int64(),
-    "string": pa.string(),
-    "bool": pa.bool_(),
-}
 # The allowed parts of a condition; anything else in the grammar (subqueries, windows, stars, lambdas) is refused.
 _ALLOWED = {
     "BETWEEN",
@@ -209,7 +203,7 @@ def _check_expression(
     for node in _nodes(selected):
         _check_node(connection, what, node, columns, noun)
     # One row of nulls, so that a constant of the wrong type is found now.
-    nulls = pa.table({name: pa.nulls(1, ARROW_TYPES[type_]) for name, type_ in columns.items()})
+    nulls = pa.table({name: pa.nulls(1, arrow_type(type_)) for name, type_ in columns.items()})
     connection.register("given", nulls)
     try:
         answer = connection.sql(query).to_arrow_table()

@@ -29,6 +29,16 @@ from tests.runs import Material
 
 BIN = Path(sys.executable).parent
 CPUS, MEMORY_BYTES = 4, 6_000_000_000
+OWN_FILTER = """
+from dataclasses import dataclass
+from gneiss.annotation import Annotator, Column
+
+@dataclass(frozen=True)
+class Asking(Annotator):
+    columns = (Column("asking", "int64", "question marks"),)
+    def compute(self, batch):
+        return {"asking": [text.count("?") for text in batch.texts()]}
+"""
 
 
 @dataclass(frozen=True)
@@ -178,15 +188,20 @@ def submit(head: Head, working_dir: Path, *entrypoint: str | Path) -> None:
 
 
 def test_a_submitted_job_gives_the_bytes_of_a_local_run(
-    head: Head, material: Material, local: dict[str, str], tmp_path: Path
+    head: Head, material: Material, third_party: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its recipe names a class of a file beside it, and, by entry points, classes of an installed package."""
     work = tmp_path / "work"
-    work.mkdir()
-    for name in ("runs.yaml", "tiny.bin"):
-        shutil.copy(material.folder / name, work)
-    arguments = ("runs.yaml", "--input", material.input, "--output", tmp_path / "output", "--workers", "2")
+    shutil.copytree(third_party, work)
+    shutil.copy(material.folder / "tiny.bin", work)
+    (work / "own_filter.py").write_text(OWN_FILTER)
+    more = "  - {name: more, edit: [calm], annotate: ['own_filter:Asking', shouting], rules: {quiet: asking < 9}}\n"
+    (work / "more.yaml").write_text((material.folder / "runs.yaml").read_text() + more)
+    arguments = ("more.yaml", "--input", material.input, "--output", tmp_path / "output", "--workers", "2")
     submit(head, work, BIN / "gneiss", "run", *arguments)
-    assert runs.promised(tmp_path / "output") == local
+    monkeypatch.syspath_prepend(work)
+    run(work / "more.yaml", material.input, tmp_path / "local", workers=1, backend="local")
+    assert runs.promised(tmp_path / "output") == runs.promised(tmp_path / "local")
 
 
 def test_the_repository_as_working_dir_with_its_links_gives_the_same(

@@ -152,10 +152,10 @@ def test_sets_by_name_beside_a_folder(folder: Path) -> None:
     sets = {"a": str(folder / "more/plain.txt"), "z": str(folder / "table.parquet")}
     files = {source: Path(source) for source in sets.values()}
     annotator = Contamination(sets, fields=("choices",))
-    assert annotator.sources == tuple(sets.values())
+    assert annotator.model_files == tuple(sets.values())
     assert annotate(annotator, [QUESTIONS[0], ANSWERS[0]], files)["contamination_set"].to_pylist() == ["a", "z"]
     both = Contamination({"more/plain": sets["a"]}, f"{folder}/", fields=("question",))
-    assert both.sources == (sets["a"], f"{folder}/")
+    assert both.model_files == (sets["a"], f"{folder}/")
     with pytest.raises(
         ModelError, match=r"plain\.txt: there is another evaluation set of the name 'more/plain': .*plain"
     ):

@@ -147,7 +147,7 @@ def test_from_yaml(quality):
             "cosmo": FastTextModel(str(quality), "cc", ("hq",), "space"),
         }
     )
-    assert annotator.sources == (str(quality),)
+    assert annotator.model_files == (str(quality),)
     assert annotate(annotator, ["good"])["dclm"][0].as_py() > 0.5
 
 

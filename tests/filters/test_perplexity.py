@@ -116,7 +116,7 @@ def test_nothing_cuts_a_text_short(model: str) -> None:
 
 def test_nulls_columns_and_function(model: str) -> None:
     annotator = Perplexity("hf://owner/name@main/en.bin", "ccnet", "lm")
-    table = annotate(annotator, ["THE cät", None, " \n\t\n", "the cat"], {annotator.sources[0]: Path(model)})
+    table = annotate(annotator, ["THE cät", None, " \n\t\n", "the cat"], {annotator.model_files[0]: Path(model)})
     rows = table.to_pylist()
     assert list(rows[0]) == ["lm", "lm_log10", "lm_tokens", "lm_line_min", "lm_line_max"]
     assert rows[0] == rows[3]

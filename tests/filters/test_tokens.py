@@ -295,8 +295,8 @@ def test_a_corrupt_file_is_named(trained: dict[str, Path], tmp_path: Path) -> No
 def test_columns_nulls_and_ratios(trained: dict[str, Path]) -> None:
     texts = ["naïve", "", None, "日本"]
     annotator = Tokens("hf://owner/name@main/tokenizer.json", column="gpt2_tokens")
-    assert annotator.sources == ("hf://owner/name@main/tokenizer.json",)
-    table = annotate(annotator, texts, {annotator.sources[0]: trained["gpt2"]})
+    assert annotator.model_files == ("hf://owner/name@main/tokenizer.json",)
+    table = annotate(annotator, texts, {annotator.model_files[0]: trained["gpt2"]})
     counts = table["gpt2_tokens"].to_pylist()
     assert table["gpt2_tokens_per_char"].to_pylist() == [counts[0] / 5, None, None, counts[3] / 2]
     assert table["gpt2_tokens_per_byte"].to_pylist() == [counts[0] / 6, None, None, counts[3] / 6]
@@ -304,7 +304,7 @@ def test_columns_nulls_and_ratios(trained: dict[str, Path]) -> None:
     assert [str(field.type).replace("double", "float64") for field in table.schema] == [
         column.type for column in annotator.columns
     ]
-    assert Tokens().sources == ()
+    assert Tokens().model_files == ()
 
 
 def test_parameters_from_yaml() -> None:

@@ -49,7 +49,7 @@ def refusal_of(text: str) -> str:
 def test_a_good_recipe_is_understood() -> None:
     recipe = Recipe.parse(GOOD)
     assert [phase.name for phase in recipe.phases] == ["first", "second"]
-    assert recipe.sources == ("dclm.bin", "science.bin")
+    assert recipe.model_files == ("dclm.bin", "science.bin")
     assert [column.name for column in recipe.columns][:6] == [
         "text_bytes",
         "text_chars",
@@ -120,8 +120,8 @@ def test_a_misspelt_key_is_met_with_the_nearest_one(was: str, becomes: str, told
         ("name: first", "name: First", "phases.0.name"),
         ("label: hq, ", "", "annotate: fasttext: models.dclm.label: Field required"),
         ("newlines: join_stripped_lines", "newlines: drop", "found 'drop'"),
-        ("- readability:\n", "- 3\n", "phases.0.annotate.0: Input should be a valid dictionary, found 3"),
-        ("- readability:\n", "- readability: 3\n", "found 3"),
+        ("- readability:\n", "- 3\n", "phases.0.annotate.0: expected NAME or NAME: {parameters}, found 3"),
+        ("- readability:\n", "- readability: 3\n", "found {'readability': 3}"),
         ("tokens: {tokenizer: builtin:cl100k_base}", "tokens: {tokenizer: 3}", "tokenizer"),
         ("  quality: dclm", "  Quality: dclm", "rule 'Quality': expected a lower-case name"),
         ("  quality: dclm", "  a-b: dclm", "rule 'a-b': expected a lower-case name"),

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gneiss.annotation import ColumnType
+from gneiss.annotation import ColumnType, arrow_type
 from gneiss.errors import RecipeError
 from gneiss.recipe.recipe import Recipe
-from gneiss.recipe.rule import ARROW_TYPES, NOT_TRUE, TRUE, UNKNOWN, Rules, Verdicts, check, did_you_mean, evaluate
+from gneiss.recipe.rule import NOT_TRUE, TRUE, UNKNOWN, Rules, Verdicts, check, did_you_mean, evaluate
 from gneiss.recipe.rule import locked_connection as connect
 
 COLUMNS: dict[str, ColumnType] = {
@@ -36,9 +36,7 @@ def connection() -> Any:
 
 
 def table_of(rows: Sequence[Row], columns: Mapping[str, ColumnType] = COLUMNS) -> pa.Table:
-    return pa.table(
-        {name: pa.array([row[name] for row in rows], ARROW_TYPES[type_]) for name, type_ in columns.items()}
-    )
+    return pa.table({name: pa.array([row[name] for row in rows], arrow_type(type_)) for name, type_ in columns.items()})
 
 
 def checked(rules: Rules, connection: Any, table: pa.Table) -> Verdicts:

@@ -1,0 +1,79 @@
+"""Entries under `edit` and `annotate` in a recipe: from name and parameters to a frozen value, and back."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+from pydantic import AfterValidator, TypeAdapter, ValidationError
+
+from gneiss.annotation import Annotator, Column
+from gneiss.edit import Editor
+from gneiss.errors import RecipeError, first_line
+from gneiss.filters.catalogue import ANNOTATORS, EDITORS
+from gneiss.recipe.named import name_of, resolve
+from gneiss.recipe.rule import did_you_mean
+
+Part = TypeVar("Part", Annotator, Editor)
+Built = TypeVar("Built")
+
+
+def _entry(entry: Any) -> dict[str, dict[str, Any]]:
+    """An entry under `edit` or `annotate` as name → parameters."""
+    if isinstance(entry, Annotator | Editor):
+        return written(entry)
+    named = {entry: {}} if isinstance(entry, str) else entry
+    if not isinstance(named, dict) or not all(isinstance(given, dict | None) for given in named.values()):
+        raise ValueError("expected NAME or NAME: {parameters}")
+    return {str(name): given or {} for name, given in named.items()}
+
+
+#: `readability`, `readability: {}`, and from Python `Readability()`.
+Entry: TypeAlias = Annotated[Any, AfterValidator(_entry)]
+
+
+def part_of(where: str, kind: type[Part], packaged: Mapping[str, type[Part]], name: str, given: Any) -> Part:
+    """An editor or annotator from its entry in a recipe."""
+    try:
+        chosen = resolve(kind, name, packaged)
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from error
+    part = built(f"{where}: {name}", chosen, given)
+    try:
+        columns: object = part.columns
+    except Exception as error:
+        raise RecipeError(f"{where}: {name}: columns: {type(error).__name__}: {first_line(error)}") from error
+    if not (isinstance(columns, tuple) and all(isinstance(column, Column) for column in columns)):
+        raise RecipeError(f"{where}: {name}: columns: expected a tuple of gneiss.annotation.Column, found {columns!r}")
+    return part
+
+
+def built(where: str, kind: type[Built], given: Mapping[str, Any]) -> Built:
+    """A frozen value from the parameters that a recipe gives it."""
+    try:
+        return TypeAdapter(kind).validate_python(dict(given))
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {explain(error, kind)}") from error
+
+
+def written(part: Annotator | Editor) -> dict[str, dict[str, Any]]:
+    """An editor or annotator as its name and its parameters, every default written out."""
+    return {name_of(type(part), {**ANNOTATORS, **EDITORS}): TypeAdapter(type(part)).dump_python(part, mode="json")}
+
+
+def explain(error: ValidationError, kind: type[Any], more_keys: Iterable[str] = ()) -> str:
+    """The first error in one line; an unknown key comes with the nearest known one."""
+    unknown = {"extra_forbidden", "unexpected_keyword_argument"}
+    fault = min(error.errors(), key=lambda fault: fault["type"] not in unknown)  # a misspelt key is also a missing one
+    where = ".".join(str(step) for step in fault["loc"])
+    if fault["type"] in unknown:
+        return f"unknown key {where!r}{did_you_mean(str(fault['loc'][-1]), sorted({*_keys(kind), *more_keys}))}"
+    found = "" if fault["type"] == "missing" else f", found {reprlib.repr(fault['input'])}"
+    return f"{where or 'the recipe'}: {fault['msg'].removeprefix('Value error, ')}{found[:120]}"
+
+
+def _keys(kind: Any) -> Iterator[str]:
+    schema = TypeAdapter(kind).json_schema()
+    for part in (schema, *schema.get("$defs", {}).values()):
+        yield from part.get("properties", {})

@@ -1,0 +1,1 @@
+"""An annotator and an editor by somebody else."""

@@ -1,4 +1,4 @@
-"""Training one's own models: fastText classifiers from labelled text, KenLM language models from text."""
+"""Training your own models: fastText classifiers from labelled text, KenLM language models from text."""
 
 from gneiss.model_training.classifier import Classifier, Settings, train_category, train_quality
 from gneiss.model_training.perplexity import LanguageModel, train_perplexity

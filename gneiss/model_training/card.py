@@ -1,4 +1,4 @@
-"""Model cards: what a model is, what it was trained on, how it does, how to use it. No path, no time, no name."""
+"""Model cards: a model, its training data, its evaluation, its use. They contain no path, time or user name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def classifier_card(model: Classifier) -> str:
-    """The card of a classifier, as Markdown that reads well on a terminal too."""
+    """The card of a classifier, as Markdown that is also readable on a terminal."""
     name, held_out, settings = model.path.stem, model.held_out, model.settings
     middle = held_out.retentions[len(held_out.retentions) // 2]
     lines = [

@@ -1,6 +1,6 @@
-"""Two-label fastText classifiers from labelled text, each with a card that says how it does on text held out.
+"""Two-label fastText classifiers from labelled text, each with a card of its evaluation on held-out text.
 
-fastText: Joulin et al., 2017 (arXiv 1607.01759). The settings are those that a collapsed ensemble can hold.
+fastText: Joulin et al., 2017 (arXiv 1607.01759). The settings are limited to those that a collapsed ensemble supports.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from gneiss.output.parquet import Aside, write_bytes
 
 NEGATIVE = "cc"
 QUALITY = "hq"
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # what a rule can name
-_VALIDATED_SHARE = 0.2  # of the documents trained on, while autotune compares settings
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # names that a rule can use
+_VALIDATED_SHARE = 0.2  # of the training documents, for autotune's comparisons
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What shapes a model.
+    """The settings of a model.
 
     dimensions: of the hidden layer, 1 to 1000; buckets: rows for word n-grams; word_ngrams: 1 to 5 words; min_count:
-    occurrences from which on a word is in the vocabulary; seed: of the initial weights; held_out_share: 0.05 to 0.5 of
-    each label; autotune_seconds: time to look for epochs, learning rate and word_ngrams, which makes training
+    minimum occurrences of a word in the vocabulary; seed: of the initial weights; held_out_share: 0.05 to 0.5 of
+    each label; autotune_seconds: time to search for epochs, learning rate and word_ngrams, which makes training
     irreproducible. Models with the same buckets and word_ngrams share one pass over a text: the published models have
     2,000,000 buckets and bigrams. Raises InputError for a value out of bounds.
     """
@@ -63,9 +63,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained model: where it is, its labels, what it was trained on, and how it does on the rest.
+    """A trained model: its file, labels, training data, and evaluation on held-out documents.
 
-    settings: those it was trained with, which autotune may have chosen; autotuned: whether it did; rule: what makes a
+    settings: those used, possibly chosen by autotune; autotuned: whether they were; rule: what makes a
     row positive; rows: of the source; found: label → rows; trained, positives: distinct documents trained on, and the
     positive ones; content_sha256: of the lines trained on, in order; model_sha256, size_bytes: of the file.
     """
@@ -99,10 +99,11 @@ def train_quality(
 ) -> Classifier:
     """Train a quality model (labels `hq` and `cc`) and write quality.bin and MODEL.md.
 
-    Parameters: `labels`: a Parquet file or a folder of them; `output`: a folder of its own, made where it is missing;
-    `text`, `label`: columns; `positive`: the label or labels of good text, `hq` by default, all others being bad;
-    `score_threshold`: instead, `label` is a number and text with at least this score is good. Rows without text or
-    label are left out. Equal input gives an equal file, byte for byte, on one kind of processor, unless autotuned.
+    Parameters: `labels`: a Parquet file or a folder of them; `output`: its own folder, created if missing;
+    `text`, `label`: columns; `positive`: the label or labels of good text, by default `hq`; all others are negative;
+    `score_threshold`: alternatively, `label` is a number, and text with at least this score is positive. Rows without
+    text or label are skipped. Equal input gives an equal file, byte for byte, on one kind of processor, unless
+    autotuned.
     Raises InputError for labels that cannot be used, OutputError when the folder holds something else.
     """
     return _train("quality", QUALITY, labels, output, _rule(label, positive, score_threshold, QUALITY), text, settings)
@@ -121,8 +122,8 @@ def train_category(
 ) -> Classifier:
     """Train a model for one category (labels `category` and `cc`) and write CATEGORY.bin and MODEL.md.
 
-    Parameters: `category`: its name, of ASCII letters, digits and `_`, and by default the value of `positive`; the
-    others and what is raised: as for `train_quality`.
+    Parameters: `category`: its name (ASCII letters, digits and `_`), also the default of `positive`; the
+    other parameters and exceptions: as for `train_quality`.
     """
     if not _NAME.fullmatch(category) or category == NEGATIVE:
         raise InputError(
@@ -137,7 +138,7 @@ def _rule(label: str, positive: str | Sequence[str] | None, score_threshold: flo
         values = (positive,) if isinstance(positive, str) else tuple(positive or (default,))
         return Rule(label, values)
     if positive:
-        raise InputError("positive labels and a score threshold exclude each other: give one of them")
+        raise InputError("positive labels and a score threshold exclude each other; give only one")
     return Rule(label, at_least=score_threshold)
 
 
@@ -182,7 +183,7 @@ def _train(
 
 
 def _write_lines(documents: Sequence[Document], positive: str, path: Path) -> str:
-    """Write what fastText trains on; returns its sha256."""
+    """Write fastText's training file; returns its sha256."""
     digest = hashlib.sha256()
     with path.open("wb") as file:
         for document in documents:
@@ -199,7 +200,7 @@ def _fit(lines: Path, settings: Settings, **autotune: Any) -> Any:
         "dim": settings.dimensions, "bucket": settings.buckets, "minCount": settings.min_count,
         "seed": settings.seed, "thread": 1, "loss": "softmax", "minn": 0, "maxn": 0, "verbose": 0,
     }  # fmt: skip
-    if not autotune:  # what is given is not tuned
+    if not autotune:  # settings that were given are not tuned
         given |= {"wordNgrams": settings.word_ngrams, "epoch": settings.epochs, "lr": settings.learning_rate}
     try:
         model = fasttext.train_supervised(str(lines), **given, **autotune)
@@ -208,13 +209,13 @@ def _fit(lines: Path, settings: Settings, **autotune: Any) -> Any:
             f"fastText cannot train on this: {first_line(error)} (min_count {settings.min_count},"
             f" learning_rate {settings.learning_rate:g})"
         ) from error
-    if set(model.words) <= {"</s>"}:  # fastText is content with the end of the line
-        raise InputError(f"no word occurs {settings.min_count} times in what is trained on; lower min_count")
+    if set(model.words) <= {"</s>"}:  # to fastText the end of a line is a word
+        raise InputError(f"no word occurs {settings.min_count} times in the training texts; lower min_count")
     return model
 
 
 def _autotuned(settings: Settings, trained: Labelled, positive: str, folder: Path) -> Settings:
-    """Settings that did best on a part of what is trained on: what is held out must not choose them."""
+    """The best settings on a part of the training documents; held-out documents must not choose them."""
     fitted, validated = trained.split(_VALIDATED_SHARE)
     _write_lines(fitted.documents, positive, folder / "fit.txt")
     _write_lines(validated.documents, positive, folder / "validate.txt")

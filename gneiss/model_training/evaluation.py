@@ -1,4 +1,4 @@
-"""How a score does on documents that were not trained on: decisions, calibration, and thresholds by what they keep."""
+"""Evaluation of a score on held-out documents: decisions, calibration, and thresholds by the share they keep."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RETENTIONS = tuple(tenth / 10 for tenth in range(1, 10))
 
 @dataclass(frozen=True)
 class Judgement:
-    """Shares of right decisions: of all, of those judged positive (None if there are none), of the positives."""
+    """Accuracy, precision (None if nothing is predicted positive) and recall of a decision."""
 
     accuracy: float
     precision: float | None
@@ -35,7 +35,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Retention:
-    """`score > threshold` keeps `kept` of the documents, where `asked` was asked for; equal scores go together."""
+    """`score > threshold` keeps the share `kept` for a request of `asked`; equal scores stay together."""
 
     asked: float
     threshold: float
@@ -46,7 +46,7 @@ class Retention:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """by_label: the rule `score > 0.5`; baseline: giving all documents the more frequent label.
+    """by_label: the rule `score > 0.5`; baseline: always predicting the more frequent label.
 
     unscored: documents without a score, which no rule keeps; calibration_error: the mean over documents of the distance
     between the two columns of the bins.
@@ -65,7 +65,7 @@ class Evaluation:
 def evaluate(scores: Float64Array, is_positive: BoolArray) -> Evaluation:
     """Evaluate scores against labels.
 
-    Parameters: `scores`: float64 (documents,), probabilities of the positive label, NaN where there is none;
+    Parameters: `scores`: float64 (documents,), probabilities of the positive label, NaN if missing;
     `is_positive`: bool (documents,); at least two documents.
 
     >>> found = evaluate(np.array([0.9, 0.8, 0.3, 0.1]), np.array([True, True, True, False]))
@@ -94,7 +94,7 @@ def evaluate(scores: Float64Array, is_positive: BoolArray) -> Evaluation:
 
 
 def judge(verdicts: BoolArray, is_positive: BoolArray) -> Judgement:
-    """Hold verdicts against labels; both bool (documents,)."""
+    """Compare predictions with labels; both bool (documents,)."""
     right = int((verdicts & is_positive).sum())
     return Judgement(
         accuracy=float((verdicts == is_positive).mean()),
@@ -121,7 +121,7 @@ def _calibration(scores: Float64Array, is_positive: BoolArray) -> tuple[Bin, ...
 
 
 def _retention(asked: float, scores: Float64Array, is_positive: BoolArray) -> Retention:
-    """A threshold of 6 decimals half-way between two neighbours, judged as it will be written into a recipe."""
+    """A threshold of 6 decimals half-way between two neighbours, evaluated as rounded for a recipe."""
     ranked = np.sort(scores)[::-1]
     kept = min(max(1, round(asked * len(ranked))), len(ranked) - 1)
     threshold = max(0.0, floor(float(ranked[kept - 1] + ranked[kept]) / 2 * 1e6) / 1e6)

@@ -1,4 +1,4 @@
-"""KenLM's own programs: lmplz estimates a model, build_binary packs it. No wheel carries them in working order."""
+"""KenLM's own programs: lmplz estimates a model, build_binary packs it. No wheel has working ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INSTALL = (
 
 
 def find_programs(lmplz: Path | None = None) -> tuple[str, str]:
-    """Where lmplz and build_binary are. Raises MachineError that says how to get them."""
+    """The paths of lmplz and build_binary. Raises MachineError, with the commands that build them."""
     places = PROGRAMS if lmplz is None else (str(lmplz), str(lmplz.with_name("build_binary")))
     found = [shutil.which(place) for place in places]
     for place, path in zip(places, found, strict=True):
@@ -30,13 +30,13 @@ def find_programs(lmplz: Path | None = None) -> tuple[str, str]:
 
 
 def run_program(program: str, *arguments: str) -> str:
-    """Run a program and return what it says on stderr. Raises MachineError when it fails."""
+    """Run a program and return its stderr. Raises MachineError when it fails."""
     try:
         done = subprocess.run([program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
     except OSError as error:
         raise MachineError(f"{program}: cannot be run: {first_line(error)}") from error
     said = done.stderr.decode(errors="replace")
     if done.returncode:
-        last = " ".join(said.strip().splitlines()[-2:])[-300:] or "it says nothing"
+        last = " ".join(said.strip().splitlines()[-2:])[-300:] or "no message"
         raise MachineError(f"{program} failed with code {done.returncode}: {last}; a working one: {INSTALL}")
     return said

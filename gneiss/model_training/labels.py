@@ -13,7 +13,7 @@ import pyarrow as pa
 from gneiss.errors import InputError
 from gneiss.model_training.source import Skipped, decoded, is_string, one_line, read_rows
 
-#: Below this, a fifth of a label is too few documents to say anything about a model.
+#: Below this, a fifth of a label is too few documents to evaluate a model.
 MIN_DOCUMENTS = 20
 _LABELS_IN_A_MESSAGE = 8
 
@@ -27,7 +27,7 @@ class Rule:
     at_least: float | None = None
 
     def __str__(self) -> str:
-        """As in a rule of a recipe."""
+        """As a rule of a recipe would write it."""
         if self.at_least is not None:
             return f"{self.column} >= {self.at_least:g}"
         return f"{self.column} IN ({', '.join(map(repr, self.values))})"
@@ -43,9 +43,9 @@ class Document:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Distinct documents in the order of their hashes, which is a shuffle that needs no random numbers.
+    """Distinct documents in the order of their hashes: a shuffle without random numbers.
 
-    found: label → rows that have it, of a column of strings; rows: all of them, used or not.
+    found: label → its rows, for a column of strings; rows: all rows, used or not.
     """
 
     documents: tuple[Document, ...]
@@ -54,7 +54,7 @@ class Labelled:
     found: Mapping[str, int]
 
     def split(self, share: float) -> tuple[Labelled, Labelled]:
-        """(trained, held out): of each label the same share of texts is held out, those with the lowest hashes."""
+        """(trained, held out): the same share of each label is held out, the texts with the lowest hashes."""
         left = {
             label: round(share * sum(document.is_positive is label for document in self.documents))
             for label in (True, False)
@@ -68,15 +68,15 @@ class Labelled:
 
     @property
     def positives(self) -> int:
-        """How many documents have the positive label."""
+        """Number of documents with the positive label."""
         return sum(document.is_positive for document in self.documents)
 
 
 def read_labelled(source: Path, text: str, rule: Rule) -> Labelled:
     """Read labelled documents into memory.
 
-    Texts are the same when fastText reads the same; such a text counts once, or not at all when its rows disagree.
-    Raises InputError when a column is missing or of another type, a label occurs nowhere, or documents are too few.
+    Texts are equal if fastText reads the same; such a text counts once, or not at all if its rows disagree.
+    Raises InputError for a missing or mistyped column, a label that never occurs, or too few documents.
     """
     labels: dict[bytes, bool | None] = {}
     lines: dict[bytes, str] = {}

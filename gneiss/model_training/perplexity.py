@@ -1,4 +1,4 @@
-"""KenLM language models: Kneser-Ney n-grams estimated by KenLM's own programs, which no wheel carries in working order.
+"""KenLM language models: Kneser-Ney n-grams, estimated by KenLM's own programs.
 
 K. Heafield et al., Scalable Modified Kneser-Ney Language Model Estimation (ACL 2013).
 """
@@ -21,7 +21,7 @@ from gneiss.model_training.kenlm_programs import find_programs, run_program
 from gneiss.model_training.source import CARD, Skipped, claim, decoded, read_rows
 from gneiss.output.parquet import Aside, write_bytes
 
-#: How the n-grams are stored: "probing" is fastest, "trie" smallest.
+#: Storage of the n-grams: "probing" is fastest, "trie" smallest.
 Structure: TypeAlias = Literal["probing", "trie"]
 
 MIN_HELD_OUT = 10
@@ -30,9 +30,9 @@ SHARES = (0.05, 0.1, 0.25, 1 / 3, 0.5, 2 / 3, 0.75, 0.9, 0.95)
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A language model: where it is, what it was trained on, and the perplexity of texts held out.
+    """A language model: its file, its training data, and the perplexity of held-out texts.
 
-    quantiles: share of the texts held out → perplexity that they stay below; the other fields as in `Classifier`.
+    quantiles: share of the held-out texts → perplexity that they stay below; other fields as in `Classifier`.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class LanguageModel:
 
 @dataclass
 class _Corpus:
-    """The texts of a source, each once: the lines to train on are written as they come, the others kept."""
+    """The distinct texts of a source: training lines are written as they are read, held-out texts are kept."""
 
     rows: int = 0
     null: int = 0
@@ -78,12 +78,12 @@ def train_perplexity(
     memory_mb: int = 2000,
     lmplz: Path | None = None,
 ) -> LanguageModel:
-    """Train a language model on the lines of texts and write perplexity.kenlm and MODEL.md.
+    """Train a language model on the lines of the texts and write perplexity.kenlm and MODEL.md.
 
-    Parameters: `texts`: a Parquet file or a folder of them, of good text in one language; `output`: a folder of its
-    own; `order`: 2 to 6 words; `normalization`: of each line, the same in the recipe; `held_out_share`: 0 < share <=
-    0.5 of the texts, chosen by a hash, for quantiles; `memory_mb`: what lmplz may take; `lmplz`: where it is, with
-    build_binary beside it, otherwise both are looked for on PATH.
+    Parameters: `texts`: a Parquet file or a folder of them, of good text in one language; `output`: its own
+    folder; `order`: 2 to 6 words; `normalization`: of each line, the same in the recipe; `held_out_share`: 0 < share <=
+    0.5 of the texts, chosen by a hash, for quantiles; `memory_mb`: memory limit of lmplz; `lmplz`: its path, with
+    build_binary in the same folder; by default both are found on PATH.
     Raises MachineError when a program is missing or fails, InputError for texts that cannot be used, OutputError.
     """
     if not 2 <= order <= 6:
@@ -104,7 +104,7 @@ def train_perplexity(
                 f"{texts}: too few documents: {corpus.trained} to train on and {len(held_out)} held out;"
                 f" {MIN_HELD_OUT} held out are needed: give more texts, or a larger held_out_share"
             )
-        # Special words are <unk> to our annotator; lmplz would stop at them. Discounts of a small text may not exist.
+        # Special words are <unk> to our annotator; lmplz would stop at them. Small texts may have no discounts.
         said = run_program(
             estimator, "-o", str(order), "-S", f"{memory_mb}M", "-T", f"{folder}/", "--skip_symbols",
             "--discount_fallback", "--text", str(folder / "lines.txt"), "--arpa", str(folder / "model.arpa"),
@@ -151,7 +151,7 @@ def _write_corpus(
             seen.add(key)
             lines = list(_lines(content, normalization))
             if int.from_bytes(key[:8], "big") < held_out_share * 2**64:
-                if lines:  # a text without words has no perplexity
+                if lines:  # texts without words have no perplexity
                     held_out.append(content)
                 continue
             corpus.trained += 1
@@ -175,7 +175,7 @@ def _texts(source: Path, text: str, corpus: _Corpus) -> Iterator[str]:
 
 
 def _lines(content: str, normalization: Normalization) -> Iterator[bytes]:
-    """What the annotator scores, with the line's end."""
+    """The words that the annotator scores, with the end of the line."""
     for line in content.replace("\0", " ").split("\n"):
         words = (normalize(line) if normalization == "ccnet" else line).encode().split()
         if words:

@@ -1,4 +1,4 @@
-"""What training reads and where it writes: columns of Parquet files, text as a model sees it, a folder of one model."""
+"""Inputs and outputs of training: columns of Parquet files, text as a model sees it, the folder of a model."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from gneiss.errors import InputError, OutputError, first_line
 from gneiss.input.shard import find_files
 
 CARD = "MODEL.md"
-#: fastText passes over an unknown word that starts with `__label__`, and knows no word that does; in training it would
-#: be a label of the document. What separates words there is not what Python's \s matches.
+#: In prediction fastText ignores words that start with `__label__`; in training they would be labels of the document.
+#: Its word separators differ from Python's \s.
 _LABEL_WORD = re.compile(r"(?<![^ \n\r\t\v\f\0])__label__[^ \n\r\t\v\f\0]*")
 
 
@@ -30,7 +30,7 @@ class Skipped:
 
 
 def read_rows(source: Path, text: str, *others: str) -> Iterator[pa.Table]:
-    """The columns asked for of every row group, in order of files and rows; the text column as large_binary.
+    """The requested columns of every row group, in order of files and rows; the text column as large_binary.
 
     Parameters: `source`: a Parquet file or a folder of them; `text`, `others`: names of columns.
     Raises InputError when there is no file, one cannot be read or lacks a column, or its text column is not of strings.
@@ -57,14 +57,14 @@ def read_rows(source: Path, text: str, *others: str) -> Iterator[pa.Table]:
 
 
 def is_string(type_: pa.DataType) -> bool:
-    """Whether a column of this type holds strings, as they are or as a dictionary."""
+    """Whether a column of this type holds strings, plain or dictionary-encoded."""
     if pa.types.is_dictionary(type_):
         return is_string(type_.value_type)
     return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
 
 
 def decoded(text: bytes) -> str | None:
-    """A text, or None where the bytes are not UTF-8."""
+    """A text, or None if the bytes are not UTF-8."""
     try:
         return text.decode()
     except UnicodeDecodeError:
@@ -81,7 +81,7 @@ def one_line(text: str) -> str:
 
 
 def claim(folder: Path, *names: str) -> None:
-    """Make a folder for one model and its card. Raises OutputError when it holds anything else or cannot be made."""
+    """Create a folder for one model and its card. Raises OutputError when it cannot, or holds anything else."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in (*names, CARD))
@@ -94,7 +94,7 @@ def claim(folder: Path, *names: str) -> None:
 
 
 def markdown_table(*rows: tuple[object, ...]) -> list[str]:
-    """Lines of a Markdown table, its columns aligned for people who read it as text; the first row is the head."""
+    """Lines of a Markdown table, aligned for reading as plain text; the first row is the header."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(cells[0]))]
     cells.insert(1, ["-" * (width - 1) + (":" if i else "-") for i, width in enumerate(widths)])
@@ -105,7 +105,7 @@ def markdown_table(*rows: tuple[object, ...]) -> list[str]:
 
 
 def skipped_lines(skipped: Skipped) -> Mapping[str, int]:
-    """What the rows were skipped for, in words, and how many they were."""
+    """Reasons for skipped rows, in words, with their counts."""
     return {
         "rows without text or label": skipped.null,
         "rows whose text is not UTF-8": skipped.not_utf8,

@@ -1,4 +1,4 @@
-"""Training with samples weighted by their loss.
+"""Training with importance weights computed from losses.
 
 Modules that work on losses need torch (`pip install 'gneiss-curation[train]'`); importing this package does not.
 """
@@ -37,7 +37,7 @@ __all__ = [
     "two_pass_weights",
     "weighted_sum",
 ]
-#: Name → the module that it comes from.
+#: Name → its module.
 _HOMES = {
     "Anneal": "schedules",
     "PositionBaseline": "position",

@@ -1,7 +1,7 @@
-"""What ranks tell each other: columns of samples, sums, and the number of tokens.
+"""Communication between ranks: columns of samples, sums, and token counts.
 
-The rank is the process group's, never an environment variable: LOCAL_RANK counts anew on every machine.
-Without an initialised process group there is one rank, and nothing is sent.
+The rank is the process group's, never an environment variable: LOCAL_RANK restarts on every machine.
+Without an initialised process group there is one rank, and no communication.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def gather_columns(columns: Sequence[Tensor], group: Any = None) -> tuple[list[T
     """The samples of all ranks, rank 0 first, and where those of this rank start; ranks may differ in their number.
 
     Parameters: `columns`: float32 or int64, each (local samples,), the same dtypes in the same order on every rank;
-    `group`: a process group. Every rank must call, with empty columns where it has no samples. Bits are kept.
+    `group`: a process group. Every rank must call it, with empty columns if it has no samples. Bits are preserved.
 
     >>> gather_columns([torch.tensor([1.0, 2.0]), torch.tensor([7, 8])])
     ([tensor([1., 2.]), tensor([7, 8])], 0)
@@ -58,7 +58,7 @@ def gather_columns(columns: Sequence[Tensor], group: Any = None) -> tuple[list[T
 
 
 def sum_over_ranks(values: Tensor, group: Any = None) -> Tensor:
-    """The elementwise sum over all ranks, as a new tensor; every rank must call.
+    """The elementwise sum over all ranks, as a new tensor; every rank must call it.
 
     >>> sum_over_ranks(torch.tensor([1.0, 2.0]))
     tensor([1., 2.])
@@ -70,10 +70,10 @@ def sum_over_ranks(values: Tensor, group: Any = None) -> Tensor:
 
 
 def tokens_per_rank(mask: Tensor, group: Any = None) -> Tensor:
-    """The mean over ranks of the unmasked tokens: what each rank divides its sum of token losses by.
+    """The mean over ranks of the unmasked tokens: the divisor for each rank's sum of token losses.
 
-    Then the mean of the ranks' gradients, which DDP takes, is exactly that of the mean over all tokens, however uneven
-    the ranks are. Parameters: `mask`: (samples, tokens) bool; every rank must call. Returns a float32 scalar.
+    DDP's mean of the ranks' gradients is then exactly the gradient of the mean over all tokens, however uneven the
+    ranks are. Parameters: `mask`: (samples, tokens) bool; every rank must call it. Returns a float32 scalar.
 
     >>> tokens_per_rank(torch.tensor([[True, True, False]]))
     tensor(2.)
@@ -82,7 +82,7 @@ def tokens_per_rank(mask: Tensor, group: Any = None) -> Tensor:
 
 
 def _all_gather(values: Tensor, world: int, group: Any) -> Tensor:
-    """Tensors of equal shape of all ranks, one after the other."""
+    """Tensors of equal shape from all ranks, concatenated."""
     received = values.new_empty(world * len(values), *values.shape[1:])
     gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else dist.all_gather_into_tensor  # new name
     gather(received, values, group=group)

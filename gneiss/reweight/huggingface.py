@@ -1,4 +1,4 @@
-"""Reweighted training with the Hugging Face Trainer, or a trainer that derives from it."""
+"""Reweighted training with the Hugging Face Trainer or its subclasses."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from gneiss.reweight.reweighter import SampleReweighter
 from gneiss.reweight.tokens import token_losses
 from gneiss.reweight.trainers import reweighted_loss
 
-#: Where a checkpoint holds the reweighter's state.
+#: The reweighter's state in a checkpoint.
 STATE_FILE = "reweighter.json"
-#: Columns of a batch that are the reweighter's, not the model's.
+#: Columns of a batch for the reweighter, not the model.
 COLUMNS = ("log_prior", "domain")
 
-_Trainer: Any = object  # what stands after the mixin in the list of bases; Any keeps type checkers from asking for it
+_Trainer: Any = object  # the base class after the mixin; Any keeps type checkers from requiring it
 
 
 class ReweightedTrainerMixin(_Trainer):  # type: ignore[misc]
     """Weights the samples of a causal language model's Trainer: `class MyTrainer(ReweightedTrainerMixin, Trainer)`.
 
     Takes Trainer's arguments and `reweighter`, a SampleReweighter with scope `micro-step` or `step-ema`. Columns
-    `log_prior` and `domain` of a batch go to the reweighter and not to the model; for them to arrive, set
+    `log_prior` and `domain` of a batch go to the reweighter, not to the model; they require
     `TrainingArguments(remove_unused_columns=False)`. Logged and evaluated losses are the unweighted ones; reduction
     over tokens, accumulation and ranks is Trainer's. Checkpoints hold the reweighter's state, and resuming loads it.
     Raises ValueError for scope `step-two-pass`, label smoothing, and columns that Trainer would remove.
@@ -52,14 +52,14 @@ class ReweightedTrainerMixin(_Trainer):  # type: ignore[misc]
         self.add_callback(_Steps(reweighter))
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Trainer's, with the reweighter's columns kept from the model."""
+        """Trainer's, without the reweighter's columns in the model's inputs."""
         self._columns = {name: inputs.get(name) for name in COLUMNS}
         self._weighs = model.training
         rest = {name: value for name, value in inputs.items() if name not in COLUMNS}
         return super().compute_loss(model, rest, *args, **kwargs)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Trainer's, with the reweighter's state from the checkpoint. Raises ValueError where it has none."""
+        """Trainer's, with the reweighter's state from the checkpoint. Raises ValueError if it has none."""
         found = resume_from_checkpoint
         folder = get_last_checkpoint(self.args.output_dir) if found is True else found
         if folder:

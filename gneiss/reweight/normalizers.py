@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-#: The smallest range of losses that is told apart; the paper's code has the same floor.
+#: Ranges of losses below this count as zero; the paper's code has the same floor.
 SMALLEST_RANGE = 1e-6
 
 
@@ -26,7 +26,7 @@ def minmax(losses: Tensor, valid: Tensor) -> Tensor:
 
 
 def quantile(losses: Tensor, valid: Tensor, share: float = 0.05) -> Tensor:
-    """A low quantile at -1, a high one at 1, what lies outside clipped: outliers on either side change little.
+    """A low quantile at -1, a high one at 1, clipped outside: outliers on either side have little effect.
 
     Parameters: `losses`: (samples,) floats; `valid`: (samples,) bool, others take no part and are 0; `share`: of the
     valid samples, cut at each end. Both quantiles are samples, rounded inwards, so that even in a batch of four neither

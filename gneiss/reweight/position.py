@@ -1,7 +1,7 @@
-"""What the position in a document explains of a loss: early tokens have little context and cost more.
+"""The effect of a token's position in its document on the loss: early tokens have little context.
 
-Without this, short documents and those that start in a sequence look hard. A document's loss less what average
-documents lose at its positions is comparable.
+Without a correction, short documents and those that start in a sequence look hard. A document's loss minus the mean
+loss at its positions is comparable between documents.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def position_bucket(positions: Tensor) -> Tensor:
 class PositionBaseline:
     """The mean token loss by position in the document, over a moving window of tokens.
 
-    `decay`: per `update`. Before anything is seen at a position, the loss expected there is the mean over all
+    `decay`: per `update`. Before any token is seen at a position, the loss expected there is the mean over all
     positions seen.
 
     >>> baseline = PositionBaseline()
@@ -42,7 +42,7 @@ class PositionBaseline:
         self.sums = torch.zeros(2, BUCKETS, device=device)  # of losses, of tokens
 
     def update(self, losses: Tensor, positions: Tensor, mask: Tensor) -> None:
-        """Take the token losses of a step in; all (samples, tokens); what is not finite is left out."""
+        """Add the token losses of a step; all (samples, tokens); non-finite ones are ignored."""
         losses = losses.detach().float()
         use = mask & losses.isfinite()
         values = torch.stack([losses.where(use, 0).flatten(), use.flatten().float()])
@@ -60,5 +60,5 @@ class PositionBaseline:
         return {"sums": self.sums.tolist()}
 
     def load_state_dict(self, state: dict[str, list[list[float]]]) -> None:
-        """Go on from a state."""
+        """Restore a state."""
         self.sums = torch.tensor(state["sums"], device=self.sums.device)

@@ -1,7 +1,7 @@
-"""Unbiased pruning: some of the samples that are known to be easy are left out, the others of them count for more.
+"""Unbiased pruning: some of the samples known to be easy are skipped, the rest of those get larger weights.
 
-Weights of SampleReweighter have mean one in every batch; these have it in expectation only, since whether a sample is
-left out is drawn. A draw is a function of (seed, epoch, id), so every rank knows what all ranks leave out.
+Weights of SampleReweighter have mean one in every batch; these have mean one only in expectation, since samples are
+skipped at random. A draw is a function of (seed, epoch, id), so every rank knows what all ranks skip.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def pruning_weights(
     seed: int = 0,
     mean_loss: float | None = None,
 ) -> Float32Array:
-    """InfoBatch: a sample below the mean loss is left out with probability `share`, else counts 1 / (1 - share).
+    """InfoBatch: a sample below the mean loss is skipped with probability `share`, else has weight 1 / (1 - share).
 
     Parameters: `ids`: (samples,) integers from 0, the same in every epoch; `losses`: (samples,) of an earlier visit,
     NaN where there was none; `epoch` of `epochs`: from 0, or optimizer steps for both; `share`: 0 or more, less than 1;
@@ -47,7 +47,7 @@ def pruning_weights(
     known = values[np.isfinite(values)]
     if epoch >= anneal_from * epochs or not len(known):
         return weights
-    mean = math.fsum(known.tolist()) / len(known) if mean_loss is None else mean_loss  # exact: in any order
+    mean = math.fsum(known.tolist()) / len(known) if mean_loss is None else mean_loss  # exact, so independent of order
     drawn = _drawn(numbers.astype(np.uint64), seed, epoch)
     easy = np.isfinite(values) & (values < mean)
     weights[easy] = np.where(drawn[easy] < share, 0, 1 / (1 - share))
@@ -57,7 +57,7 @@ def pruning_weights(
 def _drawn(ids: UInt64Array, seed: int, epoch: int) -> Float64Array:
     """A number in [0, 1) for each id, uniform over seeds."""
     key = np.uint64(xxhash.xxh3_64_intdigest(f"{seed}\0{epoch}\0prune".encode()))
-    # two rounds: ids of another epoch are not those of this one, moved
+    # two rounds: another epoch's draws are not this one's, shifted
     bits: UInt64Array = mixed(mixed(ids) ^ key)
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 

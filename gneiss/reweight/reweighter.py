@@ -1,4 +1,4 @@
-"""`SampleReweighter`: weights for the samples of a batch, from their losses, the same on any number of ranks."""
+"""`SampleReweighter`: importance weights for a batch's samples, from their losses, on any number of ranks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Estimand: TypeAlias = Literal["token", "sequence"]
 Scope: TypeAlias = Literal["micro-step", "step-two-pass", "step-ema"]
 DomainMode: TypeAlias = Literal["free", "preserve"]
 
-#: Calls of `weights` without a `step` after which a loop has surely forgotten it.
+#: Calls of `weights` without a `step` after which the loop has evidently forgotten it.
 CALLS_PER_STEP = 10_000
 
 
@@ -38,9 +38,9 @@ class _Progress:
 
 @dataclass(frozen=True, eq=False)
 class SampleReweighter:
-    """Turns the losses of samples into weights that multiply their token losses.
+    """Computes importance weights from the losses of samples; they multiply the samples' token losses.
 
-    A sample is one packed sequence. Weights are float32 with mean one, so the trainer's own reduction stays as it is,
+    A sample is one packed sequence. Weights are float32 with mean one, so the trainer's own reduction is unchanged,
     and uniform weights are exactly 1.0. Call `weights` once per micro-step (with scope `step-two-pass` once per step)
     on every rank, and `step` after every optimizer step.
 
@@ -50,14 +50,14 @@ class SampleReweighter:
     `burn_in_steps`: optimizer steps with uniform weights at the start;
     `normalizer`: how losses become h: `minmax` (paper), `quantile`, or `ema` (moments of earlier steps);
     `estimand`: what uniform weights estimate: `token`, the mean over tokens that trainers take, or `sequence`, the mean
-    over sequences of their means (paper); the same where all sequences are full;
+    over sequences of their means (paper); equal if all sequences are full;
     `scope`: which samples compete: `micro-step`, those of all ranks in one micro-step (paper); `step-two-pass`, those
     of all ranks and micro-steps of an optimizer step, their losses from a forward pass beforehand; `step-ema`, with a
     running normaliser, so that a weight depends on its own loss and earlier steps alone and nothing is gathered;
     `domain_mode`: `free` (paper), or `preserve`, where every domain keeps the mass it had;
-    `cap`: no weight above that multiple of the mean (of its domain, with `preserve`), the excess going to the others in
+    `cap`: maximum weight as a multiple of the mean (of its domain, with `preserve`); the excess goes to the others in
     proportion; `decay`: of the moving averages, per step; `group`: data-parallel process group, default all processes.
-    Raises ValueError for parameters that do not fit together.
+    Raises ValueError for incompatible parameters.
     Source: arXiv 2502.06733; its defaults are r = 1.0 and 1,000 of 20,000 steps burn-in.
 
     >>> reweighter = SampleReweighter(strategy="linupper", r=1.0)
@@ -155,15 +155,15 @@ class SampleReweighter:
             groups=domains if self.domain_mode == "preserve" else None,
             cap=self.cap,
         )
-        if self.estimand == "sequence":  # the trainer divides by tokens, so undo what that gives to long sequences
+        if self.estimand == "sequence":  # undo the weight that division by tokens gives to long sequences
             present = counts.to(dtype) * valid
             weights = weights * (present.sum() / mass.sum() / present).where(valid, 0)
         return weights[start : start + len(local[0])].to(torch.float32)
 
     def step(self) -> None:
-        """Say that an optimizer step is done, on every rank; with `step-ema`, ranks add up seven numbers here.
+        """End an optimizer step, on every rank; with `step-ema`, ranks sum seven numbers here.
 
-        Raises RuntimeError where that cannot be done, since `weights` was never called.
+        Raises RuntimeError if that is impossible because `weights` was never called.
         """
         progress = self._progress
         ranks = self.scope == "step-ema" and place(self.group)[1] > 1
@@ -186,7 +186,7 @@ class SampleReweighter:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state. Raises ValueError where it is that of another configuration."""
+        """Restore a state. Raises ValueError for the state of another configuration."""
         found, expected = state["configuration"], self._configuration()
         differ = [
             f"{name} {found.get(name)!r}, here {value!r}"
@@ -206,7 +206,7 @@ class SampleReweighter:
     def _columns(
         self, losses: Tensor, tokens: Tensor | None, log_prior: Tensor | None, domain: Tensor | None
     ) -> list[Tensor]:
-        """The arguments as float32 or int64 columns, checked, without gradient, defaults filled in."""
+        """The arguments as float32 or int64 columns, checked, without gradient, with defaults."""
         if self.estimand == "sequence" and tokens is None:
             raise ValueError("tokens: estimand 'sequence' needs the number of unmasked tokens of every sample")
         if self.domain_mode == "preserve" and domain is None:
@@ -245,7 +245,7 @@ class SampleReweighter:
         return progress.running
 
     def _observe(self, losses: Tensor, tokens: Tensor, log_prior: Tensor) -> tuple[Running, Tensor]:
-        """Count samples; say which take part. A prior of -inf is one: weight 0."""
+        """Count samples; return which take part. A prior of -inf is valid: weight 0."""
         running = self._running(losses.device)
         empty = tokens <= 0
         valid = losses.isfinite() & (log_prior < math.inf) & ~empty
@@ -258,7 +258,7 @@ class SampleReweighter:
             return minmax(losses, valid)
         if self.normalizer == "quantile":
             return quantile(losses, valid)
-        # before the first step nothing is known of losses: all alike
+        # before the first step no losses are known: all equal
         return standardized(losses, valid, running.mean, running.deviation).where(running.updates > 0, 0)
 
     def _temperature(self) -> float:
@@ -266,7 +266,7 @@ class SampleReweighter:
         return math.inf if step < self.burn_in_steps else temperature(self.r, step)
 
     def _running_weights(self, losses: Tensor, tokens: Tensor, log_prior: Tensor) -> Tensor:
-        """Weights that depend on a sample and on earlier steps alone; their mean is one over steps, not in each."""
+        """Weights from the sample and earlier steps only; their mean is one over steps, not in each step."""
         running, valid = self._observe(losses, tokens, log_prior)
         dtype = wide(losses.device)
         prior = log_prior.to(dtype).where(valid, -math.inf)
@@ -277,7 +277,7 @@ class SampleReweighter:
         running.observe_weights(weights, (tokens * valid * (running.updates > 0)).to(dtype))
         if self._progress.step < self.burn_in_steps:
             return prior.exp().to(torch.float32)
-        # the first step tells the moments, the second the level
+        # the first step gives the moments, the second the level
         return weights.where(running.updates > 1, prior.exp()).to(torch.float32)
 
 

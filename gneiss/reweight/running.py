@@ -1,6 +1,6 @@
-"""What is remembered from step to step: mean and variance of losses, the level of unnormalised weights, and counts.
+"""State between steps: mean and variance of losses, the level of unnormalised weights, and counts.
 
-Within a step only sums are taken, so it does not matter in how many micro-steps and on how many ranks they are taken.
+A step only accumulates sums, so the number of micro-steps and ranks does not matter.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from gneiss.reweight.distributed import sum_over_ranks
 
-#: Losses further from the mean count as that many standard deviations away: an outlier cannot spoil the moments.
+#: Losses are clipped to this many standard deviations from the mean, so that an outlier cannot spoil the moments.
 WINSOR = 4.0
-#: How much faster than the averages the level of weights moves: a cap dampens what a change of level does.
+#: How much faster than the averages the level of weights moves, because a cap dampens changes of the level.
 APPROACH = 4.0
 
 
@@ -59,22 +59,22 @@ class Running:
         return self.variance.sqrt()
 
     def observe(self, losses: Tensor, valid: Tensor) -> None:
-        """Add losses, (samples,), to the sums of this step; those that are not valid are left out."""
+        """Add losses, (samples,), to the sums of this step; invalid ones are ignored."""
         away = (losses - self.mean).where(valid, 0)
         reach = torch.where(self.updates > 0, WINSOR * self.deviation, torch.inf)
         away = away.clamp(-reach, reach)
         self.sums[:3] += torch.stack([valid.sum(), away.sum(), away.square().sum()])
 
     def observe_weights(self, weights: Tensor, mass: Tensor) -> None:
-        """Add weights and what they count for, (samples,), to the sums of this step."""
+        """Add weights and their masses, (samples,), to the sums of this step."""
         self.sums[3:5] += torch.stack([(weights * mass).sum(), mass.sum()])
 
     def count(self, empty: Tensor, nonfinite: Tensor) -> None:
-        """Add the numbers of samples that are empty, and that have no finite loss."""
+        """Add the numbers of empty samples, and of samples without a finite loss."""
         self.sums[5:] += torch.stack([empty, nonfinite])
 
     def fold(self, decay: float, *, ranks: bool = False, group: Any = None) -> None:
-        """End the step: take its sums into the averages; with `ranks`, those of all ranks, who all must call."""
+        """End the step: fold its sums into the averages; with `ranks`, those of all ranks, which must all call it."""
         sums = sum_over_ranks(self.sums, group) if ranks else self.sums
         n, first, second, weight, mass, empty, nonfinite = sums.unbind()
         seen = n > 0
@@ -94,6 +94,6 @@ class Running:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], device: torch.device) -> Running:
-        """What `state_dict` gave, on a device."""
+        """The inverse of `state_dict`, on a device."""
         values = {f.name: torch.tensor(state[f.name], dtype=wide(device), device=device) for f in fields(cls)}
         return cls(**values)

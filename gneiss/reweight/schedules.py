@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-#: From the optimizer step, counted from 0, to r.
+#: Optimizer step, from 0 → r.
 Schedule: TypeAlias = Callable[[int], float]
 
 

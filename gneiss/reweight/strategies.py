@@ -1,4 +1,4 @@
-"""Strategies: how much a sample counts, as a score of its normalised loss h in [-1, 1].
+"""Strategies: scores of samples as functions of the normalised loss h in [-1, 1].
 
 The names are those of "Dynamic Loss-Based Sample Reweighting for Improved LLM Pretraining" (arXiv 2502.06733).
 """
@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-#: From normalised losses, (samples,) in [-1, 1], to scores, (samples,); a larger score gives a larger weight.
+#: Normalised losses, (samples,) in [-1, 1] → scores, (samples,); a larger score gives a larger weight.
 Strategy: TypeAlias = Callable[[Tensor], Tensor]
 
 
@@ -65,16 +65,16 @@ def extremes(h: Tensor) -> Tensor:
     return h.abs()
 
 
-#: The strategies that a name stands for.
+#: Strategies by name.
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
     {f.__name__: f for f in (uniform, linupper, linear, quadratic, extremes)}
 )
 
 
 def strategy_of(strategy: str | Strategy) -> Strategy:
-    """The function that a name stands for; a function stands for itself.
+    """The strategy of a name; a function is returned unchanged.
 
-    Raises ValueError for a name that there is not.
+    Raises ValueError for an unknown name.
 
     >>> strategy_of("linupper") is linupper
     True

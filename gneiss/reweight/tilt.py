@@ -1,7 +1,7 @@
 """The closed form of the weights: the exponential tilt of a prior, with mean one.
 
-Of all weights with mean one, w ∝ π exp(s / r) maximises Σ w s - r Σ w log(w / π): the mean score, less r times the
-divergence from the prior. A cap adds w ≤ cap, and the maximiser keeps its form below the cap.
+Of all weights with mean one, w ∝ π exp(s / r) maximises Σ w s - r Σ w log(w / π): the mean score minus r times the
+KL divergence from the prior. A cap adds w ≤ cap, and the maximiser keeps its form below the cap.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def tilt(
     groups: Tensor | None = None,
     cap: float = math.inf,
 ) -> Tensor:
-    """Weights w ∝ π exp(s / r) with Σ mass·w = Σ mass: exactly 1.0 each where s / r and π are the same for all.
+    """Weights w ∝ π exp(s / r) with Σ mass·w = Σ mass: exactly 1.0 each if s / r and π are constant.
 
-    Parameters: `scores`: (samples,) floats; `r`: > 0, `math.inf` for the prior alone; `mass`: (samples,) ≥ 0, what a
+    Parameters: `scores`: (samples,) floats; `r`: > 0, `math.inf` for the prior only; `mass`: (samples,) ≥ 0, what a
     sample counts for in the mean, 1 by default, 0: takes no part, weight 0; `log_prior`: (samples,), 0 by default,
     -inf for weight 0; `groups`: (samples,) integers, every group keeps the mass that the prior gives it (tilted in
     itself), by default all are one group; `cap`: ≥ 1, no weight is above `cap` times the mean of its group. What lies
@@ -42,7 +42,7 @@ def tilt(
     log_prior = scores.new_zeros(scores.shape) if log_prior is None else log_prior
     if not len(scores):
         return scores.new_zeros(0)
-    # One row a group: sums over rows are deterministic, which scattered additions on a GPU are not.
+    # One row per group: sums over rows are deterministic, unlike scattered additions on a GPU.
     one = scores.new_zeros(scores.shape, dtype=torch.int64)
     _, group = torch.unique(groups, return_inverse=True) if groups is not None else (None, one)
     rows = int(group.max()) + 1 if groups is not None else 1
@@ -52,7 +52,7 @@ def tilt(
     prior = masses * _exp(log_prior.expand(rows, -1), member, _peak(log_prior, mass > 0))
     target = _ratio(_ratio(prior.sum(1, keepdim=True), size), _ratio(prior.sum(), size.sum()))
     if groups is None:
-        target = target.new_ones(target.shape)  # the mean over all is one, without a rounding
+        target = target.new_ones(target.shape)  # the mean over all is exactly one
     logits = (scores / r + log_prior).expand(rows, -1)
     tilted = _exp(logits, member, _peak(logits, member))
     weights = tilted * (target * _ratio(size, (masses * tilted).sum(1, keepdim=True)))
@@ -95,5 +95,5 @@ def _exp(logits: Tensor, member: Tensor, peak: Tensor) -> Tensor:
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:
-    """above / below, 0 where there is nothing to divide by."""
+    """above / below, 0 where the divisor is 0."""
     return (above / below).where(below > 0, 0)

@@ -1,6 +1,6 @@
 """Losses of tokens, of samples and of the documents in them, and what the position in a document explains.
 
-A sequence packed of several documents comes with its segments: for every token loss, which document its target is of.
+A sequence packed from several documents comes with its segments: for every token loss, the document of its target.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-#: Segment of tokens that are of no document, and label of tokens without a loss (PyTorch's ignore_index).
+#: Segment of tokens without a document, and label of tokens without a loss (PyTorch's ignore_index).
 NO_DOCUMENT, NO_LABEL = -1, -100
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What is known of the samples of a micro-batch; all (samples,), on one device, without gradient.
+    """The samples of a micro-batch; all (samples,), on one device, without gradient.
 
-    `losses`: float32 mean losses over unmasked tokens, NaN where there are none; `tokens`: int64 unmasked tokens;
+    `losses`: float32 mean losses over unmasked tokens, NaN without any; `tokens`: int64 unmasked tokens;
     `log_prior`: natural logarithms, or None; `domain`: integers, or None.
     """
 
@@ -35,9 +35,9 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class DocumentLosses:
-    """Losses of the pieces of documents in a micro-batch, by sample, then in order; all (pieces,), without gradient.
+    """Losses of the spans of documents in a micro-batch, by sample, then in order; all (spans,), without gradient.
 
-    `sample`, `segment`: int64, where the piece is; `loss_sum`: float32 sum of its token losses; `tokens`: int64;
+    `sample`, `segment`: int64, where the span is; `loss_sum`: float32 sum of its token losses; `tokens`: int64;
     `expected_sum`: float32, what the loss sum of average documents is at its positions, or None.
     """
 
@@ -52,7 +52,7 @@ def token_losses(logits: Tensor, labels: Tensor, *, shift: bool = True) -> tuple
     """Cross-entropy of every token, computed in float32, and which tokens have one.
 
     Parameters: `logits`: (samples, tokens, vocabulary), any float dtype; `labels`: (samples, tokens) integers, -100 for
-    no loss; `shift`: the label of position t is that of position t + 1 (as Hugging Face has labels), not its own.
+    no loss; `shift`: the target of position t is label t + 1 (as in Hugging Face), not label t.
     Returns losses (samples, tokens) float32 with gradient, 0 where masked, and the mask (samples, tokens) bool.
 
     >>> losses, mask = token_losses(torch.zeros(1, 3, 4), torch.tensor([[0, 1, -100]]))
@@ -84,7 +84,7 @@ def samples_of(
 def segments_of(lengths: Sequence[Sequence[int]], tokens: int) -> Tensor:
     """Segments from the lengths of the documents in every sequence: 0, 0, 0, 1, 1, …, and -1 after the last.
 
-    Parameters: `lengths`: tokens of each document's piece, for every sample, in order; `tokens`: of a sequence.
+    Parameters: `lengths`: tokens of each document's span, for every sample, in order; `tokens`: of a sequence.
     Returns (samples, tokens) int64. Raises ValueError where the lengths exceed the sequence. For losses of shifted
     labels it is `segments_of(...)[:, 1:]`: the document of the target counts.
 
@@ -92,15 +92,15 @@ def segments_of(lengths: Sequence[Sequence[int]], tokens: int) -> Tensor:
     [[0, 0, 1, -1], [0, 0, 0, 0]]
     """
     segments = torch.full((len(lengths), tokens), NO_DOCUMENT)
-    for row, pieces in zip(segments, lengths, strict=True):
-        if sum(pieces) > tokens:
-            raise ValueError(f"lengths: documents of {sum(pieces)} tokens in a sequence of {tokens}")
-        row[: sum(pieces)] = torch.arange(len(pieces)).repeat_interleave(torch.tensor(pieces, dtype=torch.int64))
+    for row, spans in zip(segments, lengths, strict=True):
+        if sum(spans) > tokens:
+            raise ValueError(f"lengths: documents of {sum(spans)} tokens in a sequence of {tokens}")
+        row[: sum(spans)] = torch.arange(len(spans)).repeat_interleave(torch.tensor(spans, dtype=torch.int64))
     return segments
 
 
 def positions_of(segments: Tensor) -> Tensor:
-    """The position of every token in its document's piece, from 0; (samples, tokens) int64.
+    """The position of every token in its document's span, from 0; (samples, tokens) int64.
 
     Parameters: `segments`: (samples, tokens) integers, equal over each document's consecutive tokens.
 
@@ -114,7 +114,7 @@ def positions_of(segments: Tensor) -> Tensor:
 
 
 def document_losses(losses: Tensor, mask: Tensor, segments: Tensor, expected: Tensor | None = None) -> DocumentLosses:
-    """The loss of every document's piece in a micro-batch; a document that comes twice in a sequence is two pieces.
+    """The loss of every document's span in a micro-batch; a document that comes twice in a sequence is two spans.
 
     Parameters: `losses`: (samples, tokens) floats; `mask`: (samples, tokens) bool; `segments`: (samples, tokens)
     integers, negative for no document; `expected`: (samples, tokens), from PositionBaseline. Pieces without an unmasked
@@ -126,13 +126,13 @@ def document_losses(losses: Tensor, mask: Tensor, segments: Tensor, expected: Te
     """
     mask = mask & (segments >= 0)
     first = positions_of(segments) == 0
-    piece = first.flatten().cumsum(0) - 1  # a sequence starts a piece, so no piece spans two
+    span = first.flatten().cumsum(0) - 1  # a sequence starts a span, so none reaches into the next
     size = int(first.sum())
-    tokens = torch.zeros(size, dtype=torch.int64, device=losses.device).index_add_(0, piece, mask.flatten().long())
+    tokens = torch.zeros(size, dtype=torch.int64, device=losses.device).index_add_(0, span, mask.flatten().long())
 
     def total(values: Tensor) -> Tensor:
         sums = torch.zeros(size, dtype=torch.float32, device=values.device)
-        return sums.index_add_(0, piece, values.detach().float().where(mask, 0).flatten())[tokens > 0]
+        return sums.index_add_(0, span, values.detach().float().where(mask, 0).flatten())[tokens > 0]
 
     sample, column = first.nonzero(as_tuple=True)
     return DocumentLosses(

@@ -1,7 +1,6 @@
-"""The loss of torchtitan: a sum over token losses, divided by the number of tokens on all ranks; torchtitan not needed.
+"""torchtitan's loss: a sum of token losses, divided by the tokens of all ranks; does not need torchtitan.
 
-A sum does not care how many samples are behind it, so weights that have mean one over the tokens of all ranks leave
-torchtitan's own count as it is.
+Weights have mean one over the tokens of all ranks, so torchtitan's own token count remains the right divisor.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ def torchtitan_loss(
     """torchtitan's cross-entropy with weighted samples; `functools.partial` binds the reweighter to its signature.
 
     Parameters: `pred`: logits, (tokens, vocabulary) or (samples, tokens, vocabulary); `labels`: (tokens,) or (samples,
-    tokens) integers, not to be shifted, -100 for no loss; `global_valid_tokens`: what the sum is divided by, by default
-    nothing; `sequence_length`: tokens of a sample, needed where batches come without a dimension of their own;
-    `log_prior`, `domain`: (samples,), as in SampleReweighter.weights; other arguments (`positions`) are not looked at.
+    tokens) integers, not to be shifted, -100 for no loss; `global_valid_tokens`: the divisor of the sum, by default
+    none; `sequence_length`: tokens of a sample, needed if batches have no sample dimension;
+    `log_prior`, `domain`: (samples,), as in SampleReweighter.weights; other arguments (`positions`) are ignored.
     Returns the loss and no metrics. The gradient is that of the weighted loss; the value is the unweighted one, since
     torchtitan logs what it differentiates. Without gradients (validation) nothing is weighted.
     Raises ValueError for shapes that do not fit. Source: torchtitan/components/loss.py, `CrossEntropyLoss`.
@@ -49,7 +48,7 @@ def torchtitan_loss(
         )
     length = labels.shape[-1] if sequence_length is None else sequence_length
     if labels.ndim == 1 and sequence_length is None:
-        raise ValueError("sequence_length: pred and labels are flat; say how many tokens a sample has")
+        raise ValueError("sequence_length: pred and labels are flat; pass the number of tokens of a sample")
     if length < 1 or labels.shape[-1] % length:
         raise ValueError(
             f"sequence_length: {length} does not divide the {labels.shape[-1]} tokens of labels; every sample must be"

@@ -1,4 +1,4 @@
-"""From weights to a training step: the loss of a plain (DDP) loop, and the forward pass beforehand of two-pass weights.
+"""From weights to a training step: the loss of a plain (DDP) loop, and the first pass of two-pass weights.
 
 The loss is the trainer's own, with each sample's token losses multiplied by its weight.
 """
@@ -20,10 +20,10 @@ Batch = TypeVar("Batch")
 
 @dataclass(frozen=True, eq=False)
 class ReweightedLoss:
-    """The loss of a micro-batch, weighted and not.
+    """The loss of a micro-batch, weighted and unweighted.
 
     `loss`: float32 scalar, to call `backward` on; `unweighted`: the same reduction with all weights 1, without
-    gradient, what to log; `weights`: (samples,) float32; `samples`: what they were made from.
+    gradient, for logging; `weights`: (samples,) float32; `samples`: their inputs.
     """
 
     loss: Tensor
@@ -60,8 +60,8 @@ def reweighted_loss(
     """The weighted loss of a micro-batch; every rank calls it, with empty tensors where it has no samples.
 
     Parameters: `losses`: (samples, tokens) token losses with gradient; `mask`: (samples, tokens) bool; `log_prior`,
-    `domain`: as in SampleReweighter.weights; `weights`: (samples,), where they are known already (two passes);
-    `denominator`: what the sum is divided by, by default this rank's unmasked tokens. With
+    `domain`: as in SampleReweighter.weights; `weights`: (samples,), if they are known already (two passes);
+    `denominator`: the divisor of the sum, by default this rank's unmasked tokens. With
     gneiss.reweight.distributed.tokens_per_rank, the mean of gradients that DDP takes is that over all ranks' tokens.
 
     >>> losses = torch.tensor([[1.0, 1.0], [3.0, 3.0]], requires_grad=True)
@@ -84,11 +84,11 @@ def reweighted_loss(
 def two_pass_weights(
     reweighter: SampleReweighter, forward: Callable[[Batch], Samples], micro_batches: Sequence[Batch]
 ) -> list[Tensor]:
-    """The weights of all micro-batches of an optimizer step, from a forward pass over them without gradients.
+    """The weights of all micro-batches of an optimizer step, from a forward pass without gradients.
 
     Parameters: `reweighter`: with scope `step-two-pass`; `forward`: from a micro-batch to its samples (`samples_of`);
     `micro_batches`: of this rank and step, at least one, which may be empty. Returns (samples,) float32 for each.
-    The random state is as before afterwards, so dropout drops the same in the passes that follow.
+    The random state is restored, so that dropout masks are the same in the following passes.
     Raises ValueError for another scope.
 
     >>> reweighter = SampleReweighter("linupper", scope="step-two-pass")

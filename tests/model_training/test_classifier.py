@@ -307,7 +307,7 @@ def bad_labels(kind: str, folder: Path) -> tuple[Path, Mapping[str, object]]:
         "too few": r"too few documents: 19 positive \(label IN \('hq'\)\) and 181 other",
         "copies": "too few documents: 1 positive",
         "both": "exclude each other",
-        "rare words": "no word occurs 300 times in what is trained on; lower min_count",
+        "rare words": "no word occurs 300 times in the training texts; lower min_count",
     }.items(),
 )
 def test_labels_that_cannot_be_used(kind: str, says: str, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def curated(texts: Sequence[bytes | None], policy: str) -> Expected:
             "dedup_bytes": None,
             "dedup_fraction": None,
             "dedup_repeated_bytes": None,
-            "dedup_pieces": None,
+            "dedup_cuts": None,
         }
         for i, text in enumerate(texts)
     ]
@@ -72,16 +72,16 @@ def curated(texts: Sequence[bytes | None], policy: str) -> Expected:
         _decide(rows[i], "first", {"long": long, "plain": plain}, lambda t: t["long"] or t["plain"])
 
     entering = [i for i in usable if rows[i]["dropped_in"] is None]
-    pieces = cut_pieces([usable[i] for i in entering], policy)
+    cuts = cuts_of([usable[i] for i in entering], policy)
     for position, i in enumerate(entering):
-        own = [piece for piece in pieces if piece[0] == position]
+        own = [cut for cut in cuts if cut[0] == position]
         removed = sum(end - start for _, start, end, _, _ in own)
         text = usable[i]
         rows[i] |= {
             "dedup_bytes": removed,
             "dedup_fraction": removed / len(text) if text else None,
-            "dedup_repeated_bytes": sum(end - start for _, start, end, source, _ in pieces if source == position),
-            "dedup_pieces": [
+            "dedup_repeated_bytes": sum(end - start for _, start, end, source, _ in cuts if source == position),
+            "dedup_cuts": [
                 {"start": a, "end": b, "source_shard": None, "source_row": entering[source], "source_start": at}
                 for _, a, b, source, at in own
             ],
@@ -99,7 +99,7 @@ def curated(texts: Sequence[bytes | None], policy: str) -> Expected:
         _decide(rows[i], "second", truths, lambda t: t["enough"] and (t["fresh"] is True or t["calm"]))
 
     kept = {row["row"]: usable[row["row"]] for row in rows if row["status"] == "kept"}
-    lost = [end - start for p, start, end, s, _ in pieces if entering[p] in kept and entering[s] not in kept]
+    lost = [end - start for p, start, end, s, _ in cuts if entering[p] in kept and entering[s] not in kept]
     statuses = [row["status"] for row in rows]
     counts = {
         "rows": len(rows),
@@ -107,33 +107,33 @@ def curated(texts: Sequence[bytes | None], policy: str) -> Expected:
         "repeated_ids": 0,
         "input_text_bytes": sum(len(text or b"") for text in texts),
         "kept_text_bytes": sum(map(len, kept.values())),
-        "dedup_bytes": sum(end - start for _, start, end, _, _ in pieces),
+        "dedup_bytes": sum(end - start for _, start, end, _, _ in cuts),
         "orphaned_bytes": sum(lost),
     }
     return Expected(rows, kept, {i: kept[i] != texts[i] for i in kept}, counts)
 
 
-def cut_pieces(texts: list[bytes], policy: str) -> list[dedup_oracle.Row]:
-    """The pieces by definition, each cut (pieces that touch) moved inwards to whole characters."""
-    pieces: list[dedup_oracle.Row] = []
+def cuts_of(texts: list[bytes], policy: str) -> list[dedup_oracle.Row]:
+    """The cuts by definition, those that touch moved inwards together to whole characters."""
+    cuts: list[dedup_oracle.Row] = []
     numbered = list(enumerate(dedup_oracle.rows(texts, MIN_LENGTH, policy)))
-    ends = {(piece[0], piece[2]): i for i, piece in numbered}
-    cut_of: dict[int, int] = {}
-    for i, piece in numbered:
-        before = ends.get((piece[0], piece[1]))
-        cut_of[i] = i if before is None else cut_of[before]
-    for _, members in groupby(numbered, key=lambda numbered_piece: cut_of[numbered_piece[0]]):
-        cut = [piece for _, piece in members]
-        text, start, end = texts[cut[0][0]], cut[0][1], cut[-1][2]
+    ends = {(cut[0], cut[2]): i for i, cut in numbered}
+    group_of: dict[int, int] = {}
+    for i, cut in numbered:
+        before = ends.get((cut[0], cut[1]))
+        group_of[i] = i if before is None else group_of[before]
+    for _, members in groupby(numbered, key=lambda numbered_cut: group_of[numbered_cut[0]]):
+        group = [cut for _, cut in members]
+        text, start, end = texts[group[0][0]], group[0][1], group[-1][2]
         while start < end and _inside_character(text, start):
             start += 1
         while start < end and _inside_character(text, end):
             end -= 1
-        for document, a, b, source, at in cut:
+        for document, a, b, source, at in group:
             low, high = max(a, start), min(b, end)
             if low < high:
-                pieces.append((document, low, high, source, at + low - a))
-    return pieces
+                cuts.append((document, low, high, source, at + low - a))
+    return cuts
 
 
 def _inside_character(text: bytes, at: int) -> bool:

@@ -66,7 +66,7 @@ TEXTS = {
 }
 #: Tokens of a document: ids, how many bytes after the one before each starts, and bytes of the whole document.
 TOKENS = pa.schema([("ids", pa.large_list(pa.int32())), ("steps", pa.large_list(pa.int32())), ("size", pa.int64())])
-EVIDENCE = "dedup_pieces"
+EVIDENCE = "dedup_cuts"
 
 
 @dataclass(frozen=True)
@@ -420,14 +420,14 @@ def _answers(plan: _Plan, corpus: StepCorpus, partition: int) -> Batches:
 
 
 def _cuts_of(plan: _Plan, corpus: StepCorpus, shard: int, units: Units) -> pa.RecordBatch:
-    from gneiss.dedup.corpus_scope import shard_pieces
+    from gneiss.dedup.corpus_scope import shard_cuts
 
     answers: list[pa.RecordBatch] = []
     for partition in range(plan.scheme.partitions):  # a batch for each shard, pass by pass
         numbers = range(shard, corpus.batch_count("answers", partition), len(corpus.shards))
         answers += [corpus.batch("answers", partition, number) for number in numbers]
     copies = plan.scheme.anchors(units).copies
-    return shard_pieces(shard, units, copies, plan.scheme, answers, plan.dedup.policy)
+    return shard_cuts(shard, units, copies, plan.scheme, answers, plan.dedup.policy)
 
 
 def _cuts(plan: _Plan, corpus: StepCorpus, shard: int) -> Batches:

@@ -14,28 +14,28 @@ _CHAR, _WORD, _LINE = 0, 1, 2
 def shrink_cuts(
     data: UInt8Array, offsets: Int64Array, document: Int64Array, start: Int64Array, end: Int64Array, boundary: Int
 ) -> tuple[Int64Array, Int64Array]:
-    """New starts and ends of pieces after each cut (pieces that touch) has moved inwards to a boundary.
+    """New starts and ends of cuts, after each group of cuts that touch has moved inwards to a boundary.
 
-    Parameters: `data`, `offsets` of a text batch; `document`, `start`, `end`: int64 (pieces,), sorted, disjoint, bytes
-    in their documents; `boundary`: 0 char, 1 word, 2 line. A piece with nothing left has start equal to end.
+    Parameters: `data`, `offsets` of a text batch; `document`, `start`, `end`: int64 (cuts,), sorted, disjoint, bytes
+    in their documents; `boundary`: 0 char, 1 word, 2 line. A cut with nothing left has start equal to end.
     """
     new_start = np.empty_like(start)
     new_end = np.empty_like(end)
-    piece = 0
-    while piece < len(start):
-        stop = piece + 1
-        while stop < len(start) and document[stop] == document[piece] and start[stop] == end[stop - 1]:
-            stop += 1
-        low, high = offsets[document[piece]], offsets[document[piece] + 1]
-        cut_start, cut_end = low + start[piece], low + end[stop - 1]
-        while cut_start < cut_end and not _is_boundary(data, low, high, cut_start, boundary):
-            cut_start += 1
-        while cut_end > cut_start and not _is_boundary(data, low, high, cut_end, boundary):
-            cut_end -= 1
-        for member in range(piece, stop):
-            new_start[member] = min(max(start[member], cut_start - low), cut_end - low)
-            new_end[member] = max(min(end[member], cut_end - low), new_start[member])
-        piece = stop
+    first = 0
+    while first < len(start):
+        after = first + 1
+        while after < len(start) and document[after] == document[first] and start[after] == end[after - 1]:
+            after += 1
+        low, high = offsets[document[first]], offsets[document[first] + 1]
+        group_start, group_end = low + start[first], low + end[after - 1]
+        while group_start < group_end and not _is_boundary(data, low, high, group_start, boundary):
+            group_start += 1
+        while group_end > group_start and not _is_boundary(data, low, high, group_end, boundary):
+            group_end -= 1
+        for member in range(first, after):
+            new_start[member] = min(max(start[member], group_start - low), group_end - low)
+            new_end[member] = max(min(end[member], group_end - low), new_start[member])
+        first = after
     return new_start, new_end
 
 

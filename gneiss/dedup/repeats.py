@@ -1,4 +1,4 @@
-"""Repeats: what an engine finds, and what each policy makes of it."""
+"""Repeats: what an engine finds, and what each policy cuts."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Repeats:
 
 
 @dataclass(frozen=True, eq=False)
-class Pieces:
+class Cuts:
     """What to cut: units `start` to `end` of `document`, repeats of those of `source_document` from `source_start` on.
 
-    int64 (pieces,), sorted, disjoint, each maximal with consecutive sources; units count inside the document.
+    int64 (cuts,), sorted, disjoint, each maximal with consecutive sources; units count inside the document.
     """
 
     document: Int64Array
@@ -44,14 +44,14 @@ class Pieces:
     source_start: Int64Array
 
 
-def pieces(
+def cuts(
     repeats: Repeats,
     bounds: Int64Array,
     min_length: int,
     policy: Policy,
     also_first: tuple[Int64Array, Int64Array] | None = None,
-) -> Pieces:
-    """The duplicate spans of a corpus under a policy.
+) -> Cuts:
+    """What a policy cuts from a corpus.
 
     Parameters: `bounds`: int64 (documents + 1,), first unit of each document; `min_length`: units of a window;
     `also_first`: start and end, int64 (n,), of units of first windows whose repeats are not among `repeats`.
@@ -59,7 +59,7 @@ def pieces(
     only `all` cuts, is its own source.
 
     >>> one = Repeats(np.array([10]), np.array([2]), np.array([0]), np.array([2]))
-    >>> cut = pieces(one, np.array([0, 10, 20]), 5, "protect")
+    >>> cut = cuts(one, np.array([0, 10, 20]), 5, "protect")
     >>> cut.document, cut.start, cut.end, cut.source_document, cut.source_start
     (array([1]), array([0]), array([6]), array([0]), array([0]))
     """
@@ -67,18 +67,18 @@ def pieces(
     columns = (start, end, repeats.count, repeats.source, repeats.period)
     nothing = np.empty(0, np.int64)
     if policy == "union":
-        return _cut(*columns, bounds, nothing, nothing)
+        return _cuts(*columns, bounds, nothing, nothing)
     firsts = _reaches(repeats.source, np.minimum(repeats.count, repeats.period), min_length)
     if also_first is not None:
         firsts = np.concatenate([firsts[0], also_first[0]]), np.concatenate([firsts[1], also_first[1]])
     firsts_start, firsts_end = _union(*firsts)
     if policy == "protect":
-        return _cut(*columns, bounds, firsts_start, firsts_end)
+        return _cuts(*columns, bounds, firsts_start, firsts_end)
     own_start, own_end = _without(firsts_start, firsts_end, start, end)
     own = (own_start, own_end, own_end - own_start, own_start, own_end - own_start)
     order = np.argsort(np.concatenate([start, own_start]), kind="stable")
     start, end, count, source, period = (np.concatenate(column)[order] for column in zip(columns, own, strict=True))
-    return _cut(start, end, count, source, period, bounds, nothing, nothing)
+    return _cuts(start, end, count, source, period, bounds, nothing, nothing)
 
 
 @njit(cache=True, nogil=True)
@@ -156,7 +156,7 @@ def _without(
     return out_start[:written], out_end[:written]
 
 
-def _cut(
+def _cuts(
     start: Int64Array,
     end: Int64Array,
     count: Int64Array,
@@ -165,12 +165,12 @@ def _cut(
     bounds: Int64Array,
     hole_start: Int64Array,
     hole_end: Int64Array,
-) -> Pieces:
-    """The runs' units without holes, as pieces: cut at the ends of documents, joined where sources go on."""
+) -> Cuts:
+    """The runs' units without holes, as cuts: split at the ends of documents, joined where sources go on."""
     most = len(start) + len(hole_start) + len(bounds) + int(((count - 1) // period).sum())
     rows = np.empty((5, most), np.int64)
     total = _write(start, end, count, source, period, bounds, hole_start, hole_end, rows)
-    return Pieces(*rows[:, :total])
+    return Cuts(*rows[:, :total])
 
 
 @njit(cache=True, nogil=True)
@@ -185,7 +185,7 @@ def _write(
     hole_end: Int64Array,
     rows: Int64Array,
 ) -> Int:
-    """Write the columns of Pieces into `rows`, int64 (5, enough); returns how many."""
+    """Write the columns of Cuts into `rows`, int64 (5, enough); returns how many."""
     document, out_start, out_end, source_document, out_source = rows
     last: Int = -1
     hole: Int = 0

@@ -22,10 +22,10 @@ SCHEMA = pa.schema([(name, pa.int64()) for name in COLUMNS])
 
 @dataclass(frozen=True, eq=False)
 class Spans:
-    """Duplicate spans of a list of texts: one row for each maximal piece with consecutive sources.
+    """Duplicate spans of a list of texts: one row for each maximal span with consecutive sources.
 
     table: int64 columns `document` (row of the text), `start`, `end` (bytes of its UTF-8) and `source_document`,
-    `source_start` (what the piece repeats), sorted by document and start. Pieces that touch form one cut. The offsets
+    `source_start` (what the span repeats), sorted by document and start. Spans that touch are cut as one. The offsets
     are those of the definition and may lie inside a UTF-8 character; `cut` and `shrink` move them to a boundary.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias, get_args
 
 from gneiss.batch import TextBatch, Texts
-from gneiss.dedup.repeats import POLICIES, Policy, Repeats, pieces
+from gneiss.dedup.repeats import POLICIES, Policy, Repeats, cuts
 from gneiss.dedup.spans import Spans, compact
 from gneiss.dedup.units import Tokenizer, Units
 from gneiss.errors import InputError
@@ -64,7 +64,7 @@ def find_spans(
     if min_length < 1:
         raise InputError(f"min_length: expected 1 or more, found {min_length}")
     units = _units(batch, unit, tokenizer)
-    found = pieces(_repeats(units, min_length, engine), units.bounds, min_length, policy)
+    found = cuts(_repeats(units, min_length, engine), units.bounds, min_length, policy)
     if units.starts is None:
         return Spans.of_arrays(found.document, found.start, found.end, found.source_document, found.source_start)
     start, end = units.byte_offsets(found.document, found.start), units.byte_offsets(found.document, found.end)

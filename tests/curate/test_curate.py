@@ -47,7 +47,7 @@ def oracle_tools() -> dict[str, tuple[Recipe, LoadedModels]]:
     return {policy: (recipe, load_models(recipe)) for policy, recipe in recipes.items()}
 
 
-# Pieces that repeat, single letters, and characters of two and three bytes that share their first bytes.
+# Spans that repeat, single letters, and characters of two and three bytes that share their first bytes.
 parts = st.sampled_from(["abcdefgh", "defghij", "aaaaaa", "€€", "é", "èèè", "x", "y", ""])
 texts = st.none() | st.lists(parts, max_size=5).map(lambda p: "".join(p).encode()) | st.just(b"\xffabcdefgh")
 
@@ -142,7 +142,7 @@ def test_the_annotation_shard_has_its_columns_in_order_and_typed(tmp_path: Path)
     assert schema.names == [
         *("row", "id", "status", "reason", "dropped_in", "failed", "decisive", "content_hash"),
         *(column.name for column in recipe.columns),
-        "dedup_pieces",
+        "dedup_cuts",
     ]
     assert schema.field("row").type == pa.int64()
     assert schema.field("content_hash").type == pa.binary(16)
@@ -176,11 +176,11 @@ def test_a_shard_that_is_all_duplicates_keeps_the_first(tmp_path: Path) -> None:
     assert found.texts.texts() == [text]
     rows = found.annotations.to_pylist()
     assert rows[0]["dedup_repeated_bytes"] == 49 * len(text)
-    assert all(row["dedup_pieces"] == [piece(0, len(text), 0, 0)] for row in rows[1:])
+    assert all(row["dedup_cuts"] == [cut_of(0, len(text), 0, 0)] for row in rows[1:])
     assert all((row["failed"], row["decisive"]) == (["enough"], ["enough"]) for row in rows[1:])
 
 
-def piece(start: int, end: int, source_row: int, source_start: int) -> dict[str, Any]:
+def cut_of(start: int, end: int, source_row: int, source_start: int) -> dict[str, Any]:
     return {"start": start, "end": end, "source_shard": None, "source_row": source_row, "source_start": source_start}
 
 
@@ -190,7 +190,7 @@ def test_a_shard_without_duplicates_is_kept_byte_for_byte(tmp_path: Path) -> Non
     found = curate_with(recipe, shard_of(tmp_path / "a.parquet", texts))
     assert found.texts.texts() == texts
     assert not found.edited.any()
-    assert found.annotations["dedup_pieces"].to_pylist() == [[]] * 6
+    assert found.annotations["dedup_cuts"].to_pylist() == [[]] * 6
 
 
 def test_bytes_whose_surviving_copy_was_dropped_are_orphaned(tmp_path: Path) -> None:

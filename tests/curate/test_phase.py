@@ -113,7 +113,7 @@ def test_a_document_dropped_before_is_no_first_copy(tmp_path: Path) -> None:
     rows = found.annotations.to_pylist()
     assert [row["dropped_in"] for row in rows] == ["first", None, None]
     assert found.texts.text(0) == texts[1], "the first that reached the phase is whole"
-    assert [piece["source_row"] for piece in rows[2]["dedup_pieces"]] == [1]
+    assert [cut["source_row"] for cut in rows[2]["dedup_cuts"]] == [1]
     assert found.statistics.counts["orphaned_bytes"] == 0
 
 
@@ -122,7 +122,7 @@ def test_annotations_of_phases_that_were_not_reached_are_null(tmp_path: Path) ->
     found = curate(shard_of(tmp_path / "a.parquet", ["short", PASSAGE, PASSAGE]), recipe, load_models(recipe))
     rows = found.annotations.to_pylist()
     assert (rows[0]["text_chars"], rows[0]["failed"]) == (5, ["fit"])
-    for name in ("eflaw", "words", "dedup_bytes", "dedup_fraction", "dedup_repeated_bytes", "dedup_pieces"):
+    for name in ("eflaw", "words", "dedup_bytes", "dedup_fraction", "dedup_repeated_bytes", "dedup_cuts"):
         assert rows[0][name] is None
         assert rows[1][name] is not None
     assert rows[1]["failed"] == ["r"]

@@ -40,7 +40,7 @@ def cut_units(documents: Sequence[Sequence[int] | bytes], length: int, policy: s
 
 
 def rows(documents: Sequence[Sequence[int] | bytes], length: int, policy: str) -> list[Row]:
-    """The maximal pieces with consecutive sources: document, start, end, source document, source start."""
+    """The maximal spans with consecutive sources: document, start, end, source document, source start."""
     cut = cut_units(documents, length, policy)
 
     def line(numbered: tuple[int, Unit]) -> tuple[int, int, int, int]:
@@ -48,8 +48,8 @@ def rows(documents: Sequence[Sequence[int] | bytes], length: int, policy: str) -
         source_document, source_start = cut[document, start]
         return document, start - number, source_document, source_start - number
 
-    pieces = []
+    spans = []
     for _, members in groupby(enumerate(sorted(cut)), key=line):
         units = [unit for _, unit in members]
-        pieces.append((*units[0], units[-1][1] + 1, *cut[units[0]]))
-    return pieces
+        spans.append((*units[0], units[-1][1] + 1, *cut[units[0]]))
+    return spans

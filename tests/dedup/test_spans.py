@@ -31,10 +31,10 @@ def is_boundary(data: bytes, position: int, boundary: str) -> bool:
 
 
 def shrunk(texts: list[str], min_length: int, policy: str, boundary: str) -> list[oracle.Row]:
-    """The oracle's pieces, each cut shrunk by the definition."""
-    pieces = oracle.rows([text.encode() for text in texts], min_length, policy)
+    """The oracle's spans, each cut shrunk by the definition."""
+    spans = oracle.rows([text.encode() for text in texts], min_length, policy)
     cuts: list[list[int]] = []
-    for document, start, end, _, _ in pieces:
+    for document, start, end, _, _ in spans:
         if cuts and cuts[-1][0] == document and cuts[-1][2] == start:
             cuts[-1][2] = end
         else:
@@ -42,11 +42,11 @@ def shrunk(texts: list[str], min_length: int, policy: str, boundary: str) -> lis
     kept = []
     for document, start, end in cuts:
         places = [p for p in range(start, end + 1) if is_boundary(texts[document].encode(), p, boundary)]
-        for row, piece_start, piece_end, source, source_start in pieces:
-            if places and row == document and start <= piece_start < end:
-                new_start, new_end = max(piece_start, places[0]), min(piece_end, places[-1])
+        for row, span_start, span_end, source, source_start in spans:
+            if places and row == document and start <= span_start < end:
+                new_start, new_end = max(span_start, places[0]), min(span_end, places[-1])
                 if new_start < new_end:
-                    kept.append((row, new_start, new_end, source, source_start + new_start - piece_start))
+                    kept.append((row, new_start, new_end, source, source_start + new_start - span_start))
     return kept
 
 

@@ -152,7 +152,7 @@ def test_a_wrong_value_is_refused_with_where_and_what(was: str, becomes: str, to
 
 
 @pytest.mark.parametrize(
-    "name", ["row", "id", "status", "reason", "dropped_in", "failed", "decisive", "content_hash", "dedup_pieces"]
+    "name", ["row", "id", "status", "reason", "dropped_in", "failed", "decisive", "content_hash", "dedup_cuts"]
 )
 def test_columns_of_every_annotation_shard_are_reserved(name: str) -> None:
     told = refusal_of(f"name: a\nphases:\n- name: p\n  annotate: [tokens: {{column: {name}}}]\n")

@@ -1,4 +1,4 @@
-"""Dedup beyond a shard: the scopes agree with each other, with the definition, and with themselves in pieces."""
+"""Dedup beyond a shard: the scopes agree with each other, with the definition, and with themselves across shards."""
 
 from __future__ import annotations
 
@@ -81,33 +81,33 @@ def test_corpus_scope_and_one_group_give_what_the_definition_gives_on_all_docume
     assert _pieces(found, [s.id for s in shards], [s.rows for s in shards]) == spans.table.to_pylist()
 
     expected_repeated = [0] * len(texts)
-    for piece in spans.table.to_pylist():
-        expected_repeated[piece["source_document"]] += piece["end"] - piece["start"]
+    for cut in spans.table.to_pylist():
+        expected_repeated[cut["source_document"]] += cut["end"] - cut["start"]
     assert pc.fill_null(found["dedup_repeated_bytes"], 0).to_pylist() == expected_repeated
     kept = [status == "kept" for status in found["status"].to_pylist()]
     orphaned = sum(
-        piece["end"] - piece["start"]
-        for piece in spans.table.to_pylist()
-        if kept[piece["document"]] and not kept[piece["source_document"]]
+        cut["end"] - cut["start"]
+        for cut in spans.table.to_pylist()
+        if kept[cut["document"]] and not kept[cut["source_document"]]
     )
     assert whole.statistics.counts["orphaned_bytes"] == orphaned
     assert orphaned > 0 or policy == "all"
 
 
 def _pieces(found: pa.Table, shard_ids: list[str], rows: list[int]) -> list[dict[str, int]]:
-    """The pieces of all annotation shards as spans over all documents."""
+    """The cuts of all annotation shards as spans over all documents."""
     first = {id_: sum(rows[:index]) for index, id_ in enumerate(shard_ids)}
     shard_of_row = [id_ for id_, count in zip(shard_ids, rows, strict=True) for _ in range(count)]
     return [
         {
             "document": document,
-            "start": piece["start"],
-            "end": piece["end"],
-            "source_document": first[piece["source_shard"] or shard_of_row[document]] + piece["source_row"],
-            "source_start": piece["source_start"],
+            "start": cut["start"],
+            "end": cut["end"],
+            "source_document": first[cut["source_shard"] or shard_of_row[document]] + cut["source_row"],
+            "source_start": cut["source_start"],
         }
-        for document, pieces in enumerate(found["dedup_pieces"].to_pylist())
-        for piece in pieces or []
+        for document, cuts in enumerate(found["dedup_cuts"].to_pylist())
+        for cut in cuts or []
     ]
 
 

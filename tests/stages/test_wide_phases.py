@@ -91,7 +91,7 @@ def test_shards_that_see_each_other_decide_as_one_shard_would(corpus: Path, tmp_
     one = curated(recipe(WITH_DEDUP, "shard", 10**9), of_one_shard(corpus, tmp_path / "input"), tmp_path / "one")
     found, expected = annotations(tmp_path / "many"), annotations(tmp_path / "one")
     assert found.num_rows == 120
-    for column in set(found.column_names) - {"row", "near_cluster", "dedup_pieces"}:
+    for column in set(found.column_names) - {"row", "near_cluster", "dedup_cuts"}:
         assert found[column].to_pylist() == expected[column].to_pylist(), column
     shards = [(shard.id, shard.rows) for shard in cut_shards(corpus, text="text", shard_max_bytes=14_000).shards]
     assert len(shards) == 5

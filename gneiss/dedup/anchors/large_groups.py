@@ -216,8 +216,8 @@ def _match_pairs(
                 shared[found, 0], shared[found, 1], shared[found, 2] = first, last, members[j]
                 found += 1
         at = np.int64(begin[members[i]]) + np.int64(left[members[i]])
-        for piece in range(tile(shared, found, tiles)):
-            first, last, other = tiles[piece]
+        for t in range(tile(shared, found, tiles)):
+            first, last, other = tiles[t]
             matches[total, 0], matches[total, 1] = at + first, last - first + 1
             matches[total, 2] = np.int64(begin[other]) + np.int64(left[other]) + first
             total += 1

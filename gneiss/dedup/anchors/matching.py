@@ -103,7 +103,7 @@ def match(
         if link >= 0:
             source = np.int64(begin[link])
             end = start + np.int64(count[anchor]) - 1 + min_length
-            # neighbours mostly continue the same passage: its overlap with them has been compared already
+            # neighbours mostly continue the same repeat: its overlap with them has been compared already
             compared = start
             if start - source == distance and start <= checked:
                 compared = min(checked, end)
@@ -124,8 +124,8 @@ def match(
                 break
             link = after(np.int64(links[link]))
         at = start + np.int64(left[anchor])
-        for piece in range(tile(shared, found, tiles)):
-            first, last, link = tiles[piece]
+        for i in range(tile(shared, found, tiles)):
+            first, last, link = tiles[i]
             target = np.int64(begin[link]) + np.int64(left[link]) + first
             total = _append(matches, total, at + first, last - first + 1, target, min_length)
     return matches[:total], True

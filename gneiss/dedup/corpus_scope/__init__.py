@@ -11,7 +11,7 @@ of anchors (`sampling`), so that all equal windows meet in one. Shards, then doc
 `wanted_texts`: 1 bit for each repeated anchor |
 | 3 | `shard_texts`: units beyond the neighbour's, 8 + their bytes, for each wanted anchor | `answer_shards`: row 4, \
 start 4, count 4, source shard 4, row 4, start 4, for each run of repeats or first windows |
-| last | `shard_pieces`: what to cut, from the answers of all partitions | |
+| last | `shard_cuts`: what to cut, from the answers of all partitions | |
 
 Sizes are bytes of a record before compression; rows and starts are steps from one to the next. Where units are tokens,
 `source_requests`, `source_bytes` and `in_bytes` then ask the shards of sources for bytes. The place of a record in its
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from gneiss.dedup.corpus_scope.answers import answer_shards
 from gneiss.dedup.corpus_scope.contents import shard_contents, wanted_texts
-from gneiss.dedup.corpus_scope.cuts import shard_pieces
+from gneiss.dedup.corpus_scope.cuts import shard_cuts
 from gneiss.dedup.corpus_scope.in_memory import spans_across
 from gneiss.dedup.corpus_scope.keys import repeated_keys, shard_keys
 from gneiss.dedup.corpus_scope.scheme import Scheme, partitions_for, passes_for
@@ -40,8 +40,8 @@ __all__ = [
     "passes_for",
     "repeated_keys",
     "shard_contents",
+    "shard_cuts",
     "shard_keys",
-    "shard_pieces",
     "shard_texts",
     "source_bytes",
     "source_requests",

@@ -1,4 +1,4 @@
-"""Round 3, second half: what repeats what, told to each shard."""
+"""Round 3, second half: what repeats what, an answer for each shard."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def answer_shards(
 
     Parameters: `contents`, `wanted`, `texts`: a batch for each shard; `contents` is iterated twice in each pass, the
     others once. Records, `SCHEMA`: the `count` windows from unit `start` of document `row` on repeat those of
-    `source_shard - 1`; where `source_shard` is 0 they are first windows of others (not told under `union`).
+    `source_shard - 1`; where `source_shard` is 0 they are first windows of others (left out under `union`).
     """
     for turn in range(passes):
         numbers, distinct, shard_starts, segments = _compare(contents, wanted, texts, scheme, turn, passes)
@@ -83,7 +83,7 @@ def _compare(
     start, and the segments."""
     table = new_table()
     numbers, firsts, sizes = [], [], [0]
-    has_text, lengths, pieces = [], [], []
+    has_text, lengths, values_of = [], [], []
     for batch, bitmap, text in zip(contents, wanted, texts, strict=True):
         flags = flags_of([bitmap])
         expect(len(flags) == batch.num_rows, f"a bitmap over {len(flags)} of {batch.num_rows} anchors")
@@ -91,19 +91,19 @@ def _compare(
         table, number = number_contents(column(batch, "high")[taken], column(batch, "low")[taken], table)
         here = _places(batch)
         length = here.count + (scheme.min_length - 1)
-        piece = super_windows(text, here.row[flags], here.start[flags], length[flags], taken[flags])
+        shard_values = super_windows(text, here.row[flags], here.start[flags], length[flags], taken[flags])
         numbers.append(number)
         firsts.append(here.taken(taken).taken(number < 0))
         sizes.append(len(firsts[-1].row))
         has_text.append(flags[taken][number < 0])
         lengths.append(length[flags & taken])
-        pieces.append(piece)
+        values_of.append(shard_values)
     del table
     bounds = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
     texted = np.concatenate([np.empty(0, np.bool_), *has_text])
     expect(int(texted.sum()) == len(bounds) - 1, "texts of super-windows that are not the first of their kind")
-    values = np.concatenate(pieces) if pieces else np.empty(0, np.uint8)
-    del pieces
+    values = np.concatenate(values_of) if values_of else np.empty(0, np.uint8)
+    del values_of
     values.flags.writeable = False  # as Arrow's buffers are, so that numba compiles for one kind only
     found = find_repeats(values, bounds, scheme.min_length, scheme.hash_seed(2) >> 1)
     del values

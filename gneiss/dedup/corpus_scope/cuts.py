@@ -11,7 +11,7 @@ from gneiss.arrays import Int64Array
 from gneiss.dedup.anchors.resolving import resolve
 from gneiss.dedup.corpus_scope.records import column, expect, places
 from gneiss.dedup.corpus_scope.scheme import Scheme
-from gneiss.dedup.repeats import Policy, pieces
+from gneiss.dedup.repeats import Policy, cuts
 from gneiss.dedup.units import Units
 
 SCHEMA = pa.schema(
@@ -27,7 +27,7 @@ SCHEMA = pa.schema(
 _ROW_BITS = 32
 
 
-def shard_pieces(
+def shard_cuts(
     shard: int, units: Units, copies: Int64Array, scheme: Scheme, answers: Iterable[pa.RecordBatch], policy: Policy
 ) -> pa.RecordBatch:
     """Map a shard: what to cut, the same as for all shards as one corpus.
@@ -38,13 +38,13 @@ def shard_pieces(
     """
     row, start, count, source_shard, source_row, source_start = _read(answers)
     last = start + count - 1 + scheme.min_length
-    told_first = source_shard < 0
+    is_first = source_shard < 0
     own = source_shard == shard
     source_last = source_start + count - 1 + scheme.min_length
     inside = _inside(row, last, units) and _inside(source_row[own], source_last[own], units)
     expect(inside and bool((source_shard <= shard).all()), f"answers that do not fit shard {shard}")
     start += units.bounds[row]
-    foreign = ~own & ~told_first
+    foreign = ~own & ~is_first
 
     # A corpus of the documents of other shards that are sources, each as long as is known of it, and all of this one
     wanted = (source_shard << _ROW_BITS) + source_row
@@ -58,12 +58,12 @@ def shard_pieces(
     source[own] = shift + units.bounds[source_row[own]] + source_start[own]
     source[foreign] = foreign_bounds[place] + source_start[foreign]
 
-    told = ~told_first
-    matches = np.stack([shift + start[told], count[told], source[told]], axis=1)
+    repeats = ~is_first
+    matches = np.stack([shift + start[repeats], count[repeats], source[repeats]], axis=1)
     matches = np.concatenate([matches, copies + np.array([shift, 0, shift])])
     found = resolve(matches[np.argsort(matches[:, 0], kind="stable")], scheme.min_length)
-    first = shift + start[told_first]
-    cut = pieces(found, bounds, scheme.min_length, policy, (first, first + count[told_first] - 1 + scheme.min_length))
+    first = shift + start[is_first]
+    cut = cuts(found, bounds, scheme.min_length, policy, (first, first + count[is_first] - 1 + scheme.min_length))
 
     here = cut.document >= len(documents)
     document = cut.document[here] - len(documents)

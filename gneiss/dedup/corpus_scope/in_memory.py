@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from gneiss.dedup.corpus_scope.answers import answer_shards
 from gneiss.dedup.corpus_scope.contents import shard_contents, wanted_texts
-from gneiss.dedup.corpus_scope.cuts import SCHEMA, shard_pieces
+from gneiss.dedup.corpus_scope.cuts import SCHEMA, shard_cuts
 from gneiss.dedup.corpus_scope.keys import repeated_keys, shard_keys
 from gneiss.dedup.corpus_scope.scheme import Scheme
 from gneiss.dedup.corpus_scope.sources import in_bytes, source_bytes, source_requests
@@ -45,15 +45,15 @@ def spans_across(shards: Sequence[Units], scheme: Scheme, policy: Policy = "prot
         list(answer_shards(*batches, scheme, policy, passes))
         for batches in zip(contents, wanted_by_partition, texts, strict=True)
     ]
-    pieces = []
+    cuts = []
     for shard, units in enumerate(shards):
-        told = [batch for partition in answers for batch in partition[shard :: len(shards)]]
-        pieces.append(shard_pieces(shard, units, scheme.anchors(units).copies, scheme, told, policy))
+        answered = [batch for partition in answers for batch in partition[shard :: len(shards)]]
+        cuts.append(shard_cuts(shard, units, scheme.anchors(units).copies, scheme, answered, policy))
     if any(units.starts is not None for units in shards):
-        requests = _transposed(source_requests(batch, len(shards)) for batch in pieces)
+        requests = _transposed(source_requests(batch, len(shards)) for batch in cuts)
         replies = _transposed(source_bytes(*each) for each in zip(shards, requests, strict=True))
-        pieces = [in_bytes(*each) for each in zip(pieces, replies, strict=True)]
-    tables = [_with_shard(shard, batch) for shard, batch in enumerate(pieces)]
+        cuts = [in_bytes(*each) for each in zip(cuts, replies, strict=True)]
+    tables = [_with_shard(shard, batch) for shard, batch in enumerate(cuts)]
     schema = pa.schema([("shard", pa.int64()), *SCHEMA])
     return pa.concat_tables([schema.empty_table(), *tables])
 
@@ -63,6 +63,6 @@ def _transposed(rows: Iterable[Iterable[Item]]) -> list[list[Item]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-def _with_shard(shard: int, pieces: pa.RecordBatch) -> pa.Table:
-    table = pa.Table.from_batches([pieces])
+def _with_shard(shard: int, cuts: pa.RecordBatch) -> pa.Table:
+    table = pa.Table.from_batches([cuts])
     return table.add_column(0, "shard", pa.array([shard] * len(table), pa.int64()))

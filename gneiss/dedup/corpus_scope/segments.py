@@ -52,10 +52,10 @@ def segments_of(at: Int64Array, count: Int64Array, copied: BoolArray, found: Rep
 
 
 def collect(number: Int32Array, segments: Segments, with_firsts: bool) -> tuple[Int64Array, Int64Array, BoolArray]:
-    """What to tell a shard about its anchors.
+    """What to answer a shard about its anchors.
 
     Parameters: `number`: int32 (anchors,), super-window n, or ~n for the first of its kind. Returns anchor, segment
-    and whether it is told as a first window, (answers,).
+    and whether it is a first window, (answers,).
     """
     return _collect(number, segments.bounds, segments.kind, segments.copied, with_firsts)
 

@@ -14,10 +14,10 @@ REQUEST_SCHEMA = pa.schema([("document", pa.uint32()), ("unit", pa.uint32())])
 ANSWER_SCHEMA = pa.schema([("start", pa.uint32())])
 
 
-def source_requests(pieces: pa.RecordBatch, shards: int) -> list[pa.RecordBatch]:
-    """Map a shard: the sources of its pieces, a batch for each shard that they lie in (`REQUEST_SCHEMA`)."""
-    document, unit = column(pieces, "source_document"), column(pieces, "source_start")
-    source_shard = column(pieces, "source_shard")
+def source_requests(cuts: pa.RecordBatch, shards: int) -> list[pa.RecordBatch]:
+    """Map a shard: the sources of its cuts, a batch for each shard that they lie in (`REQUEST_SCHEMA`)."""
+    document, unit = column(cuts, "source_document"), column(cuts, "source_start")
+    source_shard = column(cuts, "source_shard")
     columns = (document.astype(np.uint32), unit.astype(np.uint32))
     return [
         pa.record_batch([values[source_shard == shard] for values in columns], schema=REQUEST_SCHEMA)
@@ -34,11 +34,11 @@ def source_bytes(units: Units, requests: Iterable[pa.RecordBatch]) -> Iterator[p
         yield pa.record_batch([units.byte_offsets(document, unit).astype(np.uint32)], schema=ANSWER_SCHEMA)
 
 
-def in_bytes(pieces: pa.RecordBatch, answers: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    """The pieces of a shard with `source_start` in bytes, from the answers of all shards."""
-    source_shard, start = column(pieces, "source_shard"), np.empty(pieces.num_rows, np.int64)
+def in_bytes(cuts: pa.RecordBatch, answers: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """The cuts of a shard with `source_start` in bytes, from the answers of all shards."""
+    source_shard, start = column(cuts, "source_shard"), np.empty(cuts.num_rows, np.int64)
     for shard, batch in enumerate(answers):
         asked = source_shard == shard
         expect(int(asked.sum()) == batch.num_rows, f"answers of shard {shard} to another question")
         start[asked] = column(batch, "start")
-    return pieces.set_column(pieces.schema.get_field_index("source_start"), "source_start", pa.array(start))
+    return cuts.set_column(cuts.schema.get_field_index("source_start"), "source_start", pa.array(start))

@@ -15,7 +15,7 @@ from gneiss.dedup import suffix_array
 from gneiss.dedup.anchors import engine as anchors
 from gneiss.dedup.anchors.grouping import group
 from gneiss.dedup.anchors.sampling import sample
-from gneiss.dedup.repeats import POLICIES, Repeats, pieces
+from gneiss.dedup.repeats import POLICIES, Repeats, cuts
 from tests.dedup import corpora
 
 HARD = corpora.hard(60_000)
@@ -23,7 +23,7 @@ HARD = corpora.hard(60_000)
 
 def assert_same(found: Repeats, expected: Repeats, bounds: Int64Array, min_length: int) -> None:
     for policy in POLICIES:
-        one, other = (pieces(repeats, bounds, min_length, policy) for repeats in (found, expected))
+        one, other = (cuts(repeats, bounds, min_length, policy) for repeats in (found, expected))
         for column in ("document", "start", "end", "source_document", "source_start"):
             np.testing.assert_array_equal(getattr(one, column), getattr(other, column), f"{policy} {column}")
 
@@ -110,8 +110,8 @@ def test_positions_of_64_bits() -> None:
 
 def test_windows_longer_than_a_block_and_than_16_bits() -> None:
     random = np.random.default_rng(8)
-    passage = corpora.letters(random, 90_000)
-    documents = [passage, b"x" + passage[:-5] + b"y", corpora.letters(random, 70_000), passage[3:80_000]]
+    text = corpora.letters(random, 90_000)
+    documents = [text, b"x" + text[:-5] + b"y", corpora.letters(random, 70_000), text[3:80_000]]
     values, bounds = corpora.concatenated(documents)
     check(values, bounds, 70_000)
     check(values, bounds, 9_000)

@@ -150,14 +150,14 @@ def test_steps_in_any_order_through_files(unit: str) -> None:
     partitions = list(zip(contents, zip(*wanted, strict=True), texts, strict=True))
     answers = run(lambda c, w, t: across.answer_shards(c, w, t, scheme, policy), partitions)
     copies = [scheme.anchors(u).copies for u in units]
-    pieces = [
-        through_file([across.shard_pieces(shard, units[shard], copies[shard], scheme, answers[shard], policy)])[0]
+    cuts = [
+        through_file([across.shard_cuts(shard, units[shard], copies[shard], scheme, answers[shard], policy)])[0]
         for shard in range(len(shards))
     ]
-    requests = run(lambda p: across.source_requests(p, len(shards)), [(p,) for p in pieces])
+    requests = run(lambda p: across.source_requests(p, len(shards)), [(p,) for p in cuts])
     replies = run(across.source_bytes, list(zip(units, requests, strict=True)))
-    pieces = [across.in_bytes(*each) for each in zip(pieces, replies, strict=True)]
-    rows = [(shard, *row.values()) for shard, batch in enumerate(pieces) for row in batch.to_pylist()]
+    cuts = [across.in_bytes(*each) for each in zip(cuts, replies, strict=True)]
+    rows = [(shard, *row.values()) for shard, batch in enumerate(cuts) for row in batch.to_pylist()]
     assert rows == expected(shards, 12, policy, unit)
 
 
@@ -181,13 +181,13 @@ def test_records_that_do_not_fit_are_refused() -> None:
     answers = list(across.answer_shards([contents], [wanted], [texts], scheme, "union"))
     copies = scheme.anchors(one).copies
     with pytest.raises(InputError, match="exchange: answers that do not fit shard 0"):
-        across.shard_pieces(0, other, copies, scheme, answers, "union")
-    pieces = across.shard_pieces(0, one, copies, scheme, answers, "union")
-    assert pieces.num_rows == 1
+        across.shard_cuts(0, other, copies, scheme, answers, "union")
+    cuts = across.shard_cuts(0, one, copies, scheme, answers, "union")
+    assert cuts.num_rows == 1
     with pytest.raises(InputError, match="exchange: sources outside"):
-        list(across.source_bytes(units_of([], "bytes"), across.source_requests(pieces, 1)))
+        list(across.source_bytes(units_of([], "bytes"), across.source_requests(cuts, 1)))
     with pytest.raises(InputError, match="exchange: answers of shard 0"):
-        across.in_bytes(pieces, [pa.record_batch([pa.array([], pa.uint32())], names=["start"])])
+        across.in_bytes(cuts, [pa.record_batch([pa.array([], pa.uint32())], names=["start"])])
 
 
 @pytest.mark.parametrize(("min_length", "partitions"), [(0, 1), (5, 0), (5, 2**16)])

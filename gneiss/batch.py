@@ -74,9 +74,9 @@ class TextBatch:
         """All documents as Python strings, for libraries that require them."""
         return [self.text(document) for document in range(len(self))]
 
-    def slice(self, start: int, stop: int) -> TextBatch:
-        """Documents start to stop, sharing the buffers."""
-        return TextBatch(self.data, self.offsets[start : stop + 1])
+    def slice(self, start: int, end: int) -> TextBatch:
+        """Documents `start` to `end`, sharing the buffers."""
+        return TextBatch(self.data, self.offsets[start : end + 1])
 
     def placed(self, rows: Int64Array, documents: int) -> TextBatch:
         """`documents` documents over the same bytes: the texts at the given positions, the others empty."""

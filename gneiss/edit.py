@@ -17,15 +17,15 @@ __all__ = ["Edited", "Editor", "Edits"]
 
 @dataclass(frozen=True, eq=False)
 class Edits:
-    """Replacements in a text batch: bytes `start[i]:stop[i]` of document `document[i]` become `replacement` i.
+    """Replacements in a text batch: bytes `start[i]:end[i]` of document `document[i]` become `replacement` i.
 
-    document, start, stop: int64 (edits,), sorted by document and start, disjoint; offsets count from the document's
+    document, start, end: int64 (edits,), sorted by document and start, disjoint; offsets count from the document's
     first byte. replacement: a text for each edit; None where all are cuts.
     """
 
     document: Int64Array
     start: Int64Array
-    stop: Int64Array
+    end: Int64Array
     replacement: TextBatch | None = None
 
     @classmethod
@@ -44,13 +44,13 @@ class Edits:
 
     def removed_bytes(self, documents: int) -> Int64Array:
         """Bytes removed from each of `documents` documents, int64 (documents,)."""
-        return _per_document(self.document, self.stop - self.start, documents)
+        return _per_document(self.document, self.end - self.start, documents)
 
     def check(self, batch: TextBatch) -> None:
         """Raise ValueError when the edits are not sorted and disjoint, or reach outside their document."""
         from gneiss.edit_kernel import well_formed
 
-        if not well_formed(batch.offsets, self.document, self.start, self.stop):
+        if not well_formed(batch.offsets, self.document, self.start, self.end):
             raise ValueError("edits must be sorted, disjoint, and lie inside their documents")
 
     def shifted(self, documents: int) -> Edits:
@@ -67,8 +67,8 @@ class Edits:
         if any(part.replacement for part in parts):
             texts = TextBatch.of([text for part in parts for text in _texts_of(part)])
         document = np.concatenate([part.document for part in parts])
-        start, stop = np.concatenate([part.start for part in parts]), np.concatenate([part.stop for part in parts])
-        return cls(document, start, stop, texts)
+        start, end = np.concatenate([part.start for part in parts]), np.concatenate([part.end for part in parts])
+        return cls(document, start, end, texts)
 
     def apply(self, batch: TextBatch) -> TextBatch:
         """The edited batch; the batch itself if there are no edits.
@@ -84,13 +84,13 @@ class Edits:
         if len(self) == 0:
             return batch
         self.check(batch)
-        grown = _per_document(self.document, self.inserted_bytes - (self.stop - self.start), len(batch))
+        grown = _per_document(self.document, self.inserted_bytes - (self.end - self.start), len(batch))
         offsets = np.zeros(len(batch) + 1, np.int64)
         np.cumsum(np.diff(batch.offsets) + grown, out=offsets[1:])
         data = np.empty(offsets[-1], np.uint8)
         texts = self.replacement or _EMPTY
         bounds = texts.offsets if self.replacement else np.zeros(len(self) + 1, np.int64)
-        copy(batch.data, batch.offsets, self.document, self.start, self.stop, texts.data, bounds, data)
+        copy(batch.data, batch.offsets, self.document, self.start, self.end, texts.data, bounds, data)
         return TextBatch(data, offsets)
 
     def then(self, other: Edits) -> Edits:
@@ -108,15 +108,15 @@ class Edits:
 
         if len(self) == 0 or len(other) == 0:
             return self if len(other) == 0 else other
-        if (self.start == self.stop).any() or (other.start == other.stop).any():
+        if (self.start == self.end).any() or (other.start == other.end).any():
             raise ValueError("edits that remove nothing cannot be combined with others")
-        document, start, stop, origin = merged(
-            self.document, self.start, self.stop, other.document, other.start, other.stop
+        document, start, end, origin = merged(
+            self.document, self.start, self.end, other.document, other.start, other.end
         )
         if self.replacement is None and other.replacement is None:
-            return Edits(document, start, stop)
+            return Edits(document, start, end)
         texts = [*_texts_of(self), *_texts_of(other), ""]
-        return Edits(document, start, stop, TextBatch.of([texts[i] for i in origin.tolist()]))
+        return Edits(document, start, end, TextBatch.of([texts[i] for i in origin.tolist()]))
 
 
 class Editor:

@@ -9,14 +9,14 @@ from gneiss.arrays import Int64Array, UInt8Array
 
 
 @njit(cache=True, nogil=True)
-def well_formed(offsets: Int64Array, document: Int64Array, start: Int64Array, stop: Int64Array) -> bool:
+def well_formed(offsets: Int64Array, document: Int64Array, start: Int64Array, end: Int64Array) -> bool:
     for i in range(len(document)):
         if not 0 <= document[i] < len(offsets) - 1:
             return False
         length = offsets[document[i] + 1] - offsets[document[i]]
-        if not 0 <= start[i] <= stop[i] <= length:
+        if not 0 <= start[i] <= end[i] <= length:
             return False
-        if i and (document[i] < document[i - 1] or (document[i] == document[i - 1] and start[i] < stop[i - 1])):
+        if i and (document[i] < document[i - 1] or (document[i] == document[i - 1] and start[i] < end[i - 1])):
             return False
     return True
 
@@ -27,7 +27,7 @@ def copy(
     offsets: Int64Array,
     document: Int64Array,
     start: Int64Array,
-    stop: Int64Array,
+    end: Int64Array,
     texts: UInt8Array,
     bounds: Int64Array,
     out: UInt8Array,
@@ -40,7 +40,7 @@ def copy(
         inserted = bounds[i + 1] - bounds[i]
         out[written : written + inserted] = texts[bounds[i] : bounds[i + 1]]
         written += inserted
-        read = offsets[document[i]] + stop[i]
+        read = offsets[document[i]] + end[i]
     out[written:] = data[read : offsets[-1]]
 
 
@@ -48,10 +48,10 @@ def copy(
 def merged(
     document: Int64Array,
     start: Int64Array,
-    stop: Int64Array,
+    end: Int64Array,
     others: Int64Array,
     others_start: Int64Array,
-    others_stop: Int64Array,
+    others_end: Int64Array,
 ) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array]:
     """Both lists as one, disjoint; and whose replacement each edit has: first list, second list, or none."""
     first, second = len(document), len(others)
@@ -62,23 +62,23 @@ def merged(
     for j in range(second + 1):
         # edits of the first list that end before this one begins
         while i < first and (
-            j == second or document[i] < others[j] or (document[i] == others[j] and stop[i] <= others_start[j])
+            j == second or document[i] < others[j] or (document[i] == others[j] and end[i] <= others_start[j])
         ):
-            at[0, count], at[1, count], at[2, count], at[3, count] = document[i], start[i], stop[i], i
+            at[0, count], at[1, count], at[2, count], at[3, count] = document[i], start[i], end[i], i
             i, count = i + 1, count + 1
         if j == second:
             break
         low, text = others_start[j], first + j
-        while i < first and document[i] == others[j] and start[i] < others_stop[j]:
+        while i < first and document[i] == others[j] and start[i] < others_end[j]:
             if low < start[i]:
                 at[0, count], at[1, count], at[2, count], at[3, count] = others[j], low, start[i], text
                 count, text = count + 1, first + second
-            low = max(low, stop[i])
-            if stop[i] > others_stop[j]:  # it may reach into the next one too
+            low = max(low, end[i])
+            if end[i] > others_end[j]:  # it may reach into the next one too
                 break
-            at[0, count], at[1, count], at[2, count], at[3, count] = document[i], start[i], stop[i], i
+            at[0, count], at[1, count], at[2, count], at[3, count] = document[i], start[i], end[i], i
             i, count = i + 1, count + 1
-        if low < others_stop[j]:
-            at[0, count], at[1, count], at[2, count], at[3, count] = others[j], low, others_stop[j], text
+        if low < others_end[j]:
+            at[0, count], at[1, count], at[2, count], at[3, count] = others[j], low, others_end[j], text
             count += 1
     return at[0, :count].copy(), at[1, :count].copy(), at[2, :count].copy(), at[3, :count].copy()

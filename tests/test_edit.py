@@ -14,14 +14,14 @@ Cut = tuple[int, int, int]
 
 
 def edits_of(cuts: list[Cut]) -> Edits:
-    document, start, stop = np.array(cuts, np.int64).reshape(-1, 3).T
-    return Edits(document, start, stop)
+    document, start, end = np.array(cuts, np.int64).reshape(-1, 3).T
+    return Edits(document, start, end)
 
 
 def applied_slowly(texts: list[str], cuts: list[Cut]) -> list[bytes]:
     left = [bytearray(text.encode()) for text in texts]
-    for document, start, stop in reversed(cuts):
-        del left[document][start:stop]
+    for document, start, end in reversed(cuts):
+        del left[document][start:end]
     return [bytes(text) for text in left]
 
 
@@ -49,7 +49,7 @@ def test_edits_of_a_slice_of_a_batch_count_from_its_own_documents(
 ) -> None:
     texts, cuts = drawn
     first = data.draw(st.integers(0, len(texts)))
-    inside = [(document - first, start, stop) for document, start, stop in cuts if document >= first]
+    inside = [(document - first, start, end) for document, start, end in cuts if document >= first]
     edited = edits_of(inside).apply(TextBatch.of(texts).slice(first, len(texts)))
     parts = [edited.data[a:b].tobytes() for a, b in zip(edited.offsets[:-1], edited.offsets[1:], strict=True)]
     assert parts == applied_slowly(texts[first:], inside)
@@ -82,8 +82,8 @@ def texts_with_replacements(draw: st.DrawFn) -> tuple[list[str], list[Replacemen
 
 
 def replacing(edits: list[Replacement]) -> Edits:
-    document, start, stop = np.array([edit[:3] for edit in edits], np.int64).reshape(-1, 3).T
-    return Edits(document, start, stop, TextBatch.of([edit[3] for edit in edits]))
+    document, start, end = np.array([edit[:3] for edit in edits], np.int64).reshape(-1, 3).T
+    return Edits(document, start, end, TextBatch.of([edit[3] for edit in edits]))
 
 
 def replaced_slowly(texts: list[str], *lists: list[Replacement]) -> list[str]:
@@ -92,8 +92,8 @@ def replaced_slowly(texts: list[str], *lists: list[Replacement]) -> list[str]:
     for document, text in enumerate(texts):
         edits = [edit for edits in lists for edit in edits if edit[0] == document]
         owner: list[int | None] = [None] * len(text)
-        for number, (_, start, stop, _) in enumerate(edits):
-            for at in range(start, stop):
+        for number, (_, start, end, _) in enumerate(edits):
+            for at in range(start, end):
                 owner[at] = number if owner[at] is None else owner[at]
         written, said = "", set[int]()
         for character, number in zip(text, owner, strict=True):

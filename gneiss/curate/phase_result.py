@@ -23,7 +23,7 @@ from gneiss.recipe.rule import Verdicts
 
 Annotations: TypeAlias = dict[str, pa.Array]
 
-_EDIT = pa.struct([("start", pa.int64()), ("stop", pa.int64()), ("replacement", pa.large_string())])
+_EDIT = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("replacement", pa.large_string())])
 # Names with blanks cannot be those of annotations.
 _FAILURE, _EDITS, _KEEP = "failure of the document", "edits of the document", "is the document kept"
 _TRUTH, _DECISIVE = "truth of the rules", "decisive rules"
@@ -117,7 +117,7 @@ def _columns(phase: Phase, result: PhaseResult, documents: int) -> Iterator[pa.A
     yield pa.array([result.failures.get(position) for position in range(documents)], pa.string())
     edits = result.edits
     replacement = pa.nulls(len(edits), pa.large_string()) if edits.replacement is None else edits.replacement.to_arrow()
-    values = pa.StructArray.from_arrays([edits.start, edits.stop, replacement], fields=list(_EDIT))
+    values = pa.StructArray.from_arrays([edits.start, edits.end, replacement], fields=list(_EDIT))
     offsets = np.append(0, np.cumsum(np.bincount(edits.document, minlength=documents))).astype(np.int32)
     yield pa.ListArray.from_arrays(pa.array(offsets), values)
     decided = np.ones(documents, np.bool_)
@@ -144,8 +144,8 @@ def _result(phase: Phase, columns: Mapping[str, pa.Array]) -> PhaseResult:
 
 def _edits(lists: pa.ListArray) -> Edits:
     values = lists.flatten()
-    start, stop, replacement = (pc.struct_field(values, field.name) for field in _EDIT)
+    start, end, replacement = (pc.struct_field(values, field.name) for field in _EDIT)
     document = np.repeat(np.arange(len(lists)), np.asarray(pc.list_value_length(lists).fill_null(0)))
     texts = None if replacement.null_count else TextBatch.of(replacement)
-    starts, stops = (np.asarray(column.to_numpy(zero_copy_only=False), np.int64) for column in (start, stop))
-    return Edits(document, starts, stops, texts)
+    starts, ends = (np.asarray(column.to_numpy(zero_copy_only=False), np.int64) for column in (start, end))
+    return Edits(document, starts, ends, texts)

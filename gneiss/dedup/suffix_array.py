@@ -77,18 +77,18 @@ def _first_of_group(
     """For each position the earliest window equal to the one there; -1 where that is itself, or no window."""
     start = 0
     while start < len(order):
-        stop = start + 1
-        while stop < len(order) and shares[order[stop]]:
-            stop += 1
+        end = start + 1
+        while end < len(order) and shares[order[end]]:
+            end += 1
         earliest = -1
-        for rank in range(start, stop):
+        for rank in range(start, end):
             position = order[rank]
             if has_window[position] and (earliest < 0 or position < earliest):
                 earliest = position
-        for rank in range(start, stop):
+        for rank in range(start, end):
             position = order[rank]
             first[position] = earliest if has_window[position] and position != earliest else -1
-        start = stop
+        start = end
 
 
 @njit(cache=True, nogil=True)

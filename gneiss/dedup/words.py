@@ -42,9 +42,9 @@ def fold_product(typingctx: Any, a: Any, b: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def hash_range(octets: UInt8Array, start: Int, stop: Int, seed: np.uint64) -> np.uint64:
-    """A 64-bit hash of the bytes start to stop, which must lie in the buffer."""
-    length = stop - start
+def hash_range(octets: UInt8Array, start: Int, end: Int, seed: np.uint64) -> np.uint64:
+    """A 64-bit hash of the bytes `start` to `end`, which must lie in the buffer."""
+    length = end - start
     # Text is never a factor as it stands: multiples of 2^64 - 1 over a small number, such as eight equal bytes, are
     # where folding loses information.
     secret = (seed ^ np.uint64(0x9E3779B97F4A7C15)) * np.uint64(0xD1B54A32D192ED03)
@@ -52,18 +52,18 @@ def hash_range(octets: UInt8Array, start: Int, stop: Int, seed: np.uint64) -> np
     one = fold_product(secret, np.uint64(length) ^ np.uint64(0x8CB92BA72F3D8DD7))
     two = one ^ np.uint64(0xA0761D6478BD642F)
     position = start
-    while stop - position >= 32:
+    while end - position >= 32:
         one = fold_product(load_word(octets, position) ^ secret, load_word(octets, position + 8) ^ one)
         two = fold_product(load_word(octets, position + 16) ^ secret, load_word(octets, position + 24) ^ two)
         position += 32
-    while stop - position >= 8:
+    while end - position >= 8:
         one = fold_product(load_word(octets, position) ^ secret, one ^ np.uint64(0xE7037ED1A0B428DB))
         position += 8
     tail = np.uint64(0)
     if length >= 8:
-        tail = load_word(octets, stop - 8)
+        tail = load_word(octets, end - 8)
     else:
-        for at in range(start, stop):
+        for at in range(start, end):
             tail = (tail << np.uint64(8)) | np.uint64(octets[at])
     two = fold_product(tail ^ secret, two ^ np.uint64(0x589965CC75374CC3))
     return np.uint64(fold_product(one ^ np.uint64(0x1D8E4E27C47D124F), two ^ np.uint64(0x9FB21C651E98DF25)))

@@ -82,9 +82,9 @@ def read_records(path: Path, max_record_bytes: int) -> Iterator[Record | Damage]
                 whole = whole if whole is not None else last.offset if last else start
                 starts = _starts_like(file, last) if last else starts
                 start = _next_start(file, starts, max(whole, (last.offset if last else start) + 1))
-                stop = size if start is None else start
-                if not (last and last.is_cut) and whole < stop and (is_archive or start is not None):
-                    yield Damage(whole, stop - whole, trouble or "cut short")
+                end = size if start is None else start
+                if not (last and last.is_cut) and whole < end and (is_archive or start is not None):
+                    yield Damage(whole, end - whole, trouble or "cut short")
             if not is_archive:
                 file.seek(0)
                 raise InputError(f"{path}: expected WARC records, found {file.read(16)!r} at its start")

@@ -42,7 +42,7 @@ def line_counts(batch: TextBatch, terminal_punctuation: bool, min_line_words: in
     words = batch.view(whitespace_words)
     counts = np.zeros((len(batch), 9), np.int64)
     _count(
-        batch.data, words.starts, words.stops, words.lengths, words.kinds, words.documents,
+        batch.data, words.starts, words.ends, words.lengths, words.kinds, words.documents,
         segmentation_classes(), *_automaton(), terminal_punctuation, min_line_words, max_word_chars, counts,
     )  # fmt: skip
     return counts
@@ -56,14 +56,14 @@ def line_edits(batch: TextBatch, terminal_punctuation: bool, min_line_words: int
     words = batch.view(whitespace_words)
     brackets = int(np.count_nonzero(batch.data[batch.offsets[0] : batch.offsets[-1]] == ord("[")))
     most = 2 * int(np.count_nonzero(words.kinds & FIRST_OF_LINE)) + brackets + len(batch)
-    document, start, stop = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
+    document, start, end = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
     pieces = np.empty((most, 2), np.int64)
     cuts = _cut(
-        batch.data, batch.offsets, words.starts, words.stops, words.lengths, words.kinds, words.documents,
+        batch.data, batch.offsets, words.starts, words.ends, words.lengths, words.kinds, words.documents,
         segmentation_classes(), *_automaton(), terminal_punctuation, min_line_words, max_word_chars,
-        pieces, document, start, stop,
+        pieces, document, start, end,
     )  # fmt: skip
-    return Edits(document[:cuts].copy(), start[:cuts].copy(), stop[:cuts].copy())
+    return Edits(document[:cuts].copy(), start[:cuts].copy(), end[:cuts].copy())
 
 
 @cache
@@ -92,14 +92,14 @@ def _automaton() -> tuple[UInt8Array, UInt8Array]:
 
 @njit(cache=True, nogil=True)
 def _count(  # type: ignore[no-untyped-def]
-    data, starts, stops, lengths, kinds, documents, classes, following, bits, punctuation, min_words, max_chars, counts
+    data, starts, ends, lengths, kinds, documents, classes, following, bits, punctuation, min_words, max_chars, counts
 ):  # fmt: skip
     for document in range(len(documents) - 1):
         word, end = documents[document], documents[document + 1]
         while word < end:
             next_line = _next_line(kinds, word, end)
             judgement, sentences = _judge(
-                data, starts, stops, lengths, word, next_line,
+                data, starts, ends, lengths, word, next_line,
                 classes, following, bits, punctuation, min_words, max_chars,
             )  # fmt: skip
             counts[document, judgement] += 1
@@ -247,18 +247,18 @@ def _closes(data, position, width):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _citation(data, position, stop, classes):  # type: ignore[no-untyped-def]
+def _citation(data, position, end, classes):  # type: ignore[no-untyped-def]
     """Bytes of the citation that begins at a "[": [12], [], [edit] or [citation needed]; 0 if it is none."""
     at = position + 1
-    while at < stop:
-        kind, width = class_at(data, at, stop, classes)
+    while at < end:
+        kind, width = class_at(data, at, end, classes)
         if not kind & DECIMAL:
             break
         at += width
-    if at < stop and data[at] == 0x5D:
+    if at < end and data[at] == 0x5D:
         return at + 1 - position
     for literal in (b"[edit]", b"[citation needed]"):
-        if stop - position >= len(literal):
+        if end - position >= len(literal):
             equal = True
             for i in range(len(literal)):
                 equal = equal and data[position + i] == literal[i]
@@ -269,26 +269,26 @@ def _citation(data, position, stop, classes):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _cut(  # type: ignore[no-untyped-def]
-    data, offsets, starts, stops, lengths, kinds, documents,
-    classes, following, bits, punctuation, min_words, max_chars, pieces, cut_document, cut_start, cut_stop,
+    data, offsets, starts, ends, lengths, kinds, documents,
+    classes, following, bits, punctuation, min_words, max_chars, pieces, cut_document, cut_start, cut_end,
 ):  # fmt: skip
     cuts = 0
     for document in range(len(documents) - 1):
         left = 0  # pieces of the document that stay
-        separator, separator_stop = np.int64(0), np.int64(0)  # the end of the last line that stays
+        separator, separator_end = np.int64(0), np.int64(0)  # the end of the last line that stays
         word, end = documents[document], documents[document + 1]
         while word < end:
             next_line = _next_line(kinds, word, end)
             judgement, _ = _judge(
-                data, starts, stops, lengths, word, next_line,
+                data, starts, ends, lengths, word, next_line,
                 classes, following, bits, punctuation, min_words, max_chars,
             )  # fmt: skip
             if judgement in (KEPT, LOREM_IPSUM, CURLY_BRACKET):
-                if separator < separator_stop:
-                    pieces[left, 0], pieces[left, 1] = separator, separator_stop
+                if separator < separator_end:
+                    pieces[left, 0], pieces[left, 1] = separator, separator_end
                     left += 1
-                left = _without_citations(data, starts[word], stops[next_line - 1], classes, pieces, left)
-                separator, separator_stop = _end_of_line(data, stops[next_line - 1], offsets[document + 1], classes)
+                left = _without_citations(data, starts[word], ends[next_line - 1], classes, pieces, left)
+                separator, separator_end = _end_of_line(data, ends[next_line - 1], offsets[document + 1], classes)
             word = next_line
         first, left = _strip(data, classes, pieces, left)
         position = offsets[document]
@@ -296,7 +296,7 @@ def _cut(  # type: ignore[no-untyped-def]
             following_start = pieces[piece, 0] if piece < left else offsets[document + 1]
             if position < following_start:
                 cut_document[cuts] = document
-                cut_start[cuts], cut_stop[cuts] = position - offsets[document], following_start - offsets[document]
+                cut_start[cuts], cut_end[cuts] = position - offsets[document], following_start - offsets[document]
                 cuts += 1
             if piece < left:
                 position = pieces[piece, 1]
@@ -304,10 +304,10 @@ def _cut(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _without_citations(data, start, stop, classes, pieces, left):  # type: ignore[no-untyped-def]
+def _without_citations(data, start, end, classes, pieces, left):  # type: ignore[no-untyped-def]
     position = start
-    while position < stop:
-        skipped = _citation(data, position, stop, classes) if data[position] == 0x5B else 0
+    while position < end:
+        skipped = _citation(data, position, end, classes) if data[position] == 0x5B else 0
         if skipped:
             if start < position:
                 pieces[left, 0], pieces[left, 1] = start, position
@@ -316,22 +316,22 @@ def _without_citations(data, start, stop, classes, pieces, left):  # type: ignor
             position = start
         else:
             position += 1
-    if start < stop:
-        pieces[left, 0], pieces[left, 1] = start, stop
+    if start < end:
+        pieces[left, 0], pieces[left, 1] = start, end
         left += 1
     return left
 
 
 @njit(cache=True, nogil=True)
-def _end_of_line(data, position, stop, classes):  # type: ignore[no-untyped-def]
-    while position < stop:
-        kind, width = class_at(data, position, stop, classes)
+def _end_of_line(data, position, end, classes):  # type: ignore[no-untyped-def]
+    while position < end:
+        kind, width = class_at(data, position, end, classes)
         if kind & LINE_BREAK:
-            if data[position] == 0x0D and position + 1 < stop and data[position + 1] == 0x0A:
+            if data[position] == 0x0D and position + 1 < end and data[position + 1] == 0x0A:
                 position += 1
             return position, position + width
         position += width
-    return stop, stop
+    return end, end
 
 
 @njit(cache=True, nogil=True)

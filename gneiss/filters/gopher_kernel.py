@@ -52,7 +52,7 @@ def quality_counts(batch: TextBatch, stop_words: tuple[str, ...]) -> Int64Array:
     counts = np.zeros((len(batch), 10), np.int64)
     counts[:, LINES] = words.text_lines
     _quality(
-        batch.data, batch.offsets, words.starts, words.stops, words.lengths, words.kinds, words.hashes,
+        batch.data, batch.offsets, words.starts, words.ends, words.lengths, words.kinds, words.hashes,
         words.documents, stop_hashes, counts,
     )  # fmt: skip
     return counts
@@ -71,7 +71,7 @@ def repetition_counts(batch: TextBatch) -> Int64Array:
     most = [int(np.diff(part.documents).max(initial=0)) for part in (words, of_lines, of_paragraphs)]
     _repeated_lines(
         of_lines.starts,
-        of_lines.stops,
+        of_lines.ends,
         of_lines.lengths,
         of_lines.hashes,
         of_lines.documents,
@@ -84,7 +84,7 @@ def repetition_counts(batch: TextBatch) -> Int64Array:
     table = seen_table(most[0])
     rounds = _top_ngrams(words.lengths, words.hashes, words.documents, most[0], table, counts)
     _repeated_ngrams(
-        batch.data, words.starts, words.stops, words.lengths, words.hashes, words.documents,
+        batch.data, words.starts, words.ends, words.lengths, words.hashes, words.documents,
         most[0], rounds, table, counts,
     )  # fmt: skip
     return counts
@@ -92,7 +92,7 @@ def repetition_counts(batch: TextBatch) -> Int64Array:
 
 @njit(cache=True, nogil=True)
 def _quality(  # type: ignore[no-untyped-def]
-    data, offsets, starts, stops, lengths, kinds, hashes, documents, stop_hashes, counts
+    data, offsets, starts, ends, lengths, kinds, hashes, documents, stop_hashes, counts
 ):  # fmt: skip
     maybe_stop_word = uint64(0)
     for value in stop_hashes:
@@ -109,15 +109,15 @@ def _quality(  # type: ignore[no-untyped-def]
             chars += lengths[word] * is_ordinary
             with_letter += (kind & HAS_LETTER) != 0
             if kind & FIRST_OF_LINE:
-                count[BULLET_LINES] += _begins_with_bullet(data, starts[word], stops[word])
+                count[BULLET_LINES] += _begins_with_bullet(data, starts[word], ends[word])
                 if word > first:
-                    count[ELLIPSIS_LINES] += _ends_with_ellipsis(data, starts[word - 1], stops[word - 1])
+                    count[ELLIPSIS_LINES] += _ends_with_ellipsis(data, starts[word - 1], ends[word - 1])
             if maybe_stop_word >> (hashes[word] & uint64(63)) & uint64(1):
                 for i in range(len(stop_hashes)):
                     if hashes[word] == stop_hashes[i]:
                         found |= uint64(1) << uint64(i)
         if first < end:
-            count[ELLIPSIS_LINES] += _ends_with_ellipsis(data, starts[end - 1], stops[end - 1])
+            count[ELLIPSIS_LINES] += _ends_with_ellipsis(data, starts[end - 1], ends[end - 1])
         count[ALL_WORDS], count[WORDS], count[WORD_CHARS], count[LETTER_WORDS] = (
             end - first,
             ordinary,
@@ -149,35 +149,35 @@ def _hashes_and_ellipses(data):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _is_ellipsis(data, position, stop):  # type: ignore[no-untyped-def]
-    return stop - position >= 3 and data[position] == 0xE2 and data[position + 1] == 0x80 and data[position + 2] == 0xA6
+def _is_ellipsis(data, position, end):  # type: ignore[no-untyped-def]
+    return end - position >= 3 and data[position] == 0xE2 and data[position + 1] == 0x80 and data[position + 2] == 0xA6
 
 
 @njit(cache=True, nogil=True)
-def _begins_with_bullet(data, start, stop):  # type: ignore[no-untyped-def]
+def _begins_with_bullet(data, start, end):  # type: ignore[no-untyped-def]
     if data[start] == 0x2D:
         return True
-    return stop - start >= 3 and data[start] == 0xE2 and data[start + 1] == 0x80 and data[start + 2] == 0xA2  # "•"
+    return end - start >= 3 and data[start] == 0xE2 and data[start + 1] == 0x80 and data[start + 2] == 0xA2  # "•"
 
 
 @njit(cache=True, nogil=True)
-def _ends_with_ellipsis(data, start, stop):  # type: ignore[no-untyped-def]
-    if stop - start < 3:
+def _ends_with_ellipsis(data, start, end):  # type: ignore[no-untyped-def]
+    if end - start < 3:
         return False
-    if data[stop - 3] == 0x2E and data[stop - 2] == 0x2E and data[stop - 1] == 0x2E:
+    if data[end - 3] == 0x2E and data[end - 2] == 0x2E and data[end - 1] == 0x2E:
         return True
-    return _is_ellipsis(data, stop - 3, stop)
+    return _is_ellipsis(data, end - 3, end)
 
 
 @njit(cache=True, nogil=True)
-def _repeated_lines(starts, stops, lengths, hashes, documents, table, counts):  # type: ignore[no-untyped-def]
+def _repeated_lines(starts, ends, lengths, hashes, documents, table, counts):  # type: ignore[no-untyped-def]
     for document in range(len(documents) - 1):
         first, last = documents[document], documents[document + 1] - 1
         count = counts[document]
         slots = slots_for(last + 1 - first)
         for line in range(first, last + 1):
             # Runs of line feeds separate: the lines between are none, but there is one before and one after the text.
-            if stops[line] == starts[line] and line != first and line != last:
+            if ends[line] == starts[line] and line != first and line != last:
                 continue
             count[LINE_COUNT] += 1
             if first_seen(table, slots, document + 1, hashes[line], 0) >= 0:
@@ -241,7 +241,7 @@ def _top_ngrams(lengths, hashes, documents, most_words, table, counts):  # type:
 
 
 @njit(cache=True, nogil=True)
-def _repeated_ngrams(data, starts, stops, lengths, hashes, documents, most_words, rounds, table, counts):  # type: ignore[no-untyped-def]
+def _repeated_ngrams(data, starts, ends, lengths, hashes, documents, most_words, rounds, table, counts):  # type: ignore[no-untyped-def]
     # With P the hash of all words before word i joined, and b the bytes of these, scaled[i] is P / base ** b and
     # power[i] is base ** b: then (scaled[j] - scaled[i]) * power[i] is a hash of words i to j joined.
     scaled = np.empty(most_words + 1, np.uint64)
@@ -257,7 +257,7 @@ def _repeated_ngrams(data, starts, stops, lengths, hashes, documents, most_words
         slots = slots_for(words)
         scaled[0], power[0], chars[0], size_bytes[0], inverse = uint64(0), uint64(1), 0, 0, uint64(1)
         for i in range(words):
-            size = stops[begin + i] - starts[begin + i]
+            size = ends[begin + i] - starts[begin + i]
             if size < len(powers):
                 power[i + 1], inverse = power[i] * powers[size], inverse * inverses[size]
             else:

@@ -141,7 +141,7 @@ class Pii(Editor):
         first_of_list = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         place = first_of_list[kind] + ((found.key[chosen] >> np.uint64(32)) % sizes[kind]).astype(np.int64)
         texts = pa.array([text for placeholders in lists for text in placeholders], pa.large_string()).take(place)
-        edits = Edits(document, found.start[chosen], found.stop[chosen], TextBatch.of(texts))
+        edits = Edits(document, found.start[chosen], found.end[chosen], TextBatch.of(texts))
         counts = [np.bincount(document[of_kind], minlength=len(batch)) for of_kind in (kind == EMAIL, kind != EMAIL)]
         return Edited(
             edits if len(chosen) else Edits.none(),

@@ -51,13 +51,13 @@ _AT, _DOT, _HYPHEN, _COLON, _UNDERSCORE = b"@.-:_"
 class Found:
     """Addresses in a batch, all arrays (addresses,), sorted by document and start, disjoint.
 
-    document, start, stop: int64, bytes counted from the document's first; kind: uint8; key: uint64, a hash of the
+    document, start, end: int64, bytes counted from the document's first; kind: uint8; key: uint64, a hash of the
     address in lower case; personal: bool, false where it is nobody's: a reserved name or network.
     """
 
     document: Int64Array
     start: Int64Array
-    stop: Int64Array
+    end: Int64Array
     kind: UInt8Array
     key: UInt64Array
     personal: BoolArray
@@ -67,7 +67,7 @@ def find_addresses(batch: TextBatch, email: bool, ip: bool) -> Found:
     """All addresses of the kinds asked for. With both, no IP address begins or ends inside an e-mail address.
 
     >>> found = find_addresses(TextBatch.of(["", "a@b.org, 99.41.2.3, c@example.org"]), True, True)
-    >>> found.start.tolist(), found.stop.tolist(), found.kind.tolist(), found.personal.tolist()
+    >>> found.start.tolist(), found.end.tolist(), found.kind.tolist(), found.personal.tolist()
     ([0, 9, 20], [7, 18, 33], [0, 1, 0], [True, True, False])
     """
     at_signs = int(np.count_nonzero(batch.data[batch.offsets[0] : batch.offsets[-1]] == _AT)) if email else 0
@@ -83,7 +83,7 @@ def find_addresses(batch: TextBatch, email: bool, ip: bool) -> Found:
 
 _ROW = np.dtype(
     [
-        ("document", np.int64), ("start", np.int64), ("stop", np.int64), ("kind", np.uint8), ("key", np.uint64),
+        ("document", np.int64), ("start", np.int64), ("end", np.int64), ("kind", np.uint8), ("key", np.uint64),
         ("personal", np.bool_),
     ],
     align=True,
@@ -110,10 +110,10 @@ def _networks() -> Int64Array:
 
 
 @njit(cache=True, nogil=True)
-def _hash_lower(data, start, stop):  # type: ignore[no-untyped-def]
+def _hash_lower(data, start, end):  # type: ignore[no-untyped-def]
     """FNV-1a of ASCII text, case aside."""
     value = uint64(0xCBF29CE484222325)
-    for position in range(start, stop):
+    for position in range(start, end):
         byte = data[position]
         value = (value ^ uint64(byte + 32 if 65 <= byte <= 90 else byte)) * uint64(0x100000001B3)
     return value
@@ -134,14 +134,14 @@ def _find_emails(data, offsets, no_domains, rows):  # type: ignore[no-untyped-de
                     start = first
             if start == position or data[position - 1] == _DOT:
                 continue
-            stop = _domain_stop(data, position + 1, end)
+            stop = _domain_end(data, position + 1, end)
             after = max(stop, position)
             while after < end and _BITS[data[after]] & _LOCAL:
                 after += 1
             if stop < 0 or (after < end and data[after] == _AT):
                 continue
             row = rows[count]
-            row["document"], row["start"], row["stop"] = document, start - begin, stop - begin
+            row["document"], row["start"], row["end"] = document, start - begin, stop - begin
             row["kind"], row["key"] = EMAIL, _hash_lower(data, start, stop)
             row["personal"] = not (
                 _is_git(data, start, position) or _is_no_domain(data, position + 1, stop, no_domains)
@@ -151,7 +151,7 @@ def _find_emails(data, offsets, no_domains, rows):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, nogil=True)
-def _domain_stop(data, position, end):  # type: ignore[no-untyped-def]
+def _domain_end(data, position, end):  # type: ignore[no-untyped-def]
     """Where the longest domain name from a position on ends; -1 if there is none."""
     stop, labels = -1, 0
     while position < end and _BITS[data[position]] & _ALNUM:
@@ -188,10 +188,10 @@ def _is_encoded(data, position):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _is_git(data, start, stop):  # type: ignore[no-untyped-def]
+def _is_git(data, start, end):  # type: ignore[no-untyped-def]
     """Whether a local part is `git`, the account of an address to clone from."""
     return (
-        stop - start == 3
+        end - start == 3
         and data[start] | 0x20 == 0x67
         and data[start + 1] | 0x20 == 0x69
         and data[start + 2] | 0x20 == 0x74
@@ -199,14 +199,14 @@ def _is_git(data, start, stop):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _is_no_domain(data, start, stop, no_domains):  # type: ignore[no-untyped-def]
+def _is_no_domain(data, start, end, no_domains):  # type: ignore[no-untyped-def]
     """Whether the last label of a domain, or its last two, are one of these names."""
-    dots, position = 0, stop
+    dots, position = 0, end
     while position > start and dots < 2:
         position -= 1
         if data[position] == _DOT or position == start:
             dots += 1
-            value = _hash_lower(data, position + (data[position] == _DOT), stop)
+            value = _hash_lower(data, position + (data[position] == _DOT), end)
             for name in no_domains:
                 if value == name:
                     return True
@@ -231,13 +231,13 @@ def _find_ips(data, offsets, networks, emails, rows):  # type: ignore[no-untyped
                 continue
             while email < len(emails) and (
                 emails[email]["document"] < document
-                or (emails[email]["document"] == document and emails[email]["stop"] <= start - begin)
+                or (emails[email]["document"] == document and emails[email]["end"] <= start - begin)
             ):
                 email += 1
             if email < len(emails) and emails[email]["document"] == document and emails[email]["start"] < stop - begin:
                 continue
             row = rows[count]
-            row["document"], row["start"], row["stop"] = document, start - begin, stop - begin
+            row["document"], row["start"], row["end"] = document, start - begin, stop - begin
             row["kind"], row["key"], row["personal"] = kind, _hash_lower(data, start, stop), personal
             count += 1
     return count

@@ -75,10 +75,10 @@ def _count(
     counts: Int64Array,
 ) -> None:
     for document in range(len(offsets) - 1):
-        position, stop = offsets[document], offsets[document + 1]
+        position, end = offsets[document], offsets[document + 1]
         state = np.uint64(0)
-        while position < stop:
-            flush = min(stop, position + _FLUSH_BYTES)
+        while position < end:
+            flush = min(end, position + _FLUSH_BYTES)
             fields = np.uint64(0)
             while position < flush:
                 code_point = np.int64(data[position])
@@ -86,7 +86,7 @@ def _count(
                 if code_point >= 0x80:
                     tail = 3 if code_point >= 0xF0 else 2 if code_point >= 0xE0 else 1
                     code_point &= 0x3F >> tail
-                    for _ in range(min(tail, stop - position)):
+                    for _ in range(min(tail, end - position)):
                         code_point = code_point << 6 | data[position] & 0x3F
                         position += 1
                     if code_point > 0x10FFFF:  # only in what is not UTF-8

@@ -29,13 +29,13 @@ HASH_BASE_INVERSE = pow(HASH_BASE, -1, 1 << 64)
 class Words:
     """The words of a batch: document i has the words `documents[i]` to `documents[i + 1]`.
 
-    starts, stops: int64 (words,), positions in the batch's data; lengths: int32 (words,) code points; kinds: uint8
+    starts, ends: int64 (words,), positions in the batch's data; lengths: int32 (words,) code points; kinds: uint8
     (words,) bits; hashes: uint64 (words,); documents: int64 (documents + 1,), starting at 0; text_lines: int64
     (documents,), how many lines `str.splitlines` finds.
     """
 
     starts: Int64Array
-    stops: Int64Array
+    ends: Int64Array
     lengths: Int32Array
     kinds: UInt8Array
     hashes: UInt64Array
@@ -47,12 +47,12 @@ class Words:
 class Lines:
     """The lines of a batch: document i has the lines `documents[i]` to `documents[i + 1]`, at least one.
 
-    starts, stops: int64 (lines,), positions in the batch's data, without the line feed; lengths: int64 (lines,) code
+    starts, ends: int64 (lines,), positions in the batch's data, without the line feed; lengths: int64 (lines,) code
     points; kinds: uint8 (lines,) bits; hashes: uint64 (lines,); documents: int64 (documents + 1,), starting at 0.
     """
 
     starts: Int64Array
-    stops: Int64Array
+    ends: Int64Array
     lengths: Int64Array
     kinds: UInt8Array
     hashes: UInt64Array
@@ -86,14 +86,14 @@ def whitespace_words(batch: TextBatch) -> Words:
     ([0, 4, 11, 15, 17], [3, 6, 3, 1, 4], [2])
     """
     size = _most_words(batch.data, batch.offsets)
-    starts, stops = np.empty(size, np.int64), np.empty(size, np.int64)
+    starts, ends = np.empty(size, np.int64), np.empty(size, np.int64)
     lengths, kinds, hashes = np.empty(size, np.int32), np.empty(size, np.uint8), np.empty(size, np.uint64)
     documents, text_lines = np.zeros(len(batch) + 1, np.int64), np.zeros(len(batch), np.int64)
     _find_words(
-        batch.data, batch.offsets, segmentation_classes(), starts, stops, lengths, kinds, hashes, documents, text_lines
+        batch.data, batch.offsets, segmentation_classes(), starts, ends, lengths, kinds, hashes, documents, text_lines
     )
     found = documents[-1]
-    return Words(starts[:found], stops[:found], lengths[:found], kinds[:found], hashes[:found], documents, text_lines)
+    return Words(starts[:found], ends[:found], lengths[:found], kinds[:found], hashes[:found], documents, text_lines)
 
 
 def lines(batch: TextBatch) -> Lines:
@@ -104,10 +104,10 @@ def lines(batch: TextBatch) -> Lines:
     ([4, 0, 4, 0], [9, 0, 1, 0])
     """
     size = int(np.count_nonzero(batch.data[batch.offsets[0] : batch.offsets[-1]] == ord("\n"))) + len(batch)
-    starts, stops, lengths = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
+    starts, ends, lengths = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
     kinds, hashes, documents = np.zeros(size, np.uint8), np.empty(size, np.uint64), np.zeros(len(batch) + 1, np.int64)
-    _find_lines(batch.data, batch.offsets, segmentation_classes(), starts, stops, lengths, kinds, hashes, documents)
-    return Lines(starts, stops, lengths, kinds, hashes, documents)
+    _find_lines(batch.data, batch.offsets, segmentation_classes(), starts, ends, lengths, kinds, hashes, documents)
+    return Lines(starts, ends, lengths, kinds, hashes, documents)
 
 
 def paragraphs(batch: TextBatch) -> Paragraphs:
@@ -123,21 +123,21 @@ def paragraphs(batch: TextBatch) -> Paragraphs:
     lengths, hashes = np.empty(size, np.int64), np.empty(size, np.uint64)
     documents = np.zeros(len(batch) + 1, np.int64)
     _find_paragraphs(
-        batch.data, words.starts, words.stops, words.documents,
-        of_lines.starts, of_lines.stops, of_lines.lengths, of_lines.hashes, of_lines.documents,
+        batch.data, words.starts, words.ends, words.documents,
+        of_lines.starts, of_lines.ends, of_lines.lengths, of_lines.hashes, of_lines.documents,
         lengths, hashes, documents,
     )  # fmt: skip
     return Paragraphs(lengths[: documents[-1]], hashes[: documents[-1]], documents)
 
 
 @njit(cache=True, nogil=True)
-def class_at(data, position, stop, classes):  # type: ignore[no-untyped-def]
-    """Class bits of the character at a position before `stop`, and its bytes; safe in what is not UTF-8."""
+def class_at(data, position, end, classes):  # type: ignore[no-untyped-def]
+    """Class bits of the character at a position before `end`, and its bytes; safe in what is not UTF-8."""
     first = data[position]
     if first < 0x80:
         return classes[first], 1
     tail = 3 if first >= 0xF0 else 2 if first >= 0xE0 else 1
-    tail = min(tail, stop - position - 1)
+    tail = min(tail, end - position - 1)
     code_point = np.int64(first) & (0x3F >> tail)
     for i in range(tail):
         code_point = code_point << 6 | np.int64(data[position + 1 + i]) & 0x3F
@@ -145,10 +145,10 @@ def class_at(data, position, stop, classes):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def hash_bytes(data, start, stop):  # type: ignore[no-untyped-def]
-    """The hash of data[start:stop]."""
+def hash_bytes(data, start, end):  # type: ignore[no-untyped-def]
+    """The hash of data[start:end]."""
     value = uint64(0)
-    for position in range(start, stop):
+    for position in range(start, end):
         value = value * uint64(HASH_BASE) + uint64(data[position]) + uint64(1)
     return value
 
@@ -166,10 +166,10 @@ def hash_power(exponent):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def count_code_points(data, start, stop):  # type: ignore[no-untyped-def]
-    """Code points in data[start:stop]."""
+def count_code_points(data, start, end):  # type: ignore[no-untyped-def]
+    """Code points in data[start:end]."""
     count = 0
-    for position in range(start, stop):
+    for position in range(start, end):
         count += (data[position] & 0xC0) != 0x80
     return count
 
@@ -185,7 +185,7 @@ def _most_words(data, offsets):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _find_words(data, offsets, classes, starts, stops, lengths, kinds, hashes, documents, text_lines):  # type: ignore[no-untyped-def]
+def _find_words(data, offsets, classes, starts, ends, lengths, kinds, hashes, documents, text_lines):  # type: ignore[no-untyped-def]
     word = 0
     for document in range(len(offsets) - 1):
         begin, end = offsets[document], offsets[document + 1]
@@ -218,7 +218,7 @@ def _find_words(data, offsets, classes, starts, stops, lengths, kinds, hashes, d
                 for i in range(1, width):
                     value = value * uint64(HASH_BASE) + uint64(data[position + i]) + uint64(1)
                 position += width
-            starts[word], stops[word], lengths[word] = start, position, length
+            starts[word], ends[word], lengths[word] = start, position, length
             kinds[word], hashes[word] = kinds_of_word & _KINDS, value
             first = np.uint8(0)
             word += 1
@@ -227,7 +227,7 @@ def _find_words(data, offsets, classes, starts, stops, lengths, kinds, hashes, d
 
 
 @njit(cache=True, nogil=True)
-def _find_lines(data, offsets, classes, starts, stops, lengths, kinds, hashes, documents):  # type: ignore[no-untyped-def]
+def _find_lines(data, offsets, classes, starts, ends, lengths, kinds, hashes, documents):  # type: ignore[no-untyped-def]
     line = 0
     for document in range(len(offsets) - 1):
         end = offsets[document + 1]
@@ -238,7 +238,7 @@ def _find_lines(data, offsets, classes, starts, stops, lengths, kinds, hashes, d
                 length += (data[position] & 0xC0) != 0x80
                 value = value * uint64(HASH_BASE) + uint64(data[position]) + uint64(1)
                 position += 1
-            starts[line], stops[line], lengths[line], hashes[line] = start, position, length, value
+            starts[line], ends[line], lengths[line], hashes[line] = start, position, length, value
             kinds[line] = _kind_of_line(data, start, position, classes)
             line += 1
             if position == end:
@@ -248,26 +248,26 @@ def _find_lines(data, offsets, classes, starts, stops, lengths, kinds, hashes, d
 
 
 @njit(cache=True, nogil=True)
-def _kind_of_line(data, start, stop, classes):  # type: ignore[no-untyped-def]
+def _kind_of_line(data, start, end, classes):  # type: ignore[no-untyped-def]
     position = start
-    while position < stop:
-        kind, width = class_at(data, position, stop, classes)
+    while position < end:
+        kind, width = class_at(data, position, end, classes)
         if not kind & SPACE:
             break
         position += width
-    if position >= stop:
+    if position >= end:
         return np.uint8(0)
-    last = stop - 1
-    while last > start and stop - last < 4 and data[last] & 0xC0 == 0x80:
+    last = end - 1
+    while last > start and end - last < 4 and data[last] & 0xC0 == 0x80:
         last -= 1
-    kind, _ = class_at(data, last, stop, classes)
+    kind, _ = class_at(data, last, end, classes)
     return np.uint8(NOT_BLANK | kind & ENDS_SENTENCE)
 
 
 @njit(cache=True, nogil=True)
 def _find_paragraphs(  # type: ignore[no-untyped-def]
-    data, word_starts, word_stops, word_documents,
-    line_starts, line_stops, line_lengths, line_hashes, line_documents,
+    data, word_starts, word_ends, word_documents,
+    line_starts, line_ends, line_lengths, line_hashes, line_documents,
     lengths, hashes, documents,
 ):  # fmt: skip
     paragraph = 0
@@ -276,22 +276,22 @@ def _find_paragraphs(  # type: ignore[no-untyped-def]
         first_word, last_word = word_documents[document], word_documents[document + 1] - 1
         begin = end = np.int64(-1)
         if first_word <= last_word:  # the stripped text
-            begin, end = word_starts[first_word], word_stops[last_word]
+            begin, end = word_starts[first_word], word_ends[last_word]
         length, value, is_open = 0, uint64(0), bool(begin < 0)
         for line in range(line_documents[document], line_documents[document + 1]):
-            if line_stops[line] <= begin and not (line_starts[line] <= begin < line_stops[line]):
+            if line_ends[line] <= begin and not (line_starts[line] <= begin < line_ends[line]):
                 continue
             if begin < 0 or line_starts[line] >= end:
                 break
-            if line_starts[line] == line_stops[line]:
+            if line_starts[line] == line_ends[line]:
                 if is_open:
                     lengths[paragraph], hashes[paragraph] = length, value
                     paragraph += 1
                 length, value, is_open = 0, uint64(0), False
                 continue
-            start, stop = max(line_starts[line], begin), min(line_stops[line], end)
+            start, stop = max(line_starts[line], begin), min(line_ends[line], end)
             of_line, points = line_hashes[line], line_lengths[line]
-            if start > line_starts[line] or stop < line_stops[line]:
+            if start > line_starts[line] or stop < line_ends[line]:
                 of_line, points = hash_bytes(data, start, stop), count_code_points(data, start, stop)
             if is_open:
                 value, length = value * uint64(HASH_BASE) + line_feed, length + 1

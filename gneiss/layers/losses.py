@@ -139,14 +139,14 @@ class _Passes:
     decay: float
     _first: int = 0
     _held: dict[str, Any] = field(default_factory=dict)
-    _stop: int = 0
+    _end: int = 0
 
     def columns(self, first: int, kept: BoolArray) -> dict[str, pa.Array]:
-        stop = first + int(kept.sum())
-        if stop > self._stop or first < self._first:  # a portion is smaller than a pass
-            self._first, self._stop = first, min(max(first + DOCUMENTS_PER_PASS, stop), self.run.documents)
-            self._held = _visits(self.segments, self.baseline, self.decay, self._first, self._stop)
-        own = {name: values[first - self._first : stop - self._first] for name, values in self._held.items()}
+        end = first + int(kept.sum())
+        if end > self._end or first < self._first:  # a portion is smaller than a pass
+            self._first, self._end = first, min(max(first + DOCUMENTS_PER_PASS, end), self.run.documents)
+            self._held = _visits(self.segments, self.baseline, self.decay, self._first, self._end)
+        own = {name: values[first - self._first : end - self._first] for name, values in self._held.items()}
         unseen = own["loss_visits"] == 0
         places = pa.array(np.cumsum(kept) - 1, mask=~kept)
         return {
@@ -155,9 +155,9 @@ class _Passes:
         }
 
 
-def _visits(found: Sequence[Segment], baseline: _Baseline, decay: float, first: int, stop: int) -> dict[str, Any]:
-    """The columns for documents first to stop: epoch by epoch, each in the order of ranks and segments."""
-    size = stop - first
+def _visits(found: Sequence[Segment], baseline: _Baseline, decay: float, first: int, end: int) -> dict[str, Any]:
+    """The columns for documents `first` to `end`: epoch by epoch, each in the order of ranks and segments."""
+    size = end - first
     out: dict[str, Any] = {
         field.name: np.zeros(size, np.int64 if field.type == pa.int64() else np.float64) for field in COLUMNS
     }
@@ -165,7 +165,7 @@ def _visits(found: Sequence[Segment], baseline: _Baseline, decay: float, first: 
         sums, expected, tokens = np.zeros(size), np.zeros(size), np.zeros(size, np.int64)
         for segment in found:
             rows = segment.read("document", ["id", "epoch", "first_position", "tokens", "loss_sum"])
-            at = (rows["epoch"] == epoch) & (rows["id"] >= first) & (rows["id"] < stop)
+            at = (rows["epoch"] == epoch) & (rows["id"] >= first) & (rows["id"] < end)
             chosen = {name: values[at] for name, values in rows.items()}
             windows = chosen["step"] // baseline.window_steps
             if len(windows) and not 0 <= windows.min() <= windows.max() < len(baseline.mean):

@@ -21,12 +21,12 @@ from gneiss.errors import InputError
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Rows `start` to `stop` (exclusive) of a file."""
+class RowRange:
+    """Rows `start` to `end` (exclusive) of a file."""
 
     file: int
     start: int
-    stop: int
+    end: int
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class EpochOrder:
     """The order of one epoch. rows: of each file; block_rows: how many are shuffled together; shuffled: else as is.
 
     >>> order = EpochOrder((3, 2), seed=7, epoch=0, block_rows=4)
-    >>> sorted((piece.file, row) for block in order.blocks(0, 5) for piece in block[0]
-    ...     for row in range(piece.start, piece.stop))
+    >>> sorted((rows.file, row) for block in order.blocks(0, 5) for rows in block[0]
+    ...     for row in range(rows.start, rows.end))
     [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
     """
 
@@ -61,26 +61,26 @@ class EpochOrder:
         """Where each file begins in the stream, and where the last one ends, int64 (files + 1,)."""
         return np.array(list(accumulate((self.rows[file] for file in self.files), initial=0)), np.int64)
 
-    def blocks(self, start: int, stop: int) -> Iterator[tuple[list[Piece], Int64Array]]:
-        """For positions start to stop: the pieces of each block, and which of their rows, in which order, to give."""
-        for block in range(start // self.block_rows, -(-stop // self.block_rows) if stop > start else 0):
+    def blocks(self, start: int, end: int) -> Iterator[tuple[list[RowRange], Int64Array]]:
+        """For positions `start` to `end`: the row ranges of each block, and which of their rows to give, in order."""
+        for block in range(start // self.block_rows, -(-end // self.block_rows) if end > start else 0):
             first = block * self.block_rows
             last = min(first + self.block_rows, self.total)
             rows = self._permutation(last - first, f"block {block}") if self.shuffled else np.arange(last - first)
-            rows = rows[max(start - first, 0) : stop - first]
+            rows = rows[max(start - first, 0) : end - first]
             if not self.shuffled:  # nothing is to be read that is not given
                 first, last, rows = first + int(rows[0]), first + int(rows[-1]) + 1, rows - rows[0]
-            yield self._pieces(first, last), rows
+            yield self._ranges(first, last), rows
 
-    def _pieces(self, start: int, stop: int) -> list[Piece]:
-        pieces = []
-        at = int(np.searchsorted(self._bounds, start, side="right")) - 1
-        while start < stop:
-            end = min(stop, int(self._bounds[at + 1]))
-            if end > start:
-                pieces.append(Piece(self.files[at], start - int(self._bounds[at]), end - int(self._bounds[at])))
-            start, at = end, at + 1
-        return pieces
+    def _ranges(self, first: int, last: int) -> list[RowRange]:
+        ranges = []
+        at = int(np.searchsorted(self._bounds, first, side="right")) - 1
+        while first < last:
+            end = min(last, int(self._bounds[at + 1]))
+            if end > first:
+                ranges.append(RowRange(self.files[at], first - int(self._bounds[at]), end - int(self._bounds[at])))
+            first, at = end, at + 1
+        return ranges
 
     def _permutation(self, count: int, what: str) -> Int64Array:
         key = np.uint64(xxhash.xxh3_64_intdigest(f"{self.seed}\0{self.epoch}\0{what}".encode()))
@@ -124,12 +124,12 @@ class Share:
             total -= total % self.world_size
         first, last = (rank * total // self.world_size for rank in (self.rank, self.rank + 1))
         of_rank = last - first
-        start, stop = (worker * of_rank // self.workers for worker in (self.worker, self.worker + 1))
-        return first + start, first + stop
+        start, end = (worker * of_rank // self.workers for worker in (self.worker, self.worker + 1))
+        return first + start, first + end
 
 
 class RowReader:
-    """Reads pieces of files; what is read in order is read once. `open` gives a file's rows from some row on."""
+    """Reads row ranges of files; what is read in order is read once. `open` gives a file's rows from some row on."""
 
     def __init__(self, open: Callable[[int, int], Iterator[pa.Table]]) -> None:
         self._open = open
@@ -137,18 +137,18 @@ class RowReader:
         self._tables: Iterator[pa.Table] = iter(())
         self._left: pa.Table | None = None
 
-    def read(self, piece: Piece) -> list[pa.Table]:
-        """The rows of a piece, in order. Raises InputError when the file ends before it."""
-        if (piece.file, piece.start) != (self._file, self._row):
-            self._file, self._row, self._left = piece.file, piece.start, None
-            self._tables = self._open(piece.file, piece.start)
+    def read(self, rows: RowRange) -> list[pa.Table]:
+        """The rows of a range, in order. Raises InputError when the file ends before it."""
+        if (rows.file, rows.start) != (self._file, self._row):
+            self._file, self._row, self._left = rows.file, rows.start, None
+            self._tables = self._open(rows.file, rows.start)
         parts: list[pa.Table] = []
-        while self._row < piece.stop:
+        while self._row < rows.end:
             if self._left is None or not self._left.num_rows:
                 self._left = next(self._tables, None)
                 if self._left is None:
-                    raise InputError(f"file {piece.file}: it ends at row {self._row}, expected {piece.stop} rows")
-            part = self._left.slice(0, piece.stop - self._row)
+                    raise InputError(f"file {rows.file}: it ends at row {self._row}, expected {rows.end} rows")
+            part = self._left.slice(0, rows.end - self._row)
             self._left = self._left.slice(part.num_rows)
             self._row += part.num_rows
             parts.append(part)

@@ -127,8 +127,8 @@ class PackedSequences:
 
     def __len__(self) -> int:
         """Sequences of this consumer in an epoch."""
-        start, stop = self.share.bounds(self.total)
-        return stop - start
+        start, end = self.share.bounds(self.total)
+        return end - start
 
     @property
     def total(self) -> int:
@@ -139,12 +139,12 @@ class PackedSequences:
         """What one of a rank's loader workers takes."""
         return replace(self, share=replace(self.share, worker=worker, workers=workers))
 
-    def read(self, epoch: int, start: int, stop: int) -> Iterator[Sequence]:
-        """The sequences at positions start to stop of an epoch's order."""
+    def read(self, epoch: int, start: int, end: int) -> Iterator[Sequence]:
+        """The sequences at positions `start` to `end` of an epoch's order."""
         reader = RowReader(partial(_rows_from, self.packing.folder))
         order = EpochOrder(self.packing.parts, self.seed, epoch, self.block_sequences, self.shuffled)
-        for pieces, rows in order.blocks(start, stop):
-            table = pa.concat_tables(part for piece in pieces for part in reader.read(piece)).take(pa.array(rows))
+        for ranges, rows in order.blocks(start, end):
+            table = pa.concat_tables(part for each in ranges for part in reader.read(each)).take(pa.array(rows))
             for row in range(table.num_rows):
                 yield _sequence(table.slice(row, 1), epoch)
 

@@ -94,7 +94,7 @@ def sequences(
 
 
 @dataclass
-class _Piece:
+class _Unfinished:
     """A document whose tokens are not all used yet; `before`: the state of the documents just before it."""
 
     document: Document
@@ -105,7 +105,7 @@ class _Piece:
 
 @dataclass
 class _Waiting:
-    pieces: deque[_Piece] = field(default_factory=deque)
+    documents: deque[_Unfinished] = field(default_factory=deque)
     tokens: int = 0
 
 
@@ -135,9 +135,9 @@ class SequenceStream:
 
     def state_dict(self) -> dict[str, Any]:
         """What the next sequence begins with: the documents' state, the tokens used of the next one, and the count."""
-        pieces = self._waiting.pieces
-        documents = pieces[0].before if pieces else self._documents.state_dict()
-        used = pieces[0].used if pieces else self._skip
+        unfinished = self._waiting.documents
+        documents = unfinished[0].before if unfinished else self._documents.state_dict()
+        used = unfinished[0].used if unfinished else self._skip
         return {**self._identity(), "documents": documents, "used_tokens": used, "given": self._given}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -162,7 +162,7 @@ class SequenceStream:
             tokens = np.append(tokens, np.int32(self.sequences.end_of_document))
         skip, self._skip = self._skip, 0
         if len(tokens) > skip:
-            self._waiting.pieces.append(_Piece(document, tokens, before, skip))
+            self._waiting.documents.append(_Unfinished(document, tokens, before, skip))
             self._waiting.tokens += len(tokens) - skip
         return True
 
@@ -184,16 +184,16 @@ def _cut(waiting: _Waiting, length: int, id_: int) -> Sequence:
     rows: list[tuple[int, int, int, int, int]] = []
     weights: list[float] = []
     at = 0
-    while at < length and waiting.pieces:
-        piece = waiting.pieces[0]
-        part = piece.tokens[piece.used : piece.used + length - at]
-        rows.append((piece.document.index, at, len(part), piece.used, piece.document.epoch))
-        weights.append(len(part) * math.exp(piece.document.log_prior))
+    while at < length and waiting.documents:
+        first = waiting.documents[0]
+        part = first.tokens[first.used : first.used + length - at]
+        rows.append((first.document.index, at, len(part), first.used, first.document.epoch))
+        weights.append(len(part) * math.exp(first.document.log_prior))
         parts.append(part)
         at += len(part)
-        piece.used += len(part)
-        if piece.used == len(piece.tokens):
-            waiting.pieces.popleft()
+        first.used += len(part)
+        if first.used == len(first.tokens):
+            waiting.documents.popleft()
     waiting.tokens -= at
     document, start, size, document_start, epoch = zip(*rows, strict=True)
     spans = Spans(

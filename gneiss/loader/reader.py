@@ -67,8 +67,8 @@ class Documents:
 
     def __len__(self) -> int:
         """Documents of this consumer in an epoch."""
-        start, stop = self.share.bounds(self.total)
-        return stop - start
+        start, end = self.share.bounds(self.total)
+        return end - start
 
     @property
     def total(self) -> int:
@@ -79,17 +79,17 @@ class Documents:
         """What one of a rank's loader workers takes."""
         return replace(self, share=replace(self.share, worker=worker, workers=workers))
 
-    def read(self, epoch: int, start: int, stop: int) -> Iterator[Document]:
-        """The documents at positions start to stop of an epoch's order."""
+    def read(self, epoch: int, start: int, end: int) -> Iterator[Document]:
+        """The documents at positions `start` to `end` of an epoch's order."""
         reader = RowReader(partial(_tables, self))
         kept = tuple(shard.kept for shard in self.run.shards)
         order = EpochOrder(kept, self.seed, epoch, self.block_documents, self.shuffled)
-        for pieces, rows in order.blocks(start, stop):
+        for ranges, rows in order.blocks(start, end):
             parts: list[pa.Table] = []
             names: list[str] = []
-            for piece in pieces:
-                parts += reader.read(piece)
-                names += [self.run.shards[piece.file].id] * (piece.stop - piece.start)
+            for each in ranges:
+                parts += reader.read(each)
+                names += [self.run.shards[each.file].id] * (each.end - each.start)
             table = pa.concat_tables(parts).take(pa.array(rows))
             yield from _documents(table, [names[row] for row in rows.tolist()], self.columns, epoch)
 

@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 Given = TypeVar("Given", covariant=True)
 
 
-class Source(Protocol[Given]):
+class Dataset(Protocol[Given]):
     """What a stream runs over: rows in an order of each epoch's own.
 
     epochs: how many, from `epoch` on; None: without end.
@@ -34,31 +34,31 @@ class Source(Protocol[Given]):
     def total(self) -> int:
         """How many rows an epoch has, for all consumers together."""
 
-    def read(self, epoch: int, start: int, stop: int) -> Iterator[Given]:
-        """What is at positions start to stop of an epoch's order."""
+    def read(self, epoch: int, start: int, end: int) -> Iterator[Given]:
+        """What is at positions `start` to `end` of an epoch's order."""
 
     def identity(self) -> dict[str, Any]:
         """What a state is valid for, as plain values."""
 
 
 class Stream(Generic[Item]):
-    """Iterates over a source; `state_dict` says where it is, `load_state_dict` goes there without reading on the way.
+    """Iterates over a dataset; `state_dict` says where it is, `load_state_dict` goes there without reading on the way.
 
     A state belongs to one run, order, rank and worker; another one is refused.
     """
 
-    def __init__(self, source: Source[Item]) -> None:
-        self.source = source
-        self._start, self._stop = source.share.bounds(source.total)
-        self._go_to(source.epoch, 0)
+    def __init__(self, dataset: Dataset[Item]) -> None:
+        self.dataset = dataset
+        self._start, self._end = dataset.share.bounds(dataset.total)
+        self._go_to(dataset.epoch, 0)
 
     def __iter__(self) -> Stream[Item]:
         return self
 
     def __next__(self) -> Item:
-        last = None if self.source.epochs is None else self.source.epoch + self.source.epochs - 1
-        while self.position == self._stop - self._start:
-            if self.epoch == last or self._start == self._stop:
+        last = None if self.dataset.epochs is None else self.dataset.epoch + self.dataset.epochs - 1
+        while self.position == self._end - self._start:
+            if self.epoch == last or self._start == self._end:
                 raise StopIteration
             self._go_to(self.epoch + 1, 0)
         item = next(self._left)
@@ -67,18 +67,18 @@ class Stream(Generic[Item]):
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch and position within this consumer's share: what comes next."""
-        return {**self.source.identity(), "epoch": self.epoch, "position": self.position}
+        return {**self.dataset.identity(), "epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where another stream was. Raises InputError for the state of something else."""
-        check_state(state, self.source.identity())
+        check_state(state, self.dataset.identity())
         self._go_to(int(state["epoch"]), int(state["position"]))
 
     def _go_to(self, epoch: int, position: int) -> None:
-        if epoch < 0 or not 0 <= position <= self._stop - self._start:
-            raise InputError(f"state: epoch {epoch}, position {position} of {self._stop - self._start}: no such place")
+        if epoch < 0 or not 0 <= position <= self._end - self._start:
+            raise InputError(f"state: epoch {epoch}, position {position} of {self._end - self._start}: no such place")
         self.epoch, self.position = epoch, position
-        self._left = self.source.read(epoch, self._start + position, self._stop)
+        self._left = self.dataset.read(epoch, self._start + position, self._end)
 
 
 def check_state(state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

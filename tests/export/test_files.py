@@ -92,8 +92,8 @@ def test_a_failed_export_has_no_index_and_no_temporary_files(
     kind = type(documents(released))
     read = kind.read
 
-    def failing(self: object, epoch: int, start: int, stop: int) -> Iterator[object]:
-        for i, document in enumerate(read(self, epoch, start, stop)):  # type: ignore[arg-type]
+    def failing(self: object, epoch: int, start: int, end: int) -> Iterator[object]:
+        for i, document in enumerate(read(self, epoch, start, end)):  # type: ignore[arg-type]
             if i == 100:
                 raise InputError("no more")
             yield document

@@ -54,11 +54,11 @@ def test_documents_come_with_ids_and_weights(token_bytes: int, released: Path, t
         at = 0
         for row in rows:
             document = expected.pop(0)
-            stop = at + len(document.text.encode()) + 1
+            end = at + len(document.text.encode()) + 1
             place = (document.id, document.shard, str(document.row), str(document.index), repr(document.log_prior))
-            assert tuple(row.values()) == (str(at), str(stop), *place)
-            assert tokens[at:stop] == [*document.text.encode(), 256]
-            at = stop
+            assert tuple(row.values()) == (str(at), str(end), *place)
+            assert tokens[at:end] == [*document.text.encode(), 256]
+            at = end
         assert at == len(tokens)
     assert not expected
 
@@ -83,8 +83,8 @@ def test_a_hostile_id_stays_in_its_line(released: Path, tmp_path: Path, monkeypa
     ids = ['a"b,c', "one\ntwo\r\nthree", "\x0b\x1c\u2028", ",,", "x" * 200_000, ""]
     plain = Documents.read
 
-    def read(self: Documents, epoch: int, start: int, stop: int) -> list[Document]:
-        there = enumerate(plain(self, epoch, start, stop))
+    def read(self: Documents, epoch: int, start: int, end: int) -> list[Document]:
+        there = enumerate(plain(self, epoch, start, end))
         return [replace(document, id=ids[i % len(ids)] or None) for i, document in there]
 
     monkeypatch.setattr(Documents, "read", lambda *given: iter(read(*given)))

@@ -74,7 +74,7 @@ def test_edits_equal_plain_python(texts: list[str], annotator: C4) -> None:
     editor = C4Lines(annotator.terminal_punctuation, annotator.min_line_words, annotator.max_word_chars)
     edits = editor.edit(batch).edits
     assert [text.splitlines() for text in edits.apply(batch).texts()] == [edited(text, annotator) for text in texts]
-    assert (edits.stop > edits.start).all()
+    assert (edits.end > edits.start).all()
 
 
 def test_judgements() -> None:

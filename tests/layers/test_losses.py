@@ -162,10 +162,10 @@ def test_steps_that_are_logged_again_after_a_resume_count_once(
     output = copy_of(released)
     expected = slow_layer(epochs, 0.9)
     for rank, its in enumerate(epochs):  # both ranks die after step 40, their last checkpoint was at step 25
-        for start, stop in ((0, 40), (25, 10**9)):
+        for start, end in ((0, 40), (25, 10**9)):
             with LossLog(tmp_path / "log", rank=rank, segment_rows=30) as log:
                 for step, first in enumerate(range(0, len(its), SAMPLES)):
-                    if start <= step < stop:
+                    if start <= step < end:
                         log_step(log, step, its[first : first + SAMPLES])
     consolidate(output, [tmp_path / "log"], window_steps=WINDOW)
     check_layer(output, expected)

@@ -17,8 +17,8 @@ from gneiss.loader.order import EpochOrder, RowReader, Share
 ROWS = st.lists(st.integers(0, 9), max_size=6).map(tuple)
 
 
-def given_rows(order: EpochOrder, start: int, stop: int) -> list[tuple[int, int]]:
-    """(file, row) at positions start to stop, by reading the pieces."""
+def given_rows(order: EpochOrder, start: int, end: int) -> list[tuple[int, int]]:
+    """(file, row) at positions start to end, by reading the ranges."""
 
     def tables(file: int, first: int) -> Iterator[pa.Table]:
         for row in range(first, order.rows[file], 2):  # portions of two rows, the last perhaps of one
@@ -26,8 +26,8 @@ def given_rows(order: EpochOrder, start: int, stop: int) -> list[tuple[int, int]
             yield pa.table({"file": [file] * len(rows), "row": rows})
 
     reader, found = RowReader(tables), []
-    for pieces, rows in order.blocks(start, stop):
-        table = pa.concat_tables(part for piece in pieces for part in reader.read(piece)).take(pa.array(rows))
+    for ranges, rows in order.blocks(start, end):
+        table = pa.concat_tables(part for each in ranges for part in reader.read(each)).take(pa.array(rows))
         found += [(row["file"], row["row"]) for row in table.to_pylist()]
     return found
 
@@ -50,7 +50,7 @@ def test_shares_are_consecutive_parts_of_one_permutation(
     of_ranks = [sum(map(len, parts[rank * workers : (rank + 1) * workers])) for rank in range(ranks)]
     assert max(of_ranks) - min(of_ranks) <= 1
     even = [Share(rank, ranks, drop_uneven=True).bounds(order.total) for rank in range(ranks)]
-    assert {stop - start for start, stop in even} == {order.total // ranks}
+    assert {end - start for start, end in even} == {order.total // ranks}
     start = data.draw(st.integers(0, order.total))
     assert given_rows(order, start, order.total) == whole[start:]
 

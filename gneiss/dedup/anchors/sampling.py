@@ -255,9 +255,9 @@ def _scan(
 
 
 @njit(cache=True, nogil=True)
-def _first_below(hashes: UInt32Array, start: Int, stop: Int, bound: np.uint32) -> Int:
-    """The first position with a hash below `bound`, or stop."""
-    while stop - start >= 16:
+def _first_below(hashes: UInt32Array, start: Int, end: Int, bound: np.uint32) -> Int:
+    """The first position with a hash below `bound`, or end."""
+    while end - start >= 16:
         block = hashes[start : start + 16]
         below = np.uint32(0)
         for i in range(16):
@@ -265,15 +265,15 @@ def _first_below(hashes: UInt32Array, start: Int, stop: Int, bound: np.uint32) -
         if below:
             break
         start += 16
-    while start < stop and hashes[start] >= bound:
+    while start < end and hashes[start] >= bound:
         start += 1
     return start
 
 
 @njit(cache=True, nogil=True)
-def _leftmost_least(hashes: UInt32Array, start: Int, stop: Int) -> Int:
+def _leftmost_least(hashes: UInt32Array, start: Int, end: Int) -> Int:
     """The first position of the least hash."""
-    block = hashes[start:stop]
+    block = hashes[start:end]
     least = block[0]
     for i in range(len(block)):
         least = min(least, block[i])

@@ -36,8 +36,8 @@ def clusters(edges: Iterable[pa.RecordBatch], shard_rows: Sequence[int]) -> Iter
     links = np.full(total, -1, np.int32 if total < _NARROW_LIMIT else np.int64)
     for batch in edges:
         _unite(links, _numbers(batch, "", starts), _numbers(batch, "first_", starts))
-    for start, stop in pairwise(starts.tolist()):
-        row, first, size = _members(links, start, stop)
+    for start, end in pairwise(starts.tolist()):
+        row, first, size = _members(links, start, end)
         first_shard = np.searchsorted(starts, first, side="right") - 1
         columns = (row, first_shard, first - starts[first_shard])
         yield pa.record_batch(
@@ -76,14 +76,14 @@ def _first(links: AnyArray, document: Int) -> Int:
 
 
 @njit(cache=True, nogil=True)
-def _members(links: AnyArray, start: Int, stop: Int) -> tuple[Int64Array, Int64Array, Int64Array]:
+def _members(links: AnyArray, start: Int, end: Int) -> tuple[Int64Array, Int64Array, Int64Array]:
     """Row, first and size of the cluster of each document between two places that is not alone."""
     count = 0
-    for document in range(start, stop):
+    for document in range(start, end):
         count += links[document] != -1
     row, first, size = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.int64)
     written = 0
-    for document in range(start, stop):
+    for document in range(start, end):
         if links[document] != -1:
             row[written], first[written] = document - start, _first(links, document)
             size[written] = -links[first[written]]

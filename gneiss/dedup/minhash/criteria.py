@@ -68,7 +68,7 @@ class ExactDuplicates:
         row = np.flatnonzero(present & (np.diff(texts.offsets) > 0))
         data = texts.data.data
         places = zip(texts.offsets[row].tolist(), texts.offsets[row + 1].tolist(), strict=True)
-        digests = b"".join(xxh3_128_digest(data[start:stop]) for start, stop in places)
+        digests = b"".join(xxh3_128_digest(data[start:end]) for start, end in places)
         halves = np.frombuffer(digests, ">u8").astype(np.uint64).reshape(-1, 2)
         return Keys(row, halves[:, 0], halves[:, 1])
 

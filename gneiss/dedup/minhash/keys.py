@@ -30,8 +30,8 @@ def shard_keys(
     if len(present) != len(batch):
         raise InputError(f"present: expected a flag for each of {len(batch)} documents, found {len(present)}")
     parts = [Keys(np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0, np.uint64))]
-    for start, stop in _slices(batch):
-        keys = criterion.keys(batch.slice(start, stop), present[start:stop])
+    for start, end in _slices(batch):
+        keys = criterion.keys(batch.slice(start, end), present[start:end])
         parts.append(Keys(keys.row + start, keys.high, keys.low))
     row, high, low = (np.concatenate([getattr(part, name) for part in parts]) for name in ("row", "high", "low"))
     order, bounds = Scheme(min_length=1, partitions=partitions).by_partition(high)
@@ -46,6 +46,6 @@ def _slices(batch: TextBatch) -> Iterator[tuple[int, int]]:
     """Runs of documents of at most `_SLICE_BYTES`, which bounds what their texts take; a longer one stands alone."""
     start = 0
     while start < len(batch):
-        stop = int(np.searchsorted(batch.offsets, batch.offsets[start] + _SLICE_BYTES, "right")) - 1
-        yield start, (stop := min(max(stop, start + 1), len(batch)))
-        start = stop
+        end = int(np.searchsorted(batch.offsets, batch.offsets[start] + _SLICE_BYTES, "right")) - 1
+        yield start, (end := min(max(end, start + 1), len(batch)))
+        start = end

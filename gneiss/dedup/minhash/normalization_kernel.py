@@ -79,15 +79,15 @@ def normalize_texts(
     written: Int = 0
     for document in range(len(present)):
         position: Int = offsets[document]
-        stop = offsets[document + 1]
+        end = offsets[document + 1]
         if not present[document]:
-            position = stop
+            position = end
         begin = written
         last: Int = _SPACE  # the kind of the last character written: a run of blanks or digits is written once
         slow_until = position
-        while position < stop:
+        while position < end:
             if position >= slow_until:
-                if position + 8 <= stop:
+                if position + 8 <= end:
                     word, last_after = _plain_word(load_word(data, position), last, plain)
                     if last_after != _NOT_PLAIN:
                         _store_word(out, written, word)
@@ -104,7 +104,7 @@ def normalize_texts(
                 last = last if kind == _REMOVED else kind
                 position += 1
                 continue
-            width = min(4 if first >= 0xF0 else 3 if first >= 0xE0 else 2, stop - position)
+            width = min(4 if first >= 0xF0 else 3 if first >= 0xE0 else 2, end - position)
             code_point = np.int64(first) & (0x7F >> width)
             for i in range(1, width):
                 code_point = code_point << 6 | np.int64(data[position + i]) & 0x3F

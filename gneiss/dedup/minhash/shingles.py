@@ -40,11 +40,11 @@ def _trailing_zeros(typingctx: Any, word: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def hash_word(data: UInt8Array, start: Int, stop: Int) -> tuple[np.uint64, Int]:
-    """The hash of the word that begins at `start`, and where it ends: at a blank, or at `stop`."""
+def hash_word(data: UInt8Array, start: Int, end: Int) -> tuple[np.uint64, Int]:
+    """The hash of the word that begins at `start`, and where it ends: at a blank, or at `end`."""
     value = uint64(WORD_SEED)
     eight, length = uint64(0), 0
-    for position in range(start, stop):
+    for position in range(start, end):
         if data[position] == _BLANK:
             break
         eight |= uint64(data[position]) << uint64(8 * (length % 8))
@@ -73,9 +73,9 @@ def hash_inner_word(data: UInt8Array, start: Int) -> tuple[np.uint64, Int]:
 
 
 @njit(cache=True, nogil=True)
-def last_blank(data: UInt8Array, start: Int, stop: Int) -> Int:
-    """The last blank between `start` and `stop` that is not among the last 7 bytes of data; start - 1 without."""
-    position = min(stop, len(data) - 7) - 1
+def last_blank(data: UInt8Array, start: Int, end: Int) -> Int:
+    """The last blank between `start` and `end` that is not among the last 7 bytes of data; start - 1 without."""
+    position = min(end, len(data) - 7) - 1
     while position >= start and data[position] != _BLANK:
         position -= 1
     return max(position, start - 1)

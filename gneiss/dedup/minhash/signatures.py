@@ -80,16 +80,16 @@ def _sign(
     window = np.empty(shingle_words, np.uint64)  # the hashes of the last words
     leaving = base_power(shingle_words)
     for document in range(len(has_words)):
-        position, stop = offsets[document], offsets[document + 1]
-        inner = last_blank(data, position, stop)
+        position, end = offsets[document], offsets[document + 1]
+        inner = last_blank(data, position, end)
         polynomial, words, filled = uint64(0), 0, 0
         window[:] = uint64(0)
         place = 0
-        while position < stop:
+        while position < end:
             if position <= inner:
                 value, position = hash_inner_word(data, position)
             else:
-                value, position = hash_word(data, position, stop)
+                value, position = hash_word(data, position, end)
             position += 1
             polynomial = polynomial * uint64(BASE) + value - window[place] * leaving
             window[place] = value

@@ -210,9 +210,9 @@ def _build_group(files: Sequence[ModelFile], writer: _Writer) -> dict[str, Any]:
     rows = np.zeros((buckets, lanes), np.float32)
     words = union.Union.of(files)
     values = []
-    for file, start, stop in zip(files, columns_of[:-1], columns_of[1:], strict=True):
-        of_words = np.empty((len(file.word_starts), stop - start), np.float32)
-        union.collapse(file, of_words, rows[:, start:stop])
+    for file, start, end in zip(files, columns_of[:-1], columns_of[1:], strict=True):
+        of_words = np.empty((len(file.word_starts), end - start), np.float32)
+        union.collapse(file, of_words, rows[:, start:end])
         values.append(of_words)
     records, slots, eos = words.tables(values, columns_of, lanes)
     return {

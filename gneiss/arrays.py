@@ -17,5 +17,6 @@ Float64Array: TypeAlias = npt.NDArray[np.float64]
 Float32Array: TypeAlias = npt.NDArray[np.float32]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 AnyArray: TypeAlias = npt.NDArray[Any]
-#: An int or a NumPy integer, as passed to a kernel; numba does not distinguish them.
+#: An int or a float, of Python or NumPy, as a kernel takes and returns it; numba does not tell them apart.
 Int: TypeAlias = Any
+Float: TypeAlias = Any

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gneiss.arrays import AnyArray, BoolArray, Int64Array
+from gneiss.arrays import AnyArray, BoolArray, Int, Int64Array
 from gneiss.dedup.repeats import Repeats
 
 
@@ -43,7 +43,7 @@ def _link(order: AnyArray, previous: AnyArray) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _share(values: AnyArray, previous: AnyArray, min_length: int, shares: BoolArray) -> None:
+def _share(values: AnyArray, previous: AnyArray, min_length: Int, shares: BoolArray) -> None:
     """Whether each suffix shares at least `min_length` units with the suffix before it in sorted order."""
     common = 0
     for position in range(len(values)):
@@ -59,7 +59,7 @@ def _share(values: AnyArray, previous: AnyArray, min_length: int, shares: BoolAr
 
 
 @njit(cache=True, nogil=True)
-def _has_window(bounds: Int64Array, min_length: int) -> BoolArray:
+def _has_window(bounds: Int64Array, min_length: Int) -> BoolArray:
     """Whether a window that starts at each unit ends inside its document."""
     has = np.zeros(bounds[-1], np.bool_)
     for document in range(len(bounds) - 1):
@@ -92,7 +92,7 @@ def _first_of_group(
 
 
 @njit(cache=True, nogil=True)
-def _runs(first: AnyArray, min_length: int) -> tuple[Int64Array, Int64Array, Int64Array]:
+def _runs(first: AnyArray, min_length: Int) -> tuple[Int64Array, Int64Array, Int64Array]:
     """Runs of consecutive repeats with consecutive firsts: start, count, source."""
     total = 0
     for position in range(len(first)):
@@ -114,7 +114,7 @@ def _runs(first: AnyArray, min_length: int) -> tuple[Int64Array, Int64Array, Int
 
 
 @njit(cache=True, nogil=True)
-def _opens(first: AnyArray, position: int, min_length: int) -> bool:
+def _opens(first: AnyArray, position: Int, min_length: Int) -> bool:
     # windows of one unit touch across a document's end; longer ones never do
     return bool(
         position == 0 or min_length == 1 or first[position - 1] < 0 or first[position - 1] + 1 != first[position]

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from gneiss.arrays import Int64Array, UInt8Array
+from gneiss.arrays import Int, Int64Array, UInt8Array
 from gneiss.batch import TextBatch
 from gneiss.edit import Edits
-from gneiss.filters.segmentation import FIRST_OF_LINE, class_at, whitespace_words
+from gneiss.filters.segmentation import FIRST_OF_LINE, Words, class_at, whitespace_words
 from gneiss.filters.segmentation_characters import DECIMAL, LETTER, LINE_BREAK, SPACE, segmentation_classes
 
 #: What a line is judged to be, by the first test that it fails; columns of `line_counts`, followed by SENTENCES.
@@ -30,6 +31,27 @@ PHRASES: Mapping[str, int] = {
     "use of cookies": POLICY,
     "use cookies": POLICY,
 }
+
+
+class Phrases(NamedTuple):
+    """`PHRASES`, case aside, as an automaton: a table (states, 256) of the next state, and the bits 1 << judgement of
+    each state.
+
+    States are the beginnings of phrases; the next state is the longest of them that the bytes so far end with.
+    """
+
+    following: UInt8Array
+    bits: UInt8Array
+
+
+class LineRules(NamedTuple):
+    """What a line must have: terminal punctuation or not, at least so many words, none with more code points."""
+
+    punctuation: Int
+    min_words: Int
+    max_chars: Int
+
+
 _KELVIN = "\N{KELVIN SIGN}"  # the one character besides the capitals that is an ASCII letter in lower case
 
 
@@ -39,12 +61,9 @@ def line_counts(batch: TextBatch, terminal_punctuation: bool, min_line_words: in
     Lines are those of `str.splitlines` that are not blank. Sentences of a line: one, and one more for each place where
     `.`, `!` or `?`, then any of `"')]”’»`, then white space is followed by something other than a letter from a to z.
     """
-    words = batch.view(whitespace_words)
+    rules = LineRules(terminal_punctuation, min_line_words, max_word_chars)
     counts = np.zeros((len(batch), 9), np.int64)
-    _count(
-        batch.data, words.starts, words.ends, words.lengths, words.kinds, words.documents,
-        segmentation_classes(), *_automaton(), terminal_punctuation, min_line_words, max_word_chars, counts,
-    )  # fmt: skip
+    _count(batch.data, batch.view(whitespace_words), segmentation_classes(), _automaton(), rules, counts)
     return counts
 
 
@@ -56,22 +75,14 @@ def line_edits(batch: TextBatch, terminal_punctuation: bool, min_line_words: int
     words = batch.view(whitespace_words)
     brackets = int(np.count_nonzero(batch.data[batch.offsets[0] : batch.offsets[-1]] == ord("[")))
     most = 2 * int(np.count_nonzero(words.kinds & FIRST_OF_LINE)) + brackets + len(batch)
-    document, start, end = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
-    pieces = np.empty((most, 2), np.int64)
-    cuts = _cut(
-        batch.data, batch.offsets, words.starts, words.ends, words.lengths, words.kinds, words.documents,
-        segmentation_classes(), *_automaton(), terminal_punctuation, min_line_words, max_word_chars,
-        pieces, document, start, end,
-    )  # fmt: skip
-    return Edits(document[:cuts].copy(), start[:cuts].copy(), end[:cuts].copy())
+    rules = LineRules(terminal_punctuation, min_line_words, max_word_chars)
+    cuts = np.empty((3, most), np.int64)
+    count = _cut(batch.data, batch.offsets, words, segmentation_classes(), _automaton(), rules, cuts)
+    return Edits(*cuts[:, :count].copy())
 
 
 @cache
-def _automaton() -> tuple[UInt8Array, UInt8Array]:
-    """The phrases, case aside, as a table (states, 256) of the next state, and the bits 1 << judgement of each state.
-
-    States are the beginnings of phrases; the next state is the longest of them that the bytes so far end with.
-    """
+def _automaton() -> Phrases:
     spellings: dict[bytes, int] = {}
     for phrase, judgement in PHRASES.items():
         letters = (("k", _KELVIN) if letter == "k" else (letter,) for letter in phrase)
@@ -87,21 +98,19 @@ def _automaton() -> tuple[UInt8Array, UInt8Array]:
             following[index, byte] = next(number[read[cut:]] for cut in range(len(read) + 1) if read[cut:] in number)
         for word, judgement in spellings.items():
             bits[index] |= state.endswith(word) << judgement
-    return following, bits
+    return Phrases(following, bits)
 
 
 @njit(cache=True, nogil=True)
-def _count(  # type: ignore[no-untyped-def]
-    data, starts, ends, lengths, kinds, documents, classes, following, bits, punctuation, min_words, max_chars, counts
-):  # fmt: skip
+def _count(
+    data: UInt8Array, words: Words, classes: UInt8Array, phrases: Phrases, rules: LineRules, counts: Int64Array
+) -> None:
+    kinds, documents = words.kinds, words.documents
     for document in range(len(documents) - 1):
         word, end = documents[document], documents[document + 1]
         while word < end:
             next_line = _next_line(kinds, word, end)
-            judgement, sentences = _judge(
-                data, starts, ends, lengths, word, next_line,
-                classes, following, bits, punctuation, min_words, max_chars,
-            )  # fmt: skip
+            judgement, sentences = _judge(data, words, word, next_line, classes, phrases, rules)
             counts[document, judgement] += 1
             if judgement == KEPT:
                 counts[document, SENTENCES] += sentences
@@ -109,7 +118,7 @@ def _count(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _next_line(kinds, word, end):  # type: ignore[no-untyped-def]
+def _next_line(kinds: UInt8Array, word: Int, end: Int) -> Int:
     word += 1
     while word < end and not kinds[word] & FIRST_OF_LINE:
         word += 1
@@ -117,36 +126,40 @@ def _next_line(kinds, word, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _judge(  # type: ignore[no-untyped-def]
-    data, starts, stops, lengths, first, end, classes, following, bits, punctuation, min_words, max_chars
-):  # fmt: skip
-    """The judgement of the line of words first to end, and its sentences, both without citations."""
+def _judge(
+    data: UInt8Array, words: Words, first: Int, end: Int, classes: UInt8Array, phrases: Phrases, rules: LineRules
+) -> tuple[Int, Int]:
+    """The judgement of the line of words `first` to `end`, and its sentences, both without citations."""
+    lengths, punctuation, min_words, max_chars = words.lengths, rules.punctuation, rules.min_words, rules.max_chars
+    line_start, line_end = words.starts[first], words.ends[end - 1]
     for word in range(first, end):
         if lengths[word] > max_chars:
             return LONG_WORD, 0
     if punctuation:  # unless the line ends with a citation, its last byte is already known
-        if not _is_end_mark(data[stops[end - 1] - 1]) and data[stops[end - 1] - 1] != 0x5D:
+        if not _is_end_mark(data[line_end - 1]) and data[line_end - 1] != 0x5D:
             return UNPUNCTUATED, 0
     elif end - first < min_words:
         return SHORT, 0
-    if _is_plain(data[starts[first] : stops[end - 1]]):
-        return _judge_plain(data[starts[first] : stops[end - 1]], end - first, classes, punctuation, min_words)
-    position, stop = starts[first], stops[end - 1]
+    line = data[line_start:line_end]
+    if _is_plain(line):
+        return _judge_plain(line, end - first, classes, punctuation, min_words)
+    following, bits = phrases
+    position: Int = line_start
     state, found, curly, sentences = 0, 0, False, 1
     after_end, after_space = False, False  # of a sentence, and of the white space after it
     last = np.zeros(3, np.uint8)[0]
     before_last = third_last = last
-    while position < stop:
+    while position < line_end:
         byte = data[position]
         if byte == 0x5B:
-            skipped = _citation(data, position, stop, classes)
+            skipped = _citation(data, position, line_end, classes)
             if skipped:
                 position += skipped
                 continue
         if byte < 0x80:
             kind, width = classes[byte], 1
         else:
-            kind, width = class_at(data, position, stop, classes)
+            kind, width = class_at(data, position, line_end, classes)
         if kind & SPACE:
             after_space = after_end
         elif kind & LETTER and not after_end:
@@ -180,7 +193,7 @@ def _judge(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _is_plain(line):  # type: ignore[no-untyped-def]
+def _is_plain(line: UInt8Array) -> bool:
     """Whether a line has no bracket, and none of these, of which each phrase has one: m i, vas, f u, y p, kie.
 
     Without a branch, so that the compiler looks at many bytes at once. The Kelvin sign, a k, ends in AA.
@@ -200,7 +213,9 @@ def _is_plain(line):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _judge_plain(line, words, classes, punctuation, min_words):  # type: ignore[no-untyped-def]
+def _judge_plain(
+    line: UInt8Array, words: Int, classes: UInt8Array, punctuation: Int, min_words: Int
+) -> tuple[Int, Int]:
     """The judgement of a line that `_is_plain`, and its sentences, of which only the ends are looked at."""
     size = len(line)
     ellipsis = size >= 3 and line[size - 1] == 0x2E and line[size - 2] == 0x2E and line[size - 3] == 0x2E
@@ -227,18 +242,18 @@ def _judge_plain(line, words, classes, punctuation, min_words):  # type: ignore[
 
 
 @njit(cache=True, nogil=True)
-def _is_end_mark(byte):  # type: ignore[no-untyped-def]
-    return byte == 0x2E or byte == 0x3F or byte == 0x21 or byte == 0x22 or byte == 0x27
+def _is_end_mark(byte: Int) -> bool:
+    return bool(byte == 0x2E or byte == 0x3F or byte == 0x21 or byte == 0x22 or byte == 0x27)
 
 
 @njit(cache=True, nogil=True)
-def _closes(data, position, width):  # type: ignore[no-untyped-def]
+def _closes(data: UInt8Array, position: Int, width: Int) -> bool:
     byte = data[position]
     if width == 1:
-        return byte == 0x22 or byte == 0x27 or byte == 0x29 or byte == 0x5D
+        return bool(byte == 0x22 or byte == 0x27 or byte == 0x29 or byte == 0x5D)
     if width == 2:
-        return byte == 0xC2 and data[position + 1] == 0xBB  # "»"
-    return (  # "’" and "”"
+        return bool(byte == 0xC2 and data[position + 1] == 0xBB)  # "»"
+    return bool(  # "’" and "”"
         width == 3
         and byte == 0xE2
         and data[position + 1] == 0x80
@@ -247,7 +262,7 @@ def _closes(data, position, width):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _citation(data, position, end, classes):  # type: ignore[no-untyped-def]
+def _citation(data: UInt8Array, position: Int, end: Int, classes: UInt8Array) -> Int:
     """Bytes of the citation that begins at a "[": [12], [], [edit] or [citation needed]; 0 if it is none."""
     at = position + 1
     while at < end:
@@ -268,62 +283,67 @@ def _citation(data, position, end, classes):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _cut(  # type: ignore[no-untyped-def]
-    data, offsets, starts, ends, lengths, kinds, documents,
-    classes, following, bits, punctuation, min_words, max_chars, pieces, cut_document, cut_start, cut_end,
-):  # fmt: skip
-    cuts = 0
+def _cut(
+    data: UInt8Array,
+    offsets: Int64Array,
+    words: Words,
+    classes: UInt8Array,
+    phrases: Phrases,
+    rules: LineRules,
+    cuts: Int64Array,
+) -> Int:
+    """Write document, start and end of each cut into the rows of `cuts`, int64 (3, enough); returns how many."""
+    starts, ends, kinds, documents = words.starts, words.ends, words.kinds, words.documents
+    kept = np.empty((cuts.shape[1], 2), np.int64)  # what stays of a document: from where to where
+    count = 0
     for document in range(len(documents) - 1):
-        left = 0  # pieces of the document that stay
+        left = 0  # how many there are
         separator, separator_end = np.int64(0), np.int64(0)  # the end of the last line that stays
         word, end = documents[document], documents[document + 1]
         while word < end:
             next_line = _next_line(kinds, word, end)
-            judgement, _ = _judge(
-                data, starts, ends, lengths, word, next_line,
-                classes, following, bits, punctuation, min_words, max_chars,
-            )  # fmt: skip
+            judgement, _ = _judge(data, words, word, next_line, classes, phrases, rules)
             if judgement in (KEPT, LOREM_IPSUM, CURLY_BRACKET):
                 if separator < separator_end:
-                    pieces[left, 0], pieces[left, 1] = separator, separator_end
+                    kept[left, 0], kept[left, 1] = separator, separator_end
                     left += 1
-                left = _without_citations(data, starts[word], ends[next_line - 1], classes, pieces, left)
+                left = _without_citations(data, starts[word], ends[next_line - 1], classes, kept, left)
                 separator, separator_end = _end_of_line(data, ends[next_line - 1], offsets[document + 1], classes)
             word = next_line
-        first, left = _strip(data, classes, pieces, left)
+        first, left = _strip(data, classes, kept, left)
         position = offsets[document]
-        for piece in range(first, left + 1):
-            following_start = pieces[piece, 0] if piece < left else offsets[document + 1]
-            if position < following_start:
-                cut_document[cuts] = document
-                cut_start[cuts], cut_end[cuts] = position - offsets[document], following_start - offsets[document]
-                cuts += 1
-            if piece < left:
-                position = pieces[piece, 1]
-    return cuts
+        for i in range(first, left + 1):
+            next_kept = kept[i, 0] if i < left else offsets[document + 1]
+            if position < next_kept:
+                cuts[0, count] = document
+                cuts[1, count], cuts[2, count] = position - offsets[document], next_kept - offsets[document]
+                count += 1
+            if i < left:
+                position = kept[i, 1]
+    return count
 
 
 @njit(cache=True, nogil=True)
-def _without_citations(data, start, end, classes, pieces, left):  # type: ignore[no-untyped-def]
+def _without_citations(data: UInt8Array, start: Int, end: Int, classes: UInt8Array, kept: Int64Array, left: Int) -> Int:
     position = start
     while position < end:
         skipped = _citation(data, position, end, classes) if data[position] == 0x5B else 0
         if skipped:
             if start < position:
-                pieces[left, 0], pieces[left, 1] = start, position
+                kept[left, 0], kept[left, 1] = start, position
                 left += 1
             start = position + skipped
             position = start
         else:
             position += 1
     if start < end:
-        pieces[left, 0], pieces[left, 1] = start, end
+        kept[left, 0], kept[left, 1] = start, end
         left += 1
     return left
 
 
 @njit(cache=True, nogil=True)
-def _end_of_line(data, position, end, classes):  # type: ignore[no-untyped-def]
+def _end_of_line(data: UInt8Array, position: Int, end: Int, classes: UInt8Array) -> tuple[Int, Int]:
     while position < end:
         kind, width = class_at(data, position, end, classes)
         if kind & LINE_BREAK:
@@ -335,22 +355,22 @@ def _end_of_line(data, position, end, classes):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _strip(data, classes, pieces, left):  # type: ignore[no-untyped-def]
-    """Take white space off both ends of the pieces; the first that is left, and one more than the last."""
+def _strip(data: UInt8Array, classes: UInt8Array, kept: Int64Array, left: Int) -> tuple[Int, Int]:
+    """Take white space off both ends of what stays; the first that is left, and one more than the last."""
     first = 0
     while first < left:
-        kind, width = class_at(data, pieces[first, 0], pieces[first, 1], classes)
+        kind, width = class_at(data, kept[first, 0], kept[first, 1], classes)
         if not kind & SPACE:
             break
-        pieces[first, 0] += width
-        first += pieces[first, 0] >= pieces[first, 1]
+        kept[first, 0] += width
+        first += kept[first, 0] >= kept[first, 1]
     while first < left:
-        at = pieces[left - 1, 1] - 1
-        while at > pieces[left - 1, 0] and data[at] & 0xC0 == 0x80:
+        at = kept[left - 1, 1] - 1
+        while at > kept[left - 1, 0] and data[at] & 0xC0 == 0x80:
             at -= 1
-        kind, _ = class_at(data, at, pieces[left - 1, 1], classes)
+        kind, _ = class_at(data, at, kept[left - 1, 1], classes)
         if not kind & SPACE:
             break
-        pieces[left - 1, 1] = at
-        left -= pieces[left - 1, 0] >= at
+        kept[left - 1, 1] = at
+        left -= kept[left - 1, 0] >= at
     return first, left

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, uint64
 
-from gneiss.arrays import Int32Array, Int64Array, UInt32Array, UInt64Array
+from gneiss.arrays import Int, Int32Array, Int64Array, UInt8Array, UInt32Array, UInt64Array
 from gneiss.batch import TextBatch
 from gneiss.filters.characters import SPACE, WORD, character_classes
 from gneiss.filters.segmentation import class_at
@@ -29,8 +30,7 @@ _BASE = 0xD1B5_4A32_D192_ED03
 _BITS_PER_NGRAM = 16
 
 
-@dataclass(frozen=True, eq=False)
-class FoldedWords:
+class FoldedWords(NamedTuple):
     """The words of a batch as sums of hashes: words a to b have the hash `sums[b] - sums[a] * BASE ** (b - a)`.
 
     sums: uint64 (words + 1,); documents: int64 (documents + 1,), document i has the words documents[i] to
@@ -41,8 +41,7 @@ class FoldedWords:
     documents: Int64Array
 
 
-@dataclass(frozen=True, eq=False)
-class NgramTable:
+class NgramTable(NamedTuple):
     """The n-grams of evaluation sets.
 
     hashes: uint64 (ngrams,), sorted, distinct; sets: int32 (pairs,), where firsts: int64 (ngrams + 1,) says that n-gram
@@ -55,7 +54,7 @@ class NgramTable:
     firsts: Int64Array
     sets: Int32Array
     bits: UInt64Array
-    begin_words: int
+    begin_words: Int
     lengths: Int64Array
     powers: UInt64Array
     sizes: Int64Array
@@ -128,7 +127,7 @@ def ngram_table(sets: Iterable[TextBatch], ngram_words: int, min_words: int) -> 
         lengths[np.minimum(size[count > 0], ngram_words)] = True
         for hashes, words_of_each in ((parts, ngram_words), (begins, min_words)):
             part = np.empty(count.sum(), np.uint64)
-            _ngrams(words.sums, words.documents, count, words_of_each, powers, part)
+            _ngrams(words, count, words_of_each, powers, part)
             part.sort()
             hashes.append(part[_firsts(part)])
     sizes = np.array([len(part) for part in parts[1:]], np.int64)
@@ -160,10 +159,7 @@ def overlap(batch: TextBatch, table: NgramTable) -> Overlap:
         room = found + 1
         covered, matches = np.zeros(len(batch), np.int64), np.empty((2, room), np.int64)
         seen_in = np.zeros(len(table.hashes), np.int64)  # memory only for what is written
-        found = _match(
-            words.sums, words.documents, table.hashes, table.bits, table.begin_words, table.lengths, table.powers,
-            seen_in, covered, matches,
-        )  # fmt: skip
+        found = _match(words, table, seen_in, covered, matches)
     document, ngram = matches[:, :found]
     ngrams = np.bincount(document, minlength=len(batch))
     return Overlap(np.diff(words.documents), covered, ngrams, _nearest_set(document, ngram, table, len(batch)))
@@ -188,7 +184,7 @@ def _firsts(ordered: UInt64Array) -> Int64Array:
 
 
 @njit(cache=True, nogil=True)
-def _mixed(value):  # type: ignore[no-untyped-def]
+def _mixed(value: Int) -> Int:
     """Every bit of the outcome depends on every bit of the value (the finalizer of splitmix64)."""
     value = (value ^ (value >> uint64(30))) * uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> uint64(27))) * uint64(0x94D049BB133111EB)
@@ -196,7 +192,7 @@ def _mixed(value):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _fold(data, offsets, folded, sums, documents):  # type: ignore[no-untyped-def]
+def _fold(data: UInt8Array, offsets: Int64Array, folded: UInt32Array, sums: UInt64Array, documents: Int64Array) -> None:
     word, start_value = 0, uint64(0xCBF29CE484222325)
     total = uint64(0)
     sums[0] = total
@@ -233,7 +229,8 @@ def _fold(data, offsets, folded, sums, documents):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, nogil=True)
-def _ngrams(sums, documents, count, ngram_words, powers, out):  # type: ignore[no-untyped-def]
+def _ngrams(words: FoldedWords, count: Int64Array, ngram_words: Int, powers: UInt64Array, out: UInt64Array) -> None:
+    sums, documents = words
     place = 0
     for document in range(len(documents) - 1):
         first = documents[document]
@@ -244,23 +241,25 @@ def _ngrams(sums, documents, count, ngram_words, powers, out):  # type: ignore[n
 
 
 @njit(cache=True, nogil=True)
-def _set_bits(bits, hashes):  # type: ignore[no-untyped-def]
+def _set_bits(bits: UInt64Array, hashes: UInt64Array) -> None:
     for value in hashes:
         slot = _mixed(value)
         bits[(slot >> uint64(6)) & uint64(len(bits) - 1)] |= uint64(1) << (slot & uint64(63))
 
 
 @njit(cache=True, nogil=True)
-def _has_bit(bits, value):  # type: ignore[no-untyped-def]
+def _has_bit(bits: UInt64Array, value: Int) -> bool:
     slot = _mixed(value)
-    return (bits[(slot >> uint64(6)) & uint64(len(bits) - 1)] >> (slot & uint64(63))) & uint64(1) != 0
+    word = bits[(slot >> uint64(6)) & uint64(len(bits) - 1)]
+    return bool(word >> (slot & uint64(63)) & uint64(1) != 0)
 
 
 @njit(cache=True, nogil=True)
-def _match(  # type: ignore[no-untyped-def]
-    sums, documents, hashes, bits, begin_words, lengths, powers, seen_in, covered, matches
-):  # fmt: skip
+def _match(words: FoldedWords, table: NgramTable, seen_in: Int64Array, covered: Int64Array, matches: Int64Array) -> Int:
     """Fill in the distinct n-grams that are in the table, as far as there is room; how many there are."""
+    sums, documents = words
+    hashes, bits, begin_words = table.hashes, table.bits, table.begin_words
+    lengths, powers = table.lengths, table.powers
     found = 0
     for document in range(len(documents) - 1):
         end = documents[document + 1]

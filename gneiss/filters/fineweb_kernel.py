@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gneiss.arrays import Int64Array
+from gneiss.arrays import Int, Int64Array, UInt64Array
 from gneiss.batch import TextBatch
 from gneiss.filters.seen import first_seen, seen_table, slots_for
-from gneiss.filters.segmentation import ENDS_SENTENCE, NOT_BLANK, lines
+from gneiss.filters.segmentation import ENDS_SENTENCE, NOT_BLANK, Lines, lines
 
 #: Columns of `fineweb_counts`.
 LINES, PUNCTUATED_LINES, SHORT_LINES, REPEATED_LINE_CHARS, LINE_CHARS, LINE_FEEDS = range(6)
@@ -24,12 +24,13 @@ def fineweb_counts(batch: TextBatch, short_line_chars: int) -> Int64Array:
     of_lines = batch.view(lines)
     counts = np.zeros((len(batch), 6), np.int64)
     table = seen_table(int(np.diff(of_lines.documents).max(initial=0)))
-    _count(of_lines.lengths, of_lines.kinds, of_lines.hashes, of_lines.documents, short_line_chars, table, counts)
+    _count(of_lines, short_line_chars, table, counts)
     return counts
 
 
 @njit(cache=True, nogil=True)
-def _count(lengths, kinds, hashes, documents, short_line_chars, table, counts):  # type: ignore[no-untyped-def]
+def _count(of_lines: Lines, short_line_chars: Int, table: UInt64Array, counts: Int64Array) -> None:
+    lengths, kinds, hashes, documents = of_lines.lengths, of_lines.kinds, of_lines.hashes, of_lines.documents
     for document in range(len(documents) - 1):
         count = counts[document]
         slots = slots_for(documents[document + 1] - documents[document])

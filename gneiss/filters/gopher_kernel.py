@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, uint64
 
-from gneiss.arrays import Int64Array
+from gneiss.arrays import Int, Int64Array, UInt8Array, UInt64Array
 from gneiss.batch import TextBatch
 from gneiss.filters.seen import first_seen, seen_table, slots_for
 from gneiss.filters.segmentation import (
@@ -14,6 +14,9 @@ from gneiss.filters.segmentation import (
     HAS_ORDINARY,
     HASH_BASE,
     HASH_BASE_INVERSE,
+    Lines,
+    Paragraphs,
+    Words,
     hash_bytes,
     hash_power,
     lines,
@@ -51,10 +54,7 @@ def quality_counts(batch: TextBatch, stop_words: tuple[str, ...]) -> Int64Array:
     stop_hashes = np.array([hash_bytes(word, 0, len(word)) for word in encoded], np.uint64)
     counts = np.zeros((len(batch), 10), np.int64)
     counts[:, LINES] = words.text_lines
-    _quality(
-        batch.data, batch.offsets, words.starts, words.ends, words.lengths, words.kinds, words.hashes,
-        words.documents, stop_hashes, counts,
-    )  # fmt: skip
+    _quality(batch.data, batch.offsets, words, stop_hashes, counts)
     return counts
 
 
@@ -69,31 +69,17 @@ def repetition_counts(batch: TextBatch) -> Int64Array:
     words, of_lines, of_paragraphs = batch.view(whitespace_words), batch.view(lines), batch.view(paragraphs)
     counts = np.zeros((len(batch), _COLUMNS), np.int64)
     most = [int(np.diff(part.documents).max(initial=0)) for part in (words, of_lines, of_paragraphs)]
-    _repeated_lines(
-        of_lines.starts,
-        of_lines.ends,
-        of_lines.lengths,
-        of_lines.hashes,
-        of_lines.documents,
-        seen_table(most[1]),
-        counts,
-    )
-    _repeated_paragraphs(
-        of_paragraphs.lengths, of_paragraphs.hashes, of_paragraphs.documents, seen_table(most[2]), counts
-    )
+    _repeated_lines(of_lines, seen_table(most[1]), counts)
+    _repeated_paragraphs(of_paragraphs, seen_table(most[2]), counts)
     table = seen_table(most[0])
-    rounds = _top_ngrams(words.lengths, words.hashes, words.documents, most[0], table, counts)
-    _repeated_ngrams(
-        batch.data, words.starts, words.ends, words.lengths, words.hashes, words.documents,
-        most[0], rounds, table, counts,
-    )  # fmt: skip
+    rounds = _top_ngrams(words, most[0], table, counts)
+    _repeated_ngrams(batch.data, words, most[0], rounds, table, counts)
     return counts
 
 
 @njit(cache=True, nogil=True)
-def _quality(  # type: ignore[no-untyped-def]
-    data, offsets, starts, ends, lengths, kinds, hashes, documents, stop_hashes, counts
-):  # fmt: skip
+def _quality(data: UInt8Array, offsets: Int64Array, words: Words, stop_hashes: UInt64Array, counts: Int64Array) -> None:
+    starts, ends, lengths, kinds, hashes, documents, _ = words
     maybe_stop_word = uint64(0)
     for value in stop_hashes:
         maybe_stop_word |= uint64(1) << (value & uint64(63))
@@ -130,7 +116,7 @@ def _quality(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _hashes_and_ellipses(data):  # type: ignore[no-untyped-def]
+def _hashes_and_ellipses(data: UInt8Array) -> tuple[Int, Int]:
     """How often "#" stands in a text, and "..." (without overlap) or "…", which is E2 80 A6."""
     number_signs, ellipses, three_dots = 0, 0, 0
     for position in range(len(data)):
@@ -149,19 +135,21 @@ def _hashes_and_ellipses(data):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _is_ellipsis(data, position, end):  # type: ignore[no-untyped-def]
-    return end - position >= 3 and data[position] == 0xE2 and data[position + 1] == 0x80 and data[position + 2] == 0xA6
+def _is_ellipsis(data: UInt8Array, position: Int, end: Int) -> bool:
+    return bool(
+        end - position >= 3 and data[position] == 0xE2 and data[position + 1] == 0x80 and data[position + 2] == 0xA6
+    )
 
 
 @njit(cache=True, nogil=True)
-def _begins_with_bullet(data, start, end):  # type: ignore[no-untyped-def]
+def _begins_with_bullet(data: UInt8Array, start: Int, end: Int) -> bool:
     if data[start] == 0x2D:
         return True
-    return end - start >= 3 and data[start] == 0xE2 and data[start + 1] == 0x80 and data[start + 2] == 0xA2  # "•"
+    return bool(end - start >= 3 and data[start] == 0xE2 and data[start + 1] == 0x80 and data[start + 2] == 0xA2)  # "•"
 
 
 @njit(cache=True, nogil=True)
-def _ends_with_ellipsis(data, start, end):  # type: ignore[no-untyped-def]
+def _ends_with_ellipsis(data: UInt8Array, start: Int, end: Int) -> bool:
     if end - start < 3:
         return False
     if data[end - 3] == 0x2E and data[end - 2] == 0x2E and data[end - 1] == 0x2E:
@@ -170,7 +158,8 @@ def _ends_with_ellipsis(data, start, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _repeated_lines(starts, ends, lengths, hashes, documents, table, counts):  # type: ignore[no-untyped-def]
+def _repeated_lines(of_lines: Lines, table: UInt64Array, counts: Int64Array) -> None:
+    starts, ends, lengths, _, hashes, documents = of_lines
     for document in range(len(documents) - 1):
         first, last = documents[document], documents[document + 1] - 1
         count = counts[document]
@@ -186,7 +175,8 @@ def _repeated_lines(starts, ends, lengths, hashes, documents, table, counts):  #
 
 
 @njit(cache=True, nogil=True)
-def _repeated_paragraphs(lengths, hashes, documents, table, counts):  # type: ignore[no-untyped-def]
+def _repeated_paragraphs(of_paragraphs: Paragraphs, table: UInt64Array, counts: Int64Array) -> None:
+    lengths, hashes, documents = of_paragraphs
     for document in range(len(documents) - 1):
         count = counts[document]
         slots = slots_for(documents[document + 1] - documents[document])
@@ -198,7 +188,8 @@ def _repeated_paragraphs(lengths, hashes, documents, table, counts):  # type: ig
 
 
 @njit(cache=True, nogil=True)
-def _top_ngrams(lengths, hashes, documents, most_words, table, counts):  # type: ignore[no-untyped-def]
+def _top_ngrams(words: Words, most_words: Int, table: UInt64Array, counts: Int64Array) -> Int:
+    lengths, hashes, documents = words.lengths, words.hashes, words.documents
     # Of candidates, in order: the n-gram's hash, the word where it begins, the word where it is first seen.
     ngrams = np.empty(most_words, np.uint64)
     places = np.empty(most_words, np.int64)
@@ -206,17 +197,17 @@ def _top_ngrams(lengths, hashes, documents, most_words, table, counts):  # type:
     occurrences = np.empty(most_words, np.int64)  # by the word where the n-gram is first seen
     this_round = 0
     for document in range(len(documents) - 1):
-        begin, words = documents[document], documents[document + 1] - documents[document]
-        candidates = words
-        for i in range(words):
+        begin, word_count = documents[document], documents[document + 1] - documents[document]
+        candidates = word_count
+        for i in range(word_count):
             ngrams[i], places[i] = hashes[begin + i], i
-        for n in range(2, min(_LONGEST_TOP, words) + 1):
+        for n in range(2, min(_LONGEST_TOP, word_count) + 1):
             this_round += 1
             slots = slots_for(candidates)
             best_count, best_at, left = 1, 0, 0
             for candidate in range(candidates):
                 at = places[candidate]
-                if at + n > words:
+                if at + n > word_count:
                     break
                 ngrams[left] = ngrams[candidate] * uint64(_NGRAM_FACTOR) + hashes[begin + at + n - 1]
                 first = first_seen(table, slots, this_round, ngrams[left], at)
@@ -241,7 +232,10 @@ def _top_ngrams(lengths, hashes, documents, most_words, table, counts):  # type:
 
 
 @njit(cache=True, nogil=True)
-def _repeated_ngrams(data, starts, ends, lengths, hashes, documents, most_words, rounds, table, counts):  # type: ignore[no-untyped-def]
+def _repeated_ngrams(
+    data: UInt8Array, words: Words, most_words: Int, rounds: Int, table: UInt64Array, counts: Int64Array
+) -> None:
+    starts, ends, lengths, _, hashes, documents, _ = words
     # With P the hash of all words before word i joined, and b the bytes of these, scaled[i] is P / base ** b and
     # power[i] is base ** b: then (scaled[j] - scaled[i]) * power[i] is a hash of words i to j joined.
     scaled = np.empty(most_words + 1, np.uint64)
@@ -253,10 +247,10 @@ def _repeated_ngrams(data, starts, ends, lengths, hashes, documents, most_words,
     powers, inverses = _tables()
     this_round = rounds
     for document in range(len(documents) - 1):
-        begin, words = documents[document], documents[document + 1] - documents[document]
-        slots = slots_for(words)
+        begin, word_count = documents[document], documents[document + 1] - documents[document]
+        slots = slots_for(word_count)
         scaled[0], power[0], chars[0], size_bytes[0], inverse = uint64(0), uint64(1), 0, 0, uint64(1)
-        for i in range(words):
+        for i in range(word_count):
             size = ends[begin + i] - starts[begin + i]
             if size < len(powers):
                 power[i + 1], inverse = power[i] * powers[size], inverse * inverses[size]
@@ -269,12 +263,12 @@ def _repeated_ngrams(data, starts, ends, lengths, hashes, documents, most_words,
         # that are shorter than that, all words of them, are looked up too.
         this_round += 1
         end = 0
-        for i in range(words):
-            promising[i] = i + _SHORTEST <= words and size_bytes[i + _SHORTEST] - size_bytes[i] < _WINDOW
-        for i in range(words):
-            if size_bytes[words] - size_bytes[i] < _WINDOW:
+        for i in range(word_count):
+            promising[i] = i + _SHORTEST <= word_count and size_bytes[i + _SHORTEST] - size_bytes[i] < _WINDOW
+        for i in range(word_count):
+            if size_bytes[word_count] - size_bytes[i] < _WINDOW:
                 break
-            while size_bytes[end + 1] - size_bytes[i] <= _WINDOW and end + 1 < words:
+            while size_bytes[end + 1] - size_bytes[i] <= _WINDOW and end + 1 < word_count:
                 end += 1
             rest = _WINDOW - (size_bytes[end] - size_bytes[i])
             of_rest = hash_bytes(data, starts[begin + end], starts[begin + end] + rest)
@@ -283,7 +277,7 @@ def _repeated_ngrams(data, starts, ends, lengths, hashes, documents, most_words,
             if first >= 0:
                 promising[first] = promising[i] = True
         found = 0
-        for i in range(words):
+        for i in range(word_count):
             candidates[found] = i
             found += promising[i]
         slots = slots_for(found)
@@ -292,7 +286,7 @@ def _repeated_ngrams(data, starts, ends, lengths, hashes, documents, most_words,
             repeated, free = 0, 0
             for candidate in range(found):
                 i = candidates[candidate]
-                if i + n > words:
+                if i + n > word_count:
                     break
                 if i < free:
                     continue
@@ -304,7 +298,7 @@ def _repeated_ngrams(data, starts, ends, lengths, hashes, documents, most_words,
 
 
 @njit(cache=True, nogil=True)
-def _tables():  # type: ignore[no-untyped-def]
+def _tables() -> tuple[UInt64Array, UInt64Array]:
     powers, inverses = np.ones(64, np.uint64), np.ones(64, np.uint64)
     for size in range(1, 64):
         powers[size] = powers[size - 1] * uint64(HASH_BASE)
@@ -313,7 +307,7 @@ def _tables():  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _inverse_power(exponent):  # type: ignore[no-untyped-def]
+def _inverse_power(exponent: Int) -> np.uint64:
     value, square = uint64(1), uint64(HASH_BASE_INVERSE)
     while exponent > 0:
         if exponent & 1:

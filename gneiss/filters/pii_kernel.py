@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit, uint64
 
-from gneiss.arrays import BoolArray, Int64Array, UInt8Array, UInt64Array
+from gneiss.arrays import BoolArray, Int, Int64Array, UInt8Array, UInt64Array
 from gneiss.batch import TextBatch
 
 #: What `Found.kind` says.
@@ -88,9 +89,10 @@ _ROW = np.dtype(
     ],
     align=True,
 )  # fmt: skip
+Rows: TypeAlias = npt.NDArray[np.void]
 
 
-def _room(rows: int) -> npt.NDArray[np.void]:
+def _room(rows: int) -> Rows:
     return np.empty(rows, _ROW)
 
 
@@ -110,7 +112,7 @@ def _networks() -> Int64Array:
 
 
 @njit(cache=True, nogil=True)
-def _hash_lower(data, start, end):  # type: ignore[no-untyped-def]
+def _hash_lower(data: UInt8Array, start: Int, end: Int) -> np.uint64:
     """FNV-1a of ASCII text, case aside."""
     value = uint64(0xCBF29CE484222325)
     for position in range(start, end):
@@ -120,7 +122,7 @@ def _hash_lower(data, start, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _find_emails(data, offsets, no_domains, rows):  # type: ignore[no-untyped-def]
+def _find_emails(data: UInt8Array, offsets: Int64Array, no_domains: UInt64Array, rows: Rows) -> Int:
     count = 0
     for document in range(len(offsets) - 1):
         begin, end = offsets[document], offsets[document + 1]
@@ -151,7 +153,7 @@ def _find_emails(data, offsets, no_domains, rows):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, nogil=True)
-def _domain_end(data, position, end):  # type: ignore[no-untyped-def]
+def _domain_end(data: UInt8Array, position: Int, end: Int) -> Int:
     """Where the longest domain name from a position on ends; -1 if there is none."""
     stop, labels = -1, 0
     while position < end and _BITS[data[position]] & _ALNUM:
@@ -177,9 +179,9 @@ def _domain_end(data, position, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _is_encoded(data, position):  # type: ignore[no-untyped-def]
+def _is_encoded(data: UInt8Array, position: Int) -> bool:
     """Whether a label begins with xn--."""
-    return (
+    return bool(
         data[position] | 0x20 == 0x78
         and data[position + 1] | 0x20 == 0x6E
         and data[position + 2] == _HYPHEN
@@ -188,9 +190,9 @@ def _is_encoded(data, position):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _is_git(data, start, end):  # type: ignore[no-untyped-def]
+def _is_git(data: UInt8Array, start: Int, end: Int) -> bool:
     """Whether a local part is `git`, the account of an address to clone from."""
-    return (
+    return bool(
         end - start == 3
         and data[start] | 0x20 == 0x67
         and data[start + 1] | 0x20 == 0x69
@@ -199,7 +201,7 @@ def _is_git(data, start, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _is_no_domain(data, start, end, no_domains):  # type: ignore[no-untyped-def]
+def _is_no_domain(data: UInt8Array, start: Int, end: Int, no_domains: UInt64Array) -> bool:
     """Whether the last label of a domain, or its last two, are one of these names."""
     dots, position = 0, end
     while position > start and dots < 2:
@@ -214,7 +216,7 @@ def _is_no_domain(data, start, end, no_domains):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _find_ips(data, offsets, networks, emails, rows):  # type: ignore[no-untyped-def]
+def _find_ips(data: UInt8Array, offsets: Int64Array, networks: Int64Array, emails: Rows, rows: Rows) -> Int:
     count, email = 0, 0
     for document in range(len(offsets) - 1):
         begin, end = offsets[document], offsets[document + 1]
@@ -244,13 +246,13 @@ def _find_ips(data, offsets, networks, emails, rows):  # type: ignore[no-untyped
 
 
 @njit(cache=True, nogil=True)
-def _joins(data, position, end):  # type: ignore[no-untyped-def]
+def _joins(data: UInt8Array, position: Int, end: Int) -> bool:
     """Whether a position holds an ASCII letter, digit or underscore."""
-    return position < end and (_BITS[data[position]] & _ALNUM != 0 or data[position] == _UNDERSCORE)
+    return bool(position < end and (_BITS[data[position]] & _ALNUM != 0 or data[position] == _UNDERSCORE))
 
 
 @njit(cache=True, nogil=True)
-def _ipv4_around(data, begin, dot, end, networks):  # type: ignore[no-untyped-def]
+def _ipv4_around(data: UInt8Array, begin: Int, dot: Int, end: Int, networks: Int64Array) -> tuple[Int, Int, bool]:
     """Bounds of the address whose first dot is this, and whether it is somebody's; -1 for the end if there is none."""
     start = dot
     while start > begin and dot - start < 3 and _BITS[data[start - 1]] & _DIGIT:
@@ -278,11 +280,11 @@ def _ipv4_around(data, begin, dot, end, networks):  # type: ignore[no-untyped-de
     personal = small < 4 and smaller < 3
     for network in range(len(networks)):
         personal &= not networks[network, 0] <= address <= networks[network, 1]
-    return start, position, personal
+    return start, position, bool(personal)
 
 
 @njit(cache=True, nogil=True)
-def _ipv6_around(data, begin, colon, end):  # type: ignore[no-untyped-def]
+def _ipv6_around(data: UInt8Array, begin: Int, colon: Int, end: Int) -> tuple[Int, Int, bool]:
     """Bounds of the address whose first colon is this, and whether it is somebody's; -1 for the end if there is none.
 
     Only 2000::/3 is looked at: four hexadecimal digits, of which the first is 2 or 3. Code has nothing that looks so.

@@ -6,12 +6,12 @@ hashes are taken for equal text. They are for tables inside one process: mix the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, uint64
 
-from gneiss.arrays import Int32Array, Int64Array, UInt8Array, UInt64Array
+from gneiss.arrays import AnyArray, Int, Int32Array, Int64Array, UInt8Array, UInt64Array
 from gneiss.batch import TextBatch
 from gneiss.filters.segmentation_characters import LETTER, LINE_BREAK, ORDINARY, SPACE, TERMINAL, segmentation_classes
 
@@ -25,8 +25,7 @@ HASH_BASE = 0x9E6D_62D0_6F6A_9A9B
 HASH_BASE_INVERSE = pow(HASH_BASE, -1, 1 << 64)
 
 
-@dataclass(frozen=True, eq=False)
-class Words:
+class Words(NamedTuple):
     """The words of a batch: document i has the words `documents[i]` to `documents[i + 1]`.
 
     starts, ends: int64 (words,), positions in the batch's data; lengths: int32 (words,) code points; kinds: uint8
@@ -43,8 +42,7 @@ class Words:
     text_lines: Int64Array
 
 
-@dataclass(frozen=True, eq=False)
-class Lines:
+class Lines(NamedTuple):
     """The lines of a batch: document i has the lines `documents[i]` to `documents[i + 1]`, at least one.
 
     starts, ends: int64 (lines,), positions in the batch's data, without the line feed; lengths: int64 (lines,) code
@@ -64,8 +62,7 @@ class Lines:
         return np.asarray(np.diff(total[self.documents]) - 1)
 
 
-@dataclass(frozen=True, eq=False)
-class Paragraphs:
+class Paragraphs(NamedTuple):
     """The paragraphs of a batch: document i has the paragraphs `documents[i]` to `documents[i + 1]`, at least one.
 
     lengths: int64 (paragraphs,) code points; hashes: uint64 (paragraphs,); documents: int64 (documents + 1,).
@@ -86,14 +83,26 @@ def whitespace_words(batch: TextBatch) -> Words:
     ([0, 4, 11, 15, 17], [3, 6, 3, 1, 4], [2])
     """
     size = _most_words(batch.data, batch.offsets)
-    starts, ends = np.empty(size, np.int64), np.empty(size, np.int64)
-    lengths, kinds, hashes = np.empty(size, np.int32), np.empty(size, np.uint8), np.empty(size, np.uint64)
-    documents, text_lines = np.zeros(len(batch) + 1, np.int64), np.zeros(len(batch), np.int64)
-    _find_words(
-        batch.data, batch.offsets, segmentation_classes(), starts, ends, lengths, kinds, hashes, documents, text_lines
+    room = Words(
+        np.empty(size, np.int64),
+        np.empty(size, np.int64),
+        np.empty(size, np.int32),
+        np.empty(size, np.uint8),
+        np.empty(size, np.uint64),
+        np.zeros(len(batch) + 1, np.int64),
+        np.zeros(len(batch), np.int64),
     )
-    found = documents[-1]
-    return Words(starts[:found], ends[:found], lengths[:found], kinds[:found], hashes[:found], documents, text_lines)
+    _find_words(batch.data, batch.offsets, segmentation_classes(), room)
+    found = room.documents[-1]
+    return Words(
+        room.starts[:found],
+        room.ends[:found],
+        room.lengths[:found],
+        room.kinds[:found],
+        room.hashes[:found],
+        room.documents,
+        room.text_lines,
+    )
 
 
 def lines(batch: TextBatch) -> Lines:
@@ -104,10 +113,16 @@ def lines(batch: TextBatch) -> Lines:
     ([4, 0, 4, 0], [9, 0, 1, 0])
     """
     size = int(np.count_nonzero(batch.data[batch.offsets[0] : batch.offsets[-1]] == ord("\n"))) + len(batch)
-    starts, ends, lengths = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
-    kinds, hashes, documents = np.zeros(size, np.uint8), np.empty(size, np.uint64), np.zeros(len(batch) + 1, np.int64)
-    _find_lines(batch.data, batch.offsets, segmentation_classes(), starts, ends, lengths, kinds, hashes, documents)
-    return Lines(starts, ends, lengths, kinds, hashes, documents)
+    found = Lines(
+        np.empty(size, np.int64),
+        np.empty(size, np.int64),
+        np.empty(size, np.int64),
+        np.zeros(size, np.uint8),
+        np.empty(size, np.uint64),
+        np.zeros(len(batch) + 1, np.int64),
+    )
+    _find_lines(batch.data, batch.offsets, segmentation_classes(), found)
+    return found
 
 
 def paragraphs(batch: TextBatch) -> Paragraphs:
@@ -120,18 +135,14 @@ def paragraphs(batch: TextBatch) -> Paragraphs:
     """
     of_lines, words = batch.view(lines), batch.view(whitespace_words)
     size = len(of_lines.starts)
-    lengths, hashes = np.empty(size, np.int64), np.empty(size, np.uint64)
-    documents = np.zeros(len(batch) + 1, np.int64)
-    _find_paragraphs(
-        batch.data, words.starts, words.ends, words.documents,
-        of_lines.starts, of_lines.ends, of_lines.lengths, of_lines.hashes, of_lines.documents,
-        lengths, hashes, documents,
-    )  # fmt: skip
-    return Paragraphs(lengths[: documents[-1]], hashes[: documents[-1]], documents)
+    room = Paragraphs(np.empty(size, np.int64), np.empty(size, np.uint64), np.zeros(len(batch) + 1, np.int64))
+    _find_paragraphs(batch.data, words, of_lines, room)
+    found = room.documents[-1]
+    return Paragraphs(room.lengths[:found], room.hashes[:found], room.documents)
 
 
 @njit(cache=True, nogil=True)
-def class_at(data, position, end, classes):  # type: ignore[no-untyped-def]
+def class_at(data: UInt8Array, position: Int, end: Int, classes: AnyArray) -> tuple[Int, Int]:
     """Class bits of the character at a position before `end`, and its bytes; safe in what is not UTF-8."""
     first = data[position]
     if first < 0x80:
@@ -145,7 +156,7 @@ def class_at(data, position, end, classes):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def hash_bytes(data, start, end):  # type: ignore[no-untyped-def]
+def hash_bytes(data: UInt8Array, start: Int, end: Int) -> np.uint64:
     """The hash of data[start:end]."""
     value = uint64(0)
     for position in range(start, end):
@@ -154,7 +165,7 @@ def hash_bytes(data, start, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def hash_power(exponent):  # type: ignore[no-untyped-def]
+def hash_power(exponent: Int) -> np.uint64:
     """HASH_BASE to a power: the hash of "ab" is hash(a) * hash_power(bytes of b) + hash(b)."""
     value, square = uint64(1), uint64(HASH_BASE)
     while exponent > 0:
@@ -166,7 +177,7 @@ def hash_power(exponent):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def count_code_points(data, start, end):  # type: ignore[no-untyped-def]
+def count_code_points(data: UInt8Array, start: Int, end: Int) -> Int:
     """Code points in data[start:end]."""
     count = 0
     for position in range(start, end):
@@ -175,7 +186,7 @@ def count_code_points(data, start, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _most_words(data, offsets):  # type: ignore[no-untyped-def]
+def _most_words(data: UInt8Array, offsets: Int64Array) -> Int:
     """A bound of the number of words: one more per document than there are bytes that may begin white space."""
     count = 0
     for position in range(offsets[0], offsets[-1]):
@@ -185,7 +196,8 @@ def _most_words(data, offsets):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _find_words(data, offsets, classes, starts, ends, lengths, kinds, hashes, documents, text_lines):  # type: ignore[no-untyped-def]
+def _find_words(data: UInt8Array, offsets: Int64Array, classes: UInt8Array, found: Words) -> None:
+    starts, ends, lengths, kinds, hashes, documents, text_lines = found
     word = 0
     for document in range(len(offsets) - 1):
         begin, end = offsets[document], offsets[document + 1]
@@ -227,7 +239,8 @@ def _find_words(data, offsets, classes, starts, ends, lengths, kinds, hashes, do
 
 
 @njit(cache=True, nogil=True)
-def _find_lines(data, offsets, classes, starts, ends, lengths, kinds, hashes, documents):  # type: ignore[no-untyped-def]
+def _find_lines(data: UInt8Array, offsets: Int64Array, classes: UInt8Array, found: Lines) -> None:
+    starts, ends, lengths, kinds, hashes, documents = found
     line = 0
     for document in range(len(offsets) - 1):
         end = offsets[document + 1]
@@ -248,7 +261,7 @@ def _find_lines(data, offsets, classes, starts, ends, lengths, kinds, hashes, do
 
 
 @njit(cache=True, nogil=True)
-def _kind_of_line(data, start, end, classes):  # type: ignore[no-untyped-def]
+def _kind_of_line(data: UInt8Array, start: Int, end: Int, classes: UInt8Array) -> np.uint8:
     position = start
     while position < end:
         kind, width = class_at(data, position, end, classes)
@@ -265,18 +278,16 @@ def _kind_of_line(data, start, end, classes):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _find_paragraphs(  # type: ignore[no-untyped-def]
-    data, word_starts, word_ends, word_documents,
-    line_starts, line_ends, line_lengths, line_hashes, line_documents,
-    lengths, hashes, documents,
-):  # fmt: skip
+def _find_paragraphs(data: UInt8Array, words: Words, of_lines: Lines, found: Paragraphs) -> None:
+    line_starts, line_ends, line_lengths, _, line_hashes, line_documents = of_lines
+    lengths, hashes, documents = found
     paragraph = 0
     line_feed = uint64(ord("\n") + 1)
     for document in range(len(documents) - 1):
-        first_word, last_word = word_documents[document], word_documents[document + 1] - 1
+        first_word, last_word = words.documents[document], words.documents[document + 1] - 1
         begin = end = np.int64(-1)
         if first_word <= last_word:  # the stripped text
-            begin, end = word_starts[first_word], word_ends[last_word]
+            begin, end = words.starts[first_word], words.ends[last_word]
         length, value, is_open = 0, uint64(0), bool(begin < 0)
         for line in range(line_documents[document], line_documents[document + 1]):
             if line_ends[line] <= begin and not (line_starts[line] <= begin < line_ends[line]):

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from gneiss.arrays import AnyArray, BoolArray, Float64Array, Int64Array
+from gneiss.arrays import AnyArray, BoolArray, Float64Array, Int, Int64Array
 from gneiss.errors import InputError
 from gneiss.loader import packing
 from gneiss.output.parquet import write_parquet
@@ -171,7 +171,7 @@ def _array(given: Any, dtype: type[np.generic]) -> AnyArray:
 
 
 @njit(cache=True, nogil=True)
-def bucket_of(position: int) -> int:
+def bucket_of(position: Int) -> Int:
     """The bucket of a position in a span: 0 for 0, then 1 + ⌊log2⌋."""
     bucket = 0
     while position > 0 and bucket < BUCKETS - 1:

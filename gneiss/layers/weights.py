@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
-from gneiss.arrays import BoolArray, Float64Array, Int64Array
+from gneiss.arrays import BoolArray, Float, Float64Array, Int64Array
 from gneiss.errors import InputError
 from gneiss.output.claim import held
 from gneiss.output.finished_run import FinishedRun, kept_mask
@@ -295,7 +295,7 @@ def _numbers(table: pa.Table, name: str, absent: float | None) -> Float64Array:
 
 @njit(cache=True, nogil=True)
 def _log_weights(
-    copies: Float64Array, log_odds: Float64Array, rarity: Float64Array, powers: tuple[float, float, float], bound: float
+    copies: Float64Array, log_odds: Float64Array, rarity: Float64Array, powers: tuple[Float, Float, Float], bound: Float
 ) -> Float64Array:
     alpha, beta, gamma = powers
     out = np.empty(len(copies))
@@ -310,7 +310,7 @@ def _log_weights(
 
 
 @njit(cache=True, nogil=True)
-def _logits(probabilities: Float64Array, least: float) -> Float64Array:
+def _logits(probabilities: Float64Array, least: Float) -> Float64Array:
     out = np.empty(len(probabilities))
     for i in range(len(probabilities)):
         p = probabilities[i]
@@ -339,5 +339,5 @@ def _exp(values: Float64Array) -> Float64Array:
 
 
 @njit(cache=True, nogil=True)
-def _log(value: float) -> float:
+def _log(value: Float) -> Float:
     return math.log(value)

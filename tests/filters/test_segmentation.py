@@ -62,7 +62,7 @@ def check(texts: list[str]) -> None:
     for i, text in enumerate(texts):
         these = slice(*words.documents[i : i + 2])
         expected = text.split()
-        bounds = zip(words.starts[these], words.stops[these], strict=True)
+        bounds = zip(words.starts[these], words.ends[these], strict=True)
         assert [batch.data[start:stop].tobytes().decode() for start, stop in bounds] == expected
         assert words.lengths[these].tolist() == list(map(len, expected))
         assert words.hashes[these].tolist() == list(map(hash_of, expected))
@@ -75,7 +75,7 @@ def check(texts: list[str]) -> None:
 
         these = slice(*of_lines.documents[i : i + 2])
         expected = text.split("\n")
-        bounds = zip(of_lines.starts[these], of_lines.stops[these], strict=True)
+        bounds = zip(of_lines.starts[these], of_lines.ends[these], strict=True)
         assert [batch.data[start:stop].tobytes().decode() for start, stop in bounds] == expected
         assert of_lines.lengths[these].tolist() == list(map(len, expected))
         assert of_lines.hashes[these].tolist() == list(map(hash_of, expected))
@@ -163,5 +163,5 @@ def test_what_is_not_utf8_stays_inside_the_document(tail: bytes) -> None:
     assert batch.view(lines).lengths[batch.view(lines).documents[1] :].tolist() == [5, 0, 4]
     of_paragraphs = batch.view(paragraphs)
     assert of_paragraphs.hashes[of_paragraphs.documents[1] :].tolist() == [hash_of("four"), hash_of("four")]
-    assert (words.stops > words.starts).all()
+    assert (words.ends > words.starts).all()
     assert segmentation.count_code_points(data, 0, 3) == 3

@@ -8,7 +8,7 @@ from gneiss.arrays import AnyArray, Int64Array
 from gneiss.dedup import suffix_array
 from gneiss.dedup.anchors.grouping import group
 from gneiss.dedup.anchors.large_groups import match_crowds
-from gneiss.dedup.anchors.matching import match
+from gneiss.dedup.anchors.matching import AnchoredText, match
 from gneiss.dedup.anchors.resolving import resolve
 from gneiss.dedup.anchors.sampling import sample
 from gneiss.dedup.repeats import Repeats
@@ -35,18 +35,17 @@ def find_repeats(values: AnyArray, bounds: Int64Array, min_length: int, seed: in
 def _attempt(values: AnyArray, bounds: Int64Array, min_length: int, seed: int) -> Repeats | None:
     """The repeats, or None when a hash lied."""
     k = max(1, min_length // 2)
-    octets, size = read_only(values).view(np.uint8), values.itemsize
     anchors = sample(values, bounds, min_length, k, seed)
-    begin, left, count = anchors.begin, anchors.left, anchors.count
+    text = AnchoredText(
+        read_only(values).view(np.uint8), values.itemsize, anchors.begin, anchors.left, anchors.count, min_length, k
+    )
     links, crowd, crowd_bounds = group(anchors.key, anchors.content)
     copies = anchors.copies
     del anchors  # its hashes are the larger half of the memory
-    crowd_matches, kept_word = match_crowds(
-        octets, size, begin, left, count, crowd, crowd_bounds, min_length, k, np.uint64(seed)
-    )
+    crowd_matches, kept_word = match_crowds(text, crowd, crowd_bounds, np.uint64(seed))
     if not kept_word:
         return None
     others = np.concatenate([copies, crowd_matches])
     others = others[np.argsort(others[:, 0], kind="stable")]
-    matches, kept_word = match(octets, size, begin, left, count, links, others, min_length, k)
+    matches, kept_word = match(text, links, others)
     return resolve(matches, min_length) if kept_word else None

@@ -5,35 +5,27 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gneiss.arrays import AnyArray, Int, Int64Array, UInt8Array, UInt64Array
+from gneiss.arrays import Int, Int64Array, UInt64Array
 from gneiss.dedup.anchors.grouping import FEW
-from gneiss.dedup.anchors.matching import shared_windows, tile
+from gneiss.dedup.anchors.matching import AnchoredText, shared_windows, tile
 from gneiss.dedup.growing import room_for
 from gneiss.dedup.words import common_prefix, hash_range
 
 
 @njit(cache=True, nogil=True)
 def match_crowds(
-    octets: UInt8Array,
-    size: Int,
-    begin: AnyArray,
-    left: AnyArray,
-    count: AnyArray,
-    crowd: Int64Array,
-    crowd_bounds: Int64Array,
-    min_length: Int,
-    k: Int,
-    seed: np.uint64,
+    text: AnchoredText, crowd: Int64Array, crowd_bounds: Int64Array, seed: np.uint64
 ) -> tuple[Int64Array, bool]:
     """The matches inside groups of many anchors.
 
     Parameters: `crowd`, `crowd_bounds`: int64, the anchors of group g are `crowd[crowd_bounds[g]:crowd_bounds[g + 1]]`,
-    ascending; the rest as for `match`. Returns matches, int64 (matches, 3), in no order, and whether all hashes kept
+    ascending; `seed`: of the hashes. Returns matches, int64 (matches, 3), in no order, and whether all hashes kept
     their word.
     A group is halved by the offset of windows from the anchor; all windows of a half share a core longer than the
     k-mer, so that members without a partner there drop out at once. At every step equal members collapse and few are
     compared in pairs; with one offset left a core is a window. Linear: each window is hashed at most twice a step.
     """
+    left, count = text.left, text.windows
     matches = np.empty((1024, 3), np.int64)
     total = 0
     # tasks, the last one first: members, their number, first and last offset
@@ -58,24 +50,17 @@ def match_crowds(
             members = tasks[top : top + number, 0].copy()
             matches = room_for(matches, total, len(members) * FEW if len(members) <= FEW else len(members))
             before = total
-            members, total = _collapse(
-                octets, size, begin, left, count, members, low, high, min_length, seed, table, hashes, matches, total
-            )
+            members, total = _collapse(text, members, low, high, seed, table, hashes, matches, total)
             if total < before:
                 return matches[:0], False
             if len(members) <= FEW:
-                total = _match_pairs(
-                    octets, size, begin, left, count, members, low, high, min_length, k, matches, total
-                )
+                total = _match_pairs(text, members, low, high, matches, total)
             elif low < high:
                 middle = (low + high) // 2 if low + high >= 0 else -((-low - high + 1) // 2)
                 for half in range(2):
                     half_low, half_high = (low, middle) if half == 0 else (middle + 1, high)
                     tasks = room_for(tasks, top, 4 * len(members))
-                    top = _split(
-                        octets, size, begin, left, count, members, half_low, half_high, min_length, seed, table, hashes,
-                        tasks, top,
-                    )  # fmt: skip
+                    top = _split(text, members, half_low, half_high, seed, table, hashes, tasks, top)
     return matches[:total], True
 
 
@@ -90,15 +75,10 @@ def _push(tasks: Int64Array, top: Int, members: Int64Array, low: Int, high: Int)
 
 @njit(cache=True, nogil=True)
 def _collapse(
-    octets: UInt8Array,
-    size: Int,
-    begin: AnyArray,
-    left: AnyArray,
-    count: AnyArray,
+    text: AnchoredText,
     members: Int64Array,
     low: Int,
     high: Int,
-    min_length: Int,
     seed: np.uint64,
     table: Int64Array,
     hashes: UInt64Array,
@@ -109,6 +89,7 @@ def _collapse(
 
     A total of -1 says that two equal hashes stood for different units.
     """
+    octets, size, begin, left, count, min_length, _ = text
     mask = _clear(table, len(members))
     kept = 0
     for i in range(len(members)):
@@ -138,15 +119,10 @@ def _collapse(
 
 @njit(cache=True, nogil=True)
 def _split(
-    octets: UInt8Array,
-    size: Int,
-    begin: AnyArray,
-    left: AnyArray,
-    count: AnyArray,
+    text: AnchoredText,
     members: Int64Array,
     low: Int,
     high: Int,
-    min_length: Int,
     seed: np.uint64,
     table: Int64Array,
     hashes: UInt64Array,
@@ -154,6 +130,7 @@ def _split(
     top: Int,
 ) -> Int:
     """Push as tasks the groups of members that agree on the units common to all windows at offsets low to high."""
+    octets, size, begin, left, count, min_length, _ = text
     mask = _clear(table, len(members))
     subgroup = np.full(len(members), -1, np.int64)
     sizes = np.zeros(len(members), np.int64)
@@ -190,27 +167,15 @@ def _split(
 
 
 @njit(cache=True, nogil=True)
-def _match_pairs(
-    octets: UInt8Array,
-    size: Int,
-    begin: AnyArray,
-    left: AnyArray,
-    count: AnyArray,
-    members: Int64Array,
-    low: Int,
-    high: Int,
-    min_length: Int,
-    k: Int,
-    matches: Int64Array,
-    total: Int,
-) -> Int:
+def _match_pairs(text: AnchoredText, members: Int64Array, low: Int, high: Int, matches: Int64Array, total: Int) -> Int:
     """Match each of few members, at offsets low to high, with those before it."""
+    begin, left = text.begin, text.left
     shared = np.empty((FEW, 3), np.int64)
     tiles = np.empty((FEW, 3), np.int64)
     for i in range(1, len(members)):
         found = 0
         for j in range(i):
-            first, last = shared_windows(octets, size, begin, left, count, members[i], members[j], min_length, k)
+            first, last = shared_windows(text, members[i], members[j])
             first, last = max(first, low), min(last, high)
             if first <= last:
                 shared[found, 0], shared[found, 1], shared[found, 2] = first, last, members[j]

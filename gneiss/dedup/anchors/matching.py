@@ -6,6 +6,8 @@ int64 array (matches, 3), disjoint. A target may be any earlier equal window, no
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
@@ -15,19 +17,25 @@ from gneiss.dedup.growing import room_for
 from gneiss.dedup.words import common_prefix, common_suffix
 
 
+class AnchoredText(NamedTuple):
+    """A corpus and its anchors: `octets`, `size` of them a unit; `begin`, `left`, `windows` (their `count`): (anchors,).
+
+    min_length, k: units of a window and of a k-mer.
+    """
+
+    octets: UInt8Array
+    size: Int
+    begin: AnyArray
+    left: AnyArray
+    windows: AnyArray
+    min_length: Int
+    k: Int
+
+
 @njit(cache=True, nogil=True)
-def shared_windows(
-    octets: UInt8Array,
-    size: Int,
-    begin: AnyArray,
-    left: AnyArray,
-    count: AnyArray,
-    one: Int,
-    other: Int,
-    min_length: Int,
-    k: Int,
-) -> tuple[Int, Int]:
+def shared_windows(text: AnchoredText, one: Int, other: Int) -> tuple[Int, Int]:
     """First and last offset, from the anchor, of the windows that two anchors share; first > last for none."""
+    octets, size, begin, left, count, min_length, k = text
     left_one, left_other = np.int64(left[one]), np.int64(left[other])
     at_one, at_other = np.int64(begin[one]) + left_one, np.int64(begin[other]) + left_other
     room = min(np.int64(count[one]) - left_one, np.int64(count[other]) - left_other) - 1 + min_length
@@ -65,23 +73,14 @@ def tile(shared: Int64Array, found: Int, tiles: Int64Array) -> Int:
 
 
 @njit(cache=True, nogil=True)
-def match(
-    octets: UInt8Array,
-    size: Int,
-    begin: AnyArray,
-    left: AnyArray,
-    count: AnyArray,
-    links: AnyArray,
-    other_matches: Int64Array,
-    min_length: Int,
-    k: Int,
-) -> tuple[Int64Array, bool]:
+def match(text: AnchoredText, links: AnyArray, other_matches: Int64Array) -> tuple[Int64Array, bool]:
     """Follow the links of all anchors in text order, comparing units.
 
-    Parameters: `octets`: the corpus as bytes, `size` of them a unit; `begin`, `left`, `count`, `links`: (anchors,);
-    `other_matches`: int64 (n, 3), matches found otherwise, by start. Returns all matches, int64 (matches, 3): start,
-    count, target, by start; and whether every anchor linked as a copy really is one.
+    Parameters: `links`: (anchors,), from `group`; `other_matches`: int64 (n, 3), matches found otherwise, by start.
+    Returns all matches, int64 (matches, 3): start, count, target, by start; and whether every anchor linked as a copy
+    really is one.
     """
+    octets, size, begin, left, count, min_length, _ = text
     matches = np.empty((1024, 3), np.int64)
     total = 0
     other = 0
@@ -116,7 +115,7 @@ def match(
         found = 0
         link = after(link)
         while True:
-            first, last = shared_windows(octets, size, begin, left, count, anchor, link, min_length, k)
+            first, last = shared_windows(text, anchor, link)
             if first <= last:
                 shared[found, 0], shared[found, 1], shared[found, 2] = first, last, link
                 found += 1

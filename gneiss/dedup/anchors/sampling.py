@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -36,6 +37,16 @@ class Anchors:
     key: UInt64Array
     content: UInt64Array
     copies: Int64Array
+
+
+class _Columns(NamedTuple):
+    """Columns of `Anchors` (`windows` is `count`) with room for more."""
+
+    begin: AnyArray
+    left: AnyArray
+    windows: AnyArray
+    key: UInt64Array
+    content: UInt64Array
 
 
 def sample(values: AnyArray, bounds: Int64Array, min_length: int, k: int, seed: int) -> Anchors:
@@ -110,7 +121,8 @@ def _sample(
                 at += windows
             if total > opened:
                 count[total - 1] = stop - begin[total - 1]
-            _hash_anchors(octets, size, begin, left, count, key, content, opened, total, min_length, k, seed)
+            columns = _Columns(begin, left, count, key, content)
+            _hash_anchors(octets, size, columns, opened, total, min_length, k, seed)
             position = stop
             if part == 2:
                 copies = room_for(copies, copied, 1)
@@ -137,20 +149,10 @@ def _put_last(hashes: UInt32Array, stretches: Int64Array, at: Int, k: Int) -> No
 
 @njit(cache=True, nogil=True)
 def _hash_anchors(
-    octets: UInt8Array,
-    size: Int,
-    begin: AnyArray,
-    left: AnyArray,
-    count: AnyArray,
-    key: UInt64Array,
-    content: UInt64Array,
-    opened: Int,
-    total: Int,
-    min_length: Int,
-    k: Int,
-    seed: np.uint64,
+    octets: UInt8Array, size: Int, columns: _Columns, opened: Int, total: Int, min_length: Int, k: Int, seed: np.uint64
 ) -> None:
     """Set the key and content of the anchors `opened` to `total`, whose text was just read."""
+    begin, left, count, key, content = columns
     for anchor in range(opened, total):
         start = np.int64(begin[anchor])
         there = (start + np.int64(left[anchor])) * size

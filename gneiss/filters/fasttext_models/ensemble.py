@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numba import njit
 
-from gneiss.arrays import BoolArray, Float64Array, Int64Array, UInt8Array
+from gneiss.arrays import BoolArray, Float64Array, Int, Int64Array, UInt8Array
 from gneiss.batch import TextBatch
 from gneiss.errors import ModelError
 from gneiss.filters.fasttext_models.kernel import is_space, sum_rows
@@ -88,7 +88,7 @@ def joining_matters(data: UInt8Array, offsets: Int64Array) -> BoolArray:
 
 
 @njit(cache=True, nogil=True)
-def _is_strippable(data: UInt8Array, at: int, end: int) -> bool:
+def _is_strippable(data: UInt8Array, at: Int, end: Int) -> bool:
     """Whether a character that str.strip takes off, and fastText does not, starts at a byte of a UTF-8 text."""
     a = data[at] if at < end else 0
     b = data[at + 1] if at + 1 < end else 0

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numba import njit
 
-from gneiss.arrays import Float32Array, Int32Array, Int64Array, UInt8Array
+from gneiss.arrays import Float32Array, Int, Int32Array, Int64Array, UInt8Array
 from gneiss.errors import ModelError
 
 Loss: TypeAlias = Literal["hs", "ns", "softmax", "ova"]
@@ -214,12 +214,12 @@ class _Reader:
 @njit(cache=True, nogil=True)
 def _scan_dictionary(
     data: UInt8Array,
-    at: int,
-    words: int,
+    at: Int,
+    words: Int,
     starts: Int64Array,
     lengths: Int32Array,
     counts: Int64Array,
-) -> int:
+) -> Int:
     """Find every entry; returns the byte after the last, or -1 - i if entry i is not one."""
     for entry in range(len(starts)):
         start = at

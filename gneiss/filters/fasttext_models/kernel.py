@@ -36,8 +36,8 @@ def sum_rows(
     slots: UInt64Array,
     records: UInt32Array,
     rows: Float32Array,
-    eos: int,
-    word_ngrams: int,
+    eos: Int,
+    word_ngrams: Int,
     columns_of: Int64Array,
     sums: Float64Array,
     features: Int64Array,
@@ -218,7 +218,7 @@ def _eight(data: UInt8Array, at: np.uint64) -> np.uint64:
 
 
 @njit(cache=True, nogil=True)
-def _columns(who: np.uint32, columns_of: Int64Array) -> int:
+def _columns(who: np.uint32, columns_of: Int64Array) -> Int:
     columns = 0
     for model in range(len(columns_of) - 1):
         if who >> np.uint32(model) & np.uint32(1):
@@ -228,7 +228,7 @@ def _columns(who: np.uint32, columns_of: Int64Array) -> int:
 
 @njit(cache=True, nogil=True)
 def _add_some(
-    who: np.uint32,
+    who: Int,
     values: Float32Array,
     first: np.uint64,
     columns_of: Int64Array,
@@ -245,7 +245,7 @@ def _add_some(
 
 
 @njit(cache=True, nogil=True)
-def _add_rows(values: Float32Array, firsts: UInt64Array, count: int, total: Float64Array) -> None:
+def _add_rows(values: Float32Array, firsts: UInt64Array, count: Int, total: Float64Array) -> None:
     """Add up whole rows, each from values[firsts[i]]; float32 within a block of words, float64 across blocks."""
     for lane in range(0, len(total), LANES):
         a = b = c = d = e = f = g = h = np.float32(0)

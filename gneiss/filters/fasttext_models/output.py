@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numba import njit
 
-from gneiss.arrays import Float64Array, Int64Array
+from gneiss.arrays import Float, Float64Array, Int64Array
 from gneiss.batch import TextBatch
 
 #: float64 (documents, labels) probabilities, and int64 (documents,) the most probable label or -1 for no prediction.
@@ -84,7 +84,7 @@ def sigmoid(sums: Float64Array, features: Int64Array) -> Predictions:
 
 
 @njit(cache=True, nogil=True)
-def exp(x: float) -> float:
+def exp(x: Float) -> Float:
     """e to the x within 1e-15 of itself, by sums and products alone: the same bits on every processor."""
     if x < -700.0:
         return 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -76,23 +77,33 @@ class Union:
         """
         most = sum(len(file.word_starts) for file in files)
         letters = np.empty(sum(int(file.word_lengths.sum(dtype=np.int64)) for file in files), np.uint8)
-        starts, lengths, counts = np.empty(most + 1, np.int64), np.empty(most, np.int32), np.empty(most, np.int64)
-        hashes, who = np.empty(most, np.uint32), np.empty(most, np.uint32)
-        slots = np.zeros(_power_of_two(most + most // 3 + 1), np.uint64)
-        starts[0] = words = 0
+        known = _KnownWords(
+            letters,
+            np.zeros(most + 1, np.int64),
+            np.empty(most, np.int32),
+            np.empty(most, np.uint32),
+            np.empty(most, np.int64),
+            np.empty(most, np.uint32),
+            np.zeros(_power_of_two(most + most // 3 + 1), np.uint64),
+        )
+        words = 0
         ids = []
         for model, file in enumerate(files):
             of_model = np.empty(len(file.word_starts), np.int32)
-            words = int(
-                _merge(
-                    file.data, file.word_starts, file.word_lengths, file.counts, model, of_model,
-                    slots, words, letters, starts, lengths, hashes, counts, who,
-                )
-            )  # fmt: skip
+            of_file = _FileWords(file.data, file.word_starts, file.word_lengths, file.counts)
+            words = int(_merge(of_file, model, of_model, known, words))
             if words < 0:
                 raise ModelError(f"{file.path}: damaged fastText model: word {-1 - words:,} is there twice")
             ids.append(of_model)
-        return cls(letters, starts[:words], lengths[:words], hashes[:words], counts[:words], who[:words], tuple(ids))
+        return cls(
+            letters,
+            known.starts[:words],
+            known.lengths[:words],
+            known.hashes[:words],
+            known.counts[:words],
+            known.who[:words],
+            tuple(ids),
+        )
 
     def tables(
         self, values: Sequence[Float32Array], columns_of: Int64Array, lanes: int
@@ -161,24 +172,32 @@ def _multiply(rows: Float32Array, weights: Float64Array, out: Float32Array) -> N
             out[row, column] = (a + b) + (c + d)
 
 
+class _FileWords(NamedTuple):
+    """The words of one model in its file's bytes, and their counts."""
+
+    data: UInt8Array
+    starts: Int64Array
+    lengths: Int32Array
+    counts: Int64Array
+
+
+class _KnownWords(NamedTuple):
+    """The columns of `Union` with room for all words, and a hash table of their numbers, each plus 1."""
+
+    letters: UInt8Array
+    starts: Int64Array
+    lengths: Int32Array
+    hashes: UInt32Array
+    counts: Int64Array
+    who: UInt32Array
+    slots: UInt64Array
+
+
 @njit(cache=True, nogil=True)
-def _merge(
-    data: UInt8Array,
-    word_starts: Int64Array,
-    word_lengths: Int32Array,
-    word_counts: Int64Array,
-    model: int,
-    ids: Int32Array,
-    slots: UInt64Array,
-    words: int,
-    letters: UInt8Array,
-    starts: Int64Array,
-    lengths: Int32Array,
-    hashes: UInt32Array,
-    counts: Int64Array,
-    who: UInt32Array,
-) -> int:
+def _merge(file: _FileWords, model: Int, ids: Int32Array, union: _KnownWords, words: Int) -> Int:
     """Add one model's words to the union of `words`; returns how many there are then, or -1 - i if word i repeats."""
+    data, word_starts, word_lengths, word_counts = file
+    letters, starts, lengths, hashes, counts, who, slots = union
     mask = np.uint64(len(slots) - 1)
     bit = np.uint32(1 << model)
     for word in range(len(word_starts)):
@@ -250,7 +269,7 @@ def _write_words(
 
 @njit(cache=True, nogil=True)
 def _write_values(
-    model: int,
+    model: Int,
     ids: Int32Array,
     of_words: Float32Array,
     who: UInt32Array,

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
+from gneiss.errors import ModelError
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -88,6 +90,18 @@ class Prepares(Protocol):
 
         A converted file is named by its inputs, and reused. Raises ModelError.
         """
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    """The files in a folder and in its folders, by name relative to it, sorted; without those named `.…` or `_…`.
+
+    Raises ModelError where there is none.
+    """
+    names = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    files = {name.as_posix(): path for name, path in names.items() if not any(p[0] in "._" for p in name.parts)}
+    if not files:
+        raise ModelError(f"{folder}: expected files in this folder, found none")
+    return dict(sorted(files.items()))
 
 
 def annotate(annotator: Annotator, texts: Texts, files: Mapping[str, Path] | None = None) -> pa.Table:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gneiss.annotation import Annotate, Annotator, Column
+from gneiss.annotation import Annotate, Annotator, Column, files_of
 from gneiss.errors import ModelError, RecipeError
 from gneiss.filters.page import Page
 
@@ -148,7 +148,6 @@ class Contamination(Annotator):
     def _paths(self, files: Mapping[str, Path]) -> dict[str, Path]:
         """The file of each set, by name. Raises ModelError."""
         from gneiss.filters.evaluation_sets import set_name
-        from gneiss.input.model_files import files_of
 
         paths = {name: files[source] for name, source in self.sets.items()}
         if self.folder is not None:

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from gneiss.annotation import files_of
 from gneiss.errors import ModelError, first_line
 
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+?))?/(?P<file>[\w./ -]+)")
@@ -42,18 +43,6 @@ def resolve(source: str, folder: Path = Path()) -> ModelFile:
     for name, file in files.items():
         digest.update(os.fsencode(name) + b"\0" + _sha256(file))
     return ModelFile(source, path, sum(file.stat().st_size for file in files.values()), digest.hexdigest())
-
-
-def files_of(folder: Path) -> dict[str, Path]:
-    """The files below a folder, by relative name, sorted; names that start with `.` or `_` are ignored.
-
-    Raises ModelError if there are none.
-    """
-    names = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    files = {name.as_posix(): path for name, path in names.items() if not any(p[0] in "._" for p in name.parts)}
-    if not files:
-        raise ModelError(f"{folder}: expected files in this folder, found none")
-    return dict(sorted(files.items()))
 
 
 def _sha256(path: Path) -> bytes:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from gneiss.annotation import files_of
 from gneiss.errors import ModelError
-from gneiss.input.model_files import files_of, is_pinned, locate, resolve
+from gneiss.input.model_files import is_pinned, locate, resolve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -18,9 +18,10 @@ from gneiss.dedup.words import common_prefix, common_suffix
 
 
 class AnchoredText(NamedTuple):
-    """A corpus and its anchors: `octets`, `size` of them a unit; `begin`, `left`, `windows` (their `count`): (anchors,).
+    """A corpus and its anchors, as the kernels take them.
 
-    min_length, k: units of a window and of a k-mer.
+    octets: the corpus, `size` of them a unit; begin, left, windows: (anchors,) the columns of `Anchors`, `windows`
+    being `count`; min_length, k: units of a window and of a k-mer.
     """
 
     octets: UInt8Array

@@ -1,4 +1,4 @@
-"""Consolidation: a loss log becomes the layer `losses`, one row for every row of the run, for the next round's rules.
+"""Consolidation: a loss log becomes the layer `losses`, a row for every row of the run, for the rules of the next run.
 
 A *visit* is a document in an epoch: the spans that were trained on, wherever they were packed; its loss is their mean
 over tokens. Losses of early positions are higher, and all are higher early in training, so a document's *excess* is its
@@ -7,11 +7,12 @@ loss less what the tokens at the same positions lost on average in the same step
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,8 +28,8 @@ from gneiss.output.finished_run import FinishedRun, kept_mask
 from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
 from gneiss.output.parquet import checksum
 
-#: Documents whose losses are held at a time; the log is read once for each so many.
-DOCUMENTS_PER_PASS = 2_000_000
+#: Documents, and visits of them, that are held at a time; each pass reads the log once.
+DOCUMENTS_PER_PASS, VISITS_PER_PASS = 2_000_000, 8_000_000
 COLUMNS = pa.schema(
     [
         column("loss_visits", pa.int64(), "epochs in which it was trained on; 0: kept, but not seen; null: not kept"),
@@ -50,14 +51,16 @@ class Segment:
     path: Path
     limit: int | None
 
-    def read(self, kind: str, columns: Sequence[str]) -> dict[str, AnyArray]:
-        """Columns of the rows of one kind that count."""
-        table = _read(self.path, ["step", "kind", *columns])
-        chosen = pc.equal(table["kind"], kind)
+    def read(self, **columns_of: Sequence[str]) -> dict[str, dict[str, AnyArray]]:
+        """Kind → columns, `step` among them, of the rows of this kind that count; the file is read once."""
+        table = _read(self.path, ["step", "kind", *chain(*columns_of.values())])
         if self.limit is not None:
-            chosen = pc.and_(chosen, pc.less(table["step"], self.limit))
-        table = table.filter(chosen)
-        return {name: table[name].to_numpy() for name in dict.fromkeys(["step", *columns])}
+            table = table.filter(pc.less(table["step"], self.limit))
+        found = {}
+        for kind, columns in columns_of.items():
+            rows = table.filter(pc.equal(table["kind"], kind))
+            found[kind] = {name: rows[name].to_numpy() for name in ("step", *columns)}
+        return found
 
 
 def consolidate(
@@ -87,14 +90,16 @@ def consolidate(
     with held(run.folder):
         if there := existing_layer(run, made):
             return there
-        baseline = _baseline(found, window_steps)
-        passes = _Passes(run, found, baseline, decay)
+        survey = _Survey(run, window_steps)
+        for segment in found:
+            survey.add(segment)
+        baseline = survey.baseline()
+        passes = _Passes(run, found, baseline, sorted(survey.epochs), decay)
 
         def compute(first: int, table: pa.Table) -> Mapping[str, pa.Array]:
             return passes.columns(first, kept_mask(table))
 
-        summary = _summary(run, found, baseline)
-        return write_layer(run, made, [], compute, summary)
+        return write_layer(run, made, [], compute, survey.summary(baseline))
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,27 +111,73 @@ class _Baseline:
     window_steps: int
 
 
-def _baseline(found: Sequence[Segment], window_steps: int) -> _Baseline:
-    sums: dict[int, Float64Array] = {}
-    tokens: dict[int, Int64Array] = {}
-    for segment in found:
-        rows = segment.read("position", ["id", "tokens", "loss_sum"])
-        windows, buckets = rows["step"] // window_steps, rows["id"]
+class _Survey:
+    """What the first pass over the log finds: the baseline, which epochs there are, and what the summary says."""
+
+    def __init__(self, run: FinishedRun, window_steps: int) -> None:
+        self.epochs: set[int] = set()
+        self._run, self._window_steps = run, window_steps
+        self._sums: dict[int, Float64Array] = {}
+        self._tokens: dict[int, Int64Array] = {}
+        self._seen = np.zeros(-(-run.documents // 8), np.uint8)
+        self._steps: set[int] = set()
+        self._spans = self._skipped = 0
+
+    def add(self, segment: Segment) -> None:
+        """Read one more segment. Raises InputError when it is damaged, or of training on another run."""
+        rows = segment.read(
+            position=["id", "tokens", "loss_sum"], document=["id", "epoch"], sequence=["skipped_tokens"]
+        )
+        self._add_positions(segment.path, rows["position"])
+        self._add_documents(segment.path, rows["document"])
+        self._skipped += int(rows["sequence"]["skipped_tokens"].sum())
+
+    def _add_positions(self, path: Path, rows: Mapping[str, AnyArray]) -> None:
+        windows, buckets = rows["step"] // self._window_steps, rows["id"]
         if len(buckets) and not (buckets.min() >= 0 and buckets.max() < BUCKETS and windows.min() >= 0):
-            raise InputError(f"{segment.path}: a step or a position that no log has; the file is damaged")
+            raise InputError(f"{path}: a step or a position that no log has; the file is damaged")
         for window in np.unique(windows).tolist():
             at = windows == window
-            sums[window] = sums.get(window, np.zeros(BUCKETS)) + np.bincount(buckets[at], rows["loss_sum"][at], BUCKETS)
-            tokens[window] = tokens.get(window, np.zeros(BUCKETS, np.int64)) + np.bincount(
-                buckets[at], rows["tokens"][at], BUCKETS
-            ).astype(np.int64)
-    size = 1 + max(sums, default=-1)
-    mean, count = np.zeros((size, BUCKETS)), np.zeros((size, BUCKETS), np.int64)
-    for window, its in sums.items():
-        count[window] = tokens[window]
-        whole = its.sum() / max(int(count[window].sum()), 1)
-        mean[window] = np.where(count[window] > 0, its / np.maximum(count[window], 1), whole)
-    return _Baseline(mean, count, window_steps)
+            sums = np.bincount(buckets[at], rows["loss_sum"][at], BUCKETS)
+            tokens = np.bincount(buckets[at], rows["tokens"][at], BUCKETS).astype(np.int64)
+            self._sums[window] = self._sums.get(window, np.zeros(BUCKETS)) + sums
+            self._tokens[window] = self._tokens.get(window, np.zeros(BUCKETS, np.int64)) + tokens
+
+    def _add_documents(self, path: Path, rows: Mapping[str, AnyArray]) -> None:
+        ids, documents = rows["id"], self._run.documents
+        if len(ids) and not (ids.min() >= 0 and ids.max() < documents):
+            raise InputError(f"{path}: document {int(ids.max())} of {documents}: the log is of training on another run")
+        np.bitwise_or.at(self._seen, ids // 8, np.left_shift(1, ids % 8).astype(np.uint8))
+        self._spans += len(ids)
+        self._steps |= set(np.unique(rows["step"]).tolist())
+        self.epochs |= set(np.unique(rows["epoch"]).tolist())
+
+    def baseline(self) -> _Baseline:
+        """The mean loss at each position; that of all positions where a window has no token at one."""
+        size = 1 + max(self._sums, default=-1)
+        mean, count = np.zeros((size, BUCKETS)), np.zeros((size, BUCKETS), np.int64)
+        for window, its in self._sums.items():
+            count[window] = self._tokens[window]
+            whole = its.sum() / max(int(count[window].sum()), 1)
+            mean[window] = np.where(count[window] > 0, its / np.maximum(count[window], 1), whole)
+        return _Baseline(mean, count, self._window_steps)
+
+    def summary(self, baseline: _Baseline) -> dict[str, Any]:
+        """What the layer's metadata say of the log."""
+        tokens = baseline.tokens.sum(axis=0)
+        sums = (baseline.mean * baseline.tokens).sum(axis=0)
+        return {
+            "documents": self._run.documents,
+            "documents_seen": int(np.unpackbits(self._seen).sum()),
+            "spans": self._spans,
+            "steps": len(self._steps),
+            "tokens": int(tokens.sum()),
+            "skipped_tokens": self._skipped,
+            "mean_loss_by_position": [
+                {"from": 0 if b == 0 else 1 << (b - 1), "tokens": int(tokens[b]), "loss": float(sums[b] / tokens[b])}
+                for b in np.flatnonzero(tokens).tolist()
+            ],
+        }
 
 
 @dataclass
@@ -136,6 +187,7 @@ class _Passes:
     run: FinishedRun
     segments: Sequence[Segment]
     baseline: _Baseline
+    epochs: Sequence[int]
     decay: float
     _first: int = 0
     _held: dict[str, Any] = field(default_factory=dict)
@@ -144,8 +196,9 @@ class _Passes:
     def columns(self, first: int, kept: BoolArray) -> dict[str, pa.Array]:
         end = first + int(kept.sum())
         if end > self._end or first < self._first:  # a portion is smaller than a pass
-            self._first, self._end = first, min(max(first + DOCUMENTS_PER_PASS, end), self.run.documents)
-            self._held = _visits(self.segments, self.baseline, self.decay, self._first, self._end)
+            documents = min(DOCUMENTS_PER_PASS, VISITS_PER_PASS // max(len(self.epochs), 1))
+            self._first, self._end = first, min(max(first + documents, end), self.run.documents)
+            self._held = self._read()
         own = {name: values[first - self._first : end - self._first] for name, values in self._held.items()}
         unseen = own["loss_visits"] == 0
         places = pa.array(np.cumsum(kept) - 1, mask=~kept)
@@ -154,26 +207,32 @@ class _Passes:
             for name, values in own.items()
         }
 
+    def _read(self) -> dict[str, Any]:
+        """The columns for the documents of this pass: visits by epoch, each in the order of ranks and segments."""
+        size = self._end - self._first
+        visits = {epoch: _Visits(np.zeros(size), np.zeros(size), np.zeros(size, np.int64)) for epoch in self.epochs}
+        for segment in self.segments:
+            rows = segment.read(document=["id", "epoch", "first_position", "tokens", "loss_sum"])["document"]
+            in_pass = (rows["id"] >= self._first) & (rows["id"] < self._end)
+            for epoch in np.unique(rows["epoch"][in_pass]).tolist():
+                at = in_pass & (rows["epoch"] == epoch)
+                self._add(segment.path, {name: values[at] for name, values in rows.items()}, visits[epoch])
+        return _columns(visits.values(), size, self.decay)
 
-def _visits(found: Sequence[Segment], baseline: _Baseline, decay: float, first: int, end: int) -> dict[str, Any]:
-    """The columns for documents `first` to `end`: epoch by epoch, each in the order of ranks and segments."""
-    size = end - first
+    def _add(self, path: Path, rows: Mapping[str, AnyArray], visits: _Visits) -> None:
+        windows = rows["step"] // self.baseline.window_steps
+        if not 0 <= windows.min() <= windows.max() < len(self.baseline.mean):
+            raise InputError(f"{path}: it has losses of documents, but none of positions; it is damaged")
+        spans = _Spans(rows["id"] - self._first, windows, rows["first_position"], rows["tokens"], rows["loss_sum"])
+        _add_spans(spans, self.baseline.mean, visits)
+
+
+def _columns(visits: Iterable[_Visits], size: int, decay: float) -> dict[str, Any]:
+    """The columns from the visits of epochs in order, each (documents,)."""
     out: dict[str, Any] = {
         field.name: np.zeros(size, np.int64 if field.type == pa.int64() else np.float64) for field in COLUMNS
     }
-    for epoch in _epochs(found):
-        sums, expected, tokens = np.zeros(size), np.zeros(size), np.zeros(size, np.int64)
-        for segment in found:
-            rows = segment.read("document", ["id", "epoch", "first_position", "tokens", "loss_sum"])
-            at = (rows["epoch"] == epoch) & (rows["id"] >= first) & (rows["id"] < end)
-            chosen = {name: values[at] for name, values in rows.items()}
-            windows = chosen["step"] // baseline.window_steps
-            if len(windows) and not 0 <= windows.min() <= windows.max() < len(baseline.mean):
-                raise InputError(f"{segment.path}: it has losses of documents, but none of positions; it is damaged")
-            _add(
-                chosen["id"] - first, windows, chosen["first_position"],
-                chosen["tokens"], chosen["loss_sum"], baseline.mean, sums, expected, tokens,
-            )  # fmt: skip
+    for sums, expected, tokens in visits:
         seen = tokens > 0
         loss = sums[seen] / tokens[seen]
         excess = (sums[seen] - expected[seen]) / tokens[seen]
@@ -186,12 +245,6 @@ def _visits(found: Sequence[Segment], baseline: _Baseline, decay: float, first: 
         out["loss_visits"][seen] += 1
         out["loss_tokens"] += tokens
     return out
-
-
-def _epochs(found: Sequence[Segment]) -> list[int]:
-    return sorted(
-        {int(epoch) for segment in found for epoch in np.unique(segment.read("document", ["epoch"])["epoch"])}
-    )
 
 
 def _segments(logs: Sequence[Path]) -> Iterator[Segment]:
@@ -228,49 +281,29 @@ def _read(path: Path, columns: Sequence[str]) -> pa.Table:
     return table
 
 
-def _summary(run: FinishedRun, found: Sequence[Segment], baseline: _Baseline) -> dict[str, Any]:
-    seen = np.zeros(-(-run.documents // 8), np.uint8)
-    spans, steps, skipped = 0, set[int](), 0
-    for segment in found:
-        rows = segment.read("document", ["id"])
-        ids = rows["id"]
-        if len(ids) and not (ids.min() >= 0 and ids.max() < run.documents):
-            raise InputError(
-                f"{segment.path}: document {int(ids.max())} of {run.documents}: the log is of training on another run"
-            )
-        np.bitwise_or.at(seen, ids // 8, np.left_shift(1, ids % 8).astype(np.uint8))
-        spans += len(ids)
-        steps |= set(np.unique(rows["step"]).tolist())
-        skipped += int(segment.read("sequence", ["skipped_tokens"])["skipped_tokens"].sum())
-    tokens = baseline.tokens.sum(axis=0)
-    sums = (baseline.mean * baseline.tokens).sum(axis=0)
-    return {
-        "documents": run.documents,
-        "documents_seen": int(np.unpackbits(seen).sum()),
-        "spans": spans,
-        "steps": len(steps),
-        "tokens": int(tokens.sum()),
-        "skipped_tokens": skipped,
-        "mean_loss_by_position": [
-            {"from": 0 if b == 0 else 1 << (b - 1), "tokens": int(tokens[b]), "loss": float(sums[b] / tokens[b])}
-            for b in np.flatnonzero(tokens).tolist()
-        ],
-    }
+class _Spans(NamedTuple):
+    """Spans of documents in one epoch, (spans,): document of the pass, window of steps, first position."""
+
+    document: Int64Array
+    window: Int64Array
+    first: Int32Array
+    tokens: Int64Array
+    loss_sum: Float64Array
+
+
+class _Visits(NamedTuple):
+    """The documents of a pass in one epoch, (documents,): sum of losses, of what is expected of them, and tokens."""
+
+    sums: Float64Array
+    expected: Float64Array
+    tokens: Int64Array
 
 
 @njit(cache=True, nogil=True)
-def _add(
-    document: Int64Array,
-    window: Int64Array,
-    first: Int32Array,
-    tokens: Int64Array,
-    loss_sum: Float64Array,
-    mean: Float64Array,
-    sums: Float64Array,
-    expected: Float64Array,
-    counts: Int64Array,
-) -> None:
-    """Add spans to their documents: loss, loss that is expected at their positions, tokens."""
+def _add_spans(spans: _Spans, mean: Float64Array, visits: _Visits) -> None:
+    """Add spans to their documents; `mean`: of losses, (windows, buckets)."""
+    document, window, first, tokens, loss_sum = spans
+    sums, expected, counts = visits
     for span in range(len(document)):
         at = document[span]
         sums[at] += loss_sum[span]

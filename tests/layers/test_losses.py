@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -133,9 +134,27 @@ def test_the_layer_is_what_the_oracle_says(
         consolidate(output, [tmp_path / "log"], decay=0.8, window_steps=WINDOW)
 
     log_training(tmp_path / "often", epochs, segment_rows=50)  # neither segments nor passes show
-    monkeypatch.setattr(loss_layer, "DOCUMENTS_PER_PASS", 17)
-    consolidate(output, [tmp_path / "often"], decay=0.7, window_steps=WINDOW, layer="often")
-    check_layer(output, expected, "often")
+    for limit, value in (("DOCUMENTS_PER_PASS", 17), ("VISITS_PER_PASS", 3 * 23)):
+        with monkeypatch.context() as patched:
+            patched.setattr(loss_layer, limit, value)
+            consolidate(output, [tmp_path / "often"], decay=0.7, window_steps=WINDOW, layer=limit.lower())
+        check_layer(output, expected, limit.lower())
+
+
+def test_a_pass_reads_every_segment_once_whatever_the_epochs(
+    released: Path, copy_of: Copy, epochs: list[list[Sequence]], tmp_path: Path
+) -> None:
+    log_training(tmp_path / "log", epochs, segment_rows=200)
+    segments = sorted((tmp_path / "log").rglob("*.parquet"))
+    with (
+        mock.patch.object(loss_layer, "DOCUMENTS_PER_PASS", 70),
+        mock.patch.object(loss_layer.pq, "read_table", wraps=pq.read_table) as read,
+    ):
+        consolidate(copy_of(released), [tmp_path / "log"], window_steps=WINDOW)
+    opened = Counter(call.args[0] for call in read.call_args_list if call.args[0] in segments)
+    of_documents = 2  # passes of at most 70 over 132 documents
+    assert len(segments) > 3
+    assert opened == dict.fromkeys(segments, 1 + 1 + of_documents)  # first steps, the survey, and these
 
 
 def test_position_and_time_are_corrected_for(

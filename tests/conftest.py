@@ -62,10 +62,10 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> runs.Material:
 @pytest.fixture(scope="session")
 def uninterrupted(material: runs.Material, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run over it in this process, 132 kept documents; every test that writes into its output takes a copy."""
-    from gneiss.pipelines import run as pipeline
+    from gneiss.pipelines.run import run
 
-    with patch.object(pipeline, "choose_backend", return_value=(runs.InThisProcess(), 1)):
-        return pipeline.run(material.recipe, material.input, tmp_path_factory.mktemp("run") / "curated")
+    output = tmp_path_factory.mktemp("run") / "curated"
+    return run(material.recipe, material.input, output, backend=runs.InThisProcess())
 
 
 @pytest.fixture(scope="session")

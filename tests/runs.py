@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gneiss.backends import Done, Room, Step, Task
+from gneiss.backends.resources import Resources
 
 PLAIN = tuple("the river runs south and a cat sat by old walls while rain fell on our small town all day long".split())  # noqa: SIM905
 NOISE = tuple("login cart checkout 50% click subscribe cookie banner promo casino ticket download keygen seo".split())  # noqa: SIM905
@@ -185,11 +186,13 @@ def files(output: Path) -> dict[str, Path]:
 class InThisProcess:
     """The simplest backend: no workers at all."""
 
-    def room(self) -> Room:
+    def room(self, resources: Resources) -> Room:
         """Room for one."""
         return Room(1, 1)
 
-    def run(self, step: Step[Task, Done], tasks: Sequence[Task], workers: int) -> Generator[Done, None, None]:
+    def run(
+        self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
+    ) -> Generator[Done, None, None]:
         """One task after another."""
         work = step.open()
         for task in tasks:

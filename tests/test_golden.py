@@ -15,7 +15,6 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pyarrow.parquet as pq
 import pytest
@@ -94,13 +93,12 @@ def hashes(folder: Path) -> dict[str, dict[str, str]]:
         source, output = folder / "input", folder / "outputs" / name
         if name == "from-pages":
             source = folder / "outputs/extracted"
-            with mock.patch("gneiss.extraction.job.choose_backend", return_value=(runs.InThisProcess(), 1)):
-                extract(folder / "crawl", source, extractor="resiliparse", max_quarantined=1)
+            here = runs.InThisProcess()
+            extract(folder / "crawl", source, extractor="resiliparse", max_quarantined=1, backend=here)
             found["extracted"] = promised(source)
             source = source / "data"
         recipe = Recipe.parse(yaml.safe_dump(recipe_of(name, folder), sort_keys=False))
-        with mock.patch("gneiss.pipelines.run.choose_backend", return_value=(runs.InThisProcess(), 1)):
-            gneiss.run(recipe, source, output)
+        gneiss.run(recipe, source, output, backend=runs.InThisProcess())
         if name == "shard":
             write_weights(output, quality="dclm")
         found[name] = promised(output, str(folder))

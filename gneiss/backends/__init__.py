@@ -6,6 +6,8 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from gneiss.backends.resources import Resources
+
 Task = TypeVar("Task")
 Done = TypeVar("Done")
 _Taken = TypeVar("_Taken", contravariant=True)
@@ -15,7 +17,7 @@ MOST_ATTEMPTS = 3
 
 
 class Step(Protocol[_Taken, _Given]):
-    """A unit of order in a run: a picklable value that a worker opens once, then applies to task after task."""
+    """The work of a stage: a picklable value that a worker opens once, then applies to task after task."""
 
     def open(self) -> Callable[[_Taken], _Given]:
         """Once per worker: load what all tasks need."""
@@ -32,14 +34,29 @@ class Room:
     by_memory: int
 
 
+@dataclass(frozen=True)
+class Workers:
+    """The workers of a job: where they live, how many there are, and what each asks for."""
+
+    backend: Backend
+    count: int
+    resources: Resources
+
+    def run(self, step: Step[Task, Done], tasks: Sequence[Task]) -> Generator[Done, None, None]:
+        """Apply a step to all tasks; see Backend."""
+        return self.backend.run(step, tasks, min(self.count, len(tasks)), self.resources)
+
+
 class Backend(Protocol):
     """Where workers live."""
 
-    def room(self) -> Room:
-        """How many workers fit."""
+    def room(self, resources: Resources) -> Room:
+        """How many workers fit that ask for these resources each."""
 
-    def run(self, step: Step[Task, Done], tasks: Sequence[Task], workers: int) -> Generator[Done, None, None]:
-        """Apply a step to all tasks with so many workers; yields in order of completion, and ends them when closed.
+    def run(
+        self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
+    ) -> Generator[Done, None, None]:
+        """Apply a step to all tasks with this many workers; yields in order of completion, and ends them when closed.
 
         Raises GneissError when a worker cannot be opened or a task meets an error that concerns the whole run.
         """

@@ -1,4 +1,4 @@
-"""Which backend a job runs on, and with how many workers: what was asked for, or what CPUs, memory and tasks allow."""
+"""Which workers a job has: what was asked for, or what CPUs, memory and tasks allow."""
 
 from __future__ import annotations
 
@@ -6,38 +6,43 @@ import logging
 import os
 from typing import Literal, TypeAlias
 
-from gneiss.backends import Backend
+from gneiss.backends import Backend, Workers
+from gneiss.backends.resources import Resources
 from gneiss.errors import MachineError
 
 BackendName: TypeAlias = Literal["auto", "local", "ray"]
-_log = logging.getLogger("gneiss")
+_log = logging.getLogger(__name__)
 
 
-def choose_backend(
-    name: BackendName, workers: int | None, tasks: int, worker_bytes: int, shared_filesystem: bool
-) -> tuple[Backend, int]:
-    """The backend, and how many workers for so many tasks, each of which needs about so much memory.
+def choose_workers(
+    backend: BackendName | Backend, workers: int | None, tasks: int, resources: Resources, shared_filesystem: bool
+) -> Workers:
+    """The workers for a number of tasks; `workers`: how many, None for as many as fit.
 
     `auto` takes Ray inside a Ray job or when RAY_ADDRESS is set. Raises MachineError.
     """
     if workers is not None and workers < 1:
-        raise MachineError(f"--workers {workers}: expected 1 or more")
-    backend: Backend
-    if name == "ray" or (name == "auto" and _inside_ray()):
-        from gneiss.backends.ray_actors import RayActors
-
-        backend = RayActors(worker_bytes, shared_filesystem)
-    else:
-        from gneiss.backends.local import LocalProcesses
-
-        backend = LocalProcesses(worker_bytes)
+        raise MachineError(f"workers={workers}: expected 1 or more")
+    chosen = _backend(backend, shared_filesystem) if isinstance(backend, str) else backend
     if workers is None:
-        room = backend.room()
+        room = chosen.room(resources)
         wanted = max(1, min(room.by_cpus, tasks))
         workers = max(1, min(room.by_memory, wanted))
         if workers < wanted:
-            _log.warning("%d workers instead of %d: each needs about %.1f GB", workers, wanted, worker_bytes / 1e9)
-    return backend, workers
+            _log.warning(
+                "%d workers instead of %d: each needs about %.1f GB", workers, wanted, resources.memory_bytes / 1e9
+            )
+    return Workers(chosen, workers, resources)
+
+
+def _backend(name: BackendName, shared_filesystem: bool) -> Backend:
+    if name == "ray" or (name == "auto" and _inside_ray()):
+        from gneiss.backends.ray_actors import RayActors
+
+        return RayActors(shared_filesystem)
+    from gneiss.backends.local import LocalProcesses
+
+    return LocalProcesses()
 
 
 def _inside_ray() -> bool:

@@ -13,6 +13,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from gneiss.backends import MOST_ATTEMPTS, Done, Room, Step, Task
+from gneiss.backends.resources import Resources
 from gneiss.errors import GneissError, MachineError
 
 _OPENED = "opened"
@@ -28,24 +29,22 @@ class _Worker:
 
 @dataclass(frozen=True)
 class LocalProcesses:
-    """Workers on this machine.
+    """Workers on this machine."""
 
-    worker_memory_bytes: what a worker is expected to need.
-    """
-
-    worker_memory_bytes: int
-
-    def room(self) -> Room:
+    def room(self, resources: Resources) -> Room:
         """See Backend."""
         import psutil
 
-        return Room(len(os.sched_getaffinity(0)), psutil.virtual_memory().available // self.worker_memory_bytes)
+        by_memory = psutil.virtual_memory().available // resources.memory_bytes
+        return Room(len(os.sched_getaffinity(0)) // resources.cpus, by_memory)
 
-    def run(self, step: Step[Task, Done], tasks: Sequence[Task], workers: int) -> Generator[Done, None, None]:
+    def run(
+        self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
+    ) -> Generator[Done, None, None]:
         """See Backend."""
         waiting = list(range(len(tasks)))[::-1]
         deaths, deaths_unopened = [0] * len(tasks), 0
-        pool = [_start(step) for _ in range(min(workers, len(tasks)))]
+        pool = [_start(step) for _ in range(workers)]
         try:
             left = len(tasks)
             while left:

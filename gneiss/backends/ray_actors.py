@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gneiss.backends import MOST_ATTEMPTS, Done, Room, Step, Task
+from gneiss.backends.resources import Resources
 from gneiss.errors import GneissError, MachineError
 
 
@@ -16,28 +17,31 @@ from gneiss.errors import GneissError, MachineError
 class RayActors:
     """One actor a worker, on a running cluster (RAY_ADDRESS, or inside a Ray job) or one started here.
 
-    worker_memory_bytes: what a worker is expected to need; Ray places actors by it.
     shared_filesystem: the output is the same folder on every node.
     """
 
-    worker_memory_bytes: int
     shared_filesystem: bool = False
 
-    def room(self) -> Room:
+    def room(self, resources: Resources) -> Room:
         """See Backend. Raises MachineError when there is no cluster to connect to."""
-        return room_on(_nodes(), self.worker_memory_bytes)
+        return room_on(_nodes(), resources)
 
-    def run(self, step: Step[Task, Done], tasks: Sequence[Task], workers: int) -> Generator[Done, None, None]:
+    def run(
+        self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
+    ) -> Generator[Done, None, None]:
         """See Backend. Raises MachineError when the cluster cannot hold the workers."""
         import ray
         from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
-        check_nodes(_nodes(), workers, self.worker_memory_bytes, self.shared_filesystem)
+        check_nodes(_nodes(), workers, resources, self.shared_filesystem)
         actor: Any = ray.remote(
-            num_cpus=1, memory=self.worker_memory_bytes, max_restarts=-1, max_task_retries=MOST_ATTEMPTS - 1
+            num_cpus=resources.cpus,
+            memory=resources.memory_bytes,
+            max_restarts=-1,
+            max_task_retries=MOST_ATTEMPTS - 1,
         )(_Worker)
         waiting = list(tasks)[::-1]
-        pool = [actor.remote(step) for _ in range(min(workers, len(tasks)))]
+        pool = [actor.remote(step) for _ in range(workers)]
         running: dict[Any, tuple[Any, Task]] = {}
         try:
             idle = list(pool)
@@ -64,34 +68,34 @@ class RayActors:
                 ray.kill(worker)
 
 
-def room_on(nodes: Sequence[Mapping[str, Any]], worker_memory_bytes: int) -> Room:
+def room_on(nodes: Sequence[Mapping[str, Any]], resources: Resources) -> Room:
     """How many workers fit on nodes, as `ray.nodes()` describes them; a worker fits only where one node has both."""
-    cpus = [int(node["Resources"].get("CPU", 0)) for node in nodes]
-    by_memory = [int(node["Resources"].get("memory", 0)) // worker_memory_bytes for node in nodes]
+    cpus = [int(node["Resources"].get("CPU", 0)) // resources.cpus for node in nodes]
+    by_memory = [int(node["Resources"].get("memory", 0)) // resources.memory_bytes for node in nodes]
     return Room(sum(cpus), sum(map(min, cpus, by_memory)))
 
 
 def check_nodes(
-    nodes: Sequence[Mapping[str, Any]], workers: int, worker_memory_bytes: int, shared_filesystem: bool
+    nodes: Sequence[Mapping[str, Any]], workers: int, resources: Resources, shared_filesystem: bool
 ) -> None:
     """Refuse what would wait for ever, or write to several disks. Raises MachineError."""
-    room = room_on(nodes, worker_memory_bytes)
+    room = room_on(nodes, resources)
     if workers > room.by_cpus:
         raise MachineError(
-            f"{workers} workers were asked for, but the cluster has {room.by_cpus} CPUs: the others would wait for"
-            f" ever; use --workers {room.by_cpus} or less"
+            f"{workers} workers were asked for, but the cluster has CPUs for {room.by_cpus}: the others would wait for"
+            f" ever; use workers={room.by_cpus} or less"
         )
     if workers > room.by_memory:
         offered = ", ".join(f"{node['Resources'].get('memory', 0) / 1e9:.1f} GB" for node in nodes)
-        fewer = f"use --workers {room.by_memory}, or" if room.by_memory else "use"
+        fewer = f"use workers={room.by_memory}, or" if room.by_memory else "use"
         raise MachineError(
-            f"{workers} workers need about {worker_memory_bytes / 1e9:.1f} GB each, but the cluster's nodes offer"
+            f"{workers} workers need about {resources.memory_bytes / 1e9:.1f} GB each, but the cluster's nodes offer"
             f" {offered}: {fewer} smaller shards (shard_max_bytes)"
         )
     if len(nodes) > 1 and not shared_filesystem:
         raise MachineError(
-            f"the cluster has {len(nodes)} nodes and the output is a local path: give --shared-filesystem if every"
-            " node sees the same input and output there"
+            f"the cluster has {len(nodes)} nodes and the output is a local path: give shared_filesystem=True if"
+            " every node sees the same input and output there"
         )
 
 

@@ -5,31 +5,34 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gneiss.backends.choice import BackendName, choose_backend
-from gneiss.errors import BudgetError, OutputError
+from gneiss.backends import Backend
+from gneiss.backends.choice import BackendName, choose_workers
+from gneiss.backends.resources import worker_resources
+from gneiss.errors import BudgetError, OutputError, first_line
 from gneiss.extraction.extractors import EXTRACTORS, Extractor, describe, versions_of
 from gneiss.extraction.sandbox import Limits
 from gneiss.extraction.sources import Source, find_sources
-from gneiss.extraction.step import DAMAGED, ExtractStep, Settings
+from gneiss.extraction.step import DAMAGED, STAGE, ExtractStep, Settings
 from gneiss.input.shard import local_path
+from gneiss.jobs.job import open_job
 from gneiss.jobs.progress import Progress, Silent
-from gneiss.output import claim as outputs
-from gneiss.output import layout, ledger
+from gneiss.jobs.resume import Kind
+from gneiss.output import layout
+from gneiss.output.claim import refuse_nesting
 from gneiss.output.ledger import COMMITTED, Receipt
 from gneiss.output.parquet import write_bytes
 from gneiss.version import __version__
 
 #: Libraries that shape bytes whatever the extractor.
 _LIBRARIES = ("brotli", "fastwarc", "pyarrow", "resiliparse", "xxhash")
-#: What a worker and its sandbox are expected to need. Measured on 45 MB of HTML: 210 MB and 70 to 180 MB.
-WORKER_BYTES = 600_000_000
+EXTRACTION = Kind(STAGE, "file", layout.skipped_path, layout.held_sources)
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ class Extraction:
         if self.quarantined.total() > self.max_quarantined * self.records:
             worst = ", ".join(f"{reason} ({count})" for reason, count in self.quarantined.most_common(3))
             raise BudgetError(
-                f"{self.quarantined.total()} of {self.records} records were quarantined (--max-quarantined"
-                f" {self.max_quarantined:g}): {worst}. They are listed in {self.output / layout.QUARANTINE}"
+                f"{self.quarantined.total()} of {self.records} records were quarantined (max_quarantined="
+                f"{self.max_quarantined:g}): {worst}. They are listed in {self.output / layout.QUARANTINE}"
             )
 
 
@@ -78,7 +81,7 @@ def extract(
     max_quarantined: float = 0.01,
     part_max_bytes: int = 256_000_000,
     workers: int | None = None,
-    backend: BackendName = "auto",
+    backend: BackendName | Backend = "auto",
     shared_filesystem: bool = False,
     progress: Progress = Silent(),  # noqa: B008
 ) -> Extraction:
@@ -100,19 +103,15 @@ def extract(
     settings = Settings(chosen, limits, dump, limit, part_max_bytes)
     identity = _identity(settings)
     sources = find_sources(input)
-    outputs.refuse_nesting(input, [source.paths[0] for source in sources], folder)
-    with outputs.claim(folder, identity):
-        done = _finished(folder, sources)
+    refuse_nesting(input, [source.path for source in sources], folder)
+    with open_job(folder, identity, progress) as job:
+        done = job.finished(EXTRACTION, sources)
         skipped = len(done)
         left = [source for source in sources if source.id not in done]
         progress.begin("extract", {source.id: source.size_bytes for source in sources}, done)
         if left:
-            backing, count = choose_backend(backend, workers, len(left), WORKER_BYTES, shared_filesystem)
-            running = backing.run(ExtractStep(settings, folder), left, min(count, len(left)))
-            with closing(running), closing(ledger.keep(folder, running)) as receipts:
-                for receipt in receipts:
-                    done[receipt.task] = receipt
-                    progress.finished(receipt)
+            chosen_workers = choose_workers(backend, workers, len(left), worker_resources(), shared_filesystem)
+            done.update(job.run(chosen_workers, ExtractStep(settings, folder), left))
         progress.end()
         finished = _summed(folder, sources, done, skipped, max_quarantined)
         write_bytes((json.dumps(_told(finished), indent=1) + "\n").encode(), folder, layout.EXTRACTION_FILE)
@@ -133,29 +132,6 @@ def _identity(settings: Settings) -> dict[str, Any]:
     }
     plain: dict[str, Any] = json.loads(json.dumps(identity))  # as it is read again
     return plain
-
-
-def _finished(output: Path, sources: Sequence[Source]) -> dict[str, Receipt]:
-    """Receipts of finished sources, from the footers of the files that were written last.
-
-    Raises OutputError when a file has changed since, or when the output holds sources that the input lacks.
-    """
-    if lacking := {*layout.ids_in(output, layout.SKIPPED)} - {source.id for source in sources}:
-        raise OutputError(
-            f"{output}: it holds {len(lacking)} files that this input lacks, first {min(lacking)!r};"
-            " give the same input, or another output"
-        )
-    done: dict[str, Receipt] = {}
-    for source in sources:
-        receipt = ledger.receipt_of(output, layout.skipped_path(source.id))
-        if receipt is None:
-            continue
-        if receipt.fingerprint != source.fingerprint:
-            raise OutputError(
-                f"{source.id}: this is no longer the file that was extracted into {output}; choose another output"
-            )
-        done[source.id] = receipt
-    return done
 
 
 def _summed(
@@ -185,7 +161,10 @@ def _summed(
 
 
 def _reasons(path: Path) -> dict[str, int]:
-    counts = pq.read_table(path, columns=["reason"])["reason"].value_counts()
+    try:
+        counts = pq.read_table(path, columns=["reason"])["reason"].value_counts()
+    except (OSError, pa.ArrowException) as error:
+        raise OutputError(f"{path}: damaged ({first_line(error)}); delete it and run again") from error
     return {entry["values"]: entry["counts"] for entry in counts.to_pylist()}
 
 

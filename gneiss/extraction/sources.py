@@ -26,7 +26,7 @@ class Source:
     """A task: an archive, or a group of HTML files.
 
     id: the path relative to the input, without suffix; names: paths relative to the input, as in `file_path`; paths:
-    where they are; fingerprint: of names, sizes, and the two ends of each file.
+    where they are; fingerprint: of names, sizes, and the two ends of each file; modified_ns: of the file last modified.
     """
 
     id: str
@@ -35,6 +35,12 @@ class Source:
     size_bytes: int
     fingerprint: str
     is_archive: bool
+    modified_ns: int
+
+    @property
+    def path(self) -> str:
+        """The archive, or the first file of a group."""
+        return self.paths[0]
 
 
 def find_sources(source: str | Path) -> list[Source]:
@@ -51,9 +57,10 @@ def find_sources(source: str | Path) -> list[Source]:
         if _HTML.search(name):
             pages.append((name, path))
         else:
-            size = path.stat().st_size
+            found = path.stat()
+            fingerprint, modified_ns = _fingerprint([(name, path)]), found.st_mtime_ns
             id_ = _ARCHIVE.sub("", name)
-            sources.append(Source(id_, (name,), (str(path),), size, _fingerprint([(name, path)]), True))
+            sources.append(Source(id_, (name,), (str(path),), found.st_size, fingerprint, True, modified_ns))
     sources += _groups(pages)
     ids = [source.id for source in sources]
     if len(set(ids)) < len(ids):
@@ -90,14 +97,16 @@ def _is_source(path: Path) -> bool:
 def _groups(pages: Sequence[tuple[str, Path]]) -> Iterator[Source]:
     """HTML files in groups, as they are small and many."""
     group: list[tuple[str, Path]] = []
-    number = size = 0
+    number = size = modified_ns = 0
     for index, page in enumerate(pages):
+        found = page[1].stat()
         group.append(page)
-        size += page[1].stat().st_size
+        size += found.st_size
+        modified_ns = max(modified_ns, found.st_mtime_ns)
         if size >= _GROUP_BYTES or len(group) == _GROUP_FILES or index == len(pages) - 1:
             names, paths = zip(*((name, str(path)) for name, path in group), strict=True)
-            yield Source(f"html-{number:05d}", names, paths, size, _fingerprint(group), False)
-            group, size, number = [], 0, number + 1
+            yield Source(f"html-{number:05d}", names, paths, size, _fingerprint(group), False, modified_ns)
+            group, size, modified_ns, number = [], 0, 0, number + 1
 
 
 def _fingerprint(files: Sequence[tuple[str, Path]]) -> str:

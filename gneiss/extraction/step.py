@@ -56,7 +56,9 @@ class ExtractStep:
 
     def lost(self, task: Source, reason: str) -> Receipt:
         """A source that could not be read."""
-        return Receipt(task.id, UNREADABLE, task.fingerprint, None, reason=reason, stage=STAGE)
+        return Receipt(
+            task.id, UNREADABLE, task.fingerprint, None, reason=reason, modified_ns=task.modified_ns, stage=STAGE
+        )
 
     def _work(self, source: Source) -> Receipt:
         wall, cpu = time.perf_counter(), _cpu_seconds()
@@ -90,7 +92,7 @@ class ExtractStep:
         receipt = Receipt(source.id, COMMITTED, source.fingerprint, sorting.records, counts, tuple(files), stage=STAGE)
         footer = {FOOTER_KEY: receipt.footer()}
         own = write_rejected(skipped, self.output, skipped_path(source.id), footer)
-        return replace(receipt, files=(*files, own))
+        return replace(receipt, files=(*files, own), modified_ns=source.modified_ns)
 
 
 @dataclass

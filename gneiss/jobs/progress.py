@@ -21,10 +21,10 @@ class Progress(Protocol):
         """A job starts: its tasks by id, with their sizes, and those that are finished already."""
 
     def stage(self, name: str, tasks: int) -> None:
-        """A corpus-wide stage starts, with this many tasks left."""
+        """A stage of numbered tasks starts, with this many left."""
 
     def finished(self, receipt: Receipt) -> None:
-        """A task is finished."""
+        """A task of the job, or of the stage that started last, is finished."""
 
     def end(self) -> None:
         """All tasks are finished."""
@@ -61,6 +61,9 @@ class PrintedProgress:
     _tasks: int = 0
     _rows: int = 0
     _bytes: int = 0
+    _stage: str = ""
+    _stage_tasks: int = 0
+    _stage_left: int = 0
     _started: float = 0.0
     _told: float = 0.0
 
@@ -75,33 +78,44 @@ class PrintedProgress:
 
     def stage(self, name: str, tasks: int) -> None:
         """Say which stage starts."""
+        self._stage, self._stage_tasks, self._stage_left = name, tasks, tasks
         self._print(f"stage {name}: {_counted(tasks, 'task')}\n")
 
     def finished(self, receipt: Receipt) -> None:
         """Count a task; say so when it is time."""
+        now = time.monotonic()
+        if receipt.stage == self._stage:
+            self._stage_left -= 1
+            done = self._stage_tasks - self._stage_left
+            self._say(f"stage {self._stage}: {done}/{self._stage_tasks} tasks", now, self._stage_left)
+            return
         self._rows += receipt.rows or 0
         self._bytes += self._left_bytes.pop(receipt.task)
         if receipt.reason:
             self._print(f"\n{self.task} {receipt.task} is quarantined: {receipt.reason}\n")
-        now = time.monotonic()
-        is_time = self._left_bytes and now - self._told >= LINE_SECONDS  # the last line is said at the end
-        if self.stream.isatty() or is_time:
-            self._told = now
-            self._print(self._line(now))
+        self._say(self._line(now), now, len(self._left_bytes))
 
     def end(self) -> None:
         """Say how it went."""
         if self._bytes:
-            self._print(self._line(time.monotonic()) + ("\n" if self.stream.isatty() else ""))
+            line = self._line(time.monotonic())
+            self._print(f"\r\x1b[K{line}\n" if self.stream.isatty() else f"{line}\n")
+
+    def _say(self, line: str, now: float, left: int) -> None:
+        """Show a line on a terminal; elsewhere when it is time and something is left: the last line is for the end."""
+        if self.stream.isatty():
+            self._print(f"\r\x1b[K{line}")
+        elif left and now - self._told >= LINE_SECONDS:
+            self._told = now
+            self._print(line + "\n")
 
     def _line(self, now: float) -> str:
         seconds = max(now - self._started, 1e-9)
         left = sum(self._left_bytes.values()) * seconds / max(self._bytes, 1)
-        line = (
+        return (
             f"{self._tasks - len(self._left_bytes)}/{self._tasks} {self.task}s, {self._rows:,} {self.rows},"
             f" {self._bytes / 1e6 / seconds:.2f} MB/s, {_duration(left)} left"
         )
-        return f"\r\x1b[K{line}" if self.stream.isatty() else line + "\n"
 
     def _print(self, text: str) -> None:
         self.stream.write(text)

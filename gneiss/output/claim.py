@@ -1,20 +1,19 @@
-"""An output folder: it belongs to one run key, has one driver at a time, and knows which shards are finished."""
+"""An output folder: it belongs to one run key, and has one driver at a time."""
 
 from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
 from gneiss.errors import OutputError
 from gneiss.input.plan import run_key
-from gneiss.input.shard import Shard, local_path
-from gneiss.output import layout, ledger
-from gneiss.output.ledger import COMMITTED, Receipt
-from gneiss.output.parquet import WrittenFile, write_bytes
+from gneiss.input.shard import local_path
+from gneiss.output import layout
+from gneiss.output.parquet import write_bytes
 
 
 @contextmanager
@@ -52,44 +51,6 @@ def held(output: Path) -> Iterator[None]:
                 f"{output}: another run is writing here; wait for it, or choose another output"
             ) from error
         yield
-
-
-def finished(output: Path, shards: Sequence[Shard]) -> tuple[dict[str, Receipt], list[Receipt]]:
-    """Receipts of finished shards: all of them by id, and those found in footers that the ledger does not know yet.
-
-    Raises OutputError when an input file has changed since, or when the output holds shards that the input lacks.
-    """
-    known = {id_: receipt for id_, receipt in ledger.read(output).items() if receipt.state == COMMITTED}
-    done: dict[str, Receipt] = {}
-    adopted: list[Receipt] = []
-    for shard in shards:
-        receipt = known.get(shard.id)
-        if receipt is None or not all(_is_there(output, file) for file in receipt.files):
-            receipt = ledger.receipt_of(output, layout.annotations_path(shard.id))
-            if receipt is None:
-                continue
-            adopted.append(receipt)
-        elif receipt.modified_ns not in (None, shard.modified_ns):
-            raise OutputError(
-                f"{shard.path}: the file was modified after it was curated into {output}; choose another output"
-            )
-        if receipt.fingerprint != shard.fingerprint:
-            raise OutputError(
-                f"{shard.path}: this is no longer the file that was curated into {output}; choose another output"
-            )
-        done[shard.id] = receipt
-    held = {*known, *layout.ids_in(output, layout.DATA), *layout.ids_in(output, layout.BASE)}
-    if lacking := held - {shard.id for shard in shards}:
-        raise OutputError(
-            f"{output}: it holds {len(lacking)} shards that this input lacks, first {min(lacking)!r};"
-            " give the same input, or another output"
-        )
-    return done, adopted
-
-
-def _is_there(output: Path, file: WrittenFile) -> bool:
-    path = output / file.path
-    return path.is_file() and path.stat().st_size == file.size_bytes
 
 
 def _refuse_foreign(output: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,16 @@ def part_path(source_id: str, part: int) -> str:
 def skipped_path(source_id: str) -> str:
     """The skipped records of an archive; this file exists only once all others of the archive do."""
     return f"{SKIPPED}/{source_id}.parquet"
+
+
+def held_sources(output: Path) -> set[str]:
+    """The ids of the archives of which any part, or the skipped records, are there."""
+    return {re.sub(r"-\d{5}$", "", part) for part in ids_in(output, DATA)} | set(ids_in(output, SKIPPED))
+
+
+def held_shards(output: Path) -> set[str]:
+    """The ids of the shards of which the documents or the annotations are there."""
+    return {*ids_in(output, DATA), *ids_in(output, BASE)}
 
 
 def ledger_segment(number: int) -> str:

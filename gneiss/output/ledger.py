@@ -75,20 +75,33 @@ def keep(output: Path, receipts: Iterable[Receipt]) -> Generator[Receipt, None, 
         append(output, waiting)
 
 
-def read(output: Path, stage: str = CURATE) -> dict[str, Receipt]:
-    """Task of a stage → its latest receipt. Raises OutputError when a segment is damaged."""
-    receipts: dict[str, Receipt] = {}
+@dataclass(frozen=True)
+class Entry:
+    """A receipt as it stands in the ledger, and when its segment was written (ns)."""
+
+    receipt: Receipt
+    written_ns: int
+
+    def is_whole(self, output: Path) -> bool:
+        """Whether the files of the receipt are what it describes; only what was touched since then is read for that."""
+        return all(is_whole(output, file, self.written_ns) for file in self.receipt.files)
+
+
+def read(output: Path, stage: str = CURATE) -> dict[str, Entry]:
+    """Task of a stage → its latest entry. Raises OutputError when a segment is damaged."""
+    entries: dict[str, Entry] = {}
     for path in ledger_segments(output):
         try:
+            written_ns = path.stat().st_mtime_ns
             for line in path.read_text("utf-8").splitlines():
                 receipt = Receipt.from_json(json.loads(line))
                 if receipt.stage == stage:
-                    receipts[receipt.task] = receipt
+                    entries[receipt.task] = Entry(receipt, written_ns)
         except (ValueError, TypeError, KeyError, OSError) as error:
             raise OutputError(
-                f"{path}: this ledger segment is damaged ({error}); delete it: shards are found again by their files"
+                f"{path}: this ledger segment is damaged ({error}); delete it: what is finished is found by its files"
             ) from error
-    return receipts
+    return entries
 
 
 def receipt_of(output: Path, last: str) -> Receipt | None:
@@ -108,7 +121,12 @@ def receipt_of(output: Path, last: str) -> Receipt | None:
     return Receipt(**{**receipt.__dict__, "files": (*receipt.files, own)})
 
 
-def is_whole(output: Path, file: WrittenFile) -> bool:
-    """Whether a file has the size and the bytes of its receipt."""
-    path = output / file.path
-    return path.is_file() and path.stat().st_size == file.size_bytes and checksum(path) == file.checksum
+def is_whole(output: Path, file: WrittenFile, known_ns: int = 0) -> bool:
+    """Whether a file has the size and the bytes of its receipt; one not touched since `known_ns` is not read."""
+    try:
+        found = (output / file.path).stat()
+    except OSError:
+        return False
+    if found.st_size != file.size_bytes:
+        return False
+    return found.st_mtime_ns < known_ns or checksum(output / file.path) == file.checksum

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 
-from gneiss.backends import Backend, Step, Task
-from gneiss.backends.choice import BackendName, choose_backend
+from gneiss.backends import Backend, Workers
+from gneiss.backends.choice import BackendName, choose_workers
+from gneiss.backends.resources import Resources, worker_resources
 from gneiss.curate.examples import Samples, merge_examples
 from gneiss.curate.loaded_models import prepare
 from gneiss.curate.statistics import Statistics
 from gneiss.errors import BudgetError
 from gneiss.input.plan import Plan, make_plan
-from gneiss.input.shard import Shard, local_path
+from gneiss.input.shard import local_path
+from gneiss.jobs.job import Job, open_job
 from gneiss.jobs.progress import Progress, Silent
-from gneiss.output import claim as outputs
-from gneiss.output import layout, ledger
+from gneiss.jobs.resume import Kind
+from gneiss.output import layout
+from gneiss.output.claim import refuse_nesting
 from gneiss.output.dataset_card import dataset_card
-from gneiss.output.ledger import COMMITTED, Receipt
+from gneiss.output.ledger import COMMITTED, CURATE, Receipt
 from gneiss.output.parquet import write_bytes
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
@@ -31,9 +33,10 @@ from gneiss.stages.curating import CurateStep
 from gneiss.stages.exchange import Exchange
 from gneiss.stages.of_recipe import RunStage, StageWork, counted_after, counts_after, stages_after, stages_before
 
-# Resident memory of a worker without models, and for each byte of text of a shard where no step needs more.
-WORKER_BYTES = 600_000_000
+# Memory of a worker for each byte of text of a shard where no step needs more; beside WORKER_BYTES.
 BYTES_PER_BYTE = 4
+
+CURATION = Kind(CURATE, "shard", layout.annotations_path, layout.held_shards)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def run(
     output: str | Path,
     *,
     workers: int | None = None,
-    backend: BackendName = "auto",
+    backend: BackendName | Backend = "auto",
     shared_filesystem: bool = False,
     progress: Progress = Silent(),  # noqa: B008
 ) -> Run:
@@ -80,7 +83,7 @@ def run(
 
     Parameters: `recipe`: a Recipe, the name of a packaged one, or a YAML file; `input`: file, directory, glob or
     file://; `output`: a folder; `workers`: processes or actors, by default one a CPU as memory allows; `backend`:
-    `auto` takes Ray inside a Ray job or when RAY_ADDRESS is set; `progress`: called as shards finish.
+    `auto` takes Ray inside a Ray job or when RAY_ADDRESS is set; or a Backend; `progress`: called as shards finish.
     Raises RecipeError, InputError, ModelError, OutputError, MachineError. Budgets: `Run.check_budgets`.
 
     >>> import gneiss
@@ -90,47 +93,29 @@ def run(
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     folder = Path(local_path(output, "output")).absolute()  # workers may live in another folder
     plan = make_plan(recipe, input)
-    outputs.refuse_nesting(input, [shard.path for shard in plan.input.shards], folder)
+    refuse_nesting(input, [shard.path for shard in plan.input.shards], folder)
     recipe_text = yaml.safe_dump(recipe.canonical(), sort_keys=False, allow_unicode=True, width=120)
-    with outputs.claim(folder, plan.identity, {layout.RECIPE_FILE: recipe_text.encode()}):
-        done, adopted = outputs.finished(folder, plan.input.shards)
-        ledger.append(folder, adopted)
+    with open_job(folder, plan.identity, progress, {layout.RECIPE_FILE: recipe_text.encode()}) as job:
+        done = job.finished(CURATION, plan.input.shards)
         left = [shard for shard in plan.input.shards if shard.id not in done]
         skipped = len(done)
         progress.begin(recipe.name, {shard.id: shard.text_bytes for shard in plan.input.shards}, done)
         corpus = Corpus(recipe, (), plan.input.shards, folder)
         if left or not all((folder / layout.count_path(name)).is_file() for name in counted_after(corpus)):
             corpus = replace(corpus, prepared=prepare(recipe))
-            tasks, needed = len(corpus.shards if corpus.wide_phases else left), worker_memory_bytes(plan)
-            chosen, count = choose_backend(backend, workers, tasks, needed, shared_filesystem)
+            tasks = len(corpus.shards if corpus.wide_phases else left)
+            chosen = choose_workers(backend, workers, tasks, resources_of(plan), shared_filesystem)
             if left:
-                _run_stages(corpus, stages_before(corpus), chosen, count, progress)
+                _run_stages(job, chosen, corpus, stages_before(corpus))
                 _forget_counts(corpus)
-                done.update(_curate(folder, CurateStep(corpus), left, chosen, count, progress))
-            _run_stages(corpus, stages_after(corpus), chosen, count, progress)
+                done.update(job.run(chosen, CurateStep(corpus), left))
+            _run_stages(job, chosen, corpus, stages_after(corpus))
             for name, total in counts_after(corpus).items():
                 write_bytes(f"{total}\n".encode(), folder, layout.count_path(name))
         progress.end()
         finished = _finish(plan, folder, done, skipped, counted_after(corpus))
         Exchange(folder).clear()
         return finished
-
-
-def _curate(
-    folder: Path,
-    step: Step[Shard, Receipt],
-    shards: Sequence[Shard],
-    backend: Backend,
-    workers: int,
-    progress: Progress,
-) -> dict[str, Receipt]:
-    """Curate shards; their receipts by id."""
-    done: dict[str, Receipt] = {}
-    with closing(_receipts(folder, backend, step, shards, min(workers, len(shards)))) as receipts:
-        for receipt in receipts:
-            done[receipt.task] = receipt
-            progress.finished(receipt)
-    return done
 
 
 def _forget_counts(corpus: Corpus) -> None:
@@ -142,21 +127,12 @@ def _forget_counts(corpus: Corpus) -> None:
             corpus.exchange.discard(part.name)
 
 
-def _run_stages(corpus: Corpus, stages: Iterable[RunStage], backend: Backend, workers: int, progress: Progress) -> None:
+def _run_stages(job: Job, workers: Workers, corpus: Corpus, stages: Iterable[RunStage]) -> None:
     """Run the tasks of each stage that have not left their file yet."""
     for its in stages:
         names = [part.name for part in its.parts]
-        if left := [t for t in range(its.tasks) if not all(corpus.exchange.has(name, t) for name in names)]:
-            progress.stage(its.name, len(left))
-            list(_receipts(corpus.output, backend, StageWork(corpus, its.name), left, min(workers, len(left))))
-
-
-def _receipts(
-    folder: Path, backend: Backend, step: Step[Task, Receipt], tasks: Sequence[Task], workers: int
-) -> Generator[Receipt, None, None]:
-    """The receipts of a step, written to the ledger as they come."""
-    with closing(backend.run(step, tasks, workers)) as receipts, closing(ledger.keep(folder, receipts)) as kept:
-        yield from kept
+        left = [t for t in range(its.tasks) if not all(corpus.exchange.has(name, t) for name in names)]
+        job.run_stage(workers, its.name, StageWork(corpus, its.name), left)
 
 
 def _finish(plan: Plan, folder: Path, done: dict[str, Receipt], skipped: int, counted_last: Sequence[str]) -> Run:
@@ -179,7 +155,7 @@ def _finish(plan: Plan, folder: Path, done: dict[str, Receipt], skipped: int, co
     return finished
 
 
-def worker_memory_bytes(plan: Plan) -> int:
+def resources_of(plan: Plan) -> Resources:
     """What one worker is expected to need: libraries, models, and the largest shard, group or partition."""
     shards = plan.input.shards
     steps = [step for phase in plan.recipe.phases for step in phase.steps]
@@ -187,7 +163,7 @@ def worker_memory_bytes(plan: Plan) -> int:
     held = max([largest, *(step.shard_memory_bytes(shards) for step in steps)])
     reducer = max((step.reducer_memory_bytes(shards) for step in steps), default=0)
     models = sum(model.size_bytes for model in plan.models)
-    return int(WORKER_BYTES + max(models + held, reducer))
+    return worker_resources(int(max(models + held, reducer)))
 
 
 def _listed(reasons: Counter[str]) -> str:

@@ -18,6 +18,7 @@ import pytest
 
 from gneiss.backends import MOST_ATTEMPTS, Room
 from gneiss.backends.ray_actors import RayActors, check_nodes, room_on
+from gneiss.backends.resources import Resources
 from gneiss.errors import MachineError, ModelError
 from gneiss.extraction.job import extract
 from gneiss.pipelines.run import Run, run
@@ -167,15 +168,15 @@ def test_errors_that_concern_the_run_come_back_from_an_actor(
 
 
 def test_more_workers_than_cpus_are_refused_with_both_figures(head: Head, material: Material, tmp_path: Path) -> None:
-    with pytest.raises(MachineError, match=f"5 workers were asked for, but the cluster has {CPUS} CPUs"):
+    with pytest.raises(MachineError, match=f"5 workers were asked for, but the cluster has CPUs for {CPUS}:"):
         run(material.recipe, material.input, tmp_path / "output", workers=5, backend="ray")
 
 
 def test_more_memory_than_there_is_is_refused_with_both_figures(
     head: Head, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gneiss.pipelines.run.WORKER_BYTES", 3_500_000_000)
-    expected = r"2 workers need about 3\.5 GB each, but the cluster's nodes offer 6\.0 GB: use --workers 1, or smaller"
+    monkeypatch.setattr("gneiss.backends.resources.WORKER_BYTES", 3_500_000_000)
+    expected = r"2 workers need about 3\.5 GB each, but the cluster's nodes offer 6\.0 GB: use workers=1, or smaller"
     with pytest.raises(MachineError, match=expected):
         run(material.recipe, material.input, tmp_path / "output", workers=2, backend="ray")
 
@@ -231,22 +232,23 @@ def node(cpus: float, memory_bytes: float) -> dict[str, dict[str, float]]:
 
 
 def test_a_worker_fits_where_one_node_has_both_a_cpu_and_the_memory() -> None:
-    assert room_on([node(4, 8e9), node(2, 40e9), node(0, 90e9)], 3_000_000_000) == Room(6, 2 + 2)
-    assert room_on([node(4, 2e9), node(4, 2e9)], 3_000_000_000) == Room(8, 0)
-    assert room_on([{"Resources": {}}], 1) == Room(0, 0)
+    assert room_on([node(4, 8e9), node(2, 40e9), node(0, 90e9)], Resources(3_000_000_000)) == Room(6, 2 + 2)
+    assert room_on([node(4, 2e9), node(4, 2e9)], Resources(3_000_000_000)) == Room(8, 0)
+    assert room_on([node(5, 8e9)], Resources(1_000_000_000, cpus=2)) == Room(2, 2)
+    assert room_on([{"Resources": {}}], Resources(1)) == Room(0, 0)
 
 
 def test_several_nodes_are_refused_unless_they_share_the_output() -> None:
-    with pytest.raises(MachineError, match="the cluster has 2 nodes and the output is a local path: give --shared-fil"):
-        check_nodes([node(2, 9e9), node(2, 9e9)], 2, 1_000_000_000, shared_filesystem=False)
-    check_nodes([node(2, 9e9), node(2, 9e9)], 2, 1_000_000_000, shared_filesystem=True)
+    with pytest.raises(MachineError, match="the cluster has 2 nodes and the output is a local path: give shared_fil"):
+        check_nodes([node(2, 9e9), node(2, 9e9)], 2, Resources(1_000_000_000), shared_filesystem=False)
+    check_nodes([node(2, 9e9), node(2, 9e9)], 2, Resources(1_000_000_000), shared_filesystem=True)
 
 
 def test_memory_that_no_node_has_is_refused_although_all_together_have_it() -> None:
     with pytest.raises(
         MachineError, match=r"1 workers need about 3\.0 GB each, .* offer 2\.0 GB, 2\.0 GB: use smaller"
     ):
-        check_nodes([node(2, 2e9), node(2, 2e9)], 1, 3_000_000_000, shared_filesystem=True)
+        check_nodes([node(2, 2e9), node(2, 2e9)], 1, Resources(3_000_000_000), shared_filesystem=True)
 
 
 def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,7 +262,7 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(ray, "init", refuse)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     with pytest.raises(MachineError, match=r"cannot connect to Ray \(RAY_ADDRESS=10\.0\.0\.1:6379\): any running Ray"):
-        RayActors(1).room()
+        RayActors().room(Resources(1))
 
 
 def test_actors_extract_the_same_bytes(head: Head, tmp_path: Path) -> None:

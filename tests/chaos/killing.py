@@ -79,11 +79,10 @@ def run_here_until(number: int, recipe: Path, source: Path, output: Path, trace:
     """A run, driver and worker in this one process, until its n-th event; a ledger segment for every shard."""
     events: list[str] = []
     with (
-        mock.patch.object(pipeline, "choose_backend", return_value=(InThisProcess(), 1)),
         mock.patch.object(ledger, "SEGMENT_SECONDS", 0.0),
         killed_at(number, events),
     ):
-        pipeline.run(recipe, source, output)
+        pipeline.run(recipe, source, output, backend=InThisProcess())
     if trace is not None:
         trace.write_text("\n".join(events))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +13,7 @@ import gneiss
 from gneiss.corpus_steps import STEPS
 from gneiss.errors import RecipeError
 from gneiss.input.plan import make_plan
-from gneiss.pipelines.run import worker_memory_bytes
+from gneiss.pipelines.run import resources_of
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
 from gneiss.stages.of_recipe import StageWork, stages_before
@@ -49,8 +48,7 @@ def kept(output: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize(("scope", "expected"), [("shard", ["ccc", "dddd", "eeee"]), ("corpus", ["dddd", "eeee"])])
 def test_a_run_keeps_what_the_step_found(folder: Path, scope: str, expected: list[str]) -> None:
-    with mock.patch("gneiss.pipelines.run.choose_backend", return_value=(runs.InThisProcess(), 1)):
-        gneiss.run(recipe(scope), folder / "input", folder / "output")
+    gneiss.run(recipe(scope), folder / "input", folder / "output", backend=runs.InThisProcess())
     assert list(kept(folder / "output")) == expected
 
 
@@ -72,6 +70,7 @@ def test_the_recipe_and_the_plan_know_it(folder: Path) -> None:
     assert its.canonical()["phases"][0]["longest"] is None
     plan = make_plan(its, folder / "input")
     assert "corpus" in plan.identity
-    assert worker_memory_bytes(plan) > worker_memory_bytes(make_plan(recipe("shard"), folder / "input"))
+    at_shard_scope = make_plan(recipe("shard"), folder / "input")
+    assert resources_of(plan).memory_bytes > resources_of(at_shard_scope).memory_bytes
     with pytest.raises(RecipeError, match="longest: scope: Input should be 'shard' or 'corpus'"):
         recipe("world")

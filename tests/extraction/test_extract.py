@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 import gneiss
 from gneiss.cli.main import app
 from gneiss.errors import BudgetError, InputError, MachineError, OutputError
-from gneiss.extraction import job
 from gneiss.extraction.extractors import Resiliparse, Trafilatura
 from gneiss.extraction.job import Extraction, extract
 from gneiss.extraction.sandbox import Limits
@@ -163,7 +162,7 @@ def test_an_output_belongs_to_one_key_and_one_input(crawl: Path, extracted: Extr
     copy = tmp_path / "copy"
     shutil.copytree(crawl, copy)
     (copy / "c.warc.wet.gz").write_bytes((copy / "c.warc.wet.gz").read_bytes() * 2)
-    with pytest.raises(OutputError, match="c: this is no longer the file that was extracted into"):
+    with pytest.raises(OutputError, match=r"c\.warc\.wet\.gz: this is no longer the file"):
         run(copy, extracted.output)
     with pytest.raises(OutputError, match="lie one in the other"):
         run(crawl, crawl / "out")
@@ -179,7 +178,7 @@ def test_another_driver_and_foreign_files_are_refused(crawl: Path, tmp_path: Pat
         run(crawl, tmp_path / "out")
     with pytest.raises(InputError, match="nowhere: no such file or directory"):
         run(crawl / "nowhere", tmp_path / "out")
-    with pytest.raises(MachineError, match="--workers 0: expected 1 or more"):
+    with pytest.raises(MachineError, match="workers=0: expected 1 or more"):
         run(crawl, tmp_path / "other", workers=0)
 
 
@@ -205,8 +204,7 @@ def test_parts_are_cut_by_text_and_hold_the_same_rows(crawl: Path, extracted: Ex
 
 
 def _in_process(source: Path, output: Path, **settings: Any) -> Extraction:
-    with mock.patch.object(job, "choose_backend", return_value=(runs.InThisProcess(), 1)):
-        return run(source, output, **settings)
+    return run(source, output, backend=runs.InThisProcess(), **settings)
 
 
 def test_a_limit_takes_the_first_records_of_each_file(crawl: Path, tmp_path: Path) -> None:
@@ -248,9 +246,7 @@ def test_budgets(extracted: Extraction) -> None:
         extracted.check_budgets()
     assert error.value.exit_code == 3
     readable = Extraction(**{**extracted.__dict__, "unreadable": {}})
-    with pytest.raises(
-        BudgetError, match=r"records were quarantined \(--max-quarantined 0.01\): damaged archive \(2\)"
-    ):
+    with pytest.raises(BudgetError, match=r"records were quarantined \(max_quarantined=0.01\): damaged archive \(2\)"):
         readable.check_budgets()
     Extraction(**{**readable.__dict__, "max_quarantined": 0.5}).check_budgets()
 

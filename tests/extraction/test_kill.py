@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from unittest import mock
 import psutil
 import pytest
 
+from gneiss.errors import OutputError
 from gneiss.extraction import job
 from gneiss.extraction.job import extract
 from gneiss.extraction.pages import Page
@@ -45,11 +47,10 @@ def extract_until(number: int, source: Path, output: Path, trace: Path | None = 
     """An extraction, driver and worker in this one process, until its n-th event; a ledger segment for every source."""
     events: list[str] = []
     with (
-        mock.patch.object(job, "choose_backend", return_value=(runs.InThisProcess(), 1)),
         mock.patch.object(ledger, "SEGMENT_SECONDS", 0.0),
         killing.killed_at(number, events),
     ):
-        extract(source, output, extractor=EXTRACTOR)
+        extract(source, output, extractor=EXTRACTOR, backend=runs.InThisProcess())
     if trace is not None:
         trace.write_text("\n".join(events))
 
@@ -78,6 +79,46 @@ def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
         assert ended(number, source, output) == -signal.SIGKILL, trace[number - 1]
         extract_until(killing.NEVER, source, output)
         assert runs.promised(output) == expected, trace[number - 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_known"),
+    [
+        ("data/a-00000.parquet", True),
+        ("data/a-00000.parquet", False),
+        ("quarantine/a.parquet", False),
+        ("skipped/a.parquet", True),
+    ],
+)
+def test_a_file_of_the_right_size_with_other_bytes_is_extracted_again(
+    name: str, is_known: bool, source: Path, tmp_path: Path
+) -> None:
+    """Whether the ledger knows it, or only the footer of the file that was written last."""
+    extract_until(killing.NEVER, source, tmp_path / "whole")
+    output = Path(shutil.copytree(tmp_path / "whole", tmp_path / "harmed"))
+    content = bytearray((output / name).read_bytes())
+    content[10] ^= 1
+    (output / name).write_bytes(content)
+    if not is_known:
+        shutil.rmtree(output / "_gneiss/ledger")
+    before = runs.touched(output)
+    done = extract(source, output, extractor=EXTRACTOR, backend=runs.InThisProcess())
+    assert done.finished_before == 1
+    assert runs.promised(output) == runs.promised(tmp_path / "whole")
+    after = runs.touched(output)
+    again = {each for each in before if after[each] != before[each]}
+    assert again - {"_gneiss/ledger/000001.jsonl"} == {
+        "data/a-00000.parquet", "quarantine/a.parquet", "skipped/a.parquet"
+    }  # fmt: skip
+
+
+def test_documents_of_a_killed_extraction_are_not_left_without_their_archive(source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    (output / "_gneiss").mkdir(parents=True)
+    extract(source / "deep", output, extractor=EXTRACTOR, backend=runs.InThisProcess())
+    (output / "data/z-00000.parquet").write_bytes(b"of a driver that was killed before it wrote skipped/z.parquet")
+    with pytest.raises(OutputError, match="it holds 1 files that this input lacks, first 'z'"):
+        extract(source / "deep", output, extractor=EXTRACTOR, backend=runs.InThisProcess())
 
 
 @dataclass(frozen=True)

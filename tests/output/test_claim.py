@@ -1,20 +1,15 @@
-"""An output folder: one run key, one driver, and finished shards that are believed only while their files are there."""
+"""An output folder: one run key, one driver."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
-from gneiss.curate.curate import curate
-from gneiss.curate.loaded_models import load_models
 from gneiss.errors import OutputError
 from gneiss.input.plan import Plan, make_plan
-from gneiss.output import ledger
-from gneiss.output.claim import claim, finished
-from gneiss.output.commit import commit
+from gneiss.output.claim import claim
 from gneiss.output.layout import RECIPE_FILE, RUN_FILE
 from tests.support import recipe_of, write_documents
 
@@ -26,11 +21,6 @@ def plan_of(folder: Path, rules: str = RULES) -> Plan:
         write_documents(folder / "input/a.parquet", ["one", "three"])
         write_documents(folder / "input/b.parquet", ["five"])
     return make_plan(recipe_of(rules), folder / "input")
-
-
-def curate_all(plan: Plan, output: Path) -> list[ledger.Receipt]:
-    tools = load_models(plan.recipe)
-    return [commit(curate(shard, plan.recipe, tools), plan.recipe, output) for shard in plan.input.shards]
 
 
 def test_a_new_output_is_marked_with_the_run_and_its_recipe(tmp_path: Path) -> None:
@@ -82,54 +72,3 @@ def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> N
         claim(tmp_path / "file/out", plan_of(tmp_path).identity),
     ):
         pass
-
-
-def test_finished_shards_are_known_from_the_ledger(tmp_path: Path) -> None:
-    plan, output = plan_of(tmp_path), tmp_path / "out"
-    receipts = curate_all(plan, output)
-    ledger.append(output, receipts)
-    done, adopted = finished(output, plan.input.shards)
-    assert done == {receipt.task: receipt for receipt in receipts}
-    assert adopted == []
-
-
-def test_shards_that_the_ledger_missed_are_adopted_from_their_footers(tmp_path: Path) -> None:
-    plan, output = plan_of(tmp_path), tmp_path / "out"
-    receipts = curate_all(plan, output)
-    ledger.append(output, receipts[:1])
-    done, adopted = finished(output, plan.input.shards)
-    assert list(done) == ["a", "b"]
-    assert [receipt.files for receipt in adopted] == [receipts[1].files]
-
-
-@pytest.mark.parametrize("folder", ["data", "annotations/base", "_gneiss/statistics"])
-@pytest.mark.parametrize("harm", ["gone", "short"])
-def test_a_shard_that_lacks_a_file_is_not_finished(tmp_path: Path, folder: str, harm: str) -> None:
-    plan, output = plan_of(tmp_path), tmp_path / "out"
-    ledger.append(output, curate_all(plan, output))
-    (path,) = (output / folder).glob("a.*")
-    if harm == "gone":
-        path.unlink()
-    else:
-        os.truncate(path, path.stat().st_size - 1)
-    assert list(finished(output, plan.input.shards)[0]) == ["b"]
-
-
-def test_an_input_that_changed_is_refused(tmp_path: Path) -> None:
-    plan, output = plan_of(tmp_path), tmp_path / "out"
-    ledger.append(output, curate_all(plan, output))
-    path = tmp_path / "input/a.parquet"
-    os.utime(path, ns=(1, 1))
-    with pytest.raises(OutputError, match=r"a\.parquet: the file was modified after it was curated"):
-        finished(output, plan_of(tmp_path).input.shards)
-    write_documents(path, ["one", "other"])
-    os.utime(path, ns=(1, plan.input.shards[0].modified_ns))
-    with pytest.raises(OutputError, match="no longer the file that was curated"):
-        finished(output, plan_of(tmp_path).input.shards)
-
-
-def test_an_input_that_lacks_finished_shards_is_refused(tmp_path: Path) -> None:
-    plan, output = plan_of(tmp_path), tmp_path / "out"
-    ledger.append(output, curate_all(plan, output))
-    with pytest.raises(OutputError, match="it holds 1 shards that this input lacks, first 'b'"):
-        finished(output, plan.input.shards[:1])

@@ -16,8 +16,8 @@ def _no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shards are worked on in this process."""
-    monkeypatch.setattr("gneiss.pipelines.run.choose_backend", lambda *_: (runs.InThisProcess(), 1))
+    """Shards are worked on in this process, also those of a command line."""
+    monkeypatch.setattr("gneiss.backends.local.LocalProcesses", runs.InThisProcess)
 
 
 @pytest.fixture

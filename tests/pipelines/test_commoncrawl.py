@@ -7,7 +7,6 @@ import json
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -93,8 +92,8 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 def done(crawl: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> tuple[Extraction, Run]:
     folder = tmp_path_factory.mktemp("done")
     extracted = extract(crawl, folder / "extracted", workers=1, **EXTRACTION)
-    with mock.patch("gneiss.pipelines.run.choose_backend", return_value=(runs.InThisProcess(), 1)):
-        return extracted, gneiss.run(recipe, folder / "extracted/data", folder / "curated")
+    curated = gneiss.run(recipe, folder / "extracted/data", folder / "curated", backend=runs.InThisProcess())
+    return extracted, curated
 
 
 def test_every_record_is_accounted_for(done: tuple[Extraction, Run]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from unittest import mock
 
 import pyarrow.parquet as pq
 from rbloom import Bloom
@@ -29,8 +28,7 @@ def test_ids_are_looked_up_whatever_becomes_of_the_texts(tmp_path: Path) -> None
     bloom = Bloom(100, 1e-9, lambda id_: (key_of(id_) + 2**127) % 2**128 - 2**127)  # signed, as rbloom wants it
     bloom.update(ids[::2])
     bloom.save(str(tmp_path / "small.bloom"))
-    with mock.patch("gneiss.pipelines.run.choose_backend", return_value=(runs.InThisProcess(), 1)):
-        run(Recipe.parse(RECIPE, folder=tmp_path), tmp_path / "input", tmp_path / "output")
+    run(Recipe.parse(RECIPE, folder=tmp_path), tmp_path / "input", tmp_path / "output", backend=runs.InThisProcess())
     found = pq.read_table(tmp_path / "output/annotations/base/a.parquet")
     expected = [None if i in (20, 21) else i % 2 == 0 for i in range(40)]  # 20 and 21 are quarantined
     assert found["in_gneissweb"].to_pylist() == expected

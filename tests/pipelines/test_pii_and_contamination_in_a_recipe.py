@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,8 +31,7 @@ def test_addresses_are_replaced_and_test_questions_dropped(tmp_path: Path) -> No
     pq.write_table(pa.table({"id": ["a", "b", "c", "d"], "text": texts}), tmp_path / "input/a.parquet")
     recipe = Recipe.parse(RECIPE + "budgets: {documents: 0.5}", folder=tmp_path)
     key = make_plan(recipe, tmp_path / "input").run_key
-    with mock.patch("gneiss.pipelines.run.choose_backend", return_value=(runs.InThisProcess(), 1)):
-        run(recipe, tmp_path / "input", tmp_path / "output")
+    run(recipe, tmp_path / "input", tmp_path / "output", backend=runs.InThisProcess())
     annotations = pq.read_table(tmp_path / "output/annotations/base/a.parquet")
     assert annotations["pii_emails"].to_pylist() == [1, 1, 0, None]
     assert annotations["contamination_set"].to_pylist() == [None, "quiz", None, None]

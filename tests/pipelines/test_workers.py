@@ -19,7 +19,7 @@ from tests.runs import Material
 def test_a_number_of_workers_below_one_is_refused(
     workers: int, backend: Any, simple: Path, material: Material, tmp_path: Path
 ) -> None:
-    with pytest.raises(MachineError, match=f"--workers {workers}: expected 1 or more"):
+    with pytest.raises(MachineError, match=f"workers={workers}: expected 1 or more"):
         run(simple, material.input, tmp_path / "output", workers=workers, backend=backend)
 
 

@@ -49,8 +49,7 @@ def curated(corpus: Path, output: Path, workers: int | None = None, **dedup: Any
     """A run in this process, or with so many workers."""
     if workers:
         return run(recipe(**dedup), corpus, output, workers=workers, backend="local")
-    with mock.patch("gneiss.pipelines.run.choose_backend", return_value=(runs.InThisProcess(), 1)):
-        return run(recipe(**dedup), corpus, output)
+    return run(recipe(**dedup), corpus, output, backend=runs.InThisProcess())
 
 
 def annotations(output: Path) -> pa.Table:

@@ -63,11 +63,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def curated(recipe: Recipe, corpus: Path, output: Path, partitions: int | None = None) -> Run:
-    with (
-        mock.patch("gneiss.pipelines.run.choose_backend", return_value=(runs.InThisProcess(), 1)),
-        mock.patch("gneiss.pipelines.run.Corpus", partial(Corpus, partitions=partitions)),
-    ):
-        return run(recipe, corpus, output)
+    with mock.patch("gneiss.pipelines.run.Corpus", partial(Corpus, partitions=partitions)):
+        return run(recipe, corpus, output, backend=runs.InThisProcess())
 
 
 def of_one_shard(corpus: Path, folder: Path) -> Path:

@@ -1,0 +1,72 @@
+"""Resume: which tasks of a job are finished, by the ledger and by the footers of files that it does not know yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from gneiss.errors import OutputError
+from gneiss.output import ledger
+from gneiss.output.ledger import COMMITTED, Receipt
+
+
+class JobTask(Protocol):
+    """What a job is made of: a shard, or an archive. `path`: the input file that a message names."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def modified_ns(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of job: the name of its main stage, what a task is called, and where tasks leave their files.
+
+    last: task → the file that it writes last, whose footer holds its receipt; held: output → the tasks of which it has
+    any file, finished or not.
+    """
+
+    stage: str
+    task: str
+    last: Callable[[str], str]
+    held: Callable[[Path], Collection[str]]
+
+
+def finished_tasks(output: Path, kind: Kind, tasks: Sequence[JobTask]) -> tuple[dict[str, Receipt], list[Receipt]]:
+    """Receipts of finished tasks: all of them by id, and those found in footers that the ledger does not know yet.
+
+    A receipt is believed as long as its files are what it describes. Raises OutputError when an input file has changed
+    since, or when the output holds tasks that the input lacks.
+    """
+    known = {id_: entry for id_, entry in ledger.read(output, kind.stage).items() if entry.receipt.state == COMMITTED}
+    if lacking := {*known, *kind.held(output)} - {task.id for task in tasks}:
+        raise OutputError(
+            f"{output}: it holds {len(lacking)} {kind.task}s that this input lacks, first {min(lacking)!r};"
+            " give the same input, or another output"
+        )
+    done: dict[str, Receipt] = {}
+    adopted: list[Receipt] = []
+    for task in tasks:
+        if entry := known.get(task.id):  # which also knows the checksum of the file whose footer says the rest
+            receipt = entry.receipt if entry.is_whole(output) else None
+        elif receipt := ledger.receipt_of(output, kind.last(task.id)):
+            adopted.append(receipt)
+        if receipt is None:
+            continue
+        if receipt.fingerprint != task.fingerprint:
+            raise OutputError(
+                f"{task.path}: this is no longer the file that {output} was made from; choose another output"
+            )
+        if receipt.modified_ns not in (None, task.modified_ns):
+            raise OutputError(
+                f"{task.path}: the file was modified after {output} was made from it; choose another output"
+            )
+        done[task.id] = receipt
+    return done, adopted

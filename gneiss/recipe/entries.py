@@ -19,7 +19,7 @@ Part = TypeVar("Part", Annotator, Editor)
 Built = TypeVar("Built")
 
 
-def _entry(entry: Any) -> dict[str, dict[str, Any]]:
+def entry_of(entry: Any) -> dict[str, dict[str, Any]]:
     """An entry under `edit` or `annotate` as name → parameters."""
     if isinstance(entry, Annotator | Editor):
         return written(entry)
@@ -30,7 +30,7 @@ def _entry(entry: Any) -> dict[str, dict[str, Any]]:
 
 
 #: `readability`, `readability: {}`, and from Python `Readability()`.
-Entry: TypeAlias = Annotated[Any, AfterValidator(_entry)]
+Entry: TypeAlias = Annotated[Any, AfterValidator(entry_of)]
 
 
 def part_of(where: str, kind: type[Part], packaged: Mapping[str, type[Part]], name: str, given: Any) -> Part:

@@ -27,9 +27,10 @@ _PATH = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-
 Kind = TypeVar("Kind")
 
 
-def resolve(kind: type[Kind], name: str, packaged: Mapping[str, type[Kind]]) -> type[Kind]:
-    """The class of a kind (Annotator, Editor, …) that a recipe calls `name`; `packaged`: key → class.
+def resolve(kind: type[Kind], name: str, packaged: Mapping[str, type[Kind]], noun: str = "") -> type[Kind]:
+    """The class of a kind (Annotator, Editor, …) that a recipe calls `name`.
 
+    Parameters: `packaged`: key → class; `noun`: what messages call it, by default after the kind.
     Raises RecipeError: nothing has this name, two things have it, or what has it is no frozen dataclass of the kind.
     """
     if ":" in name:
@@ -44,7 +45,7 @@ def resolve(kind: type[Kind], name: str, packaged: Mapping[str, type[Kind]]) -> 
         return packaged[name]
     if installed:
         return _usable(kind, installed[0].value, _imported(installed[0].value))
-    raise RecipeError(f"no {_noun(kind)} {name!r}{did_you_mean(name, [*packaged, *short_names])}")
+    raise RecipeError(f"no {noun or _noun(kind)} {name!r}{did_you_mean(name, [*packaged, *short_names])}")
 
 
 def name_of(cls: type[Any], packaged: Mapping[str, type[Any]]) -> str:

@@ -19,6 +19,7 @@ from gneiss.edit import Editor
 from gneiss.errors import InputError, RecipeError
 from gneiss.filters.catalogue import ANNOTATORS, EDITORS
 from gneiss.recipe.entries import Entry, built, explain, part_of, written
+from gneiss.recipe.filters import with_filters
 from gneiss.recipe.part import Part
 from gneiss.recipe.rule import Rules, check, did_you_mean
 
@@ -56,21 +57,23 @@ class Budgets(Part):
 class Phase(Part):
     """An ordered part of a recipe: edits, then annotations of the edited text, then rules and `keep`.
 
-    Corpus-wide steps, each under its own key, see the texts that enter the phase, before its edits.
+    Corpus-wide steps, each under its own key, see the texts that enter the phase, before its edits. `filters` are
+    written out as entries of `annotate` and `rules`.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     corpus_steps: dict[str, dict[str, Any]] = Field(default_factory=dict)
     edit: list[Entry] = Field(default_factory=list)
     annotate: list[Entry] = Field(default_factory=list)
+    filters: list[Any] = Field(default_factory=list, exclude=True)
     aliases: dict[str, str] = Field(default_factory=dict)
     rules: dict[str, str] = Field(default_factory=dict)
     keep: str | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _step_keys(cls, given: Any) -> Any:
-        """The keys of corpus-wide steps stand beside the other keys of a phase."""
+    def _written_out(cls, given: Any) -> Any:
+        """The keys of corpus-wide steps stand beside the other keys of a phase; filters are annotators and rules."""
         if not isinstance(given, dict):
             return given
         if "corpus_steps" in given:
@@ -80,7 +83,7 @@ class Phase(Part):
         if wrong:
             raise ValueError(f"{wrong}: expected a mapping, found {steps[wrong]!r}")
         rest = {key: value for key, value in given.items() if key not in steps}
-        return {**rest, "corpus_steps": {key: value for key, value in steps.items() if value is not None}}
+        return with_filters({**rest, "corpus_steps": {key: value for key, value in steps.items() if value is not None}})
 
     @field_validator("rules")
     @classmethod

@@ -1,0 +1,43 @@
+"""The packaged recipes: their meaning is fixed, and their rules are the published ones."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from gneiss.filters.catalogue import FILTERS
+from gneiss.recipe.recipe import _PACKAGED, Recipe, recipe_names
+
+#: A recipe whose digest changes is another recipe: outputs of the former one are refused.
+DIGESTS = {
+    "c4": "878e279218541ee4b5ef87cab5edba40cb2f342b607d26315e87897afd41c398",
+    "commoncrawl-to-gneissweb": "26019d716ee40f0a9d658e57a56de468de9a47334384ef7a93df694166a13961",
+    "fineweb": "5f985eaad0ca84ce004b10906907a488f9a35de9d24c124c37133ee124c5cee9",
+    "gneissweb": "8c2895618906591fcb563bca6750cf0b2f115d249d13f31a325d277771400728",
+    "gneissweb-bytes": "45a9c8e6e1de2d51d90a9c708fd4cf9412a95ceb03ceeeaeaf208bfe33fc0166",
+    "gneissweb-protect": "54326b55188c94f5aa5c4f03af599ca78ef68c3b29f7abe7969cbb51f8a064e9",
+    "gopher": "920408efa56f2b99c34e5fe3ce3c4ad6099ea46a9d4a14d7cc9949caf8e86a59",
+}
+#: Rules that no filter publishes: whether a text is left after dedup, and which document of a cluster is kept.
+OF_RECIPES = {
+    "not_emptied": {"text_chars > 0"},
+    "first_of_its_kind": {"near_first", "exact_first AND near_first"},
+}
+PUBLISHED = {rule: condition for page in FILTERS.values() for rule, condition in page.rules.items()}
+
+
+def test_their_digests_are_these() -> None:
+    assert {name: Recipe.load(name).digest() for name in recipe_names()} == DIGESTS
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_their_rules_are_the_published_ones(name: str) -> None:
+    for phase in Recipe.load(name).phases:
+        for rule, condition in phase.rules.items():
+            assert condition in OF_RECIPES.get(rule, {PUBLISHED.get(rule)})
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_no_published_threshold_is_written_twice(name: str) -> None:
+    given = yaml.safe_load((_PACKAGED / f"{name}.yaml").read_text("utf-8"))
+    assert not [rule for phase in given["phases"] for rule in phase.get("rules", {}) if rule not in OF_RECIPES]

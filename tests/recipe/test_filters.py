@@ -47,10 +47,10 @@ def test_parameters_and_other_thresholds_are_given_by_name() -> None:
 
 def test_what_a_phase_says_itself_comes_first() -> None:
     recipe = of_filters(
-        "readability: {rules: {readable: eflaw < 30}}", ", annotate: [tokens], rules: {some: tokens > 0}"
+        "readability: {rules: {readable: eflaw < 30}}", ", annotate: [tokens], rules: {filled: tokens > 0}"
     )
     assert [list(entry) for entry in recipe.phases[0].annotate] == [["tokens"], ["readability"]]
-    assert rules_of(recipe) == {"some": "tokens > 0", "readable": "eflaw < 30"}
+    assert rules_of(recipe) == {"filled": "tokens > 0", "readable": "eflaw < 30"}
 
 
 def test_every_page_of_an_annotator_is_a_filter_and_has_one() -> None:

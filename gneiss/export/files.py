@@ -1,6 +1,6 @@
-"""What exports share: sources, files of bounded size, and a folder that is complete when its index is written, last.
+"""Shared by exports: sources, files of bounded size, and a folder that is complete once its index is written, last.
 
-Samples are written as they lie on disk; their shuffling is the trainer's.
+Samples keep their order on disk; shuffling is the trainer's task.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from gneiss.loader.reader import Document, Documents
 from gneiss.output.parquet import write_bytes
 from gneiss.version import __version__
 
-#: The index of an export whose format has none of its own.
+#: The index of a format that has none of its own.
 INDEX = "export.json"
-#: Documents of a file of tokens, at most: what is known of each is held until the file is whole.
+#: Maximum documents of a token file: their metadata are held until the file is complete.
 _FILE_DOCUMENTS = 1 << 22
 _Sample = TypeVar("_Sample")
 
@@ -41,7 +41,7 @@ class Exported:
 
 @dataclass(frozen=True)
 class TokenizedDocuments:
-    """Whole documents as tokens, for trainers that pack by themselves. See `tokenized`."""
+    """Whole documents as tokens, for trainers that do their own packing. See `tokenized`."""
 
     documents: Documents
     tokenizer: TokenizerLike
@@ -61,14 +61,14 @@ class TokenizedDocuments:
             yield document, tokens.astype(np.int32)
 
 
-#: What can be exported.
+#: Sources that can be exported.
 Source: TypeAlias = Documents | PackedSequences | TokenizedDocuments
 
 
 class Export(Protocol):
-    """Writes a source into a folder, in the format of a trainer.
+    """Writes a source into a folder, in a trainer's format.
 
-    Raises InputError for a source that the format cannot take, OutputError when the folder holds anything else; without
+    Raises InputError for an unsupported source, OutputError when the folder holds anything else; without
     its index, which is written last, the same call starts again.
     """
 
@@ -79,10 +79,10 @@ class Export(Protocol):
 def tokenized(
     documents: Documents, tokenizer: TokenizerLike, *, end_of_document: int | None = None, token_bytes: int = 4
 ) -> TokenizedDocuments:
-    """Documents that an export tokenizes.
+    """Documents to be tokenized by an export.
 
-    Parameters: `tokenizer`: as `sequences` takes it; `end_of_document`: a token put after each document;
-    `token_bytes`: 4, or 2 where every id is below 65,536. Raises InputError; iterating raises ModelError for a
+    Parameters: `tokenizer`: as in `sequences`; `end_of_document`: a token after each document;
+    `token_bytes`: 4, or 2 if every id is below 65,536. Raises InputError; iterating raises ModelError for a
     tokenizer that is none, InputError for a token that does not fit.
 
     >>> export_megatron(tokenized(documents("curated"), "builtin:cl100k_base"), "curated-megatron")  # doctest: +SKIP
@@ -97,7 +97,7 @@ def tokenized(
 def of_samples(source: Source, format_: str) -> Documents | PackedSequences:
     """A source of texts or packed sequences, in order. Raises InputError for another."""
     if isinstance(source, TokenizedDocuments):
-        raise InputError(f"{format_}: expected documents or packed sequences, found a tokenizer as well; leave it out")
+        raise InputError(f"{format_}: expected documents or packed sequences, found a tokenizer as well; omit it")
     return replace(source, shuffled=False, epochs=1)
 
 
@@ -113,7 +113,7 @@ def of_tokens(source: Source, format_: str) -> TokenizedDocuments:
 
 
 def begin(folder: Path, index: str, prefix: str) -> None:
-    """Remove what a killed export left half-written. Raises OutputError for a folder that is not empty otherwise."""
+    """Remove partial files of a killed export. Raises OutputError if the folder holds anything else."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.name.startswith((f".{prefix}", f".{index}.")) and path.suffix == ".part":
             path.unlink()
@@ -122,7 +122,7 @@ def begin(folder: Path, index: str, prefix: str) -> None:
 
 
 def complete(folder: Path, index: str, prefix: str, names: Iterable[str], content: Any) -> None:
-    """Write the index, JSON, once all files of an export are there. Raises OutputError when there are others."""
+    """Write the JSON index once all files of an export exist. Raises OutputError when there are others."""
     left = {path.name for path in folder.glob(f"{prefix}*")} - set(names)
     if left:
         raise OutputError(f"{folder / min(left)}: left by another export; choose another folder")
@@ -130,7 +130,7 @@ def complete(folder: Path, index: str, prefix: str, names: Iterable[str], conten
 
 
 def origin(source: Source) -> dict[str, Any]:
-    """What an index tells of where its samples are from."""
+    """The provenance of an export's samples, for its index."""
     told: dict[str, Any] = {"gneiss": __version__}
     if isinstance(source, PackedSequences):
         return {**told, "packing": source.packing.told}
@@ -145,7 +145,7 @@ def origin(source: Source) -> dict[str, Any]:
 def parts(
     samples: Iterable[_Sample], size: Callable[[_Sample], int], limit: int, most: int | None = None
 ) -> Iterator[tuple[int, Iterator[_Sample]]]:
-    """Consecutive samples by file, numbered: as many as have `limit` together, one at least, and at most `most`.
+    """Numbered groups of consecutive samples, one per file, with `limit` in total at most; 1 to `most` samples each.
 
     >>> [(number, list(part)) for number, part in parts([3, 4, 9, 1], int, 8)]
     [(0, [3, 4]), (1, [9]), (2, [1])]
@@ -167,10 +167,10 @@ def parts(
 def token_parts(
     source: TokenizedDocuments, file_tokens: int
 ) -> Iterator[tuple[int, Iterator[tuple[Document, Int32Array]]]]:
-    """Documents that have tokens, by file of at most `file_tokens` tokens (one document may have more)."""
+    """Documents with tokens, grouped into files of at most `file_tokens` tokens (one document may have more)."""
     return parts((pair for pair in source if len(pair[1])), lambda pair: len(pair[1]), file_tokens, _FILE_DOCUMENTS)
 
 
 def _bound(token_bytes: int) -> int:
-    """What every id is below: Megatron has two bytes without a sign, four with one."""
+    """The exclusive bound of ids: Megatron's two-byte tokens are unsigned, its four-byte tokens signed."""
     return 1 << min(8 * token_bytes, 31)

@@ -15,9 +15,9 @@ from gneiss.loader.packing import Sequence
 from gneiss.loader.reader import Document
 from gneiss.output.parquet import WrittenFile, write_parquet
 
-#: By this name `load_dataset` takes the files for the split `train`.
+#: `load_dataset` assigns files of this name to the split `train`.
 PREFIX = "train-"
-#: Samples that become a table at a time.
+#: Samples per table.
 _TABLE_ROWS = 256
 DOCUMENTS = pa.schema(
     [
@@ -40,9 +40,9 @@ SEQUENCES = pa.schema(
 
 
 def export_hf(source: Source, folder: str | Path, *, file_bytes: int = 500_000_000) -> Exported:
-    """Write documents or packed sequences, in the order in which they lie on disk, as Parquet files. See `Export`.
+    """Write documents or packed sequences, in their order on disk, as Parquet files. See `Export`.
 
-    Parameters: `file_bytes`: of texts or tokens in a file, before compression, at most (one sample may have more).
+    Parameters: `file_bytes`: maximum of texts or tokens in a file, before compression (one sample may have more).
     The Trainer of transformers removes `log_prior` unless it has `TrainingArguments(remove_unused_columns=False)`.
 
     >>> export_hf(packed("packed"), "packed-hf")  # doctest: +SKIP

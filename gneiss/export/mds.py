@@ -1,7 +1,7 @@
 """Export to MosaicML streaming's MDS: files that `streaming.StreamingDataset` reads, with ids and weights.
 
-Written here, without that library, which brings four cloud SDKs, torchvision and transformers along. The format,
-version 2: a file is the number of samples (uint32), where each begins and the last one ends (uint32), the columns as
+Written without that library, which installs four cloud SDKs, torchvision and transformers. The format,
+version 2: a file is the number of samples (uint32), where each starts and the last one ends (uint32), the columns as
 JSON, then the samples; a sample is the sizes of its columns of variable size (uint32), then all columns, by name.
 """
 
@@ -25,7 +25,7 @@ from gneiss.output.parquet import write_bytes
 
 INDEX = "index.json"
 PREFIX = "shard."
-#: Encodings of MDS that are used here → bytes, None where it varies.
+#: Encodings of MDS used here → bytes, None if variable.
 SIZES: Mapping[str, int | None] = {
     "int64": 8,
     "float64": 8,
@@ -53,10 +53,10 @@ SEQUENCE_COLUMNS = {
 
 
 def export_mds(source: Source, folder: str | Path, *, file_bytes: int = 1 << 26) -> Exported:
-    """Write documents or packed sequences, in the order in which they lie on disk, as an MDS dataset. See `Export`.
+    """Write documents or packed sequences, in their order on disk, as an MDS dataset. See `Export`.
 
-    Parameters: `source`: its shuffling is left to StreamingDataset; `file_bytes`: of a file, at most (one sample may
-    have more). A document's id is an empty string where there is none.
+    Parameters: `source`: StreamingDataset does the shuffling; `file_bytes`: maximum of a file (one sample may
+    have more). A document without an id has an empty string.
 
     >>> export_mds(documents("curated"), "curated-mds")  # doctest: +SKIP
     """

@@ -1,4 +1,4 @@
-"""Export to Megatron-LM: indexed datasets of whole documents, with ids and weights beside them.
+"""Export to Megatron-LM: indexed datasets of whole documents, with ids and weights in sidecar files.
 
 The format, version 1, as `megatron.core.datasets.indexed_dataset` reads it: `.bin` holds the tokens, end to end; `.idx`
 is `MMIDIDX`, two zeros, the version (uint64), a code for the type of a token (uint8), the number of sequences and of
@@ -23,19 +23,20 @@ from gneiss.output.parquet import Aside, write_bytes
 
 PREFIX = "part-"
 MAGIC, VERSION = b"MMIDIDX\0\0", 1
-#: Bytes of a token → its type, and Megatron's code for it.
+#: Bytes of a token → its type, and Megatron's code.
 TYPES = {2: ("<u2", 8), 4: ("<i4", 4)}
-#: What a part is made of, `.idx` last.
+#: The files of a part, `.idx` last.
 SUFFIXES = (".bin", ".log_prior.npy", ".document.npy", ".idx")
 
 
 def export_megatron(source: Source, folder: str | Path, *, file_tokens: int = 1 << 29) -> Exported:
-    """Write tokenized documents, in the order in which they lie on disk, as indexed datasets. See `Export`.
+    """Write tokenized documents, in their order on disk, as indexed datasets. See `Export`.
 
-    A part is `part-00000.bin` and `.idx`, a prefix for `--data-path`, in which a sequence is a document. Megatron drops
-    document ids after its look-up, so beside it, in the order of the index, lie `part-00000.log_prior.npy`, float32,
-    and `part-00000.document.npy`, int64, the dense index of the release. Documents without tokens are left out.
-    Parameters: `source`: `tokenized(...)`; `file_tokens`: of a part, at most (one document may have more).
+    A part is `part-00000.bin` and `.idx`, a prefix for `--data-path`, in which a sequence is a document. Megatron
+    discards document ids after its look-up, so there are two sidecars in the order of the index:
+    `part-00000.log_prior.npy`, float32, and `part-00000.document.npy`, int64, the dense index of the weights layer.
+    Documents without tokens are skipped.
+    Parameters: `source`: `tokenized(...)`; `file_tokens`: maximum of a part (one document may have more).
 
     >>> source = tokenized(documents("curated"), "builtin:cl100k_base", end_of_document=100257)  # doctest: +SKIP
     >>> export_megatron(source, "curated-megatron")  # doctest: +SKIP

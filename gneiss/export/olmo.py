@@ -1,8 +1,8 @@
-"""Export to OLMo-core: arrays of tokens and, beside each, where its documents are and what they weigh.
+"""Export to OLMo-core: token arrays, each with a file of its documents' bounds and weights.
 
 As the Dolma toolkit writes and OLMo-core reads it: `.npy` holds the tokens end to end, unsigned and without a header,
 so `numpy.load` refuses it; `.csv.gz` has a line for each document: its first token, the one after its last, its id,
-and its source and place there. Further columns are ours; OLMo-core takes the first two and leaves the others.
+and its source and position there. Further columns are ours; OLMo-core reads only the first two.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from gneiss.output.parquet import Aside
 PREFIX = "part-"
 #: Bytes of a token → its type.
 TYPES = {2: "uint16", 4: "uint32"}
-#: Of the lines of `.csv.gz`, which have no header; the first five are those of the Dolma toolkit.
+#: Columns of `.csv.gz`, which has no header; the first five are those of the Dolma toolkit.
 COLUMNS = ("start", "end", "id", "shard", "row", "document", "log_prior")
 
 
 def export_olmo(source: Source, folder: str | Path, *, file_tokens: int = 1 << 29) -> Exported:
-    """Write tokenized documents, in the order in which they lie on disk, as OLMo-core's token arrays. See `Export`.
+    """Write tokenized documents, in their order on disk, as OLMo-core's token arrays. See `Export`.
 
-    Parameters: `source`: `tokenized(...)` with an end_of_document, which is how OLMo-core tells documents apart;
-    `file_tokens`: of a file, at most (one document may have more). A line break in an id becomes a space, since
-    OLMo-core reads lines. `instance_log_priors` has the weights as its data loader needs them.
+    Parameters: `source`: `tokenized(...)` with an end_of_document, by which OLMo-core separates documents;
+    `file_tokens`: maximum of a file (one document may have more). A line break in an id becomes a space, because
+    OLMo-core reads lines. `instance_log_priors` returns the weights as its data loader needs them.
 
     >>> source = tokenized(documents("curated"), "builtin:cl100k_base", end_of_document=100257)  # doctest: +SKIP
     >>> export_olmo(source, "curated-olmo")  # doctest: +SKIP
     """
     folder, source = Path(folder), of_tokens(source, "olmo")
     if source.end_of_document is None:
-        raise InputError("olmo: expected an end_of_document, by which OLMo-core tells documents apart, found none")
+        raise InputError("olmo: expected an end_of_document, by which OLMo-core separates documents, found none")
     begin(folder, INDEX, PREFIX)
     dtype = TYPES[source.token_bytes]
     files = [_write_part(part, folder, number, dtype) for number, part in token_parts(source, file_tokens)]
@@ -71,7 +71,7 @@ def instance_log_priors(folder: str | Path, sequence_length: int) -> Float32Arra
         ]
     except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError) as error:
         raise InputError(
-            f"{path}: no export for OLMo-core here ({first_line(error)}); `gneiss export --format olmo` writes it"
+            f"{path}: no OLMo-core export here ({first_line(error)}); `gneiss export --format olmo` writes it"
         ) from error
     return np.concatenate([np.empty(0, np.float32), *found])
 
@@ -84,7 +84,7 @@ def _of_instances(path: Path, tokens: int, length: int) -> Float32Array:
             log_priors.append(float(line.rsplit(",", 1)[1]))
     if ends[-1] != tokens or np.any(np.diff(ends) <= 0):
         raise ValueError(f"{path.name} does not have the bounds of documents of {tokens} tokens")
-    weights = np.exp(np.array(log_priors))  # written nowhere, so its last bit may be the machine's
+    weights = np.exp(np.array(log_priors))  # not written to any output, so its last bit may depend on the machine
     before = np.concatenate([[0.0], np.cumsum(np.diff(ends) * weights)])  # weight of the tokens before an end
     bounds = np.arange(0, tokens + 1, length)
     found: Float32Array = np.log(np.diff(np.interp(bounds, ends, before)) / length).astype(np.float32)

@@ -1,8 +1,8 @@
-"""The loss log: what training writes down of every sequence and of the documents in it, for the next curation round.
+"""The loss log: losses that training records for every sequence and the documents in it, for the next curation.
 
-A folder for each rank, in it segments that are new files, whole or not there. A row is one of three kinds:
+Each rank has a folder of segments, new files that appear only when complete. A row is one of three kinds:
 `sequence` (id: the sequence), `document` (id: the document's dense index; one span of it), `position` (id: a bucket of
-positions, over all spans of the step). What is logged after a resume for the same steps replaces what was there.
+positions, over all spans of the step). After a resume, steps that are logged again replace their earlier rows.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ BUCKETS = 40
 class LossLog:
     """Writes the log of one rank; `flush` at every checkpoint, `close` (or `with`) at the end.
 
-    Parameters: `folder`: the same for all ranks; `rank`: the global one; `segment_rows`: rows in memory before they are
-    written. A killed process loses what was not flushed, which is what its checkpoint lost too. When training resumes
-    at a step, rows of later steps that this rank logged before do not count any more; resume with another number of
-    ranks into a new folder.
+    Parameters: `folder`: the same for all ranks; `rank`: the global one; `segment_rows`: rows held before they are
+    written. A killed process loses rows that were not flushed, just as its checkpoint lost those steps. When training
+    resumes at a step, earlier rows of this rank for later steps are void; to resume with another number of ranks, use a
+    new folder.
 
     >>> with LossLog("losses", rank=0) as log:  # doctest: +SKIP
     ...     log.add(step, batch.sequences, losses, mask=mask, weights=weights)
@@ -94,14 +94,14 @@ class LossLog:
             self._append(_rows(step, sequences, values, use, weight))
 
     def flush(self) -> None:
-        """Write what is waiting as a new segment."""
+        """Write the pending rows as a new segment."""
         if self._waiting:
             write_parquet([pa.concat_tables(self._waiting)], SCHEMA, self.folder, f"{self._next:06d}.parquet")
             self._next += 1
             self._waiting, self._rows = [], 0
 
     def close(self) -> None:
-        """Write what is waiting."""
+        """Write the pending rows."""
         self.flush()
 
     def _append(self, table: pa.Table) -> None:
@@ -117,7 +117,7 @@ def rank_folder(rank: int) -> str:
 
 
 def segments(folder: Path) -> list[Path]:
-    """The segments of a rank, in the order in which they were written."""
+    """The segments of a rank, in the order of writing."""
     return sorted(path for path in folder.glob("*.parquet") if path.stem.isdigit())
 
 
@@ -163,7 +163,7 @@ def _columns(kind: str, *columns: AnyArray | None) -> pa.Table:
 
 
 def _array(given: Any, dtype: type[np.generic]) -> AnyArray:
-    """A NumPy array of an array, list or tensor; a tensor may be bfloat16, on a device, and part of a graph."""
+    """A NumPy array from an array, list or tensor; a tensor may be bfloat16, on a device, and part of a graph."""
     if hasattr(given, "detach"):
         given = given.detach()
         given = (given if dtype is np.bool_ else given.double()).cpu().numpy()
@@ -192,7 +192,7 @@ def _tally(
     for span in range(spans):
         row = owner[span]
         for position in range(length[span]):
-            column = start[span] + position - 1  # the loss of a token stands where it is predicted
+            column = start[span] + position - 1  # a token's loss is at the position that predicts it
             if column < 0 or column >= losses.shape[1] or not mask[row, column]:
                 continue
             loss = losses[row, column]

@@ -1,8 +1,8 @@
-"""Consolidation: a loss log becomes the layer `losses`, a row for every row of the run, for the rules of the next run.
+"""Consolidation: a loss log becomes the layer `losses`, one row per row of the run, for the next run's rules.
 
-A *visit* is a document in an epoch: the spans that were trained on, wherever they were packed; its loss is their mean
-over tokens. Losses of early positions are higher, and all are higher early in training, so a document's *excess* is its
-loss less what the tokens at the same positions lost on average in the same steps, over all ranks and documents.
+A *visit* is a document in an epoch: its spans that were trained on, wherever they were packed; its loss is their mean
+over tokens. Losses are higher at early positions and early in training, so a document's *excess* is its loss minus the
+mean loss at the same positions in the same steps, over all ranks and documents.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gneiss.output.finished_run import FinishedRun, kept_mask
 from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
 from gneiss.output.parquet import checksum
 
-#: Documents, and visits of them, that are held at a time; each pass reads the log once.
+#: Documents, and visits of them, held at a time; each pass reads the log once.
 DOCUMENTS_PER_PASS, VISITS_PER_PASS = 2_000_000, 8_000_000
 COLUMNS = pa.schema(
     [
@@ -46,13 +46,13 @@ COLUMNS = pa.schema(
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment of the log, of which rows before `limit` count: later ones were logged again after a resume."""
+    """A segment of the log; only rows before `limit` are valid, later ones were logged again after a resume."""
 
     path: Path
     limit: int | None
 
     def read(self, **columns_of: Sequence[str]) -> dict[str, dict[str, AnyArray]]:
-        """Kind → columns, `step` among them, of the rows of this kind that count; the file is read once."""
+        """Kind → columns, including `step`, of the valid rows of this kind; the file is read once."""
         table = _read(self.path, ["step", "kind", *chain(*columns_of.values())])
         if self.limit is not None:
             table = table.filter(pc.less(table["step"], self.limit))
@@ -73,9 +73,9 @@ def consolidate(
 ) -> WrittenLayer:
     """Write the losses of a run's documents as an annotation layer.
 
-    Parameters: `logs`: folders that LossLog wrote, in the order of training (what a later one holds replaces the same
+    Parameters: `logs`: folders written by LossLog, in the order of training (a later one replaces the same
     steps of an earlier one); `decay`: of the moving averages, per visit; `window_steps`: steps whose tokens make the
-    mean at a position. A span whose masked tokens lie between others is taken to have them at its end.
+    mean at a position. Masked tokens within a span are counted as if at its end.
     Raises InputError for logs that are damaged or of another run, OutputError when another layer has the name.
 
     >>> consolidate("curated", ["losses"]).told["summary"]["documents_seen"]  # doctest: +SKIP
@@ -135,7 +135,7 @@ class _Survey:
     def _add_positions(self, path: Path, rows: Mapping[str, AnyArray]) -> None:
         windows, buckets = rows["step"] // self._window_steps, rows["id"]
         if len(buckets) and not (buckets.min() >= 0 and buckets.max() < BUCKETS and windows.min() >= 0):
-            raise InputError(f"{path}: a step or a position that no log has; the file is damaged")
+            raise InputError(f"{path}: found an impossible step or position; the file is damaged")
         for window in np.unique(windows).tolist():
             at = windows == window
             sums = np.bincount(buckets[at], rows["loss_sum"][at], BUCKETS)
@@ -248,7 +248,7 @@ def _columns(visits: Iterable[_Visits], size: int, decay: float) -> dict[str, An
 
 
 def _segments(logs: Sequence[Path]) -> Iterator[Segment]:
-    """The segments of all logs that hold anything that counts."""
+    """The segments of all logs that have valid rows."""
     limits: dict[Path, int | None] = {}
     later: int | None = None
     for log in reversed(logs):

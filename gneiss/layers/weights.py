@@ -2,7 +2,7 @@
 
 Two passes over annotation columns, never over texts: the first finds log_z, for which the mean weight is one; the
 second writes. With a perplexity, one before them finds its geometric mean. Sums are exact (`math.fsum`), so neither the
-order nor the cut of shards shows in them.
+order nor the boundaries of shards affect them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gneiss.recipe.rule import did_you_mean
 #: A weight lies within this factor of one, before it is divided by the mean.
 LARGEST_FACTOR = 4.0
 LOG_BOUND = math.log(LARGEST_FACTOR)
-#: Probabilities are taken to lie this far from 0 and 1, so that log-odds are within ±13.8.
+#: Probabilities are clipped to this distance from 0 and 1, so that log-odds are within ±13.8.
 LEAST_PROBABILITY = 1e-6
 #: fastText's probabilities may exceed one by some 1e-5.
 _TOLERANCE = 1e-4
@@ -37,7 +37,7 @@ FORMULA = (
     "log_prior = clip(-alpha * log(1 + copies) + beta * logit(quality) + gamma * log(perplexity / typical_perplexity),"
     " -log 4, +log 4) - log_z"
 )
-#: Columns of `base` that are factors where a run has them, and what stands for them where it has not.
+#: Columns of `base` that are factors, with their values for runs that lack them.
 FACTORS: Mapping[str, int | float | None] = {
     "dedup_repeated_bytes": 0,
     "exact_copies": 1,
@@ -66,7 +66,7 @@ COLUMNS = pa.schema(
 
 @dataclass
 class _Totals:
-    """What the first pass finds; `bins`: kept documents by log weight before log_z, from -log 4 to +log 4."""
+    """The result of the first pass; `bins`: kept documents by log weight before log_z, from -log 4 to +log 4."""
 
     documents: int = 0
     without_quality: int = 0
@@ -85,14 +85,14 @@ def write_weights(
     perplexity: str | None = None,
     category: str | None = None,
 ) -> WrittenLayer:
-    """Write the weights of a finished run as an annotation layer; one that is there already is left as it is.
+    """Write the weights of a finished run as an annotation layer; an existing one is left unchanged.
 
-    Parameters: `alpha`: how much copies count against a document (0: not, 1: weight 1 / copies); `beta`: how much
-    quality counts for it; `gamma`: how much perplexity does; `quality`: an annotation that is a probability;
+    Parameters: `alpha`: how strongly copies lower a weight (0: not, 1: weight 1 / copies); `beta`: how strongly
+    quality raises it; `gamma`: how strongly perplexity does; `quality`: an annotation that is a probability;
     `perplexity`: an annotation above 0; `category`: an annotation. After QuRating (Wettig et al. 2024), whose quality
     scores are logits, and SoftDedup (arXiv 2407.06654), whose weight is 1 / commonness, the geometric mean of a token's
     probability in a 4-gram model of the corpus itself: gamma = 1 with that model's perplexity.
-    Raises InputError for an unfinished run and unfit columns, OutputError when the layer is there with other ones.
+    Raises InputError for an unfinished run or unsuitable columns, OutputError for a layer with other parameters.
 
     >>> write_weights("curated", beta=0.25, quality="prose").told["summary"]["log_z"]  # doctest: +SKIP
     """
@@ -161,7 +161,7 @@ class _Factors:
         return found, _log_weights(found["copies"], found["log_odds"], rarity, powers, LOG_BOUND)
 
     def columns(self, first: int, table: pa.Table, log_z: float) -> dict[str, pa.Array]:
-        """The columns of the layer for a portion, null where a document was not kept."""
+        """The columns of the layer for a portion, null for documents that were not kept."""
         kept = kept_mask(table)
         found, log_weights = self.log_weights(table, kept)
         log_odds, perplexity = found["log_odds"], found["perplexity"]
@@ -207,7 +207,7 @@ class _Factors:
 
 
 def _weights(run: FinishedRun, factors: _Factors, totals: _Totals) -> Iterator[float]:
-    """The weight of every kept document before it is divided by the mean; counts them on the way."""
+    """The weight of every kept document before division by the mean; also counts them."""
     for shard in run.shards:
         for _, table in run.batches(shard, factors.reads):
             found, log_weights = factors.log_weights(table, kept_mask(table))
@@ -244,7 +244,7 @@ def _summary(run: FinishedRun, factors: _Factors, totals: _Totals, log_z: float,
 
 
 def _absent(run: FinishedRun, quality: str | None, perplexity: str | None, category: str | None) -> dict[str, Any]:
-    """Factors that the run has no column for, with what stands for them; unknown names are refused."""
+    """Factors without a column in the run, with their default values; unknown names are refused."""
     schema = run.annotation_schema()
     chosen = {"quality": quality, "perplexity": perplexity, "category": category}
     for option, name in chosen.items():
@@ -271,7 +271,7 @@ def _check_numbers(alpha: float, beta: float, gamma: float, quality: str | None,
 
 
 def _mean(values: Iterator[float]) -> float | None:
-    """The exact mean, None of nothing."""
+    """The exact mean; None without values."""
     count = 0
 
     def counted() -> Iterator[float]:
@@ -285,7 +285,7 @@ def _mean(values: Iterator[float]) -> float | None:
 
 
 def _numbers(table: pa.Table, name: str, absent: float | None) -> Float64Array:
-    """A column as float64, (rows,); `absent` where the column or a value is not there."""
+    """A column as float64, (rows,); `absent` for missing columns and values."""
     if name not in table.column_names:
         return np.full(table.num_rows, absent, np.float64)
     values = pc.fill_null(table[name].cast(pa.float64()), absent)
@@ -301,7 +301,7 @@ def _log_weights(
     out = np.empty(len(copies))
     for i in range(len(copies)):
         value = -alpha * math.log1p(copies[i])
-        if beta != 0.0 and not math.isnan(log_odds[i]):  # a document without a score is neither good nor bad
+        if beta != 0.0 and not math.isnan(log_odds[i]):  # without a score a document is neither good nor bad
             value += beta * log_odds[i]
         if gamma != 0.0 and not math.isnan(rarity[i]):
             value += gamma * rarity[i]

@@ -1,4 +1,4 @@
-"""For loaders: a torch dataset over a reader, and batches of sequences as arrays. Torch is imported only by calling."""
+"""For data loaders: a torch dataset over a reader, and batches of sequences as arrays. Imports torch when called."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import numpy as np
 from gneiss.arrays import Float32Array, Int64Array
 from gneiss.loader import packing
 
-#: Label of a position without a loss, which PyTorch's cross-entropy leaves out.
+#: Label of a position without a loss, PyTorch's ignore_index.
 NO_LABEL = -100
 
 
 class Shared(Protocol):
-    """What can be shared out to the loader workers of a rank: Documents, Sequences, PackedSequences."""
+    """Divisible among the loader workers of a rank: Documents, Sequences, PackedSequences."""
 
     def __iter__(self) -> Iterator[Any]:
-        """What this consumer takes."""
+        """The share of this consumer."""
 
     def of_worker(self, worker: int, workers: int) -> Shared:
-        """What one of the workers takes."""
+        """The dataset with one worker's share."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Sequences side by side. tokens, labels: int64 (samples, tokens); log_prior: float32 (samples,).
+    """A batch of sequences. tokens, labels: int64 (samples, tokens); log_prior: float32 (samples,).
 
-    Labels are the tokens themselves (not shifted), -100 behind a short sequence; the tokens there are 0.
+    Labels are the tokens themselves (not shifted); short sequences are padded with label -100 and token 0.
     """
 
     tokens: Int64Array
@@ -39,7 +39,7 @@ class Batch:
 
 
 def batch_of(sequences: Sequence[packing.Sequence]) -> Batch:
-    """Sequences as arrays of the longest one's length; a `collate_fn` for torch's DataLoader.
+    """Sequences as arrays, padded to the longest; a `collate_fn` for torch's DataLoader.
 
     >>> spans = packing.Spans(*(np.zeros(1, np.int64) for _ in range(5)))
     >>> batch = batch_of([packing.Sequence(0, np.array([5, 6, 7], np.int32), spans, 0.0),
@@ -58,8 +58,8 @@ def batch_of(sequences: Sequence[packing.Sequence]) -> Batch:
 def torch_dataset(source: Shared) -> Iterable[Any]:
     """A torch IterableDataset over a reader, for DataLoader or torchdata's StatefulDataLoader.
 
-    Every `iter()` in a loader worker takes that worker's share; what it returns has the state, so a StatefulDataLoader
-    resumes in mid-epoch and its next epoch is whole. Give the loader `batch_size=None`, or a `collate_fn` such as
+    Every `iter()` in a loader worker takes that worker's share and returns a stateful iterator, so a StatefulDataLoader
+    resumes in mid-epoch, and its next epoch is complete. Give the loader `batch_size=None`, or a `collate_fn` such as
     `batch_of`. Needs torch.
 
     >>> loader = StatefulDataLoader(torch_dataset(source), 8, collate_fn=batch_of)  # doctest: +SKIP
@@ -70,7 +70,7 @@ def torch_dataset(source: Shared) -> Iterable[Any]:
         info = get_worker_info()
         return iter(source if info is None else source.of_worker(info.id, info.num_workers))
 
-    def reduce(_: object) -> tuple[Any, ...]:  # the class is not to be found by name where workers are spawned
+    def reduce(_: object) -> tuple[Any, ...]:  # spawned workers cannot find the class by name
         return torch_dataset, (source,)
 
     dataset: Iterable[Any] = type("ReaderDataset", (IterableDataset,), {"__iter__": iterate, "__reduce__": reduce})()

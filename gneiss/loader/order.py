@@ -1,8 +1,8 @@
-"""The order of an epoch: one permutation of all rows of some files, a function of (seed, epoch, block rows) alone.
+"""The order of an epoch: one permutation of all rows of some files, a function of (seed, epoch, block rows).
 
-Files come in a shuffled order and make one stream of rows; the stream is cut into blocks, and rows are shuffled inside
-a block. A consumer (a loader worker of a rank) takes a consecutive part of that order, so whatever the ranks and
-workers, every row comes once, a position says all that is needed to resume, and memory holds a block.
+Files in shuffled order form one stream of rows; the stream is cut into blocks, and rows are shuffled within a block. A
+consumer (a loader worker of a rank) takes a contiguous part of that order. So for any number of ranks and workers every
+row is read once, a position is all that is needed to resume, and memory holds one block.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class RowRange:
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """The order of one epoch. rows: of each file; block_rows: how many are shuffled together; shuffled: else as is.
+    """The order of one epoch. rows: of each file; block_rows: shuffled together; shuffled: if not, the stored order.
 
     >>> order = EpochOrder((3, 2), seed=7, epoch=0, block_rows=4)
     >>> sorted((rows.file, row) for block in order.blocks(0, 5) for rows in block[0]
@@ -47,7 +47,7 @@ class EpochOrder:
 
     @property
     def total(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return sum(self.rows)
 
     @cached_property
@@ -58,7 +58,7 @@ class EpochOrder:
 
     @cached_property
     def _bounds(self) -> Int64Array:
-        """Where each file begins in the stream, and where the last one ends, int64 (files + 1,)."""
+        """Where each file starts in the stream, and where the last one ends, int64 (files + 1,)."""
         return np.array(list(accumulate((self.rows[file] for file in self.files), initial=0)), np.int64)
 
     def blocks(self, start: int, end: int) -> Iterator[tuple[list[RowRange], Int64Array]]:
@@ -68,7 +68,7 @@ class EpochOrder:
             last = min(first + self.block_rows, self.total)
             rows = self._permutation(last - first, f"block {block}") if self.shuffled else np.arange(last - first)
             rows = rows[max(start - first, 0) : end - first]
-            if not self.shuffled:  # nothing is to be read that is not given
+            if not self.shuffled:  # read nothing that is not yielded
                 first, last, rows = first + int(rows[0]), first + int(rows[-1]) + 1, rows - rows[0]
             yield self._ranges(first, last), rows
 
@@ -89,10 +89,10 @@ class EpochOrder:
 
 @dataclass(frozen=True)
 class Share:
-    """The part of every epoch that one consumer takes: a loader worker of a rank.
+    """One consumer's (a loader worker of a rank's) part of every epoch.
 
-    Shares are consecutive and differ by at most one row; with `drop_uneven` they are equal, and the last few rows of
-    the epoch's order (fewer than there are ranks; other ones in another epoch) are left out.
+    Shares are contiguous and differ by at most one row; with `drop_uneven` they are equal, and the last few rows of
+    the epoch's order (fewer than the ranks; different ones in each epoch) are skipped.
     """
 
     rank: int = 0
@@ -110,17 +110,17 @@ class Share:
 
     @property
     def consumer(self) -> int:
-        """The number of this consumer."""
+        """The index of this consumer."""
         return self.rank * self.workers + self.worker
 
     @property
     def consumers(self) -> int:
-        """How many there are."""
+        """The number of consumers."""
         return self.world_size * self.workers
 
     def bounds(self, total: int) -> tuple[int, int]:
         """First position, and the position after the last one."""
-        if self.drop_uneven:  # ranks must be equal; the workers of a rank need not be
+        if self.drop_uneven:  # ranks must have equal shares; the workers of a rank need not
             total -= total % self.world_size
         first, last = (rank * total // self.world_size for rank in (self.rank, self.rank + 1))
         of_rank = last - first
@@ -129,7 +129,7 @@ class Share:
 
 
 class RowReader:
-    """Reads row ranges of files; what is read in order is read once. `open` gives a file's rows from some row on."""
+    """Reads row ranges of files; rows read in order are read once. `open` yields a file's rows from a given row."""
 
     def __init__(self, open: Callable[[int, int], Iterator[pa.Table]]) -> None:
         self._open = open

@@ -1,4 +1,4 @@
-"""Packed sequences on disk: tokens and packing map in one Parquet row each, and a reader that knows their number."""
+"""Packed sequences on disk, one Parquet row each with tokens and packing map, and a reader of known length."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gneiss.version import __version__
 
 METADATA_FILE = "packing.json"
 PART_KEY = "gneiss.packing"
-#: A part is packed by itself: bytes of text in it, about.
+#: Approximate bytes of text in a part; each part is packed separately.
 PART_TEXT_BYTES = 256_000_000
 _ROWS_PER_TABLE = 1024
 SPANS = pa.struct(
@@ -54,24 +54,24 @@ class Packing:
 
     @property
     def sequences(self) -> int:
-        """How many there are."""
+        """The number of sequences."""
         return sum(self.parts)
 
 
 def pack(sequences: Sequences, folder: str | Path) -> Packing:
-    """Write the sequences of one epoch of a run into a folder; the same call completes what was killed.
+    """Write the sequences of one epoch of a run into a folder; the same call completes a killed one.
 
-    The documents' order (seed, epoch) is that of `documents`; a part holds about 256 MB of text and is packed by
-    itself, so each ends with one shorter sequence. Spans name documents by their dense index.
+    The documents' order (seed, epoch) is that of `documents`; a part holds about 256 MB of text and is packed
+    separately, so each ends with one shorter sequence. Spans name documents by their dense index.
     Raises OutputError when the folder holds something else, InputError for more than one epoch.
     """
     folder, documents = Path(folder), sequences.documents
     if documents.share != Share() or documents.epochs != 1:
-        raise InputError("pack: expected documents of one epoch, not shared out to ranks")
+        raise InputError("pack: expected documents of one epoch, with rank=0 and world_size=1")
     if not isinstance(sequences.tokenizer, str):
-        raise InputError("pack: expected the name of a tokenizer, which the files can tell, found a function")
+        raise InputError("pack: expected the name of a tokenizer, which the metadata can record, found a function")
     size = sum(documents.run.data(shard).stat().st_size for shard in documents.run.shards)
-    parts = max(1, -(-3 * size // PART_TEXT_BYTES))  # files are compressed to a third, about
+    parts = max(1, -(-3 * size // PART_TEXT_BYTES))  # files compress to about a third
     told = {
         "gneiss": __version__,
         "run": documents.run.digest,
@@ -85,7 +85,10 @@ def pack(sequences: Sequences, folder: str | Path) -> Packing:
         "parts": parts,
     }
     footer = json.dumps(told, sort_keys=True)
-    for leftover in (*folder.glob(".part-*.part"), *folder.glob(f".{METADATA_FILE}.*.part")):  # of a killed process
+    for leftover in (
+        *folder.glob(".part-*.part"),
+        *folder.glob(f".{METADATA_FILE}.*.part"),
+    ):  # of a killed process
         leftover.unlink(missing_ok=True)
     left = [part for part in range(parts) if not (folder / _part(part)).exists()]
     loaded = replace(sequences, tokenizer=encoder(sequences.tokenizer)) if left else sequences
@@ -99,7 +102,7 @@ def pack(sequences: Sequences, folder: str | Path) -> Packing:
 
 
 def open_packing(folder: str | Path) -> Packing:
-    """Read what `pack` wrote. Raises InputError."""
+    """Read the output of `pack`. Raises InputError."""
     path = Path(folder) / METADATA_FILE
     try:
         told = json.loads(path.read_text("utf-8"))
@@ -112,7 +115,7 @@ def open_packing(folder: str | Path) -> Packing:
 
 @dataclass(frozen=True)
 class PackedSequences:
-    """Packed sequences from disk as an iterable; every `iter()` starts anew, and the iterator has a state."""
+    """Packed sequences from disk as an iterable; every `iter()` starts over, and the iterator has a state."""
 
     packing: Packing
     seed: int
@@ -136,7 +139,7 @@ class PackedSequences:
         return self.packing.sequences
 
     def of_worker(self, worker: int, workers: int) -> PackedSequences:
-        """What one of a rank's loader workers takes."""
+        """The dataset with one loader worker's share."""
         return replace(self, share=replace(self.share, worker=worker, workers=workers))
 
     def read(self, epoch: int, start: int, end: int) -> Iterator[Sequence]:
@@ -149,7 +152,7 @@ class PackedSequences:
                 yield _sequence(table.slice(row, 1), epoch)
 
     def identity(self) -> dict[str, Any]:
-        """What a state is valid for."""
+        """The settings for which a state is valid."""
         order = {"seed": self.seed, "block_sequences": self.block_sequences, "shuffled": self.shuffled}
         its = {name: self.packing.told[name] for name in ("run", "tokenizer", "length", "order")}
         return {"packing": its, **order, **asdict(self.share)}
@@ -167,7 +170,7 @@ def packed(
     world_size: int = 1,
     drop_uneven: bool = False,
 ) -> PackedSequences:
-    """Packed sequences from disk, in an order of each epoch's own. Parameters as `documents`. Raises InputError.
+    """Packed sequences from disk, in a different order for each epoch. Parameters as `documents`. Raises InputError.
 
     >>> len(packed("packed", rank=0, world_size=8, drop_uneven=True))  # doctest: +SKIP
     """

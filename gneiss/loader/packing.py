@@ -1,6 +1,6 @@
-"""Packing: documents as tokens, end to end, cut into sequences, each with its packing map: the spans of documents.
+"""Packing: documents' tokens, concatenated and split into sequences, each with its packing map of document spans.
 
-Nothing of a document is lost: what a sequence has no room for begins the next one. Where it is cut shows in the map.
+Nothing is lost: the rest of a document starts the next sequence, as recorded in the map.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from gneiss.errors import InputError
 from gneiss.loader.reader import Document, Documents
 from gneiss.loader.stream import Stream, check_state
 
-#: A tokenizer by the name that recipes use, or a function of a text.
+#: A tokenizer by its name in recipes, or a function of a text.
 TokenizerLike: TypeAlias = "str | Callable[[str], Int32Array]"
 
 
 @dataclass(frozen=True, eq=False)
 class Spans:
-    """Which documents a sequence is made of, in order; all (spans,).
+    """The document spans of a sequence, in order; all (spans,).
 
     document: int64 dense index; start: int32, first token in the sequence; length: int32, tokens; document_start:
-    int64, first token in the document (0 unless it began in an earlier sequence); epoch: int32.
+    int64, first token in the document (0 unless it started in an earlier sequence); epoch: int32.
     """
 
     document: Int64Array
@@ -53,7 +53,7 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Documents, packed on the fly; every `iter()` starts anew, and the iterator has a state. See `sequences`."""
+    """Documents, packed on the fly; every `iter()` starts over, and the iterator has a state. See `sequences`."""
 
     documents: Documents
     tokenizer: TokenizerLike
@@ -65,7 +65,7 @@ class Sequences:
         return SequenceStream(self)
 
     def of_worker(self, worker: int, workers: int) -> Sequences:
-        """What one of a rank's loader workers packs."""
+        """The dataset with one loader worker's share."""
         return replace(self, documents=self.documents.of_worker(worker, workers))
 
 
@@ -77,11 +77,11 @@ def sequences(
     end_of_document: int | None = None,
     keep_last: bool = True,
 ) -> Sequences:
-    """Pack documents to sequences of `length` tokens while they are read.
+    """Pack documents into sequences of `length` tokens while reading them.
 
     Parameters: `tokenizer`: a name as in recipes (`builtin:cl100k_base`, a tokenizer.json), or a function from a text
-    to token ids; `end_of_document`: a token put after each document, part of its last span; `keep_last`: whether a
-    consumer ends with what is left, a shorter sequence. Consumers end after different numbers of sequences: give
+    to token ids; `end_of_document`: a token after each document, part of its last span; `keep_last`: whether a
+    consumer's last, shorter sequence is kept. Consumers end after different numbers of sequences: give
     `documents` epochs=None and count steps, or pack to disk, where the number is known.
     Raises InputError; the tokenizer is loaded by `iter()`, which raises ModelError.
 
@@ -95,7 +95,7 @@ def sequences(
 
 @dataclass
 class _Unfinished:
-    """A document whose tokens are not all used yet; `before`: the state of the documents just before it."""
+    """A document with unused tokens; `before`: the state of the documents just before it."""
 
     document: Document
     tokens: Int32Array
@@ -110,7 +110,7 @@ class _Waiting:
 
 
 class SequenceStream:
-    """Iterates over packed sequences; its state is that of the documents, and how far into one of them it is."""
+    """Iterates over packed sequences; its state is that of the documents, and the position in the current one."""
 
     def __init__(self, sequences: Sequences) -> None:
         self.sequences = sequences
@@ -134,14 +134,14 @@ class SequenceStream:
         return _cut(waiting, length, id_)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next sequence begins with: the documents' state, the tokens used of the next one, and the count."""
+        """The start of the next sequence: the documents' state, used tokens of the next document, and the count."""
         unfinished = self._waiting.documents
         documents = unfinished[0].before if unfinished else self._documents.state_dict()
         used = unfinished[0].used if unfinished else self._skip
         return {**self._identity(), "documents": documents, "used_tokens": used, "given": self._given}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where another stream was. Raises InputError for the state of something else."""
+        """Resume from a state. Raises InputError for a state of other settings."""
         check_state(state, self._identity())
         self._documents.load_state_dict(state["documents"])
         self._skip, self._given = int(state["used_tokens"]), int(state["given"])
@@ -179,7 +179,7 @@ def encoder(tokenizer: TokenizerLike) -> Callable[[str], Int32Array]:
 
 
 def _cut(waiting: _Waiting, length: int, id_: int) -> Sequence:
-    """The first `length` tokens of what is waiting."""
+    """The first `length` pending tokens."""
     parts: list[Int32Array] = []
     rows: list[tuple[int, int, int, int, int]] = []
     weights: list[float] = []

@@ -1,4 +1,4 @@
-"""The reader: documents of a finished run with their annotations, shuffled, shared out, and resumable; no torch."""
+"""The reader: documents of a finished run with annotations, shuffled, split among ranks, resumable; no torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gneiss.output.layers import annotation_names, check_layers, joined
 from gneiss.output.layout import BASE
 from gneiss.recipe.rule import did_you_mean
 
-#: Rows that are decoded at a time.
+#: Rows decoded at a time.
 _READ_ROWS = 256
 _INDEX = "dense index"
 
@@ -47,7 +47,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Documents:
-    """The documents of a run as an iterable; every `iter()` starts anew, and the iterator has a state.
+    """The documents of a run as an iterable; every `iter()` starts over, and the iterator has a state.
 
     See `documents`. `dataclasses.replace` changes a setting.
     """
@@ -76,7 +76,7 @@ class Documents:
         return self.run.documents
 
     def of_worker(self, worker: int, workers: int) -> Documents:
-        """What one of a rank's loader workers takes."""
+        """The dataset with one loader worker's share."""
         return replace(self, share=replace(self.share, worker=worker, workers=workers))
 
     def read(self, epoch: int, start: int, end: int) -> Iterator[Document]:
@@ -94,7 +94,7 @@ class Documents:
             yield from _documents(table, [names[row] for row in rows.tolist()], self.columns, epoch)
 
     def identity(self) -> dict[str, Any]:
-        """What a state is valid for."""
+        """The settings for which a state is valid."""
         order = {"seed": self.seed, "block_documents": self.block_documents, "shuffled": self.shuffled}
         return {"run": self.run.digest, **order, **asdict(self.share)}
 
@@ -113,13 +113,13 @@ def documents(
     world_size: int = 1,
     drop_uneven: bool = False,
 ) -> Documents:
-    """The kept documents of a finished run with annotations, in an order of each epoch's own.
+    """The kept documents of a finished run with annotations, in a different order for each epoch.
 
-    Parameters: `layers`: annotation layers to join; `columns`: annotations, or columns of `data/`, that a document
-    brings along; `epochs`: how many, from `epoch` on, None: without end; `block_documents`: how many are shuffled
-    together (memory holds them); `rank`: the global one; `drop_uneven`: leave out fewer than `world_size` documents,
-    so that all ranks have the same number (without it they differ by at most one).
-    Raises InputError: no finished run, no such layer or column, and, while reading, rows that do not fit together.
+    Parameters: `layers`: annotation layers to join; `columns`: annotations, or columns of `data/`, to add to each
+    document; `epochs`: how many, from `epoch` on, None: without end; `block_documents`: how many are shuffled
+    together (memory holds them); `rank`: the global one; `drop_uneven`: skip fewer than `world_size` documents, so
+    that all ranks have the same number (without it they differ by at most one).
+    Raises InputError: no finished run, no such layer or column, and, while reading, rows that do not match.
 
     >>> [document.id for document in documents("curated", rank=0, world_size=8)]  # doctest: +SKIP
     """
@@ -193,7 +193,7 @@ def _annotations(documents: Documents, shard: FinishedShard) -> tuple[pa.Table, 
 
 
 def _checked(path: Path, run: FinishedRun, data: pa.Table, rows: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """Documents beside their annotations. Raises InputError when an id or a text is not the annotated one."""
+    """Documents with their annotations. Raises InputError when an id or a text is not the annotated one."""
     if run.id is not None:
         ids, expected = _strings(data[run.id]), rows["id"].to_pylist()
         if ids != expected:

@@ -13,14 +13,14 @@ Given = TypeVar("Given", covariant=True)
 
 
 class Dataset(Protocol[Given]):
-    """What a stream runs over: rows in an order of each epoch's own.
+    """The rows of a stream, in a different order for each epoch.
 
     epochs: how many, from `epoch` on; None: without end.
     """
 
     @property
     def share(self) -> Share:
-        """The part that this consumer takes."""
+        """The share of this consumer."""
 
     @property
     def epoch(self) -> int:
@@ -28,23 +28,23 @@ class Dataset(Protocol[Given]):
 
     @property
     def epochs(self) -> int | None:
-        """How many."""
+        """The number of epochs."""
 
     @property
     def total(self) -> int:
-        """How many rows an epoch has, for all consumers together."""
+        """Rows of an epoch, for all consumers together."""
 
     def read(self, epoch: int, start: int, end: int) -> Iterator[Given]:
         """What is at positions `start` to `end` of an epoch's order."""
 
     def identity(self) -> dict[str, Any]:
-        """What a state is valid for, as plain values."""
+        """The settings for which a state is valid, as plain values."""
 
 
 class Stream(Generic[Item]):
-    """Iterates over a dataset; `state_dict` says where it is, `load_state_dict` goes there without reading on the way.
+    """Iterates over a dataset; `state_dict` returns its position, `load_state_dict` seeks without reading.
 
-    A state belongs to one run, order, rank and worker; another one is refused.
+    A state belongs to one run, order, rank and worker; others are refused.
     """
 
     def __init__(self, dataset: Dataset[Item]) -> None:
@@ -66,11 +66,11 @@ class Stream(Generic[Item]):
         return item
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch and position within this consumer's share: what comes next."""
+        """Epoch and position, within this consumer's share, of the next row."""
         return {**self.dataset.identity(), "epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where another stream was. Raises InputError for the state of something else."""
+        """Resume from a state. Raises InputError for a state of other settings."""
         check_state(state, self.dataset.identity())
         self._go_to(int(state["epoch"]), int(state["position"]))
 
@@ -82,7 +82,7 @@ class Stream(Generic[Item]):
 
 
 def check_state(state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Raise InputError when a state was saved by something else: it says what differs."""
+    """Raise InputError, naming the differences, for a state of other settings."""
     differing = [
         f"{name} {state.get(name)!r} instead of {value!r}"
         for name, value in expected.items()

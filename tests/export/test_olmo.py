@@ -108,7 +108,7 @@ def test_documents_need_an_end(released: Path, tmp_path: Path) -> None:
 
 
 def test_weights_of_something_else_are_refused(released: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"export.json: no export for OLMo-core here \(.*No such file"):
+    with pytest.raises(InputError, match=r"export.json: no OLMo-core export here \(.*No such file"):
         instance_log_priors(tmp_path, 300)
     export_olmo(source_of(released), tmp_path)
     with pytest.raises(InputError, match="sequence_length 0"):
@@ -123,7 +123,7 @@ def test_weights_of_something_else_are_refused(released: Path, tmp_path: Path) -
         gzip.compress(b"\xff"),
     ):
         path.write_bytes(broken)
-        with pytest.raises(InputError, match="no export for OLMo-core here"):
+        with pytest.raises(InputError, match="no OLMo-core export here"):
             instance_log_priors(tmp_path, 300)
 
 

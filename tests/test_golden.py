@@ -50,7 +50,7 @@ def write_inputs(folder: Path) -> None:
 def recipe_of(name: str, folder: Path) -> dict[str, Any]:
     """A recipe as plain values; models lie in the folder."""
     if name in ("crawl", "from-pages"):
-        recipe = yaml.safe_load((Path(gneiss.__file__).parent / "pipelines/commoncrawl-to-gneissweb.yaml").read_text())
+        recipe = Recipe.load("commoncrawl-to-gneissweb").canonical()
         heuristics, _, last = recipe["phases"]
         heuristics["annotate"][0]["language"]["model"] = str(folder / "language.bin")
         heuristics["rules"] |= {
@@ -64,7 +64,7 @@ def recipe_of(name: str, folder: Path) -> dict[str, Any]:
             "fineweb_punctuated": "fineweb_short_line_fraction >= 0",
         }
     else:
-        recipe = yaml.safe_load((Path(gneiss.__file__).parent / "pipelines/gneissweb-bytes.yaml").read_text())
+        recipe = Recipe.load("gneissweb-bytes").canonical()
         recipe["shard_max_bytes"] = 12_000
         (last,) = recipe["phases"]
         last["dedup"] = {

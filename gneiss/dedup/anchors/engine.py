@@ -7,10 +7,10 @@ import numpy as np
 from gneiss.arrays import AnyArray, Int64Array
 from gneiss.dedup import suffix_array
 from gneiss.dedup.anchors.grouping import group
-from gneiss.dedup.anchors.large_groups import match_crowds
+from gneiss.dedup.anchors.large_groups import match_large_groups
 from gneiss.dedup.anchors.matching import AnchoredText, match
 from gneiss.dedup.anchors.resolving import resolve
-from gneiss.dedup.anchors.sampling import sample
+from gneiss.dedup.anchors.selection import select_anchors
 from gneiss.dedup.repeats import Repeats
 from gneiss.dedup.units import read_only
 
@@ -33,19 +33,19 @@ def find_repeats(values: AnyArray, bounds: Int64Array, min_length: int, seed: in
 
 
 def _attempt(values: AnyArray, bounds: Int64Array, min_length: int, seed: int) -> Repeats | None:
-    """The repeats, or None when a hash lied."""
+    """The repeats, or None where two different texts had one hash."""
     k = max(1, min_length // 2)
-    anchors = sample(values, bounds, min_length, k, seed)
+    anchors = select_anchors(values, bounds, min_length, k, seed)
     text = AnchoredText(
         read_only(values).view(np.uint8), values.itemsize, anchors.begin, anchors.left, anchors.count, min_length, k
     )
-    links, crowd, crowd_bounds = group(anchors.key, anchors.content)
+    links, large, large_bounds = group(anchors.key, anchors.content)
     copies = anchors.copies
     del anchors  # its hashes are the larger half of the memory
-    crowd_matches, kept_word = match_crowds(text, crowd, crowd_bounds, np.uint64(seed))
-    if not kept_word:
+    large_matches, is_sound = match_large_groups(text, large, large_bounds, np.uint64(seed))
+    if not is_sound:
         return None
-    others = np.concatenate([copies, crowd_matches])
+    others = np.concatenate([copies, large_matches])
     others = others[np.argsort(others[:, 0], kind="stable")]
-    matches, kept_word = match(text, links, others)
-    return resolve(matches, min_length) if kept_word else None
+    matches, is_sound = match(text, links, others)
+    return resolve(matches, min_length) if is_sound else None

@@ -21,14 +21,14 @@ def group(key: UInt64Array, content: UInt64Array) -> tuple[AnyArray, Int64Array,
     """For each anchor the earlier anchor to compare with; hashes only propose.
 
     Parameters: `key`, `content`: uint64 (anchors,), in text order.
-    Returns (links, crowd, crowd_bounds). links, int32 or int64 (anchors,): `copy_of(other)` when an earlier anchor,
+    Returns (links, large, large_bounds). links, int32 or int64 (anchors,): `copy_of(other)` when an earlier anchor,
     the first of its kind, has the same content; `after(other)` when the content is new and `other` is the latest of
     the at most FEW - 1 distinct earlier members of its group; ALONE otherwise. Groups with more than FEW distinct
-    members are listed in crowd: group g has the anchors `crowd[crowd_bounds[g]:crowd_bounds[g + 1]]`, ascending.
+    members are listed in `large`: group g has the anchors `large[large_bounds[g]:large_bounds[g + 1]]`, ascending.
     """
     links = np.empty(len(key), np.int32 if len(key) < WIDE else np.int64)
-    crowd, crowd_bounds = _group(key, content, links)
-    return links, crowd, crowd_bounds
+    large, large_bounds = _group(key, content, links)
+    return links, large, large_bounds
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -56,9 +56,9 @@ def _group(key: UInt64Array, content: UInt64Array, links: AnyArray) -> tuple[Int
     for bucket in range(buckets):
         ends[bucket + 1] += ends[bucket]
     starts = ends[:-1].copy()
-    crowd = np.empty(16, np.int64)
-    crowd_bounds = np.zeros(16, np.int64)
-    crowds: Int = 0
+    large = np.empty(16, np.int64)
+    large_bounds = np.zeros(16, np.int64)
+    groups: Int = 0
     largest_round: Int = 0
     largest: Int = 0
     for turn in range(_ROUNDS):
@@ -92,30 +92,30 @@ def _group(key: UInt64Array, content: UInt64Array, links: AnyArray) -> tuple[Int
                 mask = 2 * mask + 1
             content_table[: mask + 1] = -1
             key_table[: mask + 1] = -1
-            crowded = _link(
+            has_large = _link(
                 ids[start:stop], keys[start:stop], contents[start:stop], links, content_table, key_table, mask, rank
             )
-            if not crowded:
+            if not has_large:
                 continue
             for slot in range(mask + 1):
                 member = key_table[slot]
                 if member < 0 or rank[member] < FEW:
                     continue
                 size = rank[member] + 1
-                end = crowd_bounds[crowds] + size
-                if end > len(crowd):
-                    crowd = grown(crowd, len(crowd), 2 * end)
-                if crowds + 2 > len(crowd_bounds):
-                    crowd_bounds = grown(crowd_bounds, len(crowd_bounds), 2 * crowds + 2)
-                crowds += 1
-                crowd_bounds[crowds] = end
+                end = large_bounds[groups] + size
+                if end > len(large):
+                    large = grown(large, len(large), 2 * end)
+                if groups + 2 > len(large_bounds):
+                    large_bounds = grown(large_bounds, len(large_bounds), 2 * groups + 2)
+                groups += 1
+                large_bounds[groups] = end
                 one = np.int64(ids[start + member])
                 for place in range(end - 1, end - 1 - size, -1):
-                    crowd[place] = one
+                    large[place] = one
                     before = np.int64(links[one])
                     links[one] = ALONE
                     one = after(before)
-    return crowd[: crowd_bounds[crowds]], crowd_bounds[: crowds + 1]
+    return large[: large_bounds[groups]], large_bounds[: groups + 1]
 
 
 @njit(cache=True, nogil=True)
@@ -130,7 +130,7 @@ def _link(
     rank: Int32Array,
 ) -> bool:
     """Link the members of one bucket; `key_table` is left with the last distinct member of each group."""
-    crowded = False
+    has_large = False
     for member in range(len(ids)):
         slot = np.int64(contents[member]) & mask
         while content_table[slot] >= 0 and contents[content_table[slot]] != contents[member]:
@@ -149,6 +149,6 @@ def _link(
         else:
             rank[member] = rank[last] + 1
             links[ids[member]] = after(np.int64(ids[last]))
-            crowded |= rank[member] >= FEW
+            has_large |= rank[member] >= FEW
         key_table[slot] = member
-    return crowded
+    return has_large

@@ -1,4 +1,4 @@
-"""Crowds: groups with too many distinct super-windows to compare in pairs."""
+"""Large groups: groups with too many distinct super-windows to compare in pairs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from gneiss.dedup.words import common_prefix, hash_range
 
 
 @njit(cache=True, nogil=True)
-def match_crowds(
-    text: AnchoredText, crowd: Int64Array, crowd_bounds: Int64Array, seed: np.uint64
+def match_large_groups(
+    text: AnchoredText, large: Int64Array, large_bounds: Int64Array, seed: np.uint64
 ) -> tuple[Int64Array, bool]:
     """The matches inside groups of many anchors.
 
-    Parameters: `crowd`, `crowd_bounds`: int64, the anchors of group g are `crowd[crowd_bounds[g]:crowd_bounds[g + 1]]`,
-    ascending; `seed`: of the hashes. Returns matches, int64 (matches, 3), in no order, and whether all hashes kept
-    their word.
+    Parameters: `large`, `large_bounds`: int64, the anchors of group g are `large[large_bounds[g]:large_bounds[g + 1]]`,
+    ascending; `seed`: of the hashes. Returns matches, int64 (matches, 3), in no order, and whether equal hashes
+    always stood for equal units.
     A group is halved by the offset of windows from the anchor; all windows of a half share a core longer than the
     k-mer, so that members without a partner there drop out at once. At every step equal members collapse and few are
     compared in pairs; with one offset left a core is a window. Linear: each window is hashed at most twice a step.
@@ -30,8 +30,8 @@ def match_crowds(
     total = 0
     # tasks, the last one first: members, their number, first and last offset
     tasks = np.empty((1024, 1), np.int64)
-    for group in range(len(crowd_bounds) - 1):
-        members = crowd[crowd_bounds[group] : crowd_bounds[group + 1]]
+    for group in range(len(large_bounds) - 1):
+        members = large[large_bounds[group] : large_bounds[group + 1]]
         low, high = np.int64(0), np.int64(0)
         for anchor in members:
             low = min(low, -np.int64(left[anchor]))

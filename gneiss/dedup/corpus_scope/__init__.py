@@ -1,10 +1,11 @@
 """Corpus scope: duplicate spans across shards that never meet in one memory.
 
-Pure step functions over Arrow record batches. A shard's batches for a round go to the partitions (one batch each), a
-partition's answers to the shards (one batch each); how they travel is the caller's. Partitions are cut from the hashes
-of anchors (`sampling`), so that all equal windows meet in one. Shards, then documents, are in corpus order.
+Pure functions of tasks over Arrow record batches. A shard's batches go to the partitions (one batch each), a
+partition's answers to the shards (one batch each), in three exchanges; how they travel is the caller's. Partitions are
+by the hashes of anchors (`anchors.selection`), so that all equal windows meet in one. Shards, then documents, are in
+corpus order.
 
-| round | a shard sends to a partition (`Units` → batches) | the partition answers to a shard |
+| exchange | a shard sends to a partition (`Units` → batches) | the partition answers to a shard |
 | --- | --- | --- |
 | 1 | `shard_keys`: key 4, for each anchor | `repeated_keys`: 1 bit for each anchor |
 | 2 | `shard_contents`: key 4, hash of the super-window 16, row 4, start 4, count 4, for each repeated anchor | \
@@ -13,12 +14,12 @@ of anchors (`sampling`), so that all equal windows meet in one. Shards, then doc
 start 4, count 4, source shard 4, row 4, start 4, for each run of repeats or first windows |
 | last | `shard_cuts`: what to cut, from the answers of all partitions | |
 
-Sizes are bytes of a record before compression; rows and starts are steps from one to the next. Where units are tokens,
-`source_requests`, `source_bytes` and `in_bytes` then ask the shards of sources for bytes. The place of a record in its
-batch says which anchor it is: every round samples again, which is cheaper than to keep or to send places.
+Sizes are bytes of a record before compression; rows and starts are steps from one to the next. Sources start at a
+unit: where units are tokens, only the shard of a source knows the byte. The place of a record in its batch says which
+anchor it is: every stage selects the anchors again, which is cheaper than keeping or sending places.
 
 Equality of text that is not at hand rests on 128 bits of hash; what is at hand is compared by units. The answer depends
-neither on partitions, passes and seed nor on the order in which steps run.
+neither on partitions, passes and seed nor on the order in which tasks run.
 """
 
 from __future__ import annotations
@@ -26,16 +27,13 @@ from __future__ import annotations
 from gneiss.dedup.corpus_scope.answers import answer_shards
 from gneiss.dedup.corpus_scope.contents import shard_contents, wanted_texts
 from gneiss.dedup.corpus_scope.cuts import shard_cuts
-from gneiss.dedup.corpus_scope.in_memory import spans_across
 from gneiss.dedup.corpus_scope.keys import repeated_keys, shard_keys
 from gneiss.dedup.corpus_scope.scheme import Scheme, partitions_for, passes_for
-from gneiss.dedup.corpus_scope.sources import in_bytes, source_bytes, source_requests
 from gneiss.dedup.corpus_scope.texts import shard_texts
 
 __all__ = [
     "Scheme",
     "answer_shards",
-    "in_bytes",
     "partitions_for",
     "passes_for",
     "repeated_keys",
@@ -43,8 +41,5 @@ __all__ = [
     "shard_cuts",
     "shard_keys",
     "shard_texts",
-    "source_bytes",
-    "source_requests",
-    "spans_across",
     "wanted_texts",
 ]

@@ -1,4 +1,4 @@
-"""Round 3, second half: what repeats what, an answer for each shard."""
+"""Third exchange, answers: what repeats what, for each shard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gneiss.dedup.anchors.engine import find_repeats
 from gneiss.dedup.corpus_scope.contents import new_table, number_contents
 from gneiss.dedup.corpus_scope.records import column, differences, expect, flags_of, places
 from gneiss.dedup.corpus_scope.scheme import Scheme, in_pass
-from gneiss.dedup.corpus_scope.segments import Segments, collect, segments_of
+from gneiss.dedup.corpus_scope.sections import Sections, collect, sections_of
 from gneiss.dedup.corpus_scope.texts import super_windows
 from gneiss.dedup.repeats import Policy
 
@@ -56,18 +56,18 @@ def answer_shards(
     `source_shard - 1`; where `source_shard` is 0 they are first windows of others (left out under `union`).
     """
     for turn in range(passes):
-        numbers, distinct, shard_starts, segments = _compare(contents, wanted, texts, scheme, turn, passes)
+        numbers, distinct, shard_starts, sections = _compare(contents, wanted, texts, scheme, turn, passes)
         for batch, number in zip(contents, numbers, strict=True):
             here = _places(batch).taken(in_pass(column(batch, "key"), turn, passes))
-            anchor, segment, is_first = collect(number, segments, policy != "union")
-            source = segments.source[segment]
-            start = here.start[anchor] + segments.offset[segment]
+            anchor, section, is_first = collect(number, sections, policy != "union")
+            source = sections.source[section]
+            start = here.start[anchor] + sections.offset[section]
             row_step, start_step = differences(here.row[anchor], start)
             source_shard = np.searchsorted(shard_starts, source, side="right")  # 1 for the first shard
-            source_start = distinct.start[source] + segments.source_offset[segment]
+            source_start = distinct.start[source] + sections.source_offset[section]
             sources = (source_shard, distinct.row[source], source_start)
             columns = (np.where(is_first, 0, values).astype(np.uint32) for values in sources)
-            count = segments.count[segment].astype(np.uint32)
+            count = sections.count[section].astype(np.uint32)
             yield pa.record_batch([row_step, start_step, count, *columns], schema=SCHEMA)
 
 
@@ -78,9 +78,9 @@ def _compare(
     scheme: Scheme,
     turn: int,
     passes: int,
-) -> tuple[list[Int32Array], _Places, Int64Array, Segments]:
+) -> tuple[list[Int32Array], _Places, Int64Array, Sections]:
     """The number of each anchor's super-window; where the distinct ones are, at which number the firsts in each shard
-    start, and the segments."""
+    start, and the sections."""
     table = new_table()
     numbers, firsts, sizes = [], [], [0]
     has_text, lengths, values_of = [], [], []
@@ -113,8 +113,8 @@ def _compare(
         copied[number[number >= 0]] = True
     at = np.full(len(texted), -1)
     at[texted] = bounds[:-1]
-    segments = segments_of(at, distinct.count, copied, found)
-    return numbers, distinct, np.cumsum(sizes)[:-1], segments
+    sections = sections_of(at, distinct.count, copied, found)
+    return numbers, distinct, np.cumsum(sizes)[:-1], sections
 
 
 def _places(batch: pa.RecordBatch) -> _Places:

@@ -1,4 +1,4 @@
-"""Round 2: which anchors with a partner are copies, and which must be compared."""
+"""Second exchange: which anchors with a partner are copies, and which must be compared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from numba import njit
 
 from gneiss.arrays import AnyArray, BoolArray, Int, Int32Array, Int64Array, UInt8Array, UInt32Array, UInt64Array
-from gneiss.dedup.anchors.sampling import Anchors
+from gneiss.dedup.anchors.selection import Anchors
 from gneiss.dedup.corpus_scope.keys import count_keys, new_slots, occur_twice
 from gneiss.dedup.corpus_scope.records import column, differences, expect, flags_of, in_passes
 from gneiss.dedup.corpus_scope.scheme import Scheme, in_pass, low_half

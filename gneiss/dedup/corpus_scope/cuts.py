@@ -1,4 +1,4 @@
-"""Last round: what to cut from a shard, from the answers of all partitions."""
+"""Last stage: what to cut from a shard, from the answers of all partitions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def shard_cuts(
 ) -> pa.RecordBatch:
     """Map a shard: what to cut, the same as for all shards as one corpus.
 
-    Parameters: `shard`: its index; `copies`: of its anchors (`Scheme.anchors`), found in any round; `answers`: those of
+    Parameters: `shard`: its index; `copies`: of its anchors (`Scheme.anchors`), found in any stage; `answers`: those of
     all partitions and passes for this shard. Records, `SCHEMA`: bytes `start` to `end` of `document`, sorted, disjoint,
     repeat `source_document` of `source_shard` from unit `source_start` on; a byte, where units are bytes.
     """

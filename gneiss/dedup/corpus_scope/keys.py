@@ -1,4 +1,4 @@
-"""Round 1: which anchors have a partner anywhere."""
+"""First exchange: which anchors have a partner anywhere."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def repeated_keys(keys: Iterable[pa.RecordBatch], passes: int = 1) -> Iterator[p
     """Reduce a partition: a bitmap for each shard, set where the key occurs twice or more in all of them.
 
     Parameters: `keys`: a batch for each shard, iterated twice in each of the passes. Two different keys may share
-    their low half; that costs a record in the next round, nothing else.
+    their low half; that costs a record in the next exchange, nothing else.
     """
 
     def flags(turn: int) -> Iterator[BoolArray]:

@@ -1,4 +1,4 @@
-"""How a corpus is sampled and split, the same in every round."""
+"""How anchors are selected and split into partitions, the same in every stage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gneiss.arrays import BoolArray, Int64Array, UInt32Array, UInt64Array
-from gneiss.dedup.anchors.sampling import Anchors, sample
+from gneiss.dedup.anchors.selection import Anchors, select_anchors
 from gneiss.dedup.units import Units
 from gneiss.errors import InputError
 
@@ -19,7 +19,7 @@ _REDUCER_BYTES_PER_ANCHOR = 130
 
 @dataclass(frozen=True)
 class Scheme:
-    """What all rounds over a corpus must agree on.
+    """What all stages over a corpus must agree on.
 
     Parameters: `min_length`: units of a window; `partitions`: of the hashes of anchors; `seed`: of all hashes; the
     answer depends on neither of the two. Raises InputError for values out of range.
@@ -58,7 +58,7 @@ class Scheme:
         longest = int(np.diff(units.bounds).max(initial=0))
         if longest >= 2**31:
             raise InputError(f"a document of {longest} units: corpus scope takes at most {2**31 - 1}")
-        return sample(units.values, units.bounds, self.min_length, self.kmer_length, self.hash_seed(0))
+        return select_anchors(units.values, units.bounds, self.min_length, self.kmer_length, self.hash_seed(0))
 
     def by_partition(self, key: UInt64Array) -> tuple[Int64Array, Int64Array]:
         """Anchors ordered by partition, then as they come.

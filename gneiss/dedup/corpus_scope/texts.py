@@ -1,4 +1,4 @@
-"""Round 3, first half: the texts that must be compared."""
+"""Third exchange, requests: the texts that must be compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Last round: clusters, the connected components of documents that match."""
+"""Last stage: clusters, the connected components of documents that match."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All rounds in one process: duplicate documents among texts that are at hand."""
+"""All stages in one process: duplicate documents among texts that are at hand."""
 
 from __future__ import annotations
 

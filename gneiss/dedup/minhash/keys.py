@@ -1,4 +1,4 @@
-"""First round: each shard sends the keys of its documents to partitions."""
+"""First stage: each shard sends the keys of its documents to partitions."""
 
 from __future__ import annotations
 

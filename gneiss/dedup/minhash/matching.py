@@ -1,4 +1,4 @@
-"""Second round: which documents have equal keys."""
+"""Second stage: which documents have equal keys."""
 
 from __future__ import annotations
 

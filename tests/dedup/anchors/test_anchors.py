@@ -14,7 +14,7 @@ from gneiss.arrays import Int64Array
 from gneiss.dedup import suffix_array
 from gneiss.dedup.anchors import engine as anchors
 from gneiss.dedup.anchors.grouping import group
-from gneiss.dedup.anchors.sampling import sample
+from gneiss.dedup.anchors.selection import select_anchors
 from gneiss.dedup.repeats import POLICIES, Repeats, cuts
 from tests.dedup import corpora
 
@@ -52,18 +52,18 @@ def test_patchwork(seed: int, kind: type) -> None:
 
 
 def test_patchworks_meet_every_way_of_matching() -> None:
-    copies = crowds = pairs = equal = 0
+    copies = large_groups = pairs = equal = 0
     for seed in range(60):
         random = np.random.default_rng(seed)
         min_length = int(random.integers(1, 160))
         values, bounds = corpora.concatenated(corpora.patchwork(random, min_length))
-        found = sample(values, bounds, min_length, max(1, min_length // 2), 1)
-        links, _, crowd_bounds = group(found.key, found.content)
+        found = select_anchors(values, bounds, min_length, max(1, min_length // 2), 1)
+        links, _, large_bounds = group(found.key, found.content)
         copies += len(found.copies)
-        crowds += len(crowd_bounds) - 1
+        large_groups += len(large_bounds) - 1
         pairs += int((links < -1).sum())
         equal += int((links >= 0).sum())
-    assert min(copies, crowds, pairs, equal) > 30
+    assert min(copies, large_groups, pairs, equal) > 30
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**63 - 5])
@@ -75,7 +75,7 @@ def test_the_answer_does_not_depend_on_the_seed(seed: int) -> None:
 
 @pytest.mark.parametrize("liars", [1, 3])
 def test_hashes_that_lie_are_found_out(liars: int) -> None:
-    """Contents of two bits only: most anchors that look like copies are not, and many crowds share a hash."""
+    """Contents of two bits only: most anchors that look like copies are not, and many large groups share a hash."""
     values, bounds = corpora.concatenated(corpora.patchwork(np.random.default_rng(5), 60))
     expected = suffix_array.find_repeats(values, bounds, 60)
     attempts = 0
@@ -101,8 +101,8 @@ def test_kmers_with_one_hash_share_a_group_and_nothing_else() -> None:
 def test_positions_of_64_bits() -> None:
     values, bounds = corpora.concatenated(HARD["ours: dashes of any length"])
     expected = suffix_array.find_repeats(values, bounds, 100)
-    with patch("gneiss.dedup.anchors.sampling.WIDE", 0), patch("gneiss.dedup.anchors.grouping.WIDE", 0):
-        assert sample(values, bounds, 100, 50, 1).begin.dtype == np.int64
+    with patch("gneiss.dedup.anchors.selection.WIDE", 0), patch("gneiss.dedup.anchors.grouping.WIDE", 0):
+        assert select_anchors(values, bounds, 100, 50, 1).begin.dtype == np.int64
         assert_same(anchors.find_repeats(values, bounds, 100), expected, bounds, 100)
     with patch("pydivsufsort.divsufsort", partial(pydivsufsort.divsufsort, force64=True)):
         assert_same(suffix_array.find_repeats(values, bounds, 100), expected, bounds, 100)

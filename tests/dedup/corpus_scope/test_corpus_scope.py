@@ -1,4 +1,4 @@
-"""Corpus scope in rounds, against the reference engine on all shards as one corpus."""
+"""Corpus scope in stages, against the reference engine on all shards as one corpus."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from gneiss.dedup import find_spans
 from gneiss.dedup.corpus_scope import Scheme
 from gneiss.dedup.units import Units
 from gneiss.errors import InputError
+from tests.dedup.corpus_scope.in_memory import Row, rows_in_bytes, spans_across
 from tests.dedup.test_substring import POLICIES, ByteRuns
 
 Shards = list[list[str]]
-Row = tuple[int, ...]
 
 few_letters = st.text(alphabet="ab", max_size=40)
 repetitive = st.lists(st.sampled_from(["a", "ab", "abc", "aaaa", "€", "é", "xyzzy"]), max_size=12).map("".join)
@@ -40,8 +40,7 @@ def units_of(texts: list[str], unit: str) -> Units:
 
 
 def found(shards: Shards, scheme: Scheme, policy: str, unit: str = "bytes", passes: int = 1) -> list[Row]:
-    spans = across.spans_across([units_of(texts, unit) for texts in shards], scheme, policy, passes)
-    return list(zip(*(column.to_pylist() for column in spans.columns), strict=True))
+    return spans_across([units_of(texts, unit) for texts in shards], scheme, policy, passes)
 
 
 def expected(shards: Shards, min_length: int, policy: str, unit: str = "bytes") -> list[Row]:
@@ -130,7 +129,7 @@ def through_file(batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
 
 
 @pytest.mark.parametrize("unit", ["bytes", "tokens"])
-def test_steps_in_any_order_through_files(unit: str) -> None:
+def test_tasks_in_any_order_through_files(unit: str) -> None:
     shards = [[*texts, "xy" * 100, BOILERPLATE] for texts in ADVERSARIAL["boilerplate"]]
     scheme, policy, order = Scheme(12, 3), "protect", random.Random(1)
 
@@ -154,11 +153,7 @@ def test_steps_in_any_order_through_files(unit: str) -> None:
         through_file([across.shard_cuts(shard, units[shard], copies[shard], scheme, answers[shard], policy)])[0]
         for shard in range(len(shards))
     ]
-    requests = run(lambda p: across.source_requests(p, len(shards)), [(p,) for p in cuts])
-    replies = run(across.source_bytes, list(zip(units, requests, strict=True)))
-    cuts = [across.in_bytes(*each) for each in zip(cuts, replies, strict=True)]
-    rows = [(shard, *row.values()) for shard, batch in enumerate(cuts) for row in batch.to_pylist()]
-    assert rows == expected(shards, 12, policy, unit)
+    assert rows_in_bytes(cuts, units) == expected(shards, 12, policy, unit)
 
 
 def test_records_that_do_not_fit_are_refused() -> None:
@@ -182,12 +177,7 @@ def test_records_that_do_not_fit_are_refused() -> None:
     copies = scheme.anchors(one).copies
     with pytest.raises(InputError, match="exchange: answers that do not fit shard 0"):
         across.shard_cuts(0, other, copies, scheme, answers, "union")
-    cuts = across.shard_cuts(0, one, copies, scheme, answers, "union")
-    assert cuts.num_rows == 1
-    with pytest.raises(InputError, match="exchange: sources outside"):
-        list(across.source_bytes(units_of([], "bytes"), across.source_requests(cuts, 1)))
-    with pytest.raises(InputError, match="exchange: answers of shard 0"):
-        across.in_bytes(cuts, [pa.record_batch([pa.array([], pa.uint32())], names=["start"])])
+    assert across.shard_cuts(0, one, copies, scheme, answers, "union").num_rows == 1
 
 
 @pytest.mark.parametrize(("min_length", "partitions"), [(0, 1), (5, 0), (5, 2**16)])

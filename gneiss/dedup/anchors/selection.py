@@ -1,4 +1,4 @@
-"""Sampling: the anchors of documents, a function of the content of their windows alone."""
+"""Selection of anchors, content-defined: a function of the windows of a document and nothing else."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Columns(NamedTuple):
     content: UInt64Array
 
 
-def sample(values: AnyArray, bounds: Int64Array, min_length: int, k: int, seed: int) -> Anchors:
+def select_anchors(values: AnyArray, bounds: Int64Array, min_length: int, k: int, seed: int) -> Anchors:
     """The anchors of all documents: for each window of `min_length` units its leftmost k-mer of least hash.
 
     Parameters: `values`: uint8 or int32 (units,), contiguous; `bounds`: int64 (documents + 1,); 1 <= k <= min_length.
@@ -60,11 +60,11 @@ def sample(values: AnyArray, bounds: Int64Array, min_length: int, k: int, seed: 
     values = read_only(values)
     begin = np.empty(0, np.int32 if len(values) < WIDE else np.int64)
     short = np.empty(0, np.uint16 if min_length < 2**16 else np.uint32)
-    return Anchors(*_sample(values, values.view(np.uint8), bounds, min_length, k, np.uint64(seed), begin, short))
+    return Anchors(*_select(values, values.view(np.uint8), bounds, min_length, k, np.uint64(seed), begin, short))
 
 
 @njit(cache=True, nogil=True)
-def _sample(
+def _select(
     values: AnyArray,
     octets: UInt8Array,
     bounds: Int64Array,
@@ -91,7 +91,7 @@ def _sample(
         if high - low < min_length:
             continue
         stretches = periodic_stretches(octets, low, high, k, size)
-        # Segments of window starts: the whole document, or what long periodic stretches leave of it.
+        # Ranges of window starts: the whole document, or what long periodic stretches leave of it.
         position = low
         stretch = 0
         part = 0

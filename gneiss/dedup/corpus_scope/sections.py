@@ -1,4 +1,4 @@
-"""Segments: the windows of distinct super-windows, cut where their firsts change."""
+"""Sections: the windows of distinct super-windows, cut where their firsts change."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _REPEAT, _FIRST, _ALONE = 0, 1, 2
 
 
 @dataclass(frozen=True, eq=False)
-class Segments:
-    """Super-window n has the segments `bounds[n]` to `bounds[n + 1]`.
+class Sections:
+    """Super-window n has the sections `bounds[n]` to `bounds[n + 1]`.
 
-    Segment i: the windows `offset[i]` to `offset[i] + count[i]` of its super-window, whose firsts are the windows of
+    Section i: the windows `offset[i]` to `offset[i] + count[i]` of its super-window, whose firsts are the windows of
     super-window `source[i]` from `source_offset[i]` on. kind: repeats, firsts of others, or firsts of none other than
-    copies of the whole super-window. int64 and uint8 (segments,); bounds: int64 (super-windows + 1,).
+    copies of the whole super-window. int64 and uint8 (sections,); bounds: int64 (super-windows + 1,).
     """
 
     bounds: Int64Array
@@ -31,8 +31,8 @@ class Segments:
     copied: BoolArray
 
 
-def segments_of(at: Int64Array, count: Int64Array, copied: BoolArray, found: Repeats) -> Segments:
-    """The segments of super-windows, in corpus order.
+def sections_of(at: Int64Array, count: Int64Array, copied: BoolArray, found: Repeats) -> Sections:
+    """The sections of super-windows, in corpus order.
 
     Parameters: `at`: int64 (super-windows,), place of its units in the texts that `found` is about, -1 without; the
     places rise; `count`: its windows; `copied`: whether other super-windows are equal to it.
@@ -48,16 +48,16 @@ def segments_of(at: Int64Array, count: Int64Array, copied: BoolArray, found: Rep
     repeats = kind == _REPEAT
     owner[repeats] = with_text[np.searchsorted(at[with_text], source_at[repeats], side="right") - 1]
     source_offset = np.where(repeats, source_at - at[owner], offset)
-    return Segments(bounds, offset, counts, owner, source_offset, kind, copied)
+    return Sections(bounds, offset, counts, owner, source_offset, kind, copied)
 
 
-def collect(number: Int32Array, segments: Segments, with_firsts: bool) -> tuple[Int64Array, Int64Array, BoolArray]:
+def collect(number: Int32Array, sections: Sections, with_firsts: bool) -> tuple[Int64Array, Int64Array, BoolArray]:
     """What to answer a shard about its anchors.
 
-    Parameters: `number`: int32 (anchors,), super-window n, or ~n for the first of its kind. Returns anchor, segment
+    Parameters: `number`: int32 (anchors,), super-window n, or ~n for the first of its kind. Returns anchor, section
     and whether it is a first window, (answers,).
     """
-    return _collect(number, segments.bounds, segments.kind, segments.copied, with_firsts)
+    return _collect(number, sections.bounds, sections.kind, sections.copied, with_firsts)
 
 
 @njit(cache=True, nogil=True)
@@ -120,7 +120,7 @@ def _collect(
     for n in number:
         n = max(n, ~n)
         room += bounds[n + 1] - bounds[n]
-    anchor, segment, is_first = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.bool_)
+    anchor, section, is_first = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.bool_)
     total = 0
     for i in range(len(number)):
         n = max(number[i], ~number[i])
@@ -128,6 +128,6 @@ def _collect(
             first = number[i] < 0 and kind[s] != _REPEAT
             if first and not (with_firsts and (copied[n] or kind[s] == _FIRST)):
                 continue
-            anchor[total], segment[total], is_first[total] = i, s, first
+            anchor[total], section[total], is_first[total] = i, s, first
             total += 1
-    return anchor[:total], segment[:total], is_first[:total]
+    return anchor[:total], section[:total], is_first[:total]

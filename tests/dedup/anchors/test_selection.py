@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gneiss.dedup.anchors.periods import longest_period, periodic_stretches
-from gneiss.dedup.anchors.sampling import sample
+from gneiss.dedup.anchors.selection import select_anchors
 from tests.dedup import corpora
 
 
@@ -19,7 +19,7 @@ def test_every_window_has_one_owner_that_its_content_decides(seed: int, kind: ty
     length = int(random.integers(2, 160))
     k = max(1, length // 2)
     values, bounds = corpora.concatenated(corpora.patchwork(random, length))
-    anchors = sample(values.astype(kind), bounds, length, k, seed)
+    anchors = select_anchors(values.astype(kind), bounds, length, k, seed)
     owners = np.zeros(len(values) + 1, np.int64)
     anchor_of: dict[bytes, tuple[int, int]] = {}
     for begin, left, count, key in zip(anchors.begin, anchors.left, anchors.count, anchors.key, strict=True):
@@ -42,13 +42,15 @@ def test_every_window_has_one_owner_that_its_content_decides(seed: int, kind: ty
 @pytest.mark.parametrize(("length", "expected"), [(100, 2 / 52), (200, 2 / 102), (400, 2 / 202)])
 def test_density_is_that_of_minimizers(length: int, expected: float) -> None:
     values, bounds = corpora.concatenated([corpora.letters(np.random.default_rng(1), 200_000)])
-    assert len(sample(values, bounds, length, length // 2, 1).begin) / len(values) == pytest.approx(expected, rel=0.1)
+    assert len(select_anchors(values, bounds, length, length // 2, 1).begin) / len(values) == pytest.approx(
+        expected, rel=0.1
+    )
 
 
 @pytest.mark.parametrize("name", corpora.hard(60_000))
 def test_no_text_has_many_more_anchors(name: str) -> None:
     values, bounds = corpora.concatenated(corpora.hard(60_000)[name])
-    assert len(sample(values, bounds, 100, 50, 1).begin) / len(values) < 2.5 * 2 / 52
+    assert len(select_anchors(values, bounds, 100, 50, 1).begin) / len(values) < 2.5 * 2 / 52
 
 
 def stretches_as_defined(text: bytes, low: int, high: int, k: int) -> set[tuple[int, int, int]]:

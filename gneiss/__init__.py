@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gneiss.annotation import annotate
     from gneiss.dedup import duplicate_spans, find_exact_duplicates, find_near_duplicates
     from gneiss.extraction.job import extract
+    from gneiss.output.finished_run import open_run
     from gneiss.pipelines.dry_run import dry_run
     from gneiss.pipelines.run import run
     from gneiss.recipe import Recipe
@@ -35,6 +36,7 @@ __all__ = [
     "extract",
     "find_exact_duplicates",
     "find_near_duplicates",
+    "open_run",
     "run",
 ]
 #: Name → the module that it comes from.
@@ -46,6 +48,7 @@ _HOMES = {
     "extract": "extraction.job",
     "find_exact_duplicates": "dedup",
     "find_near_duplicates": "dedup",
+    "open_run": "output.finished_run",
     "run": "pipelines.run",
 }
 

@@ -5,22 +5,18 @@ For notebooks/statistics.ipynb and the like; needs the extra `notebook` (matplot
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gneiss.arrays import Float64Array
-from gneiss.curate.examples import Samples
 from gneiss.curate.statistics import ColumnStatistics, Statistics, bin_edge
-from gneiss.errors import InputError
-from gneiss.output import layout
-from gneiss.recipe.recipe import Phase, Recipe
+from gneiss.output.finished_run import FinishedRun
+from gneiss.recipe.recipe import Phase
 from gneiss.recipe.rule import locked_connection
 
 if TYPE_CHECKING:
@@ -30,7 +26,6 @@ if TYPE_CHECKING:
     from gneiss.annotation import Column
 
 __all__ = [
-    "Output",
     "Threshold",
     "displayed_bins",
     "html_table",
@@ -49,40 +44,6 @@ ALL, KEPT, LOST, UNKNOWN, MARK = "#c8ccd0", "#0072b2", "#d55e00", "#999999", "#2
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?", re.IGNORECASE)
 _TOKEN = re.compile(rf"[^\W\d]\w*|{_NUMBER.pattern}", re.IGNORECASE)
 _STRING = re.compile(r"'(?:[^']|'')*'")
-
-
-@dataclass(frozen=True)
-class Output:
-    """A finished run as it lies on disk: its recipe, statistics, examples per rule, and annotation shards."""
-
-    folder: Path
-    recipe: Recipe
-    statistics: Statistics
-    samples: Samples
-    quarantined_shards: Mapping[str, str]
-
-    @classmethod
-    def open(cls, folder: str | Path) -> Output:
-        """Read an output folder. Raises InputError when no run has finished there."""
-        folder = Path(folder)
-        path = folder / layout.STATISTICS_FILE
-        try:
-            told = json.loads(path.read_text("utf-8"))
-        except OSError as error:
-            raise InputError(f"{path}: no finished run here ({error.strerror}); name the output of one") from error
-        recipe = Recipe.load(folder / layout.RECIPE_FILE)
-        statistics = Statistics.from_json(told["statistics"])
-        return cls(folder, recipe, statistics, told["samples"], told["quarantined_shards"])
-
-    def annotations(self, phase: Phase) -> pa.Table:
-        """The annotation rows of all documents that reached a phase, from all shards."""
-        import pyarrow.compute as pc
-        import pyarrow.dataset as ds
-
-        later = [p.name for p in self.recipe.phases[self.recipe.phases.index(phase) :]]
-        reached = pc.field("dropped_in").is_null() | pc.field("dropped_in").isin(later)
-        rows = ds.dataset(self.folder / layout.BASE, format="parquet")
-        return rows.to_table(filter=(pc.field("status") != "quarantined") & reached)
 
 
 @dataclass(frozen=True)
@@ -129,7 +90,7 @@ def thresholds(phase: Phase, columns: Sequence[Column]) -> list[Threshold]:
 def kept_shares(annotations: pa.Table, phase: Phase, threshold: Threshold, values: Sequence[float]) -> Float64Array:
     """The share of documents that the phase would keep for each value of a threshold, all else equal, (values,).
 
-    Parameters: `annotations`: stored rows of the documents that reached the phase (`Output.annotations`).
+    Parameters: `annotations`: stored rows of the documents that reached the phase (`FinishedRun.annotations`).
     """
     import pyarrow as pa
 
@@ -186,7 +147,7 @@ def is_logarithmic(column: ColumnStatistics) -> bool:
     return low is not None and high is not None and low > 0 and high > 100 * low
 
 
-def plot_histogram(axes: Axes, output: Output, annotation: str) -> None:
+def plot_histogram(axes: Axes, output: FinishedRun, annotation: str) -> None:
     """Documents by the value of an annotation, all and kept, with the thresholds of the rules that read it."""
     column = output.statistics.columns[annotation]
     edges, everyone, kept = displayed_bins(column)
@@ -200,7 +161,7 @@ def plot_histogram(axes: Axes, output: Output, annotation: str) -> None:
     _plain(axes)
 
 
-def plot_rules(axes: Axes, output: Output, phase: Phase) -> None:
+def plot_rules(axes: Axes, output: FinishedRun, phase: Phase) -> None:
     """A bar a rule: for how many documents of the phase it is true, false, unknown; and how many it alone dropped."""
     told = output.statistics.rule_counts(phase.name, phase.rules)
     entered = sum(output.statistics.patterns.get(phase.name, {}).values())
@@ -269,7 +230,7 @@ def _cell(value: Any) -> str:
     return f'<td style="text-align:left">{escape("–" if value is None else str(value))}</td>'
 
 
-def _mark_thresholds(axes: Axes, output: Output, annotation: str, edges: Float64Array) -> None:
+def _mark_thresholds(axes: Axes, output: FinishedRun, annotation: str, edges: Float64Array) -> None:
     seen: dict[float, list[str]] = {}
     for phase in output.recipe.phases:
         for threshold in thresholds(phase, output.recipe.columns):

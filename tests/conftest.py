@@ -21,7 +21,7 @@ from hypothesis.internal.constants_ast import Constants
 from tests import runs
 
 if TYPE_CHECKING:
-    from gneiss.pipelines.run import Run
+    from gneiss.output.finished_run import FinishedRun
 
 settings.register_profile("gneiss", deadline=None, max_examples=100, derandomize=True, database=None)
 settings.load_profile("gneiss")
@@ -60,7 +60,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> runs.Material:
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(material: runs.Material, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def uninterrupted(material: runs.Material, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     """A run over it in this process, 132 kept documents; every test that writes into its output takes a copy."""
     from gneiss.pipelines.run import run
 
@@ -69,9 +69,9 @@ def uninterrupted(material: runs.Material, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="session")
-def curated(uninterrupted: Run) -> Path:
+def curated(uninterrupted: FinishedRun) -> Path:
     """Its output."""
-    return uninterrupted.output
+    return uninterrupted.folder
 
 
 @pytest.fixture(scope="session")

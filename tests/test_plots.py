@@ -10,14 +10,15 @@ import pytest
 
 from gneiss.curate.statistics import ColumnStatistics, bins_of
 from gneiss.errors import InputError
-from gneiss.plots import Output, displayed_bins, html_table, kept_shares, thresholds
+from gneiss.output.finished_run import open_run
+from gneiss.plots import displayed_bins, html_table, kept_shares, thresholds
 from gneiss.recipe.recipe import Recipe
 
 
 def test_a_moved_threshold_decides_as_a_query_does(demo: Path) -> None:
-    output = Output.open(demo / "curated")
+    output = open_run(demo / "curated")
     phase = output.recipe.phases[0]
-    rows = output.annotations(phase)
+    rows = output.reached(phase)
     (quality,) = [t for t in thresholds(phase, output.recipe.columns) if t.rule == "quality"]
     values = [0.0, 0.05, 0.3, 1.0]
     table = f"read_parquet('{demo}/curated/annotations/base/*.parquet')"
@@ -87,4 +88,4 @@ def test_tables_are_escaped() -> None:
 
 def test_an_unfinished_output_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no finished run here"):
-        Output.open(tmp_path)
+        open_run(tmp_path)

@@ -24,7 +24,7 @@ ROOMS = sorted(
 PUBLIC = {
     "BudgetError", "GneissError", "InputError", "MachineError", "ModelError", "OutputError", "Recipe", "RecipeError",
     "__version__", "annotate", "dry_run", "duplicate_spans", "extract", "find_exact_duplicates", "find_near_duplicates",
-    "run",
+    "open_run", "run",
 }  # fmt: skip
 METADATA_KEYS = {"gneiss.layer"}  # of Parquet footers
 

@@ -13,7 +13,7 @@ from gneiss.cli.terminal import console
 from gneiss.output import layout
 
 if TYPE_CHECKING:
-    from gneiss.pipelines.run import Run
+    from gneiss.output.finished_run import FinishedRun
 
 
 def run(
@@ -41,14 +41,15 @@ def run(
     finished.check_budgets()
 
 
-def print_run(run: Run) -> None:
+def print_run(run: FinishedRun) -> None:
     """What a run did, and where it is."""
     out = console()
     print_counts(out, run.statistics)
     print_rules(out, run.recipe, run.statistics)
     for id_, reason in run.quarantined_shards.items():
         out.print(f"shard {escape(id_)} is quarantined: {escape(reason)}")
-    done = f" ({run.skipped_shards} of {run.shards} shards were finished before)" if run.skipped_shards else ""
-    out.print(f"\nkept documents   {escape(str(run.output / layout.DATA))}{done}")
-    out.print(f"annotations      {escape(str(run.output / layout.BASE))}")
-    out.print(f"dataset card     {escape(str(run.output / layout.CARD_FILE))}")
+    before, shards = run.finished_before, len(run.shards) + len(run.quarantined_shards)
+    done = f" ({before} of {shards} shards were finished before)" if before else ""
+    out.print(f"\nkept documents   {escape(str(run.folder / layout.DATA))}{done}")
+    out.print(f"annotations      {escape(str(run.folder / layout.BASE))}")
+    out.print(f"dataset card     {escape(str(run.folder / layout.CARD_FILE))}")

@@ -18,7 +18,8 @@ from gneiss.errors import OutputError
 from gneiss.filters.readability import eflaw
 from gneiss.filters.tokens import Tokens
 from gneiss.jobs.progress import Progress, Silent
-from gneiss.pipelines.run import Run, run
+from gneiss.output.finished_run import FinishedRun
+from gneiss.pipelines.run import run
 
 PARTS = ("sample", "models", "curated", "demo.yaml")
 
@@ -95,7 +96,7 @@ class Demo:
         self.recipe.write_text(recipe, "utf-8")
         return Thresholds(models, readable, tokens)
 
-    def curate(self, progress: Progress = Silent()) -> Run:  # noqa: B008
+    def curate(self, progress: Progress = Silent()) -> FinishedRun:  # noqa: B008
         """Run the recipe over the corpus, in local processes."""
         return run(self.recipe, self.sample, self.curated, backend="local", progress=progress)
 

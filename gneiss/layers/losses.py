@@ -24,7 +24,7 @@ from gneiss.arrays import AnyArray, BoolArray, Float64Array, Int32Array, Int64Ar
 from gneiss.errors import InputError, first_line
 from gneiss.layers.loss_log import BUCKETS, SCHEMA, bucket_of, rank_folder, segments
 from gneiss.output.claim import held
-from gneiss.output.finished_run import FinishedRun, kept_mask
+from gneiss.output.finished_run import FinishedRun, kept_mask, open_run
 from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
 from gneiss.output.parquet import checksum
 
@@ -82,7 +82,7 @@ def consolidate(
     """
     if not 0 <= decay < 1 or window_steps < 1:
         raise InputError(f"decay {decay}, window_steps {window_steps}: expected 0 <= decay < 1 and 1 or more steps")
-    run = FinishedRun.open(output)
+    run = open_run(output)
     found = list(_segments([Path(log) for log in logs]))
     digest = sha256("\n".join(f"{s.limit} {checksum(s.path)}" for s in found).encode()).hexdigest()
     given = {"decay": decay, "window_steps": window_steps, "log": digest}

@@ -21,7 +21,7 @@ from numba import njit
 from gneiss.arrays import BoolArray, Float, Float64Array, Int64Array
 from gneiss.errors import InputError
 from gneiss.output.claim import held
-from gneiss.output.finished_run import FinishedRun, kept_mask
+from gneiss.output.finished_run import FinishedRun, kept_mask, open_run
 from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
 from gneiss.recipe.rule import did_you_mean
 
@@ -97,7 +97,7 @@ def write_weights(
     >>> write_weights("curated", beta=0.25, quality="prose").told["summary"]["log_z"]  # doctest: +SKIP
     """
     _check_numbers(alpha, beta, gamma, quality, perplexity)
-    run = FinishedRun.open(output)
+    run = open_run(output)
     given = {"formula": FORMULA, "copies": COPIES, "alpha": float(alpha), "beta": float(beta), "gamma": float(gamma)}
     given |= {"quality": quality, "perplexity": perplexity, "category": category}
     given |= {"absent": _absent(run, quality, perplexity, category)}

@@ -17,7 +17,7 @@ from gneiss.batch import TextBatch
 from gneiss.errors import InputError, first_line
 from gneiss.loader.order import EpochOrder, RowReader, Share
 from gneiss.loader.stream import Stream
-from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask
+from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, open_run
 from gneiss.output.layers import annotation_names, check_layers, joined
 from gneiss.output.layout import BASE
 from gneiss.recipe.rule import did_you_mean
@@ -123,7 +123,7 @@ def documents(
 
     >>> [document.id for document in documents("curated", rank=0, world_size=8)]  # doctest: +SKIP
     """
-    run = FinishedRun.open(output)
+    run = open_run(output)
     check_layers(run, layers)
     _check_columns(run, layers, columns)
     if block_documents < 1 or epoch < 0 or (epochs is not None and epochs < 1):

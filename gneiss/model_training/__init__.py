@@ -1,6 +1,7 @@
 """Training your own models: fastText classifiers from labelled text, KenLM language models from text."""
 
-from gneiss.model_training.classifier import Classifier, Settings, train_category, train_quality
-from gneiss.model_training.perplexity import LanguageModel, train_perplexity
+from gneiss.model_training.classifier import train_category, train_quality
+from gneiss.model_training.models import Classifier, LanguageModel, Settings
+from gneiss.model_training.perplexity import train_perplexity
 
 __all__ = ["Classifier", "LanguageModel", "Settings", "train_category", "train_perplexity", "train_quality"]

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from gneiss.model_training.evaluation import Evaluation
+from gneiss.model_training.models import Classifier, LanguageModel
 from gneiss.model_training.source import markdown_table, skipped_lines
 from gneiss.version import __version__
-
-if TYPE_CHECKING:
-    from gneiss.model_training.classifier import Classifier
-    from gneiss.model_training.evaluation import Evaluation
-    from gneiss.model_training.perplexity import LanguageModel
 
 
 def classifier_card(model: Classifier) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,74 +17,17 @@ import numpy as np
 
 from gneiss.errors import InputError, first_line
 from gneiss.filters.fasttext import fasttext_scores
-from gneiss.model_training.evaluation import Evaluation, evaluate
+from gneiss.model_training.card import classifier_card
+from gneiss.model_training.evaluation import evaluate
 from gneiss.model_training.labels import Document, Labelled, Rule, read_labelled
-from gneiss.model_training.source import CARD, Skipped, claim
+from gneiss.model_training.models import Classifier, Settings
+from gneiss.model_training.source import CARD, claim
 from gneiss.output.parquet import Aside, write_bytes
 
 NEGATIVE = "cc"
 QUALITY = "hq"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # names that a rule can use
 _VALIDATED_SHARE = 0.2  # of the training documents, for autotune's comparisons
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings of a model.
-
-    dimensions: of the hidden layer, 1 to 1000; buckets: rows for word n-grams; word_ngrams: 1 to 5 words; min_count:
-    minimum occurrences of a word in the vocabulary; seed: of the initial weights; held_out_share: 0.05 to 0.5 of
-    each label; autotune_seconds: time to search for epochs, learning rate and word_ngrams, which makes training
-    irreproducible. Models with the same buckets and word_ngrams share one pass over a text: the published models have
-    2,000,000 buckets and bigrams. Raises InputError for a value out of bounds.
-    """
-
-    dimensions: int = 16
-    buckets: int = 2_000_000
-    word_ngrams: int = 2
-    epochs: int = 5
-    learning_rate: float = 0.5
-    min_count: int = 3
-    seed: int = 1
-    held_out_share: float = 0.2
-    autotune_seconds: int | None = None
-
-    def __post_init__(self) -> None:
-        bounds: Mapping[str, tuple[float, float]] = {
-            "dimensions": (1, 1000), "buckets": (1, 2**31 - 1), "word_ngrams": (1, 5), "epochs": (1, 10_000),
-            "learning_rate": (1e-6, 10), "min_count": (1, 2**31 - 1), "seed": (0, 2**31 - 1),
-            "held_out_share": (0.05, 0.5), "autotune_seconds": (1, 2**31 - 1),
-        }  # fmt: skip
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise InputError(f"{name}: expected {low:g} to {high:g}, found {value:g}")
-
-
-@dataclass(frozen=True)
-class Classifier:
-    """A trained model: its file, labels, training data, and evaluation on held-out documents.
-
-    settings: those used, possibly chosen by autotune; autotuned: whether they were; rule: what makes a
-    row positive; rows: of the source; found: label → rows; trained, positives: distinct documents trained on, and the
-    positive ones; content_sha256: of the lines trained on, in order; model_sha256, size_bytes: of the file.
-    """
-
-    path: Path
-    positive: str
-    negative: str
-    settings: Settings
-    autotuned: bool
-    rule: Rule
-    rows: int
-    skipped: Skipped
-    found: Mapping[str, int]
-    trained: int
-    trained_positives: int
-    content_sha256: str
-    model_sha256: str
-    size_bytes: int
-    held_out: Evaluation
 
 
 def train_quality(
@@ -95,7 +38,7 @@ def train_quality(
     label: str = "label",
     positive: str | Sequence[str] | None = None,
     score_threshold: float | None = None,
-    settings: Settings = Settings(),
+    settings: Settings = Settings(),  # noqa: B008 - a frozen value
 ) -> Classifier:
     """Train a quality model (labels `hq` and `cc`) and write quality.bin and MODEL.md.
 
@@ -118,7 +61,7 @@ def train_category(
     label: str = "label",
     positive: str | Sequence[str] | None = None,
     score_threshold: float | None = None,
-    settings: Settings = Settings(),
+    settings: Settings = Settings(),  # noqa: B008 - a frozen value
 ) -> Classifier:
     """Train a model for one category (labels `category` and `cc`) and write CATEGORY.bin and MODEL.md.
 
@@ -145,7 +88,6 @@ def _rule(label: str, positive: str | Sequence[str] | None, score_threshold: flo
 def _train(
     name: str, positive: str, source: Path, output: Path, rule: Rule, text: str, settings: Settings
 ) -> Classifier:
-    from gneiss.model_training.card import classifier_card
 
     labelled = read_labelled(source, text, rule)
     claim(output, f"{name}.bin")

@@ -7,50 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 
 from gneiss.errors import InputError
 from gneiss.filters.ccnet_text import normalize
 from gneiss.filters.perplexity import Normalization, perplexity
+from gneiss.model_training.card import perplexity_card
 from gneiss.model_training.kenlm_programs import find_programs, run_program
+from gneiss.model_training.models import LanguageModel, Structure
 from gneiss.model_training.source import CARD, Skipped, claim, decoded, read_rows
 from gneiss.output.parquet import Aside, write_bytes
 
-#: Storage of the n-grams: "probing" is fastest, "trie" smallest.
-Structure: TypeAlias = Literal["probing", "trie"]
-
 MIN_HELD_OUT = 10
 SHARES = (0.05, 0.1, 0.25, 1 / 3, 0.5, 2 / 3, 0.75, 0.9, 0.95)
-
-
-@dataclass(frozen=True)
-class LanguageModel:
-    """A language model: its file, its training data, and the perplexity of held-out texts.
-
-    quantiles: share of the held-out texts → perplexity that they stay below; other fields as in `Classifier`.
-    """
-
-    path: Path
-    order: int
-    structure: Structure
-    normalization: Normalization
-    held_out_share: float
-    rows: int
-    skipped: Skipped
-    trained: int
-    trained_lines: int
-    trained_words: int
-    held_out: int
-    quantiles: Mapping[float, float]
-    has_fallback_discounts: bool
-    content_sha256: str
-    model_sha256: str
-    size_bytes: int
 
 
 @dataclass
@@ -91,7 +64,6 @@ def train_perplexity(
     if not 0 < held_out_share <= 0.5:
         raise InputError(f"held_out_share: expected more than 0, at most 0.5, found {held_out_share:g}")
     estimator, builder = find_programs(lmplz)
-    from gneiss.model_training.card import perplexity_card
 
     claim(output, "perplexity.kenlm")
     with tempfile.TemporaryDirectory(prefix=".training-", dir=output) as scratch:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
+from gneiss.curate.statistics import Statistics
 from gneiss.input.plan import Plan
 from gneiss.output import layout
 from gneiss.version import __version__
 
-if TYPE_CHECKING:
-    from gneiss.pipelines.run import Run
 
-
-def dataset_card(run: Run, plan: Plan) -> str:
+def dataset_card(plan: Plan, statistics: Statistics, quarantined_shards: Mapping[str, str]) -> str:
     """The card as Markdown."""
-    counts = run.statistics.counts
+    counts = statistics.counts
     rows = max(counts["rows"], 1)
     lines = [
         f"# {plan.recipe.name}, curated",
         "",
-        f"Curated by gneiss {__version__} from `{plan.source}` ({run.shards} shards) with the recipe"
+        f"Curated by gneiss {__version__} from `{plan.source}` ({len(plan.input.shards)} shards) with the recipe"
         f" `{plan.recipe.name}` (sha256 `{plan.recipe.digest()}`, written out in `{layout.RECIPE_FILE}`).",
         "",
         " ".join(plan.recipe.description.split()),
@@ -40,15 +38,15 @@ def dataset_card(run: Run, plan: Plan) -> str:
         "| --- | --- | ---: | ---: |",
     ]
     for phase in plan.recipe.phases:
-        for rule, told in run.statistics.rule_counts(phase.name, phase.rules).items():
+        for rule, its in statistics.rule_counts(phase.name, phase.rules).items():
             condition = phase.rules[rule].replace("|", "\\|")
-            lines.append(f"| {rule} | `{condition}` | {told['false'] + told['unknown']:,} | {told['decisive']:,} |")
+            lines.append(f"| {rule} | `{condition}` | {its['false'] + its['unknown']:,} | {its['decisive']:,} |")
     lines += ["", *(f"Kept in phase `{phase.name}` when `{phase.decision.keep}`." for phase in plan.recipe.phases), ""]
-    if run.quarantined_shards:
+    if quarantined_shards:
         lines += [
             "Shards that could not be read:",
             "",
-            *(f"- `{id_}`: {why}" for id_, why in run.quarantined_shards.items()),
+            *(f"- `{id_}`: {why}" for id_, why in quarantined_shards.items()),
             "",
         ]
     lines += [

@@ -1,11 +1,12 @@
-"""A finished run, known by the footers of its annotation shards: what release, readers and layers work on."""
+"""A finished run: its recipe, counts and annotation shards; what layers, readers, exports and pictures work on."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,24 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import yaml
 
 from gneiss.arrays import BoolArray
 from gneiss.curate.curate import KEPT
-from gneiss.errors import InputError, first_line
-from gneiss.output.layout import BASE, RECIPE_FILE, RUN_FILE, STATISTICS_FILE, annotations_path, data_path, ids_in
+from gneiss.curate.examples import Samples
+from gneiss.curate.statistics import Statistics
+from gneiss.errors import BudgetError, InputError, first_line
+from gneiss.output.layout import (
+    BASE,
+    QUARANTINE,
+    RECIPE_FILE,
+    RUN_FILE,
+    STATISTICS_FILE,
+    annotations_path,
+    data_path,
+    ids_in,
+)
 from gneiss.output.ledger import FOOTER_KEY, Receipt
+from gneiss.recipe.recipe import Phase, Recipe
 
 #: Rows of an annotation shard that are worked on at a time.
 BATCH_ROWS = 20_000
@@ -37,47 +49,92 @@ class FinishedShard:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run as it lies on disk.
+    """A finished run as it lies on disk; `gneiss.run` returns it, `open_run` reads it again.
 
-    shards: bytewise by the path of their annotation shard; text, id: names of the columns of `data/`; digest: sha256
-    over the run key and every receipt. Kept documents have a dense index: the order of shards, then of rows.
+    quarantined_shards: those that could not be curated, with the reason; finished_before: how many shards the driver
+    that returns it found finished.
     """
 
     folder: Path
-    shards: tuple[FinishedShard, ...]
-    text: str
-    id: str | None
-    digest: str
+    recipe: Recipe
+    statistics: Statistics
+    examples: Samples
+    quarantined_shards: Mapping[str, str]
+    finished_before: int = 0
 
-    @classmethod
-    def open(cls, folder: str | Path) -> FinishedRun:
-        """Read the footers of an output. Raises InputError when no run has finished there, or something is lacking.
+    @property
+    def text(self) -> str:
+        """The text column of `data/`."""
+        return self.recipe.input.text
 
-        >>> FinishedRun.open("curated").documents  # doctest: +SKIP
-        3641
-        """
-        folder = Path(folder)
-        counts = _told(folder / STATISTICS_FILE)["statistics"]["counts"]
-        digest = hashlib.sha256(str(_told(folder / RUN_FILE)["run_key"]).encode())
-        receipts = []
-        for id_ in ids_in(folder, BASE):
-            footer = _footer(folder / annotations_path(id_))
-            digest.update(b"\0" + footer.encode())
-            receipts.append(Receipt.from_json(json.loads(footer)))
-        found = {"rows": sum(r.rows or 0 for r in receipts), "kept": sum(r.counts[KEPT] for r in receipts)}
+    @property
+    def id(self) -> str | None:
+        """The id column of `data/`."""
+        return self.recipe.input.id
+
+    @cached_property
+    def _footers(self) -> dict[str, str]:
+        """Id of a shard → the receipt in the footer of its annotation shard, bytewise by the path of that."""
+        ids = ids_in(self.folder, BASE)
+        footers = {id_: _footer(self.folder / annotations_path(id_)) for id_ in ids}
+        receipts = [Receipt.from_json(json.loads(footer)) for footer in footers.values()]
+        found = {"rows": sum(r.rows or 0 for r in receipts), "kept": sum(r.counts["kept"] for r in receipts)}
         for name, count in found.items():
-            if count != counts[name]:
+            if count != self.statistics.counts[name]:
                 raise InputError(
-                    f"{folder}: the run is not finished: {STATISTICS_FILE} counts {counts[name]} {name},"
-                    f" {BASE} has {count}; finish it with the same `gneiss run`"
+                    f"{self.folder}: the run is not finished: {STATISTICS_FILE} counts"
+                    f" {self.statistics.counts[name]} {name}, {BASE} has {count}; finish it with the same"
+                    " `gneiss run`"
                 )
-        columns = yaml.safe_load((folder / RECIPE_FILE).read_text("utf-8"))["input"]
-        firsts = accumulate((r.counts[KEPT] for r in receipts), initial=0)
-        shards = tuple(
-            FinishedShard(r.task, r.rows or 0, r.counts[KEPT], first)
+        return footers
+
+    @cached_property
+    def shards(self) -> tuple[FinishedShard, ...]:
+        """The shards, bytewise by the path of their annotation shard. Raises InputError when rows are missing.
+
+        Kept documents have a dense index: the order of shards, then of rows.
+        """
+        receipts = [Receipt.from_json(json.loads(footer)) for footer in self._footers.values()]
+        firsts = accumulate((r.counts["kept"] for r in receipts), initial=0)
+        return tuple(
+            FinishedShard(r.task, r.rows or 0, r.counts["kept"], first)
             for r, first in zip(receipts, firsts, strict=False)
         )
-        return cls(folder, shards, columns["text"], columns["id"], digest.hexdigest())
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over the run key and every receipt."""
+        digest = hashlib.sha256(str(_json(self.folder / RUN_FILE)["run_key"]).encode())
+        for footer in self._footers.values():
+            digest.update(b"\0" + footer.encode())
+        return digest.hexdigest()
+
+    def check_budgets(self) -> None:
+        """Raise BudgetError when more was quarantined than the recipe allows."""
+        counts, budgets = self.statistics.counts, self.recipe.budgets
+        if len(self.quarantined_shards) > budgets.shards:
+            shard, reason = next(iter(self.quarantined_shards.items()))
+            raise BudgetError(
+                f"{len(self.quarantined_shards)} shards could not be curated (budgets.shards: {budgets.shards}), first"
+                f" {shard!r}: {reason}. All others are in {self.folder}; fix the cause and run again, or raise the"
+                " budget"
+            )
+        if counts["quarantined"] > budgets.documents * counts["rows"]:
+            reasons = ", ".join(f"{reason} ({n})" for reason, n in self.statistics.reasons.most_common(3))
+            raise BudgetError(
+                f"{counts['quarantined']} of {counts['rows']} documents were quarantined (budgets.documents:"
+                f" {budgets.documents:.2%}): {reasons}. They are in {self.folder / QUARANTINE}; fix the input, or raise"
+                " the budget in the recipe"
+            )
+
+    def reached(self, phase: Phase) -> pa.Table:
+        """The annotation rows of all documents that reached a phase, from all shards."""
+        import pyarrow.dataset as ds
+
+        later = [its.name for its in self.recipe.phases[self.recipe.phases.index(phase) :]]
+        is_there = pc.field("dropped_in").is_null() | pc.field("dropped_in").isin(later)
+        rows = ds.dataset(self.folder / BASE, format="parquet")
+        return rows.to_table(filter=(pc.field("status") != "quarantined") & is_there)
 
     @property
     def documents(self) -> int:
@@ -113,6 +170,20 @@ class FinishedRun:
                 f"{path}: expected {shard.rows} rows, {shard.kept} of them kept, as its footer says; found {rows} and"
                 f" {document - shard.first_document}; the file is damaged"
             )
+
+
+def open_run(folder: str | Path) -> FinishedRun:
+    """Open the output of a finished run. Raises InputError when no run has finished there, or rows are missing.
+
+    >>> open_run("curated").documents  # doctest: +SKIP
+    3641
+    """
+    folder = Path(folder)
+    stored = _json(folder / STATISTICS_FILE)
+    recipe, statistics = Recipe.load(folder / RECIPE_FILE), Statistics.from_json(stored["statistics"])
+    run = FinishedRun(folder, recipe, statistics, stored["samples"], stored["quarantined_shards"])
+    _ = run.shards  # footers are read, and counted
+    return run
 
 
 def kept_mask(table: pa.Table) -> BoolArray:
@@ -151,7 +222,7 @@ def _footer(path: Path) -> str:
         raise InputError(f"{path}: no annotation shard of a run ({first_line(error)})") from error
 
 
-def _told(path: Path) -> Any:
+def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except OSError as error:

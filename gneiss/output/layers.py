@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gneiss.errors import InputError, OutputError, first_line
-from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, read_batches
+from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, open_run, read_batches
 from gneiss.output.layout import BASE, BASE_LAYER, LAYERS, annotations_folder, annotations_path, layer_file
 from gneiss.output.parquet import write_bytes, write_parquet
 from gneiss.recipe.rule import did_you_mean
@@ -222,7 +222,7 @@ def joined_annotations(
 
     >>> joined_annotations("curated", layers=["weights"], columns=["log_prior"])  # doctest: +SKIP
     """
-    run = FinishedRun.open(output)
+    run = open_run(output)
     check_layers(run, layers)
     tables = [
         (table.filter(pa.array(kept_mask(table))) if kept else table, shard.id)

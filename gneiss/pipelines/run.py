@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -16,7 +15,6 @@ from gneiss.backends.resources import Resources, worker_resources
 from gneiss.curate.examples import Samples, merge_examples
 from gneiss.curate.loaded_models import prepare
 from gneiss.curate.statistics import Statistics
-from gneiss.errors import BudgetError
 from gneiss.input.plan import Plan, make_plan
 from gneiss.input.shard import local_path
 from gneiss.jobs.job import Job, open_job
@@ -25,6 +23,7 @@ from gneiss.jobs.resume import Kind
 from gneiss.output import layout
 from gneiss.output.claim import refuse_nesting
 from gneiss.output.dataset_card import dataset_card
+from gneiss.output.finished_run import FinishedRun
 from gneiss.output.ledger import COMMITTED, CURATE, Receipt
 from gneiss.output.parquet import write_bytes
 from gneiss.recipe.recipe import Recipe
@@ -39,36 +38,6 @@ BYTES_PER_BYTE = 4
 CURATION = Kind(CURATE, "shard", layout.annotations_path, layout.held_shards)
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished run: where it is, what was counted, examples per rule, and the shards that could not be read."""
-
-    output: Path
-    recipe: Recipe
-    statistics: Statistics
-    samples: Samples
-    shards: int
-    skipped_shards: int
-    quarantined_shards: dict[str, str]
-
-    def check_budgets(self) -> None:
-        """Raise BudgetError when more was quarantined than the recipe allows."""
-        counts, budgets = self.statistics.counts, self.recipe.budgets
-        if len(self.quarantined_shards) > budgets.shards:
-            shard, reason = next(iter(self.quarantined_shards.items()))
-            raise BudgetError(
-                f"{len(self.quarantined_shards)} shards could not be curated (budgets.shards: {budgets.shards}), first"
-                f" {shard!r}: {reason}. All others are in {self.output}; mend the cause and run again, or raise the"
-                " budget"
-            )
-        if counts["quarantined"] > budgets.documents * counts["rows"]:
-            raise BudgetError(
-                f"{counts['quarantined']} of {counts['rows']} documents were quarantined (budgets.documents:"
-                f" {budgets.documents:.2%}): {_listed(self.statistics.reasons)}. They are in"
-                f" {self.output / layout.QUARANTINE}; mend the input, or raise the budget in the recipe"
-            )
-
-
 def run(
     recipe: Recipe | str | Path,
     input: str | Path,
@@ -78,13 +47,13 @@ def run(
     backend: BackendName | Backend = "auto",
     shared_filesystem: bool = False,
     progress: Progress = Silent(),  # noqa: B008
-) -> Run:
+) -> FinishedRun:
     """Curate every shard of an input into an output; finished shards are skipped, so the same call resumes.
 
     Parameters: `recipe`: a Recipe, the name of a packaged one, or a YAML file; `input`: file, directory, glob or
     file://; `output`: a folder; `workers`: processes or actors, by default one a CPU as memory allows; `backend`:
     `auto` takes Ray inside a Ray job or when RAY_ADDRESS is set; or a Backend; `progress`: called as shards finish.
-    Raises RecipeError, InputError, ModelError, OutputError, MachineError. Budgets: `Run.check_budgets`.
+    Raises RecipeError, InputError, ModelError, OutputError, MachineError. Budgets: `FinishedRun.check_budgets`.
 
     >>> import gneiss
     >>> done = gneiss.run("gneissweb-bytes", "crawl/", "curated/")  # doctest: +SKIP
@@ -135,24 +104,25 @@ def _run_stages(job: Job, workers: Workers, corpus: Corpus, stages: Iterable[Run
         job.run_stage(workers, its.name, StageWork(corpus, its.name), left)
 
 
-def _finish(plan: Plan, folder: Path, done: dict[str, Receipt], skipped: int, counted_last: Sequence[str]) -> Run:
+def _finish(
+    plan: Plan, folder: Path, done: dict[str, Receipt], finished_before: int, counted_last: Sequence[str]
+) -> FinishedRun:
     statistics = Statistics()
-    samples: Samples = {}
+    examples: Samples = {}
     quarantined = {file.id: file.reason for file in plan.input.unreadable}
     for shard in plan.input.shards:
         if done[shard.id].state != COMMITTED:
             quarantined[shard.id] = done[shard.id].reason or "unknown"
             continue
-        told = json.loads((folder / layout.statistics_path(shard.id)).read_text("utf-8"))
-        statistics += Statistics.from_json(told["statistics"])
-        samples = merge_examples(samples, told["samples"])
+        stored = json.loads((folder / layout.statistics_path(shard.id)).read_text("utf-8"))
+        statistics += Statistics.from_json(stored["statistics"])
+        examples = merge_examples(examples, stored["samples"])
     for name in counted_last:
         statistics.counts[name] = int((folder / layout.count_path(name)).read_text("utf-8"))
-    finished = Run(folder, plan.recipe, statistics, samples, len(plan.input.shards), skipped, quarantined)
-    told = {"statistics": statistics.to_json(), "samples": finished.samples, "quarantined_shards": quarantined}
-    write_bytes((json.dumps(told, ensure_ascii=False, indent=1) + "\n").encode(), folder, layout.STATISTICS_FILE)
-    write_bytes(dataset_card(finished, plan).encode(), folder, layout.CARD_FILE)
-    return finished
+    stored = {"statistics": statistics.to_json(), "samples": examples, "quarantined_shards": quarantined}
+    write_bytes((json.dumps(stored, ensure_ascii=False, indent=1) + "\n").encode(), folder, layout.STATISTICS_FILE)
+    write_bytes(dataset_card(plan, statistics, quarantined).encode(), folder, layout.CARD_FILE)
+    return FinishedRun(folder, plan.recipe, statistics, examples, quarantined, finished_before)
 
 
 def resources_of(plan: Plan) -> Resources:
@@ -164,7 +134,3 @@ def resources_of(plan: Plan) -> Resources:
     reducer = max((step.reducer_memory_bytes(shards) for step in steps), default=0)
     models = sum(model.size_bytes for model in plan.models)
     return worker_resources(int(max(models + held, reducer)))
-
-
-def _listed(reasons: Counter[str]) -> str:
-    return ", ".join(f"{reason} ({n})" for reason, n in reasons.most_common(3))

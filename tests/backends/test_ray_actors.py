@@ -21,7 +21,8 @@ from gneiss.backends.ray_actors import RayActors, check_nodes, room_on
 from gneiss.backends.resources import Resources
 from gneiss.errors import MachineError, ModelError
 from gneiss.extraction.job import extract
-from gneiss.pipelines.run import Run, run
+from gneiss.output.finished_run import FinishedRun
+from gneiss.pipelines.run import run
 from gneiss.stages.curating import CurateStep
 from tests import runs
 from tests.chaos import killing
@@ -119,7 +120,7 @@ def is_in(pid: int, session: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def local(uninterrupted: Run) -> dict[str, str]:
+def local(uninterrupted: FinishedRun) -> dict[str, str]:
     """What a run without Ray gives."""
     return runs.promised(uninterrupted.output)
 

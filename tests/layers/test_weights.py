@@ -24,7 +24,7 @@ from gneiss.errors import GneissError, InputError, OutputError
 from gneiss.layers import weights
 from gneiss.layers.weights import write_weights
 from gneiss.output import finished_run
-from gneiss.output.finished_run import FinishedRun
+from gneiss.output.finished_run import open_run
 from gneiss.output.layers import LAYER_KEY
 from tests import runs
 from tests.chaos.killing import NEVER, killed_at
@@ -273,7 +273,7 @@ def test_a_killed_release_is_completed_and_no_file_is_written_twice(curated: Pat
     whole = copy_of(curated)
     write_weights(whole)
     expected = runs.promised(whole)
-    shards = len(FinishedRun.open(whole).shards)
+    shards = len(open_run(whole).shards)
     context = get_context("fork")
     for number in range(1, 3 * shards + 3):  # a row group, aside, renamed for each shard; two for the metadata
         output = copy_of(curated)

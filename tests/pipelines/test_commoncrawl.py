@@ -17,7 +17,7 @@ import yaml
 import gneiss
 from gneiss.extraction.job import Extraction, extract
 from gneiss.extraction.sandbox import Limits
-from gneiss.pipelines.run import Run
+from gneiss.output.finished_run import FinishedRun
 from gneiss.recipe.recipe import Recipe
 from tests import runs
 from tests.extraction import archives, hostile
@@ -89,14 +89,14 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def done(crawl: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> tuple[Extraction, Run]:
+def done(crawl: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> tuple[Extraction, FinishedRun]:
     folder = tmp_path_factory.mktemp("done")
     extracted = extract(crawl, folder / "extracted", workers=1, **EXTRACTION)
     curated = gneiss.run(recipe, folder / "extracted/data", folder / "curated", backend=runs.InThisProcess())
     return extracted, curated
 
 
-def test_every_record_is_accounted_for(done: tuple[Extraction, Run]) -> None:
+def test_every_record_is_accounted_for(done: tuple[Extraction, FinishedRun]) -> None:
     extracted, curated = done
     assert extracted.records == extracted.documents + extracted.skipped.total() + extracted.quarantined.total()
     assert not extracted.unreadable
@@ -106,13 +106,13 @@ def test_every_record_is_accounted_for(done: tuple[Extraction, Run]) -> None:
     counts = curated.statistics.counts
     assert counts["rows"] == extracted.documents == counts["kept"] + counts["dropped"] + counts["quarantined"]
     assert counts["quarantined"] == 0
-    ids = annotations(curated.output)["id"].to_pylist()
+    ids = annotations(curated.folder)["id"].to_pylist()
     given = [row for path in sorted((extracted.output / "data").rglob("*.parquet")) for row in read(path, "id")]
     assert ids == given
-    kept = [row for path in sorted((curated.output / "data").rglob("*.parquet")) for row in read(path, "id")]
+    kept = [row for path in sorted((curated.folder / "data").rglob("*.parquet")) for row in read(path, "id")]
     assert kept == [
         id_
-        for id_, status in zip(ids, annotations(curated.output)["status"].to_pylist(), strict=True)
+        for id_, status in zip(ids, annotations(curated.folder)["status"].to_pylist(), strict=True)
         if status == "kept"
     ]
     assert len(kept) == counts["kept"] > 5
@@ -122,8 +122,8 @@ def read(path: Path, column: str) -> list[Any]:
     return pq.read_table(path)[column].to_pylist()
 
 
-def test_each_phase_sees_what_the_one_before_kept(done: tuple[Extraction, Run]) -> None:
-    found = annotations(done[1].output)
+def test_each_phase_sees_what_the_one_before_kept(done: tuple[Extraction, FinishedRun]) -> None:
+    found = annotations(done[1].folder)
     for phase, column in (("heuristics", "near_first"), ("near_duplicates", "dclm")):
         dropped = found.filter(pc.equal(found["dropped_in"], phase))
         assert dropped.num_rows > 5, phase
@@ -134,9 +134,9 @@ def test_each_phase_sees_what_the_one_before_kept(done: tuple[Extraction, Run]) 
     assert last["dclm"].null_count == 0
 
 
-def test_no_first_copy_sits_in_a_document_that_was_dropped(done: tuple[Extraction, Run]) -> None:
+def test_no_first_copy_sits_in_a_document_that_was_dropped(done: tuple[Extraction, FinishedRun]) -> None:
     """Of every cluster the first that reached the phase stays, and it alone."""
-    found = annotations(done[1].output)
+    found = annotations(done[1].folder)
     reached = found.filter(pc.is_valid(found["near_first"]))
     clusters: dict[str, list[bool]] = {}
     for name, is_first, phase in zip(
@@ -150,16 +150,16 @@ def test_no_first_copy_sits_in_a_document_that_was_dropped(done: tuple[Extractio
 
 
 def test_the_same_bytes_with_other_workers(
-    done: tuple[Extraction, Run], crawl: Path, recipe: Recipe, tmp_path: Path
+    done: tuple[Extraction, FinishedRun], crawl: Path, recipe: Recipe, tmp_path: Path
 ) -> None:
     extracted, curated = done
     again = extract(crawl, tmp_path / "extracted", workers=2, **EXTRACTION)
     assert runs.promised(again.output) == runs.promised(extracted.output)
     gneiss.run(recipe, tmp_path / "extracted/data", tmp_path / "curated", workers=2, backend="local")
-    assert runs.promised(tmp_path / "curated") == runs.promised(curated.output)
+    assert runs.promised(tmp_path / "curated") == runs.promised(curated.folder)
 
 
-def test_what_the_summary_says_is_what_lies_there(done: tuple[Extraction, Run]) -> None:
+def test_what_the_summary_says_is_what_lies_there(done: tuple[Extraction, FinishedRun]) -> None:
     told = json.loads((done[0].output / "_gneiss/extraction.json").read_text())
     for folder, expected in (("skipped", told["skipped"]), ("quarantine", told["quarantined"])):
         tables = [pq.read_table(path) for path in sorted((done[0].output / folder).rglob("*.parquet"))]

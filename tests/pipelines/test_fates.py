@@ -11,32 +11,33 @@ import pyarrow.parquet as pq
 import pytest
 
 from gneiss.errors import BudgetError
-from gneiss.pipelines.run import Run, run
+from gneiss.output.finished_run import FinishedRun
+from gneiss.pipelines.run import run
 from gneiss.recipe.recipe import Recipe
 from tests import runs
 from tests.runs import Material, write_corpus
 
 
-def test_every_row_has_one_fate_and_kept_rows_are_in_data(material: Material, uninterrupted: Run) -> None:
+def test_every_row_has_one_fate_and_kept_rows_are_in_data(material: Material, uninterrupted: FinishedRun) -> None:
     counts = uninterrupted.statistics.counts
     assert (counts["rows"], counts["quarantined"]) == (180, 4)
     assert counts["rows"] == counts["kept"] + counts["dropped"] + counts["quarantined"]
     assert counts["kept"] > 0
     assert counts["dropped"] > 0
-    table = runs.annotations(uninterrupted.output)
+    table = runs.annotations(uninterrupted.folder)
     assert {name: pc.sum(pc.equal(table["status"], name)).as_py() for name in ("kept", "dropped", "quarantined")} == {
         name: counts[name] for name in ("kept", "dropped", "quarantined")
     }
     kept = table.filter(pc.equal(table["status"], "kept"))
-    assert runs.data(uninterrupted.output)["id"].to_pylist() == kept["id"].to_pylist()
+    assert runs.data(uninterrupted.folder)["id"].to_pylist() == kept["id"].to_pylist()
     came = pq.read_table(material.input / "a.parquet", columns=["id"])["id"].to_pylist()
-    assert pq.read_table(uninterrupted.output / "annotations/base/a.parquet")["id"].to_pylist() == came
+    assert pq.read_table(uninterrupted.folder / "annotations/base/a.parquet")["id"].to_pylist() == came
 
 
-def test_other_columns_pass_and_what_an_edit_makes_stale_is_computed_again(uninterrupted: Run) -> None:
-    kept = runs.annotations(uninterrupted.output)
+def test_other_columns_pass_and_what_an_edit_makes_stale_is_computed_again(uninterrupted: FinishedRun) -> None:
+    kept = runs.annotations(uninterrupted.folder)
     kept = kept.filter(pc.equal(kept["status"], "kept")).to_pylist()
-    documents = runs.data(uninterrupted.output).to_pylist()
+    documents = runs.data(uninterrupted.folder).to_pylist()
     edited = [row["dedup_bytes"] > 0 for row in kept]
     assert any(edited)
     for row, document, was_edited in zip(kept, documents, edited, strict=True):
@@ -45,22 +46,24 @@ def test_other_columns_pass_and_what_an_edit_makes_stale_is_computed_again(unint
         assert len(document["text"].encode()) == row["text_bytes"]
 
 
-def test_quarantined_rows_are_kept_aside_with_their_bytes_and_reason(material: Material, uninterrupted: Run) -> None:
-    rows = pq.read_table(uninterrupted.output / "quarantine/a.parquet").to_pylist()
+def test_quarantined_rows_are_kept_aside_with_their_bytes_and_reason(
+    material: Material, uninterrupted: FinishedRun
+) -> None:
+    rows = pq.read_table(uninterrupted.folder / "quarantine/a.parquet").to_pylist()
     assert [(row["quarantine_row"], row["quarantine_reason"], row["text"]) for row in rows] == [
         (20, "null text", None),
         (21, "invalid UTF-8", b"not \xff\xfe UTF-8"),
     ]
 
 
-def test_the_output_says_what_it_is(material: Material, uninterrupted: Run) -> None:
-    card = (uninterrupted.output / "README.md").read_text()
+def test_the_output_says_what_it_is(material: Material, uninterrupted: FinishedRun) -> None:
+    card = (uninterrupted.folder / "README.md").read_text()
     counts = uninterrupted.statistics.counts
     assert f"| kept | {counts['kept']:,} |" in card
     assert Recipe.load(material.recipe).digest() in card
-    told = json.loads((uninterrupted.output / "_gneiss/statistics.json").read_text())
+    told = json.loads((uninterrupted.folder / "_gneiss/statistics.json").read_text())
     assert told["statistics"]["counts"] == counts
-    again = Recipe.parse((uninterrupted.output / "_gneiss/recipe.yaml").read_text())
+    again = Recipe.parse((uninterrupted.folder / "_gneiss/recipe.yaml").read_text())
     assert again.digest() == Recipe.load(material.recipe).digest()
 
 
@@ -142,7 +145,7 @@ def test_a_file_without_rows_is_a_shard_without_rows(row_groups: int, simple: Pa
     assert pq.read_metadata(path).num_row_groups == row_groups
     done = run(simple, tmp_path / "input", tmp_path / "output")
     done.check_budgets()
-    assert (done.shards, done.statistics.counts["rows"], done.quarantined_shards) == (1, 0, {})
+    assert (len(done.shards), done.statistics.counts["rows"], done.quarantined_shards) == (1, 0, {})
     assert pq.read_table(tmp_path / "output/data/none.parquet").schema.names == ["id", "text", "url", "token_count"]
     assert pq.read_table(tmp_path / "output/annotations/base/none.parquet").num_rows == 0
 

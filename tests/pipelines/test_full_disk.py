@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gneiss.errors import OutputError
-from gneiss.pipelines.run import Run, run
+from gneiss.output.finished_run import FinishedRun
+from gneiss.pipelines.run import run
 from tests import runs
 from tests.runs import Material
 
@@ -36,7 +37,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
 
 
 def test_a_full_disk_ends_the_run_and_room_on_it_resumes(
-    material: Material, uninterrupted: Run, small_disk: Callable[[int], Path]
+    material: Material, uninterrupted: FinishedRun, small_disk: Callable[[int], Path]
 ) -> None:
     output = small_disk(150) / "output"
     with pytest.raises(OutputError, match=r"cannot write: .*No space left.*; free some space and run again"):
@@ -46,12 +47,12 @@ def test_a_full_disk_ends_the_run_and_room_on_it_resumes(
     assert finished
     small_disk(10_000)
     run(material.recipe, material.input, output, workers=1, backend="local")
-    assert runs.promised(output) == runs.promised(uninterrupted.output)
+    assert runs.promised(output) == runs.promised(uninterrupted.folder)
     assert finished.items() <= runs.touched(output).items()
 
 
 def test_a_file_larger_than_allowed_ends_the_run_and_leaves_no_half_file(
-    material: Material, uninterrupted: Run, tmp_path: Path
+    material: Material, uninterrupted: FinishedRun, tmp_path: Path
 ) -> None:
     """A limit on file size stands for a full disk where nothing can be mounted."""
     output = tmp_path / "output"
@@ -64,4 +65,4 @@ def test_a_file_larger_than_allowed_ends_the_run_and_leaves_no_half_file(
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [name for name in runs.files(output) if name.endswith(".part")] == []
     run(material.recipe, material.input, output, workers=1, backend="local")
-    assert runs.promised(output) == runs.promised(uninterrupted.output)
+    assert runs.promised(output) == runs.promised(uninterrupted.folder)

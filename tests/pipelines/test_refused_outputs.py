@@ -11,7 +11,8 @@ import pytest
 from gneiss.errors import OutputError
 from gneiss.input.plan import make_plan
 from gneiss.output.claim import claim
-from gneiss.pipelines.run import Run, run
+from gneiss.output.finished_run import FinishedRun
+from gneiss.pipelines.run import run
 from gneiss.recipe.recipe import Recipe
 from tests import runs
 from tests.runs import Material, write_corpus
@@ -19,26 +20,26 @@ from tests.runs import Material, write_corpus
 
 @pytest.mark.usefixtures("here")
 def test_an_output_of_another_recipe_is_refused_with_what_differs(
-    material: Material, uninterrupted: Run, tmp_path: Path
+    material: Material, uninterrupted: FinishedRun, tmp_path: Path
 ) -> None:
-    before = runs.touched(uninterrupted.output)
+    before = runs.touched(uninterrupted.folder)
     with pytest.raises(OutputError, match=r"another run \(what differs: recipe\)"):
-        run(material.changed(tmp_path, "eflaw < 30", "eflaw < 31"), material.input, uninterrupted.output)
-    assert runs.touched(uninterrupted.output) == before
+        run(material.changed(tmp_path, "eflaw < 30", "eflaw < 31"), material.input, uninterrupted.folder)
+    assert runs.touched(uninterrupted.folder) == before
 
 
 @pytest.mark.usefixtures("here")
 def test_an_output_made_with_another_model_or_library_is_refused(
-    material: Material, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    material: Material, uninterrupted: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = material.changed(tmp_path, "name: runs", "name: runs")
     with (tmp_path / "tiny.bin").open("ab") as model:
         model.write(b"\0")
     with pytest.raises(OutputError, match=r"another run \(what differs: models\)"):
-        run(recipe, material.input, uninterrupted.output)
+        run(recipe, material.input, uninterrupted.folder)
     monkeypatch.setattr("gneiss.input.plan.version", lambda _: "0.1")
     with pytest.raises(OutputError, match=r"another run \(what differs: libraries\)"):
-        run(material.recipe, material.input, uninterrupted.output)
+        run(material.recipe, material.input, uninterrupted.folder)
 
 
 @pytest.mark.usefixtures("here")

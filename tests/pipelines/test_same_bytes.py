@@ -7,34 +7,35 @@ from pathlib import Path
 
 import pytest
 
-from gneiss.pipelines.run import Run, run
+from gneiss.output.finished_run import FinishedRun
+from gneiss.pipelines.run import run
 from tests import runs
 from tests.runs import Material
 
 
-def test_two_worker_processes_change_no_byte(material: Material, uninterrupted: Run, tmp_path: Path) -> None:
+def test_two_worker_processes_change_no_byte(material: Material, uninterrupted: FinishedRun, tmp_path: Path) -> None:
     run(material.recipe, material.input, tmp_path / "output", workers=2, backend="local")
-    assert runs.promised(tmp_path / "output") == runs.promised(uninterrupted.output)
+    assert runs.promised(tmp_path / "output") == runs.promised(uninterrupted.folder)
 
 
 def test_relative_paths_count_from_where_the_run_was_started(
-    material: Material, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    material: Material, uninterrupted: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(material.folder, tmp_path / "elsewhere")
     monkeypatch.chdir(tmp_path / "elsewhere")  # after multiprocessing has noted where the process was started
     run("runs.yaml", "input", "output", workers=1, backend="local")
-    assert runs.promised(tmp_path / "elsewhere/output") == runs.promised(uninterrupted.output)
+    assert runs.promised(tmp_path / "elsewhere/output") == runs.promised(uninterrupted.folder)
 
 
-def test_hash_seed_and_folder_change_no_byte(material: Material, uninterrupted: Run, tmp_path: Path) -> None:
+def test_hash_seed_and_folder_change_no_byte(material: Material, uninterrupted: FinishedRun, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(material.input)
     arguments = ("--input", "link", "--output", "output", "--workers", "1")
     ended = runs.gneiss("run", material.recipe, *arguments, env={"PYTHONHASHSEED": "77"}, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
-    assert runs.promised(tmp_path / "output") == runs.promised(uninterrupted.output)
+    assert runs.promised(tmp_path / "output") == runs.promised(uninterrupted.folder)
 
 
-def test_an_older_cpu_changes_no_byte(material: Material, uninterrupted: Run, tmp_path: Path) -> None:
+def test_an_older_cpu_changes_no_byte(material: Material, uninterrupted: FinishedRun, tmp_path: Path) -> None:
     """NumPy, Arrow and numba without what this CPU has beyond the baseline; all kernels are compiled anew: slow."""
     from numpy._core import _multiarray_umath as numpy_core
 
@@ -51,4 +52,4 @@ def test_an_older_cpu_changes_no_byte(material: Material, uninterrupted: Run, tm
     arguments = ("--input", material.input, "--output", tmp_path / "output", "--workers", "1")
     ended = runs.gneiss("run", material.recipe, *arguments, env=older)
     assert ended.returncode == 0, ended.stderr
-    assert runs.promised(tmp_path / "output") == runs.promised(uninterrupted.output)
+    assert runs.promised(tmp_path / "output") == runs.promised(uninterrupted.folder)

@@ -19,7 +19,8 @@ from gneiss.dedup import duplicate_spans
 from gneiss.errors import InputError, OutputError, RecipeError
 from gneiss.filters.tokenizer import load_tokenizer
 from gneiss.input.shard import Shard, cut_shards
-from gneiss.pipelines.run import Run, run
+from gneiss.output.finished_run import FinishedRun
+from gneiss.pipelines.run import run
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
 from tests import runs
@@ -45,7 +46,7 @@ def recipe(**dedup: Any) -> Recipe:
     return Recipe.model_validate({"name": "scopes", "shard_max_bytes": 14_000, "budgets": budgets, "phases": [phase]})
 
 
-def curated(corpus: Path, output: Path, workers: int | None = None, **dedup: Any) -> Run:
+def curated(corpus: Path, output: Path, workers: int | None = None, **dedup: Any) -> FinishedRun:
     """A run in this process, or with so many workers."""
     if workers:
         return run(recipe(**dedup), corpus, output, workers=workers, backend="local")

@@ -14,8 +14,9 @@ import pytest
 
 from gneiss.errors import RecipeError
 from gneiss.input.shard import cut_shards
+from gneiss.output.finished_run import FinishedRun
 from gneiss.pipelines.dry_run import dry_run
-from gneiss.pipelines.run import Run, run
+from gneiss.pipelines.run import run
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
 from tests import runs
@@ -62,7 +63,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def curated(recipe: Recipe, corpus: Path, output: Path, partitions: int | None = None) -> Run:
+def curated(recipe: Recipe, corpus: Path, output: Path, partitions: int | None = None) -> FinishedRun:
     with mock.patch("gneiss.pipelines.run.Corpus", partial(Corpus, partitions=partitions)):
         return run(recipe, corpus, output, backend=runs.InThisProcess())
 
@@ -110,7 +111,7 @@ def test_a_phase_that_was_computed_for_later_ones_is_what_it_would_be_without_th
     direct = curated(recipe(PHASES, "shard", 10**9), source, tmp_path / "direct")
     assert annotations(tmp_path / "written").equals(annotations(tmp_path / "direct"))
     assert written.statistics.to_json() == direct.statistics.to_json()
-    assert written.samples == direct.samples
+    assert written.examples == direct.samples
     assert direct.statistics.counts["dedup_bytes"] > 0
 
 

@@ -1,0 +1,101 @@
+"""What training returns: a model's settings, its file, its training data and its evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from gneiss.errors import InputError
+from gneiss.filters.perplexity import Normalization
+from gneiss.model_training.evaluation import Evaluation
+from gneiss.model_training.labels import Rule
+from gneiss.model_training.source import Skipped
+
+#: Storage of the n-grams: "probing" is fastest, "trie" smallest.
+Structure: TypeAlias = Literal["probing", "trie"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a model.
+
+    dimensions: of the hidden layer, 1 to 1000; buckets: rows for word n-grams; word_ngrams: 1 to 5 words; min_count:
+    minimum occurrences of a word in the vocabulary; seed: of the initial weights; held_out_share: 0.05 to 0.5 of
+    each label; autotune_seconds: time to search for epochs, learning rate and word_ngrams, which makes training
+    irreproducible. Models with the same buckets and word_ngrams share one pass over a text: the published models have
+    2,000,000 buckets and bigrams. Raises InputError for a value out of bounds.
+    """
+
+    dimensions: int = 16
+    buckets: int = 2_000_000
+    word_ngrams: int = 2
+    epochs: int = 5
+    learning_rate: float = 0.5
+    min_count: int = 3
+    seed: int = 1
+    held_out_share: float = 0.2
+    autotune_seconds: int | None = None
+
+    def __post_init__(self) -> None:
+        bounds: Mapping[str, tuple[float, float]] = {
+            "dimensions": (1, 1000), "buckets": (1, 2**31 - 1), "word_ngrams": (1, 5), "epochs": (1, 10_000),
+            "learning_rate": (1e-6, 10), "min_count": (1, 2**31 - 1), "seed": (0, 2**31 - 1),
+            "held_out_share": (0.05, 0.5), "autotune_seconds": (1, 2**31 - 1),
+        }  # fmt: skip
+        for name, (low, high) in bounds.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise InputError(f"{name}: expected {low:g} to {high:g}, found {value:g}")
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained model: its file, labels, training data, and evaluation on held-out documents.
+
+    settings: those used, possibly chosen by autotune; autotuned: whether they were; rule: what makes a
+    row positive; rows: of the source; found: label → rows; trained, positives: distinct documents trained on, and the
+    positive ones; content_sha256: of the lines trained on, in order; model_sha256, size_bytes: of the file.
+    """
+
+    path: Path
+    positive: str
+    negative: str
+    settings: Settings
+    autotuned: bool
+    rule: Rule
+    rows: int
+    skipped: Skipped
+    found: Mapping[str, int]
+    trained: int
+    trained_positives: int
+    content_sha256: str
+    model_sha256: str
+    size_bytes: int
+    held_out: Evaluation
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A language model: its file, its training data, and the perplexity of held-out texts.
+
+    quantiles: share of the held-out texts → perplexity that they stay below; other fields as in `Classifier`.
+    """
+
+    path: Path
+    order: int
+    structure: Structure
+    normalization: Normalization
+    held_out_share: float
+    rows: int
+    skipped: Skipped
+    trained: int
+    trained_lines: int
+    trained_words: int
+    held_out: int
+    quantiles: Mapping[float, float]
+    has_fallback_discounts: bool
+    content_sha256: str
+    model_sha256: str
+    size_bytes: int

@@ -16,6 +16,7 @@ from gneiss.cli.export import export
 from gneiss.cli.extract import extract
 from gneiss.cli.filters import filters
 from gneiss.cli.layers import losses, weights
+from gneiss.cli.messages import in_options
 from gneiss.cli.pack import pack
 from gneiss.cli.repeats import repeats
 from gneiss.cli.run import run
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         app(arguments)
     except GneissError as error:
-        print(f"gneiss: {error}", file=sys.stderr)
+        print(f"gneiss: {in_options(str(error), app)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("gneiss: interrupted; the same command resumes where it stopped", file=sys.stderr)

@@ -70,9 +70,7 @@ def instance_log_priors(folder: str | Path, sequence_length: int) -> Float32Arra
             _of_instances(path.with_name(file["name"] + ".csv.gz"), file["tokens"], sequence_length) for file in files
         ]
     except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError) as error:
-        raise InputError(
-            f"{path}: no OLMo-core export here ({first_line(error)}); `gneiss export --format olmo` writes it"
-        ) from error
+        raise InputError(f"{path}: no OLMo-core export here ({first_line(error)}); `export_olmo` writes it") from error
     return np.concatenate([np.empty(0, np.float32), *found])
 
 

@@ -188,7 +188,7 @@ class _Factors:
         outside = (probability < -_TOLERANCE) | (probability > 1 + _TOLERANCE)
         if outside.any():
             raise InputError(
-                f"{self.run.folder}: --quality {self.quality}: expected probabilities, found"
+                f"{self.run.folder}: quality={self.quality!r}: expected probabilities, found"
                 f" {float(probability[outside][0])!r}; name an annotation from 0 to 1"
             )
         return _logits(probability, LEAST_PROBABILITY)
@@ -200,7 +200,7 @@ class _Factors:
         outside = (perplexity <= 0) | np.isinf(perplexity)
         if outside.any():
             raise InputError(
-                f"{self.run.folder}: --perplexity {self.perplexity}: expected finite numbers above 0, found"
+                f"{self.run.folder}: perplexity={self.perplexity!r}: expected finite numbers above 0, found"
                 f" {float(perplexity[outside][0])!r}; name an annotation that is a perplexity"
             )
         return perplexity
@@ -249,25 +249,25 @@ def _absent(run: FinishedRun, quality: str | None, perplexity: str | None, categ
     chosen = {"quality": quality, "perplexity": perplexity, "category": category}
     for option, name in chosen.items():
         if name is not None and name not in schema.names:
-            raise InputError(f"{run.folder}: --{option}: no annotation {name!r}{did_you_mean(name, schema.names)}")
+            raise InputError(f"{run.folder}: {option}: no annotation {name!r}{did_you_mean(name, schema.names)}")
     for option, name, expected in (("quality", quality, "probabilities"), ("perplexity", perplexity, "perplexities")):
         if name is not None and not pa.types.is_floating(schema.field(name).type):
             found = schema.field(name).type
-            raise InputError(f"{run.folder}: --{option} {name}: expected {expected}, found a column of {found}")
+            raise InputError(f"{run.folder}: {option}={name!r}: expected {expected}, found a column of {found}")
     if category is not None and pa.types.is_nested(schema.field(category).type):
-        raise InputError(f"{run.folder}: --category {category}: expected strings, found lists")
+        raise InputError(f"{run.folder}: category={category!r}: expected strings, found lists")
     absent: dict[str, Any] = {name: neutral for name, neutral in FACTORS.items() if name not in schema.names}
     return {**absent, **{option: None for option, name in chosen.items() if name is None}}
 
 
 def _check_numbers(alpha: float, beta: float, gamma: float, quality: str | None, perplexity: str | None) -> None:
-    for name, value in (("--alpha", alpha), ("--beta", beta), ("--gamma", gamma)):
+    for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
         if not math.isfinite(value):
-            raise InputError(f"{name} {value}: expected a finite number")
+            raise InputError(f"{name}={value}: expected a finite number")
     if beta and quality is None:
-        raise InputError(f"--beta {beta} needs --quality, the annotation whose log-odds it multiplies")
+        raise InputError(f"beta={beta} needs quality, the annotation whose log-odds it multiplies")
     if gamma and perplexity is None:
-        raise InputError(f"--gamma {gamma} needs --perplexity, the annotation whose logarithm it multiplies")
+        raise InputError(f"gamma={gamma} needs perplexity, the annotation whose logarithm it multiplies")
 
 
 def _mean(values: Iterator[float]) -> float | None:

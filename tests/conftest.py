@@ -19,6 +19,7 @@ from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
 
 from tests import runs
+from tests.process_starts import ProcessStarts
 
 if TYPE_CHECKING:
     from gneiss.output.finished_run import FinishedRun
@@ -28,6 +29,11 @@ settings.load_profile("gneiss")
 # Hypothesis also draws constants from the source of the modules that happen to be loaded, so that examples depend on
 # which tests ran before. No setting turns this off.
 patch.object(providers, "_get_local_constants", Constants).start()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Count process starts."""
+    config.pluginmanager.register(ProcessStarts())
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,7 @@ def test_links_to_headings_lead_somewhere() -> None:
     assert not [anchor for anchor in re.findall(r"\]\(#([^)]+)\)", GUIDE) if anchor not in headings]
 
 
+@pytest.mark.processes
 def test_the_hooks_run_what_make_lint_runs() -> None:
     made = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", "lint"], cwd=ROOT, capture_output=True, text=True, check=True

@@ -7,6 +7,7 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,6 +20,7 @@ def instructions() -> list[tuple[str, str]]:
     return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines)]
 
 
+@pytest.mark.processes
 def test_it_installs_by_the_makefiles_own_commands() -> None:
     made = subprocess.run(
         ["make", "--dry-run", "--always-make", "--no-print-directory", "PYTHON=python3", ".venv/.installed"],

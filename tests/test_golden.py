@@ -28,6 +28,8 @@ from gneiss.recipe.recipe import Recipe
 from tests import runs
 from tests.extraction import archives
 
+pytestmark = pytest.mark.processes
+
 GOLDEN = Path(__file__).with_name("golden.json")
 LIBRARIES = (*BYTE_SHAPING, "resiliparse", "trafilatura")
 RECIPE_NAMES = ("shard", "corpus-bytes", "corpus-tokens", "group", "crawl", "from-pages")

@@ -36,6 +36,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.processes
 def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     assert wheel.name == f"gneiss_curation-{__version__}-py3-none-any.whl"
@@ -49,6 +50,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
+@pytest.mark.processes
 def test_the_sdist_holds_what_is_needed_to_build_and_no_links(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
@@ -58,6 +60,7 @@ def test_the_sdist_holds_what_is_needed_to_build_and_no_links(built: Path) -> No
     assert not any(name.startswith(("filters", "dedup", "pipelines", "tests", ".venv")) for name in members)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"])
 def test_it_installs_and_runs_in_a_fresh_environment(kind: str, built: Path, tmp_path: Path) -> None:
     """The dependencies are borrowed from this environment, without its own gneiss (a path in a .pth reads no .pth)."""
@@ -76,6 +79,7 @@ def test_it_installs_and_runs_in_a_fresh_environment(kind: str, built: Path, tmp
         assert run(python, "-c", code, cwd=tmp_path).strip() == "None"
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "line",
     ["import filters", "from dedup import find_spans", "import pipelines.run", "from filters.tokens import Tokens"],

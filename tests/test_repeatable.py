@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests import runs
 
 DRAW = """
@@ -23,6 +25,7 @@ def drawn(imports: str) -> list[str]:
     return result.stdout.splitlines()
 
 
+@pytest.mark.processes
 def test_the_modules_that_are_loaded_do_not_change_the_examples() -> None:
     first = drawn("")
     assert len(first) >= 100

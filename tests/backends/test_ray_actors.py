@@ -55,7 +55,7 @@ class Head:
 def head() -> Iterator[Head]:
     """A head of its own: home, token, folder, ports; drivers in this process find it by RAY_ADDRESS."""
     folder = Path(tempfile.mkdtemp(prefix="gneiss-ray-", dir="/tmp"))  # sockets need a short path
-    client, dashboard, agent = free_ports(3)
+    sessions: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("RAY_")]:
             patch.delenv(name)
@@ -63,23 +63,32 @@ def head() -> Iterator[Head]:
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         subprocess.run([BIN / "ray", "get-auth-token", "--generate"], check=True, capture_output=True)
-        command = [
-            *(BIN / "ray", "start", "--head", f"--num-cpus={CPUS}", f"--memory={MEMORY_BYTES}"),
-            *("--object-store-memory=100000000", "--port=0", f"--ray-client-server-port={client}"),
-            *(f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"),
-            *("--min-worker-port=0", "--max-worker-port=0", f"--temp-dir={folder / 'ray'}"),
-        ]
-        starting = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
         try:
-            assert starting.wait(timeout=180) == 0
-            address = (folder / "ray/ray_current_cluster").read_text().strip()
-            patch.setenv("RAY_ADDRESS", address)
-            yield Head(address, f"http://127.0.0.1:{dashboard}")
+            started = next(filter(None, (start(folder / f"ray-{attempt}", sessions) for attempt in range(3))))
+            patch.setenv("RAY_ADDRESS", started.address)
+            yield started
             if "ray" in sys.modules:
                 sys.modules["ray"].shutdown()
         finally:
-            stop(starting.pid)
+            for session in sessions:
+                stop(session)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def start(folder: Path, sessions: list[int]) -> Head | None:
+    """Start a head. None if it failed: Ray gives up after 30 s on a busy machine, and a free port may be taken since."""
+    client, dashboard, agent = free_ports(3)
+    command = [
+        *(BIN / "ray", "start", "--head", f"--num-cpus={CPUS}", f"--memory={MEMORY_BYTES}"),
+        *("--object-store-memory=100000000", "--port=0", f"--ray-client-server-port={client}"),
+        *(f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"),
+        *("--min-worker-port=0", "--max-worker-port=0", f"--temp-dir={folder}"),
+    ]
+    starting = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+    sessions.append(starting.pid)
+    if starting.wait(timeout=180) != 0:
+        return None
+    return Head((folder / "ray_current_cluster").read_text().strip(), f"http://127.0.0.1:{dashboard}")
 
 
 def free_ports(count: int) -> list[int]:
@@ -125,6 +134,7 @@ def local(uninterrupted: FinishedRun) -> dict[str, str]:
     return runs.promised(uninterrupted.output)
 
 
+@pytest.mark.processes
 def test_one_actor_gives_the_bytes_of_a_local_run(
     head: Head, material: Material, local: dict[str, str], tmp_path: Path
 ) -> None:
@@ -189,6 +199,7 @@ def submit(head: Head, working_dir: Path, *entrypoint: str | Path) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
+@pytest.mark.processes
 def test_a_submitted_job_gives_the_bytes_of_a_local_run(
     head: Head, material: Material, third_party: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +217,7 @@ def test_a_submitted_job_gives_the_bytes_of_a_local_run(
     assert runs.promised(tmp_path / "output") == runs.promised(tmp_path / "local")
 
 
+@pytest.mark.processes
 def test_the_repository_as_working_dir_with_its_links_gives_the_same(
     head: Head, material: Material, local: dict[str, str], tmp_path: Path
 ) -> None:
@@ -266,6 +278,7 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
         RayActors().room(Resources(1))
 
 
+@pytest.mark.processes
 def test_actors_extract_the_same_bytes(head: Head, tmp_path: Path) -> None:
     (tmp_path / "crawl").mkdir()
     crawl = archives.write_crawl(tmp_path / "crawl", archives.documentation_pages())

@@ -17,6 +17,8 @@ from gneiss.stages.curating import CurateStep
 from tests import runs
 from tests.chaos import killing
 
+pytestmark = pytest.mark.processes
+
 DEADLY_EVENTS = (0, 1, 2, 3, 6, 8, 11)  # of 11: half of, aside, renamed, for data, quarantine, statistics, annotations
 POISON = f"{len(DEADLY_EVENTS):02d}"
 SHARDS = [f"{number:02d}" for number in range(len(DEADLY_EVENTS) + 1)]

@@ -20,6 +20,8 @@ from gneiss.stages.of_recipe import StageWork, stages_after, stages_before
 from tests import runs
 from tests.chaos import killing
 
+pytestmark = pytest.mark.processes
+
 RECIPE = """
 name: rounds
 budgets: {documents: 0.5}

@@ -52,6 +52,7 @@ def error_of(capsys: pytest.CaptureFixture[str], expected_code: int, *arguments:
     return lines[0]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["dry-run", "--help"], []])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (
@@ -65,6 +66,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "LOADED []"
 
 
+@pytest.mark.processes
 def test_import_gneiss_imports_nothing_heavy_but_offers_everything() -> None:
     script = (
         f"import sys, gneiss; print([name for name in {HEAVY!r} if name in sys.modules])\n"
@@ -76,6 +78,7 @@ def test_import_gneiss_imports_nothing_heavy_but_offers_everything() -> None:
     assert second.startswith("run Recipe 0.")
 
 
+@pytest.mark.processes
 def test_the_module_runs_as_the_command_does() -> None:
     done = subprocess.run([sys.executable, "-m", "gneiss", "explain", "nope"], capture_output=True, text=True)
     assert done.returncode == 2
@@ -145,6 +148,7 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
 # What it prints.
 
 
+@pytest.mark.processes
 def test_a_dry_run_counts_as_a_run_that_ends_with_3_because_too_much_was_quarantined(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -96,6 +96,7 @@ def test_held_out_documents_are_counted_as_an_oracle_counts_them(sample: Path, m
             assert found.accuracy == sum(equal) / len(chosen)
 
 
+@pytest.mark.processes
 def test_another_process_trains_the_same_bytes(sample: Path, models: DemoModels, tmp_path: Path) -> None:
     program = "import sys; from pathlib import Path; from gneiss.demo.models import train_demo_models as train; "
     program += "print(train(Path(sys.argv[1]), Path('other')).quality.threshold)"

@@ -98,6 +98,7 @@ def test_the_manifest_counts_what_is_in_the_shards_and_names_no_place(sample: tu
     assert not [place for place in places if place in origins]
 
 
+@pytest.mark.processes
 def test_another_process_elsewhere_writes_the_same_bytes(sample: tuple[Path, Manifest], tmp_path: Path) -> None:
     folder, _ = sample
     project = Path(__file__).parents[2]

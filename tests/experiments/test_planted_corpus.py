@@ -52,6 +52,7 @@ def test_the_same_seed_plants_the_same(words_corpus: Path, planted: Planted) -> 
     assert plant(real_texts(words_corpus, SMALL.document_bytes), SMALL) == planted
 
 
+@pytest.mark.processes
 def test_curation_finds_what_was_planted(planted: Planted, tmp_path: Path) -> None:
     corpora = curate_and_pack(planted, tmp_path, length=33, vocabulary=400)
     raw, curated = zip(*(corpora.documents[kind] for kind in planting.KINDS), strict=True)

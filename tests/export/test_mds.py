@@ -100,6 +100,7 @@ def test_an_export_begins_anew_or_not_at_all(released: Path, tmp_path: Path) -> 
         export_mds(documents(released), tmp_path / "mds")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("what", ["documents", "sequences"])
 def test_the_real_library_reads_it_and_writes_the_same(
     released: Path, packed_folder: Path, tmp_path: Path, what: str

@@ -77,6 +77,7 @@ def test_documents_without_tokens_are_left_out_of_the_sidecars_too(released: Pat
     assert np.load(tmp_path / "part-00000.document.npy").tolist() == [d.index for d in left]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("token_bytes", [2, 4])
 def test_the_real_library_reads_it_and_writes_the_same(token_bytes: int, released: Path, tmp_path: Path) -> None:
     if find_spec("megatron") is None or find_spec("torch") is None:

@@ -127,6 +127,7 @@ def test_weights_of_something_else_are_refused(released: Path, tmp_path: Path) -
             instance_log_priors(tmp_path, 300)
 
 
+@pytest.mark.processes
 def test_the_real_library_reads_it(released: Path, tmp_path: Path) -> None:
     if find_spec("olmo_core") is None:
         pytest.skip("ai2-olmo-core is not installed")

@@ -41,6 +41,7 @@ def test_trafilatura_with_its_memory_on_would_not_be_pure(pages: list[bytes]) ->
     assert len(texts) > 1
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("extractor", ALL, ids=lambda its: type(its).__name__)
 @pytest.mark.parametrize("seed", ["1", "2"])
 def test_the_seed_of_hashes_shapes_no_text(extractor: Extractor, seed: str, pages: list[bytes]) -> None:

@@ -29,6 +29,8 @@ from tests.chaos import killing
 from tests.extraction import hostile
 from tests.extraction.archives import gz, page, record, response
 
+pytestmark = pytest.mark.processes
+
 EXTRACTOR = hostile.Hostile()
 
 

@@ -22,6 +22,8 @@ from gneiss.extraction.wire import Answer, Outcome
 from tests.extraction import hostile
 from tests.extraction.archives import page
 
+pytestmark = pytest.mark.processes
+
 LIMITS = Limits(deadline_seconds=0.5, memory_bytes=300_000_000, max_record_bytes=2_000_000)
 
 

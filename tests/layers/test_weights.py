@@ -269,6 +269,7 @@ def release_until(number: int, output: Path) -> None:
         write_weights(output)
 
 
+@pytest.mark.processes
 def test_a_killed_release_is_completed_and_no_file_is_written_twice(curated: Path, copy_of: Copy) -> None:
     whole = copy_of(curated)
     write_weights(whole)

@@ -21,6 +21,7 @@ def ids(batch: Any) -> list[int]:
     return [sequence.id for sequence in batch.sequences]
 
 
+@pytest.mark.processes
 def test_workers_share_the_documents(source: Sequences) -> None:
     data = pytest.importorskip("torch.utils.data", reason="torch is not installed")
     expected = [s.id for worker in range(2) for s in source.of_worker(worker, 2)]
@@ -31,6 +32,7 @@ def test_workers_share_the_documents(source: Sequences) -> None:
         assert sorted(i for batch in loader for i in ids(batch)) == sorted(expected)
 
 
+@pytest.mark.processes
 @pytest.mark.filterwarnings("ignore:'set_vital'")
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_a_stateful_loader_resumes_in_mid_epoch(source: Sequences, workers: int) -> None:

@@ -144,6 +144,7 @@ def pack_until(number: int, source: Sequences, folder: Path) -> None:
         pack(source, folder)
 
 
+@pytest.mark.processes
 def test_a_killed_packing_is_completed(source: Sequences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gneiss.loader.packed_files.PART_TEXT_BYTES", 60_000)
     parts = len(pack(source, tmp_path / "whole").parts)

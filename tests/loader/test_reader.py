@@ -164,6 +164,7 @@ def test_the_global_random_state_is_left_alone(released: Path) -> None:
     assert np.random.random() == expected
 
 
+@pytest.mark.processes
 def test_no_torch_is_needed(released: Path) -> None:
     code = f"""
 import sys

@@ -146,6 +146,7 @@ def test_label_words_in_a_text_are_no_labels(tmp_path: Path) -> None:
 # The model
 
 
+@pytest.mark.processes
 def test_training_is_reproducible_byte_for_byte(labels: Path, quality: Classifier, tmp_path: Path) -> None:
     done = gneiss(
         "train", "quality", "--input", labels, "--output", tmp_path / "again",
@@ -182,6 +183,7 @@ def test_the_model_is_used_by_a_recipe(labels: Path, quality: Classifier, tmp_pa
     assert found == ["hq"] * 80 + ["cc"] * 120
 
 
+@pytest.mark.processes
 def test_a_category_has_its_own_label(labels: Path, tmp_path: Path) -> None:
     model = train_category("rivers", labels, tmp_path, positive=["hq"], settings=SMALL)
     assert model.path == tmp_path / "rivers.bin"
@@ -317,6 +319,7 @@ def test_labels_that_cannot_be_used(kind: str, says: str, tmp_path: Path) -> Non
     assert not [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
 
 
+@pytest.mark.processes
 def test_other_errors(labels: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         train_quality(tmp_path / "nothing", tmp_path / "model")

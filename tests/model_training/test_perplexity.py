@@ -70,6 +70,7 @@ def prose(tmp_path: Path) -> Path:
     )
 
 
+@pytest.mark.processes
 def test_a_language_model_by_stand_ins(programs: Path, prose: Path, tmp_path: Path) -> None:
     model = train_perplexity(prose, tmp_path / "lm", order=2, held_out_share=0.1)
     assert model.path == tmp_path / "lm/perplexity.kenlm"
@@ -94,6 +95,7 @@ def test_a_language_model_by_stand_ins(programs: Path, prose: Path, tmp_path: Pa
     assert plain.content_sha256 != model.content_sha256
 
 
+@pytest.mark.processes
 def test_missing_programs_are_named_with_the_commands(
     prose: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +120,7 @@ def test_missing_programs_are_named_with_the_commands(
     assert "# perplexity" in done.stdout
 
 
+@pytest.mark.processes
 def test_programs_that_fail(programs: Path, prose: Path, tmp_path: Path) -> None:
     program(programs / "lmplz", "#!{python}\nimport sys\nsys.exit('lmplz: no memory')\n")
     with pytest.raises(MachineError, match="failed with code 1: lmplz: no memory"):

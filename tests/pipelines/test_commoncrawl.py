@@ -24,6 +24,8 @@ from tests.extraction import archives, hostile
 from tests.pipelines.test_gneissweb import MODELS
 from tests.stages.test_scopes import annotations
 
+pytestmark = pytest.mark.processes
+
 PAGES = 60
 EXTRACTION: Any = {
     "extractor": hostile.Attacked(),

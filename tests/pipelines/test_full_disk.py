@@ -15,6 +15,8 @@ from gneiss.pipelines.run import run
 from tests import runs
 from tests.runs import Material
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:

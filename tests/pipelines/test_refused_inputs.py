@@ -39,6 +39,7 @@ def test_a_model_that_is_not_there(material: Material, tmp_path: Path) -> None:
     assert not (tmp_path / "output").exists()
 
 
+@pytest.mark.processes
 def test_a_hub_model_without_a_network_says_how_to_get_it(material: Material, tmp_path: Path) -> None:
     recipe = material.changed(tmp_path, "source: tiny.bin", "source: hf://owner/repo@main/model.bin")
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "empty")}

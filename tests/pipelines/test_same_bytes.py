@@ -12,6 +12,8 @@ from gneiss.pipelines.run import run
 from tests import runs
 from tests.runs import Material
 
+pytestmark = pytest.mark.processes
+
 
 def test_two_worker_processes_change_no_byte(material: Material, uninterrupted: FinishedRun, tmp_path: Path) -> None:
     run(material.recipe, material.input, tmp_path / "output", workers=2, backend="local")

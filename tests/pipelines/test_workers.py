@@ -23,6 +23,7 @@ def test_a_number_of_workers_below_one_is_refused(
         run(simple, material.input, tmp_path / "output", workers=workers, backend=backend)
 
 
+@pytest.mark.processes
 def test_errors_that_concern_the_run_come_back_from_a_worker_process(
     simple: Path, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -35,6 +36,7 @@ def test_errors_that_concern_the_run_come_back_from_a_worker_process(
             run(simple, material.input, tmp_path / "output", workers=1, backend="local")
 
 
+@pytest.mark.processes
 def test_a_script_without_a_main_guard_is_told_so_rather_than_all_shards_being_given_up(
     simple: Path, material: Material, tmp_path: Path
 ) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch", reason="reweighting needs torch: pip install 'gneiss-curation[train]'")
+
+pytestmark = pytest.mark.processes
 if not (torch.distributed.is_available() and torch.distributed.is_gloo_available()):
     pytest.skip("this torch has no gloo", allow_module_level=True)
 

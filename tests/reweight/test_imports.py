@@ -10,6 +10,7 @@ import pytest
 import gneiss.reweight
 
 
+@pytest.mark.processes
 def test_importing_the_package_leaves_torch_alone() -> None:
     script = "import gneiss.reweight, sys; assert not {'torch', 'transformers'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -189,6 +189,7 @@ print(accepted)
 """
 
 
+@pytest.mark.processes
 def test_what_is_accepted_does_not_crash_the_library(model, quantized, train_fasttext, tmp_path):
     pruned = train_fasttext(LINES, bucket=400, wordNgrams=3, quantize={"cutoff": 270, "qnorm": True})
     others = [pruned, train_fasttext(LINES, minn=2, maxn=4), train_fasttext(LINES, loss="hs")]

@@ -76,7 +76,7 @@ def head() -> Iterator[Head]:
 
 
 def start(folder: Path, sessions: list[int]) -> Head | None:
-    """Start a head. None if it failed: Ray gives up after 30 s on a busy machine, and a free port may be taken since."""
+    """Start a head. None if it failed: Ray gives up after 30 s on a busy machine, and a free port may get taken."""
     client, dashboard, agent = free_ports(3)
     command = [
         *(BIN / "ray", "start", "--head", f"--num-cpus={CPUS}", f"--memory={MEMORY_BYTES}"),

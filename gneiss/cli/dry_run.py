@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from gneiss.cli.counts import print_counts, print_rules
-from gneiss.cli.options import InputFile, RecipeArgument
+from gneiss.cli.options import Changes, InputFile, RecipeArgument, load_recipe
 from gneiss.cli.terminal import console, number, printable, table
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def dry_run(
     corpus_gb: Annotated[
         float, typer.Option(min=0, help="Project core-hours for a corpus of this many GB of text.")
     ] = 1000.0,
+    changes: Changes = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
 ) -> None:
     """Show what a recipe would do to one file, in this process; writes nothing."""
@@ -38,7 +39,7 @@ def dry_run(
 
     if not as_json:
         print(f"{input}: reading with recipe {recipe}", flush=True)
-    tried = try_recipe(recipe, input, limit=limit)
+    tried = try_recipe(load_recipe(recipe, changes), input, limit=limit)
     if as_json:
         print(json.dumps(_as_json(tried, corpus_gb), indent=1, ensure_ascii=False))
     else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from gneiss.cli.options import Changes, load_recipe
 from gneiss.cli.terminal import console, table
 
 if TYPE_CHECKING:
@@ -19,14 +20,18 @@ def explain(
     recipe: Annotated[
         str | None, typer.Argument(metavar="[RECIPE]", help="Name or YAML file; without it, all packaged recipes.")
     ] = None,
+    changes: Changes = None,
+    as_yaml: Annotated[bool, typer.Option("--yaml", help="The recipe with everything written out, as YAML.")] = False,
 ) -> None:
     """Show a recipe resolved: its phases, models, rules, and its hash."""
     from gneiss.recipe.recipe import Recipe, recipe_names
 
     if recipe is None:
         _print_recipes(Recipe.load(name) for name in recipe_names())
+    elif as_yaml:
+        print(load_recipe(recipe, changes).to_yaml(), end="")
     else:
-        _print_recipe(Recipe.load(recipe))
+        _print_recipe(load_recipe(recipe, changes))
 
 
 def _print_recipes(recipes: Iterable[Recipe]) -> None:

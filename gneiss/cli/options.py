@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
+
+from gneiss.errors import RecipeError
+
+if TYPE_CHECKING:
+    from gneiss.recipe.recipe import Recipe
 
 
 class BackendOption(StrEnum):
@@ -19,6 +24,14 @@ class BackendOption(StrEnum):
 
 RecipeArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="RECIPE", help="Name of a packaged recipe (see `gneiss explain`), or a YAML file.")
+]
+Changes: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Another value for a key of the recipe, such as phases.NAME.rules.RULE; may be repeated.",
+    ),
 ]
 RunArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="RUN", help="The output folder of a finished run.")]
 InputFile: TypeAlias = Annotated[Path, typer.Option("--input", "-i", help="One Parquet file.")]
@@ -34,3 +47,25 @@ OnBackend: TypeAlias = Annotated[
 SharedFilesystem: TypeAlias = Annotated[
     bool, typer.Option("--shared-filesystem", help="Every Ray node sees the same paths.")
 ]
+
+
+def load_recipe(recipe: str, changes: list[str] | None) -> Recipe:
+    """The recipe that a command is given, with what `--set` changes in it. Raises RecipeError."""
+    from gneiss.recipe.recipe import Recipe
+
+    loaded = Recipe.load(recipe)
+    return loaded.changed(dict(map(_parsed, changes))) if changes else loaded
+
+
+def _parsed(change: str) -> tuple[str, Any]:
+    import yaml
+
+    key, separator, value = change.partition("=")
+    if not separator:
+        raise RecipeError(f"--set {change}: expected KEY=VALUE, such as phases.NAME.rules.RULE='text_chars > 100'")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(
+            f"--set {change}: the value is no valid YAML: {' '.join(str(error).split())[:200]}"
+        ) from error

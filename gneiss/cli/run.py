@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from gneiss.cli.counts import print_counts, print_rules
-from gneiss.cli.options import BackendOption, OnBackend, RecipeArgument, SharedFilesystem, Workers
+from gneiss.cli.options import BackendOption, Changes, OnBackend, RecipeArgument, SharedFilesystem, Workers, load_recipe
 from gneiss.cli.terminal import console
 from gneiss.output import layout
 
@@ -23,13 +23,14 @@ def run(
     workers: Workers = None,
     backend: OnBackend = BackendOption.auto,
     shared_filesystem: SharedFilesystem = False,
+    changes: Changes = None,
 ) -> None:
     """Curate a corpus: filtered shards, and an annotation row for every document."""
     from gneiss.jobs.progress import PrintedProgress
     from gneiss.pipelines.run import run as run_recipe
 
     finished = run_recipe(
-        recipe,
+        load_recipe(recipe, changes),
         input,
         output,
         workers=workers,

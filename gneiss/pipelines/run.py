@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
 from gneiss.backends import Backend, Workers
 from gneiss.backends.choice import BackendName, choose_workers
 from gneiss.backends.resources import Resources, worker_resources
@@ -63,8 +61,7 @@ def run(
     folder = Path(local_path(output, "output")).absolute()  # workers may live in another folder
     plan = make_plan(recipe, input)
     refuse_nesting(input, [shard.path for shard in plan.input.shards], folder)
-    recipe_text = yaml.safe_dump(recipe.canonical(), sort_keys=False, allow_unicode=True, width=120)
-    with open_job(folder, plan.identity, progress, {layout.RECIPE_FILE: recipe_text.encode()}) as job:
+    with open_job(folder, plan.identity, progress, {layout.RECIPE_FILE: recipe.to_yaml().encode()}) as job:
         done = job.finished(CURATION, plan.input.shards)
         left = [shard for shard in plan.input.shards if shard.id not in done]
         skipped = len(done)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -18,6 +19,7 @@ from gneiss.corpus_steps import STEPS, CorpusStep
 from gneiss.edit import Editor
 from gneiss.errors import InputError, RecipeError
 from gneiss.filters.catalogue import ANNOTATORS, EDITORS
+from gneiss.recipe.changes import change
 from gneiss.recipe.entries import Entry, built, explain, part_of, written
 from gneiss.recipe.filters import with_filters
 from gneiss.recipe.part import Part
@@ -184,13 +186,29 @@ class Recipe(Part):
             raise RecipeError(f"{where}: no valid YAML: {' '.join(str(error).split())[:300]}") from error
         if not isinstance(given, dict):
             raise RecipeError(f"{where}: expected a mapping with name and phases, found {type(given).__name__}")
+        return cls._validated(given, where, folder or Path())
+
+    def changed(self, changes: Mapping[str, Any]) -> Recipe:
+        """This recipe with other values, by dotted path; a phase and an annotator are named in it. Raises RecipeError.
+
+        >>> recipe = Recipe.load("gneissweb-bytes").changed({"phases.gneissweb.rules.quality": "cosmo > 0.03"})
+        >>> recipe.phases[0].rules["quality"]
+        'cosmo > 0.03'
+        """
+        given = self.canonical()
+        for path, value in changes.items():
+            change(given, path, value)
+        return self._validated(given, f"recipe {self.name} with {', '.join(changes)}", self._folder)
+
+    @classmethod
+    def _validated(cls, given: dict[str, Any], where: str, folder: Path) -> Recipe:
         try:
             recipe = cls.model_validate(given)
         except ValidationError as error:
             raise RecipeError(f"{where}: {explain(error, cls, _step_kinds())}") from error
         except (RecipeError, InputError) as error:
             raise RecipeError(f"{where}: {error}") from error
-        recipe._folder = folder or Path()
+        recipe._folder = folder
         return recipe
 
     @model_validator(mode="after")
@@ -278,6 +296,10 @@ class Recipe(Part):
             own["edit"] = [written(editor) for editor in phase.editors]
             own["annotate"] = [written(annotator) for annotator in phase.annotators]
         return whole
+
+    def to_yaml(self) -> str:
+        """The canonical recipe as a file, which loads as the same recipe."""
+        return yaml.safe_dump(self.canonical(), sort_keys=False, allow_unicode=True, width=120)
 
     def digest(self) -> str:
         """sha256 over the canonical recipe: 64 hexadecimal digits.

@@ -145,7 +145,40 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert exit_code(*arguments) == 2
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("phases.only.rules.long", "--set phases.only.rules.long: expected KEY=VALUE"),
+        ("phases.only.rules.long=[", "--set phases.only.rules.long=[: the value is no valid YAML"),
+        ("phases.onl.keep=long", "phases.onl.keep: no 'onl' in phases; did you mean 'only'?"),
+    ],
+)
+def test_a_wrong_change_is_exit_code_2(
+    folder: Path, capsys: pytest.CaptureFixture[str], change: str, told: str
+) -> None:
+    assert told in error_of(capsys, 2, "explain", folder / "plain.yaml", "--set", change)
+
+
 # What it prints.
+
+
+@pytest.mark.processes
+def test_a_recipe_is_changed_by_every_command_that_takes_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changes = ("--set", "phases.only.rules.long=text_chars >= 2", "--set", "budgets.documents=0.5")
+    assert exit_code("explain", folder / "plain.yaml", *changes) == 0
+    assert "rule      long: text_chars >= 2" in capsys.readouterr().out
+    assert exit_code("explain", folder / "plain.yaml", *changes, "--yaml") == 0
+    (folder / "changed.yaml").write_text(capsys.readouterr().out)
+    arguments = ("--input", folder / "input/a.parquet", "--json")
+    assert exit_code("dry-run", folder / "plain.yaml", *arguments, *changes) == 0
+    changed = json.loads(capsys.readouterr().out)
+    assert exit_code("dry-run", folder / "changed.yaml", *arguments) == 0
+    written = json.loads(capsys.readouterr().out)
+    assert changed["recipe_sha256"] == written["recipe_sha256"]
+    assert (changed["counts"], changed["rules"]) == (written["counts"], written["rules"])
+    arguments = ("--input", folder / "input", "--output", folder / "out", "--workers", 1, "--backend", "local")
+    assert exit_code("run", folder / "plain.yaml", *arguments, *changes) == 0
+    assert json.loads((folder / "out/_gneiss/run.json").read_text())["recipe"] == changed["recipe_sha256"]
 
 
 @pytest.mark.processes

@@ -87,6 +87,7 @@ def test_filters_that_are_no_list_are_refused() -> None:
         recipe_of("- {name: only, filters: fineweb}")
 
 
+@pytest.mark.processes
 def test_filters_of_others_bring_their_rules(third_party: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(third_party)
     recipe = of_filters("shouting: {rules: {calm: shouting < 2}}")

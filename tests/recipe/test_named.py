@@ -111,6 +111,7 @@ def test_the_import_path_of_a_packaged_one_means_the_packaged_one() -> None:
     assert named.name_of(Readability, ANNOTATORS) == "readability"
 
 
+@pytest.mark.processes
 def test_an_installed_package_adds_short_names(
     third_party: Path, modules: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +158,7 @@ def test_a_class_that_no_worker_could_import_is_refused() -> None:
         named.name_of(Local, ANNOTATORS)
 
 
+@pytest.mark.processes
 def test_the_command_line_finds_what_is_in_the_current_directory(third_party: Path, tmp_path: Path) -> None:
     """With worker processes; an installed package's names beside it."""
     (tmp_path / "own_filter.py").write_text(OWN)

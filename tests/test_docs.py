@@ -192,7 +192,10 @@ def _modules() -> Iterator[str]:
             yield module.name
 
 
-@pytest.mark.parametrize("name", list(_modules()))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.processes] * (name == "gneiss.extraction.sandbox")) for name in _modules()],
+)
 def test_docstring_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     try:

@@ -64,7 +64,8 @@ def head() -> Iterator[Head]:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         subprocess.run([BIN / "ray", "get-auth-token", "--generate"], check=True, capture_output=True)
         try:
-            started = next(filter(None, (start(folder / f"ray-{attempt}", sessions) for attempt in range(3))))
+            started = start(folder / "1", sessions) or start(folder / "2", sessions) or start(folder / "3", sessions)
+            assert started
             patch.setenv("RAY_ADDRESS", started.address)
             yield started
             if "ray" in sys.modules:
@@ -87,6 +88,7 @@ def start(folder: Path, sessions: list[int]) -> Head | None:
     starting = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
     sessions.append(starting.pid)
     if starting.wait(timeout=180) != 0:
+        stop(sessions.pop())
         return None
     return Head((folder / "ray_current_cluster").read_text().strip(), f"http://127.0.0.1:{dashboard}")
 

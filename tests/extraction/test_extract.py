@@ -28,6 +28,8 @@ from tests import runs
 from tests.extraction import hostile
 from tests.extraction.archives import DUMP, id_of
 
+pytestmark = pytest.mark.processes
+
 LIMITS = Limits(deadline_seconds=0.5, memory_bytes=300_000_000)
 COLUMNS = ["text", "id", "dump", "url", "date", "file_path"]
 
@@ -49,7 +51,6 @@ def extracted(crawl: Path, tmp_path_factory: pytest.TempPathFactory) -> Extracti
     return run(crawl, tmp_path_factory.mktemp("extracted") / "out")
 
 
-@pytest.mark.processes
 def test_every_record_is_accounted_for(extracted: Extraction) -> None:
     assert extracted.records == extracted.documents + extracted.skipped.total() + extracted.quarantined.total()
     assert dict(extracted.skipped) == {
@@ -68,7 +69,6 @@ def test_every_record_is_accounted_for(extracted: Extraction) -> None:
     assert 70 < extracted.lost_bytes < 10_000  # the garbage, and one damaged record
 
 
-@pytest.mark.processes
 def test_documents_have_finewebs_columns(extracted: Extraction) -> None:
     table = pq.read_table(extracted.output / "data/a-00000.parquet")
     assert table.column_names == COLUMNS
@@ -117,7 +117,6 @@ def test_what_gave_no_document_says_why_and_where(extracted: Extraction, crawl: 
             assert content.startswith(b"\x1f\x8b\x08", row["offset"])
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize("settings", [{"workers": 3, "backend": "local"}, {"workers": 1, "backend": "local"}])
 def test_the_same_bytes_with_any_number_of_workers(
     settings: dict[str, Any], crawl: Path, extracted: Extraction, tmp_path: Path
@@ -128,7 +127,6 @@ def test_the_same_bytes_with_any_number_of_workers(
     assert promised(again.output) == promised(extracted.output)
 
 
-@pytest.mark.processes
 def test_a_second_call_does_nothing_but_try_what_was_unreadable(crawl: Path, extracted: Extraction) -> None:
     before = runs.touched(extracted.output)
     again = run(crawl, extracted.output)
@@ -140,7 +138,6 @@ def test_a_second_call_does_nothing_but_try_what_was_unreadable(crawl: Path, ext
     assert all(name.startswith("_gneiss/ledger/") for name in changed)
 
 
-@pytest.mark.processes
 def test_a_file_that_lost_its_output_is_extracted_again(crawl: Path, extracted: Extraction, tmp_path: Path) -> None:
     output = tmp_path / "out"
     shutil.copytree(extracted.output, output)
@@ -198,7 +195,6 @@ def test_rows_that_do_not_add_up_are_not_committed(crawl: Path, tmp_path: Path) 
     assert not (tmp_path / "skipped").exists()
 
 
-@pytest.mark.processes
 def test_parts_are_cut_by_text_and_hold_the_same_rows(crawl: Path, extracted: Extraction, tmp_path: Path) -> None:
     with mock.patch("gneiss.extraction.tables._TABLE_BYTES", 5_000):
         cut = _in_process(crawl / "a.warc.gz", tmp_path / "out", part_max_bytes=15_000)
@@ -213,7 +209,6 @@ def _in_process(source: Path, output: Path, **settings: Any) -> Extraction:
     return run(source, output, backend=runs.InThisProcess(), **settings)
 
 
-@pytest.mark.processes
 def test_a_limit_takes_the_first_records_of_each_file(crawl: Path, tmp_path: Path) -> None:
     done = _in_process(crawl, tmp_path / "out", limit=3, dump="MINE")
     assert done.records == 3 + 3 + 1 + 3
@@ -231,7 +226,6 @@ def test_html_files_become_documents_with_ids_of_their_own(crawl: Path, extracte
     ]
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize("extractor", [Trafilatura(), Resiliparse()], ids=lambda its: type(its).__name__)
 def test_the_real_extractors_give_what_they_give_alone(
     extractor: Trafilatura | Resiliparse, pages: list[bytes], crawl: Path, tmp_path: Path
@@ -243,7 +237,6 @@ def test_the_real_extractors_give_what_they_give_alone(
     assert texts
 
 
-@pytest.mark.processes
 def test_what_is_extracted_is_input_for_a_run(extracted: Extraction, tmp_path: Path) -> None:
     curated = gneiss.run("gopher", extracted.output / "data", tmp_path / "curated", workers=1)
     assert curated.statistics.counts["rows"] == extracted.documents
@@ -273,7 +266,6 @@ def test_receipts_stand_in_the_ledger(extracted: Extraction) -> None:
     assert all(line["cost"]["cpu_seconds"] > 0 for line in lines)
 
 
-@pytest.mark.processes
 def test_the_command_says_what_became_of_the_records(crawl: Path, tmp_path: Path) -> None:
     quick = ("extract", "--extractor", "resiliparse")
     paths = ("--input", str(crawl / "deep"), "--output", str(tmp_path / "out"))

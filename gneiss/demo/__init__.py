@@ -1,1 +1,1 @@
-"""The demo: a real corpus from what the installation holds, two small models, a recipe."""
+"""The demo: a real corpus from this installation, two small models, a recipe."""

@@ -26,7 +26,7 @@ PARTS = ("sample", "models", "curated", "demo.yaml")
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What the demo's rules compare with: the models with their thresholds, and quantiles of this corpus.
+    """The values in the demo's rules: models with their thresholds, and quantiles of this corpus.
 
     eflaw: quantiles 0.85 and 0.95; tokens_per_char: quantiles 0.05 and 0.95.
     """
@@ -38,16 +38,16 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Demo:
-    """A demo in a folder: sample/, models/, demo.yaml and curated/, made in this order by its three steps."""
+    """A demo in a folder: sample/, models/, demo.yaml and curated/, created in this order by its three steps."""
 
     folder: Path
 
     @classmethod
     def in_empty(cls, folder: Path) -> Demo:
-        """A demo in an empty folder, or in place of a former one. Raises OutputError where something else is there."""
+        """A demo in an empty folder, or replacing a previous one. Raises OutputError for anything else in it."""
         if folder.is_dir() and (foreign := sorted({entry.name for entry in folder.iterdir()} - set(PARTS))):
             raise OutputError(
-                f"{folder}: expected an empty folder or a former demo, found {foreign[0]!r}; choose another folder"
+                f"{folder}: expected an empty folder or a previous demo, found {foreign[0]!r}; choose another folder"
             )
         for part in PARTS:
             path = folder / part
@@ -79,7 +79,7 @@ class Demo:
         return write_sample(self.sample, shards=4)
 
     def write_recipe(self) -> Thresholds:
-        """Train the models, take the quantiles, write the recipe with them."""
+        """Train the models, compute the quantiles, write the recipe."""
         models = train_demo_models(self.sample, self.folder / "models")
         shards = sorted(self.sample.glob("*.parquet"))
         texts = pa.concat_tables([pq.read_table(path, columns=["text"]) for path in shards])["text"]

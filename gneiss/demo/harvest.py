@@ -1,7 +1,7 @@
 """Reading text out of a Python installation: docstrings, descriptions, licences, text and HTML, as documents.
 
-Source files are parsed, never imported; which files belong to a package is what its installer recorded. So nothing
-depends on where the installation is, on compiled or stray files, on the order of a folder or on what else is installed.
+Source files are parsed, never imported; a package's files are those that its installer recorded. So nothing depends on
+the location of the installation, compiled or stray files, the order of a folder, or other packages.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Literal, TypeAlias
 
 Kind: TypeAlias = Literal["docstring", "description", "licence", "text", "html"]
 
-#: The Apache licence fits on a page; a longer text goes on in a next document.
+#: The Apache licence fits on a page; a longer text continues in the next document.
 PAGE_MAX_CHARACTERS = 12_000
 PAGE_MIN_CHARACTERS = 200
 #: Longer files are tables, generated code or data.
@@ -62,14 +62,14 @@ _PARAGRAPH_ELEMENTS = frozenset({"p", "div", "pre", "section", "h1", "h2", "h3",
 
 @dataclass(frozen=True)
 class Roots:
-    """Where to look: folders with installed packages (the first that holds one wins) and the standard library."""
+    """Search paths: folders with installed packages (the first that holds one wins) and the standard library."""
 
     site_folders: tuple[Path, ...]
     stdlib: Path | None
 
     @classmethod
     def of_interpreter(cls) -> Roots:
-        """The folders of the running interpreter, whatever `sys.path` and the working folder are."""
+        """The folders of the running interpreter, independent of `sys.path` and the working directory."""
         user = [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
         folders = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages(), *user]
         return cls(tuple(dict.fromkeys(map(Path, folders))), Path(sysconfig.get_path("stdlib")))
@@ -99,7 +99,7 @@ class Document:
 
     @property
     def url(self) -> str:
-        """Where the text comes from, on a host that cannot exist (RFC 2606)."""
+        """The origin of the text, on a host that cannot exist (RFC 2606)."""
         fragment = f"#page-{self.page}" if self.page > 1 else ""
         return f"https://packages.example/{self.package}/{self.version}/{self.path}{fragment}"
 
@@ -112,7 +112,7 @@ class Document:
 def harvest(roots: Roots, requirements: Sequence[str], skipped: Counter[str]) -> Iterator[Document]:
     """The documents of the standard library and of the required packages with all that they require.
 
-    Parameters: `requirements`: such as `ray[default]`; `skipped`: counts, by reason, the files that had to be left.
+    Parameters: `requirements`: such as `ray[default]`; `skipped`: counts the skipped files by reason.
     """
     packages = sorted(required(roots.site_folders, requirements), key=lambda package: package.name)
     if roots.stdlib is not None:
@@ -138,8 +138,8 @@ def harvest(roots: Roots, requirements: Sequence[str], skipped: Counter[str]) ->
 def required(folders: Iterable[Path], requirements: Sequence[str]) -> list[Package]:
     """The installed ones among the requirements and all that they require.
 
-    Environment markers count as true (what is not installed is not found); extras are followed where they are asked
-    for. Editable installs are left out, for their files are no version's.
+    Environment markers count as true (packages that are not installed are not found); requested extras are followed.
+    Editable installs are skipped, because their files belong to no version.
     """
     installed: dict[str, Package] = {}
     for folder in folders:
@@ -166,7 +166,7 @@ def _package(info: Path) -> Package | None:
     """An installed package; None for an editable install or a folder without a name and a version in it."""
 
     def text(name: str) -> str:
-        # Not counted as skipped: what is no package is nothing to read, and not every installer writes every file.
+        # Not counted as skipped: other folders are not packages, and not every installer writes every file.
         return (_read(info / name, Counter(), _RECORD_MAX_BYTES) or b"").decode(errors="replace")
 
     metadata = HeaderParser().parsestr(text("METADATA"))
@@ -209,7 +209,7 @@ def _read(path: Path, skipped: Counter[str], max_bytes: int = FILE_MAX_BYTES) ->
 
 
 def kind_of(path: str) -> Kind | None:
-    """The kind of text that a file holds, by its name; None for one that is not read.
+    """The kind of text in a file, by its name; None for files that are not read.
 
     >>> kind_of("numpy/ma/core.py"), kind_of("numpy-2.4.6.dist-info/METADATA"), kind_of("numpy/random/LICENSE.md")
     ('docstring', 'description', 'licence')
@@ -232,7 +232,7 @@ def kind_of(path: str) -> Kind | None:
 
 
 def _blocks(kind: Kind, path: str, data: bytes) -> list[str]:
-    """The text of a file in pieces, of which a page may hold any number."""
+    """The text of a file in blocks; a page may hold any number of them."""
     if kind == "docstring":
         return _docstrings(path, data) if b'"""' in data or b"'''" in data else []
     if path == _LANGUAGE_REFERENCE:
@@ -288,9 +288,9 @@ def _signature(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> s
 
 
 def html_text(page: str) -> str:
-    """The text of an HTML page: what is between tags, a line for each block, without comments, scripts and styles.
+    """The text of an HTML page: one line per block, without tags, comments, scripts and styles.
 
-    Takes time in proportion to the page, as html.parser does not on unclosed tags.
+    Takes linear time, unlike html.parser on unclosed tags.
 
     >>> html_text("<title>x</title><p>One &amp; <b>two</b></p><script>if (a<b) {}</script>three<!-- <i> -->")
     '\\n\\n\\n\\nOne & two\\n\\n\\n\\nthree'
@@ -324,7 +324,7 @@ def clean(text: str) -> str:
 
 
 def pages(blocks: Iterable[str]) -> Iterator[str]:
-    """Pack blocks in order into texts of PAGE_MIN_CHARACTERS to PAGE_MAX_CHARACTERS; shorter ones are left out.
+    """Pack blocks in order into texts of PAGE_MIN_CHARACTERS to PAGE_MAX_CHARACTERS; shorter ones are dropped.
 
     >>> [len(page) for page in pages(["a" * 9_000, "b" * 9_000, "c" * 100, "d" * 25_000])]
     [9000, 9102, 12000, 12000, 1000]
@@ -347,7 +347,7 @@ def pages(blocks: Iterable[str]) -> Iterator[str]:
 
 
 def is_running_text(text: str) -> bool:
-    """Whether function words of English make up FUNCTION_WORDS_MIN_SHARE of the words.
+    """Whether English function words make up FUNCTION_WORDS_MIN_SHARE of the words.
 
     >>> is_running_text("It is the text of a page."), is_running_text("alpha 1 beta 2 gamma 3")
     (True, False)

@@ -1,6 +1,6 @@
-"""The two small fastText models of the demo, trained on the spot from labels that the embedded corpus carries.
+"""The demo's two small fastText models, trained on labels of the embedded corpus.
 
-They show what the published models do with real scores; they do not judge quality as those do.
+They produce real scores in place of the published models; they do not judge quality as those do.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ TECHNOLOGY_PACKAGES = frozenset(
         "pyarrow", "pydivsufsort", "ray", "splintr-rs", "tokenizers",
     }
 )  # fmt: skip
-#: Quality drops the quarter of the documents that is least like prose; technology halves the corpus.
+#: Quality drops the quarter of the documents least like prose; technology halves the corpus.
 QUALITY_QUANTILE, TECHNOLOGY_QUANTILE = 0.25, 0.5
 NEGATIVE = "cc"
-#: How often, at most, the documents of the rarer label are repeated in training, towards as many as the other has.
+#: Maximum repetitions of the rarer label's documents in training, to balance the labels.
 MAX_REPEATS = 4
 #: One thread and a seed make training reproducible byte for byte; the sizes keep a model file under 5 MB.
 _TRAINING = {"dim": 8, "bucket": 50_000, "wordNgrams": 2, "minCount": 3, "lr": 0.5, "epoch": 3, "thread": 1, "seed": 1}
@@ -39,7 +39,7 @@ _FASTTEXT_ADDS = 1e-5  # to every probability that `predict` returns
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How a decision does on documents that were not trained on; positives: those with the positive label."""
+    """A decision's results on held-out documents; positives: those with the positive label."""
 
     documents: int
     positives: int
@@ -52,7 +52,7 @@ class HeldOut:
 class DemoModel:
     """A trained model with the label whose probability is the score.
 
-    threshold: the score that a share of `quantile` of all documents stays below, rounded to 6 decimals; quantiles:
+    threshold: the score below which a share of `quantile` of all documents lies, rounded to 6 decimals; quantiles:
     share → score, in tenths; by_label: deciding by the more probable label, by_threshold: by score > threshold.
     """
 
@@ -76,12 +76,13 @@ class DemoModels:
 
 
 def train_demo_models(sample: Path, folder: Path) -> DemoModels:
-    """Train both models on a folder that `write_sample` wrote and save them as quality.bin and technology.bin.
+    """Train both models on the output of `write_sample` and save them as quality.bin and technology.bin.
 
-    A fifth of the documents, chosen by a hash of the text, is held out, so equal texts fall on one side; nearly equal
-    ones (licences of another year) may not, which flatters the figures. fastText: Joulin et al., 2017 (1607.01759).
+    A fifth of the documents, chosen by a hash of the text, is held out, so equal texts are in one split;
+    near-duplicates (licences of another year) may not be, which makes the figures optimistic.
+    fastText: Joulin et al., 2017 (1607.01759).
 
-    Parameters: `sample`: a folder of Parquet files with text, kind and package; `folder`: made where it is missing.
+    Parameters: `sample`: a folder of Parquet files with text, kind and package; `folder`: created if missing.
     Raises InputError when the sample is missing or not one, OutputError when a model cannot be written.
     """
     table = _read(sample)
@@ -124,7 +125,7 @@ def _train(path: Path, texts: Sequence[str], labels: Sequence[bool], positive: s
         with lines.open("w", encoding="utf-8", newline="\n") as file:
             for text, label, held in zip(texts, labels, held_out, strict=True):
                 if not held:
-                    # fastText's own documentation is in the corpus: its example labels are no labels here.
+                    # fastText's own documentation is in the corpus; its example labels are not labels here.
                     words = one_line(text).replace("__label__", "label ")
                     file.write(f"__label__{positive if label else NEGATIVE} {words}\n" * repeats[label])
         model = fasttext.train_supervised(str(lines), verbose=0, **_TRAINING)
@@ -152,7 +153,7 @@ def _train(path: Path, texts: Sequence[str], labels: Sequence[bool], positive: s
 
 
 def one_line(text: str) -> str:
-    r"""A text as the models take it, in training and in prediction: fastText ends a document at a newline.
+    r"""A text as read by the models, in training and prediction: fastText ends a document at a newline.
 
     >>> one_line("two\nlines")
     'two lines'
@@ -165,7 +166,7 @@ def _is_held_out(text: str) -> bool:
 
 
 def _held_out(judged: Sequence[tuple[bool, bool]]) -> HeldOut:
-    """Counts over (has the positive label, is judged positive)."""
+    """Counts over (has the positive label, is predicted positive)."""
     right = sum(label and verdict for label, verdict in judged)
     positives, verdicts = sum(label for label, _ in judged), sum(verdict for _, verdict in judged)
     return HeldOut(

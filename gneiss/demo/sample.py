@@ -1,7 +1,7 @@
-"""The embedded corpus: real text that every gneiss installation holds anyway, as Parquet shards like FineWeb's.
+"""The embedded corpus: real text contained in every gneiss installation, as Parquet shards like FineWeb's.
 
-The bytes depend on the versions of the interpreter and of the packages that gneiss requires, and on nothing else.
-Nothing of it is committed or fetched.
+Its bytes depend only on the versions of the interpreter and of the packages that gneiss requires. None of it is
+committed or downloaded.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a sample holds, without any path or time of the machine; written as manifest.json beside the shards.
+    """The contents of a sample, without paths or times of the machine; written as manifest.json next to the shards.
 
     documents; text_bytes: of UTF-8; duplicates: documents whose whole text an earlier one has; kinds: kind → documents
     and text_bytes; packages: name → version, documents and text_bytes; skipped: reason → files; content_sha256: of all
@@ -74,7 +74,7 @@ def write_sample(
 ) -> Manifest:
     """Harvest the corpus into `sample-NNNNN.parquet` and manifest.json; about 10 s for 5,000 documents of 18 MB.
 
-    Parameters: `output`: a folder, made where it is missing; `shards`: number of files; `roots`: where to look, the
+    Parameters: `output`: a folder, created if missing; `shards`: number of files; `roots`: search paths, the
     running interpreter's by default; `requirements`: the packages to read, with all that they require.
     Raises InputError when there is nothing to read or no shard to write, OutputError when the folder holds other
     Parquet files or cannot be written.
@@ -95,7 +95,7 @@ def write_sample(
     if others := sorted(path.name for path in output.glob("*.parquet") if path.name not in names):
         raise OutputError(f"{output}: holds other Parquet files ({', '.join(others[:3])}); choose an empty folder")
     skipped: Counter[str] = Counter()
-    # Ids are hashes, so their order is a shuffle that needs no random numbers.
+    # Ids are hashes, so their order is a shuffle without random numbers.
     documents = sorted(
         harvest(roots or Roots.of_interpreter(), requirements, skipped), key=lambda document: document.id
     )

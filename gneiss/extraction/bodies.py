@@ -1,4 +1,4 @@
-"""Bodies as they were sent: chunks, gzip, deflate, brotli and zstd are undone, never beyond a limit."""
+"""Decoding of HTTP bodies: chunks, gzip, deflate, brotli and zstd, never beyond a limit."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _MOST_CODINGS = 4
 
 
 class TooLargeError(Exception):
-    """A body is longer than the limit when decoded."""
+    """A decoded body is longer than the limit."""
 
 
 class BrokenBodyError(Exception):
-    """A body is not what its headers say, and not a page as it stands either."""
+    """A body does not match its headers, and is not a plain page either."""
 
 
 def decode_body(body: bytes, codings: Sequence[str], max_bytes: int) -> bytes:
     """Undo the codings of a body, the last one first.
 
-    Many archives hold bodies that are decoded already, under the headers of the coded ones: what does not look coded is
-    taken as it is. What was cut short is decoded as far as it goes. Raises TooLargeError and BrokenBodyError.
+    Many archives store decoded bodies under the headers of the coded ones: a body that does not look coded is used
+    unchanged. A truncated body is decoded as far as possible. Raises TooLargeError and BrokenBodyError.
 
     >>> decode_body(zlib.compress(b"<p>Hi"), ["deflate"], 100)
     b'<p>Hi'
@@ -51,7 +51,7 @@ def decode_body(body: bytes, codings: Sequence[str], max_bytes: int) -> bytes:
 
 
 def _is_page(body: bytes) -> bool:
-    """Whether a body that is said to be coded is a page as it stands."""
+    """Whether a body with a Content-Encoding is a plain page nevertheless."""
     return body[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<" or not body.strip()
 
 
@@ -78,7 +78,7 @@ def _inflated(body: bytes, window_bits: int, max_bytes: int) -> bytes:
             part = member.decompress(body, left + 1)
         except zlib.error as error:
             if parts:
-                break  # something else follows the members
+                break  # other bytes follow the members
             raise BrokenBodyError(first_line(error)) from error
         if len(part) > left:
             raise TooLargeError
@@ -89,7 +89,7 @@ def _inflated(body: bytes, window_bits: int, max_bytes: int) -> bytes:
 
 
 def _undeflated(body: bytes, max_bytes: int) -> bytes:
-    """Deflate should come in zlib's wrapping, but some servers send it bare."""
+    """Deflate should have a zlib header, but some servers send it raw."""
     if _is_page(body):
         return body
     try:

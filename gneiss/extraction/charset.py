@@ -1,4 +1,4 @@
-"""Bytes to text: byte order mark, UTF-8, what is declared, what is detected; never an error, never invalid text."""
+"""Bytes to text: byte order mark, UTF-8, declared or detected charset; never an error, never invalid text."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import codecs
 import re
 from collections.abc import Iterator
 
-#: How a body with such a mark is read, whatever else is declared. UTF-32's contains UTF-16's.
+#: Byte order marks and their codecs; a mark overrides any declaration. UTF-32's mark contains UTF-16's.
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 #: Codecs that a page may name, and what it is read as: https://encoding.spec.whatwg.org/#names-and-labels, where a
-#: label stands for the superset that is in use. All others (UTF-7, rot13, unicode_escape, …) are no charsets of pages.
+#: label stands for the superset in use. All others (UTF-7, rot13, unicode_escape, …) are not charsets of pages.
 _SUPERSETS = {
     "ascii": "cp1252", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "iso8859-11": "cp874", "tis-620": "cp874",
     "gb2312": "gb18030", "gbk": "gb18030", "hz": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949",
@@ -24,7 +24,7 @@ _READ_AS = {
     )},
     **_SUPERSETS,
 }  # fmt: skip
-#: Labels of the standard that Python does not know.
+#: Labels of the standard that are unknown to Python.
 _LABELS = {"x-sjis": "cp932", "windows-31j": "cp932", "windows-874": "cp874", "x-gbk": "gb18030", "x-euc-jp": "euc_jp",
            "iso-8859-8-i": "iso8859-8", "x-cp1251": "cp1251", "x-cp1252": "cp1252", "x-mac-cyrillic": "mac-cyrillic",
            "unicode-1-1-utf-8": "utf-8", "unicode": "utf-16-le"}  # fmt: skip
@@ -39,11 +39,11 @@ _LONGEST_LABEL = 40
 
 
 def to_text(body: bytes, declared: str = "", *, is_html: bool = True) -> str:
-    """The text of a body: the first reading that fits of the mark, UTF-8, the declared, the page's own, the detected.
+    """The text of a body, by the first that fits: mark, UTF-8, declared charset, the page's own, detected.
 
-    declared: the charset of a header, or nothing. A body that is valid UTF-8, or mostly so, is read as that, whatever
-    is declared: other text is hardly ever valid UTF-8 by chance. Where no reading fits, the one with the fewest wrong
-    bytes is taken, and these become U+FFFD. Zeros are left out.
+    declared: the charset of a header, or nothing. A body that is valid UTF-8, or mostly so, is decoded as UTF-8
+    whatever is declared: other text is hardly ever valid UTF-8 by chance. If no charset fits, the one with the fewest
+    errors is used; undecodable bytes become U+FFFD. NUL characters are removed.
 
     >>> to_text("naïve".encode("cp1252"), "latin1"), to_text("naïve".encode(), "latin1")
     ('naïve', 'naïve')
@@ -64,7 +64,7 @@ def to_text(body: bytes, declared: str = "", *, is_html: bool = True) -> str:
 
 
 def charset_of(label: str) -> str | None:
-    """The codec for a charset's label in a header or page; None where there is none.
+    """The codec for a charset's label in a header or page; None if there is none.
 
     >>> charset_of("ISO-8859-1"), charset_of("gb2312"), charset_of("unicode_escape")
     ('cp1252', 'gb18030', None)
@@ -78,7 +78,7 @@ def charset_of(label: str) -> str | None:
 
 
 def _charsets(body: bytes, declared: str, is_html: bool) -> Iterator[str]:
-    """Codecs in the order in which they are tried; the last reads everything, after a fashion."""
+    """Codecs in the order in which they are tried; the last never fails."""
     from_header = charset_of(declared) if declared else None
     is_plain = body.count(0) <= _MOST_ZEROS * len(body) and _ESCAPE.search(body) is None
     if is_plain:
@@ -94,7 +94,7 @@ def _charsets(body: bytes, declared: str, is_html: bool) -> Iterator[str]:
 
 
 def _is_mostly_utf8(text: str) -> bool:
-    """Whether at least half of what is not ASCII was UTF-8: of text in another charset hardly anything is."""
+    """Whether at least half of the non-ASCII bytes were UTF-8: in other charsets hardly any are."""
     wrong = text.count("\ufffd")
     return len(text) - len(text.encode("ascii", "ignore")) >= 2 * wrong
 

@@ -1,4 +1,4 @@
-"""Extractors: text out of HTML. Each is a frozen value; loaded, it is a pure function from HTML to text."""
+"""Extractors of text from HTML. Each is a frozen value; loaded, it is a pure function from HTML to text."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import Any, Protocol, TypeAlias
 
 from gneiss.errors import MachineError
 
-#: A page's HTML → its text, empty or None where there is none. The same page gives the same text, whatever came before.
+#: A page's HTML → its text, empty or None if there is none; pure, whatever pages came before.
 ExtractText: TypeAlias = Callable[[str], str | None]
 
 
 class Extractor(Protocol):
-    """What takes the text from a page: a frozen dataclass of plain values, at the top of a module."""
+    """Extracts the text of a page: a frozen dataclass of plain values, at the top level of a module."""
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """The packages whose versions shape the text."""
+        """The packages whose versions affect the text."""
 
     def load(self) -> ExtractText:
-        """Import what is needed; called in the process that runs it."""
+        """Import the libraries; called in the process that runs the extractor."""
 
 
 @dataclass(frozen=True)
 class Trafilatura:
     """The main text of a page, by rules, readability and justext (Barbaresi 2021); what FineWeb used.
 
-    favour_precision: rather lose text than keep what surrounds it. Comments are left out. Its memory of passages that
-    it has seen stays off: with it the same page gives another text, depending on the pages before.
+    favour_precision: rather lose text than keep boilerplate. Comments are dropped. Its `deduplicate`, which remembers
+    text of earlier pages, is off: with it a page's text would depend on the pages before.
     """
 
     favour_precision: bool = True
@@ -60,7 +60,7 @@ class Trafilatura:
 
 @dataclass(frozen=True)
 class Resiliparse:
-    """The main text of a page, by rules over its tree alone (Bevendorff et al. 2018): many times faster."""
+    """The main text of a page, by rules over its tree only (Bevendorff et al. 2018): many times faster."""
 
     main_content: bool = True
 
@@ -92,7 +92,7 @@ def versions_of(libraries: Sequence[str]) -> dict[str, str]:
 
 
 def describe(extractor: Extractor) -> dict[str, Any]:
-    """An extractor as plain values, from which `restore` makes it again in another process.
+    """An extractor as plain values, from which `restore` rebuilds it in another process.
 
     >>> restore(describe(Resiliparse()))
     Resiliparse(main_content=True)
@@ -102,6 +102,6 @@ def describe(extractor: Extractor) -> dict[str, Any]:
 
 
 def restore(described: Mapping[str, Any]) -> Extractor:
-    """The inverse of `describe`. It imports the module named there: for descriptions of one's own alone."""
+    """The inverse of `describe`. It imports the module named there: never pass untrusted descriptions."""
     extractor: Extractor = getattr(import_module(described["module"]), described["name"])(**described["parameters"])
     return extractor

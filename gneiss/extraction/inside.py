@@ -1,4 +1,4 @@
-"""What runs in the sandbox: decodes a page and extracts its text, under limits that end the process.
+"""The sandboxed process: decodes a page and extracts its text, under limits that end the process.
 
 `python -m gneiss.extraction.inside DESCRIPTION` reads batches of pages on stdin and answers on stdout; see `sandbox`.
 """
@@ -20,7 +20,7 @@ from gneiss.extraction.extractors import ExtractText, restore
 from gneiss.extraction.pages import Page
 from gneiss.extraction.wire import MEMORY_EXIT, READY, Answer, Outcome, pack_answer, read_batch
 
-#: Extracted before the first page, so that no page is charged for what a library loads at its first call.
+#: Extracted before the first page, so that no page is charged for a library's lazy loading.
 _WARMING = "<html><body><article><h1>Title</h1>" + "<p>A paragraph of some words, naïve and plain.</p>" * 20
 _MOST_OPEN_FILES = 64
 
@@ -45,7 +45,7 @@ def main(description: str) -> None:
     """Answer batch after batch until stdin ends."""
     its = json.loads(description)
     answers = os.dup(1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library that prints does not disturb the answers
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library's prints must not disturb the answers
     logging.disable(logging.CRITICAL)
     extract = restore(its["extractor"]).load()
     answer_to(Page(_WARMING.encode("cp1252")), extract, len(_WARMING))
@@ -66,10 +66,10 @@ def main(description: str) -> None:
 
 
 def _limit(its: dict[str, Any]) -> None:
-    """Refuse what no extractor needs: files, processes, core dumps, and memory without end.
+    """Refuse what no extractor needs: files, processes, core dumps, and unbounded memory.
 
-    What is refused is far more than a page may use: a library that swallows a refusal gives a wrong text, so the
-    verdict is by what was used.
+    The hard limit is far above a page's limit, because a library that swallows a refusal returns a wrong text; the
+    verdict depends on measured use.
     """
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     for kind, most in (
@@ -85,11 +85,11 @@ def _limit(its: dict[str, Any]) -> None:
 
 
 def _peak_bytes(suspicious: int) -> int:
-    """The most memory that this process has held."""
+    """The peak memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if peak <= suspicious:
         return peak
-    # the cheap figure counts what the process that started this one held
+    # the cheaper figure includes the parent process's memory
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
@@ -104,6 +104,6 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1])
     except (BrokenPipeError, KeyboardInterrupt):
-        os._exit(0)  # whoever asked is gone
+        os._exit(0)  # the parent is gone
     except MemoryError:
-        os._exit(MEMORY_EXIT)  # a page that cannot even be read
+        os._exit(MEMORY_EXIT)  # a page that does not even fit into memory

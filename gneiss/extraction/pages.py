@@ -1,4 +1,4 @@
-"""Pages out of records: what a record's headers say of it, and whether there is text to be had."""
+"""Pages from records: what a record's headers declare, and whether it has text to extract."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gneiss.extraction.records import Record
 
-#: Why a record gives no document; docs/extract.md has a row for each.
+#: Reasons for skipping a record; docs/extract.md has a row for each.
 NOT_A_RESPONSE, HTTP_STATUS, NOT_HTML, TOO_LARGE, NO_TEXT = (
     "not a response", "HTTP status", "not HTML", "too large", "no text",
 )  # fmt: skip
@@ -24,9 +24,9 @@ _SNIFFED_BYTES = 1024
 
 @dataclass(frozen=True)
 class Page:
-    """A body to take text from.
+    """A body with text to extract.
 
-    is_html: or plain text, which needs no extractor; charset: what a header says; codings: Content-Encoding and
+    is_html: or plain text, which needs no extractor; charset: of a header; codings: Content-Encoding and
     Transfer-Encoding, the innermost first.
     """
 
@@ -38,14 +38,14 @@ class Page:
 
 @dataclass(frozen=True)
 class Skip:
-    """Why a record gives no document, and what was found."""
+    """The reason for skipping a record, and what was found."""
 
     reason: str
     detail: str = ""
 
 
 def page_of(record: Record) -> Page | Skip:
-    """The page in a record, or why there is none.
+    """The page in a record, or the reason why there is none.
 
     >>> record = Record(0, "response", "<urn:uuid:1>", "http://x", "", "application/http", None, 20, b"HTTP/1.1 404 No")
     >>> page_of(record)
@@ -74,7 +74,7 @@ def page_of(record: Record) -> Page | Skip:
 
 
 def split_http(content: bytes) -> tuple[int | None, Mapping[str, str], bytes]:
-    """Status, headers (lower-case names, the first of each) and body; without a status line all of it is body.
+    """Status, headers (lower-case names, the first of each) and body; without a status line everything is body.
 
     >>> split_http(b"HTTP/1.1 200 OK\\r\\nContent-Type: text/html\\r\\n\\r\\n<p>Hi")
     (200, {'content-type': 'text/html'}, b'<p>Hi')

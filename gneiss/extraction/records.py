@@ -1,4 +1,4 @@
-"""Records of an archive: WARC and WET, plain, gzip or zstd. Damage is named, and reading goes on behind it."""
+"""Records of an archive: WARC and WET, plain, gzip or zstd. Damage is reported, and reading continues after it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from gneiss.errors import InputError, first_line
 if TYPE_CHECKING:
     from fastwarc import WarcRecord
 
-#: How a record starts, by how the archive is compressed.
+#: The first bytes of a record, by the archive's compression.
 _GZIP, _ZSTD, _PLAIN = _STARTS = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"WARC/1."
 _LONGEST_HEADER = 1 << 16
 _READ_BYTES = 1 << 20
-#: Records whose content is wanted; of all others the headers will do.
+#: Record types whose content is read; of all others only the headers.
 _READ = {"response", "resource", "conversion", "warcinfo"}
 
 
 @dataclass(frozen=True)
 class Record:
-    """A record as it stands in the archive.
+    """A record as stored in the archive.
 
     offset: its first byte in the file; kind: WARC-Type; size_bytes: of its content, according to its header; content:
-    None where it was not read, as the kind is of no use here or the size is beyond the limit; is_cut: the archive holds
-    less of it than its header says, or the header does not say.
+    None if it was not read, because of its kind or a size beyond the limit; is_cut: the archive holds less of it than
+    its header declares, or the header declares no size.
     """
 
     offset: int
@@ -56,9 +56,9 @@ class Damage:
 def read_records(path: Path, max_record_bytes: int) -> Iterator[Record | Damage]:
     """Yield the records of an archive in order, and the damage between them.
 
-    max_record_bytes: longer contents are not read. After damage, reading goes on at the next place where a record
-    starts; in an archive that is one single gzip or zstd stream there is none. Offsets are exact where each record is
-    compressed by itself, as it should be. Raises InputError when the file cannot be read or holds no record.
+    max_record_bytes: longer contents are not read. After damage, reading continues at the next record start; in an
+    archive that is one gzip or zstd stream there is none. Offsets are exact if each record is compressed separately,
+    as it should be. Raises InputError when the file cannot be read or holds no record.
     """
     is_archive = False
     try:
@@ -93,7 +93,7 @@ def read_records(path: Path, max_record_bytes: int) -> Iterator[Record | Damage]
 
 
 class _BrokenArchiveError(Exception):
-    """What fastwarc says of a damaged archive."""
+    """fastwarc's message for a damaged archive."""
 
 
 def _records_from(file: BinaryIO, start: int, max_record_bytes: int) -> Iterator[Record]:
@@ -131,7 +131,7 @@ def _described(record: WarcRecord) -> Record:
         record.stream_pos,
         (header("WARC-Type") or "").lower(),
         header("WARC-Record-ID"),
-        url and url.strip("<>"),  # so wget writes it
+        url and url.strip("<>"),  # as wget writes it
         header("WARC-Date"),
         header("Content-Type") or "",
         header("WARC-Identified-Payload-Type"),
@@ -142,12 +142,12 @@ def _described(record: WarcRecord) -> Record:
 
 
 def _broken(error: OSError) -> Exception:
-    """A failing disk is one thing, a damaged archive another: only the first has an error number."""
+    """Distinguishes a failing disk from a damaged archive: only the former has an error number."""
     return error if error.errno is not None else _BrokenArchiveError(first_line(error))
 
 
 def _starts_like(file: BinaryIO, last: Record) -> re.Pattern[bytes]:
-    """How records start in an archive that holds this one: as it does, where that can be known."""
+    """The first bytes of records in the archive of this one, as far as known."""
     file.seek(last.offset)
     head = file.read(len(_PLAIN))
     ways = [way for way in _STARTS if head.startswith(way)] or _STARTS
@@ -155,9 +155,9 @@ def _starts_like(file: BinaryIO, last: Record) -> re.Pattern[bytes]:
 
 
 def _whole_until(file: BinaryIO, last: Record, size: int, is_suspect: bool) -> int | None:
-    """Where the last record that was read ends, and all of it is there; None where that cannot be known.
+    """The end of the last record that was read completely; None if unknown.
 
-    is_suspect: its length may be wrong and reach over records behind it, so it ends with its own gzip member.
+    is_suspect: its length may be wrong and include later records, so it ends with its own gzip member.
     """
     if last.is_cut:
         return last.offset
@@ -175,7 +175,7 @@ def _whole_until(file: BinaryIO, last: Record, size: int, is_suspect: bool) -> i
 
 
 def _whole_members(file: BinaryIO, start: int, count: int | None) -> int:
-    """Where the last whole gzip member ends of those that follow one another from `start` on, or of the first few."""
+    """The end of the last complete gzip member of a sequence from `start` on, or of its first few members."""
     file.seek(start)
     end, whole, member, waiting = start, 0, zlib.decompressobj(31), b""
     try:
@@ -186,12 +186,12 @@ def _whole_members(file: BinaryIO, start: int, count: int | None) -> int:
                 waiting = member.unused_data
                 end, whole, member = file.tell() - len(waiting), whole + 1, zlib.decompressobj(31)
     except zlib.error:
-        pass  # garbage: what came before it is whole
+        pass  # garbage; the members before it are complete
     return end
 
 
 def _next_start(file: BinaryIO, starts: re.Pattern[bytes], after: int) -> int | None:
-    """Where the next record starts that can be read, or None."""
+    """The start of the next readable record, or None."""
     at, kept = after, b""
     file.seek(after)
     while block := file.read(_READ_BYTES):

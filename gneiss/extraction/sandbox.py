@@ -1,7 +1,7 @@
-"""A process that pages are given to, one batch at a time, and that is killed and replaced when a page is too much.
+"""A process that extracts pages, one batch at a time, and is killed and replaced when a page exceeds a limit.
 
 The deadline is CPU time, counted by the kernel inside, so that a loaded machine does not change what is extracted. A
-page that ends its process, for whatever cause, is tried once more, alone in a new one; the second verdict stands.
+page that ends its process, for any reason, is tried once more by itself in a new one; the second verdict stands.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gneiss.extraction.wire import (
 
 DEADLINE, MEMORY, CRASH = "deadline", "memory", "crash"
 _KILLED = "killed from outside"
-#: Wall time after which a process that uses no CPU time is given up: this many deadlines, and a minute.
+#: Wall time after which a process that uses no CPU time is killed: this many deadlines, and a minute.
 _WALL_DEADLINES = 30
 _WALL_SECONDS = 60.0
 _START_SECONDS = 120.0
@@ -45,10 +45,10 @@ _MOST_GROWTH = 4
 
 @dataclass(frozen=True)
 class Limits:
-    """What one page may take.
+    """Limits for one page.
 
-    deadline_seconds: CPU time; memory_bytes: resident memory of the process that it is in, about 100 MB of which are
-    the libraries; max_record_bytes: of a body, as it stands and decoded.
+    deadline_seconds: CPU time; memory_bytes: resident memory of its process, about 100 MB of which are
+    the libraries; max_record_bytes: of a body, stored and decoded.
     """
 
     deadline_seconds: float = 10.0
@@ -65,7 +65,7 @@ class Death:
 
 
 class Sandbox:
-    """Extracts text in a process of its own; a context manager.
+    """Extracts text in a child process; a context manager.
 
     >>> from gneiss.extraction.extractors import Resiliparse
     >>> with Sandbox(Resiliparse(), Limits()) as sandbox:
@@ -87,7 +87,7 @@ class Sandbox:
         self._end()
 
     def extract(self, pages: Sequence[Page]) -> list[Answer | Death]:
-        """An answer for each page, in order. Raises MachineError when no process can be had, or others kill it."""
+        """An answer for each page, in order. Raises MachineError when the process cannot start or others kill it."""
         answers: list[Answer | Death] = []
         while len(answers) < len(pages):
             given, death = self._ask(pages[len(answers) :])
@@ -103,7 +103,7 @@ class Sandbox:
         return answers
 
     def _ask(self, pages: Sequence[Page]) -> tuple[list[Answer], Death | None]:
-        """Answers until all are there or the process is dead, and its death."""
+        """Answers until all have arrived or the process is dead, and its death."""
         process = self._process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -149,7 +149,7 @@ class Sandbox:
             name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV") if name in os.environ
         }
         modules = os.pathsep.join(path or os.getcwd() for path in sys.path)
-        # as here, whatever way modules are found; no hash seed, time zone or locale can shape a text
+        # the same module path as here; hash seed, time zone and locale must not affect a text
         environment |= {"PYTHONPATH": modules, "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
         try:
             process = subprocess.Popen(
@@ -167,7 +167,7 @@ class Sandbox:
         self._process = process
         os.set_blocking(process.stdin.fileno(), False)
         for pipe in (process.stdin, process.stdout):
-            with suppress(OSError):  # a smaller pipe is as good
+            with suppress(OSError):  # a smaller pipe works, too
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         said, until = b"", time.monotonic() + _START_SECONDS
         while said != READY:
@@ -183,7 +183,7 @@ class Sandbox:
         return process
 
     def _buried(self, verdict: Death | None = None) -> Death:
-        """End the process, if it is not dead yet, and say why it died."""
+        """Kill the process if it is alive, and return why it died."""
         assert self._process is not None
         if verdict is None:
             code = self._process.wait()

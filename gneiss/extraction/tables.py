@@ -1,4 +1,4 @@
-"""The files of an extraction: documents in parts, and a row for every record that gave none."""
+"""The files of an extraction: documents in parts, and one row per skipped or quarantined record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from gneiss.output.layout import part_path
 from gneiss.output.parquet import WrittenFile, write_parquet
 
-#: FineWeb's columns, but for those that are computed from the text: language, language_score, token_count.
+#: FineWeb's columns except those computed from the text: language, language_score, token_count.
 DOCUMENTS = pa.schema([(name, pa.string()) for name in ("text", "id", "dump", "url", "date", "file_path")])
 REJECTED = pa.schema(
     [(name, pa.string()) for name in ("reason", "detail", "record_id", "url", "file_path")]
@@ -35,7 +35,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row of `skipped/` or `quarantine/`: where the record is, and why it gave no document."""
+    """A row of `skipped/` or `quarantine/`: the record's position, and the reason."""
 
     reason: str
     detail: str
@@ -70,7 +70,7 @@ def write_documents(
 def write_rejected(
     rows: Sequence[Rejected], output: Path, path: str, metadata: dict[str, str] | None = None
 ) -> WrittenFile:
-    """Write rows of records that gave no document. Raises OutputError."""
+    """Write rows of skipped or quarantined records. Raises OutputError."""
     slices = (rows[start : start + _TABLE_ROWS] for start in range(0, len(rows), _TABLE_ROWS))
     return write_parquet((_table(part, REJECTED) for part in slices), REJECTED, output, path, metadata)
 

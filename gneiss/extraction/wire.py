@@ -1,4 +1,4 @@
-"""What goes through the pipes of the sandbox: pages in batches, answers one by one. Lengths and bytes, nothing else."""
+"""The sandbox's protocol: pages in batches, answers one by one; lengths and bytes only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BATCH = struct.Struct("<I")
 _PAGE = struct.Struct("<BHHQ")
 _ANSWER = struct.Struct("<BQ")
 ANSWER_HEAD_BYTES = _ANSWER.size
-#: What the process inside says when it is ready, and how it ends when a page needs more memory than it may have.
+#: The process's message when it is ready, and its exit code when a page exceeds the memory limit.
 READY = b"gneiss sandbox is ready\n"
 MEMORY_EXIT = 77
 
@@ -30,7 +30,7 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True)
 class Answer:
-    """The text of a page, or what is wrong with it."""
+    """The text of a page, or its failure."""
 
     outcome: Outcome
     text: str
@@ -57,7 +57,7 @@ def read_batch(stream: BinaryIO) -> list[Page]:
 
 
 def pack_answer(answer: Answer) -> bytes:
-    """An answer as bytes; half surrogates, which are no characters, become U+FFFD."""
+    """An answer as bytes; lone surrogates become U+FFFD."""
     try:
         text = answer.text.encode()
     except UnicodeEncodeError:
@@ -66,7 +66,7 @@ def pack_answer(answer: Answer) -> bytes:
 
 
 def answer_size(head: bytes | bytearray | memoryview) -> int:
-    """How many bytes of text follow the head of an answer."""
+    """The number of bytes of text after the head of an answer."""
     size: int = _ANSWER.unpack(head)[1]
     return size
 

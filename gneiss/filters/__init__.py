@@ -1,4 +1,4 @@
-"""Filters: annotators together with the rules published for them, one family a file; and editors."""
+"""Filters: annotators with the rules published for them, one family per file; and editors."""
 
 from gneiss.filters.c4 import C4, C4Lines
 from gneiss.filters.contamination import Contamination

@@ -1,4 +1,4 @@
-"""C4's rules: a judgement of each line, measured per document, and the edit that cuts the lines that fail."""
+"""C4's rules: a verdict on each line, counted per document, and the edit that cuts failing lines."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ PAGES = (
 
 @dataclass(frozen=True)
 class C4(Annotator):
-    """How many lines of a document are kept or fail each of C4's tests, and how many sentences the kept ones hold.
+    """Counts of lines that are kept or fail each of C4's tests, and of sentences in the kept lines.
 
-    terminal_punctuation: lines must end with it; min_line_words: words that a line must have; max_word_chars: code
-    points that its longest word may have.
+    terminal_punctuation: lines must end with it; min_line_words: minimum words of a line; max_word_chars: maximum code
+    points of its longest word.
 
     >>> from gneiss.annotation import annotate
     >>> annotate(C4(), ["It is so. Is it?\\nhome | about"]).to_pylist()[0]["c4_sentences"]
@@ -102,10 +102,10 @@ class C4(Annotator):
 
 @dataclass(frozen=True)
 class C4Lines(Editor):
-    r"""C4's line rule as an edit: lines that fail are cut, lines that stay are stripped and lose their citations.
+    r"""C4's line rule as an edit: failing lines are cut, kept lines are stripped and lose their citations.
 
-    The parameters are those of `C4`. Lines stay apart by the end of line that each had, of which a carriage return
-    before a line feed is cut. Lines for which C4's rules drop the whole document are not cut.
+    The parameters are those of `C4`. Lines keep their line ends, except for a carriage return before a line feed.
+    Lines for which C4's rules drop the whole document are not cut.
 
     >>> from gneiss.batch import TextBatch
     >>> batch = TextBatch.of(["home | about\n  It is so [1]. \r\nSo it is.\n"])
@@ -124,7 +124,7 @@ class C4Lines(Editor):
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """How much it cut."""
+        """Bytes cut."""
         return (Column("c4_cut_bytes", "int64", "bytes that C4's line rule cut from the document"),)
 
     def edit(self, batch: TextBatch) -> Edited:

@@ -1,4 +1,4 @@
-"""The text that CCNet's language models read: lower case, no accents, every digit 0, ASCII punctuation, no controls.
+"""CCNet's normalization for language models: lower case, no accents, digits as 0, ASCII punctuation, no controls.
 
 From the paper (arXiv 1911.00359, section 4.2) and the public code's tables, per line. Unlike the rest of gneiss it asks
 Python's `unicodedata`: characters that Unicode added after 14.0 may normalize differently on another Python.
@@ -16,13 +16,13 @@ _PUNCTUATION = {
     "．": ". ",
     "…": "...",
 }
-#: What becomes of a line of ASCII, which has no accents and no other punctuation.
+#: The mapping of ASCII, which has no accents and no other punctuation.
 _ASCII = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ123456789", b"abcdefghijklmnopqrstuvwxyz000000000")
 _ASCII_CONTROLS = bytes((*range(0x20), 0x7F))
 
 
 def normalize(line: str) -> str:
-    r"""One line as CCNet's models read it.
+    r"""One line, normalized as for CCNet's models.
 
     >>> normalize(" Déjà vu —\t1,234 “Times”… ")
     'deja vu  - 0,000 "times"...'
@@ -35,7 +35,7 @@ def normalize(line: str) -> str:
 
 @cache
 def _table() -> dict[int, str | None]:
-    """What becomes of each character of the canonical decomposition: marks (Mn) and controls go, digits (Nd) are 0."""
+    """The mapping of the canonical decomposition's characters: marks (Mn) and controls removed, digits (Nd) to 0."""
     kinds = {"Mn": None, "Cc": None, "Nd": "0"}
     categories = ((point, unicodedata.category(chr(point))) for point in range(0x110000))
     table = {point: kinds[category] for point, category in categories if category in kinds}

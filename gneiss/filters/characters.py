@@ -1,4 +1,4 @@
-"""Which code points are word characters and white space: Python's own answer, frozen at one Unicode version.
+"""Word characters and white space as Python defines them, frozen at one Unicode version.
 
 Python's `re` and `str.split` follow the Unicode version of the interpreter (3.11: 14.0, 3.12: 15.0, 3.13: 15.1), so the
 same text would be counted differently on another interpreter. These tables are those of CPython 3.11, everywhere:

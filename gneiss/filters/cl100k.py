@@ -1,4 +1,4 @@
-"""cl100k_base, the vocabulary that the package splintr ships: no file, no network, the published one to the byte."""
+"""cl100k_base, the vocabulary shipped by the package splintr: no download, byte for byte the published one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 NAME = "cl100k_base"
-#: Its special tokens; splintr's copy answers to 54 more, which the published vocabulary takes for text.
+#: Its special tokens; splintr's copy has 54 more, which are text to the published vocabulary.
 SPECIALS = {
     "<|endoftext|>": 100257,
     "<|fim_prefix|>": 100258,
@@ -94,7 +94,7 @@ def _tiktoken_file(tokens: list[bytes]) -> bytes:
 
 
 def _halves(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
-    """The two parts that remain of a token when all merges of a lower rank are done: those that its merge joins."""
+    """The two parts of a token that its merge joins: those that remain after all merges of a lower rank."""
     parts = [token[byte : byte + 1] for byte in range(len(token))]
     while len(parts) > 2:
         joined = [ranks.get(left + right, _RANKS) for left, right in pairwise(parts)]

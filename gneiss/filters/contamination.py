@@ -1,4 +1,4 @@
-"""Contamination: n-grams of words that a document shares with evaluation sets."""
+"""Contamination: word n-grams that a document shares with evaluation sets."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ PAGES = (
 
 @dataclass(frozen=True)
 class Contamination(Annotator):
-    """How many n-grams of words a document shares with evaluation sets, and with which set most.
+    """Word n-grams that a document shares with evaluation sets, and the set with which it shares most.
 
-    sets: name → file; folder: all files in a folder and in its folders, each a set that is named by its path in it
-    without the suffix. A file is .txt (a text a line), .jsonl or .parquet, of which `fields` names the fields or
-    columns that are read, each a text by itself; a row needs one of them, and a list of strings is several texts.
-    ngram_words: words of an n-gram; min_words: a shorter text of a set with so many words is one n-gram.
+    sets: name → file; folder: all files below a folder, each a set named by its path there without the suffix. A file
+    is .txt (one text per line), .jsonl or .parquet, of which `fields` names the fields or columns to read, each a text;
+    a row needs one of them, and a list of strings is several texts. ngram_words: words of an n-gram; min_words: a text
+    of a set with at least this many words, but fewer than ngram_words, is one n-gram.
 
     >>> from tempfile import TemporaryDirectory
     >>> from gneiss.annotation import annotate
@@ -109,14 +109,14 @@ class Contamination(Annotator):
 
     @property
     def model_files(self) -> tuple[str, ...]:
-        """The files of the sets, each once, and the folder, with a slash."""
+        """The files of the sets, without repeats, and the folder, with a slash."""
         folder = () if self.folder is None else (f"{self.folder.rstrip('/')}/",)
         return tuple(dict.fromkeys((*self.sets.values(), *folder)))
 
     def load(self, files: Mapping[str, Path]) -> Annotate:
-        """Read the sets, about 20 bytes of memory for each of their n-grams, and return the function that annotates.
+        """Read the sets, at about 20 bytes of memory per n-gram, and return the function that annotates a batch.
 
-        Raises ModelError when a set cannot be read, has no text that is long enough, or has the name of another.
+        Raises ModelError when a set cannot be read, has no text of sufficient length, or repeats a name.
         """
         from gneiss.batch import TextBatch
         from gneiss.filters.contamination_kernel import ngram_table, overlap
@@ -154,6 +154,6 @@ class Contamination(Annotator):
             for file, path in files_of(files[self.model_files[-1]]).items():
                 name = set_name(file)
                 if name in paths:
-                    raise ModelError(f"{path}: there is another evaluation set of the name {name!r}: {paths[name]}")
+                    raise ModelError(f"{path}: there is another evaluation set {name!r}: {paths[name]}; rename one")
                 paths[name] = path
         return paths

@@ -16,7 +16,7 @@ SUFFIXES = (".jsonl", ".parquet", ".txt")
 
 
 def set_name(file: str) -> str:
-    """What the set of a file in a folder is called: its name without the suffix. Raises ModelError for other suffixes.
+    """The name of a file's set: its own without the suffix. Raises ModelError for other suffixes.
 
     >>> set_name("mmlu/anatomy.jsonl")
     'mmlu/anatomy'
@@ -30,8 +30,8 @@ def set_name(file: str) -> str:
 def read_texts(path: Path, fields: Sequence[str]) -> list[str]:
     """The texts of a set: the lines of a .txt, or the strings in the fields of a .jsonl or the columns of a .parquet.
 
-    A row needs one of the fields, and each that it has is a text by itself; a list of strings is several. What is no
-    string is passed over. Raises ModelError where a file cannot be read, or has no such field, or no text.
+    A row needs one of the fields, and each is a separate text; a list of strings is several. Other values are ignored.
+    Raises ModelError for a file that cannot be read, lacks the fields, or has no text.
     """
     set_name(path.name)
     try:
@@ -81,4 +81,4 @@ def _of_parquet(path: Path, fields: Sequence[str]) -> Iterator[str]:
 def _strings(value: object) -> Iterator[str]:
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, str):
-            yield item.encode("utf-8", "replace").decode()  # JSON can escape half a surrogate pair
+            yield item.encode("utf-8", "replace").decode()  # JSON can escape a lone surrogate

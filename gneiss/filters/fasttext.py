@@ -1,4 +1,4 @@
-"""fastText classifiers: the probability of a named label, and the label that the model likes best."""
+"""fastText classifiers: the probability of a given label, and the most probable label."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: What a model reads in place of line breaks, which fastText takes for the end of a text: "space" puts a space for
-#: every \n; "join_stripped_lines" strips the text and joins its lines (as str.splitlines finds them) with spaces.
+#: Replacement of line breaks, at which fastText ends a text: "space" replaces every \n by a space;
+#: "join_stripped_lines" strips the text and joins its lines (those of str.splitlines) with spaces.
 Newlines: TypeAlias = Literal["space", "join_stripped_lines"]
 #: "library" asks fastText itself, one model after another; "ensemble" collapses all models into one table and passes
 #: over the text once; "auto" does that with all models that can be collapsed, and asks fastText for the others.
@@ -80,10 +80,10 @@ PAGES = (
 
 @dataclass(frozen=True)
 class FastTextModel:
-    """One model: where it is, the label to score, and what else it must know.
+    """One model: its file, the label to score, and its other labels.
 
     source: local path or `hf://repo@revision/file`; label, other_labels: without `__label__`, together exactly the
-    labels of the model; newlines: what the model reads for line breaks.
+    labels of the model; newlines: replacement of line breaks.
     """
 
     __pydantic_config__ = STRICT_KEYS
@@ -98,8 +98,8 @@ class FastTextModel:
 class FastText(Annotator):
     """Scores and top labels of supervised fastText models.
 
-    models: column name → model. A model NAME gives the columns NAME and NAME_label, both null where fastText predicts
-    nothing, which is where it knows neither a word of the text nor the end of a line. Engines agree to 1e-5.
+    models: column name → model. A model NAME gives the columns NAME and NAME_label, both null if fastText predicts
+    nothing, that is, if it knows neither a word of the text nor the end of a line. Engines agree to 1e-5.
 
     >>> FastText({"dclm": FastTextModel("dclm.bin", "hq")}).columns[1].name
     'dclm_label'
@@ -129,11 +129,11 @@ class FastText(Annotator):
 
     @property
     def model_files(self) -> tuple[str, ...]:
-        """The models' files, each once."""
+        """The models' files, without repeats."""
         return tuple(dict.fromkeys(model.source for model in self.models.values()))
 
     def prepare(self, files: Mapping[str, Path], folder: Path) -> Mapping[str, Path]:
-        """Once per run: collapse the models into a table in `folder`, unless it is there, and say what to load.
+        """Once per run: collapse the models into a table in `folder`, unless it exists, and return the files to load.
 
         files: source → local path. Returns the same with the table in place of every model that is in it; that is
         all that workers need. Raises ModelError when a file is not a sound fastText model, has other labels than
@@ -170,7 +170,7 @@ class FastText(Annotator):
 
         if self.engine == "library" or any(files[source].suffix == TABLE_SUFFIX for source in self.model_files):
             return self._open(files)
-        with TemporaryDirectory(prefix="gneiss-fasttext-") as folder:  # its pages stay mapped after it is gone
+        with TemporaryDirectory(prefix="gneiss-fasttext-") as folder:  # its pages stay mapped after it is deleted
             return self._open(self.prepare(files, Path(folder)))
 
     def _open(self, files: Mapping[str, Path]) -> Annotate:
@@ -223,5 +223,5 @@ def _check_labels(path: Path, found: tuple[str, ...], model: FastTextModel) -> N
     if expected != set(found) or len(found) != len(set(found)):
         raise ModelError(
             f"{path}: expected the labels {', '.join(sorted(expected))}, found {', '.join(sorted(found))}; "
-            "is this the model that the recipe means?"
+            "check the model's path in the recipe"
         )

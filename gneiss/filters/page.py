@@ -1,4 +1,4 @@
-"""What gneiss knows to say about a filter: the page that `gneiss filters CODE` prints and docs/filters/ holds."""
+"""Documentation of a filter: the page that `gneiss filters CODE` prints and docs/filters/ contains."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Page:
-    """One filter in words.
+    """The documentation of one filter.
 
     code: stable, such as GW01; name: under `filters:` in a recipe (of an editor, under `edit:`); formula: plain text;
     rules: name → SQL condition, as published; source: paper and section of method and thresholds; cost: measured, with
@@ -31,7 +31,7 @@ class Page:
 
     @property
     def key(self) -> str:
-        """The annotator or editor that it is about."""
+        """The key of its annotator or editor."""
         return self.annotator or self.name
 
 

@@ -1,4 +1,4 @@
-"""Perplexity: how little a KenLM n-gram model is surprised by a text, as a whole and line by line."""
+"""Perplexity of a text under a KenLM n-gram model, as a whole and by line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gneiss.batch import TextBatch, Texts
 
-#: What the model reads: "none" is the text as it is, "ccnet" is `gneiss.filters.ccnet_text` of each line.
+#: Normalization for the model: "none", or "ccnet", `gneiss.filters.ccnet_text` of each line.
 Normalization: TypeAlias = Literal["none", "ccnet"]
 
 PAGES = (
@@ -160,7 +160,7 @@ def _unmarked(word: bytes) -> bytes:
 
 
 def _power_of_ten(exponent: float) -> float:
-    """10 ** exponent by sums and products alone, for the last bit of libm's pow depends on the processor."""
+    """10 ** exponent by sums and products only, because the last bit of libm's pow depends on the processor."""
     whole = floor(exponent)
     power = term = 1.0
     for n in range(1, 30):

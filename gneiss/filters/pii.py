@@ -1,4 +1,4 @@
-"""PII: e-mail addresses and public IP addresses, replaced by addresses that nobody has."""
+"""PII: e-mail addresses and public IP addresses, replaced by reserved addresses."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _DOCUMENTATION_IPV6 = IPv6Network("2001:db8::/32")
 class Pii(Editor):
     """Replaces e-mail addresses and public IP addresses by placeholders, chosen by a hash of the address.
 
-    email, ip: whether each is done; email_placeholders: addresses under example.com, example.net, example.org,
+    email, ip: whether each is replaced; email_placeholders: addresses under example.com, example.net, example.org,
     .example, .invalid or .test; ip_placeholders, ipv6_placeholders: addresses of the networks for documentation
     (192.0.2.0/24, 198.51.100.0/24, 203.0.113.0/24; 2001:db8::/32). Raises RecipeError for other placeholders.
 
@@ -114,12 +114,12 @@ class Pii(Editor):
             if unusable or not given:
                 raise RecipeError(
                     f"pii: {name}: expected {expected}, found {repr(unusable[0]) if unusable else 'none'};"
-                    " anything else could become an address again beside other text"
+                    " anything else could form an address again with adjacent text"
                 )
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """How much it replaced."""
+        """Counts of replacements."""
         return (
             Column("pii_emails", "int64", "e-mail addresses that were replaced"),
             Column("pii_ips", "int64", "public IP addresses that were replaced"),
@@ -167,5 +167,5 @@ def _is_documentation_ipv6(text: str) -> bool:
 def _parsed(kind: Callable[[str], IPv4Address | IPv6Address], text: str) -> IPv4Address | IPv6Address | None:
     try:
         return kind(text)
-    except AddressValueError:  # said by whoever asks, with what was expected
+    except AddressValueError:  # the caller raises an error, with what was expected
         return None

@@ -1,4 +1,4 @@
-"""Fractions of counts, which are missing where there is nothing to divide by."""
+"""Fractions of counts, missing for a divisor of 0."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gneiss.arrays import Int64Array
 
 
 def ratio(part: Int64Array, whole: Int64Array) -> pa.Array:
-    """part / whole, float64 (documents,), null where the whole is 0.
+    """part / whole, float64 (documents,), null if the whole is 0.
 
     >>> ratio(np.array([1, 0]), np.array([4, 0])).to_pylist()
     [0.25, None]

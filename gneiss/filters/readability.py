@@ -1,4 +1,4 @@
-"""Readability: McAlpine EFLAW as textstat 0.7.5 computes it, its parts, and the scores that come with them for free."""
+"""Readability: McAlpine EFLAW as textstat 0.7.5 computes it, its parts, and scores derived from them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ PAGES = (
 class Readability(Annotator):
     """EFLAW, the counts behind it, and ARI, of the whole text.
 
-    Thresholds are tied to how textstat 0.7.5 counts, so that is what is computed, with the tables of Unicode 14.0.
+    The published thresholds depend on textstat 0.7.5's counts, which this equals, with the tables of Unicode 14.0.
 
     >>> from gneiss.annotation import annotate
     >>> annotate(Readability(), ["The cat sat. The dog ran off."]).to_pylist()[0]["eflaw"]
@@ -78,7 +78,7 @@ class Readability(Annotator):
 
 
 def eflaw(texts: Texts) -> pa.Array:
-    """McAlpine EFLAW of each text, as textstat 0.7.5 gives it.
+    """McAlpine EFLAW of each text, equal to textstat 0.7.5's.
 
     Parameters: `texts`: (documents,) strings. Returns float64 (documents,); a null text gives null.
 

@@ -1,4 +1,4 @@
-"""Tokenizers: the exact token ids of whole documents, from a fast engine that proves itself against `tokenizers`."""
+"""Tokenizers: the exact token ids of whole documents, from a fast engine that is verified against `tokenizers`."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ BUILTIN = f"builtin:{cl100k.NAME}"
 Engine: TypeAlias = Literal["auto", "tokenizers"]
 Encode: TypeAlias = Callable[[str], Int32Array]
 
-#: Code points after which splintr's cache is emptied: it is bounded in entries, but an entry may be a whole document.
+#: Code points after which splintr's cache is emptied: it bounds entries, but an entry may be a whole document.
 _CACHE_CHARS = 1 << 25
-#: Int32Array from here on are refused: arrays are as long as the largest id, which is whatever the file claims.
+#: Ids from here on are refused: arrays are as long as the largest id, which the file can set to anything.
 _MAX_VOCABULARY = 1 << 24
 
 
@@ -36,8 +36,8 @@ _MAX_VOCABULARY = 1 << 24
 class Tokenizer:
     """A loaded tokenizer. Nothing is added to a text; a literal special token in it is one token.
 
-    name: as in the recipe; encode: text → ids; sizes: int64 (vocabulary,), bytes of text that each id stands for, or
-    None where that is not a matter of the id alone (not a byte-level BPE, or one that changes the text first).
+    name: as in the recipe; encode: text → ids; sizes: int64 (vocabulary,), bytes of text of each id, or None if these
+    do not depend on the id only (not a byte-level BPE, or one that normalizes the text).
     """
 
     name: str
@@ -66,11 +66,11 @@ class Tokenizer:
 
 
 def load_tokenizer(name: str, files: Mapping[str, Path] | None = None, engine: Engine = "auto") -> Tokenizer:
-    """Open a tokenizer; one thread, whatever the environment says.
+    """Open a tokenizer; single-threaded, regardless of the environment.
 
     Parameters: `name`: `builtin:cl100k_base`, or a source of a tokenizer.json; `files`: source → local path;
-    `engine`: "auto" is splintr if it gives the ids that `tokenizers` gives on a set of hostile texts, else (with a
-    warning) `tokenizers`. The builtin vocabulary is fixed, so there the tests hold the two equal.
+    `engine`: "auto" is splintr if its ids equal those of `tokenizers` on a set of adversarial texts, otherwise (with a
+    warning) `tokenizers`. For the fixed builtin vocabulary, the tests verify equality.
     Raises ModelError when the file is no tokenizer.
 
     >>> tokenizer = load_tokenizer("builtin:cl100k_base")
@@ -95,12 +95,12 @@ def _texts(batch: TextBatch) -> Iterator[str]:
 
 
 def _reference(name: str, path: Path) -> tokenizers.Tokenizer:
-    """`tokenizers` itself, told to leave whole documents whole."""
+    """`tokenizers` itself, without truncation or padding."""
     import tokenizers
 
     try:
         reference = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
+    except Exception as error:  # the library raises no narrower exception
         raise ModelError(f"tokenizer {name}: {path} is not a tokenizer.json: {error}") from error
     if getattr(reference.model, "dropout", None):
         raise ModelError(f"tokenizer {name}: {path} drops merges at random (dropout), so its counts are not repeatable")
@@ -112,12 +112,12 @@ def _reference(name: str, path: Path) -> tokenizers.Tokenizer:
 
 
 def _slow(reference: tokenizers.Tokenizer) -> Encode:
-    """One text at a time, which starts no threads and gives the ids of `encode_batch_fast`."""
+    """One text at a time: starts no threads, and returns the ids of `encode_batch_fast`."""
     return lambda text: np.array(reference.encode(text, add_special_tokens=False).ids, np.int32)
 
 
 def _fast(name: str, path: Path, reference: tokenizers.Tokenizer, slow: Encode) -> Encode | None:
-    """splintr, or None after a warning that says on which text it fails."""
+    """splintr, or None after a warning with the text on which it fails."""
     import splintr
 
     try:
@@ -135,9 +135,9 @@ def _fast(name: str, path: Path, reference: tokenizers.Tokenizer, slow: Encode) 
 
 
 def _bounded(engine: Any, specials_hold: str | None = None) -> Encode:
-    """The ids of a splintr tokenizer, whose cache cannot outgrow `_CACHE_CHARS`, however long the words of a text are.
+    """The ids of a splintr tokenizer, with its cache bounded by `_CACHE_CHARS`, however long the words of a text are.
 
-    specials_hold: what every special token holds, for an engine that finds them only if asked to, at some cost.
+    specials_hold: a substring of every special token, for an engine that finds them only on request, at a cost.
     """
     left = _CACHE_CHARS
 
@@ -173,7 +173,7 @@ def _fill_starts(
     return -1
 
 
-#: The 256 characters that stand for bytes in a byte-level vocabulary.
+#: The 256 characters that represent bytes in a byte-level vocabulary.
 _BYTE_CHARACTERS = frozenset(chr(code) for code in (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x144)))
 
 

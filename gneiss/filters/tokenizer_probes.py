@@ -1,4 +1,4 @@
-"""Texts on which a fast tokenizer proves itself."""
+"""Texts for verifying a fast tokenizer."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _BY_HAND = (
 
 
 def probes(specials: list[str]) -> Iterator[str]:
-    """Texts on which tokenizers are known, or likely, to differ: some by hand, some drawn from all of Unicode.
+    """Texts on which tokenizers are known or likely to differ: some handwritten, some drawn from all of Unicode.
 
     specials: the tokenizer's added tokens, tried whole, cut, doubled and among spaces.
     """

@@ -47,11 +47,11 @@ PAGES = (
 
 @dataclass(frozen=True)
 class Tokens(Annotator):
-    """Exact token counts of the whole text, never cut into chunks: those of the library `tokenizers`.
+    """Exact token counts of the whole text, never of chunks, equal to those of the library `tokenizers`.
 
     tokenizer: `builtin:cl100k_base`, or a tokenizer.json as a local path or `hf://repo@revision/file`; column: the name
-    of the count, which the ratios take before _per_char and _per_byte; engine: "tokenizers" uses that library, "auto" a
-    faster one where it proves equal. A literal special token in the text (`<|endoftext|>`) counts as one token;
+    of the count, and the prefix of the ratios _per_char and _per_byte; engine: "tokenizers" uses that library, "auto" a
+    faster one if it is verified to be equal. A literal special token in the text (`<|endoftext|>`) counts as one token;
     nothing is added to the text.
 
     >>> from gneiss.annotation import annotate

@@ -49,10 +49,10 @@ _NOT_IN_WORDS = re.compile("[^a-z0-9]+")
 
 @dataclass(frozen=True)
 class Urls(Annotator):
-    """Whether a URL's domain is listed, and how many listed words it contains.
+    """Whether a URL's domain is listed, and the number of listed words in it.
 
-    domains, words, soft_words: files of one entry a line, UTF-8, case aside; what begins with # is no entry. Several
-    files of a kind are one list. What it annotates is the batch of the documents' URLs, not of their texts.
+    domains, words, soft_words: UTF-8 files with one entry per line, case-insensitive; lines that start with # are
+    comments. Several files of a kind form one list. It annotates the documents' URLs, not their texts.
 
     >>> Urls(domains=("blocked.txt",)).columns[0].name
     'url_domain_listed'
@@ -80,7 +80,7 @@ class Urls(Annotator):
 
     @property
     def model_files(self) -> tuple[str, ...]:
-        """The files of the lists, each once."""
+        """The files of the lists, without repeats."""
         return tuple(dict.fromkeys((*self.domains, *self.words, *self.soft_words)))
 
     def load(self, files: Mapping[str, Path]) -> Annotate:
@@ -109,14 +109,14 @@ class Urls(Annotator):
 
 
 def host_of(url: str) -> str:
-    """The host of a URL in lower case, without port, user and final dot; empty where there is none.
+    """The host of a URL in lower case, without port, user and final dot; empty if there is none.
 
     >>> host_of("HTTPS://user@WWW.Example.org.:443/a"), host_of("example.org/a"), host_of("http://[broken")
     ('www.example.org', 'example.org', '')
     """
     try:
         host = urlsplit(url.strip() if "://" in url else f"//{url.strip()}").hostname
-    except ValueError:  # brackets that hold no IPv6 address: no host, and so no listed one
+    except ValueError:  # brackets without an IPv6 address: no host, so none that is listed
         return ""
     return (host or "").rstrip(".")
 
@@ -132,9 +132,9 @@ def read_list(path: Path) -> Iterator[str]:
                     found = True
                     yield entry
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: cannot be read as a list of one entry a line in UTF-8: {error}") from error
+        raise ModelError(f"{path}: cannot be read as a UTF-8 list with one entry per line: {error}") from error
     if not found:
-        raise ModelError(f"{path}: expected one entry a line, found none")
+        raise ModelError(f"{path}: expected one entry per line, found none")
 
 
 def _hashes(entries: Iterator[str]) -> UInt64Array:
@@ -151,6 +151,6 @@ def _listed(domains: UInt64Array, host: str) -> bool:
     if not host or not len(domains):
         return False
     parts = host.split(".")
-    hashes = _hashes(".".join(parts[first:]) for first in range(min(len(parts), 127)))  # a name has no more
+    hashes = _hashes(".".join(parts[first:]) for first in range(min(len(parts), 127)))  # the maximum of a name
     places = np.minimum(np.searchsorted(domains, hashes), len(domains) - 1)
     return bool((domains[places] == hashes).any())

@@ -157,7 +157,7 @@ def test_sets_by_name_beside_a_folder(folder: Path) -> None:
     both = Contamination({"more/plain": sets["a"]}, f"{folder}/", fields=("question",))
     assert both.model_files == (sets["a"], f"{folder}/")
     with pytest.raises(
-        ModelError, match=r"plain\.txt: there is another evaluation set of the name 'more/plain': .*plain"
+        ModelError, match=r"plain\.txt: there is another evaluation set 'more/plain': .*plain"
     ):
         annotate(both, [""])
 

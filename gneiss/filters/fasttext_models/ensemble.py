@@ -1,4 +1,4 @@
-"""fastText by the collapsed table: all models in one pass over the text."""
+"""fastText predictions from the collapsed table: all models in one pass over the text."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _Sums: TypeAlias = tuple[Float64Array, Int64Array]
 def load_ensemble(path: Path, names: Sequence[str]) -> dict[str, Predictor]:
     """Open a table and return a predictor for each of its models, which have these names, in this order.
 
-    Whichever of them is asked first computes the sums for all of them; they are a view of the batch. Documents in which
-    the joining of lines makes a difference are read a second time for the models that want it.
-    Raises ModelError when the file is not a sound table of as many models.
+    The first predictor called computes the sums for all of them, as a view of the batch. Documents in which joining
+    lines makes a difference are read a second time for the models that require it.
+    Raises ModelError when the file is not a valid table of that many models.
     """
     table = open_table(path)
     if len(table.models) != len(names):

@@ -15,7 +15,7 @@ _ADDED_BY_PREDICT = 1e-5  # fastText reports exp(log(p + 1e-5))
 def load_library(file: ModelFile) -> Predictor:
     """Load a checked model with the fastText library.
 
-    Of equally probable labels the one that the model lists last is on top, as in `predict(text)`.
+    Of equally probable labels the last in the model wins, as in `predict(text)`.
     Raises ModelError for unsound weights and when the library refuses the file.
     """
     import fasttext

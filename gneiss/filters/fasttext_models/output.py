@@ -1,4 +1,4 @@
-"""What a fastText model predicts: from its outputs to probabilities, with fastText's own tables and ties."""
+"""From a fastText model's outputs to probabilities, with fastText's own tables and tie-breaking."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Predictions: TypeAlias = tuple[Float64Array, Int64Array]
 
 @dataclass(frozen=True)
 class Predictor:
-    """A loaded model: its labels without prefix, and what it predicts of a batch.
+    """A loaded model: its labels without prefix, and its predictor for a batch.
 
     predict(batch, joined): the texts are read stripped and with their lines joined by spaces (joined), or with a space
     for every line feed.
@@ -85,7 +85,7 @@ def sigmoid(sums: Float64Array, features: Int64Array) -> Predictions:
 
 @njit(cache=True, nogil=True)
 def exp(x: Float) -> Float:
-    """e to the x within 1e-15 of itself, by sums and products alone: the same bits on every processor."""
+    """e to the x to within 1e-15, by sums and products only: the same bits on every processor."""
     if x < -700.0:
         return 0.0
     power = math.floor(x * 1.4426950408889634 + 0.5)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 
 from gneiss.arrays import BoolArray, Float64Array, Int64Array
 
@@ -29,7 +30,8 @@ class ColumnStatistics:
     """Counts of one annotation over the documents that have it.
 
     bins: bin → documents (numbers); values: value → documents (strings, booleans); missing: null; nan: NaN.
-    kept_bins and kept_values count the kept documents alone.
+    kept_bins and kept_values count only the kept documents. Of more than 1000 values those with the smallest hashes are
+    counted, and all others together: which ones these are does not depend on how the documents are cut into shards.
     """
 
     missing: int = 0
@@ -43,6 +45,26 @@ class ColumnStatistics:
     def documents(self) -> int:
         """Documents with a value."""
         return self.bins.total() + self.values.total()
+
+    def __iadd__(self, other: ColumnStatistics) -> ColumnStatistics:
+        self.missing += other.missing
+        self.nan += other.nan
+        self.bins.update(other.bins)
+        self.kept_bins.update(other.kept_bins)
+        self.values.update(other.values)
+        self.kept_values.update(other.kept_values)
+        self.count_rest_together()
+        return self
+
+    def count_rest_together(self) -> None:
+        """Keep the counts of at most 1000 values, and add up those of all others."""
+        values = self.values.keys() - {_OTHER}
+        if len(values) <= _MOST_VALUES:
+            return
+        for value in sorted(values, key=_hash)[_MOST_VALUES:]:
+            self.values[_OTHER] += self.values.pop(value)
+            if value in self.kept_values:
+                self.kept_values[_OTHER] += self.kept_values.pop(value)
 
     def quantile(self, share: float) -> float | None:
         """The lower edge of the bin that holds the given share of the documents; None without numbers."""
@@ -84,12 +106,7 @@ class Statistics:
             self.patterns.setdefault(phase, Counter()).update(patterns)
         for name, column in other.columns.items():
             mine_column = self.columns.setdefault(name, ColumnStatistics())
-            mine_column.missing += column.missing
-            mine_column.nan += column.nan
-            mine_column.bins.update(column.bins)
-            mine_column.kept_bins.update(column.kept_bins)
-            mine_column.values.update(column.values)
-            mine_column.kept_values.update(column.kept_values)
+            mine_column += column
         return self
 
     def rule_counts(self, phase: str, rules: Iterable[str]) -> dict[str, dict[str, int]]:
@@ -120,8 +137,8 @@ class Statistics:
                     "nan": c.nan,
                     "bins": {str(b): n for b, n in sorted(c.bins.items())},
                     "kept_bins": {str(b): n for b, n in sorted(c.kept_bins.items())},
-                    "values": dict(sorted(_most_common(c.values).items())),
-                    "kept_values": dict(sorted(_most_common(c.kept_values).items())),
+                    "values": dict(sorted(c.values.items())),
+                    "kept_values": dict(sorted(c.kept_values.items())),
                 }
                 for name, c in self.columns.items()
             },
@@ -180,6 +197,7 @@ def measure_column(column: pa.ChunkedArray, kept: BoolArray) -> ColumnStatistics
     else:
         measured.values = _value_counts(present)
         measured.kept_values = _value_counts(present.filter(pa.array(kept_present)))
+        measured.count_rest_together()
     return measured
 
 
@@ -192,7 +210,5 @@ def _value_counts(values: pa.ChunkedArray) -> Counter[str]:
     return Counter({str(row["values"]): row["counts"] for row in values.value_counts().to_pylist()})
 
 
-def _most_common(values: Counter[str]) -> dict[str, int]:
-    ranked = sorted(((v, n) for v, n in values.items() if v != _OTHER), key=lambda item: (-item[1], item[0]))
-    other = values[_OTHER] + sum(n for _, n in ranked[_MOST_VALUES:])
-    return {**dict(ranked[:_MOST_VALUES]), **({_OTHER: other} if other else {})}
+def _hash(value: str) -> tuple[int, str]:
+    return xxhash.xxh3_64_intdigest(value.encode()), value

@@ -7,6 +7,8 @@ import math
 import random
 from collections import Counter
 from functools import reduce
+from itertools import pairwise
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -169,29 +171,42 @@ def test_json_of_nothing() -> None:
     assert Statistics.from_json(Statistics().to_json()) == Statistics()
 
 
-def test_a_column_of_too_many_values_keeps_the_commonest_and_counts_the_rest() -> None:
-    values = Counter({f"v{i:04d}": 2 + (i < 10) for i in range(1500)})
-    statistics = Statistics(columns={"label": ColumnStatistics(values=values)})
-    written = statistics.to_json()["columns"]["label"]["values"]
-    assert len(written) == 1001
-    assert written["(other)"] == 1000
-    assert sum(written.values()) == values.total()
-    assert all(written[f"v{i:04d}"] == 3 for i in range(10))
+@given(
+    st.lists(st.tuples(st.none() | st.sampled_from([*"abcdefgh", "(other)"]), st.booleans()), max_size=40),
+    st.sets(st.integers(0, 40)),
+    st.booleans(),
+)
+def test_counts_of_values_do_not_depend_on_how_the_documents_are_cut(
+    rows: list[tuple[str | None, bool]], cuts: set[int], is_backwards: bool
+) -> None:
+    def part(start: int, end: int) -> Statistics:
+        strings = pa.chunked_array([pa.array([value for value, _ in rows[start:end]], pa.string())])
+        kept = np.array([is_kept for _, is_kept in rows[start:end]], np.bool_)
+        return Statistics.from_json(Statistics(columns={"label": measure_column(strings, kept)}).to_json())
+
+    with mock.patch("gneiss.curate.statistics._MOST_VALUES", 3):
+        whole = merged([part(0, len(rows))]).to_json()
+        parts = [part(start, end) for start, end in pairwise(sorted({0, len(rows), *(cut % 41 for cut in cuts)}))]
+        assert merged(parts[::-1] if is_backwards else parts).to_json() == (whole if parts else Statistics().to_json())
+    if parts:
+        found = whole["columns"]["label"]
+        exact = Counter(value for value, _ in rows if value not in (None, "(other)"))
+        shown = {value: count for value, count in found["values"].items() if value != "(other)"}
+        assert len(shown) == min(3, len(exact))
+        assert shown == {value: exact[value] for value in shown}
+        assert sum(found["values"].values()) == len(rows) - found["missing"]
+        assert sum(found["kept_values"].values()) == sum(is_kept for value, is_kept in rows if value is not None)
+        assert found["kept_values"].keys() <= found["values"].keys()
 
 
-def test_counting_the_rest_twice_loses_nothing() -> None:
-    """Shards write what they counted, runs merge it and write again."""
+def test_of_very_many_values_a_thousand_are_counted_and_the_rest_together() -> None:
     whole = Statistics()
-    total = 0
     for shard in range(3):
-        values = Counter({f"s{shard}-{i}": 1 + i % 3 for i in range(1300)})
-        total += values.total()
-        written = Statistics(columns={"label": ColumnStatistics(values=values)}).to_json()
-        whole += Statistics.from_json(written)
-    for _ in range(3):
-        whole = Statistics.from_json(whole.to_json())
-    assert whole.columns["label"].values.total() == total
-    assert len(whole.columns["label"].values) == 1001
+        strings = pa.chunked_array([pa.array([f"{shard}-{i}" for i in range(1300)] * 2)])
+        whole += Statistics(columns={"label": measure_column(strings, np.ones(2600, np.bool_))})
+        assert len(whole.columns["label"].values) == 1001
+    assert whole.columns["label"].documents == 7800
+    assert whole.columns["label"].values["(other)"] == 5800
 
 
 # Rules.

@@ -97,7 +97,7 @@ def _configuration(recipe: Recipe, shards: Path, output: Path, quick: bool) -> F
         total += seconds
         total += timed(lambda: commit(curated, recipe, output))[0]  # noqa: B023
         decisions += [status == "kept" for status in curated.annotations["status"].to_pylist()]
-    size = sum(pq.read_table(shard.path, columns=["text"])["text"].nbytes for shard in plan.input.shards)
+    size = sum(pq.read_table(shard.file, columns=["text"])["text"].nbytes for shard in plan.input.shards)
     library_seconds, library_decisions, cut = _libraries(recipe, plan, tools, quick)
     for name, seconds in _our_steps(recipe, plan, tools, cut).items():
         ours[f"pipeline_{name}_seconds"] = seconds
@@ -124,7 +124,7 @@ def _our_steps(recipe: Recipe, plan: Any, tools: Any, cut: list[TextBatch]) -> d
     seconds: dict[str, float] = {"dedup": 0.0}
     ((step, model),) = tools.phases[0].steps
     for shard in plan.input.shards:
-        batch = TextBatch.of(pq.read_table(shard.path, columns=["text"])["text"])
+        batch = TextBatch.of(pq.read_table(shard.file, columns=["text"])["text"])
         seconds["dedup"] += timed(lambda: _cut(batch, step, model))[0]  # noqa: B023
     for annotator, compute in tools.phases[0].annotators:
         name = type(annotator).__name__.lower()
@@ -159,7 +159,7 @@ def _libraries(
     seconds = dict.fromkeys(("read", "dedup", "fasttext", "readability", "tokens", "write"), 0.0)
     tables, cut, texts = [], [], []
     for shard in plan.input.shards:
-        spent, table = timed(lambda: pq.read_table(shard.path, use_threads=False))  # noqa: B023
+        spent, table = timed(lambda: pq.read_table(shard.file, use_threads=False))  # noqa: B023
         seconds["read"] += spent
         batch = TextBatch.of(table["text"])
         units = np.array(batch.data[batch.offsets[0] : batch.offsets[-1]])

@@ -20,7 +20,6 @@ from gneiss.extraction.extractors import EXTRACTORS, Extractor, describe, versio
 from gneiss.extraction.sandbox import Limits
 from gneiss.extraction.sources import Source, find_sources
 from gneiss.extraction.step import DAMAGED, STAGE, ExtractStep, Settings
-from gneiss.input.shard import local_path
 from gneiss.jobs.job import open_job
 from gneiss.jobs.progress import Progress, Silent
 from gneiss.jobs.resume import Kind
@@ -28,6 +27,7 @@ from gneiss.output import layout
 from gneiss.output.claim import refuse_nesting
 from gneiss.output.ledger import COMMITTED, Receipt
 from gneiss.output.parquet import write_bytes
+from gneiss.store.place import place_of
 from gneiss.version import __version__
 
 #: Libraries that shape bytes whatever the extractor.
@@ -98,12 +98,12 @@ def extract(
     >>> done.records == done.documents + done.skipped.total() + done.quarantined.total()  # doctest: +SKIP
     True
     """
-    folder = Path(local_path(output, "output")).absolute()  # workers may live in another folder
+    folder = Path(place_of(output, "output"))
     chosen = EXTRACTORS[extractor]() if isinstance(extractor, str) else extractor
     settings = Settings(chosen, limits, dump, limit, part_max_bytes)
     identity = _identity(settings)
     sources = find_sources(input)
-    refuse_nesting(input, [source.path for source in sources], folder)
+    refuse_nesting(input, [source.file for source in sources], folder)
     with open_job(folder, identity, progress) as job:
         done = job.finished(EXTRACTION, sources)
         skipped = len(done)

@@ -7,10 +7,10 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from gneiss.errors import InputError, first_line
+from gneiss.store.place import Place
 
 if TYPE_CHECKING:
     from fastwarc import WarcRecord
@@ -53,7 +53,7 @@ class Damage:
     reason: str
 
 
-def read_records(path: Path, max_record_bytes: int) -> Iterator[Record | Damage]:
+def read_records(path: Place, max_record_bytes: int) -> Iterator[Record | Damage]:
     """Yield the records of an archive in order, and the damage between them.
 
     max_record_bytes: longer contents are not read. After damage, reading continues at the next record start; in an
@@ -62,7 +62,7 @@ def read_records(path: Path, max_record_bytes: int) -> Iterator[Record | Damage]
     """
     is_archive = False
     try:
-        with path.open("rb") as file:
+        with path.open() as file:
             size = file.seek(0, io.SEEK_END)
             starts = re.compile(b"|".join(map(re.escape, _STARTS)))
             start: int | None = 0

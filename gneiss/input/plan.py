@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 from gneiss.input.model_files import ModelFile, resolve
 from gneiss.input.shard import Input, cut_shards
 from gneiss.recipe.named import versions
 from gneiss.recipe.recipe import Recipe
+from gneiss.store.place import Place
 from gneiss.version import __version__
 
 #: Libraries whose version can change the bytes of an output.
@@ -47,7 +48,7 @@ class Plan:
         """sha256 over all shards: if they see each other, none may be added, changed or removed."""
         digest = hashlib.sha256()
         for shard in self.input.shards:
-            digest.update(f"{shard.id}\0{shard.fingerprint}\0{shard.modified_ns}\0".encode())
+            digest.update(f"{shard.id}\0{shard.fingerprint}\0{shard.etag}\0".encode())
         return digest.hexdigest()
 
     @property
@@ -61,7 +62,7 @@ def run_key(identity: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def make_plan(recipe: Recipe, source: str | Path) -> Plan:
+def make_plan(recipe: Recipe, source: str | os.PathLike[str] | Place) -> Plan:
     """Cut the shards of an input and resolve the recipe's models. Raises InputError and ModelError."""
     found = cut_shards(
         source,

@@ -10,15 +10,16 @@ from typing import Protocol
 from gneiss.errors import OutputError
 from gneiss.output import ledger
 from gneiss.output.ledger import COMMITTED, Receipt
+from gneiss.store.place import Place
 
 
 class JobTask(Protocol):
-    """What a job is made of: a shard, or an archive. `path`: the input file that a message names."""
+    """What a job is made of: a shard, or an archive. `file`: the input file that a message names."""
 
     @property
     def id(self) -> str: ...
     @property
-    def path(self) -> str: ...
+    def file(self) -> Place: ...
     @property
     def fingerprint(self) -> str: ...
     @property
@@ -62,11 +63,11 @@ def finished_tasks(output: Path, kind: Kind, tasks: Sequence[JobTask]) -> tuple[
             continue
         if receipt.fingerprint != task.fingerprint:
             raise OutputError(
-                f"{task.path}: this is no longer the file that {output} was made from; choose another output"
+                f"{task.file}: this is no longer the file that {output} was made from; choose another output"
             )
         if receipt.modified_ns not in (None, task.modified_ns):
             raise OutputError(
-                f"{task.path}: the file was modified after {output} was made from it; choose another output"
+                f"{task.file}: the file was modified after {output} was made from it; choose another output"
             )
         done[task.id] = receipt
     return done, adopted

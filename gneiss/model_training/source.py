@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gneiss.errors import InputError, OutputError, first_line
-from gneiss.input.shard import find_files
+from gneiss.input.files import find_files
 
 CARD = "MODEL.md"
 #: In prediction fastText ignores words that start with `__label__`; in training they would be labels of the document.
@@ -35,11 +35,11 @@ def read_rows(source: Path, text: str, *others: str) -> Iterator[pa.Table]:
     Parameters: `source`: a Parquet file or a folder of them; `text`, `others`: names of columns.
     Raises InputError when there is no file, one cannot be read or lacks a column, or its text column is not of strings.
     """
-    _, paths = find_files(source)
+    root, files = find_files(source, lambda name: name.endswith(".parquet"), "files named *.parquet")
     columns = list(dict.fromkeys((text, *others)))
-    for path in paths:
+    for path in (root / file.name for file in files):
         try:
-            with pq.ParquetFile(path) as file:
+            with path.open() as opened, pq.ParquetFile(opened) as file:
                 schema = file.schema_arrow
                 for column in columns:
                     if schema.names.count(column) != 1:

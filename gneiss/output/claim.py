@@ -11,9 +11,9 @@ from types import MappingProxyType
 
 from gneiss.errors import OutputError
 from gneiss.input.plan import run_key
-from gneiss.input.shard import local_path
 from gneiss.output import layout
 from gneiss.output.parquet import write_bytes
+from gneiss.store.place import Place, place_of
 
 
 @contextmanager
@@ -81,9 +81,8 @@ def _check_key(output: Path, identity: Mapping[str, object], first: Mapping[str,
         )
 
 
-def refuse_nesting(source: str | Path, files: Iterable[str | Path], output: Path) -> None:
+def refuse_nesting(source: str | Path, files: Iterable[str | Place], output: Path) -> None:
     """Refuse an output among the input's files: a second run would take it for input. Raises OutputError."""
-    root, folder = Path(local_path(source, "input")).resolve(), output.resolve()
-    inside = root.is_dir() and folder.is_relative_to(root)
-    if inside or any(Path(file).resolve().is_relative_to(folder) for file in files):
+    folder = place_of(output, "output")
+    if folder.is_in(place_of(source)) or any(place_of(file).is_in(folder) for file in files):
         raise OutputError(f"{output}: the output and the input {source} lie one in the other; choose another output")

@@ -92,9 +92,7 @@ def _derived(
 
 
 def _schema(curated: Curated, recipe: Recipe) -> pa.Schema:
-    import pyarrow.parquet as pq
-
-    schema = pq.read_schema(curated.shard.path)
+    schema = curated.shard.schema()
     for index, column in enumerate(schema):
         if column.name in recipe.input.derived_from_text:
             schema = schema.set(index, column.with_nullable(True))

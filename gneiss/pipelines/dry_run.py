@@ -47,7 +47,7 @@ def dry_run(recipe: Recipe | str | Path, input: str | Path, *, limit: int | None
     plan = make_plan(recipe, input)
     if plan.input.unreadable:
         unreadable = plan.input.unreadable[0]
-        raise InputError(f"{unreadable.path}: cannot read: {unreadable.reason}")
+        raise InputError(f"{unreadable.file}: cannot read: {unreadable.reason}")
     started = time.perf_counter()
     tools = load_models(recipe)
     loaded, cpu = time.perf_counter(), time.process_time()

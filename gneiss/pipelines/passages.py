@@ -48,7 +48,7 @@ def repeated_passages(
     """
     found = cut_shards(file, text=text, shard_max_bytes=2**62)
     if found.unreadable:
-        raise InputError(f"{found.unreadable[0].path}: cannot read: {found.unreadable[0].reason}")
+        raise InputError(f"{found.unreadable[0].file}: cannot read: {found.unreadable[0].reason}")
     passages: list[Passage] = []
     for shard in found.shards:
         documents = read_documents(shard, text, {})

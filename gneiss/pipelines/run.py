@@ -14,7 +14,6 @@ from gneiss.curate.examples import Samples, merge_examples
 from gneiss.curate.loaded_models import prepare
 from gneiss.curate.statistics import Statistics
 from gneiss.input.plan import Plan, make_plan
-from gneiss.input.shard import local_path
 from gneiss.jobs.job import Job, open_job
 from gneiss.jobs.progress import Progress, Silent
 from gneiss.jobs.resume import Kind
@@ -29,6 +28,7 @@ from gneiss.stages.corpus import Corpus
 from gneiss.stages.curating import CurateStep
 from gneiss.stages.exchange import Exchange
 from gneiss.stages.of_recipe import RunStage, StageWork, counted_after, counts_after, stages_after, stages_before
+from gneiss.store.place import place_of
 
 # Memory of a worker for each byte of text of a shard where no step needs more; beside WORKER_BYTES.
 BYTES_PER_BYTE = 4
@@ -58,9 +58,9 @@ def run(
     >>> done.statistics.counts["kept"]  # doctest: +SKIP
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
-    folder = Path(local_path(output, "output")).absolute()  # workers may live in another folder
+    folder = Path(place_of(output, "output"))
     plan = make_plan(recipe, input)
-    refuse_nesting(input, [shard.path for shard in plan.input.shards], folder)
+    refuse_nesting(input, [shard.file for shard in plan.input.shards], folder)
     with open_job(folder, plan.identity, progress, {layout.RECIPE_FILE: recipe.to_yaml().encode()}) as job:
         done = job.finished(CURATION, plan.input.shards)
         left = [shard for shard in plan.input.shards if shard.id not in done]

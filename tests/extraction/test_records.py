@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gneiss.errors import InputError
 from gneiss.extraction.records import Damage, Record, read_records
+from gneiss.store.place import place_of
 from tests.extraction.archives import gz, id_of, plain, record, response, zst
 
 Packing = Callable[[bytes], bytes]
@@ -21,7 +22,7 @@ PARTS = [response(body, number) for number, body in enumerate(BODIES)]
 
 def read(path: Path, content: bytes, limit: int = LIMIT) -> list[Record | Damage]:
     path.write_bytes(content)
-    return list(read_records(path, limit))
+    return list(read_records(place_of(path), limit))
 
 
 def ids(found: list[Record | Damage]) -> list[str | None]:
@@ -137,7 +138,7 @@ def test_what_is_no_archive_is_refused_by_name(content: bytes, tmp_path: Path) -
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere: cannot read: No such file"):
-        list(read_records(tmp_path / "nowhere", LIMIT))
+        list(read_records(place_of(tmp_path / "nowhere"), LIMIT))
 
 
 @given(st.binary(max_size=3000), st.integers(0, 3), st.sampled_from([plain, gz, zst]))

@@ -64,6 +64,7 @@ def test_an_html_file_is_a_record_and_an_unreadable_one_is_damage(tmp_path: Path
 
 
 def test_inputs_that_hold_nothing_or_two_of_a_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match=r"expected files named \*.warc, \*.warc.gz"):
         find_sources(tmp_path)
     with pytest.raises(InputError, match="expected files that match, found none"):

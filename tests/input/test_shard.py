@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gneiss.errors import InputError
-from gneiss.input.shard import Input, Shard, cut_shards, local_path
+from gneiss.input.shard import Input, Shard, cut_shards
+from gneiss.store.place import place_of
 from tests.support import write_documents
 
 SCHEMA = pa.schema({"id": pa.string(), "text": pa.string()})
@@ -52,8 +54,11 @@ def test_shards_of_any_size_hold_each_row_once_and_in_order(
     assert [shard.id for shard in shards] == sorted(shard.id for shard in shards)
     footer = pq.read_metadata(path)
     text = {g: footer.row_group(g).column(1).total_uncompressed_size for g in range(footer.num_row_groups)}
+    first_rows = list(accumulate(sizes, initial=0))
     for shard in shards:
-        groups = range(shard.first_group, shard.last_group)
+        groups = [
+            g for g in text if shard.part.start < first_rows[g + 1] and first_rows[g] < shard.part.end and sizes[g]
+        ]
         assert shard.text_bytes <= shard_max_bytes or shard.rows <= 1 or len(groups) == 1
         if len(groups) > 1:
             assert sum(text[g] for g in groups) == shard.text_bytes <= shard_max_bytes
@@ -62,17 +67,17 @@ def test_shards_of_any_size_hold_each_row_once_and_in_order(
 def test_a_file_that_fits_is_one_shard_named_as_the_file(tmp_path: Path) -> None:
     write_groups(tmp_path / "crawl.v1.parquet", [5, 5])
     (shard,) = cut_shards(tmp_path, text="text").shards
-    assert (shard.id, shard.first_group, shard.last_group, shard.rows) == ("crawl.v1", 0, 2, 10)
+    assert (shard.id, shard.part.start, shard.part.end, shard.rows) == ("crawl.v1", 0, 10, 10)
 
 
 def test_row_groups_are_gathered_up_to_the_limit(tmp_path: Path) -> None:
     path = write_groups(tmp_path / "a.parquet", [10] * 5)
     size = pq.read_metadata(path).row_group(0).column(1).total_uncompressed_size
     shards = cut_shards(path, text="text", shard_max_bytes=2 * size).shards
-    assert [(s.id, s.first_group, s.last_group) for s in shards] == [
-        ("a.g00000", 0, 2),
-        ("a.g00002", 2, 4),
-        ("a.g00004", 4, 5),
+    assert [(s.id, s.part.start, s.part.end) for s in shards] == [
+        ("a.g00000", 0, 20),
+        ("a.g00002", 20, 40),
+        ("a.g00004", 40, 50),
     ]
 
 
@@ -148,10 +153,13 @@ def test_another_scheme_is_named_as_coming(scheme: str) -> None:
 
 def test_a_file_address_of_another_machine_is_refused() -> None:
     with pytest.raises(InputError, match="file://data/crawl: expected file:///"):
-        local_path("file://data/crawl", "input")
+        place_of("file://data/crawl", "input")
 
 
 def test_nothing_found_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file or directory, or an empty one"):
+        cut_shards(tmp_path, text="text")
+    (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match=r"expected files named \*\.parquet, found none"):
         cut_shards(tmp_path, text="text")
     with pytest.raises(InputError, match="no such file or directory"):
@@ -204,7 +212,7 @@ def test_a_file_that_is_no_parquet_is_set_aside_with_the_reason(tmp_path: Path, 
     found = cut_shards(tmp_path, text="text")
     assert [shard.id for shard in found.shards] == ["good"]
     (bad,) = found.unreadable
-    assert (bad.id, bad.path) == ("bad", str(tmp_path / "bad.parquet"))
+    assert (bad.id, str(bad.file)) == ("bad", str(tmp_path / "bad.parquet"))
     assert reason in bad.reason
     assert bad.reason
     assert "\n" not in bad.reason

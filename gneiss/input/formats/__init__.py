@@ -1,0 +1,24 @@
+"""The formats that input files can have."""
+
+from __future__ import annotations
+
+from gneiss.input.formats.format import Format
+from gneiss.input.formats.parquet import Parquet
+
+#: All formats, a line each; the first is that of a file whose name does not say.
+FORMATS: tuple[Format, ...] = (Parquet(),)
+
+
+def format_of(name: str) -> Format:
+    """The format of a file, by the end of its name."""
+    return next((its for its in FORMATS if name.endswith(tuple(its.suffixes))), FORMATS[0])
+
+
+def is_input(name: str) -> bool:
+    """Whether the name of a file ends as those of a format do."""
+    return any(name.endswith(tuple(its.suffixes)) for its in FORMATS)
+
+
+def input_names() -> str:
+    """What input files are called, for messages."""
+    return "files named " + " or ".join(f"*{suffix}" for its in FORMATS for suffix in its.suffixes)

@@ -1,0 +1,59 @@
+"""What a format is: how its files are cut into parts, and how the rows of a part are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from gneiss.store.place import Place
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive rows of a file, from `start` to `end` (exclusive), in whatever a format counts: rows, or bytes.
+
+    name: what tells it from the other parts of its file, sorted as they are; empty for a whole file. text_bytes: size
+    of its texts, uncompressed, or a guess of it.
+    """
+
+    name: str
+    start: int
+    end: int
+    rows: int
+    text_bytes: int
+
+
+@dataclass(frozen=True)
+class CutFile:
+    """A file as it was cut: its columns, its parts in order, and a digest that changes with its rows."""
+
+    schema: pa.Schema
+    parts: tuple[Part, ...]
+    digest: str
+
+
+class Format(Protocol):
+    """How the files of a format are read. A value that travels to workers.
+
+    Files are opened with `Place.open` and read as columns of Arrow types; whatever cannot be read raises OSError or
+    ArrowException. The same file gives the same parts and the same tables every time.
+    """
+
+    @property
+    def suffixes(self) -> Sequence[str]:
+        """How the names of its files end, with the dot."""
+
+    def cut(self, file: Place, text: str, part_max_bytes: int) -> CutFile:
+        """Cut a file into parts with at most so many bytes in the column `text`, as far as its rows allow.
+
+        A file has one part at least. Where there is no such column, parts do not matter: the caller refuses the file.
+        """
+
+    def schema(self, file: Place) -> pa.Schema:
+        """The columns of a file, with whatever metadata they have."""
+
+    def tables(self, file: Place, part: Part, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        """The rows of a part, in order, all columns or some, in tables that fit into memory."""

@@ -1,0 +1,165 @@
+"""Places: files and folders by address, whichever store they are in."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+import xxhash
+
+from gneiss.errors import InputError, OutputError
+from gneiss.store.local import LocalStore
+from gneiss.store.store import File, Store
+
+#: All stores, a line each.
+STORES: tuple[Store, ...] = (LocalStore(),)
+_BLOCK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file or a folder of a store, there or not; `place / "name"` lies in it.
+
+    What fails in reading raises OSError, since only the reader knows what was read; writing raises OutputError.
+    """
+
+    store: Store
+    path: str
+
+    def __truediv__(self, name: str) -> Place:
+        return Place(self.store, f"{self.path.rstrip('/')}/{name}")
+
+    def __str__(self) -> str:
+        return self.store.address(self.path)
+
+    def __fspath__(self) -> str:
+        """For what can read and write local files only. Raises InputError elsewhere."""
+        if not isinstance(self.store, LocalStore):
+            raise InputError(f"{self}: expected a local path or file://")
+        return self.path
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def parent(self) -> Place:
+        """The folder that it lies in."""
+        return Place(self.store, self.path.rpartition("/")[0] or "/")
+
+    def is_in(self, folder: Place) -> bool:
+        """Whether it is that folder or lies in it, however deep, also by way of links."""
+        inner, outer = (place.store.resolve(place.path).rstrip("/") for place in (self, folder))
+        return self.store == folder.store and f"{inner}/".startswith(f"{outer}/")
+
+    def find(self) -> File | None:
+        """The file, if it is one."""
+        return self.store.find(self.path)
+
+    def files(self, pattern: str | None = None) -> Iterator[File]:
+        """All files in a folder and in its folders, or those whose names match a pattern; see `matches`."""
+        return self.store.files(self.path, pattern)
+
+    def open(self) -> Any:
+        """Open a file for reads of any range, as a `pyarrow.NativeFile`."""
+        return self.store.open(self.path)
+
+    def read(self) -> bytes:
+        """All bytes of a file."""
+        with self.open() as file:
+            return bytes(file.read())
+
+    def checksum(self) -> str:
+        """xxh3-128 of the bytes of a file, in hexadecimal digits."""
+        digest = xxhash.xxh3_128()
+        with self.open() as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+        return digest.hexdigest()
+
+    @contextmanager
+    def create(self) -> Iterator[Sink]:
+        """Write a file, which appears whole when the block ends well, and not at all otherwise. Raises OutputError."""
+        with self._written(), self.store.create(self.path) as file:
+            yield Sink(file)
+
+    def delete(self) -> None:
+        """Delete a file, or a folder with all that is in it, if it is there. Raises OutputError."""
+        with self._written():
+            self.store.delete(self.path)
+
+    def sweep(self) -> None:
+        """Remove files in a folder that were never finished; nobody else may be writing there. Raises OutputError."""
+        with self._written():
+            self.store.sweep(self.path)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold it, for one process at a time. Raises BlockingIOError while another one does."""
+        return self.store.lock(self.path)
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            advice = (
+                "free some space and run again: finished shards are kept"
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+                else "check the path and its permissions"
+            )
+            raise OutputError(f"{self}: cannot write: {error.strerror or error}; {advice}") from error
+
+
+class Sink(io.RawIOBase):
+    """A file that is being written: its size and checksum (xxh3-128) are known when it is whole."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = xxhash.xxh3_128()
+        self.size_bytes = 0
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def tell(self) -> int:
+        """How much is written."""
+        return self.size_bytes
+
+    def write(self, data: Any) -> int:
+        """Write bytes at the end."""
+        self._file.write(data)
+        self._digest.update(data)
+        size = memoryview(data).nbytes
+        self.size_bytes += size
+        return size
+
+    @property
+    def checksum(self) -> str:
+        """xxh3-128 of what is written, in hexadecimal digits."""
+        return self._digest.hexdigest()
+
+
+def place_of(address: str | os.PathLike[str] | Place, what: str = "input") -> Place:
+    """The place that an address names: a path, or an address with a scheme of `STORES`.
+
+    what: what messages call it. Raises InputError for a scheme that no store has.
+    """
+    if isinstance(address, Place):
+        return address
+    address = os.fspath(address)
+    scheme = urlsplit(address).scheme
+    if "://" not in address and scheme != "file":
+        scheme = ""  # a colon in a name
+    for store in STORES:
+        if scheme in store.schemes:
+            return Place(store, store.path(address))
+    known = " or ".join(f"{scheme}://" for store in STORES for scheme in store.schemes if scheme)
+    raise InputError(f"{what} {address}: {scheme}:// is not supported yet (it is coming); use a local path or {known}")

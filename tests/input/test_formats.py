@@ -1,0 +1,92 @@
+"""A format of one's own is a file and a line: everything else reads its files as it reads Parquet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest import mock
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import gneiss
+from gneiss.errors import InputError
+from gneiss.input import formats
+from gneiss.input.formats import FORMATS, format_of
+from gneiss.input.formats.parquet import Parquet
+from gneiss.input.shard import cut_shards
+from gneiss.recipe.recipe import Recipe
+from tests import runs
+from tests.input.arrow_files import ArrowFiles
+from tests.support import recipe_of
+
+RECIPE = """
+- name: only
+  dedup: {min_length: 40}
+  annotate: [readability]
+  rules: {readable: eflaw < 30}
+"""
+
+
+@pytest.fixture
+def arrow_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line that a format of one's own takes."""
+    monkeypatch.setattr(formats, "FORMATS", (*FORMATS, ArrowFiles()))
+
+
+def converted(source: Path, target: Path) -> Path:
+    """The same rows as an Arrow IPC file, a record batch a row group."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetFile(source) as file, pa.ipc.new_file(target, file.schema_arrow) as writer:
+        for group in range(file.num_row_groups):
+            writer.write_table(file.read_row_group(group))
+    return target
+
+
+def curated(recipe: Recipe, source: Path, output: Path) -> dict[str, str]:
+    with mock.patch("gneiss.pipelines.run.choose_backend", return_value=(runs.InThisProcess(), 1)):
+        gneiss.run(recipe, source, output)
+    return {name: hash_ for name, hash_ in runs.promised(output).items() if not name.startswith("annotations")}
+
+
+@pytest.mark.usefixtures("arrow_files")
+def test_a_run_reads_another_format_as_it_reads_parquet(tmp_path: Path) -> None:
+    recipe = recipe_of(RECIPE, budgets="{documents: 1}")
+    for name in ("a", "deep/b"):
+        path = runs.write_corpus(tmp_path / f"parquet/{name}.parquet", runs.documents(40, seed=len(name)))
+        converted(path, tmp_path / f"arrow/{name}.arrow")
+    as_parquet = curated(recipe, tmp_path / "parquet", tmp_path / "from-parquet")
+    as_arrow = curated(recipe, tmp_path / "arrow", tmp_path / "from-arrow")
+    assert {"data/a.parquet", "data/deep/b.parquet", "quarantine/a.parquet"} <= as_arrow.keys()
+    assert as_arrow == as_parquet
+
+
+@pytest.mark.usefixtures("arrow_files")
+def test_parts_of_another_format_are_shards(tmp_path: Path) -> None:
+    path = runs.write_corpus(tmp_path / "a.parquet", runs.documents(40, seed=2), row_group_size=10)
+    converted(path, tmp_path / "a.arrow")
+    whole = pq.read_table(path, columns=["id"])["id"].to_pylist()
+    shards = cut_shards(tmp_path / "a.arrow", text="text", shard_max_bytes=1).shards
+    assert [shard.id for shard in shards] == ["a.b00000", "a.b00001", "a.b00002", "a.b00003"]
+    assert [id_ for shard in shards for _, table in shard.tables(["id"]) for id_ in table["id"].to_pylist()] == whole
+    assert shards[0].schema().equals(pq.read_schema(path))
+
+
+@pytest.mark.usefixtures("arrow_files")
+def test_what_another_format_cannot_read_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "bad.arrow").write_bytes(b"no Arrow")
+    runs.write_corpus(tmp_path / "good.parquet", runs.documents(30, seed=0))
+    found = cut_shards(tmp_path, text="text")
+    assert [shard.id for shard in found.shards] == ["good"]
+    assert [(file.id, file.file.name) for file in found.unreadable] == [("bad", "bad.arrow")]
+    converted(tmp_path / "good.parquet", tmp_path / "good.arrow")
+    with pytest.raises(InputError, match="two files would write to the same shard 'good'"):
+        cut_shards(tmp_path, text="text")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/notes.txt").touch()
+    with pytest.raises(InputError, match=r"expected files named \*\.parquet or \*\.arrow, found none"):
+        cut_shards(tmp_path / "empty", text="text")
+
+
+def test_a_file_whose_name_does_not_say_is_parquet() -> None:
+    assert [format_of(name) for name in ("a.parquet", "a.pq", "a")] == [Parquet()] * 3

@@ -1,0 +1,72 @@
+"""A toy store, as CONTRIBUTING.md describes one: a dictionary in this process."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from gneiss.store.store import File, matches
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryStore:
+    """Files of this process, at `memory://…`. An ETag is the number of a write."""
+
+    content: dict[str, tuple[bytes, int]] = field(default_factory=dict)
+    held: set[str] = field(default_factory=set)
+
+    schemes = ("memory",)
+
+    def path(self, address: str) -> str:
+        return address.removeprefix("memory://").rstrip("/")
+
+    def address(self, path: str) -> str:
+        return f"memory://{path}"
+
+    def resolve(self, path: str) -> str:
+        return path
+
+    def find(self, path: str) -> File | None:
+        if path not in self.content:
+            return None
+        content, number = self.content[path]
+        return File(path.rpartition("/")[2], len(content), str(number))
+
+    def files(self, folder: str, pattern: str | None = None) -> Iterator[File]:
+        for path, (content, number) in list(self.content.items()):
+            name = path.removeprefix(f"{folder}/")
+            if name != path and (pattern is None or matches(name, pattern)):
+                yield File(name, len(content), str(number))
+
+    def open(self, path: str) -> Any:
+        if path not in self.content:
+            raise FileNotFoundError(2, "no such object", path)
+        return pa.BufferReader(self.content[path][0])
+
+    @contextmanager
+    def create(self, path: str) -> Iterator[BinaryIO]:
+        file = io.BytesIO()
+        yield file
+        self.content[path] = (file.getvalue(), 1 + max((number for _, number in self.content.values()), default=0))
+
+    def delete(self, path: str) -> None:
+        for each in [each for each in self.content if f"{each}/".startswith(f"{path}/")]:
+            del self.content[each]
+
+    def sweep(self, folder: str) -> None:
+        pass
+
+    @contextmanager
+    def lock(self, path: str) -> Iterator[None]:
+        if path in self.held:
+            raise BlockingIOError(11, "held", path)
+        self.held.add(path)
+        try:
+            yield
+        finally:
+            self.held.remove(path)

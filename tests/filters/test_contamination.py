@@ -156,9 +156,7 @@ def test_sets_by_name_beside_a_folder(folder: Path) -> None:
     assert annotate(annotator, [QUESTIONS[0], ANSWERS[0]], files)["contamination_set"].to_pylist() == ["a", "z"]
     both = Contamination({"more/plain": sets["a"]}, f"{folder}/", fields=("question",))
     assert both.model_files == (sets["a"], f"{folder}/")
-    with pytest.raises(
-        ModelError, match=r"plain\.txt: there is another evaluation set 'more/plain': .*plain"
-    ):
+    with pytest.raises(ModelError, match=r"plain\.txt: there is another evaluation set 'more/plain': .*plain"):
         annotate(both, [""])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,8 +43,7 @@ def converted(source: Path, target: Path) -> Path:
 
 
 def curated(recipe: Recipe, source: Path, output: Path) -> dict[str, str]:
-    with mock.patch("gneiss.pipelines.run.choose_backend", return_value=(runs.InThisProcess(), 1)):
-        gneiss.run(recipe, source, output)
+    gneiss.run(recipe, source, output, backend=runs.InThisProcess())
     return {name: hash_ for name, hash_ in runs.promised(output).items() if not name.startswith("annotations")}
 
 

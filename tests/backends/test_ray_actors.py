@@ -133,7 +133,7 @@ def is_in(pid: int, session: int) -> bool:
 @pytest.fixture(scope="module")
 def local(uninterrupted: FinishedRun) -> dict[str, str]:
     """What a run without Ray gives."""
-    return runs.promised(uninterrupted.output)
+    return runs.promised(uninterrupted.folder)
 
 
 @pytest.mark.processes

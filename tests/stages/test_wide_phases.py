@@ -111,7 +111,7 @@ def test_a_phase_that_was_computed_for_later_ones_is_what_it_would_be_without_th
     direct = curated(recipe(PHASES, "shard", 10**9), source, tmp_path / "direct")
     assert annotations(tmp_path / "written").equals(annotations(tmp_path / "direct"))
     assert written.statistics.to_json() == direct.statistics.to_json()
-    assert written.examples == direct.samples
+    assert written.examples == direct.examples
     assert direct.statistics.counts["dedup_bytes"] > 0
 
 

@@ -230,7 +230,7 @@ def test_the_repository_as_working_dir_with_its_links_gives_the_same(
     with (work / "gneiss/output/dataset_card.py").open(
         "a"
     ) as card:  # the code that runs is the code that was submitted
-        card.write("\n_card = dataset_card\n\n\ndef dataset_card(run, plan):\n    return _card(run, plan) + __file__\n")
+        card.write("\n_card = dataset_card\n\n\ndef dataset_card(*given):\n    return _card(*given) + __file__\n")
     for name in ("runs.yaml", "tiny.bin"):
         shutil.copy(material.folder / name, work)
     arguments = ("runs.yaml", "--input", material.input, "--output", tmp_path / "output", "--workers", "1")

@@ -62,6 +62,7 @@ def thresholds(phase: Phase, columns: Sequence[Column]) -> list[Threshold]:
 
     Parameters: `columns`: the annotations of the recipe (`recipe.columns`).
 
+    >>> from gneiss import Recipe
     >>> recipe = Recipe.load("gneissweb-bytes")
     >>> [(t.rule, t.annotation, t.value) for t in thresholds(recipe.phases[0], recipe.columns)][1:4]
     [('quality', 'dclm', 0.002), ('quality', 'cosmo', 0.03), ('readable', 'eflaw', 30.0)]

@@ -192,7 +192,6 @@ def _modules() -> Iterator[str]:
             yield module.name
 
 
-@pytest.mark.processes  # that of gneiss.extraction.sandbox
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=[pytest.mark.processes] * (name == "gneiss.extraction.sandbox")) for name in _modules()],

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gneiss.reweight.pruning import pruning_weights
     from gneiss.reweight.reweighter import SampleReweighter
     from gneiss.reweight.schedules import Anneal
-    from gneiss.reweight.tokens import document_losses, positions_of, samples_of, segments_of, token_losses
+    from gneiss.reweight.tokens import document_ids, document_losses, positions_of, samples_of, token_losses
     from gneiss.reweight.torchtitan import torchtitan_loss
     from gneiss.reweight.trainers import ReweightedLoss, reweighted_loss, two_pass_weights, weighted_sum
 
@@ -24,12 +24,12 @@ __all__ = [
     "ReweightedLoss",
     "ReweightedTrainerMixin",
     "SampleReweighter",
+    "document_ids",
     "document_losses",
     "positions_of",
     "pruning_weights",
     "reweighted_loss",
     "samples_of",
-    "segments_of",
     "sum_over_ranks",
     "token_losses",
     "tokens_per_rank",
@@ -44,12 +44,12 @@ _HOMES = {
     "ReweightedLoss": "trainers",
     "ReweightedTrainerMixin": "huggingface",
     "SampleReweighter": "reweighter",
+    "document_ids": "tokens",
     "document_losses": "tokens",
     "positions_of": "tokens",
     "pruning_weights": "pruning",
     "reweighted_loss": "trainers",
     "samples_of": "tokens",
-    "segments_of": "tokens",
     "sum_over_ranks": "distributed",
     "token_losses": "tokens",
     "tokens_per_rank": "distributed",

@@ -27,16 +27,7 @@ DomainMode: TypeAlias = Literal["free", "preserve"]
 CALLS_PER_STEP = 10_000
 
 
-@dataclass
-class _Progress:
-    """What changes while training: optimizer steps done, calls of `weights` since, and what is remembered."""
-
-    step: int = 0
-    calls: int = 0
-    running: Running | None = None
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class SampleReweighter:
     """Computes importance weights from the losses of samples; they multiply the samples' token losses.
 
@@ -79,7 +70,10 @@ class SampleReweighter:
     cap: float = math.inf
     decay: float = 0.99
     group: Any = field(default=None, repr=False)
-    _progress: _Progress = field(default_factory=_Progress, init=False, repr=False)
+    #: What changes while training: optimizer steps done, calls of `weights` since the last, moments and counts.
+    _step: int = field(default=0, init=False, repr=False)
+    _calls: int = field(default=0, init=False, repr=False)
+    _running: Running | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         strategy_of(self.strategy)
@@ -106,18 +100,18 @@ class SampleReweighter:
     @property
     def steps(self) -> int:
         """Optimizer steps so far."""
-        return self._progress.step
+        return self._step
 
     @property
     def empty_samples(self) -> int:
         """Samples without a token so far (with `step-ema`, other ranks' up to the last step); waits for a GPU."""
-        running = self._progress.running
+        running = self._running
         return int(running.empty + running.sums[5]) if running else 0
 
     @property
     def nonfinite_samples(self) -> int:
         """Samples with a NaN or infinite loss or prior so far, as `empty_samples`."""
-        running = self._progress.running
+        running = self._running
         return int(running.nonfinite + running.sums[6]) if running else 0
 
     def weights(
@@ -165,23 +159,22 @@ class SampleReweighter:
 
         Raises RuntimeError if that is impossible because `weights` was never called.
         """
-        progress = self._progress
         ranks = self.scope == "step-ema" and place(self.group)[1] > 1
-        if progress.running is not None:
-            progress.running.fold(self.decay, ranks=ranks, group=self.group)
+        if self._running is not None:
+            self._running.fold(self.decay, ranks=ranks, group=self.group)
         elif ranks:
             raise RuntimeError("step() before any weights(): a rank without samples calls weights() with empty tensors")
-        progress.step += 1
-        progress.calls = 0
+        self._step += 1
+        self._calls = 0
 
     def state_dict(self) -> dict[str, Any]:
         """The state as plain numbers, exact in JSON; the same on every rank right after `step`."""
-        running = self._progress.running
+        running = self._running
         return {
             "version": 1,
             "configuration": self._configuration(),
-            "step": self._progress.step,
-            "calls": self._progress.calls,
+            "step": self._step,
+            "calls": self._calls,
             "running": running.state_dict() if running else None,
         }
 
@@ -195,13 +188,13 @@ class SampleReweighter:
         ]
         if state["version"] != 1 or differ:
             raise ValueError(f"the state is of another reweighter: {'; '.join(differ) or state['version']}")
-        self._progress.step, self._progress.calls = state["step"], state["calls"]
+        self._step, self._calls = state["step"], state["calls"]
         running = state["running"]
-        self._progress.running = Running.from_state(running, torch.device("cpu")) if running else None
+        self._running = Running.from_state(running, torch.device("cpu")) if running else None
 
     def _configuration(self) -> dict[str, Any]:
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("group", "_progress")}
-        return {name: _told(value) for name, value in values.items()}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.init and f.name != "group"}
+        return {name: _as_text(value) for name, value in values.items()}
 
     def _columns(
         self, losses: Tensor, tokens: Tensor | None, log_prior: Tensor | None, domain: Tensor | None
@@ -226,27 +219,25 @@ class SampleReweighter:
         ]
 
     def _count_call(self) -> None:
-        progress = self._progress
-        progress.calls += 1
-        if self.scope == "step-two-pass" and progress.calls > 1:
+        self._calls += 1
+        if self.scope == "step-two-pass" and self._calls > 1:
             raise RuntimeError(
                 "weights() was called twice in a step with scope 'step-two-pass': call it once, with the losses of all "
                 "micro-steps, then step() after the optimizer's"
             )
-        if progress.calls == CALLS_PER_STEP:
+        if self._calls == CALLS_PER_STEP:
             warnings.warn(f"{CALLS_PER_STEP:,} calls of weights() and none of step(), which ends a step", stacklevel=3)
 
-    def _running(self, device: torch.device) -> Running:
-        progress = self._progress
-        if progress.running is None:
-            progress.running = Running.on(device)
-        elif progress.running.sums.device != device:
-            progress.running = Running.from_state(progress.running.state_dict(), device)
-        return progress.running
+    def _running_on(self, device: torch.device) -> Running:
+        if self._running is None:
+            self._running = Running.on(device)
+        elif self._running.sums.device != device:
+            self._running = Running.from_state(self._running.state_dict(), device)
+        return self._running
 
     def _observe(self, losses: Tensor, tokens: Tensor, log_prior: Tensor) -> tuple[Running, Tensor]:
         """Count samples; return which take part. A prior of -inf is valid: weight 0."""
-        running = self._running(losses.device)
+        running = self._running_on(losses.device)
         empty = tokens <= 0
         valid = losses.isfinite() & (log_prior < math.inf) & ~empty
         running.count(empty.sum(), (~valid & ~empty).sum())
@@ -262,8 +253,7 @@ class SampleReweighter:
         return standardized(losses, valid, running.mean, running.deviation).where(running.updates > 0, 0)
 
     def _temperature(self) -> float:
-        step = self._progress.step
-        return math.inf if step < self.burn_in_steps else temperature(self.r, step)
+        return math.inf if self._step < self.burn_in_steps else temperature(self.r, self._step)
 
     def _running_weights(self, losses: Tensor, tokens: Tensor, log_prior: Tensor) -> Tensor:
         """Weights from the sample and earlier steps only; their mean is one over steps, not in each step."""
@@ -272,16 +262,16 @@ class SampleReweighter:
         prior = log_prior.to(dtype).where(valid, -math.inf)
         scores = strategy_of(self.strategy)(self._normalized(losses.to(dtype), valid, running)).where(valid, 0)
         # also during burn-in, so that the level is known at its end
-        r = temperature(self.r, max(self._progress.step, self.burn_in_steps))
+        r = temperature(self.r, max(self._step, self.burn_in_steps))
         weights = (((scores - 1) / r + prior).exp() / running.level).clamp(max=self.cap)
         running.observe_weights(weights, (tokens * valid * (running.updates > 0)).to(dtype))
-        if self._progress.step < self.burn_in_steps:
+        if self._step < self.burn_in_steps:
             return prior.exp().to(torch.float32)
         # the first step gives the moments, the second the level
         return weights.where(running.updates > 1, prior.exp()).to(torch.float32)
 
 
-def _told(value: Any) -> str:
+def _as_text(value: Any) -> str:
     """A parameter as text: a function by its name, a schedule that is a dataclass by its own parameters."""
     if isinstance(value, int | float):
         return repr(float(value))

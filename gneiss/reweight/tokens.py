@@ -1,6 +1,6 @@
 """Losses of tokens, of samples and of the documents in them, and what the position in a document explains.
 
-A sequence packed from several documents comes with its segments: for every token loss, the document of its target.
+A sequence packed from several documents comes with document ids: for every token loss, the document of its target.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-#: Segment of tokens without a document, and label of tokens without a loss (PyTorch's ignore_index).
+#: Document id of tokens without a document, and label of tokens without a loss (PyTorch's ignore_index).
 NO_DOCUMENT, NO_LABEL = -1, -100
 
 
@@ -37,12 +37,13 @@ class Samples:
 class DocumentLosses:
     """Losses of the spans of documents in a micro-batch, by sample, then in order; all (spans,), without gradient.
 
-    `sample`, `segment`: int64, where the span is; `loss_sum`: float32 sum of its token losses; `tokens`: int64;
-    `expected_sum`: float32, what the loss sum of average documents is at its positions, or None.
+    `sample`, `document`: int64, where the span is, the document by its id in the sample; `loss_sum`: float32 sum of its
+    token losses; `tokens`: int64; `expected_sum`: float32, what the loss sum of average documents is at its positions,
+    or None.
     """
 
     sample: Tensor
-    segment: Tensor
+    document: Tensor
     loss_sum: Tensor
     tokens: Tensor
     expected_sum: Tensor | None = None
@@ -81,51 +82,51 @@ def samples_of(
     return Samples(sums / tokens, tokens, log_prior, domain)
 
 
-def segments_of(lengths: Sequence[Sequence[int]], tokens: int) -> Tensor:
-    """Segments from the lengths of the documents in every sequence: 0, 0, 0, 1, 1, …, and -1 after the last.
+def document_ids(lengths: Sequence[Sequence[int]], tokens: int) -> Tensor:
+    """Document ids from the lengths of the documents in every sequence: 0, 0, 0, 1, 1, …, and -1 after the last.
 
     Parameters: `lengths`: tokens of each document's span, for every sample, in order; `tokens`: of a sequence.
     Returns (samples, tokens) int64. Raises ValueError where the lengths exceed the sequence. For losses of shifted
-    labels it is `segments_of(...)[:, 1:]`: the document of the target counts.
+    labels it is `document_ids(...)[:, 1:]`: the document of the target counts.
 
-    >>> segments_of([[2, 1], [4]], 4).tolist()
+    >>> document_ids([[2, 1], [4]], 4).tolist()
     [[0, 0, 1, -1], [0, 0, 0, 0]]
     """
-    segments = torch.full((len(lengths), tokens), NO_DOCUMENT)
-    for row, spans in zip(segments, lengths, strict=True):
+    ids = torch.full((len(lengths), tokens), NO_DOCUMENT)
+    for row, spans in zip(ids, lengths, strict=True):
         if sum(spans) > tokens:
             raise ValueError(f"lengths: documents of {sum(spans)} tokens in a sequence of {tokens}")
         row[: sum(spans)] = torch.arange(len(spans)).repeat_interleave(torch.tensor(spans, dtype=torch.int64))
-    return segments
+    return ids
 
 
-def positions_of(segments: Tensor) -> Tensor:
+def positions_of(ids: Tensor) -> Tensor:
     """The position of every token in its document's span, from 0; (samples, tokens) int64.
 
-    Parameters: `segments`: (samples, tokens) integers, equal over each document's consecutive tokens.
+    Parameters: `ids`: (samples, tokens) integers, equal over each document's consecutive tokens.
 
     >>> positions_of(torch.tensor([[0, 0, 0, 1, 1, -1]])).tolist()
     [[0, 1, 2, 0, 1, 0]]
     """
-    index = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
-    starts = torch.ones_like(segments, dtype=torch.bool)
-    starts[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    index = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    starts = torch.ones_like(ids, dtype=torch.bool)
+    starts[:, 1:] = ids[:, 1:] != ids[:, :-1]
     return index - index.where(starts, 0).cummax(1).values
 
 
-def document_losses(losses: Tensor, mask: Tensor, segments: Tensor, expected: Tensor | None = None) -> DocumentLosses:
+def document_losses(losses: Tensor, mask: Tensor, ids: Tensor, expected: Tensor | None = None) -> DocumentLosses:
     """The loss of every document's span in a micro-batch; a document that comes twice in a sequence is two spans.
 
-    Parameters: `losses`: (samples, tokens) floats; `mask`: (samples, tokens) bool; `segments`: (samples, tokens)
-    integers, negative for no document; `expected`: (samples, tokens), from PositionBaseline. Pieces without an unmasked
+    Parameters: `losses`: (samples, tokens) floats; `mask`: (samples, tokens) bool; `ids`: (samples, tokens)
+    integers, negative for no document; `expected`: (samples, tokens), from PositionBaseline. Spans without an unmasked
     token are left out. On a GPU this waits for it.
 
     >>> found = document_losses(torch.tensor([[1.0, 2.0, 4.0]]), torch.ones(1, 3) > 0, torch.tensor([[0, 0, 1]]))
-    >>> found.segment.tolist(), found.loss_sum.tolist(), found.tokens.tolist()
+    >>> found.document.tolist(), found.loss_sum.tolist(), found.tokens.tolist()
     ([0, 1], [3.0, 4.0], [2, 1])
     """
-    mask = mask & (segments >= 0)
-    first = positions_of(segments) == 0
+    mask = mask & (ids >= 0)
+    first = positions_of(ids) == 0
     span = first.flatten().cumsum(0) - 1  # a sequence starts a span, so none reaches into the next
     size = int(first.sum())
     tokens = torch.zeros(size, dtype=torch.int64, device=losses.device).index_add_(0, span, mask.flatten().long())
@@ -137,7 +138,7 @@ def document_losses(losses: Tensor, mask: Tensor, segments: Tensor, expected: Te
     sample, column = first.nonzero(as_tuple=True)
     return DocumentLosses(
         sample=sample[tokens > 0],
-        segment=segments[sample, column][tokens > 0],
+        document=ids[sample, column][tokens > 0],
         loss_sum=total(losses),
         tokens=tokens[tokens > 0],
         expected_sum=None if expected is None else total(expected),

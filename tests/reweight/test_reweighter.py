@@ -176,11 +176,11 @@ def test_one_step_in_micro_steps_is_the_step_at_once() -> None:
         again = SampleReweighter(**options)
         again.load_state_dict(state)
         if options["scope"] == "step-two-pass":
-            pieces = again.weights(torch.cat(losses.split(6)))
+            parts = again.weights(torch.cat(losses.split(6)))
         else:
-            pieces = torch.cat([again.weights(part) for part in losses.split([6, 0, 10, 8])])
+            parts = torch.cat([again.weights(part) for part in losses.split([6, 0, 10, 8])])
         again.step()
-        assert torch.equal(whole, pieces)
+        assert torch.equal(whole, parts)
         assert not torch.equal(whole, torch.ones(24))
         after = reweighter.weights(losses_of_step(1)), again.weights(losses_of_step(1))
         assert after[1].tolist() == pytest.approx(after[0].tolist(), rel=1e-6)
@@ -294,8 +294,8 @@ def test_arguments_that_do_not_fit_are_refused() -> None:
         SampleReweighter(estimand="sequence").weights(losses_of_step(0))
 
 
-def test_a_loop_that_forgets_step_is_told() -> None:
+def test_a_loop_that_forgets_step_is_warned() -> None:
     reweighter = SampleReweighter()
-    reweighter._progress.calls = CALLS_PER_STEP - 1
+    reweighter._calls = CALLS_PER_STEP - 1
     with pytest.warns(UserWarning, match="none of step"):
         reweighter.weights(losses_of_step(0))

@@ -12,16 +12,16 @@ torch = pytest.importorskip("torch", reason="reweighting needs torch: pip instal
 
 from gneiss.reweight.position import PositionBaseline, position_bucket  # noqa: E402
 from gneiss.reweight.tokens import (  # noqa: E402
+    document_ids,
     document_losses,
     positions_of,
     samples_of,
-    segments_of,
     token_losses,
 )
 
 TOKENS = 9
-pieces = st.lists(st.integers(1, 5), max_size=4).filter(lambda lengths: sum(lengths) <= TOKENS)
-packings = st.lists(pieces, min_size=1, max_size=4)
+lengths_of_spans = st.lists(st.integers(1, 5), max_size=4).filter(lambda lengths: sum(lengths) <= TOKENS)
+packings = st.lists(lengths_of_spans, min_size=1, max_size=4)
 
 
 @pytest.mark.parametrize("shift", [True, False])
@@ -61,34 +61,34 @@ def test_a_masked_nan_is_nobodys() -> None:
 
 @given(packings, st.data())
 def test_documents_against_a_loop(lengths: list[list[int]], data: st.DataObject) -> None:
-    segments = segments_of(lengths, TOKENS)
+    ids = document_ids(lengths, TOKENS)
     values = st.lists(st.integers(0, 50), min_size=TOKENS, max_size=TOKENS)
     losses = torch.tensor([data.draw(values) for _ in lengths], dtype=torch.float32)
     mask = torch.tensor([data.draw(values) for _ in lengths]) > 10
-    found = document_losses(losses, mask, segments, expected=2 * losses)
+    found = document_losses(losses, mask, ids, expected=2 * losses)
     expected = []
-    positions = torch.zeros_like(segments)
-    for sample, pieces_of_sample in enumerate(lengths):
+    positions = torch.zeros_like(ids)
+    for sample, lengths_of_sample in enumerate(lengths):
         start = 0
-        for segment, length in enumerate(pieces_of_sample):
+        for document, length in enumerate(lengths_of_sample):
             span = range(start, start + length)
             for t in span:
-                assert segments[sample, t] == segment
+                assert ids[sample, t] == document
                 positions[sample, t] = t - start
             kept = [losses[sample, t].item() for t in span if mask[sample, t]]
             if kept:
-                expected.append((sample, segment, sum(kept), len(kept), 2 * sum(kept)))
+                expected.append((sample, document, sum(kept), len(kept), 2 * sum(kept)))
             start += length
-        assert (segments[sample, start:] == -1).all()
+        assert (ids[sample, start:] == -1).all()
         positions[sample, start:] = torch.arange(TOKENS - start)
-    columns = (found.sample, found.segment, found.loss_sum, found.tokens, found.expected_sum)
+    columns = (found.sample, found.document, found.loss_sum, found.tokens, found.expected_sum)
     assert list(zip(*(column.tolist() for column in columns), strict=True)) == expected
-    assert torch.equal(positions_of(segments), positions)
+    assert torch.equal(positions_of(ids), positions)
 
 
 def test_lengths_that_exceed_the_sequence_are_refused() -> None:
     with pytest.raises(ValueError, match="documents of 10 tokens in a sequence of 9"):
-        segments_of([[4, 6]], 9)
+        document_ids([[4, 6]], 9)
 
 
 @given(st.lists(st.integers(0, 2**37), min_size=1))
@@ -99,14 +99,14 @@ def test_buckets_of_positions(positions: list[int]) -> None:
 def test_the_baseline_takes_away_what_position_explains() -> None:
     # losses are 8 / (1 + bucket), whatever the document: short ones look hard until that is taken away
     lengths = [[100], [4] * 25]
-    segments = segments_of(lengths, 100)
-    positions = positions_of(segments)
+    ids = document_ids(lengths, 100)
+    positions = positions_of(ids)
     losses = 8.0 / (1 + position_bucket(positions))
-    mask = torch.ones_like(segments, dtype=torch.bool)
+    mask = torch.ones_like(ids, dtype=torch.bool)
     baseline = PositionBaseline()
     for _ in range(3):
         baseline.update(losses, positions, mask)
-    found = document_losses(losses, mask, segments, baseline.expected(positions))
+    found = document_losses(losses, mask, ids, baseline.expected(positions))
     means = found.loss_sum / found.tokens
     assert means[1] > 2 * means[0]
     assert torch.allclose(found.loss_sum, found.expected_sum)

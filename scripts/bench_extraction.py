@@ -23,11 +23,11 @@ from bench_filters import Figures
 
 from gneiss.extraction.bodies import decode_body
 from gneiss.extraction.charset import to_text
+from gneiss.extraction.crawl_files import CrawlFiles, find_crawl_files, read_crawl_files
 from gneiss.extraction.extractors import Extractor, Resiliparse, Trafilatura
 from gneiss.extraction.pages import Page, page_of
 from gneiss.extraction.records import Record
 from gneiss.extraction.sandbox import Limits
-from gneiss.extraction.sources import Source, find_sources, read_source
 from gneiss.extraction.step import ExtractStep, Settings
 
 QUICK_RECORDS, REPETITIONS = 400, 3
@@ -55,8 +55,8 @@ def extraction_part(corpus: Path, quick: bool) -> Figures:
     if not (corpus / "warc").is_dir():
         return {"extraction_missing": f"{corpus / 'warc'}: no archives there"}
     limit = QUICK_RECORDS if quick else None
-    sources = sorted(find_sources(corpus / "warc"), key=lambda source: source.size_bytes)[: 1 if quick else None]
-    pages = [page for source in sources for page in pages_of(source, limit)]
+    tasks = sorted(find_crawl_files(corpus / "warc"), key=lambda task: task.size_bytes)[: 1 if quick else None]
+    pages = [page for task in tasks for page in pages_of(task, limit)]
     html = [to_text(decode_body(page.body, page.codings, Limits.max_record_bytes), page.charset) for page in pages]
     size_bytes = sum(len(page.body) for page in pages)
     figures: Figures = {"extraction_pages": len(pages), "extraction_html_bytes": size_bytes}
@@ -65,7 +65,7 @@ def extraction_part(corpus: Path, quick: bool) -> Figures:
         alone, whole = [], []
         for _ in range(REPETITIONS):
             alone.append(cpu_seconds(partial(run_alone, extractor, html)))
-            whole.append(cpu_seconds(partial(run_whole, Settings(extractor, limit=limit), sources)))
+            whole.append(cpu_seconds(partial(run_whole, Settings(extractor, limit=limit), tasks)))
         ratios = [(ours - its) / its for ours, its in zip(whole, alone, strict=True)]
         figures |= {
             f"extraction_{name}_mb_per_s_alone": size_bytes / median(alone) / 1e6,
@@ -75,9 +75,9 @@ def extraction_part(corpus: Path, quick: bool) -> Figures:
     return figures | {"extraction_overhead": figures["extraction_trafilatura_overhead"]}
 
 
-def pages_of(source: Source, limit: int | None) -> list[Page]:
-    """The pages of a source, or of its first records."""
-    records = [record for _, record in islice(read_source(source, Limits.max_record_bytes), limit)]
+def pages_of(task: CrawlFiles, limit: int | None) -> list[Page]:
+    """The pages of a task, or of its first records."""
+    records = [record for _, record in islice(read_crawl_files(task, Limits.max_record_bytes), limit)]
     return [page for record in records if isinstance(record, Record) and isinstance(page := page_of(record), Page)]
 
 
@@ -88,13 +88,13 @@ def run_alone(extractor: Extractor, html: list[str]) -> None:
         extract(page)
 
 
-def run_whole(settings: Settings, sources: list[Source]) -> None:
+def run_whole(settings: Settings, tasks: list[CrawlFiles]) -> None:
     """The step of `gneiss extract`, files and all, in this process and its sandbox."""
     with tempfile.TemporaryDirectory() as folder:
         work = ExtractStep(settings, Path(folder)).open()
-        for source in sources:
-            if reason := work(source).reason:
-                raise SystemExit(f"{source.id}: {reason}")
+        for task in tasks:
+            if reason := work(task).reason:
+                raise SystemExit(f"{task.id}: {reason}")
 
 
 def cpu_seconds(run: Callable[[], None]) -> float:

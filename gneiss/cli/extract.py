@@ -81,7 +81,7 @@ def _print(finished: Extraction) -> None:
     if finished.lost_bytes:
         print(f"{finished.lost_bytes:,} bytes of damaged archives could not be read")
     before = (
-        f" ({finished.finished_before} of {finished.sources} files were finished before)"
+        f" ({finished.finished_before} of {finished.tasks} files were finished before)"
         if finished.finished_before
         else ""
     )

@@ -47,7 +47,7 @@ def losses(
 
 
 def _print_weights(written: WrittenLayer) -> None:
-    parameters, summary = written.told["parameters"], written.told["summary"]
+    parameters, summary = written.metadata["parameters"], written.metadata["summary"]
     print(f"{summary['documents']:,} documents have a weight, mean one")
     print(f"{parameters['formula']}")
     print(f"copies     {parameters['copies']}")
@@ -69,7 +69,7 @@ def _print_weights(written: WrittenLayer) -> None:
 
 
 def _print_losses(written: WrittenLayer) -> None:
-    summary = written.told["summary"]
+    summary = written.metadata["summary"]
     print(
         f"{summary['documents_seen']:,} of {summary['documents']:,} documents were trained on: {summary['tokens']:,}"
         f" tokens in {summary['steps']:,} steps"
@@ -82,7 +82,7 @@ def _print_losses(written: WrittenLayer) -> None:
 
 
 def _print_place(written: WrittenLayer) -> None:
-    folder = written.path.parents[2] / annotations_folder(written.told["layer"])
+    folder = written.path.parents[2] / annotations_folder(written.metadata["layer"])
     was_there = "  (it was there already, with these parameters)" if written.was_there else ""
     print(f"layer      {folder}{was_there}")
     print(f"metadata   {written.path}")

@@ -131,15 +131,15 @@ def complete(folder: Path, index: str, prefix: str, names: Iterable[str], conten
 
 def origin(source: Source) -> dict[str, Any]:
     """The provenance of an export's samples, for its index."""
-    told: dict[str, Any] = {"gneiss": __version__}
+    metadata: dict[str, Any] = {"gneiss": __version__}
     if isinstance(source, PackedSequences):
-        return {**told, "packing": source.packing.told}
+        return {**metadata, "packing": source.packing.metadata}
     documents = source if isinstance(source, Documents) else source.documents
-    told |= {"run": documents.run.digest, "layers": list(documents.layers)}
+    metadata |= {"run": documents.run.digest, "layers": list(documents.layers)}
     if isinstance(source, TokenizedDocuments):
         name = source.tokenizer if isinstance(source.tokenizer, str) else "a function"
-        told |= {"tokenizer": name, "end_of_document": source.end_of_document}
-    return told
+        metadata |= {"tokenizer": name, "end_of_document": source.end_of_document}
+    return metadata
 
 
 def parts(

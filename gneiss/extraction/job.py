@@ -1,4 +1,4 @@
-"""The job: find the sources, claim the output, extract what is left, count what became of every record."""
+"""The job: find the files, claim the output, extract what is left, count what became of every record."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from gneiss.backends import Backend
 from gneiss.backends.choice import BackendName, choose_workers
 from gneiss.backends.resources import worker_resources
 from gneiss.errors import BudgetError, OutputError, first_line
+from gneiss.extraction.crawl_files import CrawlFiles, find_crawl_files
 from gneiss.extraction.extractors import EXTRACTORS, Extractor, describe, versions_of
 from gneiss.extraction.sandbox import Limits
-from gneiss.extraction.sources import Source, find_sources
 from gneiss.extraction.step import DAMAGED, STAGE, ExtractStep, Settings
 from gneiss.jobs.job import open_job
 from gneiss.jobs.progress import Progress, Silent
@@ -32,19 +32,19 @@ from gneiss.version import __version__
 
 #: Libraries that shape bytes whatever the extractor.
 _LIBRARIES = ("brotli", "fastwarc", "pyarrow", "resiliparse", "xxhash")
-EXTRACTION = Kind(STAGE, "file", layout.skipped_path, layout.held_sources)
+EXTRACTION = Kind(STAGE, "file", layout.skipped_path, layout.held_tasks)
 
 
 @dataclass(frozen=True)
 class Extraction:
     """A finished extraction: where it is, and what became of every record.
 
-    sources: how many there were; finished_before: of these; unreadable: file → reason; lost_bytes: of archives, in
-    which no record could be read; max_quarantined: the share of records that may be.
+    tasks: archives and groups of HTML files; finished_before: of these; unreadable: file → reason; lost_bytes: of
+    archives, in which no record could be read; max_quarantined: the share of records that may be.
     """
 
     output: Path
-    sources: int
+    tasks: int
     finished_before: int
     records: int
     documents: int
@@ -85,11 +85,11 @@ def extract(
     shared_filesystem: bool = False,
     progress: Progress = Silent(),  # noqa: B008
 ) -> Extraction:
-    """Extract the text of every page of an input into Parquet files; finished sources are skipped: the call resumes.
+    """Extract the text of every page of an input into Parquet files; finished files are skipped: the call resumes.
 
     Parameters: `input`: archive or HTML file, directory, glob or file://; `output`: a folder, of which `data/` is input
     for `gneiss.run`; `extractor`: a name, or a value of one's own; `dump`: the column's value, by default what archives
-    say of themselves; `limit`: records of each source; `limits`: of one page; `workers`, `backend`,
+    say of themselves; `limit`: records of each task; `limits`: of one page; `workers`, `backend`,
     `shared_filesystem`: as in `gneiss.run`. Raises InputError, OutputError, MachineError; Extraction.check_budgets
     raises for what could not be read.
 
@@ -102,19 +102,19 @@ def extract(
     chosen = EXTRACTORS[extractor]() if isinstance(extractor, str) else extractor
     settings = Settings(chosen, limits, dump, limit, part_max_bytes)
     identity = _identity(settings)
-    sources = find_sources(input)
-    refuse_nesting(input, [source.file for source in sources], folder)
+    tasks = find_crawl_files(input)
+    refuse_nesting(input, [task.file for task in tasks], folder)
     with open_job(folder, identity, progress) as job:
-        done = job.finished(EXTRACTION, sources)
+        done = job.finished(EXTRACTION, tasks)
         skipped = len(done)
-        left = [source for source in sources if source.id not in done]
-        progress.begin("extract", {source.id: source.size_bytes for source in sources}, done)
+        left = [task for task in tasks if task.id not in done]
+        progress.begin("extract", {task.id: task.size_bytes for task in tasks}, done)
         if left:
             chosen_workers = choose_workers(backend, workers, len(left), worker_resources(), shared_filesystem)
             done.update(job.run(chosen_workers, ExtractStep(settings, folder), left))
         progress.end()
-        finished = _summed(folder, sources, done, skipped, max_quarantined)
-        write_bytes((json.dumps(_told(finished), indent=1) + "\n").encode(), folder, layout.EXTRACTION_FILE)
+        finished = _summed(folder, tasks, done, skipped, max_quarantined)
+        write_bytes((json.dumps(_as_json(finished), indent=1) + "\n").encode(), folder, layout.EXTRACTION_FILE)
     return finished
 
 
@@ -135,19 +135,19 @@ def _identity(settings: Settings) -> dict[str, Any]:
 
 
 def _summed(
-    output: Path, sources: Sequence[Source], done: dict[str, Receipt], finished_before: int, max_quarantined: float
+    output: Path, tasks: Sequence[CrawlFiles], done: dict[str, Receipt], finished_before: int, max_quarantined: float
 ) -> Extraction:
     """What the files say: counts of the receipts, reasons of the rows."""
-    counted = Extraction(output, len(sources), finished_before, 0, 0, Counter(), Counter(), 0, {}, max_quarantined)
-    for source in sources:
-        receipt = done[source.id]
+    counted = Extraction(output, len(tasks), finished_before, 0, 0, Counter(), Counter(), 0, {}, max_quarantined)
+    for task in tasks:
+        receipt = done[task.id]
         if receipt.state != COMMITTED:
-            counted.unreadable[source.id] = receipt.reason or "unknown"
+            counted.unreadable[task.id] = receipt.reason or "unknown"
             continue
-        counted.skipped.update(_reasons(output / layout.skipped_path(source.id)))
+        counted.skipped.update(_reasons(output / layout.skipped_path(task.id)))
         lost_bytes = 0
         if receipt.counts["quarantined"]:
-            path = output / layout.quarantine_path(source.id)
+            path = output / layout.quarantine_path(task.id)
             counted.quarantined.update(_reasons(path))
             rows = pq.read_table(path, columns=["reason", "size_bytes"]).to_pylist()
             lost_bytes = sum(row["size_bytes"] for row in rows if row["reason"] == DAMAGED)
@@ -168,7 +168,7 @@ def _reasons(path: Path) -> dict[str, int]:
     return {entry["values"]: entry["counts"] for entry in counts.to_pylist()}
 
 
-def _told(finished: Extraction) -> dict[str, Any]:
+def _as_json(finished: Extraction) -> dict[str, Any]:
     return {
         "records": finished.records,
         "documents": finished.documents,

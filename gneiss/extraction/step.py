@@ -11,11 +11,11 @@ from itertools import islice
 from pathlib import Path
 
 from gneiss.errors import GneissError, InputError, OutputError
+from gneiss.extraction.crawl_files import CrawlFiles, read_crawl_files
 from gneiss.extraction.extractors import Extractor
 from gneiss.extraction.pages import NO_TEXT, TOO_LARGE, Page, Skip, page_of
 from gneiss.extraction.records import Damage, Record
 from gneiss.extraction.sandbox import Death, Limits, Sandbox
-from gneiss.extraction.sources import Source, read_source
 from gneiss.extraction.tables import Document, Rejected, write_documents, write_rejected
 from gneiss.extraction.wire import Answer, Outcome
 from gneiss.output.layout import quarantine_path, skipped_path
@@ -30,10 +30,10 @@ _PART_OF = re.compile(rb"^isPartOf\s*:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 @dataclass(frozen=True)
 class Settings:
-    """What fixes the documents that a source gives, beside the versions of libraries.
+    """What fixes the documents of a task, beside the versions of libraries.
 
-    dump: of all documents; None: what the archive's own warcinfo record says; limit: only so many records of each
-    source; part_max_bytes: a data file ends with the table of documents that reaches it.
+    dump: of all documents; None: what the archive's own warcinfo record says; limit: only this many records of each
+    task; part_max_bytes: a data file ends with the table of documents that reaches it.
     """
 
     extractor: Extractor
@@ -45,59 +45,59 @@ class Settings:
 
 @dataclass(frozen=True)
 class ExtractStep:
-    """Source in, committed files and a receipt out."""
+    """Crawl files in, committed files and a receipt out."""
 
     settings: Settings
     output: Path
 
-    def open(self) -> Callable[[Source], Receipt]:
-        """Nothing to load: each source has a sandbox of its own, so that it sees the same whatever came before."""
+    def open(self) -> Callable[[CrawlFiles], Receipt]:
+        """Nothing to load: each task has a sandbox of its own, so that it sees the same whatever came before."""
         return self._work
 
-    def lost(self, task: Source, reason: str) -> Receipt:
-        """A source that could not be read."""
+    def lost(self, task: CrawlFiles, reason: str) -> Receipt:
+        """A task whose files could not be read."""
         return Receipt(
             task.id, UNREADABLE, task.fingerprint, None, reason=reason, modified_ns=task.modified_ns, stage=STAGE
         )
 
-    def _work(self, source: Source) -> Receipt:
+    def _work(self, task: CrawlFiles) -> Receipt:
         wall, cpu = time.perf_counter(), _cpu_seconds()
         try:
-            receipt = self._extract(source)
+            receipt = self._extract(task)
         except InputError as error:
-            receipt = self.lost(source, str(error))
+            receipt = self.lost(task, str(error))
         except MemoryError:
-            receipt = self.lost(source, "out of memory; use fewer workers")
+            receipt = self.lost(task, "out of memory; use fewer workers")
         except GneissError:
             raise  # concerns the run: a full disk, an extractor that does not start
-        except Exception as error:  # noqa: BLE001 - a source that nothing else explains is named, with the reason
-            receipt = self.lost(source, f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001 - what nothing else explains is named, with the reason
+            receipt = self.lost(task, f"{type(error).__name__}: {error}")
         return replace(receipt, cost={"seconds": time.perf_counter() - wall, "cpu_seconds": _cpu_seconds() - cpu})
 
-    def _extract(self, source: Source) -> Receipt:
+    def _extract(self, task: CrawlFiles) -> Receipt:
         settings = self.settings
         with Sandbox(settings.extractor, settings.limits) as sandbox:
             sorting = _Sorting(settings, sandbox)
-            records = islice(read_source(source, settings.limits.max_record_bytes), settings.limit)
-            files = write_documents(sorting.documents(records), self.output, source.id, settings.part_max_bytes)
+            records = islice(read_crawl_files(task, settings.limits.max_record_bytes), settings.limit)
+            files = write_documents(sorting.documents(records), self.output, task.id, settings.part_max_bytes)
         documents, skipped, quarantined = sum(file.rows for file in files), sorting.skipped, sorting.quarantined
         if sorting.records != documents + len(skipped) + len(quarantined):
             raise OutputError(
-                f"{source.id}: {sorting.records} records were read, but {documents} documents + {len(skipped)} skipped"
+                f"{task.id}: {sorting.records} records were read, but {documents} documents + {len(skipped)} skipped"
                 f" + {len(quarantined)} quarantined were written. This is a defect of gneiss: please report it"
             )
         if quarantined:
-            files.append(write_rejected(quarantined, self.output, quarantine_path(source.id)))
+            files.append(write_rejected(quarantined, self.output, quarantine_path(task.id)))
         counts = {"documents": documents, "skipped": len(skipped), "quarantined": len(quarantined)}
-        receipt = Receipt(source.id, COMMITTED, source.fingerprint, sorting.records, counts, tuple(files), stage=STAGE)
+        receipt = Receipt(task.id, COMMITTED, task.fingerprint, sorting.records, counts, tuple(files), stage=STAGE)
         footer = {FOOTER_KEY: receipt.footer()}
-        own = write_rejected(skipped, self.output, skipped_path(source.id), footer)
-        return replace(receipt, files=(*files, own), modified_ns=source.modified_ns)
+        own = write_rejected(skipped, self.output, skipped_path(task.id), footer)
+        return replace(receipt, files=(*files, own), modified_ns=task.modified_ns)
 
 
 @dataclass
 class _Sorting:
-    """Sorts the records of one source into documents, which it yields, skipped and quarantined ones, which it keeps."""
+    """Sorts the records of one task into documents, which it yields, skipped and quarantined ones, which it keeps."""
 
     settings: Settings
     sandbox: Sandbox

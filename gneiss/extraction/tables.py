@@ -47,7 +47,7 @@ class Rejected:
 
 
 def write_documents(
-    documents: Iterable[Document], output: Path, source_id: str, part_max_bytes: int
+    documents: Iterable[Document], output: Path, task_id: str, part_max_bytes: int
 ) -> list[WrittenFile]:
     """Write documents in parts of about `part_max_bytes` of text; at least one part. Raises OutputError."""
     tables = _tables(documents)
@@ -63,7 +63,7 @@ def write_documents(
             upcoming = next(tables, None)
 
     while upcoming is not None or not files:
-        files.append(write_parquet(part(), DOCUMENTS, output, part_path(source_id, len(files))))
+        files.append(write_parquet(part(), DOCUMENTS, output, part_path(task_id, len(files))))
     return files
 
 

@@ -78,7 +78,7 @@ def consolidate(
     mean at a position. Masked tokens within a span are counted as if at its end.
     Raises InputError for logs that are damaged or of another run, OutputError when another layer has the name.
 
-    >>> consolidate("curated", ["losses"]).told["summary"]["documents_seen"]  # doctest: +SKIP
+    >>> consolidate("curated", ["losses"]).metadata["summary"]["documents_seen"]  # doctest: +SKIP
     """
     if not 0 <= decay < 1 or window_steps < 1:
         raise InputError(f"decay {decay}, window_steps {window_steps}: expected 0 <= decay < 1 and 1 or more steps")

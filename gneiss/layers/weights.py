@@ -94,7 +94,7 @@ def write_weights(
     probability in a 4-gram model of the corpus itself: gamma = 1 with that model's perplexity.
     Raises InputError for an unfinished run or unsuitable columns, OutputError for a layer with other parameters.
 
-    >>> write_weights("curated", beta=0.25, quality="prose").told["summary"]["log_z"]  # doctest: +SKIP
+    >>> write_weights("curated", beta=0.25, quality="prose").metadata["summary"]["log_z"]  # doctest: +SKIP
     """
     _check_numbers(alpha, beta, gamma, quality, perplexity)
     run = open_run(output)

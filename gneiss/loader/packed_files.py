@@ -49,7 +49,7 @@ class Packing:
     """What a folder of packed sequences is: its metadata, and sequences by part."""
 
     folder: Path
-    told: dict[str, Any]
+    metadata: dict[str, Any]
     parts: tuple[int, ...]
 
     @property
@@ -72,7 +72,7 @@ def pack(sequences: Sequences, folder: str | Path) -> Packing:
         raise InputError("pack: expected the name of a tokenizer, which the metadata can record, found a function")
     size = sum(documents.run.data(shard).stat().st_size for shard in documents.run.shards)
     parts = max(1, -(-3 * size // PART_TEXT_BYTES))  # files compress to about a third
-    told = {
+    metadata = {
         "gneiss": __version__,
         "run": documents.run.digest,
         "layers": list(documents.layers),
@@ -84,7 +84,7 @@ def pack(sequences: Sequences, folder: str | Path) -> Packing:
         "keep_last": sequences.keep_last,
         "parts": parts,
     }
-    footer = json.dumps(told, sort_keys=True)
+    footer = json.dumps(metadata, sort_keys=True)
     for leftover in (
         *folder.glob(".part-*.part"),
         *folder.glob(f".{METADATA_FILE}.*.part"),
@@ -96,7 +96,7 @@ def pack(sequences: Sequences, folder: str | Path) -> Packing:
         tables = _tables(iter(loaded.of_worker(part, parts)))
         write_parquet(tables, SCHEMA, folder, _part(part), {PART_KEY: footer})
     counts = [_rows(folder / _part(part), footer) for part in range(parts)]
-    whole = {**told, "sequences": counts}
+    whole = {**metadata, "sequences": counts}
     write_bytes((json.dumps(whole, indent=1) + "\n").encode(), folder, METADATA_FILE)
     return Packing(folder, whole, tuple(counts))
 
@@ -105,8 +105,8 @@ def open_packing(folder: str | Path) -> Packing:
     """Read the output of `pack`. Raises InputError."""
     path = Path(folder) / METADATA_FILE
     try:
-        told = json.loads(path.read_text("utf-8"))
-        return Packing(Path(folder), told, tuple(map(int, told["sequences"])))
+        metadata = json.loads(path.read_text("utf-8"))
+        return Packing(Path(folder), metadata, tuple(map(int, metadata["sequences"])))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: no packed sequences here ({first_line(error)}); `gneiss pack` writes them"
@@ -154,7 +154,7 @@ class PackedSequences:
     def identity(self) -> dict[str, Any]:
         """The settings for which a state is valid."""
         order = {"seed": self.seed, "block_sequences": self.block_sequences, "shuffled": self.shuffled}
-        its = {name: self.packing.told[name] for name in ("run", "tokenizer", "length", "order")}
+        its = {name: self.packing.metadata[name] for name in ("run", "tokenizer", "length", "order")}
         return {"packing": its, **order, **asdict(self.share)}
 
 

@@ -47,7 +47,7 @@ class Layer:
                 f"layer {self.name!r}: expected a lower-case name of letters and digits, not `{BASE_LAYER}`"
             )
 
-    def told(self, run: FinishedRun) -> dict[str, Any]:
+    def metadata(self, run: FinishedRun) -> dict[str, Any]:
         """What fixes its bytes: annotator, version, parameters, columns, and the run."""
         return {
             "layer": self.name,
@@ -67,7 +67,7 @@ class WrittenLayer:
     """A whole layer: its metadata (with `summary`), and whether it was there before."""
 
     path: Path
-    told: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     was_there: bool
 
 
@@ -82,20 +82,20 @@ def existing_layer(run: FinishedRun, layer: Layer) -> WrittenLayer | None:
     if not path.is_file():
         return None
     try:
-        told = json.loads(path.read_text("utf-8"))
+        metadata = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise OutputError(f"{path}: damaged ({first_line(error)}); choose another layer") from error
-    expected = layer.told(run)
+    expected = layer.metadata(run)
     # parameters also hold what a pass over the data found (log_z): compare what was asked for; any version will do
-    differing = [name for name in ("annotator", "run", "columns") if told.get(name) != expected[name]]
-    given = told.get("parameters", {})
+    differing = [name for name in ("annotator", "run", "columns") if metadata.get(name) != expected[name]]
+    given = metadata.get("parameters", {})
     differing += [name for name, value in layer.parameters.items() if given.get(name) != value]
     if differing:
         raise OutputError(
             f"{path}: the layer {layer.name!r} is there already with another {', '.join(differing)}; a layer is never"
             " rewritten: give another layer name"
         )
-    return WrittenLayer(path, told, was_there=True)
+    return WrittenLayer(path, metadata, was_there=True)
 
 
 def write_layer(
@@ -106,8 +106,8 @@ def write_layer(
     Parameters: `reads`: columns of `base` that `compute` needs. Raises OutputError when a file of another layer is in
     the way, and when rows do not add up.
     """
-    told = layer.told(run)
-    footer = json.dumps(told, sort_keys=True)
+    metadata = layer.metadata(run)
+    footer = json.dumps(metadata, sort_keys=True)
     _remove_leftovers(run.folder, layer.name)
     for shard in run.shards:
         path = annotations_path(shard.id, layer.name)
@@ -116,7 +116,7 @@ def write_layer(
             continue
         schema = pa.schema([pa.field("row", pa.int64()), pa.field("id", pa.string()), *layer.columns])
         write_parquet(_tables(run, shard, schema, reads, compute), schema, run.folder, path, {LAYER_KEY: footer})
-    whole = {**told, "summary": dict(summary)}
+    whole = {**metadata, "summary": dict(summary)}
     content = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(content.encode(), run.folder, layer_file(layer.name))
     return WrittenLayer(run.folder / layer_file(layer.name), whole, was_there=False)
@@ -124,8 +124,8 @@ def write_layer(
 
 def _remove_leftovers(folder: Path, layer: str) -> None:
     """Unfinished files of a process that was killed."""
-    files, metadata = folder / annotations_folder(layer), folder / LAYERS
-    for leftover in (*files.rglob(".*.part"), *metadata.glob(f".{layer}.json.*.part")):
+    files, layers = folder / annotations_folder(layer), folder / LAYERS
+    for leftover in (*files.rglob(".*.part"), *layers.glob(f".{layer}.json.*.part")):
         leftover.unlink(missing_ok=True)
 
 
@@ -144,11 +144,11 @@ def _tables(
 
 def _check_same(path: Path, footer: str, shard: FinishedShard) -> None:
     try:
-        metadata = pq.read_metadata(path)
+        parquet = pq.read_metadata(path)
     except (OSError, pa.ArrowException) as error:
         raise OutputError(f"{path}: cannot read: {first_line(error)}; delete it and try again") from error
-    found = (metadata.metadata or {}).get(LAYER_KEY.encode(), b"").decode()
-    if found != footer or metadata.num_rows != shard.rows:
+    found = (parquet.metadata or {}).get(LAYER_KEY.encode(), b"").decode()
+    if found != footer or parquet.num_rows != shard.rows:
         raise OutputError(
             f"{path}: it was written with other parameters, by another version, or for another run; a layer is never"
             " rewritten: finish it as it was begun, or give another layer name"
@@ -157,7 +157,7 @@ def _check_same(path: Path, footer: str, shard: FinishedShard) -> None:
 
 def check_layers(run: FinishedRun, layers: Sequence[str]) -> dict[str, Any]:
     """Layer → its metadata. Raises InputError when one is not there, not whole, or of another run."""
-    told = {}
+    metadata = {}
     for layer in layers:
         path = run.folder / layer_file(layer)
         if not path.is_file():
@@ -165,12 +165,12 @@ def check_layers(run: FinishedRun, layers: Sequence[str]) -> dict[str, Any]:
             raise InputError(
                 f"{run.folder}: no whole layer {layer!r}{did_you_mean(layer, there)}; `gneiss weights` writes weights"
             )
-        told[layer] = json.loads(path.read_text("utf-8"))
-        if told[layer]["run"] != run.digest:
+        metadata[layer] = json.loads(path.read_text("utf-8"))
+        if metadata[layer]["run"] != run.digest:
             raise InputError(
                 f"{path}: the run has changed since the layer {layer!r} was written; write one of another name"
             )
-    return told
+    return metadata
 
 
 def annotation_names(run: FinishedRun, shard: FinishedShard, layers: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -62,17 +62,17 @@ def count_path(name: str) -> str:
     return f"{OWN}/{name}.txt"
 
 
-def part_path(source_id: str, part: int) -> str:
+def part_path(task_id: str, part: int) -> str:
     """A part of the documents of an archive."""
-    return data_path(f"{source_id}-{part:05d}")
+    return data_path(f"{task_id}-{part:05d}")
 
 
-def skipped_path(source_id: str) -> str:
+def skipped_path(task_id: str) -> str:
     """The skipped records of an archive; this file exists only once all others of the archive do."""
-    return f"{SKIPPED}/{source_id}.parquet"
+    return f"{SKIPPED}/{task_id}.parquet"
 
 
-def held_sources(output: Path) -> set[str]:
+def held_tasks(output: Path) -> set[str]:
     """The ids of the archives of which any part, or the skipped records, are there."""
     return {re.sub(r"-\d{5}$", "", part) for part in ids_in(output, DATA)} | set(ids_in(output, SKIPPED))
 

@@ -62,8 +62,9 @@ def test_documents_come_with_ids_and_weights(token_bytes: int, released: Path, t
     assert {name: values[0].dtype for name, values in sidecars.items()} == {"log_prior": "<f4", "document": "<i8"}
     assert np.concatenate(sidecars["document"]).tolist() == [d.index for d in expected]
     assert np.array_equal(np.concatenate(sidecars["log_prior"]), np.array([d.log_prior for d in expected], np.float32))
-    told = json.loads((tmp_path / "megatron/export.json").read_text())
-    assert told["files"][0] == {"prefix": "part-00000", "documents": len(found[0]), "tokens": sum(map(len, found[0]))}
+    metadata = json.loads((tmp_path / "megatron/export.json").read_text())
+    tokens = sum(map(len, found[0]))
+    assert metadata["files"][0] == {"prefix": "part-00000", "documents": len(found[0]), "tokens": tokens}
 
 
 def test_documents_without_tokens_are_left_out_of_the_sidecars_too(released: Path, tmp_path: Path) -> None:

@@ -30,11 +30,11 @@ def source_of(released: Path, token_bytes: int = 2) -> TokenizedDocuments:
 
 def slow_read(folder: Path) -> list[tuple[list[int], list[dict[str, str]]]]:
     """Of each file: its tokens, and its documents."""
-    told = json.loads((folder / "export.json").read_text())
+    metadata = json.loads((folder / "export.json").read_text())
     found = []
-    for file in told["files"]:
+    for file in metadata["files"]:
         content = (folder / f"{file['name']}.npy").read_bytes()
-        tokens = [token for (token,) in struct.iter_unpack(f"<{FORMS[told['dtype']]}", content)]
+        tokens = [token for (token,) in struct.iter_unpack(f"<{FORMS[metadata['dtype']]}", content)]
         with gzip.open(folder / f"{file['name']}.csv.gz", "rt", encoding="utf-8", newline="") as lines:
             rows = [dict(zip(COLUMNS, line, strict=True)) for line in csv.reader(lines)]
         assert (len(rows), len(tokens)) == (file["documents"], file["tokens"])

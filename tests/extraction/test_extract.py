@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 import gneiss
 from gneiss.cli.main import app
 from gneiss.errors import BudgetError, InputError, MachineError, OutputError
+from gneiss.extraction.crawl_files import find_crawl_files
 from gneiss.extraction.extractors import Resiliparse, Trafilatura
 from gneiss.extraction.job import Extraction, extract
 from gneiss.extraction.sandbox import Limits
-from gneiss.extraction.sources import find_sources
 from gneiss.extraction.step import DAMAGED, ExtractStep, Settings
 from gneiss.output import layout
 from gneiss.output.claim import claim
@@ -130,7 +130,7 @@ def test_the_same_bytes_with_any_number_of_workers(
 def test_a_second_call_does_nothing_but_try_what_was_unreadable(crawl: Path, extracted: Extraction) -> None:
     before = runs.touched(extracted.output)
     again = run(crawl, extracted.output)
-    assert again.finished_before == again.sources - 1
+    assert again.finished_before == again.tasks - 1
     assert (again.records, again.skipped, again.quarantined) == (
         extracted.records, extracted.skipped, extracted.quarantined,
     )  # fmt: skip
@@ -146,7 +146,7 @@ def test_a_file_that_lost_its_output_is_extracted_again(crawl: Path, extracted: 
         file.write(b"more")
     (output / "data/deep/b-00000.parquet").write_bytes(b"less")
     again = run(crawl, output)
-    assert again.sources - again.finished_before == 4  # and the unreadable one
+    assert again.tasks - again.finished_before == 4  # and the unreadable one
     assert promised(output) == promised(extracted.output)
 
 
@@ -185,13 +185,13 @@ def test_another_driver_and_foreign_files_are_refused(crawl: Path, tmp_path: Pat
 
 
 def test_rows_that_do_not_add_up_are_not_committed(crawl: Path, tmp_path: Path) -> None:
-    (source,) = find_sources(crawl / "c.warc.wet.gz")
+    (task,) = find_crawl_files(crawl / "c.warc.wet.gz")
     work = ExtractStep(Settings(hostile.Hostile()), tmp_path).open()
     with (
         mock.patch("gneiss.extraction.step._Sorting._answered", return_value=iter(())),
         pytest.raises(OutputError, match=r"c: 1 records were read, but 0 documents \+ 0 skipped \+ 0 quarantined"),
     ):
-        work(source)
+        work(task)
     assert not (tmp_path / "skipped").exists()
 
 

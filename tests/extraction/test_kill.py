@@ -17,10 +17,10 @@ import pytest
 
 from gneiss.errors import OutputError
 from gneiss.extraction import job
+from gneiss.extraction.crawl_files import CrawlFiles
 from gneiss.extraction.job import extract
 from gneiss.extraction.pages import Page
 from gneiss.extraction.sandbox import Limits, Sandbox
-from gneiss.extraction.sources import Source
 from gneiss.extraction.step import ExtractStep
 from gneiss.output import ledger
 from gneiss.output.ledger import Receipt
@@ -35,9 +35,9 @@ EXTRACTOR = hostile.Hostile()
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One archive with documents, skipped and quarantined records, and one with documents alone."""
-    folder = tmp_path_factory.mktemp("source")
+    folder = tmp_path_factory.mktemp("task")
     parts = [response(page("first"), 1), response(page(hostile.RAISING), 2), record("request", b"", 3)]
     (folder / "a.warc.gz").write_bytes(b"".join(map(gz, parts)))
     (folder / "deep").mkdir()
@@ -45,20 +45,20 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def extract_until(number: int, source: Path, output: Path, trace: Path | None = None) -> None:
-    """An extraction, driver and worker in this one process, until its n-th event; a ledger segment for every source."""
+def extract_until(number: int, task: Path, output: Path, trace: Path | None = None) -> None:
+    """An extraction, driver and worker in this one process, until its n-th event; a ledger segment for every task."""
     events: list[str] = []
     with (
         mock.patch.object(ledger, "SEGMENT_SECONDS", 0.0),
         killing.killed_at(number, events),
     ):
-        extract(source, output, extractor=EXTRACTOR, backend=runs.InThisProcess())
+        extract(task, output, extractor=EXTRACTOR, backend=runs.InThisProcess())
     if trace is not None:
         trace.write_text("\n".join(events))
 
 
 def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
-    source: Path, tmp_path: Path, warm: ForkServerContext
+    task: Path, tmp_path: Path, warm: ForkServerContext
 ) -> None:
     def ended(number: int, *arguments: Path) -> int | None:
         process = warm.Process(target=extract_until, args=(number, *arguments))
@@ -67,7 +67,7 @@ def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
         return process.exitcode
 
     whole = tmp_path / "whole"
-    assert ended(killing.NEVER, source, whole, tmp_path / "trace") == 0
+    assert ended(killing.NEVER, task, whole, tmp_path / "trace") == 0
     expected = runs.promised(whole)
     trace = (tmp_path / "trace").read_text().replace(str(whole) + "/", "").splitlines()
     assert [event.removeprefix("renamed ") for event in trace if event.startswith("renamed")] == [
@@ -78,8 +78,8 @@ def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
     ]  # fmt: skip
     for number in range(1, len(trace) + 1):
         output = tmp_path / f"killed-{number}"
-        assert ended(number, source, output) == -signal.SIGKILL, trace[number - 1]
-        extract_until(killing.NEVER, source, output)
+        assert ended(number, task, output) == -signal.SIGKILL, trace[number - 1]
+        extract_until(killing.NEVER, task, output)
         assert runs.promised(output) == expected, trace[number - 1]
 
 
@@ -93,10 +93,10 @@ def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
     ],
 )
 def test_a_file_of_the_right_size_with_other_bytes_is_extracted_again(
-    name: str, is_known: bool, source: Path, tmp_path: Path
+    name: str, is_known: bool, task: Path, tmp_path: Path
 ) -> None:
     """Whether the ledger knows it, or only the footer of the file that was written last."""
-    extract_until(killing.NEVER, source, tmp_path / "whole")
+    extract_until(killing.NEVER, task, tmp_path / "whole")
     output = Path(shutil.copytree(tmp_path / "whole", tmp_path / "harmed"))
     content = bytearray((output / name).read_bytes())
     content[10] ^= 1
@@ -104,7 +104,7 @@ def test_a_file_of_the_right_size_with_other_bytes_is_extracted_again(
     if not is_known:
         shutil.rmtree(output / "_gneiss/ledger")
     before = runs.touched(output)
-    done = extract(source, output, extractor=EXTRACTOR, backend=runs.InThisProcess())
+    done = extract(task, output, extractor=EXTRACTOR, backend=runs.InThisProcess())
     assert done.finished_before == 1
     assert runs.promised(output) == runs.promised(tmp_path / "whole")
     after = runs.touched(output)
@@ -114,53 +114,53 @@ def test_a_file_of_the_right_size_with_other_bytes_is_extracted_again(
     }  # fmt: skip
 
 
-def test_documents_of_a_killed_extraction_are_not_left_without_their_archive(source: Path, tmp_path: Path) -> None:
+def test_documents_of_a_killed_extraction_are_not_left_without_their_archive(task: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     (output / "_gneiss").mkdir(parents=True)
-    extract(source / "deep", output, extractor=EXTRACTOR, backend=runs.InThisProcess())
+    extract(task / "deep", output, extractor=EXTRACTOR, backend=runs.InThisProcess())
     (output / "data/z-00000.parquet").write_bytes(b"of a driver that was killed before it wrote skipped/z.parquet")
     with pytest.raises(OutputError, match="it holds 1 files that this input lacks, first 'z'"):
-        extract(source / "deep", output, extractor=EXTRACTOR, backend=runs.InThisProcess())
+        extract(task / "deep", output, extractor=EXTRACTOR, backend=runs.InThisProcess())
 
 
 @dataclass(frozen=True)
 class DeadlyStep:
-    """A step whose worker is killed at its first source, once, or always."""
+    """A step whose worker is killed at its first task, once, or always."""
 
     step: ExtractStep
     mark: Path
     always: bool = False
 
-    def open(self) -> Callable[[Source], Receipt]:
+    def open(self) -> Callable[[CrawlFiles], Receipt]:
         """Open the step."""
         work = self.step.open()
 
-        def deadly(source: Source) -> Receipt:
-            if source.id == "a" and (self.always or not self.mark.exists()):
+        def deadly(task: CrawlFiles) -> Receipt:
+            if task.id == "a" and (self.always or not self.mark.exists()):
                 self.mark.touch()
                 with killing.killed_at(4):
-                    return work(source)
-            return work(source)
+                    return work(task)
+            return work(task)
 
         return deadly
 
-    def lost(self, task: Source, reason: str) -> Receipt:
+    def lost(self, task: CrawlFiles, reason: str) -> Receipt:
         """See ExtractStep."""
         return self.step.lost(task, reason)
 
 
 @pytest.mark.usefixtures("warm_workers")
 @pytest.mark.parametrize("always", [False, True])
-def test_a_killed_worker_is_replaced_until_it_is_the_source(always: bool, source: Path, tmp_path: Path) -> None:
+def test_a_killed_worker_is_replaced_until_it_is_the_task(always: bool, task: Path, tmp_path: Path) -> None:
     expected = tmp_path / "expected"
-    extract_until(killing.NEVER, source, expected)
+    extract_until(killing.NEVER, task, expected)
     with mock.patch.object(
         job, "ExtractStep", lambda *given: DeadlyStep(ExtractStep(*given), tmp_path / "mark", always)
     ):
-        done = extract(source, tmp_path / "out", extractor=EXTRACTOR, workers=2, backend="local")
+        done = extract(task, tmp_path / "out", extractor=EXTRACTOR, workers=2, backend="local")
     if always:
         assert done.unreadable["a"].startswith("its worker died 3 times (exit code -9)")
-        done = extract(source, tmp_path / "out", extractor=EXTRACTOR, workers=2, backend="local")
+        done = extract(task, tmp_path / "out", extractor=EXTRACTOR, workers=2, backend="local")
     assert done.unreadable == {}
     assert {n: h for n, h in runs.promised(tmp_path / "out").items() if ".part" not in n} == runs.promised(expected)
 

@@ -127,8 +127,8 @@ def test_the_layer_is_what_the_oracle_says(
     expected = slow_layer(epochs, 0.7)
     assert max(row["loss_visits"] for row in expected.values()) == 3
     check_layer(output, expected)
-    assert written.told["summary"]["documents_seen"] == len(expected)
-    assert written.told["summary"]["skipped_tokens"] > 0
+    assert written.metadata["summary"]["documents_seen"] == len(expected)
+    assert written.metadata["summary"]["skipped_tokens"] > 0
     assert consolidate(output, [tmp_path / "log"], decay=0.7, window_steps=WINDOW).was_there
     with pytest.raises(OutputError, match="another decay"):
         consolidate(output, [tmp_path / "log"], decay=0.8, window_steps=WINDOW)
@@ -257,10 +257,10 @@ def test_the_metadata_say_how(released: Path, copy_of: Copy, epochs: list[list[S
     log_training(tmp_path / "log", epochs, until=20)
     output = copy_of(released)
     consolidate(output, [tmp_path / "log"])
-    told = json.loads((output / "_gneiss/layers/losses.json").read_text())
-    assert told["parameters"]["decay"] == 0.9
-    assert told["summary"]["steps"] == 20
-    assert "mean at its positions" in told["columns"]["excess_first"]["meaning"]
-    positions = told["summary"]["mean_loss_by_position"]
+    metadata = json.loads((output / "_gneiss/layers/losses.json").read_text())
+    assert metadata["parameters"]["decay"] == 0.9
+    assert metadata["summary"]["steps"] == 20
+    assert "mean at its positions" in metadata["columns"]["excess_first"]["meaning"]
+    positions = metadata["summary"]["mean_loss_by_position"]
     assert [its["from"] for its in positions] == [0, 1, 2, 4, 8, 16, 32]
-    assert sum(its["tokens"] for its in positions) == told["summary"]["tokens"]
+    assert sum(its["tokens"] for its in positions) == metadata["summary"]["tokens"]

@@ -96,10 +96,10 @@ def test_copies_are_repeated_bytes_and_the_larger_of_exact_and_near_copies(curat
         {"exact_copies": lambda n: 1 + n % 3, "near_cluster_size": lambda n: None if n % 5 else 4},
         {"exact_copies": pa.int64(), "near_cluster_size": pa.int64()},
     )
-    told = write_weights(output).told
+    metadata = write_weights(output).metadata
     check_against_oracle(output, 0.5, 0.0, None)
     neutral = {"inclusion_probability": 1.0, "quality": None, "perplexity": None, "category": None}
-    assert told["parameters"]["absent"] == neutral
+    assert metadata["parameters"]["absent"] == neutral
     row = next(row for row in rows_of(output, "weights") if row["near_cluster_size"] == 4)
     assert row["copies"] >= 3
     assert row["inclusion_probability"] == 1
@@ -110,7 +110,7 @@ def test_with_alpha_one_a_document_and_its_copies_count_as_one(curated: Path, co
     output = copy_of(curated)
     sizes = (1, 2, 3, 4, 7)
     with_columns(output, {"near_cluster_size": lambda n: sizes[n % 5]}, {"near_cluster_size": pa.int64()})
-    log_z = write_weights(output, alpha=1.0).told["parameters"]["log_z"]
+    log_z = write_weights(output, alpha=1.0).metadata["parameters"]["log_z"]
     found = [row for row in rows_of(output, "weights") if row["log_prior"] is not None and not row["repeated_bytes"]]
     assert {row["near_cluster_size"] for row in found} == set(sizes)
     for row in found:
@@ -127,13 +127,13 @@ def test_with_gamma_one_weights_are_softdedups(curated: Path, copy_of: Copy) -> 
         {"perplexity": lambda n: None if commonness[n] is None else 1 / commonness[n]},  # type: ignore[operator]
         {"perplexity": pa.float64()},
     )
-    told = write_weights(output, alpha=0.0, gamma=1.0, perplexity="perplexity").told
+    metadata = write_weights(output, alpha=0.0, gamma=1.0, perplexity="perplexity").metadata
     found = rows_of(output, "weights")
     kept = [(row, p) for row, p in zip(found, commonness, strict=True) if row["log_prior"] is not None]
     known = [p for _, p in kept if p is not None]
     typical = math.prod(p ** (1 / len(known)) for p in known)
-    assert told["parameters"]["typical_perplexity"] == pytest.approx(1 / typical, rel=1e-12)
-    assert told["summary"]["documents_without_perplexity"] == len(kept) - len(known) > 0
+    assert metadata["parameters"]["typical_perplexity"] == pytest.approx(1 / typical, rel=1e-12)
+    assert metadata["summary"]["documents_without_perplexity"] == len(kept) - len(known) > 0
     raw = [1.0 if p is None else min(max(typical / p, 1 / 4), 4) for _, p in kept]
     assert len({round(weight, 6) for weight in raw}) > 8  # they are not all at the bound
     mean = math.fsum(raw) / len(raw)
@@ -159,8 +159,8 @@ def test_the_command_says_what_perplexity_did(curated: Path, copy_of: Copy) -> N
 def test_a_perplexity_that_no_document_has_changes_nothing(curated: Path, copy_of: Copy) -> None:
     output = copy_of(curated)
     with_columns(output, {"perplexity": lambda n: None}, {"perplexity": pa.float64()})
-    told = write_weights(output, gamma=1.0, perplexity="perplexity").told
-    assert told["parameters"]["typical_perplexity"] is None
+    metadata = write_weights(output, gamma=1.0, perplexity="perplexity").metadata
+    assert metadata["parameters"]["typical_perplexity"] is None
     check_against_oracle(output, 0.5, 0.0, None)
 
 
@@ -181,19 +181,19 @@ def test_factors_are_columns_of_their_own(released: Path) -> None:
 
 
 def test_metadata_and_footers_say_how(released: Path) -> None:
-    told = json.loads((released / "_gneiss/layers/weights.json").read_text())
-    assert told["annotator"] == "weights"
-    assert told["parameters"]["beta"] == 0.25
-    assert told["parameters"]["formula"].startswith("log_prior = clip(")
-    assert told["columns"]["log_prior"]["type"] == "double"
-    assert sum(count for _, _, count in told["summary"]["log_prior_histogram"]) == told["summary"]["documents"]
+    metadata = json.loads((released / "_gneiss/layers/weights.json").read_text())
+    assert metadata["annotator"] == "weights"
+    assert metadata["parameters"]["beta"] == 0.25
+    assert metadata["parameters"]["formula"].startswith("log_prior = clip(")
+    assert metadata["columns"]["log_prior"]["type"] == "double"
+    assert sum(count for _, _, count in metadata["summary"]["log_prior_histogram"]) == metadata["summary"]["documents"]
     footer = pq.read_metadata(released / "annotations/weights/a.parquet").metadata[LAYER_KEY.encode()]
-    assert json.loads(footer) == {name: value for name, value in told.items() if name != "summary"}
+    assert json.loads(footer) == {name: value for name, value in metadata.items() if name != "summary"}
     values = sorted(math.exp(r["log_prior"]) for r in rows_of(released, "weights") if r["log_prior"] is not None)
     for share, name in ((0.05, "p5"), (0.5, "p50"), (0.95, "p95")):
         exact = values[math.ceil(share * len(values)) - 1]
-        assert told["summary"]["weight_quantiles"][name] == pytest.approx(exact, rel=0.025)
-    assert values[-1] <= told["summary"]["largest_weight_below"] * (1 + 1e-12)
+        assert metadata["summary"]["weight_quantiles"][name] == pytest.approx(exact, rel=0.025)
+    assert values[-1] <= metadata["summary"]["largest_weight_below"] * (1 + 1e-12)
 
 
 def test_portions_do_not_show(released: Path, curated: Path, copy_of: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +282,7 @@ def test_a_killed_release_is_completed_and_no_file_is_written_twice(curated: Pat
         process.start()
         process.join()
         assert process.exitcode == -signal.SIGKILL
-        before = {name: told for name, told in runs.touched(output).items() if not name.endswith(".part")}
+        before = {name: state for name, state in runs.touched(output).items() if not name.endswith(".part")}
         if not (output / "_gneiss/layers/weights.json").exists() and (output / "annotations/weights").exists():
             there = list((output / "annotations/weights").rglob("[!.]*.parquet"))
             if there:

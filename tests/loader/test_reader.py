@@ -22,7 +22,7 @@ Copy = Callable[[Path], Path]
 COLUMNS = ("log_prior", "prose", "url")
 
 
-def told(document: Document) -> tuple[Any, ...]:
+def fields_of(document: Document) -> tuple[Any, ...]:
     return (document.index, document.shard, document.row, document.id, document.text, *document.values.values())
 
 
@@ -53,7 +53,7 @@ def test_every_document_comes_once_with_its_own_annotations(
     block: int, shuffled: bool, released: Path, slowly_joined: dict[int, tuple[Any, ...]]
 ) -> None:
     found = list(documents(released, columns=COLUMNS, block_documents=block, shuffled=shuffled))
-    assert {document.index: told(document) for document in found} == slowly_joined
+    assert {document.index: fields_of(document) for document in found} == slowly_joined
     assert len(found) == len(slowly_joined) == 132
     order = [document.index for document in found]
     assert (order == sorted(order)) is not shuffled
@@ -94,7 +94,7 @@ def test_a_stream_goes_on_where_its_state_was_saved(at: int, released: Path) -> 
     state = json.loads(json.dumps(stream.state_dict()))
     other = iter(source)
     other.load_state_dict(state)
-    assert [told(document) for document in other] == [told(document) for document in stream]
+    assert [fields_of(document) for document in other] == [fields_of(document) for document in stream]
     assert list(other) == []
 
 

@@ -24,7 +24,7 @@ _EDGE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
-class Source:
+class CrawlFiles:
     """A task: an archive, or a group of HTML files.
 
     id: the path relative to the input, without suffix; names: paths relative to the input, as in `file_path`; places:
@@ -45,35 +45,36 @@ class Source:
         return self.places[0]
 
 
-def find_sources(source: str | os.PathLike[str] | Place) -> list[Source]:
+def find_crawl_files(input: str | os.PathLike[str] | Place) -> list[CrawlFiles]:
     """The archives and groups of HTML files of an input, bytewise by path.
 
-    source: a file, a directory (searched for *.warc, *.wet, each plain, .gz or .zst, and *.html, *.htm, *.xhtml; names
+    input: a file, a directory (searched for *.warc, *.wet, each plain, .gz or .zst, and *.html, *.htm, *.xhtml; names
     that start with `_` or `.` are left out), a glob, or file://. A file that is named by itself is taken for an archive
     unless its name is that of an HTML file. Raises InputError.
     """
-    root, files = find_files(source, _is_source, "files named *.warc, *.warc.gz, *.warc.zst, *.warc.wet.gz or *.html")
-    sources, pages = [], []
+    expected = "files named *.warc, *.warc.gz, *.warc.zst, *.warc.wet.gz or *.html"
+    root, files = find_files(input, _is_crawl_file, expected)
+    tasks, pages = [], []
     for file in files:
         if _HTML.search(file.name):
             pages.append(file)
         else:
-            sources.append(_source(_ARCHIVE.sub("", file.name), root, [file], True))
-    sources += _groups(root, pages)
-    ids = [source.id for source in sources]
+            tasks.append(_task(_ARCHIVE.sub("", file.name), root, [file], True))
+    tasks += _groups(root, pages)
+    ids = [task.id for task in tasks]
     if len(set(ids)) < len(ids):
         twice = sorted(id_ for id_ in ids if ids.count(id_) > 1)
-        raise InputError(f"{source}: two files would write to the same place {twice[0]!r}; rename one of them")
-    return sources
+        raise InputError(f"{input}: two files would write to the same place {twice[0]!r}; rename one of them")
+    return tasks
 
 
-def read_source(source: Source, max_record_bytes: int) -> Iterator[tuple[str, Record | Damage]]:
-    """Yield file name and record of a source, in order. Raises InputError when an archive cannot be read."""
-    if source.is_archive:
-        for record in read_records(source.places[0], max_record_bytes):
-            yield source.names[0], record
+def read_crawl_files(task: CrawlFiles, max_record_bytes: int) -> Iterator[tuple[str, Record | Damage]]:
+    """Yield file name and record of a task, in order. Raises InputError when an archive cannot be read."""
+    if task.is_archive:
+        for record in read_records(task.places[0], max_record_bytes):
+            yield task.names[0], record
         return
-    for name, place in zip(source.names, source.places, strict=True):
+    for name, place in zip(task.names, task.places, strict=True):
         yield name, _read_page(name, place, max_record_bytes)
 
 
@@ -89,11 +90,11 @@ def _read_page(name: str, place: Place, max_record_bytes: int) -> Record | Damag
     return Record(0, "resource", id_, None, None, "text/html", None, size, content)
 
 
-def _is_source(name: str) -> bool:
+def _is_crawl_file(name: str) -> bool:
     return bool(_ARCHIVE.search(name) or _HTML.search(name))
 
 
-def _groups(root: Place, pages: Sequence[File]) -> Iterator[Source]:
+def _groups(root: Place, pages: Sequence[File]) -> Iterator[CrawlFiles]:
     """HTML files in groups, as they are small and many."""
     group: list[File] = []
     number = 0
@@ -101,13 +102,13 @@ def _groups(root: Place, pages: Sequence[File]) -> Iterator[Source]:
         group.append(page)
         size = sum(file.size_bytes for file in group)
         if size >= _GROUP_BYTES or len(group) == _GROUP_FILES or index == len(pages) - 1:
-            yield _source(f"html-{number:05d}", root, group, False)
+            yield _task(f"html-{number:05d}", root, group, False)
             group, number = [], number + 1
 
 
-def _source(id_: str, root: Place, files: Sequence[File], is_archive: bool) -> Source:
+def _task(id_: str, root: Place, files: Sequence[File], is_archive: bool) -> CrawlFiles:
     places = tuple(root / file.name for file in files)
-    return Source(
+    return CrawlFiles(
         id_,
         tuple(file.name for file in files),
         places,

@@ -8,9 +8,9 @@ from unittest import mock
 import pytest
 
 from gneiss.errors import InputError
-from gneiss.extraction import sources
+from gneiss.extraction import crawl_files
+from gneiss.extraction.crawl_files import find_crawl_files, read_crawl_files
 from gneiss.extraction.records import Damage, Record
-from gneiss.extraction.sources import find_sources, read_source
 
 
 def make(folder: Path, *names: str) -> Path:
@@ -23,56 +23,56 @@ def make(folder: Path, *names: str) -> Path:
 def test_archives_and_groups_of_pages_are_found_by_name(tmp_path: Path) -> None:
     make(tmp_path, "b.warc.gz", "a/x.warc", "a/y.warc.wet.gz", "z.WARC.zst", "old.wet", "i.html", "a/j.HTM", "k.xhtml",
          "notes.txt", "x.warc.gz.tmp", "_hidden/h.warc", ".h.warc", "a/b.parquet")  # fmt: skip
-    found = find_sources(tmp_path)
+    found = find_crawl_files(tmp_path)
     assert [its.id for its in found] == ["a/x", "a/y", "b", "old", "z", "html-00000"]
     assert found[-1].names == ("a/j.HTM", "i.html", "k.xhtml")
     assert [its.is_archive for its in found] == [True] * 5 + [False]
-    assert find_sources(f"{tmp_path}/a/*.warc")[0].id == "x"
-    assert find_sources(f"file://{tmp_path}/b.warc.gz")[0].names == ("b.warc.gz",)
-    assert find_sources(tmp_path / "notes.txt")[0].is_archive  # it is asked for by name: reading says what it is
+    assert find_crawl_files(f"{tmp_path}/a/*.warc")[0].id == "x"
+    assert find_crawl_files(f"file://{tmp_path}/b.warc.gz")[0].names == ("b.warc.gz",)
+    assert find_crawl_files(tmp_path / "notes.txt")[0].is_archive  # it is asked for by name: reading says what it is
 
 
 def test_fingerprints_depend_on_content_and_not_on_the_place(tmp_path: Path) -> None:
     one, other = make(tmp_path / "one", "a.warc", "p.html"), make(tmp_path / "other", "a.warc", "p.html")
-    assert [its.fingerprint for its in find_sources(one)] == [its.fingerprint for its in find_sources(other)]
+    assert [its.fingerprint for its in find_crawl_files(one)] == [its.fingerprint for its in find_crawl_files(other)]
     (other / "a.warc").write_bytes(b"A.warc")
     (other / "p.html").write_bytes(b"longer")
-    assert not {its.fingerprint for its in find_sources(one)} & {its.fingerprint for its in find_sources(other)}
+    assert not {its.fingerprint for its in find_crawl_files(one)} & {its.fingerprint for its in find_crawl_files(other)}
 
 
 def test_groups_are_cut_by_files_and_bytes(tmp_path: Path) -> None:
     make(tmp_path, *(f"{number:02d}.html" for number in range(10)))
-    with mock.patch.multiple(sources, _GROUP_FILES=4, _GROUP_BYTES=10**6):
-        assert [len(its.names) for its in find_sources(tmp_path)] == [4, 4, 2]
-    with mock.patch.multiple(sources, _GROUP_FILES=4, _GROUP_BYTES=14):
-        found = find_sources(tmp_path)
+    with mock.patch.multiple(crawl_files, _GROUP_FILES=4, _GROUP_BYTES=10**6):
+        assert [len(its.names) for its in find_crawl_files(tmp_path)] == [4, 4, 2]
+    with mock.patch.multiple(crawl_files, _GROUP_FILES=4, _GROUP_BYTES=14):
+        found = find_crawl_files(tmp_path)
     assert [its.id for its in found] == [f"html-{number:05d}" for number in range(5)]
     assert [name for its in found for name in its.names] == [f"{number:02d}.html" for number in range(10)]
 
 
 def test_an_html_file_is_a_record_and_an_unreadable_one_is_damage(tmp_path: Path) -> None:
     make(tmp_path, "a.html", "b.html", "c.html")
-    (source,) = find_sources(tmp_path)
+    (task,) = find_crawl_files(tmp_path)
     (tmp_path / "b.html").unlink()
-    found = dict(read_source(source, 5))
+    found = dict(read_crawl_files(task, 5))
     record = found["a.html"]
     assert isinstance(record, Record)
     assert (record.kind, record.content_type, record.content, record.size_bytes) == ("resource", "text/html", None, 6)
     assert found["b.html"] == Damage(0, 0, "cannot read: No such file or directory")
-    ids = {record.id for _, record in read_source(source, 100) if isinstance(record, Record)}
+    ids = {record.id for _, record in read_crawl_files(task, 100) if isinstance(record, Record)}
     assert len(ids) == 2
 
 
 def test_inputs_that_hold_nothing_or_two_of_a_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match=r"expected files named \*.warc, \*.warc.gz"):
-        find_sources(tmp_path)
+        find_crawl_files(tmp_path)
     with pytest.raises(InputError, match="expected files that match, found none"):
-        find_sources(f"{tmp_path}/*.warc")
+        find_crawl_files(f"{tmp_path}/*.warc")
     with pytest.raises(InputError, match="nowhere: no such file or directory"):
-        find_sources(tmp_path / "nowhere")
+        find_crawl_files(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"s3:// is not supported yet"):
-        find_sources("s3://bucket/crawl")
+        find_crawl_files("s3://bucket/crawl")
     make(tmp_path, "a.warc", "a.warc.gz")
     with pytest.raises(InputError, match="two files would write to the same place 'a'"):
-        find_sources(tmp_path)
+        find_crawl_files(tmp_path)

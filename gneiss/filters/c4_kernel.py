@@ -45,7 +45,7 @@ class Phrases(NamedTuple):
 
 
 class LineRules(NamedTuple):
-    """What a line must have: terminal punctuation or not, at least so many words, none with more code points."""
+    """What a line must have: terminal punctuation or not, `min_words` words, none over `max_chars` code points."""
 
     punctuation: Int
     min_words: Int

@@ -44,7 +44,7 @@ class SampleReweighter:
     over sequences of their means (paper); equal if all sequences are full;
     `scope`: which samples compete: `micro-step`, those of all ranks in one micro-step (paper); `step-two-pass`, those
     of all ranks and micro-steps of an optimizer step, their losses from a forward pass beforehand; `step-ema`, with a
-    running normaliser, so that a weight depends on its own loss and earlier steps alone and nothing is gathered;
+    running normaliser, so that a weight depends only on its own loss and earlier steps, and nothing is gathered;
     `domain_mode`: `free` (paper), or `preserve`, where every domain keeps the mass it had;
     `cap`: maximum weight as a multiple of the mean (of its domain, with `preserve`); the excess goes to the others in
     proportion; `decay`: of the moving averages, per step; `group`: data-parallel process group, default all processes.

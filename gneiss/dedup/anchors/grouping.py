@@ -11,7 +11,7 @@ from gneiss.dedup.growing import grown
 #: Members of a group with more distinct super-windows than this are compared by splitting, not in pairs.
 FEW = 12
 ALONE = -1
-#: From so many anchors on, links take 64 bits.
+#: From this many anchors on, links take 64 bits.
 WIDE = 2**30
 _BUCKET = 16384
 _ROUNDS = 4

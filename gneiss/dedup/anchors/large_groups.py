@@ -191,7 +191,7 @@ def _match_pairs(text: AnchoredText, members: Int64Array, low: Int, high: Int, m
 
 @njit(cache=True, nogil=True)
 def _clear(table: Int64Array, members: Int) -> Int:
-    """Empty as much of a table as so many members need; returns the mask of its slots."""
+    """Empty the part of a table that this number of members needs; returns the mask of its slots."""
     slots = 16
     while slots < 2 * members:
         slots *= 2

@@ -14,7 +14,7 @@ from gneiss.dedup.growing import grown, room_for
 from gneiss.dedup.units import read_only
 from gneiss.dedup.words import hash_range
 
-#: From so many units on, positions take 64 bits.
+#: From this many units on, positions take 64 bits.
 WIDE = 2**31
 _BLOCK = 8192
 _PERIODIC = np.uint32(0x80000000)  # sorts k-mers with a short period behind all others

@@ -85,7 +85,7 @@ def in_pass(key: UInt32Array, turn: int, passes: int) -> BoolArray:
 
 
 def partitions_for(units: int, min_length: int, memory_bytes: int) -> int:
-    """How many partitions keep a reducer of a corpus of so many units within so much memory.
+    """How many partitions keep a reducer within `memory_bytes`, for a corpus of `units`.
 
     >>> partitions_for(10**12, 200, 10**9)
     2550
@@ -94,7 +94,7 @@ def partitions_for(units: int, min_length: int, memory_bytes: int) -> int:
 
 
 def passes_for(anchors: int, memory_bytes: int) -> int:
-    """In how many passes a reducer should work on a partition with so many anchors.
+    """The number of passes of a reducer over a partition with `anchors`.
 
     >>> passes_for(7_000_000, 10**9), passes_for(30_000_000, 10**9)
     (1, 4)

@@ -45,7 +45,7 @@ def shard_texts(
 def super_windows(
     batch: pa.RecordBatch, row: Int64Array, start: Int64Array, length: Int64Array, taken: BoolArray
 ) -> AnyArray:
-    """The whole super-windows of a batch, one after another, those `taken` alone.
+    """The whole super-windows of a batch, one after another, only those `taken`.
 
     Parameters: `row`, `start`, `length`: int64, of the super-windows in units of their documents.
     """

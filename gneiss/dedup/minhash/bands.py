@@ -24,7 +24,7 @@ def match_probability(jaccard: float, bands: int, rows: int) -> float:
 
 
 def bands_for(threshold: float, permutations: int = 112, false_negative_weight: float = 0.5) -> tuple[int, int]:
-    """The bands and rows, of at most so many permutations, that err least about a threshold of similarity.
+    """The bands and rows, of at most `permutations`, that err least about a threshold of similarity.
 
     Parameters: `threshold`: Jaccard similarity from which on documents shall match, 0 to 1; `false_negative_weight`:
     how much a missed pair weighs, one taken wrongly weighing 1 minus that. Raises InputError for values out of range.

@@ -77,7 +77,7 @@ def _first(links: AnyArray, document: Int) -> Int:
 
 @njit(cache=True, nogil=True)
 def _members(links: AnyArray, start: Int, end: Int) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """Row, first and size of the cluster of each document between two places that is not alone."""
+    """Row, first and cluster size of each document between two places that is in a cluster."""
     count = 0
     for document in range(start, end):
         count += links[document] != -1

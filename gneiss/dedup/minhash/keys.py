@@ -43,7 +43,7 @@ def shard_keys(
 
 
 def _slices(batch: TextBatch) -> Iterator[tuple[int, int]]:
-    """Runs of documents of at most `_SLICE_BYTES`, which bounds what their texts take; a longer one stands alone."""
+    """Runs of documents of at most `_SLICE_BYTES`, to bound memory; a longer document is a run of its own."""
     start = 0
     while start < len(batch):
         end = int(np.searchsorted(batch.offsets, batch.offsets[start] + _SLICE_BYTES, "right")) - 1

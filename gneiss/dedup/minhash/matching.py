@@ -35,7 +35,7 @@ def matched(sent: Iterable[pa.RecordBatch], passes: int = 1) -> Iterator[pa.Reco
 
 
 def partitions_for(documents: int, keys_per_document: int, memory_bytes: int) -> int:
-    """How many partitions keep a reducer of a corpus of so many documents within so much memory.
+    """How many partitions keep a reducer within `memory_bytes`, for a corpus of `documents`.
 
     >>> partitions_for(10**9, 14, 4 * 10**9)
     168
@@ -44,7 +44,7 @@ def partitions_for(documents: int, keys_per_document: int, memory_bytes: int) ->
 
 
 def passes_for(keys: int, memory_bytes: int) -> int:
-    """In how many passes a reducer should work on a partition with so many keys.
+    """The number of passes of a reducer over a partition with `keys`.
 
     >>> passes_for(10_000_000, 10**9), passes_for(100_000_000, 10**9)
     (1, 5)
@@ -78,6 +78,6 @@ def _matched(sent: Iterable[pa.RecordBatch], turn: int, passes: int, keys: int) 
 
 
 def _table_for(keys: int) -> Table:
-    """A table with room for about so many keys: growing would take two and a half times the memory."""
+    """A table with room for about this many keys: growing would take two and a half times the memory."""
     room = 1 << max(10, (keys + keys // 64).bit_length())
     return Table(np.empty((room, 2), np.uint64), np.full(2 * room, -1, np.int32), 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -38,17 +40,27 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `gneiss demo` makes, of the documents of fewer packages: sample/, models/, demo.yaml and curated/."""
+    """What `gneiss demo` makes, of the documents of fewer packages: sample/, models/, demo.yaml and curated/.
+
+    Made once, by the first worker that needs it; nothing may write into it.
+    """
     from gneiss.demo.demo import Demo
     from gneiss.demo.sample import write_sample
 
-    folder = tmp_path_factory.mktemp("demo") / "demo"
-    with patch("gneiss.demo.demo.write_sample", partial(write_sample, requirements=("numba", "pydantic"))):
-        demo = Demo.in_empty(folder)
-        demo.harvest()
-        demo.write_recipe()
-        demo.curate().check_budgets()
-    return folder
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "demo"
+    shared.mkdir(exist_ok=True)
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "made").exists():
+            shutil.rmtree(shared / "demo", ignore_errors=True)
+            with patch("gneiss.demo.demo.write_sample", partial(write_sample, requirements=("numba", "pydantic"))):
+                demo = Demo.in_empty(shared / "demo")
+                demo.harvest()
+                demo.write_recipe()
+                demo.curate().check_budgets()
+            (shared / "made").touch()
+    return shared / "demo"
 
 
 @pytest.fixture(scope="session", autouse=True)

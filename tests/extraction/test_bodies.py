@@ -35,7 +35,9 @@ CODED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("coding", "coded"), [*CODED.items(), ("deflate", bare(BODY))])
+@pytest.mark.parametrize(
+    ("coding", "coded"), [*CODED.items(), ("deflate", bare(BODY))], ids=[*CODED, "deflate without its header"]
+)
 def test_codings_are_undone(coding: str, coded: bytes) -> None:
     assert decode_body(coded, [coding], len(BODY)) == BODY
     assert decode_body(chunked(coded), [coding, "chunked"], len(BODY)) == BODY
@@ -46,7 +48,7 @@ def test_a_page_that_is_decoded_already_is_taken_as_it_is(coding: str) -> None:
     assert decode_body(BODY, [coding], len(BODY)) == BODY
 
 
-@pytest.mark.parametrize(("coding", "coded"), CODED.items())
+@pytest.mark.parametrize(("coding", "coded"), CODED.items(), ids=list(CODED))
 def test_nothing_is_decoded_beyond_the_limit(coding: str, coded: bytes) -> None:
     with pytest.raises(TooLargeError):
         decode_body(coded, [coding], len(BODY) - 1)

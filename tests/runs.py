@@ -139,7 +139,7 @@ def python(
     """Run this interpreter in a process of its own."""
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(
-        command, env={**os.environ, **(env or {})}, cwd=cwd, capture_output=True, text=True, timeout=240
+        command, env={**os.environ, **(env or {})}, cwd=cwd, capture_output=True, text=True, timeout=600
     )
 
 

@@ -27,7 +27,7 @@ def test_the_notebook_tells_what_the_files_say(demo: Path, monkeypatch: pytest.M
     monkeypatch.setenv("GNEISS_OUTPUT", str(output))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(TOLD))
-    NotebookClient(notebook, timeout=120).execute()
+    NotebookClient(notebook, timeout=600).execute()
     told = json.loads(notebook.cells[-1].outputs[0].text)
 
     rows = f"read_parquet('{output}/annotations/base/*.parquet')"

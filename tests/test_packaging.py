@@ -22,7 +22,7 @@ def run(*command: str | Path, cwd: Path) -> str:
     """What a command prints; it must end well."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     ended = subprocess.run(
-        list(map(str, command)), cwd=cwd, env=env, capture_output=True, text=True, timeout=240, check=False
+        list(map(str, command)), cwd=cwd, env=env, capture_output=True, text=True, timeout=600, check=False
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout

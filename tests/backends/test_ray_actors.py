@@ -87,7 +87,7 @@ def start(folder: Path, sessions: list[int]) -> Head | None:
     ]
     starting = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
     sessions.append(starting.pid)
-    if starting.wait(timeout=180) != 0:
+    if starting.wait(timeout=600) != 0:
         stop(sessions.pop())
         return None
     return Head((folder / "ray_current_cluster").read_text().strip(), f"http://127.0.0.1:{dashboard}")
@@ -197,7 +197,7 @@ def test_more_memory_than_there_is_is_refused_with_both_figures(
 def submit(head: Head, working_dir: Path, *entrypoint: str | Path) -> None:
     """`ray job submit`, to its end."""
     command = [BIN / "ray", "job", "submit", "--address", head.jobs, "--working-dir", working_dir, "--", *entrypoint]
-    ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=240)
+    ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 

@@ -7,9 +7,12 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+import psutil
 
 from gneiss.input.shard import Shard
 from gneiss.jobs.progress import Silent
@@ -142,19 +145,28 @@ class DiesWhileLoading:
         kill_this_process()
 
 
-class DeadlyProgress(Silent):
-    """Kills the driver when it hears of the n-th finished shard."""
+def is_alive(pid: int) -> bool:
+    """Whether a process goes on; who adopts an orphan need not bury it."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
-    def __init__(self, shards: int) -> None:
-        self.left = shards
+
+class DeadlyProgress(Silent):
+    """Kills the driver when it hears of the n-th finished shard; leaves the process ids of its workers in a file."""
+
+    def __init__(self, shards: int, workers: Path) -> None:
+        self.left, self.workers = shards, workers
 
     def finished(self, receipt: Receipt) -> None:
         """Count."""
         self.left -= 1
         if self.left == 0:
+            self.workers.write_text(" ".join(str(process.pid) for process in active_children()))
             kill_this_process()
 
 
-def driver_until(shards: int, recipe: Path, source: Path, output: Path) -> None:
+def driver_until(shards: int, recipe: Path, source: Path, output: Path, workers: Path) -> None:
     """A run with two worker processes whose driver dies after so many shards."""
-    pipeline.run(recipe, source, output, workers=2, backend="local", progress=DeadlyProgress(shards))
+    pipeline.run(recipe, source, output, workers=2, backend="local", progress=DeadlyProgress(shards, workers))

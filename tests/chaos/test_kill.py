@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -151,14 +152,17 @@ def test_a_killed_driver_is_followed_at_once_by_another(
     recipe: Path, many_shards: Path, reference: dict[str, str], tmp_path: Path, warm: ForkServerContext
 ) -> None:
     """The dead driver's workers may still be writing: what they write are the same bytes."""
-    process = warm.Process(target=killing.driver_until, args=(2, recipe, many_shards, tmp_path / "output"))
+    arguments = (2, recipe, many_shards, tmp_path / "output", tmp_path / "workers")
+    process = warm.Process(target=killing.driver_until, args=arguments)
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    before = runs.touched(tmp_path / "output")
-    finished = [name for name in before if name.startswith("annotations/") and not name.endswith(".part")]
-    assert len(finished) >= 2
+    assert len(list((tmp_path / "output/annotations/base").rglob("[!.]*.parquet"))) >= 2
     done = run(Recipe.load(recipe), many_shards, tmp_path / "output", workers=1, backend="local")
     assert done.finished_before >= 2
+    workers = list(map(int, (tmp_path / "workers").read_text().split()))
+    assert len(workers) == 2
+    while any(map(killing.is_alive, workers)):
+        time.sleep(0.05)
     assert sorted(receipts(tmp_path / "output")) == SHARDS
     assert runs.promised(tmp_path / "output") == reference

@@ -145,8 +145,8 @@ class Killed:
         def text_of(html: str) -> str:
             if "kill" in html and not (self.mark and Path(self.mark).exists()):
                 if self.mark:
-                    os.kill(os.getppid(), signal.SIGUSR1)  # files cannot be written in there
-                    time.sleep(0.2)
+                    # files cannot be written in there; the parent hears it before it can hear of the death
+                    os.kill(os.getppid(), signal.SIGUSR1)
                 os.kill(os.getpid(), signal.SIGKILL)
             return "survived"
 

@@ -43,7 +43,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Ranks:
         )
     try:
         for process in processes:
-            said, _ = process.communicate(timeout=150)
+            said, _ = process.communicate(timeout=600)
             assert process.returncode == 0, said
     finally:
         for process in processes:

@@ -195,7 +195,7 @@ def test_what_is_accepted_does_not_crash_the_library(model, quantized, train_fas
     others = [pruned, train_fasttext(LINES, minn=2, maxn=4), train_fasttext(LINES, loss="hs")]
     paths = [str(path) for path in (model, quantized, *others)]
     done = subprocess.run(
-        [sys.executable, "-c", FUZZ, *paths, str(tmp_path / "fuzz.bin")], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", FUZZ, *paths, str(tmp_path / "fuzz.bin")], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert 50 < int(done.stdout) < 750  # both happen

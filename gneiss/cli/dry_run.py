@@ -16,7 +16,7 @@ from gneiss.cli.options import Changes, InputFile, RecipeArgument, load_recipe
 from gneiss.cli.terminal import console, number, printable, table
 
 if TYPE_CHECKING:
-    from gneiss.curate.examples import Samples
+    from gneiss.curate.examples import Examples
     from gneiss.curate.statistics import Statistics
     from gneiss.pipelines.dry_run import DryRun
     from gneiss.recipe.recipe import Recipe
@@ -57,7 +57,7 @@ def _print_dry_run(dry: DryRun, corpus_gb: float) -> None:
     print_counts(out, dry.statistics)
     print_rules(out, dry.recipe, dry.statistics)
     _print_annotations(out, dry.recipe, dry.statistics)
-    _print_samples(out, dry.recipe, dry.samples)
+    _print_examples(out, dry.recipe, dry.examples)
     out.print(
         f"\n{dry.mb_per_cpu_second:.1f} MB of text per CPU second ({dry.cpu_seconds:.1f} s on one core, after"
         f" {dry.load_seconds:.1f} s to load):"
@@ -78,10 +78,10 @@ def _print_annotations(out: Console, recipe: Recipe, statistics: Statistics) -> 
     out.print(rows)
 
 
-def _print_samples(out: Console, recipe: Recipe, samples: Samples) -> None:
+def _print_examples(out: Console, recipe: Recipe, examples: Examples) -> None:
     for phase in recipe.phases:
         for rule, condition in phase.rules.items():
-            for example in samples.get(rule, []):
+            for example in examples.get(rule, []):
                 what = "dropped by this rule alone" if example["decisive"] else "fails this rule"
                 scores = ", ".join(
                     f"{name} {number(value)}"
@@ -115,7 +115,7 @@ def _as_json(dry: DryRun, corpus_gb: float) -> dict[str, Any]:
             }
             for name, column in statistics.columns.items()
         },
-        "samples": dry.samples,
+        "samples": dry.examples,
         "cpu_seconds": dry.cpu_seconds,
         "load_seconds": dry.load_seconds,
         "mb_per_cpu_second": dry.mb_per_cpu_second,

@@ -11,6 +11,7 @@ finds its cuts in memory. Both end with `cuts` and `repeated_bytes` (how much of
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -309,9 +310,8 @@ class _Plan:
 
     def bucket_place(self, shard: int) -> tuple[int, int]:
         """Task and batch of a stage over buckets that belong to a shard."""
-        firsts = [bucket.start for bucket in self.buckets]
-        task = int(np.searchsorted(firsts, shard, side="right")) - 1
-        return task, shard - firsts[task]
+        task = bisect_right(self.buckets, shard, key=lambda bucket: bucket.start) - 1
+        return task, shard - self.buckets[task].start
 
     def cuts_place(self, shard: int) -> tuple[int, int]:
         """Task and batch of the stage `cuts` that belong to a shard."""

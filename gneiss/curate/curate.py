@@ -14,7 +14,7 @@ from gneiss.annotation import arrow_type
 from gneiss.arrays import BoolArray, Int64Array
 from gneiss.batch import TextBatch
 from gneiss.corpus_steps import STEPS, StepResult
-from gneiss.curate.examples import EXCERPT_CHARS, Samples, take_examples
+from gneiss.curate.examples import EXCERPT_CHARS, Examples, take_examples
 from gneiss.curate.loaded_models import LoadedModels
 from gneiss.curate.phase import CorpusResults, PhaseInput, PhaseOutput, compute_phase, decide_phase
 from gneiss.curate.reading import Documents, read_documents
@@ -42,7 +42,7 @@ class Curated:
     edited: BoolArray
     unusable: dict[int, str]
     statistics: Statistics
-    examples: Samples
+    examples: Examples
 
 
 def curate(

@@ -1,4 +1,4 @@
-"""Samples: for each rule a few real documents that fail it, with their annotations, the same ones in every run."""
+"""Examples: for each rule a few real documents that fail it, with their annotations, the same ones in every run."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from gneiss.recipe.recipe import Recipe
 PER_RULE = 2
 EXCERPT_CHARS = 300
 #: rule → examples; an example is {id, shard, row, decisive, content_hash, excerpt, annotations}
-Samples = dict[str, list[dict[str, Any]]]
+Examples = dict[str, list[dict[str, Any]]]
 
 
-def take_examples(annotations: pa.Table, recipe: Recipe, shard_id: str, excerpt_of: Callable[[int], str]) -> Samples:
+def take_examples(annotations: pa.Table, recipe: Recipe, shard_id: str, excerpt_of: Callable[[int], str]) -> Examples:
     """The examples of a shard: those that the rule alone dropped first, then by content hash.
 
     annotations: the shard's annotation table; excerpt_of: the beginning of the text of a row that entered a phase.
     """
-    samples: Samples = {}
+    examples: Examples = {}
     for rule in (rule for phase in recipe.phases for rule in phase.rules):
         failing = np.flatnonzero(_lists_with(annotations["failed"], rule))
         decisive = _lists_with(annotations["decisive"], rule)[failing]
@@ -32,15 +32,15 @@ def take_examples(annotations: pa.Table, recipe: Recipe, shard_id: str, excerpt_
         for _, content_hash, row in sorted(zip((~decisive).tolist(), hashes, failing.tolist(), strict=True)):
             if len(rows) < PER_RULE:
                 rows.setdefault(content_hash, row)
-        samples[rule] = [
+        examples[rule] = [
             _example(annotations.slice(row, 1), recipe, shard_id, rule, excerpt_of(row)) for row in rows.values()
         ]
-    return samples
+    return examples
 
 
-def merge_examples(one: Samples, other: Samples) -> Samples:
+def merge_examples(one: Examples, other: Examples) -> Examples:
     """The examples of two sets of shards, in any order; a text that repeats is shown once."""
-    merged: Samples = {}
+    merged: Examples = {}
     for rule in {**one, **other}:
         by_text: dict[str, dict[str, Any]] = {}
         for example in sorted([*one.get(rule, ()), *other.get(rule, ())], key=_order):

@@ -3,6 +3,5 @@
 from gneiss.layers.loss_log import LossLog
 from gneiss.layers.losses import consolidate
 from gneiss.layers.weights import write_weights
-from gneiss.output.layers import joined_annotations
 
-__all__ = ["LossLog", "consolidate", "joined_annotations", "write_weights"]
+__all__ = ["LossLog", "consolidate", "write_weights"]

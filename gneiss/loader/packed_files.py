@@ -70,7 +70,7 @@ def pack(sequences: Sequences, folder: str | Path) -> Packing:
         raise InputError("pack: expected documents of one epoch, with rank=0 and world_size=1")
     if not isinstance(sequences.tokenizer, str):
         raise InputError("pack: expected the name of a tokenizer, which the metadata can record, found a function")
-    size = sum(documents.run.data(shard).stat().st_size for shard in documents.run.shards)
+    size = sum(documents.run.data_file(shard).stat().st_size for shard in documents.run.shards)
     parts = max(1, -(-3 * size // PART_TEXT_BYTES))  # files compress to about a third
     metadata = {
         "gneiss": __version__,

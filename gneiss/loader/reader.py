@@ -18,7 +18,6 @@ from gneiss.errors import InputError, first_line
 from gneiss.loader.order import EpochOrder, RowReader, Share
 from gneiss.loader.stream import Stream
 from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, open_run
-from gneiss.output.layers import annotation_names, check_layers, joined
 from gneiss.output.layout import BASE
 from gneiss.recipe.rule import did_you_mean
 
@@ -124,7 +123,7 @@ def documents(
     >>> [document.id for document in documents("curated", rank=0, world_size=8)]  # doctest: +SKIP
     """
     run = open_run(output)
-    check_layers(run, layers)
+    run.layers(layers)
     _check_columns(run, layers, columns)
     if block_documents < 1 or epoch < 0 or (epochs is not None and epochs < 1):
         raise InputError(f"block_documents {block_documents}, epoch {epoch}, epochs {epochs}: expected 1, 0, 1 or more")
@@ -134,7 +133,7 @@ def documents(
 
 def _check_columns(run: FinishedRun, layers: Sequence[str], columns: Sequence[str]) -> None:
     for shard in run.shards[:1]:
-        known = [*annotation_names(run, shard, layers), *pq.read_schema(run.data(shard)).names]
+        known = [*run.columns(shard, layers), *pq.read_schema(run.data_file(shard)).names]
         if unknown := [name for name in columns if name not in known]:
             raise InputError(f"{run.folder}: no column {unknown[0]!r}{did_you_mean(unknown[0], known)}")
 
@@ -152,7 +151,7 @@ def _tables(documents: Documents, file: int, start: int) -> Iterator[pa.Table]:
     """Kept documents of a shard from one on, with annotations; each is checked against its annotation row."""
     run = documents.run
     shard = run.shards[file]
-    path = run.data(shard)
+    path = run.data_file(shard)
     annotated, from_data = _annotations(documents, shard)
     wanted = list(dict.fromkeys(name for name in (run.text, run.id, *from_data) if name))
     try:
@@ -183,10 +182,10 @@ def _tables(documents: Documents, file: int, start: int) -> Iterator[pa.Table]:
 def _annotations(documents: Documents, shard: FinishedShard) -> tuple[pa.Table, list[str]]:
     """The annotation rows of a shard's kept documents, and those of the columns that `data/` must have."""
     run = documents.run
-    known = annotation_names(run, shard, documents.layers)
+    known = run.columns(shard, documents.layers)
     wanted = [*(name for name in documents.columns if name in known), "content_hash"]
     table = pa.concat_tables(
-        table.filter(pa.array(kept_mask(table))) for table in joined(run, shard, documents.layers, wanted)
+        table.filter(pa.array(kept_mask(table))) for _, table in run.batches(shard, wanted, documents.layers)
     )
     index = np.arange(shard.first_document, shard.first_document + table.num_rows)
     return table.append_column(_INDEX, pa.array(index)), [name for name in documents.columns if name not in known]

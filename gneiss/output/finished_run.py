@@ -4,37 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import yaml
 
-from gneiss.arrays import BoolArray
+from gneiss.arrays import BoolArray, Int64Array
 from gneiss.curate.curate import KEPT
-from gneiss.curate.examples import Samples
+from gneiss.curate.examples import Examples
 from gneiss.curate.statistics import Statistics
 from gneiss.errors import BudgetError, InputError, first_line
-from gneiss.output.layout import (
-    BASE,
-    QUARANTINE,
-    RECIPE_FILE,
-    RUN_FILE,
-    STATISTICS_FILE,
-    annotations_path,
-    data_path,
-    ids_in,
-)
+from gneiss.output import layout
+from gneiss.output.layout import BASE, BASE_LAYER, RECIPE_FILE, STATISTICS_FILE
 from gneiss.output.ledger import FOOTER_KEY, Receipt
-from gneiss.recipe.recipe import Phase, Recipe
+from gneiss.recipe.rule import did_you_mean
+
+if TYPE_CHECKING:
+    from gneiss.recipe.recipe import Phase, Recipe
 
 #: Rows of an annotation shard that are worked on at a time.
 BATCH_ROWS = 20_000
+#: Columns that every layer has; by them its rows are checked.
+IDENTITY = ("row", "id")
 
 
 @dataclass(frozen=True)
@@ -56,62 +55,76 @@ class FinishedRun:
     """
 
     folder: Path
-    recipe: Recipe
     statistics: Statistics
-    examples: Samples
+    examples: Examples
     quarantined_shards: Mapping[str, str]
     finished_before: int = 0
 
     @property
+    def counts(self) -> Counter[str]:
+        """What was counted over all shards; see `Statistics`."""
+        return self.statistics.counts
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe as it was written out. Raises RecipeError when a filter of it is not installed here."""
+        from gneiss.recipe.recipe import Recipe
+
+        return Recipe.load(self.folder / RECIPE_FILE)
+
+    @cached_property
+    def _input(self) -> dict[str, Any]:
+        """The recipe's input columns; reading them needs none of its filters."""
+        columns: dict[str, Any] = yaml.safe_load((self.folder / RECIPE_FILE).read_text("utf-8"))["input"]
+        return columns
+
+    @property
     def text(self) -> str:
         """The text column of `data/`."""
-        return self.recipe.input.text
+        return str(self._input["text"])
 
     @property
     def id(self) -> str | None:
         """The id column of `data/`."""
-        return self.recipe.input.id
+        name: str | None = self._input["id"]
+        return name
 
     @cached_property
-    def _footers(self) -> dict[str, str]:
-        """Id of a shard → the receipt in the footer of its annotation shard, bytewise by the path of that."""
-        ids = ids_in(self.folder, BASE)
-        footers = {id_: _footer(self.folder / annotations_path(id_)) for id_ in ids}
-        receipts = [Receipt.from_json(json.loads(footer)) for footer in footers.values()]
-        found = {"rows": sum(r.rows or 0 for r in receipts), "kept": sum(r.counts["kept"] for r in receipts)}
-        for name, count in found.items():
-            if count != self.statistics.counts[name]:
+    def _footers(self) -> tuple[tuple[FinishedShard, ...], str]:
+        """What the footers of the annotation shards hold: the shards, and the digest."""
+        digest = hashlib.sha256(str(_json(self.folder / layout.RUN_FILE)["run_key"]).encode())
+        shards: list[FinishedShard] = []
+        first = 0
+        for id_ in layout.ids_in(self.folder, BASE):
+            footer = _footer(self.folder / layout.annotations_path(id_))
+            digest.update(b"\0" + footer.encode())
+            receipt = Receipt.from_json(json.loads(footer))
+            shards.append(FinishedShard(receipt.task, receipt.rows or 0, receipt.counts["kept"], first))
+            first += receipt.counts["kept"]
+        for name, found in (("rows", sum(shard.rows for shard in shards)), ("kept", first)):
+            if found != self.counts[name]:
                 raise InputError(
-                    f"{self.folder}: the run is not finished: {STATISTICS_FILE} counts"
-                    f" {self.statistics.counts[name]} {name}, {BASE} has {count}; finish it with the same"
-                    " `gneiss run`"
+                    f"{self.folder}: the run is not finished: {STATISTICS_FILE} counts {self.counts[name]} {name},"
+                    f" {BASE} has {found}; finish it with the same `gneiss run`"
                 )
-        return footers
+        return tuple(shards), digest.hexdigest()
 
-    @cached_property
+    @property
     def shards(self) -> tuple[FinishedShard, ...]:
         """The shards, bytewise by the path of their annotation shard. Raises InputError when rows are missing.
 
         Kept documents have a dense index: the order of shards, then of rows.
         """
-        receipts = [Receipt.from_json(json.loads(footer)) for footer in self._footers.values()]
-        firsts = accumulate((r.counts["kept"] for r in receipts), initial=0)
-        return tuple(
-            FinishedShard(r.task, r.rows or 0, r.counts["kept"], first)
-            for r, first in zip(receipts, firsts, strict=False)
-        )
+        return self._footers[0]
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """sha256 over the run key and every receipt."""
-        digest = hashlib.sha256(str(_json(self.folder / RUN_FILE)["run_key"]).encode())
-        for footer in self._footers.values():
-            digest.update(b"\0" + footer.encode())
-        return digest.hexdigest()
+        return self._footers[1]
 
     def check_budgets(self) -> None:
         """Raise BudgetError when more was quarantined than the recipe allows."""
-        counts, budgets = self.statistics.counts, self.recipe.budgets
+        counts, budgets = self.counts, self.recipe.budgets
         if len(self.quarantined_shards) > budgets.shards:
             shard, reason = next(iter(self.quarantined_shards.items()))
             raise BudgetError(
@@ -123,8 +136,8 @@ class FinishedRun:
             reasons = ", ".join(f"{reason} ({n})" for reason, n in self.statistics.reasons.most_common(3))
             raise BudgetError(
                 f"{counts['quarantined']} of {counts['rows']} documents were quarantined (budgets.documents:"
-                f" {budgets.documents:.2%}): {reasons}. They are in {self.folder / QUARANTINE}; fix the input, or raise"
-                " the budget in the recipe"
+                f" {budgets.documents:.2%}): {reasons}. They are in {self.folder / layout.QUARANTINE}; fix the input,"
+                " or raise the budget in the recipe"
             )
 
     def reached(self, phase: Phase) -> pa.Table:
@@ -141,35 +154,114 @@ class FinishedRun:
         """How many documents were kept."""
         return sum(shard.kept for shard in self.shards)
 
-    def annotations(self, shard: FinishedShard) -> Path:
-        """The annotation shard of the layer `base`."""
-        return self.folder / annotations_path(shard.id)
-
-    def data(self, shard: FinishedShard) -> Path:
+    def data_file(self, shard: FinishedShard) -> Path:
         """The kept documents of a shard."""
-        return self.folder / data_path(shard.id)
+        return self.folder / layout.data_path(shard.id)
+
+    def annotation_file(self, shard: FinishedShard, layer: str = BASE_LAYER) -> Path:
+        """The annotations of a shard in a layer."""
+        return self.folder / layout.annotations_path(shard.id, layer)
 
     def annotation_schema(self) -> pa.Schema:
         """The columns of the layer `base`, as the first shard has them; none without shards."""
-        return pq.read_schema(self.annotations(self.shards[0])) if self.shards else pa.schema([])
+        return pq.read_schema(self.annotation_file(self.shards[0])) if self.shards else pa.schema([])
 
-    def batches(self, shard: FinishedShard, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+    def kept_rows(self, shard: FinishedShard) -> Int64Array:
+        """The rows of a shard that are kept documents, int64 (kept,)."""
+        tables = (table for _, table in self.batches(shard, []))
+        return np.concatenate([np.empty(0, np.int64), *(table["row"].to_numpy()[kept_mask(table)] for table in tables)])
+
+    def layers(self, names: Sequence[str]) -> dict[str, Any]:
+        """Layer → its metadata. Raises InputError when one is not there, not whole, or of another run."""
+        metadata = {}
+        for name in names:
+            path = self.folder / layout.layer_file(name)
+            if not path.is_file():
+                there = [path.stem for path in sorted((self.folder / layout.LAYERS).glob("*.json"))]
+                raise InputError(
+                    f"{self.folder}: no whole layer {name!r}{did_you_mean(name, there)}; `gneiss weights` writes"
+                    " weights"
+                )
+            metadata[name] = json.loads(path.read_text("utf-8"))
+            if metadata[name]["run"] != self.digest:
+                raise InputError(
+                    f"{path}: the run has changed since the layer {name!r} was written; write one of another name"
+                )
+        return metadata
+
+    def columns(self, shard: FinishedShard, layers: Sequence[str] = ()) -> dict[str, tuple[str, str]]:
+        """Every annotation of `base` and of layers → the layer that holds it, and its name there.
+
+        A layer's column whose name is taken already is called `<layer>.<column>`. Raises InputError.
+        """
+        names, _ = _names_and_rows(self.annotation_file(shard))
+        columns = {name: (BASE_LAYER, name) for name in names}
+        for layer in layers:
+            path = self.annotation_file(shard, layer)
+            names, rows = _names_and_rows(path)
+            if rows != shard.rows:
+                raise InputError(
+                    f"{path}: expected {shard.rows} rows, as {BASE} has, found {rows}; the file belongs to another run"
+                )
+            own = [name for name in names if name not in IDENTITY]
+            columns.update({f"{layer}.{name}" if name in columns else name: (layer, name) for name in own})
+        return columns
+
+    def batches(
+        self, shard: FinishedShard, columns: Sequence[str] | None = None, layers: Sequence[str] = ()
+    ) -> Iterator[tuple[int, pa.Table]]:
         """Annotations of a shard in portions: (index of the first kept document in it or after it, table).
 
-        Every table has `row`, `id` and `status` beside `columns`. Raises InputError when rows are missing.
+        Parameters: `columns`: as `FinishedRun.columns` names them, all by default; each table has `row`, `id` and
+        `status` beside them; `layers`: joined by row, and checked by id. Raises InputError naming the file whose rows
+        are not those of the run, and for an unknown column.
         """
-        path, document, rows = self.annotations(shard), shard.first_document, 0
-        wanted = list(dict.fromkeys(("row", "id", "status", *columns)))
-        for table in read_batches(path, wanted):
-            yield document, table
+        known = self.columns(shard, layers)
+        wanted = list(dict.fromkeys(("row", "id", "status", *(known if columns is None else columns))))
+        if unknown := [name for name in wanted if name not in known]:
+            raise InputError(
+                f"{self.annotation_file(shard)}: no annotation {unknown[0]!r}{did_you_mean(unknown[0], known)}"
+            )
+
+        def of(layer: str) -> list[str]:
+            return [own for holder, own in map(known.__getitem__, wanted) if holder == layer]
+
+        names = (BASE_LAYER, *layers)
+        parts = [read_batches(self.annotation_file(shard, name), [*IDENTITY, *of(name)]) for name in names]
+        rows, document = 0, shard.first_document
+        for tables in zip(*parts, strict=True):
+            by_layer = dict(zip(names, tables, strict=True))
+            base = by_layer[BASE_LAYER]
+            for layer in layers:
+                _check_rows(self.annotation_file(shard, layer), base, by_layer[layer])
+            found = {name: by_layer[layer][own] for name, (layer, own) in ((name, known[name]) for name in wanted)}
+            yield document, (table := pa.table(found))
             rows += table.num_rows
             document += int(kept_mask(table).sum())
-        expected = (shard.rows, shard.kept)
-        if (rows, document - shard.first_document) != expected:
+        if (rows, document - shard.first_document) != (shard.rows, shard.kept):
             raise InputError(
-                f"{path}: expected {shard.rows} rows, {shard.kept} of them kept, as its footer says; found {rows} and"
-                f" {document - shard.first_document}; the file is damaged"
+                f"{self.annotation_file(shard)}: expected {shard.rows} rows, {shard.kept} of them kept, as its footer"
+                f" has it; found {rows} and {document - shard.first_document}; the file is damaged"
             )
+
+    def annotations(
+        self, layers: Sequence[str] = (), columns: Sequence[str] | None = None, *, kept: bool = False
+    ) -> pa.Table:
+        """All annotations, with those of some layers: a row for every input row (or kept document) of all shards.
+
+        Parameters: `layers`: names; `columns`: only these, beside shard, row, id and status. Raises InputError.
+
+        >>> open_run("curated").annotations(["weights"], columns=["log_prior"])  # doctest: +SKIP
+        """
+        self.layers(layers)
+        tables = []
+        for shard in self.shards:
+            for _, table in self.batches(shard, columns, layers):
+                part = table.filter(pa.array(kept_mask(table))) if kept else table
+                tables.append(part.add_column(0, "shard", pa.array([shard.id] * part.num_rows, pa.string())))
+        if not tables:
+            raise InputError(f"{self.folder}: the run has no rows")
+        return pa.concat_tables(tables)
 
 
 def open_run(folder: str | Path) -> FinishedRun:
@@ -180,8 +272,8 @@ def open_run(folder: str | Path) -> FinishedRun:
     """
     folder = Path(folder)
     stored = _json(folder / STATISTICS_FILE)
-    recipe, statistics = Recipe.load(folder / RECIPE_FILE), Statistics.from_json(stored["statistics"])
-    run = FinishedRun(folder, recipe, statistics, stored["samples"], stored["quarantined_shards"])
+    statistics = Statistics.from_json(stored["statistics"])
+    run = FinishedRun(folder, statistics, stored["samples"], stored["quarantined_shards"])
     _ = run.shards  # footers are read, and counted
     return run
 
@@ -194,17 +286,18 @@ def kept_mask(table: pa.Table) -> BoolArray:
 
 def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Columns of a Parquet file in portions of `BATCH_ROWS` rows. Raises InputError naming the file."""
+    names = list(dict.fromkeys(columns))
     try:
         with pq.ParquetFile(path) as file:
-            if lacking := [name for name in columns if name not in file.schema_arrow.names]:
+            if lacking := [name for name in names if name not in file.schema_arrow.names]:
                 raise InputError(
                     f"{path}: no column {lacking[0]!r}, found {', '.join(file.schema_arrow.names)}; the shards of a"
                     " run have the same columns, so this file is of another one"
                 )
-            waiting = file.schema_arrow.empty_table().select(list(columns))
-            for batch in file.iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False):
+            waiting = file.schema_arrow.empty_table().select(names)
+            for batch in file.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
                 # row groups of two files end at different rows: portions do not
-                waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch]).select(list(columns))])
+                waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch]).select(names)])
                 while waiting.num_rows >= BATCH_ROWS:
                     yield waiting.slice(0, BATCH_ROWS).combine_chunks()
                     waiting = waiting.slice(BATCH_ROWS)
@@ -232,3 +325,17 @@ def _json(path: Path) -> Any:
         ) from error
     except ValueError as error:
         raise InputError(f"{path}: damaged ({first_line(error)}); finish the run again with `gneiss run`") from error
+
+
+def _names_and_rows(path: Path) -> tuple[list[str], int]:
+    try:
+        metadata = pq.read_metadata(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: cannot read: {first_line(error)}") from error
+    return metadata.schema.to_arrow_schema().names, metadata.num_rows
+
+
+def _check_rows(path: Path, base: pa.Table, layer: pa.Table) -> None:
+    for name in IDENTITY:
+        if layer.num_rows != base.num_rows or not base[name].equals(layer[name]):
+            raise InputError(f"{path}: its {name} column is not that of {BASE}; the file belongs to another run")

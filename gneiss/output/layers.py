@@ -16,15 +16,13 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gneiss.errors import InputError, OutputError, first_line
-from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, open_run, read_batches
-from gneiss.output.layout import BASE, BASE_LAYER, LAYERS, annotations_folder, annotations_path, layer_file
+from gneiss.errors import OutputError, first_line
+from gneiss.output.finished_run import IDENTITY, FinishedRun, FinishedShard
+from gneiss.output.layout import BASE_LAYER, LAYERS, annotations_folder, annotations_path, layer_file
 from gneiss.output.parquet import write_bytes, write_parquet
-from gneiss.recipe.rule import did_you_mean
 from gneiss.version import __version__
 
 LAYER_KEY = "gneiss.layer"
-IDENTITY = ("row", "id")
 #: (index of the first kept document, annotations of a portion) → one array a column, as long as the portion.
 Compute: TypeAlias = "Callable[[int, pa.Table], Mapping[str, pa.Array]]"
 
@@ -82,20 +80,20 @@ def existing_layer(run: FinishedRun, layer: Layer) -> WrittenLayer | None:
     if not path.is_file():
         return None
     try:
-        metadata = json.loads(path.read_text("utf-8"))
+        found = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise OutputError(f"{path}: damaged ({first_line(error)}); choose another layer") from error
     expected = layer.metadata(run)
     # parameters also hold what a pass over the data found (log_z): compare what was asked for; any version will do
-    differing = [name for name in ("annotator", "run", "columns") if metadata.get(name) != expected[name]]
-    given = metadata.get("parameters", {})
+    differing = [name for name in ("annotator", "run", "columns") if found.get(name) != expected[name]]
+    given = found.get("parameters", {})
     differing += [name for name, value in layer.parameters.items() if given.get(name) != value]
     if differing:
         raise OutputError(
             f"{path}: the layer {layer.name!r} is there already with another {', '.join(differing)}; a layer is never"
             " rewritten: give another layer name"
         )
-    return WrittenLayer(path, metadata, was_there=True)
+    return WrittenLayer(path, found, was_there=True)
 
 
 def write_layer(
@@ -153,102 +151,3 @@ def _check_same(path: Path, footer: str, shard: FinishedShard) -> None:
             f"{path}: it was written with other parameters, by another version, or for another run; a layer is never"
             " rewritten: finish it as it was begun, or give another layer name"
         )
-
-
-def check_layers(run: FinishedRun, layers: Sequence[str]) -> dict[str, Any]:
-    """Layer → its metadata. Raises InputError when one is not there, not whole, or of another run."""
-    metadata = {}
-    for layer in layers:
-        path = run.folder / layer_file(layer)
-        if not path.is_file():
-            there = [path.stem for path in sorted((run.folder / LAYERS).glob("*.json"))]
-            raise InputError(
-                f"{run.folder}: no whole layer {layer!r}{did_you_mean(layer, there)}; `gneiss weights` writes weights"
-            )
-        metadata[layer] = json.loads(path.read_text("utf-8"))
-        if metadata[layer]["run"] != run.digest:
-            raise InputError(
-                f"{path}: the run has changed since the layer {layer!r} was written; write one of another name"
-            )
-    return metadata
-
-
-def annotation_names(run: FinishedRun, shard: FinishedShard, layers: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Every annotation of `base` and of layers → the layer that holds it, and its name there.
-
-    A layer's column whose name is taken already is called `<layer>.<column>`. Raises InputError.
-    """
-    try:
-        taken = {name: (BASE_LAYER, name) for name in pq.read_schema(run.annotations(shard)).names}
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{run.annotations(shard)}: cannot read: {first_line(error)}") from error
-    for layer in layers:
-        names = _layer_names(run.folder / annotations_path(shard.id, layer), shard)
-        taken.update({(f"{layer}.{name}" if name in taken else name): (layer, name) for name in names})
-    return taken
-
-
-def joined(
-    run: FinishedRun, shard: FinishedShard, layers: Sequence[str], columns: Sequence[str] | None = None
-) -> Iterator[pa.Table]:
-    """Annotations of a shard with those of its layers, in portions; joined by row, checked by id.
-
-    Parameters: `columns`: names as `annotation_names` has them, all by default. Raises InputError naming the file whose
-    rows are not those of `base`, and for an unknown column.
-    """
-    taken = annotation_names(run, shard, layers)
-    wanted = list(taken) if columns is None else list(columns)
-    if unknown := [name for name in wanted if name not in taken]:
-        raise InputError(f"{run.folder}: no annotation {unknown[0]!r}{did_you_mean(unknown[0], taken)}")
-
-    def of(part: str) -> list[str]:
-        return [name for whose, name in map(taken.__getitem__, wanted) if whose == part]
-
-    sides = [read_batches(run.folder / annotations_path(shard.id, layer), [*IDENTITY, *of(layer)]) for layer in layers]
-    for (_, table), *others in zip(run.batches(shard, of(BASE_LAYER)), *sides, strict=True):
-        parts = {BASE_LAYER: table, **dict(zip(layers, others, strict=True))}
-        for layer, other in zip(layers, others, strict=True):
-            _check_rows(run.folder / annotations_path(shard.id, layer), table, other)
-        found = {name: parts[part][own] for name, (part, own) in ((name, taken[name]) for name in wanted)}
-        yield pa.table({**{name: table[name] for name in ("row", "id", "status")}, **found})
-
-
-def joined_annotations(
-    output: str | Path, layers: Sequence[str] = (), columns: Sequence[str] | None = None, *, kept: bool = False
-) -> pa.Table:
-    """All annotations of a run with those of some layers: a row for every input row (or kept document) of all shards.
-
-    Parameters: `layers`: names; `columns`: only these, beside shard, row, id and status. Raises InputError.
-
-    >>> joined_annotations("curated", layers=["weights"], columns=["log_prior"])  # doctest: +SKIP
-    """
-    run = open_run(output)
-    check_layers(run, layers)
-    tables = [
-        (table.filter(pa.array(kept_mask(table))) if kept else table, shard.id)
-        for shard in run.shards
-        for table in joined(run, shard, layers, columns)
-    ]
-    if not tables:
-        raise InputError(f"{output}: the run has no rows")
-    named = (t.add_column(0, "shard", pa.array([shard_id] * t.num_rows, pa.string())) for t, shard_id in tables)
-    return pa.concat_tables(named)
-
-
-def _layer_names(path: Path, shard: FinishedShard) -> list[str]:
-    try:
-        metadata = pq.read_metadata(path)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: cannot read: {first_line(error)}") from error
-    if metadata.num_rows != shard.rows:
-        raise InputError(
-            f"{path}: expected {shard.rows} rows, as {BASE} has, found {metadata.num_rows}; the file belongs"
-            " to another run"
-        )
-    return [name for name in metadata.schema.to_arrow_schema().names if name not in IDENTITY]
-
-
-def _check_rows(path: Path, base: pa.Table, layer: pa.Table) -> None:
-    for name in IDENTITY:
-        if layer.num_rows != base.num_rows or not base[name].equals(layer[name]):
-            raise InputError(f"{path}: its {name} column is not that of {BASE}; the file belongs to another run")

@@ -92,9 +92,14 @@ def ledger_segments(output: Path) -> list[Path]:
     return sorted(path for path in (output / LEDGER).glob("*.jsonl") if path.stem.isdigit())
 
 
+def exchange_folder(stage: str) -> str:
+    """What the tasks of a stage hand on."""
+    return f"{EXCHANGE}/{stage}"
+
+
 def exchange_path(stage: str, task: int) -> str:
     """What a task of a stage hands on."""
-    return f"{EXCHANGE}/{stage}/{task:06d}.arrow"
+    return f"{exchange_folder(stage)}/{task:06d}.arrow"
 
 
 def ids_in(output: Path, folder: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gneiss.curate.curate import curate
-from gneiss.curate.examples import Samples, merge_examples
+from gneiss.curate.examples import Examples, merge_examples
 from gneiss.curate.loaded_models import load_models
 from gneiss.curate.statistics import Statistics
 from gneiss.errors import InputError
@@ -23,7 +23,7 @@ class DryRun:
     recipe: Recipe
     limit: int | None
     statistics: Statistics
-    samples: Samples
+    examples: Examples
     load_seconds: float
     seconds: float
     cpu_seconds: float
@@ -52,13 +52,13 @@ def dry_run(recipe: Recipe | str | Path, input: str | Path, *, limit: int | None
     tools = load_models(recipe)
     loaded, cpu = time.perf_counter(), time.process_time()
     statistics = Statistics()
-    samples: Samples = {}
+    examples: Examples = {}
     for shard in plan.input.shards:
         left = None if limit is None else limit - statistics.counts["rows"]
         if left == 0:
             break
         curated = curate(shard, recipe, tools, left)
         statistics += curated.statistics
-        samples = merge_examples(samples, curated.examples)
+        examples = merge_examples(examples, curated.examples)
     ended, cpu_seconds = time.perf_counter(), time.process_time() - cpu
-    return DryRun(str(input), recipe, limit, statistics, samples, loaded - started, ended - loaded, cpu_seconds)
+    return DryRun(str(input), recipe, limit, statistics, examples, loaded - started, ended - loaded, cpu_seconds)

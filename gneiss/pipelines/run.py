@@ -10,7 +10,7 @@ from pathlib import Path
 from gneiss.backends import Backend, Workers
 from gneiss.backends.choice import BackendName, choose_workers
 from gneiss.backends.resources import Resources, worker_resources
-from gneiss.curate.examples import Samples, merge_examples
+from gneiss.curate.examples import Examples, merge_examples
 from gneiss.curate.loaded_models import prepare
 from gneiss.curate.statistics import Statistics
 from gneiss.input.plan import Plan, make_plan
@@ -105,7 +105,7 @@ def _finish(
     plan: Plan, folder: Path, done: dict[str, Receipt], finished_before: int, counted_last: Sequence[str]
 ) -> FinishedRun:
     statistics = Statistics()
-    examples: Samples = {}
+    examples: Examples = {}
     quarantined = {file.id: file.reason for file in plan.input.unreadable}
     for shard in plan.input.shards:
         if done[shard.id].state != COMMITTED:
@@ -119,7 +119,7 @@ def _finish(
     stored = {"statistics": statistics.to_json(), "samples": examples, "quarantined_shards": quarantined}
     write_bytes((json.dumps(stored, ensure_ascii=False, indent=1) + "\n").encode(), folder, layout.STATISTICS_FILE)
     write_bytes(dataset_card(plan, statistics, quarantined).encode(), folder, layout.CARD_FILE)
-    return FinishedRun(folder, plan.recipe, statistics, examples, quarantined, finished_before)
+    return FinishedRun(folder, statistics, examples, quarantined, finished_before)
 
 
 def resources_of(plan: Plan) -> Resources:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from gneiss.errors import OutputError
-from gneiss.output.layout import EXCHANGE, exchange_path
+from gneiss.output.layout import EXCHANGE, exchange_folder, exchange_path
 from gneiss.output.parquet import Aside, WrittenFile
 
 
@@ -66,9 +66,9 @@ class Exchange:
         """The same batch of every task of a stage, in order; read anew each time it is iterated."""
         return Across(self, stage, tasks, number)
 
-    def discard(self, round_name: str) -> None:
-        """Remove the files of a round, so that all its tasks run again."""
-        shutil.rmtree(self.output / EXCHANGE / round_name, ignore_errors=True)
+    def discard(self, stage: str) -> None:
+        """Remove the files of a stage, so that all its tasks run again."""
+        shutil.rmtree(self.output / exchange_folder(stage), ignore_errors=True)
 
     def clear(self) -> None:
         """Remove the whole folder."""

@@ -12,7 +12,8 @@ import pyarrow as pa
 from gneiss.batch import TextBatch
 from gneiss.corpus_steps import Dedup
 from gneiss.corpus_steps.duplicates import Members
-from gneiss.corpus_steps.substring import ANSWERED, CUTS
+from gneiss.corpus_steps.substring import ANSWERED, CUTS, _Plan
+from gneiss.dedup.corpus_scope import Scheme
 
 
 @dataclass(frozen=True)
@@ -96,3 +97,23 @@ def test_cuts_name_the_shards_of_their_sources() -> None:
     found = Dedup(scope="corpus")._found(plan, corpus, 5, documents)
     (listed,) = (column.to_pylist() for column in found.evidence.values())
     assert [[cut["source_shard"] for cut in of_row] for of_row in listed] == [[None, "s7"], [], ["s999999999", "s2"]]
+
+
+class BillionGroups(Sequence[range]):
+    """Groups of two shards that can be looked up, not gone through."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return range(2 * index, 2 * index + 2)
+
+    def __len__(self) -> int:
+        return 10**9
+
+    def __iter__(self) -> Iterator[range]:
+        raise AssertionError("all groups are gone through for one shard")
+
+
+def test_the_group_of_a_shard_is_looked_up() -> None:
+    groups: Any = BillionGroups()
+    plan = _Plan(Dedup(scope="group", group_by="x"), groups, groups, Scheme(200, 1))
+    assert plan.bucket_place(7) == (3, 1)
+    assert plan.cuts_place(1_999_999_998) == (999_999_999, 0)

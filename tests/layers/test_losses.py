@@ -22,7 +22,7 @@ from gneiss.layers.loss_log import LossLog, bucket_of
 from gneiss.layers.losses import COLUMNS, consolidate
 from gneiss.loader.packing import Sequence, encoder, sequences
 from gneiss.loader.reader import documents
-from gneiss.output.layers import joined_annotations
+from gneiss.output.finished_run import open_run
 
 Copy = Callable[[Path], Path]
 LENGTH, SAMPLES, WINDOW = 64, 3, 10
@@ -106,7 +106,7 @@ def slow_layer(epochs: list[list[Sequence]], decay: float) -> dict[int, dict[str
 
 
 def check_layer(output: Path, expected: dict[int, dict[str, Any]], layer: str = "losses") -> None:
-    table = joined_annotations(output, ["weights", layer], ["document", *COLUMNS.names])
+    table = open_run(output).annotations(["weights", layer], ["document", *COLUMNS.names])
     for row in table.to_pylist():
         its = expected.get(row["document"])
         for name in COLUMNS.names:
@@ -164,9 +164,11 @@ def test_position_and_time_are_corrected_for(
     log_training(tmp_path / "log", epochs)
     output = copy_of(released)
     consolidate(output, [tmp_path / "log"], window_steps=5)
-    table = joined_annotations(
-        output, ["weights", "losses"], ["document", "loss_first", "excess_first"], kept=True
-    ).drop_null()
+    table = (
+        open_run(output)
+        .annotations(["weights", "losses"], ["document", "loss_first", "excess_first"], kept=True)
+        .drop_null()
+    )
     hardness = table["document"].to_numpy() * 7919 % 13 / 13
 
     def correlation(name: str) -> float:

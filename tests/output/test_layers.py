@@ -14,27 +14,27 @@ import pytest
 from gneiss.errors import InputError
 from gneiss.layers.weights import write_weights
 from gneiss.output import finished_run
-from gneiss.output.layers import joined_annotations
+from gneiss.output.finished_run import open_run
 
 Copy = Callable[[Path], Path]
 
 
 def test_a_join_has_every_row_once(released: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = joined_annotations(released, ["weights"], ["prose", "log_prior"])
+    table = open_run(released).annotations(["weights"], ["prose", "log_prior"])
     assert table.column_names == ["shard", "row", "id", "status", "prose", "log_prior"]
     query = f"SELECT count(*) FROM '{released}/annotations/base/**/*.parquet'"
     assert table.num_rows == duckdb.sql(query).fetchall()[0][0] == 180
-    kept = joined_annotations(released, ["weights"], kept=True)
+    kept = open_run(released).annotations(["weights"], kept=True)
     assert kept["document"].to_pylist() == list(range(kept.num_rows))
     assert kept["log_prior"].null_count == 0
     monkeypatch.setattr(finished_run, "BATCH_ROWS", 11)
-    assert joined_annotations(released, ["weights"], ["prose", "log_prior"]).equals(table)
+    assert open_run(released).annotations(["weights"], ["prose", "log_prior"]).equals(table)
 
 
 def test_a_name_that_is_taken_is_prefixed_by_its_layer(released: Path, copy_of: Copy) -> None:
     output = copy_of(released)
     write_weights(output, layer="flat", alpha=0.0)
-    table = joined_annotations(output, ["weights", "flat"], ["log_prior", "flat.log_prior"], kept=True)
+    table = open_run(output).annotations(["weights", "flat"], ["log_prior", "flat.log_prior"], kept=True)
     assert set(table["flat.log_prior"].to_pylist()) == {0.0}
     assert len(pc.unique(table["log_prior"])) > 1
 
@@ -52,17 +52,17 @@ def test_a_layer_of_other_rows_is_refused_and_named(released: Path, copy_of: Cop
     for message, table in damaged.items():
         pq.write_table(table, path)
         with pytest.raises(InputError, match=rf"weights/a\.parquet: {message}"):
-            joined_annotations(output, ["weights"])
+            open_run(output).annotations(["weights"])
     path.unlink()
     with pytest.raises(InputError, match=r"weights/a\.parquet: cannot read"):
-        joined_annotations(output, ["weights"])
+        open_run(output).annotations(["weights"])
 
 
 def test_unknown_layers_and_columns_are_refused(released: Path) -> None:
     with pytest.raises(InputError, match="no whole layer 'wights'; did you mean 'weights'"):
-        joined_annotations(released, ["wights"])
+        open_run(released).annotations(["wights"])
     with pytest.raises(InputError, match="no annotation 'log_pior'; did you mean 'log_prior'"):
-        joined_annotations(released, ["weights"], ["log_pior"])
+        open_run(released).annotations(["weights"], ["log_pior"])
 
 
 def test_the_layer_of_a_run_that_has_changed_is_refused(released: Path, copy_of: Copy) -> None:
@@ -70,4 +70,4 @@ def test_the_layer_of_a_run_that_has_changed_is_refused(released: Path, copy_of:
     run_file = output / "_gneiss/run.json"
     run_file.write_text(run_file.read_text().replace('"run_key": "', '"run_key": "0'))
     with pytest.raises(InputError, match="the run has changed"):
-        joined_annotations(output, ["weights"])
+        open_run(output).annotations(["weights"])

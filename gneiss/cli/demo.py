@@ -52,8 +52,8 @@ def demo(
 
 
 def _print_model(what: str, model: DemoModel) -> None:
-    held_out = model.by_label
+    held_out = model.classifier.held_out
     print(
-        f"   {model.path.name}, {what}: accuracy {held_out.accuracy:.2f} on {held_out.documents:,} documents held"
-        f" out; threshold {model.threshold} (quantile {model.quantile})"
+        f"   {model.classifier.path.name}, {what}: accuracy {held_out.by_label.accuracy:.2f} on"
+        f" {held_out.documents:,} documents held out; threshold {model.threshold} (quantile {model.quantile})"
     )

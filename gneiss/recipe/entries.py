@@ -59,7 +59,13 @@ def built(where: str, kind: type[Built], given: Mapping[str, Any]) -> Built:
 
 def written(part: Annotator | Editor) -> dict[str, dict[str, Any]]:
     """An editor or annotator as its name and its parameters, every default written out."""
-    return {name_of(type(part), {**ANNOTATORS, **EDITORS}): TypeAdapter(type(part)).dump_python(part, mode="json")}
+    return {name_of(type(part), {**ANNOTATORS, **EDITORS}): parameters(part)}
+
+
+def parameters(part: object) -> dict[str, Any]:
+    """The parameters of a frozen value, every default written out, as YAML has them."""
+    found: dict[str, Any] = TypeAdapter(type(part)).dump_python(part, mode="json")
+    return found
 
 
 def explain(error: ValidationError, kind: type[Any], more_keys: Iterable[str] = ()) -> str:

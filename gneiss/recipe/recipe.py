@@ -9,10 +9,20 @@ from collections.abc import Mapping
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
-from pydantic import Field, PrivateAttr, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from gneiss.annotation import Annotator, Column, ColumnType
 from gneiss.corpus_steps import STEPS, CorpusStep
@@ -20,9 +30,8 @@ from gneiss.edit import Editor
 from gneiss.errors import InputError, RecipeError
 from gneiss.filters.catalogue import ANNOTATORS, EDITORS
 from gneiss.recipe.changes import change
-from gneiss.recipe.entries import Entry, built, explain, part_of, written
+from gneiss.recipe.entries import Entry, built, explain, parameters, part_of, written
 from gneiss.recipe.filters import with_filters
-from gneiss.recipe.part import Part
 from gneiss.recipe.rule import Rules, check, did_you_mean
 
 if TYPE_CHECKING:
@@ -33,7 +42,25 @@ BASE_COLUMNS = (
     Column("text_bytes", "int64", "UTF-8 bytes of the text after the edits of the phase"),
     Column("text_chars", "int64", "code points of the text after the edits of the phase"),
 )
+_READING = {"reading": True}
 _PACKAGED = resources.files("gneiss.pipelines")
+
+
+class Part(BaseModel):
+    """A part of a recipe: strict and frozen, with no key but its own. Raises RecipeError."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refused(cls, given: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        """What is made from Python raises a RecipeError of its own; what is read is a part of the whole recipe's."""
+        try:
+            return handler(given)
+        except ValidationError as error:
+            if info.context is _READING:
+                raise
+            raise RecipeError(f"{cls.__name__}: {explain(error, cls, _step_kinds())}") from error
 
 
 class InputColumns(Part):
@@ -81,6 +108,7 @@ class Phase(Part):
         if "corpus_steps" in given:
             raise ValueError("corpus_steps: name each step by its own key")
         steps = {key: value for key, value in given.items() if key in _step_kinds()}
+        steps |= {key: parameters(value) for key, value in steps.items() if isinstance(value, CorpusStep)}
         wrong = next((key for key, value in steps.items() if not isinstance(value, dict | None)), None)
         if wrong:
             raise ValueError(f"{wrong}: expected a mapping, found {steps[wrong]!r}")
@@ -203,7 +231,7 @@ class Recipe(Part):
     @classmethod
     def _validated(cls, given: dict[str, Any], where: str, folder: Path) -> Recipe:
         try:
-            recipe = cls.model_validate(given)
+            recipe = cls.model_validate(given, context=_READING)
         except ValidationError as error:
             raise RecipeError(f"{where}: {explain(error, cls, _step_kinds())}") from error
         except (RecipeError, InputError) as error:
@@ -290,7 +318,7 @@ class Recipe(Part):
         whole = self.model_dump(mode="json")
         for index, (phase, own) in enumerate(zip(self.phases, whole["phases"], strict=True)):
             del own["corpus_steps"]
-            steps = {step.key: TypeAdapter(type(step)).dump_python(step, mode="json") for step in phase.steps}
+            steps = {step.key: parameters(step) for step in phase.steps}
             own = {"name": own.pop("name"), **dict.fromkeys(_step_kinds()), **steps, **own}
             whole["phases"][index] = own
             own["edit"] = [written(editor) for editor in phase.editors]

@@ -199,6 +199,7 @@ def write_and_die(place: Place) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.processes
 def test_what_a_killed_process_wrote_is_not_seen_and_is_swept(tmp_path: Path) -> None:
     folder = place_of(tmp_path)
     write(folder / "deep/a", b"whole")
@@ -219,6 +220,7 @@ def hold_and_die(place: Place) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.processes
 def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:
     process = get_context("fork").Process(target=hold_and_die, args=(place_of(tmp_path / "lock"),))
     process.start()

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gneiss.errors import BudgetError, GneissError, InputError, MachineError, ModelError, OutputError, RecipeError
+from gneiss.errors import (
+    BudgetError,
+    DefectError,
+    GneissError,
+    InputError,
+    MachineError,
+    ModelError,
+    OutputError,
+    RecipeError,
+)
 from gneiss.version import __version__
 
 if TYPE_CHECKING:
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BudgetError",
+    "DefectError",
     "GneissError",
     "InputError",
     "MachineError",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 
 class GneissError(Exception):
     """Base of every error that gneiss raises deliberately; the message states what was found and what to do."""
@@ -31,12 +33,35 @@ class MachineError(GneissError):
     """This machine or cluster lacks something that the run needs."""
 
 
+class BudgetError(GneissError):
+    """More documents or shards were quarantined than the recipe allows; the output is otherwise complete."""
+
+    exit_code = 3
+
+
+class DefectError(GneissError):
+    """An exception that nobody expected: a defect of the code, not of the data or the machine.
+
+    traceback: where it was raised, also if that was in another process; empty where there is nothing more to know.
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        super().__init__(message)
+        self.traceback = traceback
+
+    @classmethod
+    def of(cls, what: str, error: BaseException) -> DefectError:
+        """What failed, and the exception that nobody expected."""
+        return cls(f"{what}: {type(error).__name__}: {first_line(error)}", format_traceback(error))
+
+
 def first_line(error: BaseException | str) -> str:
     """The first line of another library's error message, or the exception's type, for quoting."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-class BudgetError(GneissError):
-    """More documents or shards were quarantined than the recipe allows; the output is otherwise complete."""
-
-    exit_code = 3
+def format_traceback(error: BaseException) -> str:
+    """The traceback of an exception and of its causes, as Python prints it."""
+    return "".join(traceback.format_exception(error))

@@ -169,7 +169,7 @@ def promised(output: Path) -> dict[str, str]:
     return {
         name: hashlib.sha256(path.read_bytes()).hexdigest()
         for name, path in files(output).items()
-        if not name.startswith(("_gneiss/ledger/", "_gneiss/run.json", "_gneiss/lock", "README.md"))
+        if not name.startswith(("_gneiss/ledger/", "_gneiss/run.json", "_gneiss/lock", "_gneiss/logs/", "README.md"))
     }
 
 

@@ -22,8 +22,9 @@ ROOMS = sorted(
     if path.stem[0] != "_" and (path.suffix == ".py" or (path / "__init__.py").is_file())
 )
 PUBLIC = {
-    "BudgetError", "GneissError", "InputError", "MachineError", "ModelError", "OutputError", "Recipe", "RecipeError",
-    "__version__", "annotate", "dry_run", "duplicate_spans", "extract", "find_exact_duplicates", "find_near_duplicates",
+    "BudgetError", "DefectError", "GneissError", "InputError", "MachineError", "ModelError", "OutputError", "Recipe",
+    "RecipeError", "__version__", "annotate", "dry_run", "duplicate_spans", "extract", "find_exact_duplicates",
+    "find_near_duplicates",
     "open_run", "run",
 }  # fmt: skip
 METADATA_KEYS = {"gneiss.layer"}  # of Parquet footers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Generator, Sequence
@@ -14,9 +15,10 @@ from typing import Any
 
 from gneiss.backends import MOST_ATTEMPTS, Done, Room, Step, Task
 from gneiss.backends.resources import Resources
-from gneiss.errors import GneissError, MachineError
+from gneiss.errors import DefectError, GneissError, MachineError
 
 _OPENED = "opened"
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -77,6 +79,7 @@ class LocalProcesses:
                                 " gneiss.run must do so under `if __name__ == '__main__':`, as workers import it.)"
                             )
                         if deaths[task] < MOST_ATTEMPTS:
+                            _log.warning("a worker died %s Its task is given to another one", ended)
                             waiting.append(task)
                             continue
                         said = (step.lost(tasks[task], f"its worker died {deaths[task]} times {ended}"),)
@@ -124,6 +127,5 @@ def _work(pipe: Connection, step: Any) -> None:
         return  # the driver has closed the pipe, or is gone
     except GneissError as error:
         pipe.send(error)
-    except Exception as error:
-        pipe.send(MachineError(f"a worker failed: {type(error).__name__}: {error}"))
-        raise
+    except Exception as error:  # noqa: BLE001 - the driver is told, and keeps the traceback
+        pipe.send(DefectError.of("a worker failed", error))

@@ -10,7 +10,7 @@ from typing import Any
 
 from gneiss.backends import MOST_ATTEMPTS, Done, Room, Step, Task
 from gneiss.backends.resources import Resources
-from gneiss.errors import GneissError, MachineError
+from gneiss.errors import DefectError, GneissError, MachineError
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class RayActors:
     ) -> Generator[Done, None, None]:
         """See Backend. Raises MachineError when the cluster cannot hold the workers."""
         import ray
-        from ray.exceptions import OutOfMemoryError, RayActorError, RayError
+        from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
         check_nodes(_nodes(), workers, resources, self.shared_filesystem)
         actor: Any = ray.remote(
@@ -58,6 +58,8 @@ class RayActors:
                     if getattr(error, "actor_init_failed", False):
                         raise MachineError(f"a worker cannot start: {_last_line(error)}") from error
                     answer = step.lost(task, f"its actor died {MOST_ATTEMPTS} times; out of memory?")
+                except RayTaskError as error:
+                    raise DefectError(f"a worker failed: {_last_line(error)}", str(error)) from error
                 except RayError as error:
                     raise MachineError(f"a worker failed: {_last_line(error)}") from error
                 if isinstance(answer, GneissError):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gneiss.cli.terminal import shown_progress
+
 if TYPE_CHECKING:
     from gneiss.demo.models import DemoModel
 
@@ -30,7 +32,6 @@ def demo(
     """Harvest the sample corpus, train two small models on it, curate it, and show what happened."""
     from gneiss.cli.run import print_run
     from gneiss.demo.demo import Demo
-    from gneiss.jobs.progress import PrintedProgress
 
     place = Demo.in_empty(output)
     print(f"1. harvesting a corpus from this Python installation into {place.sample}", flush=True)
@@ -45,7 +46,7 @@ def demo(
     print(f"   tokens_normal: {low} to {high} tokens of cl100k_base per character (quantiles 0.05 and 0.95)")
     print(f"3. curating: gneiss run {place.recipe} --input {place.sample} --output {place.curated}", flush=True)
     print("   (the first run compiles the kernels, which takes about half a minute, once)", flush=True)
-    finished = place.curate(PrintedProgress())
+    finished = place.curate(shown_progress())
     print_run(finished)
     print(f"\nlook closer:     gneiss dry-run {place.recipe} --input {place.first_shard}")
     finished.check_budgets()

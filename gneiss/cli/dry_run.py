@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import textwrap
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,11 +36,15 @@ def dry_run(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
 ) -> None:
     """Show what a recipe would do to one file, in this process; writes nothing."""
+    from gneiss.jobs.defects import collected_defects
     from gneiss.pipelines.dry_run import dry_run as try_recipe
 
     if not as_json:
         print(f"{input}: reading with recipe {recipe}", flush=True)
-    tried = try_recipe(load_recipe(recipe, changes), input, limit=limit)
+    with collected_defects() as defects:
+        tried = try_recipe(load_recipe(recipe, changes), input, limit=limit)
+    for defect in defects.values():
+        print(f"{defect.message}\n{defect.traceback}This is a defect, not bad data: please report it", file=sys.stderr)
     if as_json:
         print(json.dumps(_as_json(tried, corpus_gb), indent=1, ensure_ascii=False))
     else:

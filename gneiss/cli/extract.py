@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gneiss.cli.options import BackendOption, OnBackend, SharedFilesystem, Workers
+from gneiss.cli.terminal import shown_progress
 from gneiss.output import layout
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ def extract(
     """Extract the text of crawled pages: WARC, WET and HTML in; Parquet shards with FineWeb's columns out."""
     from gneiss.extraction.job import extract as run_extraction
     from gneiss.extraction.sandbox import Limits
-    from gneiss.jobs.progress import PrintedProgress
 
     finished = run_extraction(
         input,
@@ -63,7 +63,7 @@ def extract(
         workers=workers,
         backend=backend.value,
         shared_filesystem=shared_filesystem,
-        progress=PrintedProgress(task="file", rows="records", of="archives and pages"),
+        progress=shown_progress(task="file", rows="records", of="archives and pages"),
     )
     _print(finished)
     finished.check_budgets()
@@ -80,6 +80,8 @@ def _print(finished: Extraction) -> None:
         print(f"  {count:>12,}  {kind}: {reason}")
     if finished.lost_bytes:
         print(f"{finished.lost_bytes:,} bytes of damaged archives could not be read")
+    for name, reason in finished.unreadable.items():
+        print(f"file {name} {'failed by a defect' if name in finished.failed else 'could not be read'}: {reason}")
     before = (
         f" ({finished.finished_before} of {finished.tasks} files were finished before)"
         if finished.finished_before

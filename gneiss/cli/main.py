@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +22,8 @@ from gneiss.cli.pack import pack
 from gneiss.cli.repeats import repeats
 from gneiss.cli.run import run
 from gneiss.cli.train import train_app
-from gneiss.errors import GneissError
+from gneiss.errors import DefectError, GneissError
+from gneiss.jobs.logs import LOGGER, LogSettings
 
 COMMANDS = (
     run, dry_run, explain, filters, extract, repeats, weights, pack, export, losses, doctor, sample, demo,
@@ -49,16 +51,39 @@ def _find_modules_here() -> None:
         sys.path.append(os.getcwd())
 
 
+@app.callback()
+def every_command(
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log what every task and worker does, on stderr.")] = False,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="The same, a JSON object a line, in place of progress.")
+    ] = False,
+) -> None:
+    """What every command takes, before its name."""
+    LogSettings(logging.INFO if verbose or log_json else logging.WARNING, log_json).apply()
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; a GneissError becomes one line on stderr and its exit code."""
     _find_modules_here()
     try:
         app(arguments)
     except GneissError as error:
-        print(f"gneiss: {in_options(str(error), app)}", file=sys.stderr)
+        _say(in_options(str(error), app))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("gneiss: interrupted; the same command resumes where it stopped", file=sys.stderr)
+        _say("interrupted; the same command resumes where it stopped")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)
+    except Exception as error:  # noqa: BLE001 - what nobody expected is reported with its traceback
+        defect = DefectError.of("a defect of gneiss, please report it", error)
+        _say(str(defect), defect.traceback)
+        sys.exit(defect.exit_code)
+
+
+def _say(message: str, traceback: str = "") -> None:
+    """The last words of a command on stderr."""
+    if LogSettings.of_this_process().as_json:
+        LOGGER.error("%s%s", traceback, message)
+    else:
+        print(f"{traceback}gneiss: {message}", file=sys.stderr)

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from gneiss.cli.counts import print_counts, print_rules
 from gneiss.cli.options import BackendOption, Changes, OnBackend, RecipeArgument, SharedFilesystem, Workers, load_recipe
-from gneiss.cli.terminal import console
+from gneiss.cli.terminal import console, shown_progress
 from gneiss.output import layout
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ def run(
     changes: Changes = None,
 ) -> None:
     """Curate a corpus: filtered shards, and an annotation row for every document."""
-    from gneiss.jobs.progress import PrintedProgress
     from gneiss.pipelines.run import run as run_recipe
 
     finished = run_recipe(
@@ -36,7 +35,7 @@ def run(
         workers=workers,
         backend=backend.value,
         shared_filesystem=shared_filesystem,
-        progress=PrintedProgress(),
+        progress=shown_progress(),
     )
     print_run(finished)
     finished.check_budgets()
@@ -48,7 +47,14 @@ def print_run(run: FinishedRun) -> None:
     print_counts(out, run.statistics)
     print_rules(out, run.recipe, run.statistics)
     for id_, reason in run.quarantined_shards.items():
-        out.print(f"shard {escape(id_)} is quarantined: {escape(reason)}")
+        fate = "failed by a defect" if id_ in run.failed_shards else "is quarantined"
+        out.print(f"shard {escape(id_)} {fate}: {escape(reason)}")
+    if run.failed_shards or run.failed_documents:
+        out.print(
+            f"{len(run.failed_shards):,} shards and {run.failed_documents:,} documents failed by a defect of gneiss or"
+            " of a filter, not by bad data: please report it; tracebacks are in"
+            f" {escape(str(run.folder / layout.LOGS))}"
+        )
     before, shards = run.finished_before, len(run.shards) + len(run.quarantined_shards)
     done = f" ({before} of {shards} shards were finished before)" if before else ""
     out.print(f"\nkept documents   {escape(str(run.folder / layout.DATA))}{done}")

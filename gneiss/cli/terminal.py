@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from gneiss.jobs.logs import LogSettings
+
+if TYPE_CHECKING:
+    from gneiss.jobs.progress import Progress
 
 
 def console() -> Console:
     """Standard output; 140 columns where it is no terminal."""
     found = Console(highlight=False)
     return found if found.is_terminal else Console(highlight=False, width=140)
+
+
+def shown_progress(task: str = "shard", rows: str = "documents", of: str = "text") -> Progress:
+    """Progress on stderr, in these words; none where each line of stderr is JSON, which tells of each task itself."""
+    from gneiss.jobs.progress import PrintedProgress, Silent
+
+    return Silent() if LogSettings.of_this_process().as_json else PrintedProgress(task=task, rows=rows, of=of)
 
 
 def table(*headings: str) -> Table:

@@ -13,6 +13,8 @@ from gneiss.batch import TextBatch
 from gneiss.input.shard import Shard
 
 NULL_TEXT, INVALID_TEXT = "null text", "invalid UTF-8"
+#: Reasons of quarantine that are in the data; all others are of code that failed on a document.
+BAD_DATA = frozenset({NULL_TEXT, INVALID_TEXT})
 
 
 @dataclass(frozen=True, eq=False)

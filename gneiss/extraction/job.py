@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from gneiss.backends import Backend
 from gneiss.backends.choice import BackendName, choose_workers
 from gneiss.backends.resources import worker_resources
-from gneiss.errors import BudgetError, OutputError, first_line
+from gneiss.errors import BudgetError, DefectError, OutputError, first_line
 from gneiss.extraction.crawl_files import CrawlFiles, find_crawl_files
 from gneiss.extraction.extractors import EXTRACTORS, Extractor, describe, versions_of
 from gneiss.extraction.sandbox import Limits
@@ -40,7 +40,8 @@ class Extraction:
     """A finished extraction: where it is, and what became of every record.
 
     tasks: archives and groups of HTML files; finished_before: of these; unreadable: file → reason; lost_bytes: of
-    archives, in which no record could be read; max_quarantined: the share of records that may be.
+    archives, in which no record could be read; max_quarantined: the share of records that may be; failed: of the
+    unreadable files, those that a defect kept from being read.
     """
 
     output: Path
@@ -53,9 +54,20 @@ class Extraction:
     lost_bytes: int
     unreadable: dict[str, str]
     max_quarantined: float
+    failed: tuple[str, ...] = ()
 
     def check_budgets(self) -> None:
-        """Raise BudgetError when a file could not be read, or too many records are in quarantine."""
+        """Raise BudgetError when a file could not be read, or too many records are in quarantine.
+
+        Raises DefectError when that is for a defect.
+        """
+        if self.failed:
+            name = self.failed[0]
+            raise DefectError(
+                f"{len(self.failed)} files failed by a defect, first {name!r}: {self.unreadable[name]}; please report"
+                f" it with its traceback, in {self.output / layout.LOGS}. All others are in {self.output}; the same"
+                " command tries these again"
+            )
         if self.unreadable:
             name, reason = next(iter(self.unreadable.items()))
             raise BudgetError(
@@ -111,7 +123,7 @@ def extract(
         progress.begin("extract", {task.id: task.size_bytes for task in tasks}, done)
         if left:
             chosen_workers = choose_workers(backend, workers, len(left), worker_resources(), shared_filesystem)
-            done.update(job.run(chosen_workers, ExtractStep(settings, folder), left))
+            done.update(job.run_tasks(chosen_workers, STAGE, ExtractStep(settings, folder), left))
         progress.end()
         finished = _summed(folder, tasks, done, skipped, max_quarantined)
         write_bytes((json.dumps(_as_json(finished), indent=1) + "\n").encode(), folder, layout.EXTRACTION_FILE)
@@ -143,6 +155,8 @@ def _summed(
         receipt = done[task.id]
         if receipt.state != COMMITTED:
             counted.unreadable[task.id] = receipt.reason or "unknown"
+            if receipt.is_defect:
+                counted = replace(counted, failed=(*counted.failed, task.id))
             continue
         counted.skipped.update(_reasons(output / layout.skipped_path(task.id)))
         lost_bytes = 0

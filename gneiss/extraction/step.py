@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import resource
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
-from gneiss.errors import GneissError, InputError, OutputError
+from gneiss.errors import DefectError
 from gneiss.extraction.crawl_files import CrawlFiles, read_crawl_files
 from gneiss.extraction.extractors import Extractor
 from gneiss.extraction.pages import NO_TEXT, TOO_LARGE, Page, Skip, page_of
@@ -52,27 +50,13 @@ class ExtractStep:
 
     def open(self) -> Callable[[CrawlFiles], Receipt]:
         """Nothing to load: each task has a sandbox of its own, so that it sees the same whatever came before."""
-        return self._work
+        return self._extract
 
     def lost(self, task: CrawlFiles, reason: str) -> Receipt:
         """A task whose files could not be read."""
         return Receipt(
             task.id, UNREADABLE, task.fingerprint, None, reason=reason, modified_ns=task.modified_ns, stage=STAGE
         )
-
-    def _work(self, task: CrawlFiles) -> Receipt:
-        wall, cpu = time.perf_counter(), _cpu_seconds()
-        try:
-            receipt = self._extract(task)
-        except InputError as error:
-            receipt = self.lost(task, str(error))
-        except MemoryError:
-            receipt = self.lost(task, "out of memory; use fewer workers")
-        except GneissError:
-            raise  # concerns the run: a full disk, an extractor that does not start
-        except Exception as error:  # noqa: BLE001 - what nothing else explains is named, with the reason
-            receipt = self.lost(task, f"{type(error).__name__}: {error}")
-        return replace(receipt, cost={"seconds": time.perf_counter() - wall, "cpu_seconds": _cpu_seconds() - cpu})
 
     def _extract(self, task: CrawlFiles) -> Receipt:
         settings = self.settings
@@ -82,9 +66,9 @@ class ExtractStep:
             files = write_documents(sorting.documents(records), self.output, task.id, settings.part_max_bytes)
         documents, skipped, quarantined = sum(file.rows for file in files), sorting.skipped, sorting.quarantined
         if sorting.records != documents + len(skipped) + len(quarantined):
-            raise OutputError(
+            raise DefectError(
                 f"{task.id}: {sorting.records} records were read, but {documents} documents + {len(skipped)} skipped"
-                f" + {len(quarantined)} quarantined were written. This is a defect of gneiss: please report it"
+                f" + {len(quarantined)} quarantined were written; please report it"
             )
         if quarantined:
             files.append(write_rejected(quarantined, self.output, quarantine_path(task.id)))
@@ -151,8 +135,3 @@ def _verdict(answer: Answer | Death) -> tuple[str, str]:
     if isinstance(answer, Death):
         return answer.reason, answer.detail
     return (UNDECODABLE if answer.outcome == Outcome.UNDECODABLE else FAILED), answer.text
-
-
-def _cpu_seconds() -> float:
-    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime

@@ -1,27 +1,37 @@
-"""The driver of a job: it holds the output, knows what is finished, runs tasks, and keeps their receipts."""
+"""The driver of a job: it holds the output, knows what is finished, runs tasks, keeps their receipts and defects."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from gneiss.backends import Step, Task, Workers
+from gneiss.errors import DefectError, GneissError
+from gneiss.input.plan import run_key
+from gneiss.jobs.attempt import Attempt, AttemptStep
+from gneiss.jobs.defects import Defect, Defects
+from gneiss.jobs.logs import LogSettings, log_fields
 from gneiss.jobs.progress import Progress
 from gneiss.jobs.resume import JobTask, Kind, finished_tasks
 from gneiss.output import ledger
 from gneiss.output.claim import claim
-from gneiss.output.ledger import Receipt
+from gneiss.output.ledger import COMMITTED, Receipt
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job whose output is held by this driver."""
+    """A job whose output is held by this driver; `run`: what logs call it, the beginning of its run key."""
 
     output: Path
+    run: str
     progress: Progress
+    defects: Defects
 
     def finished(self, kind: Kind, tasks: Sequence[JobTask]) -> dict[str, Receipt]:
         """Receipts of the tasks that need no more work, by id. Raises OutputError; see `finished_tasks`."""
@@ -29,20 +39,36 @@ class Job:
         ledger.append(self.output, adopted)
         return done
 
-    def run(self, workers: Workers, step: Step[Task, Receipt], tasks: Sequence[Task]) -> dict[str, Receipt]:
-        """Run tasks; their receipts by id go to the ledger as they come. Raises GneissError."""
+    def run_tasks(
+        self, workers: Workers, stage: str, step: Step[Task, Receipt], tasks: Sequence[Task]
+    ) -> dict[str, Receipt]:
+        """Run tasks of a stage; their receipts by id go to the ledger as they come. Raises GneissError."""
         done: dict[str, Receipt] = {}
-        with closing(workers.run(step, tasks)) as receipts, closing(ledger.keep(self.output, receipts)) as kept:
+        attempts = workers.run(AttemptStep(step, stage, self.run, LogSettings.of_this_process()), tasks)
+        with (
+            log_fields(stage=stage),
+            closing(attempts),
+            closing(self._receipts(attempts)) as receipts,
+            closing(ledger.keep(self.output, receipts)) as kept,
+        ):
+            _log.info("%d tasks for %d workers", len(tasks), min(workers.count, len(tasks)))
             for receipt in kept:
                 done[receipt.task] = receipt
+                _log_receipt(receipt, len(done), len(tasks))
                 self.progress.finished(receipt)
         return done
 
-    def run_stage(self, workers: Workers, name: str, step: Step[int, Receipt], tasks: Sequence[int]) -> None:
+    def run_stage(self, workers: Workers, stage: str, step: Step[int, Receipt], tasks: Sequence[int]) -> None:
         """Run what is left of a stage whose tasks are numbered; nothing where nothing is left. Raises GneissError."""
         if tasks:
-            self.progress.stage(name, len(tasks))
-            self.run(workers, step, tasks)
+            self.progress.stage(stage, len(tasks))
+            self.run_tasks(workers, stage, step, tasks)
+
+    def _receipts(self, attempts: Iterable[Attempt]) -> Generator[Receipt, None, None]:
+        for attempt in attempts:
+            for defect in attempt.defects:
+                self.defects.keep(defect)
+            yield attempt.receipt
 
 
 @contextmanager
@@ -52,6 +78,26 @@ def open_job(
     progress: Progress,
     first: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Iterator[Job]:
-    """Hold an output for a job; see `claim`. Raises OutputError."""
+    """Hold an output for a job; see `claim`. The traceback of a defect that ends it is kept. Raises OutputError."""
     with claim(output, identity, first):
-        yield Job(output, progress)
+        job = Job(output, run_key(identity)[:12], progress, Defects(output))
+        with log_fields(run=job.run):
+            try:
+                yield job
+            except DefectError as error:
+                job.defects.keep(Defect(str(error), error.traceback, {"run": job.run}))
+                raise
+            except GneissError:
+                raise
+            except Exception as error:
+                raised = DefectError.of("the driver failed", error)
+                job.defects.keep(Defect(str(raised), raised.traceback, {"run": job.run}), quote=False)
+                raise
+
+
+def _log_receipt(receipt: Receipt, done: int, tasks: int) -> None:
+    """Say what became of a task."""
+    seconds = receipt.cost.get("seconds", 0.0)
+    became = "finished" if receipt.state == COMMITTED else f"{receipt.state}: {receipt.reason}"
+    fields = {"shard": receipt.task, "rows": receipt.rows, "seconds": round(seconds, 3), "done": done, "of": tasks}
+    _log.info("%s of %s tasks: %s %s", done, tasks, receipt.task, became, extra=fields)

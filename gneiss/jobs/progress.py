@@ -91,7 +91,9 @@ class PrintedProgress:
             return
         self._rows += receipt.rows or 0
         self._bytes += self._left_bytes.pop(receipt.task)
-        if receipt.reason:
+        if receipt.is_defect:
+            self._print(f"\n{self.task} {receipt.task} failed by a defect: {receipt.reason}\n")
+        elif receipt.reason:
             self._print(f"\n{self.task} {receipt.task} is quarantined: {receipt.reason}\n")
         self._say(self._line(now), now, len(self._left_bytes))
 

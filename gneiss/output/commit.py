@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gneiss.curate.curate import DROPPED, KEPT, QUARANTINED, Curated
-from gneiss.errors import OutputError
+from gneiss.errors import DefectError
 from gneiss.output.layout import annotations_path, data_path, quarantine_path, statistics_path
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, Receipt
 from gneiss.output.parquet import WrittenFile, write_bytes, write_parquet
@@ -22,18 +22,18 @@ ROWS_PER_TABLE = 20_000
 
 
 def commit(curated: Curated, recipe: Recipe, output: Path) -> Receipt:
-    """Write the files of a shard and return its receipt. Raises OutputError, also when rows do not add up."""
+    """Write the files of a shard and return its receipt. Raises OutputError; DefectError when rows do not add up."""
     shard, counts = curated.shard, curated.statistics.counts
     fates = {name: counts[name] for name in (KEPT, DROPPED, QUARANTINED)}
     if not shard.rows == counts["rows"] == sum(fates.values()) == curated.annotations.num_rows:
-        raise OutputError(
+        raise DefectError(
             f"shard {shard.id}: {shard.rows} rows came in, but {fates[KEPT]} kept + {fates[DROPPED]} dropped +"
             f" {fates[QUARANTINED]} quarantined were counted; nothing was written."
             " This is a defect of gneiss: please report it"
         )
     files = [_write_data(curated, recipe, output)]
     if files[0].rows != fates[KEPT]:
-        raise OutputError(
+        raise DefectError(
             f"shard {shard.id}: {fates[KEPT]} documents were kept, but {files[0].rows} written; please report it"
         )
     if curated.unusable:

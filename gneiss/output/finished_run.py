@@ -20,9 +20,10 @@ import yaml
 from gneiss.arrays import BoolArray, Int64Array
 from gneiss.curate.curate import KEPT
 from gneiss.curate.examples import Examples
+from gneiss.curate.reading import BAD_DATA
 from gneiss.curate.statistics import Statistics
-from gneiss.errors import BudgetError, InputError, first_line
-from gneiss.output import layout
+from gneiss.errors import BudgetError, DefectError, InputError, first_line
+from gneiss.output import layout, ledger
 from gneiss.output.layout import BASE, BASE_LAYER, RECIPE_FILE, STATISTICS_FILE
 from gneiss.output.ledger import FOOTER_KEY, Receipt
 from gneiss.recipe.rule import did_you_mean
@@ -50,14 +51,15 @@ class FinishedShard:
 class FinishedRun:
     """A finished run as it lies on disk; `gneiss.run` returns it, `open_run` reads it again.
 
-    quarantined_shards: those that could not be curated, with the reason; finished_before: how many shards the driver
-    that returns it found finished.
+    quarantined_shards: those that could not be curated, with the reason; failed_shards: of these, the ones that failed
+    by a defect; finished_before: how many shards the driver that returns it found finished.
     """
 
     folder: Path
     statistics: Statistics
     examples: Examples
     quarantined_shards: Mapping[str, str]
+    failed_shards: Sequence[str] = ()
     finished_before: int = 0
 
     @property
@@ -122,18 +124,35 @@ class FinishedRun:
         """sha256 over the run key and every receipt."""
         return self._footers[1]
 
+    @property
+    def failed_documents(self) -> int:
+        """How many documents are in quarantine for an exception in an annotator or editor, not for what they are."""
+        return sum(count for reason, count in self.statistics.reasons.items() if reason not in BAD_DATA)
+
     def check_budgets(self) -> None:
-        """Raise BudgetError when more was quarantined than the recipe allows."""
+        """Raise BudgetError when more was quarantined than the recipe allows; DefectError when defects caused that."""
         counts, budgets = self.counts, self.recipe.budgets
+        report = f"please report it with its traceback, in {self.folder / layout.LOGS}"
         if len(self.quarantined_shards) > budgets.shards:
-            shard, reason = next(iter(self.quarantined_shards.items()))
+            shard = next(iter([*self.failed_shards, *self.quarantined_shards]))
+            count, reason = len(self.quarantined_shards), self.quarantined_shards[shard]
+            if self.failed_shards:
+                raise DefectError(
+                    f"{len(self.failed_shards)} shards failed by a defect, first {shard!r}: {reason}; {report}. All"
+                    f" others are in {self.folder}; the same command tries these again"
+                )
             raise BudgetError(
-                f"{len(self.quarantined_shards)} shards could not be curated (budgets.shards: {budgets.shards}), first"
-                f" {shard!r}: {reason}. All others are in {self.folder}; fix the cause and run again, or raise the"
-                " budget"
+                f"{count} shards could not be curated (budgets.shards: {budgets.shards}), first {shard!r}: {reason}."
+                f" All others are in {self.folder}; fix the cause and run again, or raise the budget"
             )
-        if counts["quarantined"] > budgets.documents * counts["rows"]:
+        allowed = budgets.documents * counts["rows"]
+        if counts["quarantined"] > allowed:
             reasons = ", ".join(f"{reason} ({n})" for reason, n in self.statistics.reasons.most_common(3))
+            if counts["quarantined"] - self.failed_documents <= allowed:
+                raise DefectError(
+                    f"{self.failed_documents} of {counts['rows']} documents were quarantined by a defect"
+                    f" (budgets.documents: {budgets.documents:.2%}): {reasons}; {report}"
+                )
             raise BudgetError(
                 f"{counts['quarantined']} of {counts['rows']} documents were quarantined (budgets.documents:"
                 f" {budgets.documents:.2%}): {reasons}. They are in {self.folder / layout.QUARANTINE}; fix the input,"
@@ -272,8 +291,10 @@ def open_run(folder: str | Path) -> FinishedRun:
     """
     folder = Path(folder)
     stored = _json(folder / STATISTICS_FILE)
-    statistics = Statistics.from_json(stored["statistics"])
-    run = FinishedRun(folder, statistics, stored["samples"], stored["quarantined_shards"])
+    statistics, quarantined = Statistics.from_json(stored["statistics"]), stored["quarantined_shards"]
+    receipts = ledger.read(folder) if quarantined else {}
+    failed = [id_ for id_ in quarantined if id_ in receipts and receipts[id_].receipt.is_defect]
+    run = FinishedRun(folder, statistics, stored["samples"], quarantined, failed)
     _ = run.shards  # footers are read, and counted
     return run
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gneiss.errors import OutputError, first_line
+from gneiss.errors import DefectError, OutputError, first_line
 from gneiss.output.finished_run import IDENTITY, FinishedRun, FinishedShard
 from gneiss.output.layout import BASE_LAYER, LAYERS, annotations_folder, annotations_path, layer_file
 from gneiss.output.parquet import write_bytes, write_parquet
@@ -134,7 +134,7 @@ def _tables(
         computed = compute(first, table)
         columns = [table["row"], table["id"], *(computed[name] for name in schema.names[len(IDENTITY) :])]
         if {len(values) for values in columns} != {table.num_rows}:
-            raise OutputError(
+            raise DefectError(
                 f"shard {shard.id}: {table.num_rows} rows came in, others came out; please report this defect"
             )
         yield pa.Table.from_arrays(columns, schema=schema)

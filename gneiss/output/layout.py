@@ -82,6 +82,11 @@ def held_shards(output: Path) -> set[str]:
     return {*ids_in(output, DATA), *ids_in(output, BASE)}
 
 
+def traceback_path(kind: str) -> str:
+    """The first traceback of a kind of defect."""
+    return f"{LOGS}/{kind}.txt"
+
+
 def ledger_segment(number: int) -> str:
     """A segment of the ledger."""
     return f"{LEDGER}/{number:06d}.jsonl"

@@ -19,16 +19,16 @@ from gneiss.output.parquet import WrittenFile, checksum, write_bytes
 FOOTER_KEY = "gneiss.receipt"
 CURATE = "curate"
 SEGMENT_SECONDS = 5.0
-COMMITTED, UNREADABLE = "committed", "unreadable"
+COMMITTED, UNREADABLE, FAILED = "committed", "unreadable", "failed"
 
 
 @dataclass(frozen=True)
 class Receipt:
     """What a finished task returns.
 
-    task: its id within its stage (of `curate`, the shard's); state: `committed`, or `unreadable` (a quarantined shard:
-    no files; rows from the footer, or null when unknown); counts: what became of the rows; cost: seconds and memory,
-    only for the logs and the ledger.
+    task: its id within its stage (of `curate`, the shard's); state: `committed`, `unreadable` (a quarantined shard:
+    no files; rows from the footer, or null when unknown), or `failed` (the same, but by a defect); counts: what became
+    of the rows; cost: seconds and memory, only for the logs and the ledger.
     """
 
     task: str
@@ -41,6 +41,11 @@ class Receipt:
     modified_ns: int | None = None
     cost: Mapping[str, float] = field(default_factory=dict)
     stage: str = CURATE
+
+    @property
+    def is_defect(self) -> bool:
+        """Whether a defect kept the task from being done."""
+        return self.state == FAILED
 
     def footer(self) -> str:
         """What the annotation shard's footer says: the receipt without clocks and without that file itself."""

@@ -74,7 +74,7 @@ def run(
             if left:
                 _run_stages(job, chosen, corpus, stages_before(corpus))
                 _forget_counts(corpus)
-                done.update(job.run(chosen, CurateStep(corpus), left))
+                done.update(job.run_tasks(chosen, CURATE, CurateStep(corpus), left))
             _run_stages(job, chosen, corpus, stages_after(corpus))
             for name, total in counts_after(corpus).items():
                 write_bytes(f"{total}\n".encode(), folder, layout.count_path(name))
@@ -119,7 +119,8 @@ def _finish(
     stored = {"statistics": statistics.to_json(), "samples": examples, "quarantined_shards": quarantined}
     write_bytes((json.dumps(stored, ensure_ascii=False, indent=1) + "\n").encode(), folder, layout.STATISTICS_FILE)
     write_bytes(dataset_card(plan, statistics, quarantined).encode(), folder, layout.CARD_FILE)
-    return FinishedRun(folder, statistics, examples, quarantined, finished_before)
+    failed = [id_ for id_, receipt in done.items() if receipt.is_defect]
+    return FinishedRun(folder, statistics, examples, quarantined, failed, finished_before)
 
 
 def resources_of(plan: Plan) -> Resources:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import resource
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gneiss.curate.loaded_models import load_models
-from gneiss.errors import GneissError, InputError
 from gneiss.input.shard import Shard
 from gneiss.output.ledger import UNREADABLE, Receipt
 from gneiss.stages.corpus import Corpus
@@ -31,21 +28,8 @@ class CurateStep:
         results = results_of(self.corpus)
 
         def work(shard: Shard) -> Receipt:
-            wall, cpu = time.perf_counter(), time.process_time()
-            try:
-                curated = curate(shard, recipe, models, results=results(self.corpus.shard_numbers[shard.id]))
-                receipt = commit(curated, recipe, output)
-            except InputError as error:
-                receipt = self.lost(shard, str(error))
-            except MemoryError:
-                receipt = self.lost(shard, "out of memory; use fewer workers or a smaller shard_max_bytes")
-            except GneissError:
-                raise  # concerns the run: a full disk, a rule that fails
-            except Exception as error:  # noqa: BLE001 - a shard that nothing else explains is quarantined, with the reason
-                receipt = self.lost(shard, f"{type(error).__name__}: {error}")
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            cost = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu, "peak_bytes": peak}
-            return replace(receipt, cost=cost)
+            curated = curate(shard, recipe, models, results=results(self.corpus.shard_numbers[shard.id]))
+            return commit(curated, recipe, output)
 
         return work
 

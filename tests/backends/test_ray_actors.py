@@ -19,7 +19,7 @@ import pytest
 from gneiss.backends import MOST_ATTEMPTS, Room
 from gneiss.backends.ray_actors import RayActors, check_nodes, room_on
 from gneiss.backends.resources import Resources
-from gneiss.errors import MachineError, ModelError
+from gneiss.errors import DefectError, MachineError, ModelError
 from gneiss.extraction.job import extract
 from gneiss.output.finished_run import FinishedRun
 from gneiss.pipelines.run import run
@@ -173,7 +173,7 @@ def test_errors_that_concern_the_run_come_back_from_an_actor(
 ) -> None:
     for error, expected in (
         (ModelError("the model is green"), pytest.raises(ModelError, match=r"^the model is green$")),
-        (ValueError("no number"), pytest.raises(MachineError, match="a worker failed: ValueError: no number")),
+        (ValueError("no number"), pytest.raises(DefectError, match="a worker cannot start: ValueError: no number")),
     ):
         monkeypatch.setattr("gneiss.pipelines.run.CurateStep", lambda *_, error=error: killing.FailsToLoad(error))
         with expected:

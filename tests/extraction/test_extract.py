@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import gneiss
 from gneiss.cli.main import app
-from gneiss.errors import BudgetError, InputError, MachineError, OutputError
+from gneiss.errors import BudgetError, DefectError, InputError, MachineError, OutputError
 from gneiss.extraction.crawl_files import find_crawl_files
 from gneiss.extraction.extractors import Resiliparse, Trafilatura
 from gneiss.extraction.job import Extraction, extract
@@ -189,7 +189,7 @@ def test_rows_that_do_not_add_up_are_not_committed(crawl: Path, tmp_path: Path) 
     work = ExtractStep(Settings(hostile.Hostile()), tmp_path).open()
     with (
         mock.patch("gneiss.extraction.step._Sorting._answered", return_value=iter(())),
-        pytest.raises(OutputError, match=r"c: 1 records were read, but 0 documents \+ 0 skipped \+ 0 quarantined"),
+        pytest.raises(DefectError, match=r"c: 1 records were read, but 0 documents \+ 0 skipped \+ 0 quarantined"),
     ):
         work(task)
     assert not (tmp_path / "skipped").exists()

@@ -17,7 +17,7 @@ import pytest
 from gneiss.curate.curate import Curated, curate
 from gneiss.curate.loaded_models import load_models
 from gneiss.curate.statistics import Statistics
-from gneiss.errors import OutputError
+from gneiss.errors import DefectError, OutputError
 from gneiss.input.shard import cut_shards
 from gneiss.output.commit import commit
 from gneiss.output.layout import annotations_path, data_path, statistics_path
@@ -196,7 +196,7 @@ def test_a_second_commit_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_rows_that_do_not_add_up_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     curated, recipe = decide(tmp_path, table_of())
     curated.statistics.counts["kept"] -= 1
-    with pytest.raises(OutputError, match="7 rows came in, but 3 kept \\+ 1 dropped \\+ 2 quarantined"):
+    with pytest.raises(DefectError, match="7 rows came in, but 3 kept \\+ 1 dropped \\+ 2 quarantined"):
         commit(curated, recipe, tmp_path / "out")
     assert files_under(tmp_path) == ["in.parquet"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gneiss.errors import MachineError, ModelError
+from gneiss.errors import DefectError, MachineError, ModelError
 from gneiss.pipelines.run import run
 from tests import runs
 from tests.chaos import killing
@@ -29,7 +29,7 @@ def test_errors_that_concern_the_run_come_back_from_a_worker_process(
 ) -> None:
     for error, expected in (
         (ModelError("the model is green"), pytest.raises(ModelError, match=r"^the model is green$")),
-        (ValueError("no number"), pytest.raises(MachineError, match=r"^a worker failed: ValueError: no number$")),
+        (ValueError("no number"), pytest.raises(DefectError, match=r"^a worker cannot start: ValueError: no number$")),
     ):
         monkeypatch.setattr("gneiss.pipelines.run.CurateStep", lambda *_, error=error: killing.FailsToLoad(error))
         with expected:

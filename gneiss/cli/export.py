@@ -58,4 +58,4 @@ def export(
     if tokenizer is not None and isinstance(chosen, Documents):
         chosen = tokenized(chosen, tokenizer, end_of_document=end_of_document, token_bytes=token_bytes)
     done = exports[format](chosen, output)
-    print(f"{done.samples:,} {'sequences' if is_packed else 'documents'} in {done.files:,} files: {done.folder}")
+    print(f"{done.samples:,} {'sequences' if is_packed else 'documents'} in {done.files:,} files: {output}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gneiss.cli.options import Layer, RunArgument
-from gneiss.output.layout import annotations_folder
+from gneiss.output.layout import annotations_folder, layer_file
 
 if TYPE_CHECKING:
     from gneiss.output.layers import WrittenLayer
@@ -28,7 +28,9 @@ def weights(
     from gneiss.layers.weights import write_weights
 
     powers = {"alpha": alpha, "beta": beta, "gamma": gamma}
-    _print_weights(write_weights(run, layer=layer, **powers, quality=quality, perplexity=perplexity, category=category))
+    written = write_weights(run, layer=layer, **powers, quality=quality, perplexity=perplexity, category=category)
+    _print_weights(written)
+    _print_files(run, written)
 
 
 def losses(
@@ -43,7 +45,9 @@ def losses(
     """Gather the losses that training logged into an annotation layer, for the rules of the next run."""
     from gneiss.layers.losses import consolidate
 
-    _print_losses(consolidate(run, input, layer=layer, decay=decay, window_steps=window_steps))
+    written = consolidate(run, input, layer=layer, decay=decay, window_steps=window_steps)
+    _print_losses(written)
+    _print_files(run, written)
 
 
 def _print_weights(written: WrittenLayer) -> None:
@@ -65,7 +69,6 @@ def _print_weights(written: WrittenLayer) -> None:
     quantiles = ", ".join(f"{name} {value:.3g}" for name, value in summary["weight_quantiles"].items())
     if quantiles:
         print(f"weights    {quantiles}, all below {summary['largest_weight_below']:.3g}")
-    _print_place(written)
 
 
 def _print_losses(written: WrittenLayer) -> None:
@@ -78,11 +81,10 @@ def _print_losses(written: WrittenLayer) -> None:
         print(f"left out   {summary['skipped_tokens']:,} tokens whose loss was not finite")
     for bucket in summary["mean_loss_by_position"]:
         print(f"position   {bucket['from']:>8,} on: mean loss {bucket['loss']:.4f} over {bucket['tokens']:,} tokens")
-    _print_place(written)
 
 
-def _print_place(written: WrittenLayer) -> None:
-    folder = written.path.parents[2] / annotations_folder(written.metadata["layer"])
+def _print_files(run: Path, written: WrittenLayer) -> None:
+    layer = written.metadata["layer"]
     was_there = "  (it was there already, with these parameters)" if written.was_there else ""
-    print(f"layer      {folder}{was_there}")
-    print(f"metadata   {written.path}")
+    print(f"layer      {run / annotations_folder(layer)}{was_there}")
+    print(f"metadata   {run / layer_file(layer)}")

@@ -19,6 +19,7 @@ import pyarrow as pa
 from gneiss.demo.harvest import Document, Roots, harvest
 from gneiss.errors import InputError, OutputError
 from gneiss.output.parquet import write_bytes, write_parquet
+from gneiss.store.place import place_of
 
 #: Packages that gneiss requires, with enough to read. These and all that they require are read, whatever else is
 #: installed beside them.
@@ -105,10 +106,10 @@ def write_sample(
     files: dict[str, dict[str, str | int]] = {}
     for shard, name in enumerate(names):
         rows = [_row(document) for document in documents[bounds[shard] : bounds[shard + 1]]]
-        written = write_parquet([pa.Table.from_pylist(rows, SCHEMA)], SCHEMA, output, name)
+        written = write_parquet([pa.Table.from_pylist(rows, SCHEMA)], SCHEMA, place_of(output), name)
         files[name] = {"rows": written.rows, "xxh3_128": written.checksum}
     manifest = _manifest(documents, skipped, files)
-    write_bytes((json.dumps(asdict(manifest), indent=2) + "\n").encode(), output, MANIFEST)
+    write_bytes((json.dumps(asdict(manifest), indent=2) + "\n").encode(), place_of(output), MANIFEST)
     return manifest
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -21,6 +20,7 @@ from gneiss.loader.packed_files import PackedSequences
 from gneiss.loader.packing import TokenizerLike, encoder
 from gneiss.loader.reader import Document, Documents
 from gneiss.output.parquet import write_bytes
+from gneiss.store.place import Address, Place
 from gneiss.version import __version__
 
 #: The index of a format that has none of its own.
@@ -34,7 +34,7 @@ _Sample = TypeVar("_Sample")
 class Exported:
     """What was exported: where, how many samples in how many files."""
 
-    folder: Path
+    folder: Place
     samples: int
     files: int
 
@@ -72,7 +72,7 @@ class Export(Protocol):
     its index, which is written last, the same call starts again.
     """
 
-    def __call__(self, source: Source, folder: str | Path) -> Exported:
+    def __call__(self, source: Source, folder: Address) -> Exported:
         """Export."""
 
 
@@ -112,18 +112,16 @@ def of_tokens(source: Source, format_: str) -> TokenizedDocuments:
     return replace(source, documents=replace(source.documents, shuffled=False, epochs=1))
 
 
-def begin(folder: Path, index: str, prefix: str) -> None:
+def begin(folder: Place, index: str, prefix: str) -> None:
     """Remove partial files of a killed export. Raises OutputError if the folder holds anything else."""
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name.startswith((f".{prefix}", f".{index}.")) and path.suffix == ".part":
-            path.unlink()
-        elif not path.name.startswith(prefix):
-            raise OutputError(f"{folder}: expected an empty folder, found {path.name!r}; choose another one")
+    if foreign := sorted(file.name for file in folder.files() if not file.name.startswith(prefix)):
+        raise OutputError(f"{folder}: expected an empty folder, found {foreign[0]!r}; choose another one")
+    folder.sweep()
 
 
-def complete(folder: Path, index: str, prefix: str, names: Iterable[str], content: Any) -> None:
+def complete(folder: Place, index: str, prefix: str, names: Iterable[str], content: Any) -> None:
     """Write the JSON index once all files of an export exist. Raises OutputError when there are others."""
-    left = {path.name for path in folder.glob(f"{prefix}*")} - set(names)
+    left = {file.name for file in folder.files()} - {index, *names}
     if left:
         raise OutputError(f"{folder / min(left)}: left by another export; choose another folder")
     write_bytes(json.dumps(content, sort_keys=True).encode(), folder, index)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ from gneiss.loader.packed_files import SPANS, PackedSequences
 from gneiss.loader.packing import Sequence
 from gneiss.loader.reader import Document
 from gneiss.output.parquet import WrittenFile, write_parquet
+from gneiss.store.place import Address, Place, place_of
 
 #: `load_dataset` assigns files of this name to the split `train`.
 PREFIX = "train-"
@@ -39,7 +39,7 @@ SEQUENCES = pa.schema(
 )
 
 
-def export_hf(source: Source, folder: str | Path, *, file_bytes: int = 500_000_000) -> Exported:
+def export_hf(source: Source, folder: Address, *, file_bytes: int = 500_000_000) -> Exported:
     """Write documents or packed sequences, in their order on disk, as Parquet files. See `Export`.
 
     Parameters: `file_bytes`: maximum of texts or tokens in a file, before compression (one sample may have more).
@@ -48,15 +48,15 @@ def export_hf(source: Source, folder: str | Path, *, file_bytes: int = 500_000_0
     >>> export_hf(packed("packed"), "packed-hf")  # doctest: +SKIP
     >>> datasets.load_dataset("packed-hf", split="train")  # doctest: +SKIP
     """
-    folder, source = Path(folder), of_samples(source, "hf")
-    begin(folder, INDEX, PREFIX)
+    target, source = place_of(folder, "output"), of_samples(source, "hf")
+    begin(target, INDEX, PREFIX)
     if isinstance(source, PackedSequences):
-        files = _write(map(_of_sequence, source), SEQUENCES, folder, file_bytes)
+        files = _write(map(_of_sequence, source), SEQUENCES, target, file_bytes)
     else:
-        files = _write(map(_of_document, source), DOCUMENTS, folder, file_bytes)
+        files = _write(map(_of_document, source), DOCUMENTS, target, file_bytes)
     index = {"format": "hf", **origin(source), "files": [{"name": file.path, "samples": file.rows} for file in files]}
-    complete(folder, INDEX, PREFIX, [file.path for file in files], index)
-    return Exported(folder, sum(file.rows for file in files), len(files))
+    complete(target, INDEX, PREFIX, [file.path for file in files], index)
+    return Exported(target, sum(file.rows for file in files), len(files))
 
 
 def _of_document(document: Document) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def _of_sequence(sequence: Sequence) -> dict[str, Any]:
     return {"sequence": sequence.id, "input_ids": sequence.tokens, "log_prior": sequence.log_prior, "spans": spans}
 
 
-def _write(rows: Iterable[dict[str, Any]], schema: pa.Schema, folder: Path, file_bytes: int) -> list[WrittenFile]:
+def _write(rows: Iterable[dict[str, Any]], schema: pa.Schema, folder: Place, file_bytes: int) -> list[WrittenFile]:
     return [
         write_parquet(_tables(part, schema), schema, folder, f"{PREFIX}{number:05d}.parquet")
         for number, part in parts(rows, _bytes, file_bytes)

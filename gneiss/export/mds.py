@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from gneiss.loader.packed_files import PackedSequences
 from gneiss.loader.packing import Sequence
 from gneiss.loader.reader import Document
 from gneiss.output.parquet import write_bytes
+from gneiss.store.place import Address, Place, place_of
 
 INDEX = "index.json"
 PREFIX = "shard."
@@ -52,7 +52,7 @@ SEQUENCE_COLUMNS = {
 }
 
 
-def export_mds(source: Source, folder: str | Path, *, file_bytes: int = 1 << 26) -> Exported:
+def export_mds(source: Source, folder: Address, *, file_bytes: int = 1 << 26) -> Exported:
     """Write documents or packed sequences, in their order on disk, as an MDS dataset. See `Export`.
 
     Parameters: `source`: StreamingDataset does the shuffling; `file_bytes`: maximum of a file (one sample may
@@ -60,11 +60,11 @@ def export_mds(source: Source, folder: str | Path, *, file_bytes: int = 1 << 26)
 
     >>> export_mds(documents("curated"), "curated-mds")  # doctest: +SKIP
     """
-    folder, source = Path(folder), of_samples(source, "mds")
-    begin(folder, INDEX, PREFIX)
+    target, source = place_of(folder, "output"), of_samples(source, "mds")
+    begin(target, INDEX, PREFIX)
     if isinstance(source, PackedSequences):
-        return _write(map(_of_sequence, source), SEQUENCE_COLUMNS, folder, file_bytes)
-    return _write(map(_of_document, source), DOCUMENT_COLUMNS, folder, file_bytes)
+        return _write(map(_of_sequence, source), SEQUENCE_COLUMNS, target, file_bytes)
+    return _write(map(_of_document, source), DOCUMENT_COLUMNS, target, file_bytes)
 
 
 def _of_document(document: Document) -> dict[str, Any]:
@@ -84,7 +84,9 @@ def _of_sequence(sequence: Sequence) -> dict[str, Any]:
     return {"sequence": sequence.id, "tokens": sequence.tokens, "log_prior": sequence.log_prior, **spans}
 
 
-def _write(samples: Iterable[Mapping[str, Any]], columns: Mapping[str, str], folder: Path, file_bytes: int) -> Exported:
+def _write(
+    samples: Iterable[Mapping[str, Any]], columns: Mapping[str, str], folder: Place, file_bytes: int
+) -> Exported:
     names = sorted(columns)
     config = {
         "column_encodings": [columns[name] for name in names],
@@ -128,7 +130,7 @@ def _array(values: AnyArray) -> bytes:
 
 
 def _write_file(
-    samples: list[bytes], config: Mapping[str, Any], header: bytes, folder: Path, number: int
+    samples: list[bytes], config: Mapping[str, Any], header: bytes, folder: Place, number: int
 ) -> dict[str, Any]:
     first = 4 + 4 * (len(samples) + 1) + len(header)
     begins = np.cumsum([first, *map(len, samples)])

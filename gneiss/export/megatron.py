@@ -11,7 +11,6 @@ import struct
 from array import array
 from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,8 @@ import numpy as np
 from gneiss.arrays import AnyArray, Int32Array, Int64Array
 from gneiss.export.files import INDEX, Exported, Source, begin, complete, of_tokens, origin, token_parts
 from gneiss.loader.reader import Document
-from gneiss.output.parquet import Aside, write_bytes
+from gneiss.output.parquet import write_bytes
+from gneiss.store.place import Address, Place, place_of
 
 PREFIX = "part-"
 MAGIC, VERSION = b"MMIDIDX\0\0", 1
@@ -29,7 +29,7 @@ TYPES = {2: ("<u2", 8), 4: ("<i4", 4)}
 SUFFIXES = (".bin", ".log_prior.npy", ".document.npy", ".idx")
 
 
-def export_megatron(source: Source, folder: str | Path, *, file_tokens: int = 1 << 29) -> Exported:
+def export_megatron(source: Source, folder: Address, *, file_tokens: int = 1 << 29) -> Exported:
     """Write tokenized documents, in their order on disk, as indexed datasets. See `Export`.
 
     A part is `part-00000.bin` and `.idx`, a prefix for `--data-path`, in which a sequence is a document. Megatron
@@ -41,22 +41,22 @@ def export_megatron(source: Source, folder: str | Path, *, file_tokens: int = 1 
     >>> source = tokenized(documents("curated"), "builtin:cl100k_base", end_of_document=100257)  # doctest: +SKIP
     >>> export_megatron(source, "curated-megatron")  # doctest: +SKIP
     """
-    folder, source = Path(folder), of_tokens(source, "megatron")
-    begin(folder, INDEX, PREFIX)
-    files = [_write_part(part, folder, number, source.token_bytes) for number, part in token_parts(source, file_tokens)]
+    target, source = place_of(folder, "output"), of_tokens(source, "megatron")
+    begin(target, INDEX, PREFIX)
+    files = [_write_part(part, target, number, source.token_bytes) for number, part in token_parts(source, file_tokens)]
     names = [file["prefix"] + suffix for file in files for suffix in SUFFIXES]
-    complete(folder, INDEX, PREFIX, names, {"format": "megatron", **origin(source), "files": files})
-    return Exported(folder, sum(file["documents"] for file in files), len(files))
+    complete(target, INDEX, PREFIX, names, {"format": "megatron", **origin(source), "files": files})
+    return Exported(target, sum(file["documents"] for file in files), len(files))
 
 
 def _write_part(
-    documents: Iterator[tuple[Document, Int32Array]], folder: Path, number: int, token_bytes: int
+    documents: Iterator[tuple[Document, Int32Array]], folder: Place, number: int, token_bytes: int
 ) -> dict[str, Any]:
     prefix = f"{PREFIX}{number:05d}"
     dtype, code = TYPES[token_bytes]
     lengths, indices, log_priors = array("i"), array("q"), array("f")
     bin_, log_prior, document_, idx = (prefix + suffix for suffix in SUFFIXES)
-    with Aside(folder, bin_) as aside, aside.temporary.open("wb") as file:
+    with (folder / bin_).create() as file:
         for document, tokens in documents:
             file.write(tokens.astype(dtype).tobytes())
             lengths.append(len(tokens))

@@ -14,7 +14,6 @@ import json
 import zlib
 from array import array
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from gneiss.arrays import Float32Array, Int32Array
 from gneiss.errors import InputError, first_line
 from gneiss.export.files import INDEX, Exported, Source, begin, complete, of_tokens, origin, token_parts
 from gneiss.loader.reader import Document
-from gneiss.output.parquet import Aside
+from gneiss.store.place import Address, Place, place_of
 
 PREFIX = "part-"
 #: Bytes of a token → its type.
@@ -32,7 +31,7 @@ TYPES = {2: "uint16", 4: "uint32"}
 COLUMNS = ("start", "end", "id", "shard", "row", "document", "log_prior")
 
 
-def export_olmo(source: Source, folder: str | Path, *, file_tokens: int = 1 << 29) -> Exported:
+def export_olmo(source: Source, folder: Address, *, file_tokens: int = 1 << 29) -> Exported:
     """Write tokenized documents, in their order on disk, as OLMo-core's token arrays. See `Export`.
 
     Parameters: `source`: `tokenized(...)` with an end_of_document, by which OLMo-core separates documents;
@@ -42,18 +41,18 @@ def export_olmo(source: Source, folder: str | Path, *, file_tokens: int = 1 << 2
     >>> source = tokenized(documents("curated"), "builtin:cl100k_base", end_of_document=100257)  # doctest: +SKIP
     >>> export_olmo(source, "curated-olmo")  # doctest: +SKIP
     """
-    folder, source = Path(folder), of_tokens(source, "olmo")
+    target, source = place_of(folder, "output"), of_tokens(source, "olmo")
     if source.end_of_document is None:
         raise InputError("olmo: expected an end_of_document, by which OLMo-core separates documents, found none")
-    begin(folder, INDEX, PREFIX)
+    begin(target, INDEX, PREFIX)
     dtype = TYPES[source.token_bytes]
-    files = [_write_part(part, folder, number, dtype) for number, part in token_parts(source, file_tokens)]
+    files = [_write_part(part, target, number, dtype) for number, part in token_parts(source, file_tokens)]
     names = [file["name"] + suffix for file in files for suffix in (".npy", ".csv.gz")]
-    complete(folder, INDEX, PREFIX, names, {"format": "olmo", **origin(source), "dtype": dtype, "files": files})
-    return Exported(folder, sum(file["documents"] for file in files), len(files))
+    complete(target, INDEX, PREFIX, names, {"format": "olmo", **origin(source), "dtype": dtype, "files": files})
+    return Exported(target, sum(file["documents"] for file in files), len(files))
 
 
-def instance_log_priors(folder: str | Path, sequence_length: int) -> Float32Array:
+def instance_log_priors(folder: Address, sequence_length: int) -> Float32Array:
     """The log of the mean prior weight of the tokens of each instance, float32 (instances,).
 
     An instance is `sequence_length` tokens of a file, from its first on, and what is left at a file's end is none:
@@ -61,22 +60,22 @@ def instance_log_priors(folder: str | Path, sequence_length: int) -> Float32Arra
 
     >>> instance_log_priors("curated-olmo", 2048)[batch["index"]]  # doctest: +SKIP
     """
-    path = Path(folder) / INDEX
+    index = place_of(folder) / INDEX
     if sequence_length < 1:
         raise InputError(f"sequence_length {sequence_length}: expected 1 or more")
     try:
-        files = json.loads(path.read_text("utf-8"))["files"]
+        files = json.loads(index.read())["files"]
         found = [
-            _of_instances(path.with_name(file["name"] + ".csv.gz"), file["tokens"], sequence_length) for file in files
+            _of_instances(index.parent / (file["name"] + ".csv.gz"), file["tokens"], sequence_length) for file in files
         ]
     except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{path}: no OLMo-core export here ({first_line(error)}); `export_olmo` writes it") from error
+        raise InputError(f"{index}: no OLMo-core export here ({first_line(error)}); `export_olmo` writes it") from error
     return np.concatenate([np.empty(0, np.float32), *found])
 
 
-def _of_instances(path: Path, tokens: int, length: int) -> Float32Array:
+def _of_instances(path: Place, tokens: int, length: int) -> Float32Array:
     ends, log_priors = array("d", [0.0]), array("d")
-    with gzip.open(path, "rt", encoding="utf-8", newline="\n") as file:
+    with path.open() as compressed, gzip.open(compressed, "rt", encoding="utf-8", newline="\n") as file:
         for line in file:  # a document each; an id may hold commas, so from both ends
             ends.append(int(line.split(",", 2)[1]))
             log_priors.append(float(line.rsplit(",", 1)[1]))
@@ -90,18 +89,16 @@ def _of_instances(path: Path, tokens: int, length: int) -> Float32Array:
 
 
 def _write_part(
-    documents: Iterator[tuple[Document, Int32Array]], folder: Path, number: int, dtype: str
+    documents: Iterator[tuple[Document, Int32Array]], folder: Place, number: int, dtype: str
 ) -> dict[str, Any]:
     name = f"{PREFIX}{number:05d}"
     little = np.dtype(dtype).newbyteorder("<")
     count, at = 0, 0
     with (
-        Aside(folder, f"{name}.csv.gz") as lines_aside,
-        Aside(folder, f"{name}.npy") as tokens_aside,
-        lines_aside.temporary.open("wb") as compressed,
+        (folder / f"{name}.csv.gz").create() as compressed,
+        (folder / f"{name}.npy").create() as file,
         gzip.GzipFile("", "wb", fileobj=compressed, mtime=0) as binary,
         io.TextIOWrapper(binary, "utf-8", newline="") as text,
-        tokens_aside.temporary.open("wb") as file,
     ):
         lines = csv.writer(text, lineterminator="\n")
         for document, tokens in documents:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import uuid
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ import xxhash
 from gneiss.errors import InputError
 from gneiss.extraction.records import Damage, Record, read_records
 from gneiss.input.files import find_files
-from gneiss.store.place import Place
+from gneiss.store.place import Address, Place
 from gneiss.store.store import File
 
 _ARCHIVE = re.compile(r"\.(warc|wet|warc\.wet)(\.(gz|zst|zstd))?$", re.IGNORECASE)
@@ -28,7 +27,7 @@ class CrawlFiles:
     """A task: an archive, or a group of HTML files.
 
     id: the path relative to the input, without suffix; names: paths relative to the input, as in `file_path`; places:
-    where they are; fingerprint: of names, sizes, and the two ends of each file; modified_ns: of the file last modified.
+    where they are; fingerprint: of names, sizes, and the two ends of each file; etag: of the archive, or of all files.
     """
 
     id: str
@@ -37,7 +36,7 @@ class CrawlFiles:
     size_bytes: int
     fingerprint: str
     is_archive: bool
-    modified_ns: int
+    etag: str
 
     @property
     def file(self) -> Place:
@@ -45,7 +44,7 @@ class CrawlFiles:
         return self.places[0]
 
 
-def find_crawl_files(input: str | os.PathLike[str] | Place) -> list[CrawlFiles]:
+def find_crawl_files(input: Address) -> list[CrawlFiles]:
     """The archives and groups of HTML files of an input, bytewise by path.
 
     input: a file, a directory (searched for *.warc, *.wet, each plain, .gz or .zst, and *.html, *.htm, *.xhtml; names
@@ -115,7 +114,7 @@ def _task(id_: str, root: Place, files: Sequence[File], is_archive: bool) -> Cra
         sum(file.size_bytes for file in files),
         _fingerprint(files, places),
         is_archive,
-        max(int(file.etag or 0) for file in files),
+        files[0].etag if is_archive else xxhash.xxh3_64_hexdigest("\0".join(file.etag for file in files).encode()),
     )
 
 

@@ -6,11 +6,9 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gneiss.backends import Backend
 from gneiss.backends.choice import BackendName, choose_workers
@@ -26,8 +24,8 @@ from gneiss.jobs.resume import Kind
 from gneiss.output import layout
 from gneiss.output.claim import refuse_nesting
 from gneiss.output.ledger import COMMITTED, Receipt
-from gneiss.output.parquet import write_bytes
-from gneiss.store.place import place_of
+from gneiss.output.parquet import read_table, write_bytes
+from gneiss.store.place import Address, Place, place_of
 from gneiss.version import __version__
 
 #: Libraries that shape bytes whatever the extractor.
@@ -44,7 +42,7 @@ class Extraction:
     unreadable files, those that a defect kept from being read.
     """
 
-    output: Path
+    output: Place
     tasks: int
     finished_before: int
     records: int
@@ -83,8 +81,8 @@ class Extraction:
 
 
 def extract(
-    input: str | Path,
-    output: str | Path,
+    input: Address,
+    output: Address,
     *,
     extractor: str | Extractor = "trafilatura",
     dump: str | None = None,
@@ -110,7 +108,7 @@ def extract(
     >>> done.records == done.documents + done.skipped.total() + done.quarantined.total()  # doctest: +SKIP
     True
     """
-    folder = Path(place_of(output, "output"))
+    folder = place_of(output, "output")
     chosen = EXTRACTORS[extractor]() if isinstance(extractor, str) else extractor
     settings = Settings(chosen, limits, dump, limit, part_max_bytes)
     identity = _identity(settings)
@@ -147,7 +145,7 @@ def _identity(settings: Settings) -> dict[str, Any]:
 
 
 def _summed(
-    output: Path, tasks: Sequence[CrawlFiles], done: dict[str, Receipt], finished_before: int, max_quarantined: float
+    output: Place, tasks: Sequence[CrawlFiles], done: dict[str, Receipt], finished_before: int, max_quarantined: float
 ) -> Extraction:
     """What the files say: counts of the receipts, reasons of the rows."""
     counted = Extraction(output, len(tasks), finished_before, 0, 0, Counter(), Counter(), 0, {}, max_quarantined)
@@ -163,7 +161,7 @@ def _summed(
         if receipt.counts["quarantined"]:
             path = output / layout.quarantine_path(task.id)
             counted.quarantined.update(_reasons(path))
-            rows = pq.read_table(path, columns=["reason", "size_bytes"]).to_pylist()
+            rows = read_table(path, ["reason", "size_bytes"]).to_pylist()
             lost_bytes = sum(row["size_bytes"] for row in rows if row["reason"] == DAMAGED)
         counted = replace(
             counted,
@@ -174,9 +172,9 @@ def _summed(
     return counted
 
 
-def _reasons(path: Path) -> dict[str, int]:
+def _reasons(path: Place) -> dict[str, int]:
     try:
-        counts = pq.read_table(path, columns=["reason"])["reason"].value_counts()
+        counts = read_table(path, ["reason"])["reason"].value_counts()
     except (OSError, pa.ArrowException) as error:
         raise OutputError(f"{path}: damaged ({first_line(error)}); delete it and run again") from error
     return {entry["values"]: entry["counts"] for entry in counts.to_pylist()}

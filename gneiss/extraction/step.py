@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
 
 from gneiss.errors import DefectError
 from gneiss.extraction.crawl_files import CrawlFiles, read_crawl_files
@@ -18,6 +17,7 @@ from gneiss.extraction.tables import Document, Rejected, write_documents, write_
 from gneiss.extraction.wire import Answer, Outcome
 from gneiss.output.layout import quarantine_path, skipped_path
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, UNREADABLE, Receipt
+from gneiss.store.place import Place
 
 STAGE = "extract"
 #: Why a record is in quarantine, beside the sandbox's DEADLINE, MEMORY and CRASH.
@@ -46,7 +46,7 @@ class ExtractStep:
     """Crawl files in, committed files and a receipt out."""
 
     settings: Settings
-    output: Path
+    output: Place
 
     def open(self) -> Callable[[CrawlFiles], Receipt]:
         """Nothing to load: each task has a sandbox of its own, so that it sees the same whatever came before."""
@@ -54,9 +54,7 @@ class ExtractStep:
 
     def lost(self, task: CrawlFiles, reason: str) -> Receipt:
         """A task whose files could not be read."""
-        return Receipt(
-            task.id, UNREADABLE, task.fingerprint, None, reason=reason, modified_ns=task.modified_ns, stage=STAGE
-        )
+        return Receipt(task.id, UNREADABLE, task.fingerprint, None, reason=reason, etag=task.etag, stage=STAGE)
 
     def _extract(self, task: CrawlFiles) -> Receipt:
         settings = self.settings
@@ -76,7 +74,7 @@ class ExtractStep:
         receipt = Receipt(task.id, COMMITTED, task.fingerprint, sorting.records, counts, tuple(files), stage=STAGE)
         footer = {FOOTER_KEY: receipt.footer()}
         own = write_rejected(skipped, self.output, skipped_path(task.id), footer)
-        return replace(receipt, files=(*files, own), modified_ns=task.modified_ns)
+        return replace(receipt, files=(*files, own), etag=task.etag)
 
 
 @dataclass

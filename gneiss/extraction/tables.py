@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
-from pathlib import Path
 
 import pyarrow as pa
 
 from gneiss.output.layout import part_path
 from gneiss.output.parquet import WrittenFile, write_parquet
+from gneiss.store.place import Place
 
 #: FineWeb's columns except those computed from the text: language, language_score, token_count.
 DOCUMENTS = pa.schema([(name, pa.string()) for name in ("text", "id", "dump", "url", "date", "file_path")])
@@ -47,7 +47,7 @@ class Rejected:
 
 
 def write_documents(
-    documents: Iterable[Document], output: Path, task_id: str, part_max_bytes: int
+    documents: Iterable[Document], output: Place, task_id: str, part_max_bytes: int
 ) -> list[WrittenFile]:
     """Write documents in parts of about `part_max_bytes` of text; at least one part. Raises OutputError."""
     tables = _tables(documents)
@@ -68,7 +68,7 @@ def write_documents(
 
 
 def write_rejected(
-    rows: Sequence[Rejected], output: Path, path: str, metadata: dict[str, str] | None = None
+    rows: Sequence[Rejected], output: Place, path: str, metadata: dict[str, str] | None = None
 ) -> WrittenFile:
     """Write rows of skipped or quarantined records. Raises OutputError."""
     slices = (rows[start : start + _TABLE_ROWS] for start in range(0, len(rows), _TABLE_ROWS))

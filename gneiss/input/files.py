@@ -7,13 +7,11 @@ import os
 from collections.abc import Callable
 
 from gneiss.errors import InputError, first_line
-from gneiss.store.place import Place, place_of
+from gneiss.store.place import Address, Place, place_of
 from gneiss.store.store import File
 
 
-def find_files(
-    source: str | os.PathLike[str] | Place, is_wanted: Callable[[str], bool], wanted: str
-) -> tuple[Place, list[File]]:
+def find_files(source: Address, is_wanted: Callable[[str], bool], wanted: str) -> tuple[Place, list[File]]:
     """The root of an input and its files, bytewise by name: one file, those of a folder that are wanted, or of a glob.
 
     is_wanted: of a name; wanted: what a message calls such files. Names in a folder that start with `_` or `.` are left

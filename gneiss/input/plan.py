@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,7 +12,7 @@ from gneiss.input.model_files import ModelFile, resolve
 from gneiss.input.shard import Input, cut_shards
 from gneiss.recipe.named import versions
 from gneiss.recipe.recipe import Recipe
-from gneiss.store.place import Place
+from gneiss.store.place import Address
 from gneiss.version import __version__
 
 #: Libraries whose version can change the bytes of an output.
@@ -62,7 +61,7 @@ def run_key(identity: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def make_plan(recipe: Recipe, source: str | os.PathLike[str] | Place) -> Plan:
+def make_plan(recipe: Recipe, source: Address) -> Plan:
     """Cut the shards of an input and resolve the recipe's models. Raises InputError and ModelError."""
     found = cut_shards(
         source,

@@ -14,7 +14,7 @@ from gneiss.errors import InputError, first_line
 from gneiss.input.files import find_files
 from gneiss.input.formats import format_of, input_names, is_input
 from gneiss.input.formats.format import Format, Part
-from gneiss.store.place import Place
+from gneiss.store.place import Address, Place
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,6 @@ class Shard:
     def text_bytes(self) -> int:
         """Uncompressed bytes of text."""
         return self.part.text_bytes
-
-    @property
-    def modified_ns(self) -> int:
-        """The ETag as a number."""
-        return int(self.etag or 0)
 
     def schema(self) -> pa.Schema:
         """The columns of its file. Raises InputError when unreadable."""
@@ -89,7 +84,7 @@ class Input:
 
 
 def cut_shards(
-    source: str | os.PathLike[str] | Place,
+    source: Address,
     *,
     text: str,
     required: Sequence[str] = (),

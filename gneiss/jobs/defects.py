@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import xxhash
 
@@ -16,6 +15,7 @@ from gneiss.errors import format_traceback
 from gneiss.jobs.logs import LOGGER
 from gneiss.output import layout
 from gneiss.output.parquet import write_bytes
+from gneiss.store.place import Place
 from gneiss.version import __version__
 
 _log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Defect:
 class Defects:
     """The defects of a job: the first of each kind has a file in the output's logs."""
 
-    output: Path
+    output: Place
     _seen: set[str] = field(default_factory=set)
 
     def keep(self, defect: Defect, *, quote: bool = True) -> None:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 
 from gneiss.backends import Step, Task, Workers
@@ -20,6 +19,7 @@ from gneiss.jobs.resume import JobTask, Kind, finished_tasks
 from gneiss.output import ledger
 from gneiss.output.claim import claim
 from gneiss.output.ledger import COMMITTED, Receipt
+from gneiss.store.place import Place
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 class Job:
     """A job whose output is held by this driver; `run`: what logs call it, the beginning of its run key."""
 
-    output: Path
+    output: Place
     run: str
     progress: Progress
     defects: Defects
@@ -73,7 +73,7 @@ class Job:
 
 @contextmanager
 def open_job(
-    output: Path,
+    output: Place,
     identity: Mapping[str, object],
     progress: Progress,
     first: Mapping[str, bytes] = MappingProxyType({}),

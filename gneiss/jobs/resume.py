@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from gneiss.errors import OutputError
@@ -23,7 +22,7 @@ class JobTask(Protocol):
     @property
     def fingerprint(self) -> str: ...
     @property
-    def modified_ns(self) -> int: ...
+    def etag(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -37,16 +36,16 @@ class Kind:
     stage: str
     task: str
     last: Callable[[str], str]
-    held: Callable[[Path], Collection[str]]
+    held: Callable[[Place], Collection[str]]
 
 
-def finished_tasks(output: Path, kind: Kind, tasks: Sequence[JobTask]) -> tuple[dict[str, Receipt], list[Receipt]]:
+def finished_tasks(output: Place, kind: Kind, tasks: Sequence[JobTask]) -> tuple[dict[str, Receipt], list[Receipt]]:
     """Receipts of finished tasks: all of them by id, and those found in footers that the ledger does not know yet.
 
     A receipt is believed as long as its files are what it describes. Raises OutputError when an input file has changed
     since, or when the output holds tasks that the input lacks.
     """
-    known = {id_: entry for id_, entry in ledger.read(output, kind.stage).items() if entry.receipt.state == COMMITTED}
+    known = {id_: found for id_, found in ledger.read(output, kind.stage).items() if found.state == COMMITTED}
     if lacking := {*known, *kind.held(output)} - {task.id for task in tasks}:
         raise OutputError(
             f"{output}: it holds {len(lacking)} {kind.task}s that this input lacks, first {min(lacking)!r};"
@@ -55,17 +54,18 @@ def finished_tasks(output: Path, kind: Kind, tasks: Sequence[JobTask]) -> tuple[
     done: dict[str, Receipt] = {}
     adopted: list[Receipt] = []
     for task in tasks:
-        if entry := known.get(task.id):  # which also knows the checksum of the file whose footer says the rest
-            receipt = entry.receipt if entry.is_whole(output) else None
+        if receipt := known.get(task.id):  # which also knows the checksum of the file whose footer says the rest
+            if not ledger.is_whole(output, receipt):
+                continue
         elif receipt := ledger.receipt_of(output, kind.last(task.id)):
             adopted.append(receipt)
-        if receipt is None:
+        else:
             continue
         if receipt.fingerprint != task.fingerprint:
             raise OutputError(
                 f"{task.file}: this is no longer the file that {output} was made from; choose another output"
             )
-        if receipt.modified_ns not in (None, task.modified_ns):
+        if receipt.etag not in (None, task.etag):
             raise OutputError(
                 f"{task.file}: the file was modified after {output} was made from it; choose another output"
             )

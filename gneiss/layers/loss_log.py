@@ -8,8 +8,8 @@ positions, over all spans of the step). After a resume, steps that are logged ag
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from gneiss.arrays import AnyArray, BoolArray, Float64Array, Int, Int64Array
 from gneiss.errors import InputError
 from gneiss.loader import packing
 from gneiss.output.parquet import write_parquet
+from gneiss.store.place import Address, Place, place_of
 
 KINDS = ("sequence", "document", "position")
 SCHEMA = pa.schema(
@@ -52,12 +53,12 @@ class LossLog:
     ...     log.add(step, batch.sequences, losses, mask=mask, weights=weights)
     """
 
-    def __init__(self, folder: str | Path, *, rank: int = 0, segment_rows: int = 200_000) -> None:
-        self.folder = Path(folder) / rank_folder(rank)
+    def __init__(self, folder: Address, *, rank: int = 0, segment_rows: int = 200_000) -> None:
+        self.folder = place_of(folder, "output") / rank_folder(rank)
         self._segment_rows = segment_rows
         self._waiting: list[pa.Table] = []
         self._rows = 0
-        self._next = 1 + max((int(path.stem) for path in segments(self.folder)), default=0)
+        self._next = 1 + max(segments(self.folder), default=0)
 
     def __enter__(self) -> LossLog:
         return self
@@ -96,7 +97,7 @@ class LossLog:
     def flush(self) -> None:
         """Write the pending rows as a new segment."""
         if self._waiting:
-            write_parquet([pa.concat_tables(self._waiting)], SCHEMA, self.folder, f"{self._next:06d}.parquet")
+            write_parquet([pa.concat_tables(self._waiting)], SCHEMA, self.folder, segment_name(self._next))
             self._next += 1
             self._waiting, self._rows = [], 0
 
@@ -116,9 +117,21 @@ def rank_folder(rank: int) -> str:
     return f"rank-{rank:05d}"
 
 
-def segments(folder: Path) -> list[Path]:
-    """The segments of a rank, in the order of writing."""
-    return sorted(path for path in folder.glob("*.parquet") if path.stem.isdigit())
+def ranks(log: Place) -> list[str]:
+    """The folders of the ranks that have written to a log."""
+    found = (re.fullmatch(r"(rank-\d+)/.*", file.name) for file in log.files())
+    return sorted({match[1] for match in found if match})
+
+
+def segment_name(number: int) -> str:
+    """The file of a segment."""
+    return f"{number:06d}.parquet"
+
+
+def segments(folder: Place) -> list[int]:
+    """The numbers of the segments of a rank, in the order of writing."""
+    found = (re.fullmatch(r"(\d+)\.parquet", file.name) for file in folder.files())
+    return sorted(int(match[1]) for match in found if match)
 
 
 def _rows(

@@ -7,26 +7,25 @@ mean loss at the same positions in the same steps, over all ranks and documents.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import chain
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numba import njit
 
 from gneiss.arrays import AnyArray, BoolArray, Float64Array, Int32Array, Int64Array
 from gneiss.errors import InputError, first_line
-from gneiss.layers.loss_log import BUCKETS, SCHEMA, bucket_of, rank_folder, segments
+from gneiss.layers.loss_log import BUCKETS, SCHEMA, bucket_of, ranks, segment_name, segments
 from gneiss.output.claim import held
 from gneiss.output.finished_run import FinishedRun, kept_mask, open_run
 from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
-from gneiss.output.parquet import checksum
+from gneiss.output.parquet import read_table
+from gneiss.store.place import Address, Place, place_of
 
 #: Documents, and visits of them, held at a time; each pass reads the log once.
 DOCUMENTS_PER_PASS, VISITS_PER_PASS = 2_000_000, 8_000_000
@@ -48,7 +47,7 @@ COLUMNS = pa.schema(
 class Segment:
     """A segment of the log; only rows before `limit` are valid, later ones were logged again after a resume."""
 
-    path: Path
+    path: Place
     limit: int | None
 
     def read(self, **columns_of: Sequence[str]) -> dict[str, dict[str, AnyArray]]:
@@ -64,8 +63,8 @@ class Segment:
 
 
 def consolidate(
-    output: str | Path,
-    logs: Sequence[str | Path],
+    output: Address,
+    logs: Sequence[Address],
     *,
     layer: str = "losses",
     decay: float = 0.9,
@@ -83,8 +82,8 @@ def consolidate(
     if not 0 <= decay < 1 or window_steps < 1:
         raise InputError(f"decay {decay}, window_steps {window_steps}: expected 0 <= decay < 1 and 1 or more steps")
     run = open_run(output)
-    found = list(_segments([Path(log) for log in logs]))
-    digest = sha256("\n".join(f"{s.limit} {checksum(s.path)}" for s in found).encode()).hexdigest()
+    found = _segments([place_of(log) for log in logs])
+    digest = sha256("\n".join(f"{s.limit} {s.path.checksum()}" for s in found).encode()).hexdigest()
     given = {"decay": decay, "window_steps": window_steps, "log": digest}
     made = Layer(layer, "losses", given, COLUMNS)
     with held(run.folder):
@@ -132,7 +131,7 @@ class _Survey:
         self._add_documents(segment.path, rows["document"])
         self._skipped += int(rows["sequence"]["skipped_tokens"].sum())
 
-    def _add_positions(self, path: Path, rows: Mapping[str, AnyArray]) -> None:
+    def _add_positions(self, path: Place, rows: Mapping[str, AnyArray]) -> None:
         windows, buckets = rows["step"] // self._window_steps, rows["id"]
         if len(buckets) and not (buckets.min() >= 0 and buckets.max() < BUCKETS and windows.min() >= 0):
             raise InputError(f"{path}: found an impossible step or position; the file is damaged")
@@ -143,7 +142,7 @@ class _Survey:
             self._sums[window] = self._sums.get(window, np.zeros(BUCKETS)) + sums
             self._tokens[window] = self._tokens.get(window, np.zeros(BUCKETS, np.int64)) + tokens
 
-    def _add_documents(self, path: Path, rows: Mapping[str, AnyArray]) -> None:
+    def _add_documents(self, path: Place, rows: Mapping[str, AnyArray]) -> None:
         ids, documents = rows["id"], self._run.documents
         if len(ids) and not (ids.min() >= 0 and ids.max() < documents):
             raise InputError(f"{path}: document {int(ids.max())} of {documents}: the log is of training on another run")
@@ -219,7 +218,7 @@ class _Passes:
                 self._add(segment.path, {name: values[at] for name, values in rows.items()}, visits[epoch])
         return _columns(visits.values(), size, self.decay)
 
-    def _add(self, path: Path, rows: Mapping[str, AnyArray], visits: _Visits) -> None:
+    def _add(self, path: Place, rows: Mapping[str, AnyArray], visits: _Visits) -> None:
         windows = rows["step"] // self.baseline.window_steps
         if not 0 <= windows.min() <= windows.max() < len(self.baseline.mean):
             raise InputError(f"{path}: it has losses of documents, but none of positions; it is damaged")
@@ -247,32 +246,29 @@ def _columns(visits: Iterable[_Visits], size: int, decay: float) -> dict[str, An
     return out
 
 
-def _segments(logs: Sequence[Path]) -> Iterator[Segment]:
-    """The segments of all logs that have valid rows."""
-    limits: dict[Path, int | None] = {}
+def _segments(logs: Sequence[Place]) -> list[Segment]:
+    """The segments of all logs, log by log, with the step from which on their rows were logged again."""
+    found: list[list[Segment]] = []
     later: int | None = None
     for log in reversed(logs):
-        ranks = sorted(log.glob(rank_folder(0)[:-5] + "*"))
-        if not ranks:
-            raise InputError(f"{log}: no loss log here; gneiss.layers.loss_log.LossLog writes one while training")
-        firsts = []
-        for rank in ranks:
+        own: list[Segment] = []
+        firsts: list[int] = []
+        for rank in ranks(log):
             limit = later
-            for path in reversed(segments(rank)):
-                limits[path] = limit
-                first = int(pc.min(_read(path, ["step"])["step"]).as_py())
-                firsts.append(first)
-                limit = first if limit is None else min(limit, first)
-        later = min(firsts if later is None else [later, *firsts], default=None)
-    for log in logs:
-        for path in sorted(limits):
-            if path.is_relative_to(log):
-                yield Segment(path, limits[path])
+            for path in (log / rank / segment_name(number) for number in reversed(segments(log / rank))):
+                own.append(Segment(path, limit))
+                firsts.append(int(pc.min(_read(path, ["step"])["step"]).as_py()))
+                limit = firsts[-1] if limit is None else min(limit, firsts[-1])
+        if not own:
+            raise InputError(f"{log}: no loss log here; gneiss.layers.loss_log.LossLog writes one while training")
+        later = min(firsts if later is None else [later, *firsts])
+        found.append(sorted(own, key=lambda segment: segment.path.path))
+    return [segment for own in reversed(found) for segment in own]
 
 
-def _read(path: Path, columns: Sequence[str]) -> pa.Table:
+def _read(path: Place, columns: Sequence[str]) -> pa.Table:
     try:
-        table = pq.read_table(path, columns=list(dict.fromkeys(columns)))
+        table = read_table(path, list(dict.fromkeys(columns)))
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot read: {first_line(error)}; delete this segment of the loss log") from error
     for name in table.column_names:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from gneiss.output.claim import held
 from gneiss.output.finished_run import FinishedRun, kept_mask, open_run
 from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
 from gneiss.recipe.rule import did_you_mean
+from gneiss.store.place import Address
 
 #: A weight lies within this factor of one, before it is divided by the mean.
 LARGEST_FACTOR = 4.0
@@ -75,7 +75,7 @@ class _Totals:
 
 
 def write_weights(
-    output: str | Path,
+    output: Address,
     *,
     layer: str = "weights",
     alpha: float = 0.5,

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from gneiss.errors import InputError, OutputError, first_line
 from gneiss.loader.order import EpochOrder, RowReader, Share
 from gneiss.loader.packing import Sequence, Sequences, Spans, encoder
 from gneiss.loader.stream import Stream
-from gneiss.output.parquet import write_bytes, write_parquet
+from gneiss.output.layout import DATA
+from gneiss.output.parquet import open_parquet, read_footer, write_bytes, write_parquet
+from gneiss.store.place import Address, Place, place_of
 from gneiss.version import __version__
 
 METADATA_FILE = "packing.json"
@@ -48,7 +49,7 @@ SCHEMA = pa.schema(
 class Packing:
     """What a folder of packed sequences is: its metadata, and sequences by part."""
 
-    folder: Path
+    folder: Place
     metadata: dict[str, Any]
     parts: tuple[int, ...]
 
@@ -58,19 +59,19 @@ class Packing:
         return sum(self.parts)
 
 
-def pack(sequences: Sequences, folder: str | Path) -> Packing:
+def pack(sequences: Sequences, folder: Address) -> Packing:
     """Write the sequences of one epoch of a run into a folder; the same call completes a killed one.
 
     The documents' order (seed, epoch) is that of `documents`; a part holds about 256 MB of text and is packed
     separately, so each ends with one shorter sequence. Spans name documents by their dense index.
     Raises OutputError when the folder holds something else, InputError for more than one epoch.
     """
-    folder, documents = Path(folder), sequences.documents
+    target, documents = place_of(folder, "output"), sequences.documents
     if documents.share != Share() or documents.epochs != 1:
         raise InputError("pack: expected documents of one epoch, with rank=0 and world_size=1")
     if not isinstance(sequences.tokenizer, str):
         raise InputError("pack: expected the name of a tokenizer, which the metadata can record, found a function")
-    size = sum(documents.run.data_file(shard).stat().st_size for shard in documents.run.shards)
+    size = sum(file.size_bytes for file in (documents.run.folder / DATA).files())
     parts = max(1, -(-3 * size // PART_TEXT_BYTES))  # files compress to about a third
     metadata = {
         "gneiss": __version__,
@@ -85,28 +86,27 @@ def pack(sequences: Sequences, folder: str | Path) -> Packing:
         "parts": parts,
     }
     footer = json.dumps(metadata, sort_keys=True)
-    for leftover in (
-        *folder.glob(".part-*.part"),
-        *folder.glob(f".{METADATA_FILE}.*.part"),
-    ):  # of a killed process
-        leftover.unlink(missing_ok=True)
-    left = [part for part in range(parts) if not (folder / _part(part)).exists()]
+    there = {file.name for file in target.files()}
+    if foreign := sorted(name for name in there if not re.fullmatch(rf"part-\d+\.parquet|{METADATA_FILE}", name)):
+        raise OutputError(f"{target}: expected an empty folder or packed sequences, found {foreign[0]!r}")
+    target.sweep()  # of a killed process
+    left = [part for part in range(parts) if _part(part) not in there]
     loaded = replace(sequences, tokenizer=encoder(sequences.tokenizer)) if left else sequences
     for part in left:
         tables = _tables(iter(loaded.of_worker(part, parts)))
-        write_parquet(tables, SCHEMA, folder, _part(part), {PART_KEY: footer})
-    counts = [_rows(folder / _part(part), footer) for part in range(parts)]
+        write_parquet(tables, SCHEMA, target, _part(part), {PART_KEY: footer})
+    counts = [_rows(target / _part(part), footer) for part in range(parts)]
     whole = {**metadata, "sequences": counts}
-    write_bytes((json.dumps(whole, indent=1) + "\n").encode(), folder, METADATA_FILE)
-    return Packing(folder, whole, tuple(counts))
+    write_bytes((json.dumps(whole, indent=1) + "\n").encode(), target, METADATA_FILE)
+    return Packing(target, whole, tuple(counts))
 
 
-def open_packing(folder: str | Path) -> Packing:
+def open_packing(folder: Address) -> Packing:
     """Read the output of `pack`. Raises InputError."""
-    path = Path(folder) / METADATA_FILE
+    path = place_of(folder) / METADATA_FILE
     try:
-        metadata = json.loads(path.read_text("utf-8"))
-        return Packing(Path(folder), metadata, tuple(map(int, metadata["sequences"])))
+        metadata = json.loads(path.read())
+        return Packing(path.parent, metadata, tuple(map(int, metadata["sequences"])))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: no packed sequences here ({first_line(error)}); `gneiss pack` writes them"
@@ -159,7 +159,7 @@ class PackedSequences:
 
 
 def packed(
-    folder: str | Path,
+    folder: Address,
     *,
     seed: int = 0,
     epoch: int = 0,
@@ -184,9 +184,9 @@ def _part(number: int) -> str:
     return f"part-{number:05d}.parquet"
 
 
-def _rows(path: Path, footer: str) -> int:
+def _rows(path: Place, footer: str) -> int:
     try:
-        metadata = pq.read_metadata(path)
+        metadata = read_footer(path)
     except (OSError, pa.ArrowException) as error:
         raise OutputError(f"{path}: cannot read: {first_line(error)}; delete it and try again") from error
     if (metadata.metadata or {}).get(PART_KEY.encode(), b"").decode() != footer:
@@ -227,10 +227,10 @@ def _offsets(lengths: list[int]) -> pa.Array:
     return pa.array(np.cumsum([0, *lengths]), pa.int32())
 
 
-def _rows_from(folder: Path, part: int, start: int) -> Iterator[pa.Table]:
+def _rows_from(folder: Place, part: int, start: int) -> Iterator[pa.Table]:
     path = folder / _part(part)
     try:
-        with pq.ParquetFile(path) as file:
+        with open_parquet(path) as file:
             at = 0
             for batch in file.iter_batches(_ROWS_PER_TABLE, use_threads=False):
                 if (skipped := max(start - at, 0)) < batch.num_rows:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import xxhash
 
 from gneiss.batch import TextBatch
 from gneiss.errors import InputError, first_line
 from gneiss.loader.order import EpochOrder, RowReader, Share
 from gneiss.loader.stream import Stream
-from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, open_run
+from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, open_run, schema_of
 from gneiss.output.layout import BASE
+from gneiss.output.parquet import open_parquet
 from gneiss.recipe.rule import did_you_mean
+from gneiss.store.place import Address, Place
 
 #: Rows decoded at a time.
 _READ_ROWS = 256
@@ -99,7 +99,7 @@ class Documents:
 
 
 def documents(
-    output: str | Path,
+    output: Address,
     *,
     layers: Sequence[str] = ("weights",),
     columns: Sequence[str] = ("log_prior",),
@@ -133,7 +133,7 @@ def documents(
 
 def _check_columns(run: FinishedRun, layers: Sequence[str], columns: Sequence[str]) -> None:
     for shard in run.shards[:1]:
-        known = [*run.columns(shard, layers), *pq.read_schema(run.data_file(shard)).names]
+        known = [*run.columns(shard, layers), *schema_of(run.data_file(shard)).names]
         if unknown := [name for name in columns if name not in known]:
             raise InputError(f"{run.folder}: no column {unknown[0]!r}{did_you_mean(unknown[0], known)}")
 
@@ -155,7 +155,7 @@ def _tables(documents: Documents, file: int, start: int) -> Iterator[pa.Table]:
     annotated, from_data = _annotations(documents, shard)
     wanted = list(dict.fromkeys(name for name in (run.text, run.id, *from_data) if name))
     try:
-        with pq.ParquetFile(path) as data:
+        with open_parquet(path) as data:
             if data.metadata.num_rows != shard.kept:
                 raise InputError(
                     f"{path}: expected {shard.kept} documents, as {BASE} has, found {data.metadata.num_rows}"
@@ -191,7 +191,7 @@ def _annotations(documents: Documents, shard: FinishedShard) -> tuple[pa.Table, 
     return table.append_column(_INDEX, pa.array(index)), [name for name in documents.columns if name not in known]
 
 
-def _checked(path: Path, run: FinishedRun, data: pa.Table, rows: pa.Table, columns: Sequence[str]) -> pa.Table:
+def _checked(path: Place, run: FinishedRun, data: pa.Table, rows: pa.Table, columns: Sequence[str]) -> pa.Table:
     """Documents with their annotations. Raises InputError when an id or a text is not the annotated one."""
     if run.id is not None:
         ids, expected = _strings(data[run.id]), rows["id"].to_pylist()
@@ -220,7 +220,7 @@ def _strings(ids: pa.ChunkedArray) -> list[str | None]:
     return [None if value is None else value.decode("utf-8", "replace") for value in ids.to_pylist()]
 
 
-def _mismatch(path: Path, what: str, row: object, expected: object, found: object) -> InputError:
+def _mismatch(path: Place, what: str, row: object, expected: object, found: object) -> InputError:
     return InputError(
         f"{path}: the {what} of row {row} is {expected} in {BASE}, but {found} here; the files are not of"
         " one run: restore them, or run again into another output"

@@ -22,7 +22,8 @@ from gneiss.model_training.evaluation import evaluate
 from gneiss.model_training.labels import Document, Labelled, Rule, read_labelled
 from gneiss.model_training.models import Classifier, Settings
 from gneiss.model_training.source import CARD, claim
-from gneiss.output.parquet import Aside, write_bytes
+from gneiss.output.parquet import write_bytes
+from gneiss.store.place import place_of
 
 NEGATIVE = "cc"
 QUALITY = "hq"
@@ -88,7 +89,7 @@ def _rule(label: str, positive: str | Sequence[str] | None, score_threshold: flo
 def _train(
     name: str, positive: str, source: Path, output: Path, rule: Rule, text: str, settings: Settings
 ) -> Classifier:
-
+    path = output / f"{name}.bin"
     labelled = read_labelled(source, text, rule)
     claim(output, f"{name}.bin")
     trained, held_out = labelled.split(settings.held_out_share)
@@ -97,11 +98,11 @@ def _train(
         content_sha256 = _write_lines(trained.documents, positive, folder / "train.txt")
         found = settings if settings.autotune_seconds is None else _autotuned(settings, trained, positive, folder)
         model = _fit(folder / "train.txt", found)
-        with Aside(output, f"{name}.bin") as aside:
-            model.save_model(str(aside.temporary))
-    scores = fasttext_scores([document.line for document in held_out.documents], aside.final, positive)
+        model.save_model(str(folder / "model.bin"))
+        place_of(path).put(folder / "model.bin")
+    scores = fasttext_scores([document.line for document in held_out.documents], path, positive)
     classifier = Classifier(
-        path=aside.final,
+        path=path,
         positive=positive,
         negative=NEGATIVE,
         settings=found,
@@ -113,14 +114,14 @@ def _train(
         trained=len(trained.documents),
         trained_positives=trained.positives,
         content_sha256=content_sha256,
-        model_sha256=_sha256(aside.final),
-        size_bytes=aside.final.stat().st_size,
+        model_sha256=_sha256(path),
+        size_bytes=path.stat().st_size,
         held_out=evaluate(
             scores.to_numpy(zero_copy_only=False).astype(np.float64),
             np.array([document.is_positive for document in held_out.documents], np.bool_),
         ),
     )
-    write_bytes(classifier_card(classifier).encode(), output, CARD)
+    write_bytes(classifier_card(classifier).encode(), place_of(output), CARD)
     return classifier
 
 

@@ -20,7 +20,8 @@ from gneiss.model_training.card import perplexity_card
 from gneiss.model_training.kenlm_programs import find_programs, run_program
 from gneiss.model_training.models import LanguageModel, Structure
 from gneiss.model_training.source import CARD, Skipped, claim, decoded, read_rows
-from gneiss.output.parquet import Aside, write_bytes
+from gneiss.output.parquet import write_bytes
+from gneiss.store.place import place_of
 
 MIN_HELD_OUT = 10
 SHARES = (0.05, 0.1, 0.25, 1 / 3, 0.5, 2 / 3, 0.75, 0.9, 0.95)
@@ -64,8 +65,8 @@ def train_perplexity(
     if not 0 < held_out_share <= 0.5:
         raise InputError(f"held_out_share: expected more than 0, at most 0.5, found {held_out_share:g}")
     estimator, builder = find_programs(lmplz)
-
-    claim(output, "perplexity.kenlm")
+    path = output / "perplexity.kenlm"
+    claim(output, path.name)
     with tempfile.TemporaryDirectory(prefix=".training-", dir=output) as scratch:
         folder = Path(scratch)
         corpus, held_out, content_sha256 = _write_corpus(
@@ -81,13 +82,13 @@ def train_perplexity(
             estimator, "-o", str(order), "-S", f"{memory_mb}M", "-T", f"{folder}/", "--skip_symbols",
             "--discount_fallback", "--text", str(folder / "lines.txt"), "--arpa", str(folder / "model.arpa"),
         )  # fmt: skip
-        with Aside(output, "perplexity.kenlm") as aside:
-            run_program(builder, "-T", f"{folder}/", structure, str(folder / "model.arpa"), str(aside.temporary))
-    scores = perplexity(held_out, str(aside.final), normalization).drop_null().to_numpy(zero_copy_only=False)
-    with aside.final.open("rb") as file:
+        run_program(builder, "-T", f"{folder}/", structure, str(folder / "model.arpa"), str(folder / "model.kenlm"))
+        place_of(path).put(folder / "model.kenlm")
+    scores = perplexity(held_out, str(path), normalization).drop_null().to_numpy(zero_copy_only=False)
+    with path.open("rb") as file:
         model_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     model = LanguageModel(
-        path=aside.final,
+        path=path,
         order=order,
         structure=structure,
         normalization=normalization,
@@ -102,9 +103,9 @@ def train_perplexity(
         has_fallback_discounts="fallback discount" in said,
         content_sha256=content_sha256,
         model_sha256=model_sha256,
-        size_bytes=aside.final.stat().st_size,
+        size_bytes=path.stat().st_size,
     )
-    write_bytes(perplexity_card(model).encode(), output, CARD)
+    write_bytes(perplexity_card(model).encode(), place_of(output), CARD)
     return model
 
 

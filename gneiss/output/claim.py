@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
 
-from gneiss.errors import OutputError
+from gneiss.errors import OutputError, first_line
 from gneiss.input.plan import run_key
 from gneiss.output import layout
 from gneiss.output.parquet import write_bytes
-from gneiss.store.place import Place, place_of
+from gneiss.store.place import Address, Place, place_of
 
 
 @contextmanager
 def claim(
-    output: Path, identity: Mapping[str, object], first: Mapping[str, bytes] = MappingProxyType({})
+    output: Place, identity: Mapping[str, object], first: Mapping[str, bytes] = MappingProxyType({})
 ) -> Iterator[None]:
     """Hold an output for one driver. A new one gets the run key of this identity; one with another key is refused.
 
@@ -26,53 +24,49 @@ def claim(
     """
     try:
         _refuse_foreign(output)
-        (output / layout.OWN).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{output}: cannot write: {error.strerror}; check the path and its permissions") from error
+        raise OutputError(f"{output}: cannot read: {first_line(error)}; check the path and its permissions") from error
     with held(output):
         _check_key(output, identity, first)
-        for leftover in output.rglob(".*.part"):  # of a driver or worker that was killed
-            leftover.unlink(missing_ok=True)
+        output.sweep()  # of a driver or worker that was killed
         yield
 
 
 @contextmanager
-def held(output: Path) -> Iterator[None]:
-    """Hold an output that is there: nobody else writes meanwhile. Raises OutputError."""
-    try:
-        lock = (output / layout.LOCK_FILE).open("a")
-    except OSError as error:
-        raise OutputError(f"{output}: cannot write: {error.strerror}; check the path and its permissions") from error
-    with lock:
+def held(output: Place) -> Iterator[None]:
+    """Hold an output: nobody else writes meanwhile. Raises OutputError."""
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            stack.enter_context((output / layout.LOCK_FILE).lock())
+        except BlockingIOError as error:
             raise OutputError(
                 f"{output}: another run is writing here; wait for it, or choose another output"
             ) from error
         yield
 
 
-def _refuse_foreign(output: Path) -> None:
-    foreign = sorted(entry.name for entry in output.iterdir() if entry.name != layout.OWN) if output.is_dir() else []
-    if foreign and not (output / layout.RUN_FILE).is_file():
+def _refuse_foreign(output: Place) -> None:
+    if (output / layout.RUN_FILE).find() is not None:
+        return
+    foreign = next((file.name for file in output.files() if not file.name.startswith(f"{layout.OWN}/")), None)
+    if foreign is not None:
         raise OutputError(
-            f"{output}: expected an empty folder or an output of gneiss, found {foreign[0]!r}; choose another one"
+            f"{output}: expected an empty folder or an output of gneiss, found {foreign!r}; choose another one"
         )
 
 
-def _check_key(output: Path, identity: Mapping[str, object], first: Mapping[str, bytes]) -> None:
-    path, key = output / layout.RUN_FILE, run_key(identity)
-    if not path.is_file():
+def _check_key(output: Place, identity: Mapping[str, object], first: Mapping[str, bytes]) -> None:
+    place, key = output / layout.RUN_FILE, run_key(identity)
+    if place.find() is None:
         for name, content in first.items():
             write_bytes(content, output, name)
         write_bytes((json.dumps({"run_key": key, **identity}, indent=1) + "\n").encode(), output, layout.RUN_FILE)
         return
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(place.read())
         other = found["run_key"]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise OutputError(f"{path}: damaged ({error}); choose another output") from error
+        raise OutputError(f"{place}: damaged ({error}); choose another output") from error
     if other != key:
         differing = [name for name, value in identity.items() if found.get(name) != value]
         raise OutputError(
@@ -81,8 +75,7 @@ def _check_key(output: Path, identity: Mapping[str, object], first: Mapping[str,
         )
 
 
-def refuse_nesting(source: str | Path, files: Iterable[str | Place], output: Path) -> None:
+def refuse_nesting(source: Address, files: Iterable[Place], output: Place) -> None:
     """Refuse an output among the input's files: a second run would take it for input. Raises OutputError."""
-    folder = place_of(output, "output")
-    if folder.is_in(place_of(source)) or any(place_of(file).is_in(folder) for file in files):
+    if output.is_in(place_of(source)) or any(file.is_in(output) for file in files):
         raise OutputError(f"{output}: the output and the input {source} lie one in the other; choose another output")

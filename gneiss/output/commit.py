@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,11 +16,12 @@ from gneiss.output.layout import annotations_path, data_path, quarantine_path, s
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, Receipt
 from gneiss.output.parquet import WrittenFile, write_bytes, write_parquet
 from gneiss.recipe.recipe import Recipe
+from gneiss.store.place import Place
 
 ROWS_PER_TABLE = 20_000
 
 
-def commit(curated: Curated, recipe: Recipe, output: Path) -> Receipt:
+def commit(curated: Curated, recipe: Recipe, output: Place) -> Receipt:
     """Write the files of a shard and return its receipt. Raises OutputError; DefectError when rows do not add up."""
     shard, counts = curated.shard, curated.statistics.counts
     fates = {name: counts[name] for name in (KEPT, DROPPED, QUARANTINED)}
@@ -48,7 +48,7 @@ def commit(curated: Curated, recipe: Recipe, output: Path) -> Receipt:
         annotations_path(shard.id),
         {FOOTER_KEY: receipt.footer()},
     )
-    return replace(receipt, files=(*files, own), modified_ns=shard.modified_ns)
+    return replace(receipt, files=(*files, own), etag=shard.etag)
 
 
 def _portions(table: pa.Table) -> Iterator[pa.Table]:
@@ -56,7 +56,7 @@ def _portions(table: pa.Table) -> Iterator[pa.Table]:
         yield table.slice(start, ROWS_PER_TABLE)
 
 
-def _write_data(curated: Curated, recipe: Recipe, output: Path) -> WrittenFile:
+def _write_data(curated: Curated, recipe: Recipe, output: Place) -> WrittenFile:
     """The kept documents with all their columns; texts and what was derived from them are the edited ones."""
     schema = _schema(curated, recipe)
     text = recipe.input.text
@@ -104,7 +104,7 @@ def _with(table: pa.Table, name: str, column: pa.Array | pa.ChunkedArray, schema
     return table.set_column(index, schema.field(name), column.cast(schema.field(name).type))
 
 
-def _write_quarantine(curated: Curated, recipe: Recipe, output: Path) -> WrittenFile:
+def _write_quarantine(curated: Curated, recipe: Recipe, output: Place) -> WrittenFile:
     """The quarantined rows with all their columns, their text as bytes, and the reason."""
     rows = np.array(list(curated.unusable), np.int64)
     reasons = pa.array(list(curated.unusable.values()), pa.string())

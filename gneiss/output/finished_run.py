@@ -8,13 +8,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import yaml
 
 from gneiss.arrays import BoolArray, Int64Array
@@ -26,7 +24,9 @@ from gneiss.errors import BudgetError, DefectError, InputError, first_line
 from gneiss.output import layout, ledger
 from gneiss.output.layout import BASE, BASE_LAYER, RECIPE_FILE, STATISTICS_FILE
 from gneiss.output.ledger import FOOTER_KEY, Receipt
+from gneiss.output.parquet import open_parquet, read_footer, read_table
 from gneiss.recipe.rule import did_you_mean
+from gneiss.store.place import Address, Place, place_of
 
 if TYPE_CHECKING:
     from gneiss.recipe.recipe import Phase, Recipe
@@ -55,7 +55,7 @@ class FinishedRun:
     by a defect; finished_before: how many shards the driver that returns it found finished.
     """
 
-    folder: Path
+    folder: Place
     statistics: Statistics
     examples: Examples
     quarantined_shards: Mapping[str, str]
@@ -72,12 +72,16 @@ class FinishedRun:
         """The recipe as it was written out. Raises RecipeError when a filter of it is not installed here."""
         from gneiss.recipe.recipe import Recipe
 
-        return Recipe.load(self.folder / RECIPE_FILE)
+        place = self.folder / RECIPE_FILE
+        try:
+            return Recipe.parse(place.read().decode(), str(place))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{place}: cannot read the recipe: {first_line(error)}") from error
 
     @cached_property
     def _input(self) -> dict[str, Any]:
         """The recipe's input columns; reading them needs none of its filters."""
-        columns: dict[str, Any] = yaml.safe_load((self.folder / RECIPE_FILE).read_text("utf-8"))["input"]
+        columns: dict[str, Any] = yaml.safe_load((self.folder / RECIPE_FILE).read())["input"]
         return columns
 
     @property
@@ -161,29 +165,28 @@ class FinishedRun:
 
     def reached(self, phase: Phase) -> pa.Table:
         """The annotation rows of all documents that reached a phase, from all shards."""
-        import pyarrow.dataset as ds
-
         later = [its.name for its in self.recipe.phases[self.recipe.phases.index(phase) :]]
         is_there = pc.field("dropped_in").is_null() | pc.field("dropped_in").isin(later)
-        rows = ds.dataset(self.folder / BASE, format="parquet")
-        return rows.to_table(filter=(pc.field("status") != "quarantined") & is_there)
+        reached = (pc.field("status") != "quarantined") & is_there
+        tables = [read_table(self.annotation_file(shard)).filter(reached) for shard in self.shards]
+        return pa.concat_tables([self.annotation_schema().empty_table(), *tables])
 
     @property
     def documents(self) -> int:
         """How many documents were kept."""
         return sum(shard.kept for shard in self.shards)
 
-    def data_file(self, shard: FinishedShard) -> Path:
+    def data_file(self, shard: FinishedShard) -> Place:
         """The kept documents of a shard."""
         return self.folder / layout.data_path(shard.id)
 
-    def annotation_file(self, shard: FinishedShard, layer: str = BASE_LAYER) -> Path:
+    def annotation_file(self, shard: FinishedShard, layer: str = BASE_LAYER) -> Place:
         """The annotations of a shard in a layer."""
         return self.folder / layout.annotations_path(shard.id, layer)
 
     def annotation_schema(self) -> pa.Schema:
         """The columns of the layer `base`, as the first shard has them; none without shards."""
-        return pq.read_schema(self.annotation_file(self.shards[0])) if self.shards else pa.schema([])
+        return schema_of(self.annotation_file(self.shards[0])) if self.shards else pa.schema([])
 
     def kept_rows(self, shard: FinishedShard) -> Int64Array:
         """The rows of a shard that are kept documents, int64 (kept,)."""
@@ -195,13 +198,13 @@ class FinishedRun:
         metadata = {}
         for name in names:
             path = self.folder / layout.layer_file(name)
-            if not path.is_file():
-                there = [path.stem for path in sorted((self.folder / layout.LAYERS).glob("*.json"))]
+            if path.find() is None:
+                there = sorted(file.name.removesuffix(".json") for file in (self.folder / layout.LAYERS).files())
                 raise InputError(
                     f"{self.folder}: no whole layer {name!r}{did_you_mean(name, there)}; `gneiss weights` writes"
                     " weights"
                 )
-            metadata[name] = json.loads(path.read_text("utf-8"))
+            metadata[name] = json.loads(path.read())
             if metadata[name]["run"] != self.digest:
                 raise InputError(
                     f"{path}: the run has changed since the layer {name!r} was written; write one of another name"
@@ -283,18 +286,18 @@ class FinishedRun:
         return pa.concat_tables(tables)
 
 
-def open_run(folder: str | Path) -> FinishedRun:
+def open_run(folder: Address) -> FinishedRun:
     """Open the output of a finished run. Raises InputError when no run has finished there, or rows are missing.
 
     >>> open_run("curated").documents  # doctest: +SKIP
     3641
     """
-    folder = Path(folder)
-    stored = _json(folder / STATISTICS_FILE)
+    output = place_of(folder)
+    stored = _json(output / STATISTICS_FILE)
     statistics, quarantined = Statistics.from_json(stored["statistics"]), stored["quarantined_shards"]
-    receipts = ledger.read(folder) if quarantined else {}
-    failed = [id_ for id_ in quarantined if id_ in receipts and receipts[id_].receipt.is_defect]
-    run = FinishedRun(folder, statistics, stored["samples"], quarantined, failed)
+    receipts = ledger.read(output) if quarantined else {}
+    failed = [id_ for id_ in quarantined if id_ in receipts and receipts[id_].is_defect]
+    run = FinishedRun(output, statistics, stored["samples"], quarantined, failed)
     _ = run.shards  # footers are read, and counted
     return run
 
@@ -305,11 +308,11 @@ def kept_mask(table: pa.Table) -> BoolArray:
     return mask
 
 
-def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+def read_batches(path: Place, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Columns of a Parquet file in portions of `BATCH_ROWS` rows. Raises InputError naming the file."""
     names = list(dict.fromkeys(columns))
     try:
-        with pq.ParquetFile(path) as file:
+        with open_parquet(path) as file:
             if lacking := [name for name in names if name not in file.schema_arrow.names]:
                 raise InputError(
                     f"{path}: no column {lacking[0]!r}, found {', '.join(file.schema_arrow.names)}; the shards of a"
@@ -328,17 +331,17 @@ def read_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
         raise InputError(f"{path}: cannot read: {first_line(error)}") from error
 
 
-def _footer(path: Path) -> str:
+def _footer(path: Place) -> str:
     try:
-        metadata = pq.read_metadata(path).metadata or {}
+        metadata = read_footer(path).metadata or {}
         return str(metadata[FOOTER_KEY.encode()].decode())
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise InputError(f"{path}: no annotation shard of a run ({first_line(error)})") from error
 
 
-def _json(path: Path) -> Any:
+def _json(path: Place) -> Any:
     try:
-        return json.loads(path.read_text("utf-8"))
+        return json.loads(path.read())
     except OSError as error:
         raise InputError(
             f"{path}: no finished run here ({error.strerror}); name the output of one, or finish it with the same"
@@ -348,15 +351,23 @@ def _json(path: Path) -> Any:
         raise InputError(f"{path}: damaged ({first_line(error)}); finish the run again with `gneiss run`") from error
 
 
-def _names_and_rows(path: Path) -> tuple[list[str], int]:
+def schema_of(path: Place) -> pa.Schema:
+    """The columns of a Parquet file. Raises InputError naming the file."""
     try:
-        metadata = pq.read_metadata(path)
+        return read_footer(path).schema.to_arrow_schema()
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: cannot read: {first_line(error)}") from error
+
+
+def _names_and_rows(path: Place) -> tuple[list[str], int]:
+    try:
+        metadata = read_footer(path)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot read: {first_line(error)}") from error
     return metadata.schema.to_arrow_schema().names, metadata.num_rows
 
 
-def _check_rows(path: Path, base: pa.Table, layer: pa.Table) -> None:
+def _check_rows(path: Place, base: pa.Table, layer: pa.Table) -> None:
     for name in IDENTITY:
         if layer.num_rows != base.num_rows or not base[name].equals(layer[name]):
             raise InputError(f"{path}: its {name} column is not that of {BASE}; the file belongs to another run")

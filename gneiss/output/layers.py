@@ -10,16 +10,15 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gneiss.errors import DefectError, OutputError, first_line
 from gneiss.output.finished_run import IDENTITY, FinishedRun, FinishedShard
 from gneiss.output.layout import BASE_LAYER, LAYERS, annotations_folder, annotations_path, layer_file
-from gneiss.output.parquet import write_bytes, write_parquet
+from gneiss.output.parquet import read_footer, write_bytes, write_parquet
+from gneiss.store.place import Place
 from gneiss.version import __version__
 
 LAYER_KEY = "gneiss.layer"
@@ -64,7 +63,7 @@ class Layer:
 class WrittenLayer:
     """A whole layer: its metadata (with `summary`), and whether it was there before."""
 
-    path: Path
+    path: Place
     metadata: Mapping[str, Any]
     was_there: bool
 
@@ -77,10 +76,10 @@ def column(name: str, type_: pa.DataType, meaning: str) -> pa.Field:
 def existing_layer(run: FinishedRun, layer: Layer) -> WrittenLayer | None:
     """The layer, if it is there and whole. Raises OutputError when another one has its name."""
     path = run.folder / layer_file(layer.name)
-    if not path.is_file():
+    if path.find() is None:
         return None
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(path.read())
     except ValueError as error:
         raise OutputError(f"{path}: damaged ({first_line(error)}); choose another layer") from error
     expected = layer.metadata(run)
@@ -106,10 +105,11 @@ def write_layer(
     """
     metadata = layer.metadata(run)
     footer = json.dumps(metadata, sort_keys=True)
-    _remove_leftovers(run.folder, layer.name)
+    for folder in (annotations_folder(layer.name), LAYERS):
+        (run.folder / folder).sweep()  # of a process that was killed
     for shard in run.shards:
         path = annotations_path(shard.id, layer.name)
-        if (run.folder / path).exists():
+        if (run.folder / path).find() is not None:
             _check_same(run.folder / path, footer, shard)
             continue
         schema = pa.schema([pa.field("row", pa.int64()), pa.field("id", pa.string()), *layer.columns])
@@ -118,13 +118,6 @@ def write_layer(
     content = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(content.encode(), run.folder, layer_file(layer.name))
     return WrittenLayer(run.folder / layer_file(layer.name), whole, was_there=False)
-
-
-def _remove_leftovers(folder: Path, layer: str) -> None:
-    """Unfinished files of a process that was killed."""
-    files, layers = folder / annotations_folder(layer), folder / LAYERS
-    for leftover in (*files.rglob(".*.part"), *layers.glob(f".{layer}.json.*.part")):
-        leftover.unlink(missing_ok=True)
 
 
 def _tables(
@@ -140,9 +133,9 @@ def _tables(
         yield pa.Table.from_arrays(columns, schema=schema)
 
 
-def _check_same(path: Path, footer: str, shard: FinishedShard) -> None:
+def _check_same(path: Place, footer: str, shard: FinishedShard) -> None:
     try:
-        parquet = pq.read_metadata(path)
+        parquet = read_footer(path)
     except (OSError, pa.ArrowException) as error:
         raise OutputError(f"{path}: cannot read: {first_line(error)}; delete it and try again") from error
     found = (parquet.metadata or {}).get(LAYER_KEY.encode(), b"").decode()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
+
+from gneiss.store.place import Place
 
 DATA = "data"
 ANNOTATIONS = "annotations"
@@ -72,12 +73,12 @@ def skipped_path(task_id: str) -> str:
     return f"{SKIPPED}/{task_id}.parquet"
 
 
-def held_tasks(output: Path) -> set[str]:
+def held_tasks(output: Place) -> set[str]:
     """The ids of the archives of which any part, or the skipped records, are there."""
     return {re.sub(r"-\d{5}$", "", part) for part in ids_in(output, DATA)} | set(ids_in(output, SKIPPED))
 
 
-def held_shards(output: Path) -> set[str]:
+def held_shards(output: Place) -> set[str]:
     """The ids of the shards of which the documents or the annotations are there."""
     return {*ids_in(output, DATA), *ids_in(output, BASE)}
 
@@ -92,9 +93,10 @@ def ledger_segment(number: int) -> str:
     return f"{LEDGER}/{number:06d}.jsonl"
 
 
-def ledger_segments(output: Path) -> list[Path]:
-    """The segments of the ledger that are there, in order."""
-    return sorted(path for path in (output / LEDGER).glob("*.jsonl") if path.stem.isdigit())
+def ledger_segments(output: Place) -> list[int]:
+    """The numbers of the segments of the ledger that are there, in order."""
+    found = (re.fullmatch(r"(\d+)\.jsonl", file.name) for file in (output / LEDGER).files())
+    return sorted(int(match[1]) for match in found if match)
 
 
 def exchange_folder(stage: str) -> str:
@@ -107,8 +109,7 @@ def exchange_path(stage: str, task: int) -> str:
     return f"{exchange_folder(stage)}/{task:06d}.arrow"
 
 
-def ids_in(output: Path, folder: str) -> Iterator[str]:
+def ids_in(output: Place, folder: str) -> Iterator[str]:
     """The ids of the shards of which a Parquet file lies in a folder of an output, bytewise by its path."""
-    paths = (path.relative_to(output / folder) for path in (output / folder).rglob("*.parquet"))
-    names = sorted((path.as_posix() for path in paths if not path.name.startswith(".")), key=str.encode)
-    yield from (name.removesuffix(".parquet") for name in names)
+    names = sorted((file.name for file in (output / folder).files()), key=str.encode)
+    yield from (name.removesuffix(".parquet") for name in names if name.endswith(".parquet"))

@@ -28,7 +28,7 @@ from gneiss.stages.corpus import Corpus
 from gneiss.stages.curating import CurateStep
 from gneiss.stages.exchange import Exchange
 from gneiss.stages.of_recipe import RunStage, StageWork, counted_after, counts_after, stages_after, stages_before
-from gneiss.store.place import place_of
+from gneiss.store.place import Address, Place, place_of
 
 # Memory of a worker for each byte of text of a shard where no step needs more; beside WORKER_BYTES.
 BYTES_PER_BYTE = 4
@@ -38,8 +38,8 @@ CURATION = Kind(CURATE, "shard", layout.annotations_path, layout.held_shards)
 
 def run(
     recipe: Recipe | str | Path,
-    input: str | Path,
-    output: str | Path,
+    input: Address,
+    output: Address,
     *,
     workers: int | None = None,
     backend: BackendName | Backend = "auto",
@@ -58,7 +58,7 @@ def run(
     >>> done.statistics.counts["kept"]  # doctest: +SKIP
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
-    folder = Path(place_of(output, "output"))
+    folder = place_of(output, "output")
     plan = make_plan(recipe, input)
     refuse_nesting(input, [shard.file for shard in plan.input.shards], folder)
     with open_job(folder, plan.identity, progress, {layout.RECIPE_FILE: recipe.to_yaml().encode()}) as job:
@@ -67,7 +67,7 @@ def run(
         skipped = len(done)
         progress.begin(recipe.name, {shard.id: shard.text_bytes for shard in plan.input.shards}, done)
         corpus = Corpus(recipe, (), plan.input.shards, folder)
-        if left or not all((folder / layout.count_path(name)).is_file() for name in counted_after(corpus)):
+        if left or not all((folder / layout.count_path(name)).find() for name in counted_after(corpus)):
             corpus = replace(corpus, prepared=prepare(recipe))
             tasks = len(corpus.shards if corpus.wide_phases else left)
             chosen = choose_workers(backend, workers, tasks, resources_of(plan), shared_filesystem)
@@ -87,7 +87,7 @@ def run(
 def _forget_counts(corpus: Corpus) -> None:
     """What an earlier driver counted after `curate` does not hold once another shard is curated: count anew."""
     for name in counted_after(corpus):
-        (corpus.output / layout.count_path(name)).unlink(missing_ok=True)
+        (corpus.output / layout.count_path(name)).delete()
     for its in stages_after(corpus):
         for part in its.parts:
             corpus.exchange.discard(part.name)
@@ -102,7 +102,7 @@ def _run_stages(job: Job, workers: Workers, corpus: Corpus, stages: Iterable[Run
 
 
 def _finish(
-    plan: Plan, folder: Path, done: dict[str, Receipt], finished_before: int, counted_last: Sequence[str]
+    plan: Plan, folder: Place, done: dict[str, Receipt], finished_before: int, counted_last: Sequence[str]
 ) -> FinishedRun:
     statistics = Statistics()
     examples: Examples = {}
@@ -111,11 +111,11 @@ def _finish(
         if done[shard.id].state != COMMITTED:
             quarantined[shard.id] = done[shard.id].reason or "unknown"
             continue
-        stored = json.loads((folder / layout.statistics_path(shard.id)).read_text("utf-8"))
+        stored = json.loads((folder / layout.statistics_path(shard.id)).read())
         statistics += Statistics.from_json(stored["statistics"])
         examples = merge_examples(examples, stored["samples"])
     for name in counted_last:
-        statistics.counts[name] = int((folder / layout.count_path(name)).read_text("utf-8"))
+        statistics.counts[name] = int((folder / layout.count_path(name)).read())
     stored = {"statistics": statistics.to_json(), "samples": examples, "quarantined_shards": quarantined}
     write_bytes((json.dumps(stored, ensure_ascii=False, indent=1) + "\n").encode(), folder, layout.STATISTICS_FILE)
     write_bytes(dataset_card(plan, statistics, quarantined).encode(), folder, layout.CARD_FILE)

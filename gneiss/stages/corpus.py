@@ -6,12 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gneiss.batch import TextBatch
 from gneiss.corpus_steps import CorpusStep
@@ -23,8 +21,10 @@ from gneiss.curate.reading import read_documents
 from gneiss.errors import InputError
 from gneiss.input.shard import Shard
 from gneiss.output.layout import annotations_path
+from gneiss.output.parquet import read_table
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.exchange import Exchange
+from gneiss.store.place import Place
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Corpus:
     recipe: Recipe
     prepared: Prepared
     shards: tuple[Shard, ...]
-    output: Path
+    output: Place
     partitions: int | None = None
 
     @property
@@ -178,8 +178,8 @@ class StepView:
 
     def annotations(self, shard: int, columns: Sequence[str]) -> pa.Table | None:
         """See StepCorpus."""
-        path = self.corpus.output / annotations_path(self.corpus.shards[shard].id)
-        return pq.read_table(path, columns=list(columns)) if path.is_file() else None
+        place = self.corpus.output / annotations_path(self.corpus.shards[shard].id)
+        return read_table(place, columns) if place.find() is not None else None
 
     def stage_name(self, stage: str) -> str:
         """The name of a stage of this step among all stages of a run."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
 from urllib.parse import urlsplit
 
 import xxhash
@@ -20,6 +22,8 @@ from gneiss.store.store import File, Store
 #: All stores, a line each.
 STORES: tuple[Store, ...] = (LocalStore(),)
 _BLOCK_BYTES = 1 << 22
+#: How users name a file or folder: a path, an address of a store, or a Place.
+Address: TypeAlias = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,11 @@ class Place:
         """The file, if it is one."""
         return self.store.find(self.path)
 
+    def etag(self) -> str | None:
+        """What its store knows the bytes of the file by; None where there is no file."""
+        found = self.find()
+        return found.etag if found else None
+
     def files(self, pattern: str | None = None) -> Iterator[File]:
         """All files in a folder and in its folders, or those whose names match a pattern; see `matches`."""
         return self.store.files(self.path, pattern)
@@ -90,6 +99,11 @@ class Place:
         with self._written(), self.store.create(self.path) as file:
             yield Sink(file)
 
+    def put(self, file: Path) -> None:
+        """Copy a file of this machine here: what a library can write to a local path only. Raises OutputError."""
+        with self.create() as target, file.open("rb") as source:
+            shutil.copyfileobj(source, target, _BLOCK_BYTES)
+
     def delete(self) -> None:
         """Delete a file, or a folder with all that is in it, if it is there. Raises OutputError."""
         with self._written():
@@ -100,21 +114,32 @@ class Place:
         with self._written():
             self.store.sweep(self.path)
 
-    def lock(self) -> AbstractContextManager[None]:
-        """Hold it, for one process at a time. Raises BlockingIOError while another one does."""
-        return self.store.lock(self.path)
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold it, for one process at a time. Raises BlockingIOError while another one does, OutputError."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(self.store.lock(self.path))
+            except BlockingIOError:
+                raise
+            except OSError as error:
+                raise self._refused(error) from error
+            yield
 
     @contextmanager
     def _written(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            advice = (
-                "free some space and run again: finished shards are kept"
-                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-                else "check the path and its permissions"
-            )
-            raise OutputError(f"{self}: cannot write: {error.strerror or error}; {advice}") from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> OutputError:
+        advice = (
+            "free some space and run again: finished shards are kept"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            else "check the path and its permissions"
+        )
+        return OutputError(f"{self}: cannot write: {error.strerror or error}; {advice}")
 
 
 class Sink(io.RawIOBase):
@@ -147,7 +172,7 @@ class Sink(io.RawIOBase):
         return self._digest.hexdigest()
 
 
-def place_of(address: str | os.PathLike[str] | Place, what: str = "input") -> Place:
+def place_of(address: Address, what: str = "input") -> Place:
     """The place that an address names: a path, or an address with a scheme of `STORES`.
 
     what: what messages call it. Raises InputError for a scheme that no store has.

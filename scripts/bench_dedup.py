@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from gneiss.batch import TextBatch, Tokens
 from gneiss.dedup import Spans, find_spans
+from gneiss.store.place import place_of
 
 Result = TypeVar("Result")
 Figures = dict[str, Any]
@@ -343,7 +344,7 @@ def corpus_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
         for number in range(shards):
             table = pa.table({"text": texts.slice(number * step, step)})
             pq.write_table(table, f"{folder}/{number:02d}.parquet", compression="zstd")
-        corpus = Corpus(recipe, prepare(recipe), cut_shards(folder, text="text").shards, Path(folder), partitions)
+        corpus = Corpus(recipe, prepare(recipe), cut_shards(folder, text="text").shards, place_of(folder), partitions)
         sent = {}
         start = time.process_time()
         for its in stages_before(corpus):

@@ -38,6 +38,7 @@ from gneiss.filters import cl100k
 from gneiss.input.plan import make_plan
 from gneiss.output.commit import commit
 from gneiss.recipe.recipe import Recipe
+from gneiss.store.place import place_of
 
 QUICK_BYTES = 45_000_000
 MODELS = ("dclm", "cosmo", "science", "technology", "education", "medical")
@@ -95,7 +96,7 @@ def _configuration(recipe: Recipe, shards: Path, output: Path, quick: bool) -> F
     for shard in plan.input.shards:
         seconds, curated = timed(lambda: curate(shard, recipe, tools))  # noqa: B023 - called at once
         total += seconds
-        total += timed(lambda: commit(curated, recipe, output))[0]  # noqa: B023
+        total += timed(lambda: commit(curated, recipe, place_of(output)))[0]  # noqa: B023
         decisions += [status == "kept" for status in curated.annotations["status"].to_pylist()]
     size = sum(pq.read_table(shard.file, columns=["text"])["text"].nbytes for shard in plan.input.shards)
     library_seconds, library_decisions, cut = _libraries(recipe, plan, tools, quick)

@@ -17,6 +17,7 @@ from gneiss.pipelines.run import run
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
 from gneiss.stages.of_recipe import StageWork, stages_after, stages_before
+from gneiss.store.place import place_of
 from tests import runs
 from tests.chaos import killing
 
@@ -79,7 +80,7 @@ def test_a_kill_in_any_round_is_made_good_by_running_again(
     material: tuple[Path, Path, dict[str, str], list[str]], tmp_path: Path, warm: ForkServerContext
 ) -> None:
     recipe, source, expected, events = material
-    corpus = Corpus(Recipe.load(recipe), (), (), tmp_path)
+    corpus = Corpus(Recipe.load(recipe), (), (), place_of(tmp_path))
     stages = [*stages_before(corpus), *stages_after(corpus)]
     names = [part.name for its in stages for part in its.parts]
     assert (len(stages), len(names)) == (12, 15)

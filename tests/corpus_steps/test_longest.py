@@ -17,6 +17,7 @@ from gneiss.pipelines.run import resources_of
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
 from gneiss.stages.of_recipe import StageWork, stages_before
+from gneiss.store.place import place_of
 from tests import runs
 from tests.corpus_steps.longest import Longest
 
@@ -54,7 +55,7 @@ def test_a_run_keeps_what_the_step_found(folder: Path, scope: str, expected: lis
 
 def test_its_stages_read_only_what_earlier_phases_keep_and_resume(folder: Path) -> None:
     its, source, output = recipe("corpus"), folder / "input", folder / "output"
-    corpus = Corpus(its, (((),) * 2), make_plan(its, source).input.shards, output)
+    corpus = Corpus(its, (((),) * 2), make_plan(its, source).input.shards, place_of(output))
     first, last = stages_before(corpus)
     assert [part.name for part in first.parts] == ["phases_to_short", "longest_of_shard"]
     assert last.name == "longest_of_all"

@@ -24,6 +24,7 @@ from gneiss.extraction.step import DAMAGED, ExtractStep, Settings
 from gneiss.output import layout
 from gneiss.output.claim import claim
 from gneiss.output.layout import LEDGER
+from gneiss.store.place import place_of
 from tests import runs
 from tests.extraction import hostile
 from tests.extraction.archives import DUMP, id_of
@@ -176,7 +177,7 @@ def test_another_driver_and_foreign_files_are_refused(crawl: Path, tmp_path: Pat
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"expected an empty folder or an output of gneiss, found 'mine.txt'"):
         run(crawl, tmp_path)
-    with claim(tmp_path / "out", {}), pytest.raises(OutputError, match="another run is writing here"):
+    with claim(place_of(tmp_path / "out"), {}), pytest.raises(OutputError, match="another run is writing here"):
         run(crawl, tmp_path / "out")
     with pytest.raises(InputError, match="nowhere: no such file or directory"):
         run(crawl / "nowhere", tmp_path / "out")

@@ -23,6 +23,7 @@ from gneiss.output.commit import commit
 from gneiss.output.layout import annotations_path, data_path, statistics_path
 from gneiss.output.ledger import Receipt, receipt_of
 from gneiss.recipe.recipe import Recipe
+from gneiss.store.place import place_of
 from tests.support import recipe_of
 
 PASSAGE = "a passage of some length that is in two documents"
@@ -75,7 +76,7 @@ def committed(folder: Path, table: pa.Table, **given: Any) -> tuple[Receipt, pa.
     """The receipt, and the data shard."""
     curated, recipe = decide(folder, table, **given)
     assert curated.annotations["status"].to_pylist() == STATUS
-    receipt = commit(curated, recipe, folder / "out")
+    receipt = commit(curated, recipe, place_of(folder / "out"))
     return receipt, pq.read_table(folder / "out" / data_path("in"))
 
 
@@ -135,7 +136,7 @@ def test_quarantined_rows_are_kept_aside_with_their_bytes(
 
 def test_annotations_hold_every_row_and_statistics_what_was_counted(tmp_path: Path) -> None:
     curated, recipe = decide(tmp_path, table_of())
-    commit(curated, recipe, tmp_path / "out")
+    commit(curated, recipe, place_of(tmp_path / "out"))
     annotations = pq.read_table(tmp_path / "out" / annotations_path("in"))
     assert annotations.to_pylist() == curated.annotations.to_pylist()
     told = json.loads((tmp_path / "out" / statistics_path("in")).read_text("utf-8"))
@@ -145,7 +146,7 @@ def test_annotations_hold_every_row_and_statistics_what_was_counted(tmp_path: Pa
 
 def test_without_unusable_rows_there_is_no_quarantine(tmp_path: Path) -> None:
     curated, recipe = decide(tmp_path, table_of().take([0, 1, 3]))
-    commit(curated, recipe, tmp_path / "out")
+    commit(curated, recipe, place_of(tmp_path / "out"))
     assert files_under(tmp_path / "out") == [
         "_gneiss/statistics/in.json",
         "annotations/base/in.parquet",
@@ -158,7 +159,7 @@ def test_columns_of_odd_names_pass_too(tmp_path: Path, names: list[str]) -> None
     columns = [pa.array([f"{name} {i} of {row}" for row in range(5)]) for i, name in enumerate(names)]
     table = pa.Table.from_arrays(columns, names)
     curated, recipe = decide(tmp_path, table)
-    commit(curated, recipe, tmp_path / "out")
+    commit(curated, recipe, place_of(tmp_path / "out"))
     data = pq.ParquetFile(tmp_path / "out" / data_path("in")).read()
     assert data.column_names == names
     assert [column.to_pylist() for column in data.columns] == [column.to_pylist() for column in table.columns]
@@ -168,7 +169,7 @@ def test_a_file_of_texts_alone_is_curated(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["long enough", "no", "also long enough"]}), tmp_path / "in.parquet")
     recipe = recipe_of(RULES, input="{id: null}")
     (shard,) = cut_shards(tmp_path / "in.parquet", text="text").shards
-    commit(curate(shard, recipe, load_models(recipe)), recipe, tmp_path / "out")
+    commit(curate(shard, recipe, load_models(recipe)), recipe, place_of(tmp_path / "out"))
     data = pq.read_table(tmp_path / "out" / data_path("in"))
     assert data.to_pydict() == {"text": ["long enough", "also long enough"]}
 
@@ -176,7 +177,7 @@ def test_a_file_of_texts_alone_is_curated(tmp_path: Path) -> None:
 def test_a_shard_that_keeps_nothing_has_a_data_shard_without_rows(tmp_path: Path) -> None:
     rules = RULES.replace("> 5", "> 5000")
     curated, recipe = decide(tmp_path, table_of(), rules=rules)
-    receipt = commit(curated, recipe, tmp_path / "out")
+    receipt = commit(curated, recipe, place_of(tmp_path / "out"))
     data = pq.read_table(tmp_path / "out" / data_path("in"))
     assert (data.num_rows, receipt.counts["kept"]) == (0, 0)
     assert data.schema.equals(pq.read_schema(tmp_path / "in.parquet"), check_metadata=True)
@@ -184,7 +185,7 @@ def test_a_shard_that_keeps_nothing_has_a_data_shard_without_rows(tmp_path: Path
 
 def test_the_footer_of_the_annotations_holds_the_receipt_of_the_other_files(tmp_path: Path) -> None:
     receipt, _ = committed(tmp_path, table_of())
-    assert receipt_of(tmp_path / "out", annotations_path("in")) == replace(receipt, modified_ns=None)
+    assert receipt_of(place_of(tmp_path / "out"), annotations_path("in")) == replace(receipt, etag=None)
 
 
 def test_a_second_commit_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def test_rows_that_do_not_add_up_are_refused_before_anything_is_written(tmp_path
     curated, recipe = decide(tmp_path, table_of())
     curated.statistics.counts["kept"] -= 1
     with pytest.raises(DefectError, match="7 rows came in, but 3 kept \\+ 1 dropped \\+ 2 quarantined"):
-        commit(curated, recipe, tmp_path / "out")
+        commit(curated, recipe, place_of(tmp_path / "out"))
     assert files_under(tmp_path) == ["in.parquet"]
 
 
@@ -216,9 +217,9 @@ def test_a_shard_whose_disk_fills_up_is_not_finished(
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OutputError, match="free some space and run again"):
-        commit(curated, recipe, tmp_path / "out")
+        commit(curated, recipe, place_of(tmp_path / "out"))
     left = files_under(tmp_path / "out")
     assert not any(path.startswith((name, "annotations/")) or path.endswith(".part") for path in left)
     monkeypatch.undo()
-    receipt = commit(curated, recipe, tmp_path / "out")
+    receipt = commit(curated, recipe, place_of(tmp_path / "out"))
     assert all((tmp_path / "out" / file.path).stat().st_size == file.size_bytes for file in receipt.files)

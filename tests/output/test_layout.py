@@ -11,6 +11,7 @@ import pytest
 
 import gneiss
 from gneiss.output import layout
+from gneiss.store.place import place_of
 
 ROOT = Path(gneiss.__file__).parent
 FOLDERS = {"data", "annotations", "quarantine", "skipped", "ledger", "layers", "exchange", "statistics", "logs"}
@@ -65,5 +66,5 @@ def test_ids_are_those_of_whole_files_bytewise_by_path(tmp_path: Path) -> None:
         path = tmp_path / layout.DATA / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert list(layout.ids_in(tmp_path, layout.DATA)) == ["a-b", "a/x", "b"]
-    assert list(layout.ids_in(tmp_path, layout.SKIPPED)) == []
+    assert list(layout.ids_in(place_of(tmp_path), layout.DATA)) == ["a-b", "a/x", "b"]
+    assert list(layout.ids_in(place_of(tmp_path), layout.SKIPPED)) == []

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from gneiss.errors import InputError, OutputError
 from gneiss.output import parquet
-from gneiss.output.parquet import Aside, checksum, write_bytes, write_parquet
+from gneiss.output.parquet import write_bytes, write_parquet
+from gneiss.store.place import place_of
 
 ROWS = pa.table(
     {
@@ -46,10 +47,10 @@ def test_the_same_rows_give_the_same_bytes_however_they_are_chunked(
     tmp_path_factory: pytest.TempPathFactory, chunks: list[int], tables: list[int]
 ) -> None:
     folder = tmp_path_factory.mktemp("chunks")
-    whole = write_parquet([ROWS], ROWS.schema, folder, "whole.parquet")
+    whole = write_parquet([ROWS], ROWS.schema, place_of(folder), "whole.parquet")
     bounds = sorted({0, 40, *tables})
     parts = [rechunked(ROWS, chunks).slice(a, b - a) for a, b in itertools.pairwise(bounds)]
-    chunked = write_parquet(parts, ROWS.schema, folder, "chunked.parquet")
+    chunked = write_parquet(parts, ROWS.schema, place_of(folder), "chunked.parquet")
     assert (folder / "chunked.parquet").read_bytes() == (folder / "whole.parquet").read_bytes()
     assert (chunked.checksum, chunked.rows) == (whole.checksum, 40)
 
@@ -57,18 +58,18 @@ def test_the_same_rows_give_the_same_bytes_however_they_are_chunked(
 def test_row_groups_end_where_enough_has_come_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 3000)
     parts = [ROWS.slice(start, 5) for start in range(0, 40, 5)]
-    write_parquet(parts, ROWS.schema, tmp_path, "a.parquet")
+    write_parquet(parts, ROWS.schema, place_of(tmp_path), "a.parquet")
     footer = pq.read_metadata(tmp_path / "a.parquet")
     assert 1 < footer.num_row_groups < 8
     assert all(footer.row_group(g).num_rows % 5 == 0 for g in range(footer.num_row_groups))
     assert pq.read_table(tmp_path / "a.parquet").to_pylist() == ROWS.to_pylist()
-    write_parquet([rechunked(part, [2, 3]) for part in parts], ROWS.schema, tmp_path, "b.parquet")
+    write_parquet([rechunked(part, [2, 3]) for part in parts], ROWS.schema, place_of(tmp_path), "b.parquet")
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
 def test_schema_metadata_is_kept_and_added_to(tmp_path: Path) -> None:
     schema = ROWS.schema.with_metadata({"huggingface": '{"info": 1}'})
-    write_parquet([ROWS], schema, tmp_path, "a.parquet", {"gneiss.receipt": "yes"})
+    write_parquet([ROWS], schema, place_of(tmp_path), "a.parquet", {"gneiss.receipt": "yes"})
     written = pq.read_schema(tmp_path / "a.parquet")
     assert written.metadata == {b"huggingface": b'{"info": 1}', b"gneiss.receipt": b"yes"}
     assert written.equals(ROWS.schema)
@@ -76,18 +77,18 @@ def test_schema_metadata_is_kept_and_added_to(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tables", [[], [ROWS.slice(0, 0)], [ROWS.slice(0, 0), ROWS.slice(40, 0)]])
 def test_no_rows_are_a_file_of_no_rows(tmp_path: Path, tables: list[pa.Table]) -> None:
-    written = write_parquet(tables, ROWS.schema, tmp_path, "a.parquet")
+    written = write_parquet(tables, ROWS.schema, place_of(tmp_path), "a.parquet")
     assert written.rows == 0
     assert pq.read_table(tmp_path / "a.parquet").schema.equals(ROWS.schema)
     assert pq.read_metadata(tmp_path / "a.parquet").num_row_groups == 0
 
 
 def test_a_written_file_is_known_by_size_and_checksum(tmp_path: Path) -> None:
-    written = write_bytes(b"some bytes", tmp_path, "deep/down/a.txt")
+    written = write_bytes(b"some bytes", place_of(tmp_path), "deep/down/a.txt")
     assert (tmp_path / written.path).read_bytes() == b"some bytes"
     assert (written.path, written.size_bytes) == ("deep/down/a.txt", 10)
-    assert written.checksum == checksum(tmp_path / "deep/down/a.txt")
-    assert written.checksum != write_bytes(b"some bytes!", tmp_path, "b.txt").checksum
+    assert written.checksum == place_of(tmp_path / "deep/down/a.txt").checksum()
+    assert written.checksum != write_bytes(b"some bytes!", place_of(tmp_path), "b.txt").checksum
     assert files_under(tmp_path) == ["b.txt", "deep/down/a.txt"]
 
 
@@ -101,21 +102,21 @@ def failing(error: BaseException) -> Iterator[pa.Table]:
 )
 def test_nothing_appears_when_rows_stop_coming(tmp_path: Path, error: BaseException) -> None:
     with pytest.raises(type(error)):
-        write_parquet(failing(error), ROWS.schema, tmp_path, "data/a.parquet")
+        write_parquet(failing(error), ROWS.schema, place_of(tmp_path), "data/a.parquet")
     assert files_under(tmp_path) == []
 
 
 def test_an_earlier_file_stays_as_it_was_when_writing_fails(tmp_path: Path) -> None:
-    write_bytes(b"earlier", tmp_path, "a.parquet")
+    write_bytes(b"earlier", place_of(tmp_path), "a.parquet")
     with pytest.raises(RuntimeError):
-        write_parquet(failing(RuntimeError("broken")), ROWS.schema, tmp_path, "a.parquet")
+        write_parquet(failing(RuntimeError("broken")), ROWS.schema, place_of(tmp_path), "a.parquet")
     assert (tmp_path / "a.parquet").read_bytes() == b"earlier"
     assert files_under(tmp_path) == ["a.parquet"]
 
 
 def test_rows_of_another_schema_are_an_error_and_leave_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="schema"):
-        write_parquet([pa.table({"id": [1]})], ROWS.schema, tmp_path, "a.parquet")
+        write_parquet([pa.table({"id": [1]})], ROWS.schema, place_of(tmp_path), "a.parquet")
     assert files_under(tmp_path) == []
 
 
@@ -135,7 +136,7 @@ def test_a_full_disk_is_an_output_error_with_advice(
 ) -> None:
     monkeypatch.setattr(where, raising(errno.ENOSPC))
     with pytest.raises(OutputError, match=rf"data/a\.parquet: cannot write: {FULL}") as caught:
-        write_parquet([ROWS], ROWS.schema, tmp_path, "data/a.parquet")
+        write_parquet([ROWS], ROWS.schema, place_of(tmp_path), "data/a.parquet")
     assert "\n" not in str(caught.value)
     assert files_under(tmp_path) == []
 
@@ -143,9 +144,9 @@ def test_a_full_disk_is_an_output_error_with_advice(
 def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file where a folder should be")
     with pytest.raises(OutputError, match="check the path and its permissions"):
-        write_bytes(b"x", tmp_path, "data/a.parquet")
+        write_bytes(b"x", place_of(tmp_path), "data/a.parquet")
 
 
 def test_errors_that_are_not_of_the_disk_pass_unchanged(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="unreadable"), Aside(tmp_path, "a"):
+    with pytest.raises(InputError, match="unreadable"), place_of(tmp_path / "a").create():
         raise InputError("unreadable")

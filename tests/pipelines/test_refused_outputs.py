@@ -14,6 +14,7 @@ from gneiss.output.claim import claim
 from gneiss.output.finished_run import FinishedRun
 from gneiss.pipelines.run import run
 from gneiss.recipe.recipe import Recipe
+from gneiss.store.place import place_of
 from tests import runs
 from tests.runs import Material, write_corpus
 
@@ -55,7 +56,7 @@ def test_a_foreign_folder_is_refused_and_left_as_it_was(simple: Path, material: 
 def test_two_drivers_at_once_are_refused(simple: Path, material: Material, tmp_path: Path) -> None:
     recipe = Recipe.load(simple)
     with (
-        claim(tmp_path / "output", make_plan(recipe, material.input).identity),
+        claim(place_of(tmp_path / "output"), make_plan(recipe, material.input).identity),
         pytest.raises(OutputError, match="another run is writing here"),
     ):
         run(recipe, material.input, tmp_path / "output")
@@ -104,7 +105,7 @@ def test_an_output_that_cannot_be_written_is_an_error_of_the_run(
     """A file where a folder should be: permissions do not hold back root, this does."""
     output = tmp_path / "output"
     if in_the_way:
-        with claim(output, make_plan(Recipe.load(simple), material.input).identity):
+        with claim(place_of(output), make_plan(Recipe.load(simple), material.input).identity):
             pass
     (output / in_the_way).write_text("in the way")
     with pytest.raises(OutputError, match=r"cannot write: .*; check the path and its permissions"):

@@ -1,0 +1,118 @@
+"""A run, and all that is made of it, over a store that is none of a file system: the same bytes as on a disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import gneiss
+from gneiss.errors import InputError, OutputError
+from gneiss.export.hf_datasets import export_hf
+from gneiss.extraction.job import extract
+from gneiss.layers.loss_log import LossLog
+from gneiss.layers.losses import consolidate
+from gneiss.layers.weights import write_weights
+from gneiss.loader.packed_files import pack, packed
+from gneiss.loader.packing import sequences
+from gneiss.loader.reader import documents
+from gneiss.output.finished_run import open_run
+from gneiss.store import place as places
+from gneiss.store.place import STORES, Place, place_of
+from tests import runs
+from tests.extraction import archives
+from tests.store.memory import MemoryStore
+from tests.support import recipe_of
+
+RECIPE = """
+- name: first
+  annotate: [readability]
+  rules: {readable: eflaw < 30}
+- name: only
+  dedup: {min_length: 60, scope: corpus}
+  annotate: [{tokens: {tokenizer: "builtin:cl100k_base"}}]
+  rules: {tokens_normal: tokens_per_char < 2}
+"""
+NOT_PROMISED = ("_gneiss/ledger/", "_gneiss/run.json", "_gneiss/lock", "README.md")
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A store of one's own, and the line that it takes."""
+    monkeypatch.setattr(places, "STORES", (*STORES, MemoryStore()))
+    return place_of("memory://bucket")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Place:
+    """A folder with an input, and a crawl."""
+    for number, name in enumerate(("a", "deep/b")):
+        runs.write_corpus(tmp_path / f"input/{name}.parquet", runs.documents(40, seed=number))
+    (tmp_path / "crawl").mkdir()
+    texts = [text for text in runs.documents(30, seed=9) if text and b"\xff" not in text]
+    pages = [archives.response(b"<html><body><p>" + text + b"</p></body></html>", i) for i, text in enumerate(texts)]
+    (tmp_path / "crawl/a.warc.gz").write_bytes(b"".join(map(archives.gz, pages)))
+    return place_of(tmp_path)
+
+
+def copy(source: Place, target: Place) -> Place:
+    for file in source.files():
+        with (target / file.name).create() as copied:
+            copied.write((source / file.name).read())
+    return target
+
+
+def contents(folder: Place) -> dict[str, bytes]:
+    return {file.name: (folder / file.name).read() for file in folder.files() if not file.name.startswith(NOT_PROMISED)}
+
+
+def everything(source: Place, output: Place) -> None:
+    """A run, its layers, packed sequences and an export."""
+    recipe = recipe_of(RECIPE, budgets="{documents: 1}", shard_max_bytes=12_000)
+    gneiss.run(recipe, source, output / "curated", backend=runs.InThisProcess())
+    write_weights(output / "curated")
+    kept = documents(output / "curated")
+    pack(sequences(kept, "builtin:cl100k_base", 64), output / "packed")
+    with LossLog(output / "losses") as log:
+        batch = list(packed(output / "packed"))[:4]
+        log.add(1, batch, [[0.5] * 64] * 4)
+    consolidate(output / "curated", [output / "losses"])
+    export_hf(kept, output / "exported")
+
+
+def test_a_run_and_all_that_follows_have_the_bytes_that_they_have_on_a_disk(bucket: Place, disk: Place) -> None:
+    copy(disk / "input", bucket / "input")
+    everything(disk / "input", disk / "out")
+    everything(bucket / "input", bucket / "out")
+    assert contents(bucket / "out") == contents(disk / "out")
+    assert {"curated/data/deep/b.g00000.parquet", "exported/train-00000.parquet"} <= contents(bucket / "out").keys()
+    assert not any(name.startswith("curated/_gneiss/exchange/") for name in contents(bucket / "out"))
+    assert [d.id for d in documents(bucket / "out/curated")] == [d.id for d in documents(disk / "out/curated")]
+
+
+def test_a_run_elsewhere_is_resumed_and_refused_as_on_a_disk(bucket: Place, disk: Place) -> None:
+    recipe = recipe_of(RECIPE, budgets="{documents: 1}")
+    copy(disk / "input", bucket / "input")
+    here = runs.InThisProcess()
+    first = gneiss.run(recipe, bucket / "input", bucket / "out", backend=here)
+    assert first.finished_before == 0
+    assert gneiss.run(recipe, str(bucket / "input"), str(bucket / "out"), backend=here).finished_before == 2
+    (bucket / "out/data/a.parquet").delete()
+    assert gneiss.run(recipe, bucket / "input", bucket / "out", backend=here).finished_before == 1
+    assert open_run("memory://bucket/out").documents == first.documents
+    with pytest.raises(
+        OutputError, match="memory://bucket/input/out: the output and the input .* lie one in the other"
+    ):
+        gneiss.run(recipe, bucket / "input", bucket / "input/out", backend=here)
+    with pytest.raises(InputError, match="memory://bucket/nothing: no such file or directory"):
+        gneiss.run(recipe, bucket / "nothing", bucket / "other", backend=here)
+    with (bucket / "out/_gneiss/lock").lock(), pytest.raises(OutputError, match="another run is writing here"):
+        gneiss.run(recipe, bucket / "input", bucket / "out", backend=here)
+
+
+def test_an_extraction_elsewhere_has_the_bytes_that_it_has_on_a_disk(bucket: Place, disk: Place) -> None:
+    copy(disk / "crawl", bucket / "crawl")
+    for place in (disk, bucket):
+        extract(place / "crawl", place / "out", extractor="resiliparse", backend=runs.InThisProcess())
+    assert contents(bucket / "out") == contents(disk / "out")
+    assert "data/a-00000.parquet" in contents(bucket / "out")

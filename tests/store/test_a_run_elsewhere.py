@@ -101,7 +101,7 @@ def test_a_run_elsewhere_is_resumed_and_refused_as_on_a_disk(bucket: Place, disk
     assert gneiss.run(recipe, bucket / "input", bucket / "out", backend=here).finished_before == 1
     assert open_run("memory://bucket/out").documents == first.documents
     with pytest.raises(
-        OutputError, match="memory://bucket/input/out: the output and the input .* lie one in the other"
+        OutputError, match=r"memory://bucket/input/out: the output and the input .* lie one in the other"
     ):
         gneiss.run(recipe, bucket / "input", bucket / "input/out", backend=here)
     with pytest.raises(InputError, match="memory://bucket/nothing: no such file or directory"):

@@ -23,6 +23,7 @@ from gneiss.export.olmo import export_olmo
 from gneiss.loader.packed_files import pack, packed
 from gneiss.loader.packing import sequences
 from gneiss.loader.reader import documents
+from gneiss.store.place import place_of
 
 OF_SAMPLES = [export_mds, export_hf]
 OF_TOKENS = [export_megatron, export_olmo]
@@ -65,7 +66,7 @@ def test_an_export_is_the_same_again_begins_anew_or_not_at_all(export: Export, r
     folder, index = tmp_path / "there", INDICES[export]
     done = export(source_of(export, released), folder)
     first = contents(folder)
-    assert (done.folder, done.samples, done.files) == (folder, 132, 1)
+    assert (done.folder, done.samples, done.files) == (place_of(folder), 132, 1)
     with pytest.raises(OutputError, match=f"expected an empty folder, found '{index}'"):
         export(source_of(export, released), folder)
 

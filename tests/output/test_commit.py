@@ -191,7 +191,7 @@ def test_the_footer_of_the_annotations_holds_the_receipt_of_the_other_files(tmp_
 def test_a_second_commit_gives_the_same_bytes(tmp_path: Path) -> None:
     first, _ = committed(tmp_path, table_of())
     again, _ = committed(tmp_path, table_of())
-    assert again.files == first.files
+    assert [replace(file, etag=None) for file in again.files] == [replace(file, etag=None) for file in first.files]
 
 
 def test_rows_that_do_not_add_up_are_refused_before_anything_is_written(tmp_path: Path) -> None:

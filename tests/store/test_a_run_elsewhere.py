@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,8 @@ def copy(source: Place, target: Place) -> Place:
 
 
 def contents(folder: Place) -> dict[str, bytes]:
-    return {file.name: (folder / file.name).read() for file in folder.files() if not file.name.startswith(NOT_PROMISED)}
+    names = (file.name for file in folder.files() if not any(name in file.name for name in NOT_PROMISED))
+    return {name: (folder / name).read() for name in names}
 
 
 def everything(source: Place, output: Place) -> None:
@@ -82,6 +84,8 @@ def everything(source: Place, output: Place) -> None:
 
 def test_a_run_and_all_that_follows_have_the_bytes_that_they_have_on_a_disk(bucket: Place, disk: Place) -> None:
     copy(disk / "input", bucket / "input")
+    for file in (bucket / "input").files():  # what is made of a whole corpus depends on the ETags of its files
+        os.utime(disk / "input" / file.name, ns=(1, int(file.etag)))
     everything(disk / "input", disk / "out")
     everything(bucket / "input", bucket / "out")
     assert contents(bucket / "out") == contents(disk / "out")
@@ -110,6 +114,7 @@ def test_a_run_elsewhere_is_resumed_and_refused_as_on_a_disk(bucket: Place, disk
         gneiss.run(recipe, bucket / "input", bucket / "out", backend=here)
 
 
+@pytest.mark.processes
 def test_an_extraction_elsewhere_has_the_bytes_that_it_has_on_a_disk(bucket: Place, disk: Place) -> None:
     copy(disk / "crawl", bucket / "crawl")
     for place in (disk, bucket):

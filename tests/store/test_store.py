@@ -8,7 +8,7 @@ import os
 import pickle
 import signal
 from collections.abc import Iterator
-from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pyarrow as pa
@@ -200,11 +200,11 @@ def write_and_die(place: Place) -> None:
 
 
 @pytest.mark.processes
-def test_what_a_killed_process_wrote_is_not_seen_and_is_swept(tmp_path: Path) -> None:
+def test_what_a_killed_process_wrote_is_not_seen_and_is_swept(warm: ForkServerContext, tmp_path: Path) -> None:
     folder = place_of(tmp_path)
     write(folder / "deep/a", b"whole")
     write(folder / "deep/.mine.part", b"of somebody else")
-    process = get_context("fork").Process(target=write_and_die, args=(folder / "deep/b",))
+    process = warm.Process(target=write_and_die, args=(folder / "deep/b",))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
@@ -221,8 +221,8 @@ def hold_and_die(place: Place) -> None:
 
 
 @pytest.mark.processes
-def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:
-    process = get_context("fork").Process(target=hold_and_die, args=(place_of(tmp_path / "lock"),))
+def test_a_killed_process_holds_no_lock(warm: ForkServerContext, tmp_path: Path) -> None:
+    process = warm.Process(target=hold_and_die, args=(place_of(tmp_path / "lock"),))
     process.start()
     process.join()
     with place_of(tmp_path / "lock").lock():

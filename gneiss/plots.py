@@ -1,4 +1,4 @@
-"""Pictures of a finished run, from its stored statistics and annotation shards; nothing is computed from texts again.
+"""Plots of a finished run, from its stored statistics and annotation shards; no text is read again.
 
 For notebooks/statistics.ipynb and the like; needs the extra `notebook` (matplotlib).
 """

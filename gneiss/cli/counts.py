@@ -1,4 +1,4 @@
-"""What a run and a dry run counted, as they both print it."""
+"""Counts of a run or a dry run, as both print them."""
 
 from __future__ import annotations
 

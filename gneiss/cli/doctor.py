@@ -19,12 +19,12 @@ from gneiss.cli.terminal import console
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at: what it is, what was found, whether that is well, and the command that mends it."""
+    """One check: its subject, what was found, whether that is fine, and the command that fixes it."""
 
     what: str
     found: str
     is_well: bool
-    mend: str = ""
+    fix: str = ""
     is_needed: bool = True
 
 
@@ -49,11 +49,11 @@ def _print_checks(checks: Sequence[Check]) -> None:
         mark = "ok     " if check.is_well else "missing" if check.is_needed else "absent "
         out.print(f"{mark} {escape(check.what)}: {escape(check.found)}")
         if not check.is_well:
-            out.print(f"        {escape(check.mend)}")
+            out.print(f"        {escape(check.fix)}")
 
 
 def check_machine() -> list[Check]:
-    """Look at everything that a run needs, and at what some tasks need."""
+    """Check everything that a run needs, and what some tasks need."""
     return [
         _python(),
         *(_library(distribution, module) for distribution, module in _LIBRARIES.items()),
@@ -78,12 +78,12 @@ def _python() -> Check:
 
 
 def _library(distribution: str, module: str) -> Check:
-    mend = f"{sys.executable} -m pip install --upgrade {distribution}"
+    fix = f"{sys.executable} -m pip install --upgrade {distribution}"
     try:
         import_module(module)
         return Check(distribution, version(distribution), True)
     except (ImportError, PackageNotFoundError) as error:
-        return Check(distribution, f"does not import: {error}", False, mend)
+        return Check(distribution, f"does not import: {error}", False, fix)
 
 
 def _memory() -> Check:
@@ -137,12 +137,12 @@ def _model_cache() -> Check:
     cache = Path(HF_HUB_CACHE)
     held = sum(1 for _ in cache.glob("models--*")) if cache.is_dir() else 0
     offline = "; HF_HUB_OFFLINE is set" if HF_HUB_OFFLINE else ""
-    mend = "hf download ibm-granite/GneissWeb.Quality_annotator fasttext_gneissweb_quality_annotator.bin"
+    fix = "hf download ibm-granite/GneissWeb.Quality_annotator fasttext_gneissweb_quality_annotator.bin"
     return Check(
         "published models in the hub's cache",
         f"{held} repositories in {cache}{offline}",
         held > 0,
-        mend,
+        fix,
         is_needed=False,
     )
 

@@ -35,7 +35,7 @@ def explain(
 
 
 def _print_recipes(recipes: Iterable[Recipe]) -> None:
-    """A line for each recipe."""
+    """One line per recipe."""
     rows = table("recipe", "what")
     for recipe in recipes:
         rows.add_row(recipe.name, escape(" ".join(recipe.description.split())))

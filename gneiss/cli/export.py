@@ -13,7 +13,7 @@ from gneiss.errors import InputError
 
 
 class ExportFormat(StrEnum):
-    """What trainers read."""
+    """Trainers' formats."""
 
     mds = "mds"
     hf = "hf"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ExtractorOption(StrEnum):
-    """What takes the text from a page."""
+    """Extractors of text from pages."""
 
     trafilatura = "trafilatura"
     resiliparse = "resiliparse"

@@ -1,4 +1,4 @@
-"""`gneiss filters`: what filters there are, and the page of each."""
+"""`gneiss filters`: the list of filters, and the page of each."""
 
 from __future__ import annotations
 

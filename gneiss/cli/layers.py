@@ -1,4 +1,4 @@
-"""`gneiss weights` and `gneiss losses`: annotation layers that a finished run is given."""
+"""`gneiss weights` and `gneiss losses`: annotation layers of a finished run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: `gneiss VERB RECIPE|RUN … --input --output`. A command imports what is heavy where it needs it."""
+"""The command line: `gneiss VERB RECIPE|RUN … --input --output`. Commands import heavy modules where they need them."""
 
 from __future__ import annotations
 

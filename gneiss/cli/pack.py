@@ -21,7 +21,7 @@ def pack(
     seed: Annotated[int, typer.Option(help="Of the order of documents.")] = 0,
     weights: WeightsLayer = "weights",
 ) -> None:
-    """Tokenize and pack the kept documents to sequences, each with the documents it is made of and its weight."""
+    """Tokenize and pack the kept documents into sequences, each with its document spans and weight."""
     from gneiss.loader.packed_files import pack as write
     from gneiss.loader.packing import sequences
     from gneiss.loader.reader import documents

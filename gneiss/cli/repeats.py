@@ -1,4 +1,4 @@
-"""`gneiss repeats`: what repeats in a file, for a threshold that is chosen by looking."""
+"""`gneiss repeats`: repeated text in a file, for choosing a threshold by inspection."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def run(
 
 
 def print_run(run: FinishedRun) -> None:
-    """What a run did, and where it is."""
+    """The results of a run, and its files."""
     out = console()
     print_counts(out, run.statistics)
     print_rules(out, run.recipe, run.statistics)

@@ -1,4 +1,4 @@
-"""How the command line writes: tables on a terminal, plain text when piped; no control character of a document."""
+"""Output of the command line: tables on a terminal, plain text when piped, without documents' control characters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def console() -> Console:
-    """Standard output; 140 columns where it is no terminal."""
+    """Standard output; 140 columns if it is not a terminal."""
     found = Console(highlight=False)
     return found if found.is_terminal else Console(highlight=False, width=140)
 
@@ -28,7 +28,7 @@ def shown_progress(task: str = "shard", rows: str = "documents", of: str = "text
 
 
 def table(*headings: str) -> Table:
-    """An empty table; columns of numbers are on the right."""
+    """An empty table; columns of numbers are right-aligned."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in headings:
         numeric = heading in {"true", "false", "unknown", "decisive alone", "null"} or (

@@ -1,4 +1,4 @@
-"""`gneiss train`: models of one's own."""
+"""`gneiss train`: your own models."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ HeldOutShare = Annotated[float, typer.Option(help="Share of each label that is n
 
 
 class NormalizationOption(StrEnum):
-    """What a language model reads."""
+    """Normalizations for a language model."""
 
     ccnet = "ccnet"
     none = "none"
 
 
 class StructureOption(StrEnum):
-    """How a language model is stored."""
+    """Storage formats of a language model."""
 
     probing = "probing"
     trie = "trie"
@@ -66,7 +66,7 @@ def quality(
     held_out_share: HeldOutShare = 0.2,
     autotune_seconds: AutotuneSeconds = None,
 ) -> None:
-    """Train a fastText quality model (labels hq and cc) and say how it does on documents held out."""
+    """Train a fastText quality model (labels hq and cc) and evaluate it on held-out documents."""
     from gneiss.model_training import train_quality
 
     model = train_quality(
@@ -104,7 +104,7 @@ def category(
     held_out_share: HeldOutShare = 0.2,
     autotune_seconds: AutotuneSeconds = None,
 ) -> None:
-    """Train a fastText model for one category (labels NAME and cc) and say how it does on documents held out."""
+    """Train a fastText model for one category (labels NAME and cc) and evaluate it on held-out documents."""
     from gneiss.model_training import train_category
 
     model = train_category(
@@ -140,7 +140,7 @@ def perplexity(
         Path | None, typer.Option(help="KenLM's lmplz, build_binary beside it. Default: both on PATH.")
     ] = None,
 ) -> None:
-    """Train a KenLM language model with KenLM's own programs (`gneiss doctor` says how to get them)."""
+    """Train a KenLM language model with KenLM's own programs (`gneiss doctor` shows how to build them)."""
     from gneiss.model_training import train_perplexity
 
     model = train_perplexity(

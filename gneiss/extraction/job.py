@@ -70,7 +70,7 @@ class Extraction:
             name, reason = next(iter(self.unreadable.items()))
             raise BudgetError(
                 f"{len(self.unreadable)} files could not be read, first {name!r}: {reason}. All others are in"
-                f" {self.output}; fix them and run the same command again, or take them out of the input"
+                f" {self.output}; fix them and run the same command again, or remove them from the input"
             )
         if self.quarantined.total() > self.max_quarantined * self.records:
             worst = ", ".join(f"{reason} ({count})" for reason, count in self.quarantined.most_common(3))

@@ -107,7 +107,7 @@ def test_missing_programs_are_named_with_the_commands(
     (check,) = (check for check in check_machine() if "KenLM" in check.what)
     assert not check.is_well
     assert not check.is_needed
-    assert "make -C kenlm-build lmplz build_binary" in check.mend
+    assert "make -C kenlm-build lmplz build_binary" in check.fix
     lmplz = program(tmp_path / "bin/lmplz", LMPLZ)
     with pytest.raises(MachineError, match="bin/build_binary, a program of KenLM, is not there"):
         train_perplexity(prose, tmp_path / "lm", lmplz=lmplz)

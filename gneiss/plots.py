@@ -117,7 +117,7 @@ def kept_shares(annotations: pa.Table, phase: Phase, threshold: Threshold, value
 
 
 def displayed_bins(column: ColumnStatistics, bins: int = 40) -> tuple[Float64Array, Float64Array, Float64Array]:
-    """The stored bins of an annotation, put together to so many: edges (bins + 1,), all and kept documents (bins,).
+    """The stored bins of an annotation, merged into `bins`: edges (bins + 1,), all and kept documents (bins,).
 
     What lies outside the shown range is counted in the first and the last bin. Without numbers all three are empty.
     """

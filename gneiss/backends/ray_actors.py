@@ -80,7 +80,7 @@ def room_on(nodes: Sequence[Mapping[str, Any]], resources: Resources) -> Room:
 def check_nodes(
     nodes: Sequence[Mapping[str, Any]], workers: int, resources: Resources, shared_filesystem: bool
 ) -> None:
-    """Refuse what would wait for ever, or write to several disks. Raises MachineError."""
+    """Refuse a run that would wait forever, or write to several disks. Raises MachineError."""
     room = room_on(nodes, resources)
     if workers > room.by_cpus:
         raise MachineError(

@@ -1,4 +1,4 @@
-"""Steps that look at many documents together: a file a family. `STEPS` are those that a recipe names by their key."""
+"""Corpus-wide steps, one file per family. `STEPS` are those that a recipe names by their key."""
 
 from gneiss.corpus_steps.duplicates import ExactDuplicates, NearDuplicates
 from gneiss.corpus_steps.step import Batches, CorpusStep, PhaseDocuments, Stage, StepCorpus, StepResult

@@ -31,7 +31,7 @@ from gneiss.dedup.minhash import criteria
 from gneiss.dedup.minhash.criteria import Criterion
 
 IdOf: TypeAlias = Callable[[int], str]
-#: The one task that joins pairs to clusters holds a number for each document of the corpus.
+#: The one task that joins pairs to clusters holds one number per document of the corpus.
 CLUSTER_BYTES_PER_ROW = 8
 
 
@@ -74,7 +74,7 @@ class Members:
 
 
 class _Duplicates(CorpusStep):
-    """What both kinds share: the step is a criterion, which says what documents must share; the stages find them."""
+    """Shared by both kinds: the step is a criterion, which defines what documents must share; stages find them."""
 
     scope: Literal["shard", "corpus"]
 
@@ -187,7 +187,7 @@ def _listed(step: ExactDuplicates | NearDuplicates) -> str:
 def _keys(criterion: Criterion, partitions: int, corpus: StepCorpus, shard: int) -> Batches:
     from gneiss.dedup.minhash.keys import shard_keys
 
-    # a row that does not reach the phase has an empty text here, which has no duplicates
+    # rows that do not reach the phase have an empty text here, which has no duplicates
     return shard_keys(corpus.texts(shard), criterion, partitions)
 
 

@@ -1,8 +1,8 @@
-"""What a corpus-wide step is: it looks at all documents that enter its phase before any of them is decided.
+"""Corpus-wide steps: they see all documents that enter their phase before any of them is decided.
 
-A step is a frozen value, its parameters, written in a recipe under its key. At shard scope it finds what it looks for
-within one shard. Beyond that its stages run before `curate`: each task of a stage leaves one exchange file, and the
-next stage begins when all are there. Whatever it finds, it hands to `curate` as edits and annotations.
+A step is a frozen value, its parameters, written in a recipe under its key. At shard scope it works within one shard.
+At wider scopes its stages run before `curate`: each task of a stage writes one exchange file, and the next stage starts
+when all exist. It returns its results to `curate` as edits and annotations.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from gneiss.edit import Edits
 
 Batches: TypeAlias = Iterable[pa.RecordBatch]
-#: What a task over a hash partition may hold.
+#: Memory limit of a task over a hash partition.
 REDUCER_MEMORY_BYTES = 1_000_000_000
-#: A partition that this leaves too large is worked on in several passes.
+#: Maximum number of partitions; those that are then too large are processed in several passes.
 MOST_PARTITIONS = 2**16 - 1
 
 
 class ShardSize(Protocol):
-    """What a step knows of a shard before reading it."""
+    """A shard as known to a step before reading it."""
 
     @property
     def id(self) -> str:
@@ -61,7 +61,7 @@ class PhaseDocuments(Protocol):
 
 
 class StepCorpus(Protocol):
-    """A corpus as the stages of one step see it: its shards by index, in order, and the files of its own stages."""
+    """A corpus for the stages of one step: its shards by index, in order, and the files of its own stages."""
 
     @property
     def shards(self) -> Sequence[ShardSize]:
@@ -69,20 +69,20 @@ class StepCorpus(Protocol):
 
     @property
     def partitions(self) -> int | None:
-        """How many hash partitions to use; None: as many as keep a task within REDUCER_MEMORY_BYTES."""
+        """The number of hash partitions; None: as many as keep a task within REDUCER_MEMORY_BYTES."""
 
     @property
     def model(self) -> Any:
-        """What the step's `load` returned, once per worker."""
+        """The result of the step's `load`, once per worker."""
 
     def texts(self, shard: int) -> TextBatch:
         """The texts that enter the phase, one for each row of a shard; empty for a row that does not reach it."""
 
     def batch(self, stage: str, task: int, number: int = 0) -> pa.RecordBatch:
-        """One batch that a task of an earlier stage of this step wrote."""
+        """One batch of a task of an earlier stage of this step."""
 
     def batch_count(self, stage: str, task: int) -> int:
-        """How many batches a task wrote."""
+        """The number of batches of a task."""
 
     def across(self, stage: str, tasks: int, number: int) -> Iterable[pa.RecordBatch]:
         """The same batch of each of the first `tasks` tasks of a stage, read again at each iteration."""
@@ -112,7 +112,7 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class StepResult:
-    """What a step found for the documents of a shard that enter its phase.
+    """A step's results for the documents of a shard that enter its phase.
 
     annotations: an array (documents,) for each of its columns; edits: of the texts that enter the phase, if any;
     evidence: an array (documents,) for each of its evidence fields.
@@ -124,7 +124,7 @@ class StepResult:
 
 
 class CorpusStep:
-    """Base of corpus-wide steps, with defaults for what a step need not have.
+    """Base class of corpus-wide steps, with defaults for optional members.
 
     key: in a phase of a recipe; columns: its annotations; evidence: fields of further columns of the annotation shard,
     which rules cannot read; count_names: what it counts; counted_after: those of them that only its stages after
@@ -157,7 +157,7 @@ class CorpusStep:
         return None
 
     def within_shard(self, documents: PhaseDocuments, model: Any) -> StepResult:
-        """What it finds where it sees only one shard."""
+        """Its results within one shard."""
         raise NotImplementedError
 
     def stages(self, corpus: StepCorpus) -> Sequence[Stage]:
@@ -165,7 +165,7 @@ class CorpusStep:
         return ()
 
     def results(self, corpus: StepCorpus) -> Callable[[int, PhaseDocuments], StepResult]:
-        """What its stages found, once per worker: a function of a shard's index and its documents."""
+        """Its stages' results, once per worker: a function of a shard's index and its documents."""
         raise NotImplementedError
 
     def stages_after(self, corpus: StepCorpus) -> Sequence[Stage]:
@@ -177,13 +177,13 @@ class CorpusStep:
         return {}
 
     def counts_after(self, corpus: StepCorpus) -> Mapping[str, int]:
-        """What its stages after `curate` counted, `counted_after`, for the whole run and not as a sum over shards."""
+        """The counts `counted_after` of its stages after `curate`, for the whole run rather than summed over shards."""
         return {}
 
     def shard_memory_bytes(self, shards: Sequence[ShardSize]) -> int:
-        """What a worker needs for the texts of a shard, or of what else it holds at once, beside models."""
+        """Memory of a worker for the texts of a shard, or other data held at once, in addition to models."""
         return 0
 
     def reducer_memory_bytes(self, shards: Sequence[ShardSize]) -> int:
-        """What a task of its stages over all shards or a partition needs."""
+        """Memory of a task of its stages over all shards or a partition."""
         return REDUCER_MEMORY_BYTES if self.sees_corpus else 0

@@ -1,6 +1,6 @@
-"""Exact substring dedup: what repeats for `min_length` units is cut from all but its first copy.
+"""Exact substring dedup: text repeated for `min_length` units is cut from all but its first copy.
 
-At corpus scope anchors travel, never the corpus. Its stages (map tasks by shard, reduce tasks by hash partition):
+At corpus scope anchors are shuffled, never the corpus. Its stages (map tasks by shard, reduce tasks by partition):
 `units` (only of tokens: the ids, so that nothing is tokenized twice), `keys`, `repeated` (which keys occur twice),
 `contents` (hashes of the surroundings of those), `wanted` (which texts must be seen), `texts`, `answers` (what repeats
 what), and `cuts`; gneiss/dedup/corpus_scope says what the records are. At group scope a task holds a whole group and
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from gneiss.dedup.corpus_scope import Scheme
     from gneiss.dedup.units import Tokenizer, Units
 
-# Peak memory of a worker beyond libraries and models, bytes for each byte of text, measured on 240 MB in one shard.
+# Peak memory of a worker beyond libraries and models, bytes per byte of text, measured on 240 MB in one shard.
 BYTES_PER_BYTE = {"suffix-array": 14, "tokens": 10, "bytes": 4}
 
 #: A cut: bytes `start` to `end` of a document repeat `source_row` of `source_shard` (null: this one) from a byte on.

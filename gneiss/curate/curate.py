@@ -31,8 +31,8 @@ KEPT, DROPPED, QUARANTINED = "kept", "dropped", "quarantined"
 class Curated:
     """A shard, decided.
 
-    annotations: every row, in order; kept: rows (kept,); texts: their final texts; edited: bool (kept,), where the
-    text is no longer the input's; unusable: row → reason of quarantine.
+    annotations: every row, in order; kept: rows (kept,); texts: their final texts; edited: bool (kept,), whether the
+    text differs from the input's; unusable: row → reason of quarantine.
     """
 
     shard: Shard
@@ -50,7 +50,7 @@ def curate(
 ) -> Curated:
     """Take a shard (or its first `limit` rows) through all phases; the answer depends only on the arguments.
 
-    results: what corpus-wide stages found of it; without them steps see only this shard.
+    results: the corpus-wide stages' results for it; without them steps see only this shard.
     Raises InputError when the shard cannot be read, RecipeError when a rule fails on a value.
     """
     documents = read_documents(shard, recipe.input.text, recipe.inputs, limit)
@@ -77,7 +77,7 @@ def first_input(shard_id: str, documents: Documents) -> PhaseInput:
 
 
 def _excerpt(outputs: list[PhaseOutput], row: int) -> str:
-    """The beginning of a row's text as the last phase that it reached saw it."""
+    """The start of a row's text as seen by the last phase that it reached."""
     documents = next(output.documents for output in reversed(outputs) if row in output.documents.rows)
     position = int(np.searchsorted(documents.rows, row))
     start, end = documents.batch.offsets[position : position + 2]
@@ -117,7 +117,7 @@ def _annotation_table(
         positions = np.searchsorted(output.entered, np.arange(n)).clip(max=max(len(output.entered) - 1, 0))
         chosen = pa.array(positions, mask=~mask)
         evidence |= {name: values.take(chosen) for name, values in output.result.evidence.items()}
-    for row in unusable:  # what an earlier phase computed or decided does not stand for a quarantined document
+    for row in unusable:  # results of earlier phases are void for a quarantined document
         failed[row] = decisive[row] = False
         hashes[row] = None
     if unusable:
@@ -187,7 +187,7 @@ def _measure(
 
 
 def _step_counts(recipe: Recipe, outputs: list[PhaseOutput], is_kept: BoolArray) -> dict[str, int]:
-    """What the corpus-wide steps count, 0 for those that the recipe does not have."""
+    """The counts of the corpus-wide steps, 0 for steps that are not in the recipe."""
     counts = dict.fromkeys((name for step in STEPS for name in step.count_names), 0)
     for phase, output in zip(recipe.phases, outputs, strict=True):
         found = StepResult(output.result.annotations, evidence=output.result.evidence)

@@ -1,4 +1,4 @@
-"""Loaded models: what a worker needs for a recipe. Models are converted once per run, loaded once per worker."""
+"""The models that a worker needs for a recipe; converted once per run, loaded once per worker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Prepared: TypeAlias = tuple[tuple[Mapping[str, Path], ...], ...]
 
 @dataclass(frozen=True, eq=False)
 class LoadedModels:
-    """What a worker holds for all its shards: the tools of each phase, and a connection for rules."""
+    """State of a worker for all its shards: the models of each phase, and a connection for rules."""
 
     phases: tuple[PhaseModels, ...]
     connection: duckdb.DuckDBPyConnection
@@ -33,14 +33,14 @@ class LoadedModels:
 
 @dataclass(frozen=True, eq=False)
 class PhaseModels:
-    """What one phase needs: its annotators, loaded, and its corpus-wide steps with what they load."""
+    """One phase's loaded annotators, and its corpus-wide steps with their loaded models."""
 
     annotators: tuple[tuple[Annotator, Annotate], ...]
     steps: tuple[tuple[CorpusStep, Any], ...] = ()
 
 
 def prepare(recipe: Recipe) -> Prepared:
-    """Locate every model of a recipe, and convert those that are loaded in another form; conversions are cached.
+    """Locate every model of a recipe, and convert those with another form for loading; conversions are cached.
 
     Raises ModelError, and MachineError when the cache cannot be written.
     """
@@ -77,25 +77,25 @@ def load_phase_models(recipe: Recipe, index: int, prepared: Prepared) -> PhaseMo
     """Load what one phase needs. Raises ModelError."""
     phase, files = recipe.phases[index], prepared[index]
     annotators = tuple((a, a.load(its_files)) for a, its_files in zip(phase.annotators, files, strict=True))
-    # a step that sees the corpus has done its work in its stages
+    # a corpus-scope step has done its work in its stages
     steps = tuple((step, None if step.sees_corpus else load_step(step, recipe)) for step in phase.steps)
     return PhaseModels(annotators, steps)
 
 
 def prepared_here(recipe: Recipe, prepared: Prepared | None) -> Prepared:
-    """What was prepared, if it is on this node; prepared anew if not. Raises ModelError and MachineError."""
+    """The prepared files, prepared again if they are not on this node. Raises ModelError and MachineError."""
     if prepared is None or not all(path.exists() for phase in prepared for files in phase for path in files.values()):
         return prepare(recipe)
     return prepared
 
 
 def load_step(step: CorpusStep, recipe: Recipe) -> Any:
-    """What a corpus-wide step loads. Raises ModelError."""
+    """The loaded models of a corpus-wide step. Raises ModelError."""
     return step.load({file: locate(file, recipe.folder) for file in step.model_files})
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: GNEISS_CACHE, or gneiss/ in the user's cache folder."""
+    """The folder of converted models: GNEISS_CACHE, or gneiss/ in the user's cache folder."""
     if folder := os.environ.get("GNEISS_CACHE"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gneiss"

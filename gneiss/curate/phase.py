@@ -32,7 +32,7 @@ BATCH_BYTES = 16_000_000
 class PhaseInput:
     """The documents of a shard that reach a phase: their rows, texts, whether edited before, annotations so far.
 
-    inputs: what annotators read beside the text, by what it means (`id`, `url`).
+    inputs: further inputs of annotators, by role (`id`, `url`).
     """
 
     shard_id: str
@@ -61,7 +61,7 @@ class PhaseInput:
 class PhaseOutput:
     """The documents of a phase with all annotations, and the verdicts on them; failures are by row.
 
-    result: what the phase computed, for `entered`: the rows that reached it.
+    result: the phase's result for `entered`, the rows that reached it.
     """
 
     documents: PhaseInput
@@ -72,17 +72,17 @@ class PhaseOutput:
 
     @property
     def staying(self) -> PhaseInput:
-        """The documents that the phase keeps."""
+        """The documents kept by the phase."""
         return self.documents.where(self.verdicts.keep)
 
 
-#: What a step's stages found for a shard: a function of the documents that enter its phase.
+#: The results of a step's stages for a shard: a function of the documents that enter its phase.
 FoundByStages: TypeAlias = Callable[[PhaseDocuments], StepResult]
 
 
 @dataclass(frozen=True, eq=False)
 class CorpusResults:
-    """What stages before `curate` found of a shard.
+    """Results for a shard of the stages before `curate`.
 
     steps: by key, those that see more than the shard; phases: by name, those that were computed and decided already.
     """
@@ -117,7 +117,7 @@ def compute_phase(phase: Phase, models: PhaseModels, entering: PhaseInput, resul
 def decide_phase(
     phase: Phase, connection: duckdb.DuckDBPyConnection, entering: PhaseInput, result: PhaseResult
 ) -> PhaseOutput:
-    """What the rules of a phase decide of its documents, unless they are decided already. Raises RecipeError."""
+    """The verdicts of a phase's rules on its documents, unless already decided. Raises RecipeError."""
     documents = annotated(entering, result)
     verdicts = result.verdicts
     if verdicts is None:
@@ -127,7 +127,7 @@ def decide_phase(
 
 
 def annotated(entering: PhaseInput, result: PhaseResult) -> PhaseInput:
-    """The documents of a phase that nothing failed on, with their edited texts and the annotations of the phase."""
+    """The documents of a phase without failures, with their edited texts and the phase's annotations."""
     touched = np.zeros(len(entering.rows), np.bool_)
     touched[result.edits.document] = True
     documents = replace(
@@ -140,7 +140,7 @@ def annotated(entering: PhaseInput, result: PhaseResult) -> PhaseInput:
 
 
 def _edit(batch: TextBatch, editors: Sequence[Editor]) -> tuple[Edited, dict[int, str]]:
-    """What all editors do to a batch, at once, and position → reason of documents that an editor failed on."""
+    """All editors' edits of a batch, and position → reason of documents on which an editor failed."""
     if not editors:
         return Edited(Edits.none()), {}
     parts: list[Edits] = []
@@ -162,7 +162,7 @@ def _edit(batch: TextBatch, editors: Sequence[Editor]) -> tuple[Edited, dict[int
 
 
 def _annotate(batch: TextBatch, annotators: Sequence[tuple[Annotator, Annotate]]) -> tuple[Annotations, dict[int, str]]:
-    """All annotations of a batch, slice by slice, and position → reason of documents that an annotator failed on."""
+    """All annotations of a batch, slice by slice, and position → reason of documents on which an annotator failed."""
     annotations = _Columns([*BASE_COLUMNS, *(column for annotator, _ in annotators for column in annotator.columns)])
     failures: dict[int, str] = {}
     for start, stop in _slices(batch):
@@ -177,7 +177,7 @@ def _annotate(batch: TextBatch, annotators: Sequence[tuple[Annotator, Annotate]]
 
 
 def _slices(batch: TextBatch) -> Iterator[tuple[int, int]]:
-    """Consecutive runs of documents of at most BATCH_BYTES; a longer document stands alone."""
+    """Consecutive runs of documents of at most BATCH_BYTES; a longer document is a run by itself."""
     start = 0
     while start < len(batch):
         stop = int(np.searchsorted(batch.offsets, batch.offsets[start] + BATCH_BYTES, side="right")) - 1
@@ -201,7 +201,7 @@ def _annotated(annotator: Annotator, compute: Annotate, batch: TextBatch) -> Map
 
 
 class _Columns:
-    """Annotations that come piece by piece; nulls where a document failed."""
+    """Annotations, collected batch by batch; null for documents that failed."""
 
     def __init__(self, columns: Iterable[Column]) -> None:
         self._parts: dict[str, list[pa.Array]] = {}

@@ -1,7 +1,7 @@
-"""What a phase computed and decided of a shard, and the form in which a stage hands it to later ones.
+"""Results and decisions of a phase for a shard, and their form in exchange files for later stages.
 
-Corpus-wide steps see the documents that earlier phases keep. What those phases computed, which costs their models, and
-decided is written once as an exchange file, and read by every stage that needs texts, and by `curate`.
+Corpus-wide steps see the documents that earlier phases keep. The results of those phases, for which models run, are
+written once as an exchange file, and read by every stage that needs texts, and by `curate`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from gneiss.recipe.rule import Verdicts
 Annotations: TypeAlias = dict[str, pa.Array]
 
 _EDIT = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("replacement", pa.large_string())])
-# Names with blanks cannot be those of annotations.
+# Annotation names cannot contain blanks.
 _FAILURE, _EDITS, _KEEP = "failure of the document", "edits of the document", "is the document kept"
 _TRUTH, _DECISIVE = "truth of the rules", "decisive rules"
 
 
 @dataclass(frozen=True, eq=False)
 class PhaseResult:
-    """What a phase computed: edits of the texts that reached it, and annotations (documents,) of the edited texts.
+    """A phase's result: edits of the texts that reached it, and annotations (documents,) of the edited texts.
 
     failures: position → reason of documents that an editor or annotator failed on; evidence: further columns of steps,
     (documents,); edited: the edited texts, where they are at hand; verdicts: on the documents without failures, where

@@ -17,7 +17,7 @@ from gneiss.recipe.recipe import Recipe
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a recipe would do to a file; times are of this process, models loaded beforehand."""
+    """The effect of a recipe on a file; times are of this process, without model loading."""
 
     path: str
     recipe: Recipe
@@ -34,7 +34,7 @@ class DryRun:
         return self.statistics.counts["input_text_bytes"] / 1e6 / max(self.cpu_seconds, 1e-9)
 
     def core_hours(self, corpus_gb: float) -> float:
-        """Core-hours for a corpus of so many GB of text, at the speed of this file."""
+        """Core-hours for a corpus of the given GB of text, at the speed of this file."""
         return corpus_gb * 1000 / max(self.mb_per_cpu_second, 1e-9) / 3600
 
 

@@ -29,9 +29,9 @@ from gneiss.store.place import Place
 
 @dataclass(frozen=True)
 class Corpus:
-    """The shards of a run, in order, as its stages see them: a picklable value that every worker opens.
+    """The shards of a run, in order, for its stages: a picklable value that every worker opens.
 
-    partitions: of hashes; by default as many as keep a task within its memory. The answers are the same.
+    partitions: of hashes; by default as many as keep a task within its memory. They do not affect results.
     """
 
     recipe: Recipe
@@ -96,7 +96,7 @@ class Reader:
         return found
 
     def text(self, phase: int, shard: int) -> TextBatch:
-        """The texts that reach a phase, one for each row of the shard; empty for a row that does not reach it."""
+        """The texts that reach a phase, one per row of the shard; empty for rows that do not reach it."""
         if self._text is None or (self._phase, self._shard) != (phase, shard):
             self._text = None  # before the next one is read
             self._phase, self._shard, self._text = phase, shard, self._read(phase, shard)
@@ -128,7 +128,7 @@ class Reader:
         recipe, its = self.corpus.recipe, self.corpus.shards[shard]
         try:
             return first_input(its.id, read_documents(its, recipe.input.text, recipe.inputs))
-        except InputError:  # `curate` meets the same error, and puts the shard into quarantine with the reason
+        except InputError:  # `curate` raises the same error, and quarantines the shard with the reason
             return None
 
 

@@ -1,4 +1,4 @@
-"""The step that every run has: curate a shard. Corpus-wide steps add stages before and after it."""
+"""The main stage of every run: curate a shard. Corpus-wide steps add stages before and after it."""
 
 from __future__ import annotations
 

@@ -78,6 +78,6 @@ def _matched(sent: Iterable[pa.RecordBatch], turn: int, passes: int, keys: int) 
 
 
 def _table_for(keys: int) -> Table:
-    """A table with room for about this many keys: growing would take two and a half times the memory."""
+    """A table sized for about this many keys: growing would take two and a half times the memory."""
     room = 1 << max(10, (keys + keys // 64).bit_length())
     return Table(np.empty((room, 2), np.uint64), np.full(2 * room, -1, np.int32), 0)

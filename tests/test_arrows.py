@@ -11,7 +11,7 @@ import pytest
 import gneiss
 
 ROOT = Path(gneiss.__file__).parent
-NOUNS = {"annotation", "arrays", "batch", "edit", "edit_kernel", "errors", "version"}
+NOUNS = {"annotation", "arrays", "batch", "edit", "errors", "version"}
 #: Room → the rooms that it may import. A room is a folder or file of gneiss/; what is not named may import nothing.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -19,8 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arrays": set(),
     "batch": {"arrays", "errors"},
     "annotation": {"arrays", "batch", "errors"},
-    "edit": {"annotation", "arrays", "batch", "edit_kernel", "errors"},
-    "edit_kernel": {"arrays"},
+    "edit": {"annotation", "arrays", "batch", "errors"},
     "filters": NOUNS,
     "dedup": NOUNS,
     "corpus_steps": {*NOUNS, "dedup", "filters"},

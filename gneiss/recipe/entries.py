@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, TypeAlias, TypeVar
@@ -9,13 +10,14 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from gneiss.annotation import Annotator, Column
+from gneiss.corpus_steps import STEPS, CorpusStep
 from gneiss.edit import Editor
 from gneiss.errors import RecipeError, first_line
 from gneiss.filters.catalogue import ANNOTATORS, EDITORS
 from gneiss.recipe.named import name_of, resolve
 from gneiss.recipe.rule import did_you_mean
 
-Part = TypeVar("Part", Annotator, Editor)
+Part = TypeVar("Part", Annotator, Editor, CorpusStep)
 Built = TypeVar("Built")
 
 
@@ -34,7 +36,7 @@ Entry: TypeAlias = Annotated[Any, AfterValidator(entry_of)]
 
 
 def part_of(where: str, kind: type[Part], packaged: Mapping[str, type[Part]], name: str, given: Any) -> Part:
-    """An editor or annotator from its entry in a recipe."""
+    """An annotator, editor or corpus-wide step from its entry in a recipe; `where`: the key that the entry is under."""
     try:
         chosen = resolve(kind, name, packaged)
     except RecipeError as error:
@@ -47,6 +49,41 @@ def part_of(where: str, kind: type[Part], packaged: Mapping[str, type[Part]], na
     if not (isinstance(columns, tuple) and all(isinstance(column, Column) for column in columns)):
         raise RecipeError(f"{where}: {name}: columns: expected a tuple of gneiss.annotation.Column, found {columns!r}")
     return part
+
+
+def step_kinds() -> dict[str, type[CorpusStep]]:
+    """The packaged corpus-wide steps by key, in the order in which a phase runs them."""
+    return {step.key: step for step in STEPS}
+
+
+def step_of(where: str, name: str, given: Any) -> CorpusStep:
+    """A corpus-wide step from its key, or its import path, in a phase."""
+    step = part_of(where, CorpusStep, step_kinds(), name, given)
+    key: object = getattr(step, "key", None)
+    if not (isinstance(key, str) and re.fullmatch("[a-z][a-z0-9_]*", key)):
+        raise RecipeError(
+            f"{where}: {name}: key: expected lower-case letters, digits and underscores, which name the files of its"
+            f" stages, found {key!r}"
+        )
+    if step_kinds().get(key, type(step)) is not type(step):
+        raise RecipeError(f"{where}: {name}: its key {key!r} is that of a packaged step; give it another one")
+    return step
+
+
+def step_entries(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The corpus-wide steps among the keys of a phase: name → parameters, None for a packaged one that is not wanted.
+
+    A packaged step has its key, any other its import path; from Python, a step may stand as a value under its key.
+    """
+    steps: dict[str, Any] = {}
+    for key, value in given.items():
+        if isinstance(value, CorpusStep):
+            steps[name_of(type(value), step_kinds())] = parameters(value)
+        elif key in step_kinds() or ":" in str(key):
+            if not isinstance(value, dict | None):
+                raise ValueError(f"{key}: expected a mapping, found {value!r}")
+            steps[key] = value if key in step_kinds() else value or {}
+    return steps
 
 
 def built(where: str, kind: type[Built], given: Mapping[str, Any]) -> Built:

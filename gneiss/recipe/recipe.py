@@ -30,8 +30,9 @@ from gneiss.edit import Editor
 from gneiss.errors import InputError, RecipeError
 from gneiss.filters.catalogue import ANNOTATORS, EDITORS
 from gneiss.recipe.changes import change
-from gneiss.recipe.entries import Entry, built, explain, parameters, part_of, written
+from gneiss.recipe.entries import Entry, explain, parameters, part_of, step_entries, step_kinds, step_of, written
 from gneiss.recipe.filters import with_filters
+from gneiss.recipe.named import name_of
 from gneiss.recipe.rule import Rules, check, did_you_mean
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Part(BaseModel):
         except ValidationError as error:
             if info.context is _READING:
                 raise
-            raise RecipeError(f"{cls.__name__}: {explain(error, cls, _step_kinds())}") from error
+            raise RecipeError(f"{cls.__name__}: {explain(error, cls, step_kinds())}") from error
 
 
 class InputColumns(Part):
@@ -86,8 +87,8 @@ class Budgets(Part):
 class Phase(Part):
     """An ordered part of a recipe: edits, then annotations of the edited text, then rules and `keep`.
 
-    Corpus-wide steps, each under its own key, see the texts that enter the phase, before its edits. `filters` are
-    written out as entries of `annotate` and `rules`.
+    Corpus-wide steps, each under its own key or import path, see the texts that enter the phase, before its edits.
+    `filters` are written out as entries of `annotate` and `rules`.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
@@ -107,12 +108,8 @@ class Phase(Part):
             return given
         if "corpus_steps" in given:
             raise ValueError("corpus_steps: name each step by its own key")
-        steps = {key: value for key, value in given.items() if key in _step_kinds()}
-        steps |= {key: parameters(value) for key, value in steps.items() if isinstance(value, CorpusStep)}
-        wrong = next((key for key, value in steps.items() if not isinstance(value, dict | None)), None)
-        if wrong:
-            raise ValueError(f"{wrong}: expected a mapping, found {steps[wrong]!r}")
-        rest = {key: value for key, value in given.items() if key not in steps}
+        steps = step_entries(given)
+        rest = {key: value for key, value in given.items() if key not in steps and not isinstance(value, CorpusStep)}
         return with_filters({**rest, "corpus_steps": {key: value for key, value in steps.items() if value is not None}})
 
     @field_validator("rules")
@@ -130,9 +127,9 @@ class Phase(Part):
 
     @cached_property
     def steps(self) -> tuple[CorpusStep, ...]:
-        """The corpus-wide steps of this phase, in order."""
-        chosen = ((key, kind) for key, kind in _step_kinds().items() if key in self.corpus_steps)
-        return tuple(built(key, kind, self.corpus_steps[key]) for key, kind in chosen)
+        """The corpus-wide steps of this phase: packaged ones in their order, then those of an import path."""
+        names = sorted(self.corpus_steps, key=[*step_kinds(), *self.corpus_steps].index)
+        return tuple(step_of(f"phase {self.name}", name, self.corpus_steps[name]) for name in names)
 
     @cached_property
     def editors(self) -> tuple[Editor, ...]:
@@ -233,7 +230,7 @@ class Recipe(Part):
         try:
             recipe = cls.model_validate(given, context=_READING)
         except ValidationError as error:
-            raise RecipeError(f"{where}: {explain(error, cls, _step_kinds())}") from error
+            raise RecipeError(f"{where}: {explain(error, cls, step_kinds())}") from error
         except (RecipeError, InputError) as error:
             raise RecipeError(f"{where}: {error}") from error
         recipe._folder = folder
@@ -243,13 +240,16 @@ class Recipe(Part):
     def _consistent(self) -> Recipe:
         known: dict[str, ColumnType] = {}
         evidence = {field.name for step in STEPS for field in step.evidence}
+        evidence |= {field.name for phase in self.phases for field in phase.evidence}
         rules: set[str] = set()
+        steps: set[str] = set()
         for index, phase in enumerate(self.phases):
             if phase.name in {earlier.name for earlier in self.phases[:index]}:
                 raise RecipeError(f"two phases are named {phase.name!r}")
-            for key in phase.corpus_steps:
-                if any(key in earlier.corpus_steps for earlier in self.phases[:index]):
-                    raise RecipeError(f"only one phase can have {key}")
+            for step in phase.steps:
+                if step.key in steps:
+                    raise RecipeError(f"only one phase can have {step.key}")
+                steps.add(step.key)
             for column in (*(BASE_COLUMNS if not index else ()), *phase.columns):
                 if column.name.lower() in {name.lower() for name in known}:
                     raise RecipeError(f"phase {phase.name!r}: the annotation {column.name!r} is computed twice")
@@ -318,8 +318,8 @@ class Recipe(Part):
         whole = self.model_dump(mode="json")
         for index, (phase, own) in enumerate(zip(self.phases, whole["phases"], strict=True)):
             del own["corpus_steps"]
-            steps = {step.key: parameters(step) for step in phase.steps}
-            own = {"name": own.pop("name"), **dict.fromkeys(_step_kinds()), **steps, **own}
+            steps = {name_of(type(step), step_kinds()): parameters(step) for step in phase.steps}
+            own = {"name": own.pop("name"), **dict.fromkeys(step_kinds()), **steps, **own}
             whole["phases"][index] = own
             own["edit"] = [written(editor) for editor in phase.editors]
             own["annotate"] = [written(annotator) for annotator in phase.annotators]
@@ -353,11 +353,6 @@ class _UniqueKeys(yaml.SafeLoader):
                 )
             seen.add(key.value)
         return super().construct_mapping(node, deep)
-
-
-def _step_kinds() -> dict[str, type[CorpusStep]]:
-    """The corpus-wide steps that a phase may name, by key."""
-    return {step.key: step for step in STEPS}
 
 
 def _fold(condition: str) -> str:

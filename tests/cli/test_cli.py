@@ -208,6 +208,19 @@ def test_a_dry_run_writes_nothing_and_shows_real_examples(folder: Path, capsys: 
     assert "w0 w1 w2 w3" in printed
 
 
+@pytest.mark.processes
+def test_a_path_is_printed_on_one_line_however_long(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = folder / ("a long name " * 12) / "out"
+    output.parent.mkdir()
+    for _ in range(2):
+        assert (
+            exit_code("run", folder / "plain.yaml", "-i", folder / "input", "-o", output, "--workers", 1) == 3
+        )  # one is quarantined
+    printed = capsys.readouterr().out.splitlines()
+    assert f"kept documents   {output / 'data'} (1 of 1 shards were finished before)" in printed
+    assert f"annotations      {output / 'annotations/base'}" in printed
+
+
 def test_a_limited_dry_run_says_that_dedup_saw_less(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("dry-run", folder / "plain.yaml", "--input", folder / "input/a.parquet", "--limit", 3)
     assert exit_code(*arguments) == 0

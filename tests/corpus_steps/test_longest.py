@@ -1,9 +1,11 @@
-"""A step of one's own is a file and a line: the toy step at both scopes, in a run, with a kill between its stages."""
+"""A step of one's own: a file and a line, or a file that a recipe names; at both scopes, resumed between stages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,9 +26,13 @@ from tests.corpus_steps.longest import Longest
 TEXTS = (["a", "ccc", "bb"], ["dddd", "eeee"], ["ffffffff"])
 
 
+PATH = "tests.corpus_steps.longest:Longest"
+
+
 @pytest.fixture(autouse=True)
-def _one_line_in_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gneiss.recipe.recipe.STEPS", (*STEPS, Longest))
+def _one_line_in_the_catalogue(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "by_import_path" not in request.node.name:
+        monkeypatch.setattr("gneiss.recipe.entries.STEPS", (*STEPS, Longest))
 
 
 @pytest.fixture
@@ -40,6 +46,56 @@ def recipe(scope: str) -> Recipe:
     short = {"name": "short", "rules": {"short": "text_chars < 6"}}
     wide = {"name": "wide", "longest": {"scope": scope}, "rules": {"longest": "is_longest"}}
     return Recipe.model_validate({"name": "toy", "phases": [short, wide]})
+
+
+@pytest.mark.parametrize(("scope", "expected"), [("shard", ["ccc", "dddd", "eeee"]), ("corpus", ["dddd", "eeee"])])
+def test_it_runs_by_import_path(folder: Path, scope: str, expected: list[str]) -> None:
+    phases = [
+        {"name": "short", "rules": {"short": "text_chars < 6"}},
+        {"name": "wide", PATH: {"scope": scope}, "rules": {"longest": "is_longest"}},
+    ]
+    its = Recipe.model_validate({"name": "toy", "phases": phases})
+    gneiss.run(its, folder / "input", folder / "output", backend=runs.InThisProcess())
+    assert list(kept(folder / "output")) == expected
+    assert its.canonical()["phases"][1][PATH] == {"scope": scope}
+    assert Recipe.parse(its.to_yaml()).digest() == its.digest()
+    libraries = make_plan(its, folder / "input").identity["libraries"]
+    assert isinstance(libraries, dict)
+    assert libraries["tests"].startswith("sha256 ")
+
+
+@dataclass(frozen=True)
+class Dedup(Longest):
+    """Its key is taken."""
+
+    key: ClassVar[str] = "dedup"
+
+
+@dataclass(frozen=True)
+class Elsewhere(Longest):
+    """Its stages would write outside the folder of exchange files."""
+
+    key: ClassVar[str] = "../longest"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (f"{__name__}:Dedup", "phase p: .*Dedup: its key 'dedup' is that of a packaged step"),
+        (f"{__name__}:Elsewhere", r"phase p: .*Elsewhere: key: expected lower-case letters, .* found '\.\./longest'"),
+        (f"{__name__}:TEXTS", "phase p: .*TEXTS is no corpus step: expected a subclass of"),
+        ("gneiss.filters:Readability", "is no corpus step: expected a subclass of .*, found a subclass of Annotator"),
+        ("tests.corpus_steps.longest:Longst", "has no 'Longst'; did you mean 'Longest'?"),
+    ],
+)
+def test_what_is_no_step_is_refused_by_import_path(name: str, told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        Recipe.model_validate({"name": "toy", "phases": [{"name": "p", name: {}}]})
+
+
+def test_only_one_phase_can_have_it_by_import_path() -> None:
+    with pytest.raises(RecipeError, match="only one phase can have longest"):
+        Recipe.model_validate({"name": "toy", "phases": [{"name": "p", PATH: {}}, {"name": "q", PATH: None}]})
 
 
 def kept(output: Path) -> Iterator[str]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gneiss.annotation import STRICT_KEYS, Column, Values
 from gneiss.arrays import Int64Array
 from gneiss.batch import TextBatch
-
-__all__ = ["Edited", "Editor", "Edits"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +44,7 @@ class Edits:
 
     def check(self, batch: TextBatch) -> None:
         """Raise ValueError when the edits are not sorted and disjoint, or reach outside their document."""
-        from gneiss.edit_kernel import well_formed
+        from gneiss.edit.kernel import well_formed
 
         if not well_formed(batch.offsets, self.document, self.start, self.end):
             raise ValueError("edits must be sorted, disjoint, and lie inside their documents")
@@ -79,7 +75,7 @@ class Edits:
         >>> edits.apply(TextBatch.of(["a", "und so", "c"])).texts()
         ['a', 'ab', 'c']
         """
-        from gneiss.edit_kernel import copy
+        from gneiss.edit.kernel import copy
 
         if len(self) == 0:
             return batch
@@ -104,7 +100,7 @@ class Edits:
         >>> cut.then(named).apply(TextBatch.of(["abcdefgh"])).texts()
         ['a*h']
         """
-        from gneiss.edit_kernel import merged
+        from gneiss.edit.kernel import merged
 
         if len(self) == 0 or len(other) == 0:
             return self if len(other) == 0 else other
@@ -117,35 +113,6 @@ class Edits:
             return Edits(document, start, end)
         texts = [*_texts_of(self), *_texts_of(other), ""]
         return Edits(document, start, end, TextBatch.of([texts[i] for i in origin.tolist()]))
-
-
-class Editor:
-    """Changes texts. A subclass is a frozen dataclass whose fields are its parameters, and pure; it needs only `edit`.
-
-    It sees the texts as they enter the phase. A phase applies the edits of all its editors at once, then annotates;
-    where two overlap, the earlier in the recipe takes precedence.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = STRICT_KEYS
-    #: The short name of a packaged editor in recipes; others are named by `module:Class`, or by an entry point.
-    key: ClassVar[str] = ""
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """Annotations about its edits, in order. By default none."""
-        return ()
-
-    def edit(self, batch: TextBatch) -> Edited:
-        """The edits of a batch, and the annotations of its documents."""
-        raise NotImplementedError(f"{type(self).__name__} does not define edit")
-
-
-@dataclass(frozen=True, eq=False)
-class Edited:
-    """An editor's edits of a batch, and values, one a document, for each of its columns."""
-
-    edits: Edits
-    annotations: Mapping[str, Values] = field(default_factory=dict)
 
 
 _EMPTY = TextBatch(np.empty(0, np.uint8), np.zeros(1, np.int64))

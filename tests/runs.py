@@ -154,17 +154,23 @@ def command(*arguments: str | Path) -> int:
     return 0
 
 
-def annotations(output: Path) -> pa.Table:
+def annotations(output: os.PathLike[str]) -> pa.Table:
     """The base annotations of an output, all shards."""
-    return pa.concat_tables(pq.read_table(path) for path in sorted((output / "annotations/base").rglob("*.parquet")))
+    return pa.concat_tables(
+        pq.read_table(path) for path in sorted((Path(output) / "annotations/base").rglob("*.parquet"))
+    )
 
 
-def data(output: Path) -> pa.Table:
+def data(output: os.PathLike[str]) -> pa.Table:
     """The kept documents of an output, all shards."""
-    return pa.concat_tables(pq.read_table(path) for path in sorted((output / "data").rglob("*.parquet")))
+    return _tables(Path(output) / "data")
 
 
-def promised(output: Path) -> dict[str, str]:
+def _tables(folder: Path) -> pa.Table:
+    return pa.concat_tables(pq.read_table(path) for path in sorted(folder.rglob("*.parquet")))
+
+
+def promised(output: os.PathLike[str]) -> dict[str, str]:
     """Hash of every file whose bytes are the same for the same plan: all but the ledger, the run file and the card."""
     return {
         name: hashlib.sha256(path.read_bytes()).hexdigest()
@@ -173,14 +179,14 @@ def promised(output: Path) -> dict[str, str]:
     }
 
 
-def touched(output: Path) -> dict[str, tuple[int, int]]:
+def touched(output: os.PathLike[str]) -> dict[str, tuple[int, int]]:
     """Inode and modification time of every file: what is written again gets others."""
     return {name: (path.stat().st_ino, path.stat().st_mtime_ns) for name, path in files(output).items()}
 
 
-def files(output: Path) -> dict[str, Path]:
+def files(output: os.PathLike[str]) -> dict[str, Path]:
     """Every file of an output, by relative path, in order."""
-    return {p.relative_to(output).as_posix(): p for p in sorted(output.rglob("*")) if p.is_file()}
+    return {p.relative_to(output).as_posix(): p for p in sorted(Path(output).rglob("*")) if p.is_file()}
 
 
 class InThisProcess:

@@ -22,11 +22,14 @@ from gneiss.extraction.job import extract
 from gneiss.jobs.defects import Defect, Defects, collected_defects
 from gneiss.output import ledger
 from gneiss.output.finished_run import FinishedRun, open_run
+from gneiss.output.layout import RECIPE_FILE
 from gneiss.output.ledger import FAILED, Receipt
+from gneiss.output.parquet import write_bytes
 from gneiss.pipelines import run as pipeline
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.curating import CurateStep
 from gneiss.stages.of_recipe import StageWork
+from gneiss.store.place import place_of
 from tests import runs
 from tests.extraction import archives
 from tests.support import write_documents
@@ -169,7 +172,8 @@ def test_an_exception_in_a_worker_costs_its_shard_and_gives_the_exit_code(
     assert said.err.splitlines()[-1].startswith("gneiss: 1 shards failed by a defect, first 'a': TypeError: this was")
     (told,) = tracebacks(output)
     assert "shard: a\ncurate failed: TypeError: this was not expected\n\nTraceback" in told
-    assert {task: entry.receipt.state for task, entry in ledger.read(output).items()} == {"a": FAILED, "b": "committed"}
+    states = {task: receipt.state for task, receipt in ledger.read(place_of(output)).items()}
+    assert states == {"a": FAILED, "b": "committed"}
     assert open_run(output).failed_shards == ["a"]
     assert sorted(path.name for path in (output / "data").iterdir()) == ["b.parquet"]
 
@@ -255,8 +259,8 @@ def test_bad_data_and_defects_have_exit_codes_of_their_own(
 ) -> None:
     counts = {"rows": 10, "quarantined": sum(reasons.values())}
     statistics = Statistics(counts=Counter(counts), reasons=Counter(reasons))
-    recipe = Recipe.parse(PLAIN + "\nbudgets: {documents: 0.1}")
-    run = FinishedRun(tmp_path, recipe, statistics, {}, quarantined_shards, failed_shards)
+    write_bytes(b"%s\nbudgets: {documents: 0.1}" % PLAIN.encode(), place_of(tmp_path), RECIPE_FILE)
+    run = FinishedRun(place_of(tmp_path), statistics, {}, quarantined_shards, failed_shards)
     if error is None:
         run.check_budgets()
     else:
@@ -288,7 +292,7 @@ def test_a_kind_is_a_type_at_a_place_whatever_the_message() -> None:
 
 
 def test_only_the_first_of_a_kind_has_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    defects = Defects(tmp_path)
+    defects = Defects(place_of(tmp_path))
     for number in range(3):
         defects.keep(Defect(f"number {number}", format_traceback(raised(f"number {number}"))))
     (told,) = tracebacks(tmp_path)

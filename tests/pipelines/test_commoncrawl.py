@@ -22,7 +22,6 @@ from gneiss.recipe.recipe import Recipe
 from tests import runs
 from tests.extraction import archives, hostile
 from tests.pipelines.test_gneissweb import MODELS
-from tests.stages.test_scopes import annotations
 
 pytestmark = pytest.mark.processes
 
@@ -108,13 +107,13 @@ def test_every_record_is_accounted_for(done: tuple[Extraction, FinishedRun]) -> 
     counts = curated.statistics.counts
     assert counts["rows"] == extracted.documents == counts["kept"] + counts["dropped"] + counts["quarantined"]
     assert counts["quarantined"] == 0
-    ids = annotations(curated.folder)["id"].to_pylist()
-    given = [row for path in sorted((extracted.output / "data").rglob("*.parquet")) for row in read(path, "id")]
+    ids = runs.annotations(curated.folder)["id"].to_pylist()
+    given = [row for path in sorted(Path(extracted.output / "data").rglob("*.parquet")) for row in read(path, "id")]
     assert ids == given
-    kept = [row for path in sorted((curated.folder / "data").rglob("*.parquet")) for row in read(path, "id")]
+    kept = [row for path in sorted(Path(curated.folder / "data").rglob("*.parquet")) for row in read(path, "id")]
     assert kept == [
         id_
-        for id_, status in zip(ids, annotations(curated.folder)["status"].to_pylist(), strict=True)
+        for id_, status in zip(ids, runs.annotations(curated.folder)["status"].to_pylist(), strict=True)
         if status == "kept"
     ]
     assert len(kept) == counts["kept"] > 5
@@ -125,7 +124,7 @@ def read(path: Path, column: str) -> list[Any]:
 
 
 def test_each_phase_sees_what_the_one_before_kept(done: tuple[Extraction, FinishedRun]) -> None:
-    found = annotations(done[1].folder)
+    found = runs.annotations(done[1].folder)
     for phase, column in (("heuristics", "near_first"), ("near_duplicates", "dclm")):
         dropped = found.filter(pc.equal(found["dropped_in"], phase))
         assert dropped.num_rows > 5, phase
@@ -138,7 +137,7 @@ def test_each_phase_sees_what_the_one_before_kept(done: tuple[Extraction, Finish
 
 def test_no_first_copy_sits_in_a_document_that_was_dropped(done: tuple[Extraction, FinishedRun]) -> None:
     """Of every cluster the first that reached the phase stays, and it alone."""
-    found = annotations(done[1].folder)
+    found = runs.annotations(done[1].folder)
     reached = found.filter(pc.is_valid(found["near_first"]))
     clusters: dict[str, list[bool]] = {}
     for name, is_first, phase in zip(
@@ -162,8 +161,8 @@ def test_the_same_bytes_with_other_workers(
 
 
 def test_what_the_summary_says_is_what_lies_there(done: tuple[Extraction, FinishedRun]) -> None:
-    told = json.loads((done[0].output / "_gneiss/extraction.json").read_text())
+    told = json.loads((done[0].output / "_gneiss/extraction.json").read())
     for folder, expected in (("skipped", told["skipped"]), ("quarantine", told["quarantined"])):
-        tables = [pq.read_table(path) for path in sorted((done[0].output / folder).rglob("*.parquet"))]
+        tables = [pq.read_table(path) for path in sorted(Path(done[0].output / folder).rglob("*.parquet"))]
         reasons = pa.concat_tables(tables)["reason"].to_pylist()
         assert {reason: reasons.count(reason) for reason in reasons} == expected

@@ -57,13 +57,13 @@ def test_quarantined_rows_are_kept_aside_with_their_bytes_and_reason(
 
 
 def test_the_output_says_what_it_is(material: Material, uninterrupted: FinishedRun) -> None:
-    card = (uninterrupted.folder / "README.md").read_text()
+    card = (uninterrupted.folder / "README.md").read().decode()
     counts = uninterrupted.statistics.counts
     assert f"| kept | {counts['kept']:,} |" in card
     assert Recipe.load(material.recipe).digest() in card
-    told = json.loads((uninterrupted.folder / "_gneiss/statistics.json").read_text())
+    told = json.loads((uninterrupted.folder / "_gneiss/statistics.json").read())
     assert told["statistics"]["counts"] == counts
-    again = Recipe.parse((uninterrupted.folder / "_gneiss/recipe.yaml").read_text())
+    again = Recipe.parse((uninterrupted.folder / "_gneiss/recipe.yaml").read().decode())
     assert again.digest() == Recipe.load(material.recipe).digest()
 
 

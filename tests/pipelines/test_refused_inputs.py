@@ -21,7 +21,7 @@ def test_no_scheme_but_file(simple: Path, material: Material, tmp_path: Path) ->
     with pytest.raises(InputError, match=r"output gs://there: gs:// is not supported yet"):
         run(simple, material.input, "gs://there")
     done = run(simple, f"file://{material.input}", f"file://{tmp_path}/output")
-    assert done.folder == tmp_path / "output"
+    assert str(done.folder) == str(tmp_path / "output")
 
 
 @pytest.mark.usefixtures("here")

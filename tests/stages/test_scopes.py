@@ -53,11 +53,6 @@ def curated(corpus: Path, output: Path, workers: int | None = None, **dedup: Any
     return run(recipe(**dedup), corpus, output, backend=runs.InThisProcess())
 
 
-def annotations(output: Path) -> pa.Table:
-    paths = sorted((output / "annotations/base").rglob("*.parquet"))
-    return pa.concat_tables([pq.read_table(path) for path in paths])
-
-
 @pytest.mark.parametrize("unit", [BYTES, TOKENS], ids=["bytes", "tokens"])
 @pytest.mark.parametrize("policy", ["protect", "union", "all"])
 def test_corpus_scope_and_one_group_give_what_the_definition_gives_on_all_documents(
@@ -66,8 +61,8 @@ def test_corpus_scope_and_one_group_give_what_the_definition_gives_on_all_docume
     with mock.patch("gneiss.pipelines.run.Corpus", partial(Corpus, partitions=3)):
         whole = curated(corpus, tmp_path / "corpus", scope="corpus", policy=policy, **unit)
     curated(corpus, tmp_path / "group", scope="group", group_by="", policy=policy, **unit)
-    found = annotations(tmp_path / "corpus")
-    assert found.equals(annotations(tmp_path / "group"))
+    found = runs.annotations(tmp_path / "corpus")
+    assert found.equals(runs.annotations(tmp_path / "group"))
 
     shards = cut_shards(corpus, text="text", shard_max_bytes=14_000).shards
     assert len(shards) == 8
@@ -115,8 +110,8 @@ def test_groups_do_not_see_each_other(corpus: Path, tmp_path: Path) -> None:
     curated(corpus, tmp_path / "both", scope="group", group_by="^[xy]", **BYTES)
     for folder in ("x", "y"):
         curated(corpus / folder, tmp_path / folder, scope="corpus", **BYTES)
-        mine = annotations(tmp_path / "both").filter(pc.equal(_folder(tmp_path / "both"), folder))
-        alone = annotations(tmp_path / folder)
+        mine = runs.annotations(tmp_path / "both").filter(pc.equal(_folder(tmp_path / "both"), folder))
+        alone = runs.annotations(tmp_path / folder)
         for column in ("dedup_bytes", "dedup_repeated_bytes", "status", "content_hash"):
             assert mine[column].equals(alone[column]), (folder, column)
 
@@ -172,7 +167,7 @@ def test_a_shard_that_cannot_be_read_is_quarantined_and_the_others_see_each_othe
             (without / path.relative_to(corpus)).parent.mkdir(parents=True, exist_ok=True)
             (without / path.relative_to(corpus)).write_bytes(path.read_bytes())
     curated(without, tmp_path / "alone", scope="corpus", **BYTES)
-    assert annotations(tmp_path / "out").equals(annotations(tmp_path / "alone"))
+    assert runs.annotations(tmp_path / "out").equals(runs.annotations(tmp_path / "alone"))
 
 
 def test_a_corpus_that_changed_is_refused(corpus: Path, tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from gneiss.pipelines.run import run
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
 from tests import runs
-from tests.stages.test_scopes import annotations
 
 PHASES = """
 name: wide
@@ -87,7 +86,7 @@ def positions(found: pa.Table, shards: list[tuple[str, int]]) -> list[int | None
 def test_shards_that_see_each_other_decide_as_one_shard_would(corpus: Path, tmp_path: Path, partitions: int) -> None:
     many = curated(recipe(WITH_DEDUP, "corpus", 14_000), corpus, tmp_path / "many", partitions)
     one = curated(recipe(WITH_DEDUP, "shard", 10**9), of_one_shard(corpus, tmp_path / "input"), tmp_path / "one")
-    found, expected = annotations(tmp_path / "many"), annotations(tmp_path / "one")
+    found, expected = runs.annotations(tmp_path / "many"), runs.annotations(tmp_path / "one")
     assert found.num_rows == 120
     for column in set(found.column_names) - {"row", "near_cluster", "dedup_cuts"}:
         assert found[column].to_pylist() == expected[column].to_pylist(), column
@@ -109,7 +108,7 @@ def test_a_phase_that_was_computed_for_later_ones_is_what_it_would_be_without_th
     source = of_one_shard(corpus, tmp_path / "input")
     written = curated(recipe(PHASES, "corpus", 10**9), source, tmp_path / "written")
     direct = curated(recipe(PHASES, "shard", 10**9), source, tmp_path / "direct")
-    assert annotations(tmp_path / "written").equals(annotations(tmp_path / "direct"))
+    assert runs.annotations(tmp_path / "written").equals(runs.annotations(tmp_path / "direct"))
     assert written.statistics.to_json() == direct.statistics.to_json()
     assert written.examples == direct.examples
     assert direct.statistics.counts["dedup_bytes"] > 0
@@ -130,7 +129,7 @@ phases:
     recipe = Recipe.parse(phases)
     curated(recipe, tmp_path / "in/a.parquet", tmp_path / "alone")
     curated(recipe, tmp_path / "in", tmp_path / "out")
-    rows = annotations(tmp_path / "out").to_pylist()
+    rows = runs.annotations(tmp_path / "out").to_pylist()
     assert [row["dropped_in"] for row in rows] == ["urls", None, "urls", None]
     assert [row["exact_copies"] for row in rows] == [None, 1, None, 1]
     assert [row["near_cluster"] for row in rows] == [None] * 4
@@ -171,7 +170,7 @@ def test_a_shard_that_cannot_be_read_is_quarantined_and_the_others_go_on(corpus:
     assert set(done.quarantined_shards) == {"x/b"}
     (damaged / "x/b.parquet").unlink()
     curated(recipe(WITH_DEDUP, "corpus", 10**9), damaged, tmp_path / "without")
-    assert annotations(tmp_path / "out").equals(annotations(tmp_path / "without"))
+    assert runs.annotations(tmp_path / "out").equals(runs.annotations(tmp_path / "without"))
 
 
 def test_a_dry_run_looks_for_duplicates_in_its_file(corpus: Path) -> None:

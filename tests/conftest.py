@@ -128,9 +128,16 @@ def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
     return copy
 
 
+@pytest.fixture
+def third_party(_installed: Path) -> Iterator[Path]:
+    """A folder into which a package of somebody else's is installed: tests/third_party. It is not imported yet."""
+    yield _installed
+    for name in [name for name in sys.modules if name.split(".")[0] == "shouting"]:
+        del sys.modules[name]
+
+
 @pytest.fixture(scope="session")
-def third_party(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which a package of somebody else's is installed: tests/third_party, built without an index."""
+def _installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = tmp_path_factory.mktemp("project") / "shouting"  # building writes into it
     shutil.copytree(Path(__file__).parent / "third_party", project, ignore=shutil.ignore_patterns("__pycache__"))
     target = tmp_path_factory.mktemp("installed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,12 @@ def run(crawl: Path, output: Path, **settings: Any) -> Extraction:
     return extract(crawl, output, **{"extractor": hostile.Hostile(), "limits": LIMITS, "workers": 1, **settings})
 
 
-def rows(folder: Path) -> dict[str, dict[str, Any]]:
+def rows(folder: os.PathLike[str]) -> dict[str, dict[str, Any]]:
     """Rows of the Parquet files of a folder, by id."""
     return {
-        row["record_id"]: row for path in sorted(folder.rglob("*.parquet")) for row in pq.read_table(path).to_pylist()
+        row["record_id"]: row
+        for path in sorted(Path(folder).rglob("*.parquet"))
+        for row in pq.read_table(path).to_pylist()
     }
 
 
@@ -63,7 +66,7 @@ def test_every_record_is_accounted_for(extracted: Extraction) -> None:
     }  # fmt: skip
     assert list(extracted.unreadable) == ["d"]
     assert "d.warc.gz: expected WARC records, found b" in extracted.unreadable["d"]
-    told = json.loads((extracted.output / layout.EXTRACTION_FILE).read_text())
+    told = json.loads((extracted.output / layout.EXTRACTION_FILE).read())
     assert told["records"] == extracted.records
     assert told["quarantined"] == dict(extracted.quarantined)
     assert extracted.lost_bytes == told["lost_bytes"]
@@ -187,7 +190,7 @@ def test_another_driver_and_foreign_files_are_refused(crawl: Path, tmp_path: Pat
 
 def test_rows_that_do_not_add_up_are_not_committed(crawl: Path, tmp_path: Path) -> None:
     (task,) = find_crawl_files(crawl / "c.warc.wet.gz")
-    work = ExtractStep(Settings(hostile.Hostile()), tmp_path).open()
+    work = ExtractStep(Settings(hostile.Hostile()), place_of(tmp_path)).open()
     with (
         mock.patch("gneiss.extraction.step._Sorting._answered", return_value=iter(())),
         pytest.raises(DefectError, match=r"c: 1 records were read, but 0 documents \+ 0 skipped \+ 0 quarantined"),
@@ -199,7 +202,7 @@ def test_rows_that_do_not_add_up_are_not_committed(crawl: Path, tmp_path: Path) 
 def test_parts_are_cut_by_text_and_hold_the_same_rows(crawl: Path, extracted: Extraction, tmp_path: Path) -> None:
     with mock.patch("gneiss.extraction.tables._TABLE_BYTES", 5_000):
         cut = _in_process(crawl / "a.warc.gz", tmp_path / "out", part_max_bytes=15_000)
-    parts = sorted((cut.output / "data").iterdir())
+    parts = sorted(Path(cut.output / "data").iterdir())
     assert [part.name for part in parts] == [f"a-{number:05d}.parquet" for number in range(len(parts))]
     assert len(parts) > 2
     whole = pq.read_table(extracted.output / "data/a-00000.parquet")
@@ -257,7 +260,7 @@ def test_budgets(extracted: Extraction) -> None:
 def test_receipts_stand_in_the_ledger(extracted: Extraction) -> None:
     lines = [
         json.loads(line)
-        for path in sorted((extracted.output / LEDGER).glob("*.jsonl"))
+        for path in sorted(Path(extracted.output / LEDGER).glob("*.jsonl"))
         for line in path.read_text().splitlines()
     ]
     assert {line["stage"] for line in lines} == {"extract"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 from collections import Counter
@@ -164,6 +165,7 @@ def test_an_exception_in_a_worker_costs_its_shard_and_gives_the_exit_code(
     with monkeypatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setattr(pipeline, "CurateStep", lambda *given: Raises(CurateStep(*given), ("a",)))
+        patch.setattr(logging.getLogger(), "handlers", [])  # libraries of other tests have put theirs there
         assert runs.command(*map(str, arguments)) == DefectError.exit_code
     said = capfd.readouterr()
     assert said.err.count('raise TypeError("this was not expected")') == 1

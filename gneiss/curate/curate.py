@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,18 +12,17 @@ import xxhash
 from gneiss.annotation import arrow_type
 from gneiss.arrays import BoolArray, Int64Array
 from gneiss.batch import TextBatch
-from gneiss.corpus_steps import STEPS, StepResult
 from gneiss.curate.examples import EXCERPT_CHARS, Examples, take_examples
 from gneiss.curate.loaded_models import LoadedModels
+from gneiss.curate.measure import measure
 from gneiss.curate.phase import CorpusResults, PhaseInput, PhaseOutput, compute_phase, decide_phase
 from gneiss.curate.reading import Documents, read_documents
-from gneiss.curate.statistics import Statistics, measure_column
+from gneiss.curate.statistics import DROPPED, KEPT, QUARANTINED, Statistics
 from gneiss.input.shard import Shard
 from gneiss.recipe.recipe import Recipe
-from gneiss.recipe.rule import NOT_TRUE, TRUE, UNKNOWN
+from gneiss.recipe.rule import TRUE
 
 NO_RESULTS = CorpusResults()
-KEPT, DROPPED, QUARANTINED = "kept", "dropped", "quarantined"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +61,7 @@ def curate(
     failures = {row: why for output in outputs for row, why in output.failures.items()}
     unusable = dict(sorted({**documents.unusable, **failures}.items()))
     annotations = _annotation_table(recipe, documents, outputs, unusable)
-    statistics = _measure(recipe, documents, outputs, entering, annotations)
+    statistics = measure(recipe, documents, outputs, entering, annotations)
     examples = take_examples(annotations, recipe, shard.id, lambda row: _excerpt(outputs, row))
     return Curated(shard, annotations, entering.rows, entering.batch, entering.edited, unusable, statistics, examples)
 
@@ -152,45 +150,3 @@ def _names_where(names: list[str], flags: BoolArray) -> pa.ListArray:
     offsets = np.concatenate([[0], np.cumsum(flags.sum(axis=1))]).astype(np.int32)
     chosen = pa.array(names, pa.string()).take(pa.array(np.nonzero(flags)[1]))
     return pa.ListArray.from_arrays(pa.array(offsets), chosen)
-
-
-def _measure(
-    recipe: Recipe, documents: Documents, outputs: list[PhaseOutput], kept: PhaseInput, annotations: pa.Table
-) -> Statistics:
-    is_kept = np.zeros(documents.rows, np.bool_)
-    is_kept[kept.rows] = True
-    ids = documents.ids.drop_null()
-    status = annotations["status"]
-    statistics = Statistics(
-        counts=Counter(
-            {
-                "rows": documents.rows,
-                **{name: pc.sum(pc.equal(status, name)).as_py() or 0 for name in (KEPT, DROPPED, QUARANTINED)},
-                "repeated_ids": len(ids) - len(ids.unique()),
-                "input_text_bytes": documents.input_text_bytes,
-                "kept_text_bytes": kept.batch.size_bytes,
-                **_step_counts(recipe, outputs, is_kept),
-            }
-        ),
-        reasons=Counter(annotations["reason"].drop_null().to_pylist()),
-        columns={column.name: measure_column(annotations[column.name], is_kept) for column in recipe.columns},
-    )
-    marks = {NOT_TRUE: "0", TRUE: "1", UNKNOWN: "?"}
-    for phase, output in zip(recipe.phases, outputs, strict=True):
-        statistics.dropped_in[phase.name] = int((~output.verdicts.keep).sum())
-        patterns, counts = np.unique(output.verdicts.truth, axis=0, return_counts=True)
-        statistics.patterns[phase.name] = Counter(
-            {"".join(marks[int(t)] for t in pattern): int(n) for pattern, n in zip(patterns, counts, strict=True)}
-        )
-        statistics.decisive.update(dict(zip(phase.rules, output.verdicts.decisive.sum(axis=0).tolist(), strict=True)))
-    return statistics
-
-
-def _step_counts(recipe: Recipe, outputs: list[PhaseOutput], is_kept: BoolArray) -> dict[str, int]:
-    """The counts of the corpus-wide steps, 0 for steps that are not in the recipe."""
-    counts = dict.fromkeys((name for step in STEPS for name in step.count_names), 0)
-    for phase, output in zip(recipe.phases, outputs, strict=True):
-        found = StepResult(output.result.annotations, evidence=output.result.evidence)
-        for step in phase.steps:
-            counts |= step.counts(output.entered, found, is_kept)
-    return counts

@@ -14,15 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import xxhash
 
-from gneiss.arrays import BoolArray, Float64Array, Int64Array
+from gneiss.arrays import Float64Array, Int64Array
 
 _DROPPED_BITS = 52 - 6
 _BIN_OF_MINUS_ZERO = -(2**63) >> _DROPPED_BITS
 _MOST_VALUES = 1000
 _OTHER = "(other)"
+#: What becomes of a document.
+KEPT, DROPPED, QUARANTINED = "kept", "dropped", "quarantined"
 
 
 @dataclass
@@ -181,33 +182,6 @@ def bins_of(numbers: Float64Array) -> Int64Array:
     bins = numbers.view(np.int64) >> _DROPPED_BITS
     bins[bins == _BIN_OF_MINUS_ZERO] = 0
     return bins
-
-
-def measure_column(column: pa.ChunkedArray, kept: BoolArray) -> ColumnStatistics:
-    """Count one annotation, (documents,); kept: bool (documents,)."""
-    valid = column.is_valid().to_numpy()
-    measured = ColumnStatistics(missing=int((~valid).sum()))
-    present, kept_present = column.drop_null(), kept[valid]
-    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
-        numbers = present.cast(pa.float64(), safe=False).to_numpy()
-        real = ~np.isnan(numbers)
-        measured.nan = int((~real).sum())
-        measured.bins = _count(bins_of(numbers[real]))
-        measured.kept_bins = _count(bins_of(numbers[real & kept_present]))
-    else:
-        measured.values = _value_counts(present)
-        measured.kept_values = _value_counts(present.filter(pa.array(kept_present)))
-        measured.count_rest_together()
-    return measured
-
-
-def _count(bins: Int64Array) -> Counter[int]:
-    found, counts = np.unique(bins, return_counts=True)
-    return Counter(dict(zip(found.tolist(), counts.tolist(), strict=True)))
-
-
-def _value_counts(values: pa.ChunkedArray) -> Counter[str]:
-    return Counter({str(row["values"]): row["counts"] for row in values.value_counts().to_pylist()})
 
 
 def _hash(value: str) -> tuple[int, str]:

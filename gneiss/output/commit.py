@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gneiss.curate.curate import DROPPED, KEPT, QUARANTINED, Curated
+from gneiss.curate.curate import Curated
+from gneiss.curate.statistics import DROPPED, KEPT, QUARANTINED
 from gneiss.errors import DefectError
 from gneiss.output.layout import annotations_path, data_path, quarantine_path, statistics_path
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, Receipt

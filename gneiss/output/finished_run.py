@@ -16,10 +16,9 @@ import pyarrow.compute as pc
 import yaml
 
 from gneiss.arrays import BoolArray, Int64Array
-from gneiss.curate.curate import KEPT
 from gneiss.curate.examples import Examples
 from gneiss.curate.reading import BAD_DATA
-from gneiss.curate.statistics import Statistics
+from gneiss.curate.statistics import KEPT, Statistics
 from gneiss.errors import BudgetError, DefectError, InputError, first_line
 from gneiss.output import layout, ledger
 from gneiss.output.layout import BASE, BASE_LAYER, RECIPE_FILE, STATISTICS_FILE

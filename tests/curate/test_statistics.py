@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.curate.statistics import ColumnStatistics, Statistics, bin_edge, bins_of, measure_column
+from gneiss.curate.measure import measure_column
+from gneiss.curate.statistics import ColumnStatistics, Statistics, bin_edge, bins_of
 
 smallest_edge = 2.0**-1028  # of the bins above zero
 subnormal = st.floats(-(2.0**-1022), 2.0**-1022, allow_subnormal=True)

@@ -13,6 +13,9 @@ from gneiss.output import layout
 from gneiss.output.parquet import write_bytes
 from gneiss.store.place import Address, Place, place_of
 
+#: Parts of an identity whose names do not say what the user changed.
+_SAID = {"corpus": "the input files, all of which a step at corpus scope compares"}
+
 
 @contextmanager
 def claim(
@@ -20,7 +23,7 @@ def claim(
 ) -> Iterator[None]:
     """Hold an output for one driver. A new one gets the run key of this identity; one with another key is refused.
 
-    first: files that a new output gets before its key. Raises OutputError.
+    first: files that an output has before its key, which may differ between runs of one key. Raises OutputError.
     """
     try:
         _refuse_foreign(output)
@@ -58,8 +61,7 @@ def _refuse_foreign(output: Place) -> None:
 def _check_key(output: Place, identity: Mapping[str, object], first: Mapping[str, bytes]) -> None:
     place, key = output / layout.RUN_FILE, run_key(identity)
     if place.find() is None:
-        for name, content in first.items():
-            write_bytes(content, output, name)
+        _write_changed(output, first)
         write_bytes((json.dumps({"run_key": key, **identity}, indent=1) + "\n").encode(), output, layout.RUN_FILE)
         return
     try:
@@ -68,11 +70,18 @@ def _check_key(output: Place, identity: Mapping[str, object], first: Mapping[str
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise OutputError(f"{place}: damaged ({error}); choose another output") from error
     if other != key:
-        differing = [name for name, value in identity.items() if found.get(name) != value]
+        differing = [_SAID.get(name, name) for name, value in identity.items() if found.get(name) != value]
         raise OutputError(
             f"{output}: it belongs to another run (what differs: {', '.join(differing)});"
             " choose another output, or delete this one"
         )
+    _write_changed(output, first)
+
+
+def _write_changed(output: Place, contents: Mapping[str, bytes]) -> None:
+    for name, content in contents.items():
+        if (output / name).find() is None or (output / name).read() != content:
+            write_bytes(content, output, name)
 
 
 def refuse_nesting(source: Address, files: Iterable[Place], output: Place) -> None:

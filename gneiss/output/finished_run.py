@@ -146,7 +146,8 @@ class FinishedRun:
                 )
             raise BudgetError(
                 f"{count} shards could not be curated (budgets.shards: {budgets.shards}), first {shard!r}: {reason}."
-                f" All others are in {self.folder}; fix the cause and run again, or raise the budget"
+                f" All others are in {self.folder}; {self._advice()}. Or raise budgets.shards, and the same"
+                " command ends here"
             )
         allowed = budgets.documents * counts["rows"]
         if counts["quarantined"] > allowed:
@@ -161,6 +162,16 @@ class FinishedRun:
                 f" {budgets.documents:.2%}): {reasons}. They are in {self.folder / layout.QUARANTINE}; fix the input,"
                 " or raise the budget in the recipe"
             )
+
+    def _advice(self) -> str:
+        """What to do about a quarantined shard."""
+        if not self.recipe.is_corpus_wide:
+            return "fix the cause, and the same command tries these again"
+        other = f"{self.folder}-fixed"
+        return (
+            "the same command tries these again as long as their files stay as they are; fixed files make another run,"
+            f" as a step at corpus scope compares all files: the same command with output={other!r}"
+        )
 
     def reached(self, phase: Phase) -> pa.Table:
         """The annotation rows of all documents that reached a phase, from all shards."""

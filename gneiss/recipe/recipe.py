@@ -278,6 +278,11 @@ class Recipe(Part):
         return self
 
     @property
+    def is_corpus_wide(self) -> bool:
+        """Whether a step of any phase sees more than a shard."""
+        return any(phase.is_corpus_wide for phase in self.phases)
+
+    @property
     def columns(self) -> tuple[Column, ...]:
         """All annotations, in order."""
         return (*BASE_COLUMNS, *(column for phase in self.phases for column in phase.columns))

@@ -28,8 +28,11 @@ def test_a_new_output_is_marked_with_the_run_and_its_recipe(tmp_path: Path) -> N
     plan, output = plan_of(tmp_path), tmp_path / "out"
     with claim(place_of(output), plan.identity, {RECIPE_FILE: b"name: first"}):
         assert json.loads((output / RUN_FILE).read_text())["run_key"] == plan.run_key
+    before = (output / RECIPE_FILE).stat().st_ino
+    with claim(place_of(output), plan.identity, {RECIPE_FILE: b"name: first"}):
+        assert (output / RECIPE_FILE).stat().st_ino == before
     with claim(place_of(output), plan.identity, {RECIPE_FILE: b"name: second"}):
-        assert (output / RECIPE_FILE).read_bytes() == b"name: first"
+        assert (output / RECIPE_FILE).read_bytes() == b"name: second"
 
 
 def test_another_run_is_refused_with_what_differs(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from numba import njit
 from gneiss.arrays import Int, Int64Array, UInt8Array
 from gneiss.batch import TextBatch
 from gneiss.edit import Edits
-from gneiss.filters.segmentation import FIRST_OF_LINE, Words, class_at, whitespace_words
-from gneiss.filters.segmentation_characters import DECIMAL, LETTER, LINE_BREAK, SPACE, segmentation_classes
+from gneiss.filters.segmentation import FIRST_OF_LINE, Words, class_at, end_of_line, whitespace_words
+from gneiss.filters.segmentation_characters import DECIMAL, LETTER, SPACE, segmentation_classes
 
 #: What a line is judged to be, by the first test that it fails; columns of `line_counts`, followed by SENTENCES.
 KEPT, LONG_WORD, UNPUNCTUATED, SHORT, LOREM_IPSUM, JAVASCRIPT, CURLY_BRACKET, POLICY = range(8)
@@ -308,7 +308,7 @@ def _cut(
                     kept[left, 0], kept[left, 1] = separator, separator_end
                     left += 1
                 left = _without_citations(data, starts[word], ends[next_line - 1], classes, kept, left)
-                separator, separator_end = _end_of_line(data, ends[next_line - 1], offsets[document + 1], classes)
+                separator, separator_end = _end_of_line(data, ends[next_line - 1], offsets[document + 1])
             word = next_line
         first, left = _strip(data, classes, kept, left)
         position = offsets[document]
@@ -343,14 +343,13 @@ def _without_citations(data: UInt8Array, start: Int, end: Int, classes: UInt8Arr
 
 
 @njit(cache=True, nogil=True)
-def _end_of_line(data: UInt8Array, position: Int, end: Int, classes: UInt8Array) -> tuple[Int, Int]:
+def _end_of_line(data: UInt8Array, position: Int, end: Int) -> tuple[Int, Int]:
     while position < end:
-        kind, width = class_at(data, position, end, classes)
-        if kind & LINE_BREAK:
-            if data[position] == 0x0D and position + 1 < end and data[position + 1] == 0x0A:
-                position += 1
-            return position, position + width
-        position += width
+        width = end_of_line(data, position, end)
+        if width:
+            is_crlf = width == 2 and data[position] == 0x0D
+            return position + is_crlf, position + width
+        position += 1
     return end, end
 
 

@@ -26,10 +26,12 @@ PAGES = (
             "loss. They stand after C4's rules without terminal punctuation, which they replace."
         ),
         formula=(
-            "Lines are between line feeds and not blank. punctuated: the last character ends a sentence in any script. "
-            "short: at most 30 code points. repeated: code points of lines that were there before, divided by all code "
-            "points but line feeds. line feeds are divided by words, which are runs of anything but white space. A "
-            "document without a line has nulls, and is dropped"
+            "Lines are those of str.splitlines, of which blank ones (of white space only) count as empty, and only for "
+            "line feeds, which are the ends of lines. punctuated: the last character ends a sentence in any script. "
+            "short: at most 30 code points. repeated: code points of lines that were there before, divided by those of "
+            "all lines. line feeds are divided by words, which are runs of anything but white space. A document "
+            "without a line has nulls, and is dropped. datatrove takes only LF for the end of a line: where lines end "
+            "with CRLF none is punctuated, and blank lines of blanks count in the length of the text"
         ),
         source=(
             "Penedo et al. 2024 (arXiv 2406.17557), section 3.6. Thresholds as in datatrove's FineWebQualityFilter, "
@@ -77,7 +79,7 @@ class FineWeb(Annotator):
                 "fineweb_short_line_fraction", "float64", f"lines of at most {self.short_line_chars} characters / lines"
             ),
             Column("fineweb_repeated_line_char_fraction", "float64", "code points of repeated lines / code points"),
-            Column("fineweb_line_feeds_per_word", "float64", "line feeds / words"),
+            Column("fineweb_line_feeds_per_word", "float64", "ends of lines / words"),
         )
 
     def compute(self, batch: TextBatch) -> Mapping[str, pa.Array]:
@@ -95,5 +97,5 @@ class FineWeb(Annotator):
             "fineweb_punctuated_line_fraction": ratio(counts[kernel.PUNCTUATED_LINES], lines),
             "fineweb_short_line_fraction": ratio(counts[kernel.SHORT_LINES], lines),
             "fineweb_repeated_line_char_fraction": ratio(counts[kernel.REPEATED_LINE_CHARS], characters),
-            "fineweb_line_feeds_per_word": ratio(counts[kernel.LINE_FEEDS], words),
+            "fineweb_line_feeds_per_word": ratio(counts[kernel.LINE_ENDS], words),
         }

@@ -11,15 +11,15 @@ from gneiss.filters.seen import first_seen, seen_table, slots_for
 from gneiss.filters.segmentation import ENDS_SENTENCE, NOT_BLANK, Lines, lines
 
 #: Columns of `fineweb_counts`.
-LINES, PUNCTUATED_LINES, SHORT_LINES, REPEATED_LINE_CHARS, LINE_CHARS, LINE_FEEDS = range(6)
+LINES, PUNCTUATED_LINES, SHORT_LINES, REPEATED_LINE_CHARS, LINE_CHARS, LINE_ENDS = range(6)
 
 
 def fineweb_counts(batch: TextBatch, short_line_chars: int) -> Int64Array:
     """What FineWeb's rules count, int64 (documents, 6).
 
-    Lines between line feeds that are not blank; those that end with a character that ends a sentence; those of at most
-    `short_line_chars` code points; code points of those that were there before; code points of all lines, the blank
-    ones as well, without line feeds; line feeds.
+    Lines that are not blank; those that end with a character that ends a sentence; those of at most
+    `short_line_chars` code points; code points of those that were there before; code points of all lines,
+    without their ends; ends of lines.
     """
     of_lines = batch.view(lines)
     counts = np.zeros((len(batch), 6), np.int64)
@@ -43,4 +43,4 @@ def _count(of_lines: Lines, short_line_chars: Int, table: UInt64Array, counts: I
             count[SHORT_LINES] += lengths[line] <= short_line_chars
             if first_seen(table, slots, document + 1, hashes[line], 0) >= 0:
                 count[REPEATED_LINE_CHARS] += lengths[line]
-        count[LINE_FEEDS] = documents[document + 1] - documents[document] - 1
+        count[LINE_ENDS] = documents[document + 1] - documents[document] - 1

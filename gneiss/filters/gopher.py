@@ -70,8 +70,11 @@ PAGES = (
             "earlier one, and how much of the text they are) and at the share of the text in repeated runs of words."
         ),
         formula=(
-            "Paragraphs are separated by two or more line feeds, lines by one or more; a copy is one that was there "
-            "before. Characters are code points, divided by those of the whole text. For 2 to 4 words: the most "
+            "Lines are those of str.splitlines, and blank if they are of white space only; paragraphs are separated by "
+            "blank lines; a copy is one that was there before. Characters are code points, divided by those of the "
+            "whole text, in which the end of a line is one and a blank line has none. datatrove separates lines at LF "
+            "only: with CRLF, or with a no-break space in each blank line, each blank line is a copy of the first, "
+            "which drops ordinary documents. For 2 to 4 words: the most "
             "frequent run (the first of them), with single spaces, times its occurrences. For 5 to 10 words: all "
             "later occurrences, read from left to right without overlap, the words joined without a space"
         ),

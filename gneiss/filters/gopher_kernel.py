@@ -61,7 +61,8 @@ def quality_counts(batch: TextBatch, stop_words: tuple[str, ...]) -> Int64Array:
 def repetition_counts(batch: TextBatch) -> Int64Array:
     """What Gopher's repetition rules count, int64 (documents, 15).
 
-    Lines are what `re.split("\\n+", text)` gives. The n-grams' code points: of the most frequent n-gram of 2, 3 and 4
+    Lines are those that are not blank, and an empty one before and after a text whose first or last line is blank. The
+    n-grams' code points: of the most frequent n-gram of 2, 3 and 4
     words, the first of them if there are several, with a space between words, times its occurrences; of all later
     occurrences of n-grams of 5 to 10 words, equal if they are when their words are joined without a space, from left
     to right and without overlap.
@@ -165,7 +166,7 @@ def _repeated_lines(of_lines: Lines, table: UInt64Array, counts: Int64Array) -> 
         count = counts[document]
         slots = slots_for(last + 1 - first)
         for line in range(first, last + 1):
-            # Runs of line feeds separate: the lines between are none, but there is one before and one after the text.
+            # Runs of line ends separate: blank lines are none, but there is one before and one after the text.
             if ends[line] == starts[line] and line != first and line != last:
                 continue
             count[LINE_COUNT] += 1

@@ -47,7 +47,7 @@ class Perplexity(Annotator):
     model: ARPA or binary file, a local path or `hf://repo@revision/file`; normalization: what to do to each line first;
     column: the name of the perplexity, which the other columns take as prefix.
 
-    A line is what stands between two \n, a word what ASCII white space or NUL separates; a line without words counts
+    Lines are those of str.splitlines, a word is what ASCII white space or NUL separates; a line without words counts
     for nothing, each other line has one token more than words, its end. The model's own markers (`<s>`, `</s>`) in a
     text are unknown words. All columns are null for a text without words.
     """
@@ -84,7 +84,7 @@ class Perplexity(Annotator):
         def compute(batch: TextBatch) -> Mapping[str, pa.Array]:
             import pyarrow as pa
 
-            rows = [_of_lines(text.replace("\0", " ").split("\n"), score, prepare) for text in batch.texts()]
+            rows = [_of_lines(text.replace("\0", " ").splitlines(), score, prepare) for text in batch.texts()]
             return {
                 column.name: pa.array([row[position] for row in rows], getattr(pa, column.type)())
                 for position, column in enumerate(self.columns)

@@ -1,5 +1,9 @@
 """Words, lines and paragraphs of a text batch: computed once, shared by all heuristics.
 
+There is one definition of a line. Lines are those of `str.splitlines`: they end at LF, CRLF or CR, and at the rarer
+breaks of Unicode. A line of nothing but white space is blank, and counts as empty. So the heuristics measure the same
+of a text whatever its line ends are.
+
 Hashes are polynomials over the bytes modulo 2**64, so that of joined pieces follows from those of the pieces; equal
 hashes are taken for equal text. They are for tables inside one process: mix them first.
 """
@@ -45,8 +49,9 @@ class Words(NamedTuple):
 class Lines(NamedTuple):
     """The lines of a batch: document i has the lines `documents[i]` to `documents[i + 1]`, at least one.
 
-    starts, ends: int64 (lines,), positions in the batch's data, without the line feed; lengths: int64 (lines,) code
-    points; kinds: uint8 (lines,) bits; hashes: uint64 (lines,); documents: int64 (documents + 1,), starting at 0.
+    starts, ends: int64 (lines,), positions in the batch's data without the line's end, equal for a blank line;
+    lengths: int64 (lines,) code points; kinds: uint8 (lines,) bits; hashes: uint64 (lines,); documents: int64
+    (documents + 1,), starting at 0.
     """
 
     starts: Int64Array
@@ -57,7 +62,7 @@ class Lines(NamedTuple):
     documents: Int64Array
 
     def code_points(self) -> Int64Array:
-        """Code points of each document, line feeds included, int64 (documents,)."""
+        """Code points of each document, one for each end of a line and none in blank lines, int64 (documents,)."""
         total = np.concatenate([[0], np.cumsum(self.lengths + 1)])
         return np.asarray(np.diff(total[self.documents]) - 1)
 
@@ -75,8 +80,6 @@ class Paragraphs(NamedTuple):
 
 def whitespace_words(batch: TextBatch) -> Words:
     r"""The maximal runs of characters that are not white space: what `str.split()` gives.
-
-    A text line is one of `str.splitlines`, which ends at more characters than the line feed.
 
     >>> words = TextBatch.of(["Two words,\nand 3 more"]).view(whitespace_words)
     >>> words.starts.tolist(), words.lengths.tolist(), words.text_lines.tolist()
@@ -106,29 +109,35 @@ def whitespace_words(batch: TextBatch) -> Words:
 
 
 def lines(batch: TextBatch) -> Lines:
-    r"""What `str.split("\n")` gives: empty lines too, and carriage returns belong to the line that they end.
+    r"""What `str.splitlines` gives, blank lines too, as empty ones; and the empty line after a last line's end.
 
-    >>> found = TextBatch.of(["One.\n\n two\n"]).view(lines)
+    >>> found = TextBatch.of(["One.\r\n \r\n two\n"]).view(lines)
     >>> found.lengths.tolist(), found.kinds.tolist()
     ([4, 0, 4, 0], [9, 0, 1, 0])
     """
-    size = int(np.count_nonzero(batch.data[batch.offsets[0] : batch.offsets[-1]] == ord("\n"))) + len(batch)
-    found = Lines(
+    size = _most_line_ends(batch.data[batch.offsets[0] : batch.offsets[-1]]) + len(batch)
+    room = Lines(
         np.empty(size, np.int64),
         np.empty(size, np.int64),
         np.empty(size, np.int64),
-        np.zeros(size, np.uint8),
+        np.empty(size, np.uint8),
         np.empty(size, np.uint64),
         np.zeros(len(batch) + 1, np.int64),
     )
-    _find_lines(batch.data, batch.offsets, segmentation_classes(), found)
-    return found
+    _find_lines(batch.data, batch.offsets, segmentation_classes(), room)
+    found = room.documents[-1]
+    return Lines(
+        room.starts[:found],
+        room.ends[:found],
+        room.lengths[:found],
+        room.kinds[:found],
+        room.hashes[:found],
+        room.documents,
+    )
 
 
 def paragraphs(batch: TextBatch) -> Paragraphs:
-    r"""What splitting the stripped text at every run of two or more line feeds gives; an empty text is one paragraph.
-
-    A line of blanks does not end a paragraph: this is how datatrove's repetition filter defines them.
+    r"""What splitting the stripped text at every run of blank lines gives; an empty text is one paragraph.
 
     >>> TextBatch.of(["\nOne\ntwo\n\n\nthree "]).view(paragraphs).lengths.tolist()
     [7, 5]
@@ -239,6 +248,34 @@ def _find_words(data: UInt8Array, offsets: Int64Array, classes: UInt8Array, foun
 
 
 @njit(cache=True, nogil=True)
+def _most_line_ends(data: UInt8Array) -> Int:
+    """A bound of the number of line ends: that of bytes that end the characters which end lines."""
+    count = 0
+    for position in range(len(data)):
+        byte = data[position]
+        count += ((byte >= 0x0A) & (byte <= 0x0D)) | ((byte >= 0x1C) & (byte <= 0x1E))
+    for position in range(1, len(data)):  # U+0085, U+2028 and U+2029
+        before, byte = data[position - 1], data[position]
+        count += ((before == 0xC2) & (byte == 0x85)) | ((before == 0x80) & ((byte == 0xA8) | (byte == 0xA9)))
+    return count
+
+
+@njit(cache=True, nogil=True)
+def end_of_line(data: UInt8Array, position: Int, end: Int) -> Int:
+    """Bytes of the line end at a position before `end`, 0 if there is none; CRLF is one line end."""
+    byte = data[position]
+    if byte <= 0x1E:
+        if byte == 0x0D and position + 1 < end and data[position + 1] == 0x0A:
+            return 2
+        return 1 if 0x0A <= byte <= 0x0D or byte >= 0x1C else 0
+    if byte == 0xC2:
+        return 2 if position + 1 < end and data[position + 1] == 0x85 else 0
+    if byte == 0xE2 and position + 2 < end and data[position + 1] == 0x80:
+        return 3 if data[position + 2] == 0xA8 or data[position + 2] == 0xA9 else 0
+    return 0
+
+
+@njit(cache=True, nogil=True)
 def _find_lines(data: UInt8Array, offsets: Int64Array, classes: UInt8Array, found: Lines) -> None:
     starts, ends, lengths, kinds, hashes, documents = found
     line = 0
@@ -246,17 +283,24 @@ def _find_lines(data: UInt8Array, offsets: Int64Array, classes: UInt8Array, foun
         end = offsets[document + 1]
         position = offsets[document]
         while True:
-            start, length, value = position, 0, uint64(0)
-            while position < end and data[position] != 0x0A:
-                length += (data[position] & 0xC0) != 0x80
-                value = value * uint64(HASH_BASE) + uint64(data[position]) + uint64(1)
+            start, length, value, width = position, 0, uint64(0), 0
+            while position < end:
+                byte = data[position]
+                if byte <= 0x1E or byte == 0xC2 or byte == 0xE2:
+                    width = end_of_line(data, position, end)
+                    if width:
+                        break
+                length += (byte & 0xC0) != 0x80
+                value = value * uint64(HASH_BASE) + uint64(byte) + uint64(1)
                 position += 1
-            starts[line], ends[line], lengths[line], hashes[line] = start, position, length, value
-            kinds[line] = _kind_of_line(data, start, position, classes)
+            kind = _kind_of_line(data, start, position, classes)
+            starts[line], ends[line], lengths[line], hashes[line], kinds[line] = start, position, length, value, kind
+            if not kind & NOT_BLANK:
+                ends[line], lengths[line], hashes[line] = start, 0, uint64(0)
             line += 1
             if position == end:
                 break
-            position += 1
+            position += width
         documents[document + 1] = line
 
 

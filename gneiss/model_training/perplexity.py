@@ -149,7 +149,7 @@ def _texts(source: Path, text: str, corpus: _Corpus) -> Iterator[str]:
 
 def _lines(content: str, normalization: Normalization) -> Iterator[bytes]:
     """The words that the annotator scores, with the end of the line."""
-    for line in content.replace("\0", " ").split("\n"):
+    for line in content.replace("\0", " ").splitlines():
         words = (normalize(line) if normalization == "ccnet" else line).encode().split()
         if words:
             yield b" ".join(words) + b"\n"

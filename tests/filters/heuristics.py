@@ -93,6 +93,17 @@ TEXTS = st.lists(
 ).map(lambda parts: "".join(piece + (joint if len(piece) % 2 else "") for piece, joint in parts))
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of a text, blank ones as empty strings, and the empty line after a last line's end."""
+    *lines, last = f"{text}x".splitlines()
+    return [line if line.strip() else "" for line in (*lines, last[:-1])]
+
+
+def with_line_feeds(text: str) -> str:
+    """The text that heuristics measure: every line ends in LF, blank lines are empty."""
+    return "\n".join(lines_of(text))
+
+
 def decide(annotator: Annotator, page: Page, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
     """Whether every rule of the page is true, bool (texts,)."""
     table: pa.Table = annotate(annotator, texts)

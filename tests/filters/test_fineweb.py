@@ -10,14 +10,15 @@ from gneiss.annotation import annotate
 from gneiss.errors import RecipeError
 from gneiss.filters.fineweb import PAGES, FineWeb
 from gneiss.filters.segmentation_characters import TERMINAL, segmentation_classes
-from tests.filters.heuristics import TEXTS, decide
+from tests.filters.heuristics import TEXTS, decide, with_line_feeds
 
 SENTENCE = "The council met twice that winter, and nothing was decided."
 
 
 def measured(text: str, short_line_chars: int = 30) -> dict[str, float | None]:
     """The definitions, word for word."""
-    lines = [line for line in text.split("\n") if line.strip()]
+    text = with_line_feeds(text)
+    lines = [line for line in text.split("\n") if line]
     if not lines:
         return {column.name: None for column in FineWeb().columns}
     classes = segmentation_classes()

@@ -13,7 +13,7 @@ from gneiss.annotation import annotate
 from gneiss.errors import RecipeError
 from gneiss.filters.gopher import PAGES, STOP_WORDS, GopherQuality, GopherRepetition
 from gneiss.filters.segmentation_characters import ORDINARY, segmentation_classes
-from tests.filters.heuristics import TEXTS, decide
+from tests.filters.heuristics import TEXTS, decide, with_line_feeds
 
 PROSE = (
     "The river rises in the hills to the north and runs for ninety miles before it meets the sea. People have lived "
@@ -55,6 +55,7 @@ def repetition(text: str) -> dict[str, float | None]:
     row: dict[str, float | None] = {column.name: None for column in GopherRepetition().columns}
     if not text:
         return row
+    text = with_line_feeds(text)
     for name, pieces in (
         ("line", re.split("\n+", text)),
         ("paragraph", re.split("\n{2,}", text.strip())),

@@ -32,7 +32,7 @@ from gneiss.filters.segmentation_characters import (
     TERMINAL,
     segmentation_classes,
 )
-from tests.filters.heuristics import TEXTS
+from tests.filters.heuristics import TEXTS, lines_of, with_line_feeds
 
 
 def hash_of(text: str) -> int:
@@ -74,7 +74,7 @@ def check(texts: list[str]) -> None:
         assert words.text_lines[i] == len(in_lines)
 
         these = slice(*of_lines.documents[i : i + 2])
-        expected = text.split("\n")
+        expected = lines_of(text)
         bounds = zip(of_lines.starts[these], of_lines.ends[these], strict=True)
         assert [batch.data[start:stop].tobytes().decode() for start, stop in bounds] == expected
         assert of_lines.lengths[these].tolist() == list(map(len, expected))
@@ -82,13 +82,14 @@ def check(texts: list[str]) -> None:
         assert of_lines.kinds[these].tolist() == list(map(kind_of_line, expected))
 
         these = slice(*of_paragraphs.documents[i : i + 2])
-        expected = re.split(r"\n{2,}", text.strip())
+        expected = re.split(r"\n{2,}", with_line_feeds(text).strip())
         if text.strip():
             assert of_paragraphs.lengths[these].tolist() == list(map(len, expected))
             assert of_paragraphs.hashes[these].tolist() == list(map(hash_of, expected))
         else:
             assert of_paragraphs.lengths[these].tolist() == [0]
-    assert of_lines.code_points().tolist() == list(map(len, texts))
+    assert {len(column) for column in of_lines[:-1]} == {of_lines.documents[-1]}
+    assert of_lines.code_points().tolist() == [len(with_line_feeds(text)) for text in texts]
 
 
 @given(st.lists(TEXTS, max_size=4))
@@ -100,6 +101,7 @@ def test_short_texts_of_all_that_matters() -> None:
     from itertools import product
 
     check(["".join(characters) for length in range(6) for characters in product(" \na\r.", repeat=length)])
+    check(["".join(characters) for characters in product(" \na\r.\u2028\xa0", repeat=4)])
 
 
 def test_every_code_point() -> None:

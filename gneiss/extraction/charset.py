@@ -1,112 +1,121 @@
-"""Bytes to text: byte order mark, UTF-8, declared or detected charset; never an error, never invalid text."""
+"""Bytes to text as browsers read them: in the charset that is declared, bad bytes as U+FFFD; never an error."""
 
 from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
+from dataclasses import dataclass
 
-#: Byte order marks and their codecs; a mark overrides any declaration. UTF-32's mark contains UTF-16's.
-_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-#: Codecs that a page may name, and what it is read as: https://encoding.spec.whatwg.org/#names-and-labels, where a
-#: label stands for the superset in use. All others (UTF-7, rot13, unicode_escape, …) are not charsets of pages.
-_SUPERSETS = {
-    "ascii": "cp1252", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "iso8859-11": "cp874", "tis-620": "cp874",
-    "gb2312": "gb18030", "gbk": "gb18030", "hz": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949",
-    "big5": "big5hkscs", "utf-16": "utf-16-le",
-}  # fmt: skip
-_READ_AS = {
-    **{name: name for name in (
-        "utf-8", "utf-16-le", "utf-16-be", "cp866", "cp874", "cp932", "cp949", "cp1250", "cp1251", "cp1252", "cp1253",
-        "cp1254", "cp1255", "cp1256", "cp1257", "cp1258", "iso8859-2", "iso8859-3", "iso8859-4", "iso8859-5",
-        "iso8859-6", "iso8859-7", "iso8859-8", "iso8859-10", "iso8859-13", "iso8859-14", "iso8859-15", "iso8859-16",
-        "koi8-r", "koi8-u", "mac-roman", "mac-cyrillic", "gb18030", "big5hkscs", "euc_jp", "iso2022_jp", "iso2022_kr",
-    )},
-    **_SUPERSETS,
-}  # fmt: skip
-#: Labels of the standard that are unknown to Python.
-_LABELS = {"x-sjis": "cp932", "windows-31j": "cp932", "windows-874": "cp874", "x-gbk": "gb18030", "x-euc-jp": "euc_jp",
-           "iso-8859-8-i": "iso8859-8", "x-cp1251": "cp1251", "x-cp1252": "cp1252", "x-mac-cyrillic": "mac-cyrillic",
-           "unicode-1-1-utf-8": "utf-8", "unicode": "utf-16-le"}  # fmt: skip
-_META = re.compile(rb"<meta\b[^>]{0,500}?\bcharset\s*=\s*[\"']?\s*([\w.:+-]{1,40})|"
-                   rb"^\s*<\?xml\b[^>]{0,500}?\bencoding\s*=\s*[\"']([\w.:+-]{1,40})", re.IGNORECASE)  # fmt: skip
-_PRESCAN_BYTES = 4096
+from gneiss.extraction.labels import charset_of
+from gneiss.extraction.prescan import charset_declared_in
+
+#: Where the charset of a text was found.
+MARK, HEADER, META, GUESS = "mark", "header", "meta", "guess"
+_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16le"), (codecs.BOM_UTF16_BE, "utf-16be"))
+_UTF16 = {"utf-16le", "utf-16be"}
+#: About one of five characters of these is valid UTF-8 by chance; of other charsets hardly any is.
+_OF_TWO_BYTES = {"gbk", "gb18030", "big5", "euc-jp", "euc-kr", "shift_jis", "iso-2022-jp"}
+_MORE_THAN_CHANCE = 8
+#: Bytes that do not begin a character of several bytes in UTF-8.
+_NO_LEAD = bytes(range(0xC0))
 _DETECT_BYTES = 1 << 16
+#: The detector's names are Python's; these are no labels.
+_DETECTED_AS = {
+    "cp949": "euc-kr", "euc_jp": "euc-jp", "iso2022_jp": "iso-2022-jp", "mac-cyrillic": "x-mac-cyrillic",
+    "mac-roman": "macintosh", "utf-16-le": "utf-16le", "utf-16-be": "utf-16be",
+}  # fmt: skip
 #: What looks like ASCII without being it: the escapes of ISO-2022, and UTF-16, of which about every other byte is zero.
 _ESCAPE = re.compile(rb"\x1b[$(]")
 _MOST_ZEROS = 0.125
-_LONGEST_LABEL = 40
+#: Python's codecs of other names.
+_CODECS = {
+    "gbk": "gb18030", "big5": "big5hkscs", "shift_jis": "cp932", "euc-kr": "cp949", "windows-874": "cp874",
+    "macintosh": "mac-roman", "x-mac-cyrillic": "mac-cyrillic", "iso-8859-8-i": "iso-8859-8", "utf-16le": "utf-16-le",
+    "utf-16be": "utf-16-be",
+}  # fmt: skip
+#: Good characters for each bad one in damaged UTF-8. Other charsets, read as UTF-8, have less than one.
+_GOOD_PER_BAD = 2
 
 
-def to_text(body: bytes, declared: str = "", *, is_html: bool = True) -> str:
-    """The text of a body, by the first that fits: mark, UTF-8, declared charset, the page's own, detected.
+@dataclass(frozen=True)
+class Decoded:
+    """A text, the charset of its bytes (the Encoding Standard's name in lower case), and where that was found."""
 
-    declared: the charset of a header, or nothing. A body that is valid UTF-8, or mostly so, is decoded as UTF-8
-    whatever is declared: other text is hardly ever valid UTF-8 by chance. If no charset fits, the one with the fewest
-    errors is used; undecodable bytes become U+FFFD. NUL characters are removed.
+    text: str
+    charset: str
+    charset_from: str
 
-    >>> to_text("naïve".encode("cp1252"), "latin1"), to_text("naïve".encode(), "latin1")
-    ('naïve', 'naïve')
+
+def decoded(body: bytes, declared: str = "", *, is_html: bool = True) -> Decoded:
+    """Decode a body by its byte order mark, the charset of its header, or of its meta, or a guess: the first there is.
+
+    declared: the label in a header, or nothing. Bytes that are wrong in the charset become U+FFFD; NUL characters are
+    removed. A declaration is not believed if the body can only be UTF-8.
+
+    >>> decoded("naïve".encode("windows-1252"), "latin1")
+    Decoded(text='naïve', charset='windows-1252', charset_from='header')
     """
     for mark, charset in _MARKS:
         if body.startswith(mark):
-            return _without_zeros(body[len(mark) :].decode(charset, "replace"))
-    tried: list[str] = []
-    for charset in _charsets(body, declared, is_html):
-        try:
-            return _without_zeros(body.decode(charset))
-        except UnicodeDecodeError:
-            if charset == "utf-8" and _is_mostly_utf8(text := body.decode(charset, "replace")):
-                return _without_zeros(text)
-            tried.append(charset)
-    readings = [body.decode(charset, "replace") for charset in tried]
-    return _without_zeros(min(readings, key=lambda text: text.count("\ufffd")))
+            return Decoded(_text(body[len(mark) :], charset), charset, MARK)
+    named, charset_from = charset_of(declared), HEADER
+    if named is None and is_html:
+        named, charset_from = charset_declared_in(body), META
+    if named is None or _can_only_be_utf8(body, named):
+        named, charset_from = _guess(body), GUESS
+    return Decoded(_text(body, named), named, charset_from)
 
 
-def charset_of(label: str) -> str | None:
-    """The codec for a charset's label in a header or page; None if there is none.
-
-    >>> charset_of("ISO-8859-1"), charset_of("gb2312"), charset_of("unicode_escape")
-    ('cp1252', 'gb18030', None)
-    """
-    label = label.strip().lower()[:_LONGEST_LABEL]
-    try:
-        name = _LABELS.get(label) or codecs.lookup(label).name
-    except (LookupError, ValueError):  # a zero in it is a ValueError
-        return None
-    return _READ_AS.get(name)
+def to_text(body: bytes, declared: str = "", *, is_html: bool = True) -> str:
+    """The text of a body; see `decoded`."""
+    return decoded(body, declared, is_html=is_html).text
 
 
-def _charsets(body: bytes, declared: str, is_html: bool) -> Iterator[str]:
-    """Codecs in the order in which they are tried; the last never fails."""
-    from_header = charset_of(declared) if declared else None
+def _can_only_be_utf8(body: bytes, named: str) -> bool:
+    """Whether a body is UTF-8 although another charset is declared: valid, and not by chance."""
+    if named == "utf-8" or not _is_utf8(body):
+        return False
+    if named in _UTF16:
+        return b"\0" not in body  # UTF-16 has zeros in every tag
+    characters = len(body.translate(None, delete=_NO_LEAD))
+    return characters >= (_MORE_THAN_CHANCE if named in _OF_TWO_BYTES else 1)
+
+
+def _guess(body: bytes) -> str:
     is_plain = body.count(0) <= _MOST_ZEROS * len(body) and _ESCAPE.search(body) is None
-    if is_plain:
-        yield "utf-8"
-    if from_header:
-        yield from_header
-    if is_html and (meta := _META.search(body[:_PRESCAN_BYTES])):
-        from_page = charset_of((meta[1] or meta[2]).decode("ascii", "replace"))
-        if from_page and not from_page.startswith("utf-16"):  # as it was read byte by byte
-            yield from_page
-    yield from _detected(body)
-    yield "utf-8" if not is_plain else "cp1252"
+    if is_plain and (_is_utf8(body) or _is_mostly_utf8(body)):
+        return "utf-8"
+    return _detected(body) or ("windows-1252" if is_plain else "utf-8")
 
 
-def _is_mostly_utf8(text: str) -> bool:
-    """Whether at least half of the non-ASCII bytes were UTF-8: in other charsets hardly any are."""
-    wrong = text.count("\ufffd")
-    return len(text) - len(text.encode("ascii", "ignore")) >= 2 * wrong
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
-def _detected(body: bytes) -> Iterator[str]:
+def _is_mostly_utf8(body: bytes) -> bool:
+    text = _text(body, "utf-8")
+    bad = text.count("\ufffd")
+    good = len(text) - len(text.encode("ascii", "ignore")) - bad
+    return good >= _GOOD_PER_BAD * bad
+
+
+def _detected(body: bytes) -> str | None:
     from resiliparse.parse.encoding import detect_encoding
 
     # its names for HTML lack Korean, which then reads as UTF-8
-    found = detect_encoding(body, max_len=_DETECT_BYTES, html5_compatible=False)
-    if found and (charset := charset_of(found)):
-        yield charset
+    found = detect_encoding(body, max_len=_DETECT_BYTES, html5_compatible=False) or ""
+    charset = charset_of(_DETECTED_AS.get(found, found))
+    return None if charset == "replacement" else charset
 
 
-def _without_zeros(text: str) -> str:
+def _text(body: bytes, charset: str) -> str:
+    if charset == "replacement":
+        return "\ufffd" if body else ""
+    if charset == "x-user-defined":
+        return body.decode("latin-1").translate({byte: 0xF700 + byte for byte in range(0x80, 0x100)}).replace("\0", "")
+    text = body.decode(_CODECS.get(charset, charset), "replace")
     return text.replace("\0", "") if "\0" in text else text

@@ -85,6 +85,7 @@ def test_arms_are_those_that_were_asked_for() -> None:
     assert [name for name, arm in ARMS.items() if arm.linupper] == ["raw_linupper", "curated_linupper"]
 
 
+@pytest.mark.processes
 def test_the_script_writes_its_figures(
     words_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ from gneiss.extraction.bodies import BrokenBodyError, TooLargeError, decode_body
 from gneiss.extraction.charset import to_text
 from gneiss.extraction.extractors import ExtractText, restore
 from gneiss.extraction.pages import Page
+from gneiss.extraction.sniffing import HTML, PLAIN, UNKNOWN, XHTML, is_garbled, sniff
 from gneiss.extraction.wire import MEMORY_EXIT, READY, Answer, Outcome, pack_answer, read_batch
 
 #: Extracted before the first page, so that no page is charged for a library's lazy loading.
@@ -28,9 +29,16 @@ _MOST_OPEN_FILES = 64
 def answer_to(page: Page, extract: ExtractText, max_record_bytes: int) -> Answer:
     """The text of one page."""
     try:
-        html = to_text(decode_body(page.body, page.codings, max_record_bytes), page.charset, is_html=page.is_html)
-        text = (extract(html) if page.is_html else html) or ""
-        return Answer(Outcome.TEXT, text.replace("\0", ""))
+        body = decode_body(page.body, page.codings, max_record_bytes)
+        if page.media_type == PLAIN:
+            return Answer(Outcome.TEXT, to_text(body, page.charset, is_html=False))
+        kind = sniff(body, page.media_type)
+        html = to_text(body, page.charset) if kind in (HTML, XHTML) else ""
+        if is_garbled(html):
+            kind = UNKNOWN
+        if kind not in (HTML, XHTML):
+            return Answer(Outcome.NOT_HTML, kind)
+        return Answer(Outcome.TEXT, (extract(html) or "").replace("\0", ""))
     except TooLargeError:
         return Answer(Outcome.TOO_LARGE, f"over {max_record_bytes} bytes when decoded")
     except BrokenBodyError as error:

@@ -10,7 +10,7 @@ from itertools import islice
 from gneiss.errors import DefectError
 from gneiss.extraction.crawl_files import CrawlFiles, read_crawl_files
 from gneiss.extraction.extractors import Extractor
-from gneiss.extraction.pages import NO_TEXT, TOO_LARGE, Page, Skip, page_of
+from gneiss.extraction.pages import NO_TEXT, NOT_HTML, TOO_LARGE, Page, Skip, page_of
 from gneiss.extraction.records import Damage, Record
 from gneiss.extraction.sandbox import Death, Limits, Sandbox
 from gneiss.extraction.tables import Document, Rejected, write_documents, write_rejected
@@ -22,6 +22,8 @@ from gneiss.store.place import Place
 STAGE = "extract"
 #: Why a record is in quarantine, beside the sandbox's DEADLINE, MEMORY and CRASH.
 DAMAGED, CUT_SHORT, UNDECODABLE, FAILED = "damaged archive", "cut short", "cannot be decoded", "extractor failed"
+#: Why a record is skipped, by what the sandbox answers.
+_SKIPPED = {Outcome.TEXT: NO_TEXT, Outcome.TOO_LARGE: TOO_LARGE, Outcome.NOT_HTML: NOT_HTML}
 _BATCH_PAGES, _BATCH_BYTES = 256, 1_000_000
 _PART_OF = re.compile(rb"^isPartOf\s*:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 
@@ -118,15 +120,19 @@ class _Sorting:
 
     def _answered(self, waiting: Sequence[tuple[Document, Rejected, Page]]) -> Iterator[Document]:
         answers = self.sandbox.extract([page for _, _, page in waiting])
-        for (document, unless, _), answer in zip(waiting, answers, strict=True):
+        for (document, unless, page), answer in zip(waiting, answers, strict=True):
             if isinstance(answer, Answer) and answer.outcome == Outcome.TEXT and answer.text.strip():
                 yield replace(document, text=answer.text)
-            elif isinstance(answer, Answer) and answer.outcome in (Outcome.TEXT, Outcome.TOO_LARGE):
-                reason = NO_TEXT if answer.outcome == Outcome.TEXT else TOO_LARGE
-                self.skipped.append(replace(unless, reason=reason, detail=answer.text.strip()))
+            elif isinstance(answer, Answer) and answer.outcome in _SKIPPED:
+                detail = answer.text if answer.outcome != Outcome.TEXT else _nothing_in(page)
+                self.skipped.append(replace(unless, reason=_SKIPPED[answer.outcome], detail=detail))
             else:
                 reason, detail = _verdict(answer)
                 self.quarantined.append(replace(unless, reason=reason, detail=detail))
+
+
+def _nothing_in(page: Page) -> str:
+    return "the extractor found none" if page.body.strip() else "an empty body"
 
 
 def _verdict(answer: Answer | Death) -> tuple[str, str]:

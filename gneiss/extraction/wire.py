@@ -11,7 +11,7 @@ from typing import BinaryIO
 from gneiss.extraction.pages import Page
 
 _BATCH = struct.Struct("<I")
-_PAGE = struct.Struct("<BHHQ")
+_PAGE = struct.Struct("<HHHQ")
 _ANSWER = struct.Struct("<BQ")
 ANSWER_HEAD_BYTES = _ANSWER.size
 #: The process's message when it is ready, and its exit code when a page exceeds the memory limit.
@@ -26,6 +26,7 @@ class Outcome(IntEnum):
     TOO_LARGE = 1
     UNDECODABLE = 2
     FAILED = 3
+    NOT_HTML = 4
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ def pack_batch(pages: Sequence[Page]) -> bytes:
     """Pages as bytes."""
     parts = [_BATCH.pack(len(pages))]
     for page in pages:
-        charset, codings = page.charset.encode()[:1000], ",".join(page.codings).encode()[:1000]
-        parts += [_PAGE.pack(page.is_html, len(charset), len(codings), len(page.body)), charset, codings, page.body]
+        names = [name.encode()[:1000] for name in (page.media_type, page.charset, ",".join(page.codings))]
+        parts += [_PAGE.pack(*map(len, names), len(page.body)), *names, page.body]
     return b"".join(parts)
 
 
@@ -50,9 +51,9 @@ def read_batch(stream: BinaryIO) -> list[Page]:
     head = stream.read(_BATCH.size)
     pages = []
     for _ in range(_BATCH.unpack(head)[0] if head else 0):
-        is_html, charset, codings, body = _PAGE.unpack(stream.read(_PAGE.size))
-        names = [stream.read(size).decode("utf-8", "replace") for size in (charset, codings)]
-        pages.append(Page(stream.read(body), bool(is_html), names[0], tuple(names[1].split(",") if names[1] else ())))
+        *sizes, body = _PAGE.unpack(stream.read(_PAGE.size))
+        media_type, charset, codings = (stream.read(size).decode("utf-8", "replace") for size in sizes)
+        pages.append(Page(stream.read(body), media_type, charset, tuple(codings.split(",") if codings else ())))
     return pages
 
 

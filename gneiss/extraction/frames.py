@@ -1,0 +1,66 @@
+"""The frames of zstd files: where they end, without decompressing them (RFC 8878, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+#: Of a frame, and of those that hold no data.
+FRAME, _SKIPPABLE, _SKIPPABLE_KINDS = b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18", range(0x50, 0x60)
+#: The skippable frame in which the IIPC's archives keep the dictionary of the frames after it.
+DICTIONARY = b"\x5d" + _SKIPPABLE
+CHECKSUM = 4
+_SINGLE_SEGMENT, _RESERVED = 32, 8
+_ID_BYTES, _SIZE_BYTES = (0, 1, 2, 4), (0, 2, 4, 8)
+_RUN, _NO_KIND = 1, 3
+
+Peek = Callable[[int, int], bytes]
+
+
+def is_skippable(head: bytes) -> bool:
+    """Whether a frame that starts with these bytes holds no data."""
+    return head[1:4] == _SKIPPABLE and head[0] in _SKIPPABLE_KINDS
+
+
+def frame_end(peek: Peek, start: int) -> int | None:
+    """The end of the frame at an offset, None if what is there is cut or not a frame.
+
+    peek: bytes of the file by offset and size, fewer at its end. Each block costs a call.
+    """
+    head = peek(start, 9)
+    if is_skippable(head):
+        at = start + 8 + int.from_bytes(head[4:8], "little")
+        return at if len(head) >= 8 and (at == start + 8 or peek(at - 1, 1)) else None
+    if not head.startswith(FRAME) or len(head) < 6 or head[4] & _RESERVED:
+        return None
+    flags = head[4]
+    is_single = bool(flags & _SINGLE_SEGMENT)
+    at = start + 5 + (not is_single) + _ID_BYTES[flags & 3] + (_SIZE_BYTES[flags >> 6] or is_single)
+    is_last = False
+    while not is_last:
+        block = peek(at, 3)
+        if len(block) < 3 or block[0] >> 1 & 3 == _NO_KIND:
+            return None
+        number = int.from_bytes(block, "little")
+        is_last = bool(number & 1)
+        at += 3 + (1 if number >> 1 & 3 == _RUN else number >> 3)
+    at += 4 if flags & CHECKSUM else 0
+    return at if peek(at - 1, 1) else None
+
+
+def without_checksums(body: bytes) -> bytes:
+    """The frames of a file without their checksums, up to the first that is cut or not a frame, which is left as it is.
+
+    >>> without_checksums(b"\\x28\\xb5\\x2f\\xfd\\x24\\1\\x09\\0\\0a" + b"????" + b"junk").hex()
+    '28b52ffd200109000061'
+    """
+    parts: list[bytes] = []
+    at = 0
+    while (end := frame_end(lambda offset, size: body[offset : offset + size], at)) is not None:
+        frame = body[at:end]
+        if frame.startswith(FRAME) and frame[4] & CHECKSUM:
+            frame = b"%b%c%b" % (FRAME, frame[4] & ~CHECKSUM, frame[5:-4])
+        parts.append(frame)
+        at = end
+    if body.startswith(FRAME, at):
+        parts.append(body[at:])
+    return b"".join(parts)

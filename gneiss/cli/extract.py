@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ from gneiss.cli.terminal import shown_progress
 from gneiss.output import layout
 
 if TYPE_CHECKING:
+    from gneiss.extraction.decoding import Decoding
     from gneiss.extraction.job import Extraction
 
 
@@ -69,6 +72,25 @@ def extract(
     finished.check_budgets()
 
 
+def _print_decoding(of_files: Mapping[str, Decoding]) -> None:
+    from gneiss.extraction.decoding import Decoding
+
+    whole = Decoding.total(of_files.values())
+    if not whole.charsets:
+        return
+    found = Counter[str]()
+    for (_, charset_from), count in whole.charsets.items():
+        found[charset_from] += count
+    print(f"charsets    {', '.join(f'{count:,} by {name}' for name, count in found.most_common())}")
+    if whole.replaced_characters:
+        worst = max(of_files, key=lambda name: of_files[name].documents_with_replaced_characters)
+        print(
+            f"            {whole.replaced_characters:,} replaced characters in"
+            f" {whole.documents_with_replaced_characters:,} documents,"
+            f" {of_files[worst].documents_with_replaced_characters:,} of them in {worst}"
+        )
+
+
 def _print(finished: Extraction) -> None:
     print(
         f"{finished.records:,} records: {finished.documents:,} documents, {finished.skipped.total():,} skipped,"
@@ -80,6 +102,7 @@ def _print(finished: Extraction) -> None:
         print(f"  {count:>12,}  {kind}: {reason}")
     if finished.lost_bytes:
         print(f"{finished.lost_bytes:,} bytes of damaged archives could not be read")
+    _print_decoding(finished.decoding)
     for name, reason in finished.unreadable.items():
         print(f"file {name} {'failed by a defect' if name in finished.failed else 'could not be read'}: {reason}")
     before = (

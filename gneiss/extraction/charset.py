@@ -11,6 +11,8 @@ from gneiss.extraction.prescan import charset_declared_in
 
 #: Where the charset of a text was found.
 MARK, HEADER, META, GUESS = "mark", "header", "meta", "guess"
+#: The charset that stands for those that browsers refuse: of its bytes nothing is read.
+REPLACEMENT = "replacement"
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16le"), (codecs.BOM_UTF16_BE, "utf-16be"))
 _UTF16 = {"utf-16le", "utf-16be"}
 #: About one of five characters of these is valid UTF-8 by chance; of other charsets hardly any is.
@@ -109,11 +111,11 @@ def _detected(body: bytes) -> str | None:
     # its names for HTML lack Korean, which then reads as UTF-8
     found = detect_encoding(body, max_len=_DETECT_BYTES, html5_compatible=False) or ""
     charset = charset_of(_DETECTED_AS.get(found, found))
-    return None if charset == "replacement" else charset
+    return None if charset == REPLACEMENT else charset
 
 
 def _text(body: bytes, charset: str) -> str:
-    if charset == "replacement":
+    if charset == REPLACEMENT:
         return "\ufffd" if body else ""
     if charset == "x-user-defined":
         return body.decode("latin-1").translate({byte: 0xF700 + byte for byte in range(0x80, 0x100)}).replace("\0", "")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gneiss.extraction.bodies import BrokenBodyError, TooLargeError, decode_body
-from gneiss.extraction.charset import to_text
+from gneiss.extraction.charset import REPLACEMENT, decoded
 from gneiss.extraction.extractors import ExtractText, restore
 from gneiss.extraction.pages import Page
 from gneiss.extraction.sniffing import HTML, PLAIN, UNKNOWN, XHTML, is_garbled, sniff
@@ -31,14 +31,16 @@ def answer_to(page: Page, extract: ExtractText, max_record_bytes: int) -> Answer
     try:
         body = decode_body(page.body, page.codings, max_record_bytes)
         if page.media_type == PLAIN:
-            return Answer(Outcome.TEXT, to_text(body, page.charset, is_html=False))
+            found = decoded(body, page.charset, is_html=False)
+            return Answer(Outcome.TEXT, found.text, found.charset, found.charset_from)
         kind = sniff(body, page.media_type)
-        html = to_text(body, page.charset) if kind in (HTML, XHTML) else ""
-        if is_garbled(html):
-            kind = UNKNOWN
         if kind not in (HTML, XHTML):
             return Answer(Outcome.NOT_HTML, kind)
-        return Answer(Outcome.TEXT, (extract(html) or "").replace("\0", ""))
+        found = decoded(body, page.charset)
+        if is_garbled(found.text):
+            return Answer(Outcome.NOT_HTML, UNKNOWN)
+        text = "" if found.charset == REPLACEMENT else extract(found.text) or ""
+        return Answer(Outcome.TEXT, text.replace("\0", ""), found.charset, found.charset_from)
     except TooLargeError:
         return Answer(Outcome.TOO_LARGE, f"over {max_record_bytes} bytes when decoded")
     except BrokenBodyError as error:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from gneiss.backends.choice import BackendName, choose_workers
 from gneiss.backends.resources import worker_resources
 from gneiss.errors import BudgetError, DefectError, OutputError, first_line
 from gneiss.extraction.crawl_files import CrawlFiles, find_crawl_files
+from gneiss.extraction.decoding import Decoding
 from gneiss.extraction.extractors import EXTRACTORS, Extractor, describe, versions_of
 from gneiss.extraction.sandbox import Limits
 from gneiss.extraction.step import DAMAGED, STAGE, ExtractStep, Settings
@@ -39,7 +40,7 @@ class Extraction:
 
     tasks: archives and groups of HTML files; finished_before: of these; unreadable: file → reason; lost_bytes: of
     archives, in which no record could be read; max_quarantined: the share of records that may be; failed: of the
-    unreadable files, those that a defect kept from being read.
+    unreadable files, those that a defect kept from being read; decoding: file → how its documents were decoded.
     """
 
     output: Place
@@ -53,6 +54,7 @@ class Extraction:
     unreadable: dict[str, str]
     max_quarantined: float
     failed: tuple[str, ...] = ()
+    decoding: Mapping[str, Decoding] = field(default_factory=dict)
 
     def check_budgets(self) -> None:
         """Raise BudgetError when a file could not be read, or too many records are in quarantine.
@@ -149,6 +151,7 @@ def _summed(
 ) -> Extraction:
     """What the files say: counts of the receipts, reasons of the rows."""
     counted = Extraction(output, len(tasks), finished_before, 0, 0, Counter(), Counter(), 0, {}, max_quarantined)
+    decoding: dict[str, Decoding] = {}
     for task in tasks:
         receipt = done[task.id]
         if receipt.state != COMMITTED:
@@ -163,13 +166,14 @@ def _summed(
             counted.quarantined.update(_reasons(path))
             rows = read_table(path, ["reason", "size_bytes"]).to_pylist()
             lost_bytes = sum(row["size_bytes"] for row in rows if row["reason"] == DAMAGED)
+        decoding[task.id] = Decoding.of(receipt.counts)
         counted = replace(
             counted,
             records=counted.records + (receipt.rows or 0),
             documents=counted.documents + receipt.counts["documents"],
             lost_bytes=counted.lost_bytes + lost_bytes,
         )
-    return counted
+    return replace(counted, decoding=decoding)
 
 
 def _reasons(path: Place) -> dict[str, int]:
@@ -188,4 +192,5 @@ def _as_json(finished: Extraction) -> dict[str, Any]:
         "quarantined": dict(sorted(finished.quarantined.items())),
         "lost_bytes": finished.lost_bytes,
         "unreadable": finished.unreadable,
+        "decoding": {name: decoding.counts() for name, decoding in finished.decoding.items()},
     }

@@ -70,7 +70,7 @@ class Sandbox:
     >>> from gneiss.extraction.extractors import Resiliparse
     >>> with Sandbox(Resiliparse(), Limits()) as sandbox:
     ...     sandbox.extract([Page(b"<html><body><main><p>Some text.</p></main>")])
-    [Answer(outcome=<Outcome.TEXT: 0>, text='Some text.')]
+    [Answer(outcome=<Outcome.TEXT: 0>, text='Some text.', charset='utf-8', charset_from='guess')]
     """
 
     def __init__(self, extractor: Extractor, limits: Limits) -> None:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from gneiss.errors import DefectError
+from gneiss.extraction.charset import REPLACEMENT
 from gneiss.extraction.crawl_files import CrawlFiles, read_crawl_files
+from gneiss.extraction.decoding import Decoding
 from gneiss.extraction.extractors import Extractor
 from gneiss.extraction.pages import NO_TEXT, NOT_HTML, TOO_LARGE, Page, Skip, page_of
 from gneiss.extraction.records import Damage, Record
@@ -73,6 +75,7 @@ class ExtractStep:
         if quarantined:
             files.append(write_rejected(quarantined, self.output, quarantine_path(task.id)))
         counts = {"documents": documents, "skipped": len(skipped), "quarantined": len(quarantined)}
+        counts |= sorting.decoding.counts()
         receipt = Receipt(task.id, COMMITTED, task.fingerprint, sorting.records, counts, tuple(files), stage=STAGE)
         footer = {FOOTER_KEY: receipt.footer()}
         own = write_rejected(skipped, self.output, skipped_path(task.id), footer)
@@ -88,6 +91,7 @@ class _Sorting:
     records: int = 0
     skipped: list[Rejected] = field(default_factory=list)
     quarantined: list[Rejected] = field(default_factory=list)
+    decoding: Decoding = field(default_factory=Decoding)
 
     def documents(self, records: Iterable[tuple[str, Record | Damage]]) -> Iterator[Document]:
         """Yield the documents of records, in order; pages go through the sandbox in batches."""
@@ -122,16 +126,30 @@ class _Sorting:
         answers = self.sandbox.extract([page for _, _, page in waiting])
         for (document, unless, page), answer in zip(waiting, answers, strict=True):
             if isinstance(answer, Answer) and answer.outcome == Outcome.TEXT and answer.text.strip():
-                yield replace(document, text=answer.text)
+                document = _with_text(document, answer)
+                self.decoding.add(document)
+                yield document
             elif isinstance(answer, Answer) and answer.outcome in _SKIPPED:
-                detail = answer.text if answer.outcome != Outcome.TEXT else _nothing_in(page)
+                detail = answer.text if answer.outcome != Outcome.TEXT else _nothing_in(page, answer)
                 self.skipped.append(replace(unless, reason=_SKIPPED[answer.outcome], detail=detail))
             else:
                 reason, detail = _verdict(answer)
                 self.quarantined.append(replace(unless, reason=reason, detail=detail))
 
 
-def _nothing_in(page: Page) -> str:
+def _with_text(document: Document, answer: Answer) -> Document:
+    return replace(
+        document,
+        text=answer.text,
+        charset=answer.charset,
+        charset_from=answer.charset_from,
+        replaced_characters=answer.text.count("\ufffd"),
+    )
+
+
+def _nothing_in(page: Page, answer: Answer) -> str:
+    if answer.charset == REPLACEMENT:
+        return "a charset that browsers refuse"
     return "the extractor found none" if page.body.strip() else "an empty body"
 
 

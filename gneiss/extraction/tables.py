@@ -11,8 +11,11 @@ from gneiss.output.layout import part_path
 from gneiss.output.parquet import WrittenFile, write_parquet
 from gneiss.store.place import Place
 
-#: FineWeb's columns except those computed from the text: language, language_score, token_count.
-DOCUMENTS = pa.schema([(name, pa.string()) for name in ("text", "id", "dump", "url", "date", "file_path")])
+#: FineWeb's columns except those computed from the text (language, language_score, token_count); how it was decoded.
+DOCUMENTS = pa.schema(
+    [(name, pa.string()) for name in ("text", "id", "dump", "url", "date", "file_path", "charset", "charset_from")]
+    + [("replaced_characters", pa.int64())]
+)
 REJECTED = pa.schema(
     [(name, pa.string()) for name in ("reason", "detail", "record_id", "url", "file_path")]
     + [("offset", pa.int64()), ("size_bytes", pa.int64())]
@@ -23,7 +26,10 @@ _TABLE_ROWS = 20_000
 
 @dataclass(frozen=True)
 class Document:
-    """A row of `data/`."""
+    """A row of `data/`.
+
+    charset: of the page's bytes; charset_from: where it was found; replaced_characters: U+FFFD in the text.
+    """
 
     text: str
     id: str | None
@@ -31,6 +37,9 @@ class Document:
     url: str | None
     date: str | None
     file_path: str
+    charset: str = ""
+    charset_from: str = ""
+    replaced_characters: int = 0
 
 
 @dataclass(frozen=True)

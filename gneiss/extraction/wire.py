@@ -12,7 +12,7 @@ from gneiss.extraction.pages import Page
 
 _BATCH = struct.Struct("<I")
 _PAGE = struct.Struct("<HHHQ")
-_ANSWER = struct.Struct("<BQ")
+_ANSWER = struct.Struct("<BHQ")
 ANSWER_HEAD_BYTES = _ANSWER.size
 #: The process's message when it is ready, and its exit code when a page exceeds the memory limit.
 READY = b"gneiss sandbox is ready\n"
@@ -31,10 +31,12 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True)
 class Answer:
-    """The text of a page, or its failure."""
+    """The text of a page with its charset and where that was found, or its failure."""
 
     outcome: Outcome
     text: str
+    charset: str = ""
+    charset_from: str = ""
 
 
 def pack_batch(pages: Sequence[Page]) -> bytes:
@@ -63,16 +65,20 @@ def pack_answer(answer: Answer) -> bytes:
         text = answer.text.encode()
     except UnicodeEncodeError:
         text = answer.text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
-    return _ANSWER.pack(answer.outcome, len(text)) + text
+    names = f"{answer.charset} {answer.charset_from}".encode()
+    return _ANSWER.pack(answer.outcome, len(names), len(text)) + names + text
 
 
 def answer_size(head: bytes | bytearray | memoryview) -> int:
-    """The number of bytes of text after the head of an answer."""
-    size: int = _ANSWER.unpack(head)[1]
+    """The number of bytes after the head of an answer."""
+    _, names, text = _ANSWER.unpack(head)
+    size: int = names + text
     return size
 
 
 def unpack_answer(packed: bytes | bytearray | memoryview) -> Answer:
     """The inverse of `pack_answer`. Raises ValueError."""
-    outcome, _ = _ANSWER.unpack(packed[:ANSWER_HEAD_BYTES])
-    return Answer(Outcome(outcome), bytes(packed[ANSWER_HEAD_BYTES:]).decode())
+    outcome, names_size, _ = _ANSWER.unpack(packed[:ANSWER_HEAD_BYTES])
+    start = ANSWER_HEAD_BYTES + names_size
+    charset, charset_from = bytes(packed[ANSWER_HEAD_BYTES:start]).decode().split(" ")
+    return Answer(Outcome(outcome), bytes(packed[start:]).decode(), charset, charset_from)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,6 +19,7 @@ import gneiss
 from gneiss.cli.main import app
 from gneiss.errors import BudgetError, DefectError, InputError, MachineError, OutputError
 from gneiss.extraction.crawl_files import find_crawl_files
+from gneiss.extraction.decoding import Decoding
 from gneiss.extraction.extractors import Resiliparse, Trafilatura
 from gneiss.extraction.job import Extraction, extract
 from gneiss.extraction.sandbox import Limits
@@ -33,7 +35,7 @@ from tests.extraction.archives import DUMP, id_of
 pytestmark = pytest.mark.processes
 
 LIMITS = Limits(deadline_seconds=0.5, memory_bytes=300_000_000)
-COLUMNS = ["text", "id", "dump", "url", "date", "file_path"]
+COLUMNS = ["text", "id", "dump", "url", "date", "file_path", "charset", "charset_from", "replaced_characters"]
 
 
 def run(crawl: Path, output: Path, **settings: Any) -> Extraction:
@@ -76,7 +78,7 @@ def test_every_record_is_accounted_for(extracted: Extraction) -> None:
 def test_documents_have_finewebs_columns(extracted: Extraction) -> None:
     table = pq.read_table(extracted.output / "data/a-00000.parquet")
     assert table.column_names == COLUMNS
-    assert set(table.schema.types) == {pa.string()}
+    assert set(table.schema.types[:-1]) == {pa.string()}
     first = table.slice(0, 1).to_pylist()[0]
     assert {name: value for name, value in first.items() if name != "text"} == {
         "id": id_of(100),
@@ -84,6 +86,9 @@ def test_documents_have_finewebs_columns(extracted: Extraction) -> None:
         "url": "https://example.org/100",
         "date": "2026-11-22T10:00:00Z",
         "file_path": "a.warc.gz",
+        "charset": "utf-8",
+        "charset_from": "header",
+        "replaced_characters": 0,
     }
     assert table["id"].to_pylist()[:8] == [id_of(n) for n in (100, 101, 102, 103, 104, 6, 7, 8)]
     zstd = pq.read_table(extracted.output / "data/deep/b-00000.parquet").to_pylist()
@@ -100,6 +105,25 @@ def test_texts_are_right_whatever_their_charset_and_coding(extracted: Extraction
     assert texts[id_of(30)].startswith("Plain text of a page, taken out by others.")
     for text in texts.values():
         assert "\0" not in text
+
+
+def test_documents_say_what_charset_they_were_in_and_where_it_was_found(extracted: Extraction) -> None:
+    found = {row["id"]: row for row in pq.read_table(extracted.output / "data").to_pylist()}
+    assert [found[id_of(6)][name] for name in COLUMNS[-3:]] == ["utf-16le", "mark", 0]
+    assert [found[id_of(7)][name] for name in COLUMNS[-3:]] == ["utf-8", "guess", 40]
+    assert [found[id_of(30)][name] for name in COLUMNS[-3:]] == ["utf-8", "guess", 0]
+
+
+def test_charsets_and_replaced_characters_are_counted_for_each_file(extracted: Extraction) -> None:
+    assert extracted.decoding.keys() == {"a", "deep/b", "c", "html-00000"}
+    for name, decoding in extracted.decoding.items():
+        rows = pq.read_table(extracted.output / f"data/{name}-00000.parquet").to_pylist()
+        assert decoding.charsets == Counter((row["charset"], row["charset_from"]) for row in rows)
+        assert decoding.replaced_characters == sum(row["text"].count("\ufffd") for row in rows)
+    assert extracted.decoding["a"].documents_with_replaced_characters == 2
+    assert extracted.decoding["html-00000"].charsets == {("utf-8", "meta"): 3}
+    told = json.loads((extracted.output / layout.EXTRACTION_FILE).read())["decoding"]
+    assert {name: Decoding.of(counts) for name, counts in told.items()} == extracted.decoding
 
 
 def test_what_gave_no_document_says_why_and_where(extracted: Extraction, crawl: Path) -> None:
@@ -276,6 +300,7 @@ def test_the_command_says_what_became_of_the_records(crawl: Path, tmp_path: Path
     said = CliRunner().invoke(app, [*quick, *paths, "--workers", "1", "--dump", "D"])
     assert said.exit_code == 0, said.output
     assert "5 records: 5 documents, 0 skipped, 0 quarantined" in said.stdout
+    assert "charsets    5 by header\n" in said.stdout
     assert f"gneiss run RECIPE --input {tmp_path / 'out/data'} --output CURATED" in said.stdout
     assert "extract: 1 file, 0.0 MB of archives and pages" in said.output
     paths = ("--input", str(crawl), "--output", str(tmp_path / "all"))

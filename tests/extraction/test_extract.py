@@ -30,7 +30,7 @@ from gneiss.output.layout import LEDGER
 from gneiss.store.place import place_of
 from tests import runs
 from tests.extraction import hostile
-from tests.extraction.archives import DUMP, id_of
+from tests.extraction.archives import DUMP, gz, id_of, page, response
 
 pytestmark = pytest.mark.processes
 
@@ -315,3 +315,23 @@ def promised(output: Path) -> dict[str, str]:
     kept = {name: hash_ for name, hash_ in runs.promised(output).items() if name != layout.EXTRACTION_FILE}
     assert len(kept) > 5
     return kept
+
+
+def test_pages_in_legacy_charsets_keep_their_text_through_bad_bytes(tmp_path: Path) -> None:
+    text = "中文网页编码测试，今天天气很好。"
+    pages = [
+        (page(text).decode().encode("gbk") + b"\xff", "text/html; charset=gb2312"),
+        (b"<meta charset=ks_c_5601-1989>" + page("한국어 웹 페이지").decode().encode("cp949"), "text/html"),
+        (page("some words"), "text/html; charset=iso-2022-kr"),
+    ]
+    (tmp_path / "in").mkdir()
+    records = [gz(response(body, n, content_type=kind)) for n, (body, kind) in enumerate(pages)]
+    (tmp_path / "in/a.warc.gz").write_bytes(b"".join(records))
+    done = _in_process(tmp_path / "in", tmp_path / "out", max_quarantined=0)
+    first, second = pq.read_table(done.output / "data").to_pylist()
+    assert first["text"].count(text) == 40
+    assert [first[name] for name in COLUMNS[-3:]] == ["gbk", "header", 1]
+    assert second["text"].count("한국어 웹 페이지") == 40
+    assert [second[name] for name in COLUMNS[-3:]] == ["euc-kr", "meta", 0]
+    (skipped,) = pq.read_table(done.output / "skipped").to_pylist()
+    assert (skipped["reason"], skipped["detail"]) == ("no text", "a charset that browsers refuse")

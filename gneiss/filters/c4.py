@@ -33,12 +33,19 @@ PAGES = (
             'no "lorem ipsum"; no "javascript"; no {; none of terms of use, privacy policy, cookie policy, uses '
             "cookies, use of cookies, use cookies. Case is ignored; citations such as [12], [edit] and [citation "
             "needed] are taken out before all but the first test and the count of words. Sentences of a kept line: "
-            "one, and one more after each . ! or ? (and closing quotes or brackets) before white space and anything "
-            "but a letter a to z. The list of bad words of the paper is not applied"
+            "one, and one more after each ! or ?, and each full stop that belongs to no abbreviation, initial, "
+            "ellipsis or number in running text, where white space and more follow; a capital is not needed. So counts "
+            "NLTK's punkt, which C4 asked, in 98.6 % of 2,112 paragraphs of documentation. Where most letters are of a "
+            "script without spaces between words (Han, kana, Thai …), or of one whose sentences end with other marks "
+            "(Devanagari, Ethiopic, Armenian …), all columns are null, and no rule is true: C4 cannot be meant for it. "
+            "The list of bad words of the paper is not applied"
         ),
         source=(
-            "Raffel et al. 2020 (JMLR 21, arXiv 1910.10683), section 2.2; the order of the tests and the phrases as in "
-            "datatrove's C4QualityFilter; FineWeb's variant: Penedo et al. 2024 (arXiv 2406.17557)"
+            "Raffel et al. 2020 (JMLR 21, arXiv 1910.10683), section 2.2; tests, their order and figures as in "
+            "datatrove's C4QualityFilter, with which FineWeb was made (Penedo et al. 2024, arXiv 2406.17557). C4's own "
+            "code (c4_utils in TensorFlow Datasets) asks for 5 words in a line and 3 sentences in a page where "
+            "datatrove asks for 3 and 5, and takes no single quote for the end of a line: set min_line_words: 5 and "
+            "c4_enough_sentences: c4_sentences >= 3 for its figures"
         ),
         cost="with the other heuristics, whose segmentation it shares, 40 MB/s on one core (scripts/bench_crawl.py)",
         example_kept=(
@@ -56,7 +63,8 @@ PAGES = (
 
 @dataclass(frozen=True)
 class C4(Annotator):
-    """Counts of lines that are kept or fail each of C4's tests, and of sentences in the kept lines.
+    """Counts of lines that are kept or fail each of C4's tests, and of sentences in the kept lines; null in scripts
+    that these cannot be meant for.
 
     terminal_punctuation: lines must end with it; min_line_words: minimum words of a line; max_word_chars: maximum code
     points of its longest word.
@@ -95,9 +103,11 @@ class C4(Annotator):
         import pyarrow as pa
 
         from gneiss.filters.c4_kernel import line_counts
+        from gneiss.filters.scripts import ORDINARY, writing
 
         counts = line_counts(batch, self.terminal_punctuation, self.min_line_words, self.max_word_chars)
-        return {column.name: pa.array(counts[:, i]) for i, column in enumerate(self.columns)}
+        foreign = batch.view(writing) != ORDINARY
+        return {column.name: pa.array(counts[:, i], mask=foreign) for i, column in enumerate(self.columns)}
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,8 @@ class C4Lines(Editor):
     r"""C4's line rule as an edit: failing lines are cut, kept lines are stripped and lose their citations.
 
     The parameters are those of `C4`. Lines keep their line ends, except for a carriage return before a line feed.
-    Lines for which C4's rules drop the whole document are not cut.
+    Lines for which C4's rules drop the whole document are not cut, nor documents in scripts without spaces between
+    words or with their own ends of sentences.
 
     >>> from gneiss.batch import TextBatch
     >>> batch = TextBatch.of(["home | about\n  It is so [1]. \r\nSo it is.\n"])

@@ -10,11 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from gneiss.arrays import Int, Int64Array, UInt8Array
+from gneiss.arrays import BoolArray, Int, Int64Array, UInt8Array
 from gneiss.batch import TextBatch
 from gneiss.edit import Edits
+from gneiss.filters.scripts import ORDINARY, writing
 from gneiss.filters.segmentation import FIRST_OF_LINE, Words, class_at, end_of_line, whitespace_words
-from gneiss.filters.segmentation_characters import DECIMAL, LETTER, SPACE, segmentation_classes
+from gneiss.filters.segmentation_characters import DECIMAL, SPACE, segmentation_classes
+from gneiss.filters.sentences import AroundEnds, around_ends, count_sentences
 
 #: What a line is judged to be, by the first test that it fails; columns of `line_counts`, followed by SENTENCES.
 KEPT, LONG_WORD, UNPUNCTUATED, SHORT, LOREM_IPSUM, JAVASCRIPT, CURLY_BRACKET, POLICY = range(8)
@@ -44,6 +46,13 @@ class Phrases(NamedTuple):
     bits: UInt8Array
 
 
+class Tables(NamedTuple):
+    """What lines are searched for."""
+
+    phrases: Phrases
+    ends: AroundEnds
+
+
 class LineRules(NamedTuple):
     """What a line must have: terminal punctuation or not, `min_words` words, none over `max_chars` code points."""
 
@@ -58,26 +67,29 @@ _KELVIN = "\N{KELVIN SIGN}"  # the one character besides the capitals that is an
 def line_counts(batch: TextBatch, terminal_punctuation: bool, min_line_words: int, max_word_chars: int) -> Int64Array:
     """How many lines of each document are judged what, and the sentences in the kept ones, int64 (documents, 9).
 
-    Lines are those of `str.splitlines` that are not blank. Sentences of a line: one, and one more for each place where
-    `.`, `!` or `?`, then any of `"')]”’»`, then white space is followed by something other than a letter from a to z.
+    Lines are those of `str.splitlines` that are not blank; sentences are those of `gneiss.filters.sentences`.
     """
     rules = LineRules(terminal_punctuation, min_line_words, max_word_chars)
+    tables = Tables(_automaton(), around_ends())
     counts = np.zeros((len(batch), 9), np.int64)
-    _count(batch.data, batch.view(whitespace_words), segmentation_classes(), _automaton(), rules, counts)
+    _count(batch.data, batch.view(whitespace_words), segmentation_classes(), tables, rules, counts)
     return counts
 
 
 def line_edits(batch: TextBatch, terminal_punctuation: bool, min_line_words: int, max_word_chars: int) -> Edits:
     """Cuts that leave the stripped kept lines without citations, each with the end of line that it had.
 
-    A carriage return before a line feed is cut. Lines for which the whole document is to be dropped stay.
+    A carriage return before a line feed is cut. Lines for which the whole document is to be dropped stay, and so does
+    a document in a script that C4's rules cannot be meant for.
     """
     words = batch.view(whitespace_words)
     brackets = int(np.count_nonzero(batch.data[batch.offsets[0] : batch.offsets[-1]] == ord("[")))
     most = 2 * int(np.count_nonzero(words.kinds & FIRST_OF_LINE)) + brackets + len(batch)
     rules = LineRules(terminal_punctuation, min_line_words, max_word_chars)
     cuts = np.empty((3, most), np.int64)
-    count = _cut(batch.data, batch.offsets, words, segmentation_classes(), _automaton(), rules, cuts)
+    tables = Tables(_automaton(), around_ends())
+    spared = batch.view(writing) != ORDINARY
+    count = _cut(batch.data, batch.offsets, words, spared, segmentation_classes(), tables, rules, cuts)
     return Edits(*cuts[:, :count].copy())
 
 
@@ -103,14 +115,14 @@ def _automaton() -> Phrases:
 
 @njit(cache=True, nogil=True)
 def _count(
-    data: UInt8Array, words: Words, classes: UInt8Array, phrases: Phrases, rules: LineRules, counts: Int64Array
+    data: UInt8Array, words: Words, classes: UInt8Array, tables: Tables, rules: LineRules, counts: Int64Array
 ) -> None:
     kinds, documents = words.kinds, words.documents
     for document in range(len(documents) - 1):
         word, end = documents[document], documents[document + 1]
         while word < end:
             next_line = _next_line(kinds, word, end)
-            judgement, sentences = _judge(data, words, word, next_line, classes, phrases, rules)
+            judgement, sentences = _judge(data, words, word, next_line, classes, tables, rules)
             counts[document, judgement] += 1
             if judgement == KEPT:
                 counts[document, SENTENCES] += sentences
@@ -127,7 +139,7 @@ def _next_line(kinds: UInt8Array, word: Int, end: Int) -> Int:
 
 @njit(cache=True, nogil=True)
 def _judge(
-    data: UInt8Array, words: Words, first: Int, end: Int, classes: UInt8Array, phrases: Phrases, rules: LineRules
+    data: UInt8Array, words: Words, first: Int, end: Int, classes: UInt8Array, tables: Tables, rules: LineRules
 ) -> tuple[Int, Int]:
     """The judgement of the line of words `first` to `end`, and its sentences, both without citations."""
     lengths, punctuation, min_words, max_chars = words.lengths, rules.punctuation, rules.min_words, rules.max_chars
@@ -141,55 +153,45 @@ def _judge(
     elif end - first < min_words:
         return SHORT, 0
     line = data[line_start:line_end]
-    if _is_plain(line):
-        return _judge_plain(line, end - first, classes, punctuation, min_words)
-    following, bits = phrases
-    position: Int = line_start
-    state, found, curly, sentences = 0, 0, False, 1
-    after_end, after_space = False, False  # of a sentence, and of the white space after it
-    last = np.zeros(3, np.uint8)[0]
-    before_last = third_last = last
-    while position < line_end:
-        byte = data[position]
-        if byte == 0x5B:
-            skipped = _citation(data, position, line_end, classes)
-            if skipped:
-                position += skipped
-                continue
-        if byte < 0x80:
-            kind, width = classes[byte], 1
-        else:
-            kind, width = class_at(data, position, line_end, classes)
-        if kind & SPACE:
-            after_space = after_end
-        elif kind & LETTER and not after_end:
-            pass
-        else:
-            if after_space and not 0x61 <= byte <= 0x7A:
-                sentences += 1
-            ends = byte == 0x2E or byte == 0x21 or byte == 0x3F
-            closes = after_end and not after_space and _closes(data, position, width)
-            after_end, after_space = ends or closes, False
-        curly = curly or byte == 0x7B
-        for i in range(width):
-            state = following[state, data[position + i]]
-            found |= bits[state]
-            third_last, before_last, last = before_last, last, data[position + i]
-        position += width
-    ellipsis = last == 0x2E and before_last == 0x2E and third_last == 0x2E
-    if punctuation and (ellipsis or not _is_end_mark(last)):
+    found = 0
+    if not _is_plain(line):
+        line = _without_citations(line, classes)
+        found = _phrases_and_brackets(line, tables.phrases)
+    size = len(line)
+    ellipsis = size >= 3 and line[size - 1] == 0x2E and line[size - 2] == 0x2E and line[size - 3] == 0x2E
+    if punctuation and (ellipsis or size == 0 or not _is_end_mark(line[size - 1])):
         return UNPUNCTUATED, 0
     if end - first < min_words:
         return SHORT, 0
-    if found >> LOREM_IPSUM & 1:
-        return LOREM_IPSUM, 0
-    if found >> JAVASCRIPT & 1:
-        return JAVASCRIPT, 0
-    if curly:
-        return CURLY_BRACKET, 0
-    if found >> POLICY & 1:
-        return POLICY, 0
-    return KEPT, sentences
+    for judgement in (LOREM_IPSUM, JAVASCRIPT, CURLY_BRACKET, POLICY):
+        if found >> judgement & 1:
+            return judgement, 0
+    return KEPT, count_sentences(line, classes, tables.ends)
+
+
+@njit(cache=True, nogil=True)
+def _without_citations(line: UInt8Array, classes: UInt8Array) -> UInt8Array:
+    left, size, position = line.copy(), 0, 0
+    while position < len(line):
+        skipped = _citation(line, position, len(line), classes) if line[position] == 0x5B else 0
+        if skipped:
+            position += skipped
+            continue
+        left[size] = line[position]
+        size, position = size + 1, position + 1
+    return left[:size]
+
+
+@njit(cache=True, nogil=True)
+def _phrases_and_brackets(line: UInt8Array, phrases: Phrases) -> Int:
+    """Bits 1 << judgement of what a line contains."""
+    state, found = 0, 0
+    for byte in line:
+        state = phrases.following[state, byte]
+        found |= phrases.bits[state]
+        if byte == 0x7B:
+            found |= 1 << CURLY_BRACKET
+    return found
 
 
 @njit(cache=True, nogil=True)
@@ -213,52 +215,8 @@ def _is_plain(line: UInt8Array) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _judge_plain(
-    line: UInt8Array, words: Int, classes: UInt8Array, punctuation: Int, min_words: Int
-) -> tuple[Int, Int]:
-    """The judgement of a line that `_is_plain`, and its sentences, of which only the ends are looked at."""
-    size = len(line)
-    ellipsis = size >= 3 and line[size - 1] == 0x2E and line[size - 2] == 0x2E and line[size - 3] == 0x2E
-    if punctuation and (ellipsis or not _is_end_mark(line[size - 1])):
-        return UNPUNCTUATED, 0
-    if words < min_words:
-        return SHORT, 0
-    sentences, position = 1, 0
-    while position < size:
-        byte = line[position]
-        position += 1
-        if byte != 0x2E and byte != 0x21 and byte != 0x3F:
-            continue
-        spaces = 0
-        while position < size:
-            kind, width = class_at(line, position, size, classes)
-            if kind & SPACE:
-                spaces += 1
-            elif spaces or not _closes(line, position, width):
-                break
-            position += width
-        sentences += spaces > 0 and position < size and not 0x61 <= line[position] <= 0x7A
-    return KEPT, sentences
-
-
-@njit(cache=True, nogil=True)
 def _is_end_mark(byte: Int) -> bool:
     return bool(byte == 0x2E or byte == 0x3F or byte == 0x21 or byte == 0x22 or byte == 0x27)
-
-
-@njit(cache=True, nogil=True)
-def _closes(data: UInt8Array, position: Int, width: Int) -> bool:
-    byte = data[position]
-    if width == 1:
-        return bool(byte == 0x22 or byte == 0x27 or byte == 0x29 or byte == 0x5D)
-    if width == 2:
-        return bool(byte == 0xC2 and data[position + 1] == 0xBB)  # "»"
-    return bool(  # "’" and "”"
-        width == 3
-        and byte == 0xE2
-        and data[position + 1] == 0x80
-        and (data[position + 2] == 0x99 or data[position + 2] == 0x9D)
-    )
 
 
 @njit(cache=True, nogil=True)
@@ -287,8 +245,9 @@ def _cut(
     data: UInt8Array,
     offsets: Int64Array,
     words: Words,
+    spared: BoolArray,
     classes: UInt8Array,
-    phrases: Phrases,
+    tables: Tables,
     rules: LineRules,
     cuts: Int64Array,
 ) -> Int:
@@ -300,14 +259,16 @@ def _cut(
         left = 0  # how many there are
         separator, separator_end = np.int64(0), np.int64(0)  # the end of the last line that stays
         word, end = documents[document], documents[document + 1]
+        if spared[document]:
+            continue
         while word < end:
             next_line = _next_line(kinds, word, end)
-            judgement, _ = _judge(data, words, word, next_line, classes, phrases, rules)
+            judgement, _ = _judge(data, words, word, next_line, classes, tables, rules)
             if judgement in (KEPT, LOREM_IPSUM, CURLY_BRACKET):
                 if separator < separator_end:
                     kept[left, 0], kept[left, 1] = separator, separator_end
                     left += 1
-                left = _without_citations(data, starts[word], ends[next_line - 1], classes, kept, left)
+                left = _keep_without_citations(data, starts[word], ends[next_line - 1], classes, kept, left)
                 separator, separator_end = _end_of_line(data, ends[next_line - 1], offsets[document + 1])
             word = next_line
         first, left = _strip(data, classes, kept, left)
@@ -324,7 +285,9 @@ def _cut(
 
 
 @njit(cache=True, nogil=True)
-def _without_citations(data: UInt8Array, start: Int, end: Int, classes: UInt8Array, kept: Int64Array, left: Int) -> Int:
+def _keep_without_citations(
+    data: UInt8Array, start: Int, end: Int, classes: UInt8Array, kept: Int64Array, left: Int
+) -> Int:
     position = start
     while position < end:
         skipped = _citation(data, position, end, classes) if data[position] == 0x5B else 0

@@ -29,8 +29,9 @@ PAGES = (
             "Lines are those of str.splitlines, of which blank ones (of white space only) count as empty, and only for "
             "line feeds, which are the ends of lines. punctuated: the last character ends a sentence in any script. "
             "short: at most 30 code points. repeated: code points of lines that were there before, divided by those of "
-            "all lines. line feeds are divided by words, which are runs of anything but white space. A document "
-            "without a line has nulls, and is dropped. datatrove takes only LF for the end of a line: where lines end "
+            "all lines. line feeds are divided by words, which are runs of anything but white space, and null "
+            "where most letters are of a script without spaces between words. A document without a line has nulls, and "
+            "is dropped. datatrove takes only LF for the end of a line: where lines end "
             "with CRLF none is punctuated, and blank lines of blanks count in the length of the text"
         ),
         source=(
@@ -88,10 +89,12 @@ class FineWeb(Annotator):
 
         from gneiss.filters import fineweb_kernel as kernel
         from gneiss.filters.ratio import ratio
+        from gneiss.filters.scripts import without_spaces
         from gneiss.filters.segmentation import whitespace_words
 
         counts = kernel.fineweb_counts(batch, self.short_line_chars).T
         lines, words = counts[kernel.LINES], np.diff(batch.view(whitespace_words).documents)
+        words = np.where(without_spaces(batch), 0, words)
         characters = np.where(lines > 0, counts[kernel.LINE_CHARS], 0)
         return {
             "fineweb_punctuated_line_fraction": ratio(counts[kernel.PUNCTUATED_LINES], lines),

@@ -34,7 +34,8 @@ PAGES = (
             "Words are runs of anything but white space; the count and the mean length are of words with at least one "
             "character that is no punctuation. Hashes (#) and ellipses (... or …) are divided by all words. Lines are "
             "those of str.splitlines; a bullet is - or •. Stop words: the, be, to, of, and, that, have, with, in "
-            "lower case, each counted once. A measurement without a denominator is null, and its rule not true"
+            "lower case, each counted once. A measurement without a denominator is null, and its rule not true. So are "
+            "those of words where most letters are of a script without spaces between words (Han, kana, Thai …)"
         ),
         source=(
             "Rae et al. 2021 (arXiv 2112.11446), section A.1.1, quality filtering; counted as datatrove's "
@@ -76,7 +77,10 @@ PAGES = (
             "only: with CRLF, or with a no-break space in each blank line, each blank line is a copy of the first, "
             "which drops ordinary documents. For 2 to 4 words: the most "
             "frequent run (the first of them), with single spaces, times its occurrences. For 5 to 10 words: all "
-            "later occurrences, read from left to right without overlap, the words joined without a space"
+            "later occurrences, read from left to right without overlap, the words joined without a space. Where most "
+            "letters are of a script without spaces between words (Han, kana, Thai …), runs of words mean nothing: "
+            "their measurements are null and their rules not true; to keep such documents write the rules that you "
+            "want, such as top_2gram_char_fraction IS NULL OR top_2gram_char_fraction <= 0.2"
         ),
         source=(
             "Rae et al. 2021 (arXiv 2112.11446), table A1; counted as datatrove's GopherRepetitionFilter counts, with "
@@ -144,28 +148,33 @@ class GopherQuality(Annotator):
 
     def compute(self, batch: TextBatch) -> Mapping[str, pa.Array]:
         """See Annotator."""
+        import numpy as np
         import pyarrow as pa
 
         from gneiss.filters import gopher_kernel as kernel
         from gneiss.filters.ratio import ratio
+        from gneiss.filters.scripts import without_spaces
 
         counts = kernel.quality_counts(batch, self.stop_words).T
-        all_words, words, lines = counts[kernel.ALL_WORDS], counts[kernel.WORDS], counts[kernel.LINES]
+        wordless = without_spaces(batch)
+        lines, all_words = counts[kernel.LINES], np.where(wordless, 0, counts[kernel.ALL_WORDS])
+        words = np.where(wordless, 0, counts[kernel.WORDS])
         return {
-            "gopher_words": pa.array(words),
+            "gopher_words": pa.array(words, mask=wordless),
             "gopher_mean_word_length": ratio(counts[kernel.WORD_CHARS], words),
             "gopher_hashes_per_word": ratio(counts[kernel.HASHES], all_words),
             "gopher_ellipses_per_word": ratio(counts[kernel.ELLIPSES], all_words),
             "gopher_bullet_line_fraction": ratio(counts[kernel.BULLET_LINES], lines),
             "gopher_ellipsis_line_fraction": ratio(counts[kernel.ELLIPSIS_LINES], lines),
             "gopher_letter_word_fraction": ratio(counts[kernel.LETTER_WORDS], all_words),
-            "gopher_distinct_stop_words": pa.array(counts[kernel.STOP_WORDS]),
+            "gopher_distinct_stop_words": pa.array(counts[kernel.STOP_WORDS], mask=wordless),
         }
 
 
 @dataclass(frozen=True)
 class GopherRepetition(Annotator):
-    r"""The measures of Gopher's repetition rules; every fraction is null for an empty text.
+    r"""The measures of Gopher's repetition rules; every fraction is null for an empty text, and those of words in
+    scripts without spaces between words.
 
     >>> from gneiss.annotation import annotate
     >>> annotate(GopherRepetition(), ["buy\nbuy\nnow"])["repeated_line_fraction"].to_pylist()
@@ -198,12 +207,16 @@ class GopherRepetition(Annotator):
 
 
 def _annotate_repetition(batch: TextBatch) -> Mapping[str, pa.Array]:
+    import numpy as np
+
     from gneiss.filters import gopher_kernel as kernel
     from gneiss.filters.ratio import ratio
+    from gneiss.filters.scripts import without_spaces
     from gneiss.filters.segmentation import lines
 
     counts = kernel.repetition_counts(batch).T
     characters = batch.view(lines).code_points()
+    with_words = np.where(without_spaces(batch), 0, characters)
     empty = characters == 0
     counts[kernel.LINE_COUNT][empty] = counts[kernel.PARAGRAPH_COUNT][empty] = 0
     return {
@@ -212,11 +225,11 @@ def _annotate_repetition(batch: TextBatch) -> Mapping[str, pa.Array]:
         "repeated_paragraph_fraction": ratio(counts[kernel.REPEATED_PARAGRAPHS], counts[kernel.PARAGRAPH_COUNT]),
         "repeated_paragraph_char_fraction": ratio(counts[kernel.REPEATED_PARAGRAPH_CHARS], characters),
         **{
-            f"top_{n}gram_char_fraction": ratio(counts[kernel.TOP_NGRAM_CHARS + i], characters)
+            f"top_{n}gram_char_fraction": ratio(counts[kernel.TOP_NGRAM_CHARS + i], with_words)
             for i, n in enumerate(kernel.TOP_NGRAMS)
         },
         **{
-            f"repeated_{n}gram_char_fraction": ratio(counts[kernel.REPEATED_NGRAM_CHARS + i], characters)
+            f"repeated_{n}gram_char_fraction": ratio(counts[kernel.REPEATED_NGRAM_CHARS + i], with_words)
             for i, n in enumerate(kernel.REPEATED_NGRAMS)
         },
     }

@@ -34,17 +34,18 @@ def segmentation_classes() -> UInt8Array:
         (LINE_BREAK, LINE_BREAK_RANGES),
         (DECIMAL, DECIMAL_RANGES),
     ):
-        for part in _slices(ranges):
+        for part in code_points(ranges):
             classes[part] |= bit
-    for part in _slices(f"{NUMBER_RANGES} 5F"):  # word characters but numbers and the underscore are letters
+    for part in code_points(f"{NUMBER_RANGES} 5F"):  # word characters but numbers and the underscore are letters
         classes[part] &= ~LETTER & 0xFF
-    for part in _slices(f"{SYMBOL_RANGES} {TERMINAL_RANGES}"):
+    for part in code_points(f"{SYMBOL_RANGES} {TERMINAL_RANGES}"):
         classes[part] &= ~ORDINARY & 0xFF
     classes.flags.writeable = False
     return classes
 
 
-def _slices(ranges: str) -> Iterator[slice]:
+def code_points(ranges: str) -> Iterator[slice]:
+    """The slices of a table that ranges of code points name (hexadecimal, inclusive)."""
     for item in ranges.split():
         first, _, last = item.partition("-")
         yield slice(int(first, 16), int(last or first, 16) + 1)

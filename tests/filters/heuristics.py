@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from gneiss.annotation import Annotator, annotate
 from gneiss.filters.page import Page
+from gneiss.filters.sentences import ABBREVIATIONS, STARTERS
 from gneiss.recipe.rule import Rules, evaluate, locked_connection
 
 PIECES = (
@@ -74,6 +77,10 @@ PIECES = (
     *(
         "One two three.",
         "It is so. So it is! Is it? Yes.",
+        "it is so. is it? no! mr. x (no. 3) came in 1999. then",
+        "J. Doe of the U.S. Then Dr. Who... The end. e.g. etc. (p. 7). 'x.' y",
+        "นี่คือ",
+        "यह है।",
         "e.g. this",
         "x" * 31,
         "y" * 1001,
@@ -91,6 +98,47 @@ TEXTS = st.lists(
     ),
     max_size=40,
 ).map(lambda parts: "".join(piece + (joint if len(piece) % 2 else "") for piece, joint in parts))
+
+
+_FOREIGN = (
+    ("ARMENIAN", "BENGALI", "DEVANAGARI", "ETHIOPIC", "GURMUKHI", "MEETEI", "OL", "ORIYA", "SYLOTI"),
+    (
+        *("BALINESE", "BOPOMOFO", "CJK", "HIRAGANA", "JAVANESE", "KATAKANA", "KHMER", "LAO", "MYANMAR", "NEW", "TAI"),
+        *("THAI", "TIBETAN", "VERTICAL", "HALFWIDTH", "HENTAIGANA", "YI"),
+    ),
+)
+
+
+def written(text: str) -> int:
+    """How most letters are written: 0 ordinarily, 1 with sentence ends of their own, 2 without spaces."""
+    counts = [0, 0, 0]
+    for letter in filter(str.isalpha, text):
+        script = unicodedata.name(letter).split()[0]
+        counts[next((kind for kind, names in enumerate(_FOREIGN, 1) if script in names), 0)] += 1
+    return counts.index(max(counts))
+
+
+_END = re.compile(r"([.!?])[\"')\]”’»]*\s+(?=\S)")
+_LAST_WORD = re.compile(r"[^\s\"'`(\[{;:&#*@)}\],\-?!“‘]*$")
+
+
+def sentence_ends(line: str) -> list[int]:
+    """Where the sentences of a line end but the last, white space included."""
+    found = []
+    for match in _END.finditer(line):
+        before, after = line[: match.start()], line[match.end() :]
+        capital = re.match(r"[A-Z][A-Za-z]*", after)
+        starts = bool(capital) and capital[0].lower() in STARTERS.split() and after[capital.end() :][:1] < "\x80"
+        word = _LAST_WORD.search(before)[0].lower()
+        if match[1] != ".":
+            ends = True
+        elif before.endswith(".") or word in ABBREVIATIONS.split() or (len(word) == 1 and word.isalpha()):
+            ends = starts
+        else:
+            ends = not (re.fullmatch(r"[0-9.,]+", word) and re.match("[a-z]", after))
+        if ends:
+            found.append(match.end())
+    return found
 
 
 def lines_of(text: str) -> list[str]:

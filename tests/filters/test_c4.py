@@ -12,10 +12,9 @@ from gneiss.annotation import annotate
 from gneiss.batch import TextBatch
 from gneiss.errors import RecipeError
 from gneiss.filters.c4 import C4, PAGES, C4Lines
-from tests.filters.heuristics import TEXTS, decide
+from tests.filters.heuristics import TEXTS, decide, sentence_ends, written
 
 CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
-SENTENCE_BOUNDARY = re.compile(r"[.!?][\"')\]”’»]*\s+(?=[^\sa-z])")
 POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 
 
@@ -41,17 +40,19 @@ def judged(text: str, annotator: C4) -> list[tuple[str, str]]:
     return found
 
 
-def measured(text: str, annotator: C4) -> dict[str, int]:
+def measured(text: str, annotator: C4) -> dict[str, int | None]:
     """The definitions, word for word."""
     lines = judged(text, annotator)
     row = {column.name: sum(name == column.name for _, name in lines) for column in annotator.columns}
     kept = [line for line, name in lines if name == "c4_kept_lines"]
-    row["c4_sentences"] = sum(1 + len(SENTENCE_BOUNDARY.findall(line)) for line in kept)
-    return row
+    row["c4_sentences"] = sum(1 + len(sentence_ends(line)) for line in kept)
+    return row if written(text) == 0 else dict.fromkeys(row)
 
 
 def edited(text: str, annotator: C4) -> list[str]:
     """The lines of the text that C4 leaves."""
+    if written(text):
+        return text.splitlines()
     staying = {"c4_kept_lines", "c4_lorem_ipsum_lines", "c4_curly_bracket_lines"}
     return "\n".join(line for line, name in judged(text, annotator) if name in staying).strip().splitlines()
 

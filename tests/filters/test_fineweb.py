@@ -10,7 +10,7 @@ from gneiss.annotation import annotate
 from gneiss.errors import RecipeError
 from gneiss.filters.fineweb import PAGES, FineWeb
 from gneiss.filters.segmentation_characters import TERMINAL, segmentation_classes
-from tests.filters.heuristics import TEXTS, decide, with_line_feeds
+from tests.filters.heuristics import TEXTS, decide, with_line_feeds, written
 
 SENTENCE = "The council met twice that winter, and nothing was decided."
 
@@ -27,7 +27,7 @@ def measured(text: str, short_line_chars: int = 30) -> dict[str, float | None]:
         "fineweb_punctuated_line_fraction": sum(bool(classes[ord(line[-1])] & TERMINAL) for line in lines) / len(lines),
         "fineweb_short_line_fraction": sum(len(line) <= short_line_chars for line in lines) / len(lines),
         "fineweb_repeated_line_char_fraction": sum(map(len, again)) / len(text.replace("\n", "")),
-        "fineweb_line_feeds_per_word": text.count("\n") / len(text.split()),
+        "fineweb_line_feeds_per_word": text.count("\n") / len(text.split()) if written(text) != 2 else None,
     }
 
 

@@ -13,7 +13,7 @@ from gneiss.annotation import annotate
 from gneiss.errors import RecipeError
 from gneiss.filters.gopher import PAGES, STOP_WORDS, GopherQuality, GopherRepetition
 from gneiss.filters.segmentation_characters import ORDINARY, segmentation_classes
-from tests.filters.heuristics import TEXTS, decide, with_line_feeds
+from tests.filters.heuristics import TEXTS, decide, with_line_feeds, written
 
 PROSE = (
     "The river rises in the hills to the north and runs for ninety miles before it meets the sea. People have lived "
@@ -31,7 +31,7 @@ def quality(text: str) -> dict[str, float | None]:
     def over(part: int, whole: int) -> float | None:
         return part / whole if whole else None
 
-    return {
+    row = {
         "gopher_words": len(ordinary),
         "gopher_mean_word_length": over(sum(map(len, ordinary)), len(ordinary)),
         "gopher_hashes_per_word": over(text.count("#"), len(words)),
@@ -41,6 +41,7 @@ def quality(text: str) -> dict[str, float | None]:
         "gopher_letter_word_fraction": over(sum(any(map(str.isalpha, word)) for word in words), len(words)),
         "gopher_distinct_stop_words": len(set(STOP_WORDS) & set(words)),
     }
+    return row | {name: None for name in row if "line" not in name and written(text) == 2}
 
 
 def copies(pieces: list[str]) -> tuple[int, int]:
@@ -75,7 +76,7 @@ def repetition(text: str) -> dict[str, float | None]:
             at += n if joined in seen else 1
             seen.add(joined)
         row[f"repeated_{n}gram_char_fraction"] = characters / len(text)
-    return row
+    return row | {name: None for name in row if "gram" in name and written(text) == 2}
 
 
 #: Few words of one letter or two, so that runs of ten repeat, and that joined they are equal where apart they are not.

@@ -14,11 +14,10 @@ from gneiss.batch import TextBatch
 from gneiss.filters import c4, fineweb, gopher
 from gneiss.filters.page import Page
 from gneiss.filters.segmentation_characters import ORDINARY, TERMINAL, segmentation_classes
-from tests.filters.heuristics import PIECES, decide, with_line_feeds
+from tests.filters.heuristics import PIECES, decide, sentence_ends, with_line_feeds, written
 
 filters = pytest.importorskip("datatrove.pipeline.filters", reason="datatrove, the peer to equal, is not installed")
 DOCUMENTS = 3500
-SENTENCE_END = re.compile(r"[.!?][\"')\]”’»]*\s+(?=[^\sa-z])")
 
 
 class OurSegmentation:
@@ -28,7 +27,7 @@ class OurSegmentation:
         return text.split()
 
     def span_tokenize(self, text: str) -> list[tuple[int, int]]:
-        ends = [*(match.end() for match in SENTENCE_END.finditer(text)), len(text)]
+        ends = [*sentence_ends(text), len(text)]
         return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
@@ -54,7 +53,7 @@ def documents() -> list[str]:
         for path in paths
         for text in re.findall(r'"""(.{400,}?)"""', path.read_text("utf-8", errors="replace")[:9000], re.S)[:1]
     ]
-    return [
+    documents = [
         *texts,
         *prose[:1500],
         *PIECES,
@@ -66,6 +65,7 @@ def documents() -> list[str]:
         " ".join(PIECES),
         "\n".join(PIECES),
     ]
+    return [text for text in documents if not written(text)]
 
 
 CASES: dict[str, tuple[str, dict[str, object], Annotator, Page]] = {

@@ -50,7 +50,7 @@ class Shard:
             raise InputError(f"{self.file}: cannot read: {first_line(error)}") from error
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
-        """Yield (first row within the shard, table), in order. Raises InputError when unreadable."""
+        """Yield (first row within the shard, table), in order. Raises InputError when unreadable or not whole."""
         first = 0
         try:
             for table in self.format.tables(self.file, self.part, columns):
@@ -58,6 +58,8 @@ class Shard:
                 first += table.num_rows
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{self.file}: cannot read: {first_line(error)}") from error
+        if first != self.rows:
+            raise InputError(f"{self.file}: expected {self.rows} rows in shard {self.id}, found {first}: damaged")
 
 
 @dataclass(frozen=True)

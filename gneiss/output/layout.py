@@ -58,6 +58,13 @@ def statistics_path(shard_id: str) -> str:
     return f"{OWN}/statistics/{shard_id}.json"
 
 
+def shard_paths(shard_id: str) -> tuple[str, ...]:
+    """Every file of a shard that a run writes."""
+    return (
+        data_path(shard_id), annotations_path(shard_id), quarantine_path(shard_id), statistics_path(shard_id),
+    )  # fmt: skip
+
+
 def count_path(name: str) -> str:
     """A count that only stages after `curate` know."""
     return f"{OWN}/{name}.txt"

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from gneiss.errors import InputError, first_line
 from gneiss.store.place import Place
 
 ROW_GROUP_BYTES = 64_000_000
@@ -47,6 +48,17 @@ def write_parquet(
         if sum(table.num_rows for table in waiting):
             _write_group(writer, waiting)
     return WrittenFile(path, file.size_bytes, file.checksum, rows, (root / path).etag())
+
+
+def refuse_unwritable(schema: pa.Schema, file: Place) -> None:
+    """Refuse columns of an input file of types that Parquet files cannot have. Raises InputError."""
+    for column in schema:
+        try:
+            pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([column])).close()
+        except pa.ArrowException as error:
+            raise InputError(
+                f"{file}: column {column.name!r}: {column.type} cannot be written to Parquet: {first_line(error)}"
+            ) from error
 
 
 def write_bytes(content: bytes, root: Place, path: str) -> WrittenFile:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from gneiss.input.plan import Plan, make_plan
 from gneiss.jobs.job import Job, open_job
 from gneiss.jobs.progress import Progress, Silent
 from gneiss.jobs.resume import Kind
-from gneiss.output import layout
+from gneiss.output import layout, ledger
 from gneiss.output.claim import refuse_nesting
 from gneiss.output.dataset_card import dataset_card
 from gneiss.output.finished_run import FinishedRun
 from gneiss.output.ledger import COMMITTED, CURATE, Receipt
 from gneiss.output.parquet import write_bytes
 from gneiss.recipe.recipe import Recipe
+from gneiss.stages.checking import CHECK, CheckStep
 from gneiss.stages.corpus import Corpus
 from gneiss.stages.curating import CurateStep
 from gneiss.stages.exchange import Exchange
@@ -33,6 +35,7 @@ from gneiss.store.place import Address, Place, place_of
 # Memory of a worker for each byte of text of a shard where no step needs more; beside WORKER_BYTES.
 BYTES_PER_BYTE = 4
 
+_log = logging.getLogger(__name__)
 CURATION = Kind(CURATE, "shard", layout.annotations_path, layout.held_shards)
 
 
@@ -63,25 +66,85 @@ def run(
     refuse_nesting(input, [shard.file for shard in plan.input.shards], folder)
     with open_job(folder, plan.identity, progress, {layout.RECIPE_FILE: recipe.to_yaml().encode()}) as job:
         done = job.finished(CURATION, plan.input.shards)
-        left = [shard for shard in plan.input.shards if shard.id not in done]
         skipped = len(done)
-        progress.begin(recipe.name, {shard.id: shard.text_bytes for shard in plan.input.shards}, done)
         corpus = Corpus(recipe, (), plan.input.shards, folder)
-        if left or not all((folder / layout.count_path(name)).find() for name in counted_after(corpus)):
+        if corpus.wide_phases:
+            done |= {id_: its for id_, its in ledger.read(folder, CHECK).items() if its.state != COMMITTED}
+        progress.begin(recipe.name, {shard.id: shard.text_bytes for shard in plan.input.shards}, done)
+        if len(done) < len(corpus.shards) or not all(
+            (folder / layout.count_path(name)).find() for name in counted_after(corpus)
+        ):
             corpus = replace(corpus, prepared=prepare(recipe))
-            tasks = len(corpus.shards if corpus.wide_phases else left)
+            tasks = len(corpus.shards) - (0 if corpus.wide_phases else len(done))
             chosen = choose_workers(backend, workers, tasks, resources_of(plan), shared_filesystem)
-            if left:
-                _run_stages(job, chosen, corpus, stages_before(corpus))
-                _forget_counts(corpus)
-                done.update(job.run_tasks(chosen, CURATE, CurateStep(corpus), left))
-            _run_stages(job, chosen, corpus, stages_after(corpus))
-            for name, total in counts_after(corpus).items():
-                write_bytes(f"{total}\n".encode(), folder, layout.count_path(name))
+            if corpus.wide_phases:
+                done = _curate_usable(job, chosen, corpus, done, len(plan.input.unreadable))
+            else:
+                done = _curate(job, chosen, corpus, done)
         progress.end()
+        for shard in plan.input.shards:
+            if done[shard.id].state != COMMITTED:  # whatever was written of it before it failed
+                for path in layout.shard_paths(shard.id):
+                    (folder / path).delete()
         finished = _finish(plan, folder, done, skipped, counted_after(corpus))
         Exchange(folder).clear()
         return finished
+
+
+def _curate(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receipt]) -> dict[str, Receipt]:
+    """Curate the shards that are not done; receipts of all."""
+    done = dict(done)
+    if left := [shard for shard in corpus.shards if shard.id not in done]:
+        _run_stages(job, workers, corpus, stages_before(corpus))
+        _forget_counts(corpus)
+        done.update(job.run_tasks(workers, CURATE, CurateStep(corpus), left))
+    return done
+
+
+def _curate_usable(
+    job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receipt], unreadable: int
+) -> dict[str, Receipt]:
+    """The same for shards that see each other, as if there were no others than the usable ones.
+
+    A shard that cannot be curated although it was read in full (a filter failed, its worker died) may have been a first
+    copy. Where the budget allows to do without it, all is decided again without it; else it is tried again next time.
+    """
+    _check(job, workers, corpus)
+    unusable = {id_: its for id_, its in ledger.read(corpus.output, CHECK).items() if its.state != COMMITTED}
+    for id_ in unusable.keys() - done.keys():
+        job.progress.finished(replace(unusable[id_], stage=CURATE))
+    while True:
+        usable = replace(corpus, shards=tuple(shard for shard in corpus.shards if shard.id not in unusable))
+        receipts = _curate(job, workers, usable, done)
+        lost = {id_: its for id_, its in receipts.items() if its.state != COMMITTED}
+        if not lost or unreadable + len(unusable) + len(lost) > corpus.recipe.budgets.shards:
+            break
+        _log.warning("%d shards failed that others were compared with: all are decided again without them", len(lost))
+        _start_again(job, lost)
+        unusable, done = {**unusable, **lost}, {}
+        left = {shard.id: shard.text_bytes for shard in usable.shards if shard.id not in unusable}
+        job.progress.begin(corpus.recipe.name, left, ())
+    _run_stages(job, workers, usable, stages_after(usable))
+    for name, total in counts_after(usable).items():
+        write_bytes(f"{total}\n".encode(), corpus.output, layout.count_path(name))
+    return {**receipts, **unusable}
+
+
+def _check(job: Job, workers: Workers, corpus: Corpus) -> None:
+    """Verdicts on the shards that have none in the ledger."""
+    known = ledger.read(corpus.output, CHECK)
+    if left := [shard for shard in corpus.shards if shard.id not in known]:
+        Exchange(corpus.output).clear()  # which no stage has written to, unless the ledger was lost
+        job.progress.stage(CHECK, len(left))
+        job.run_tasks(workers, CHECK, CheckStep(), left)
+
+
+def _start_again(job: Job, lost: Mapping[str, Receipt]) -> None:
+    """Forget what was decided with shards that are unusable, and then, lest a kill leave some of it, note that."""
+    for folder in (layout.BASE, layout.DATA, layout.QUARANTINE):
+        (job.output / folder).delete()
+    Exchange(job.output).clear()
+    ledger.append(job.output, [replace(its, stage=CHECK) for its in lost.values()])
 
 
 def _forget_counts(corpus: Corpus) -> None:

@@ -65,8 +65,8 @@ def stages_before(corpus: Corpus) -> Iterator[RunStage]:
 
 
 def stages_after(corpus: Corpus) -> Iterator[RunStage]:
-    """The stages after `curate`."""
-    for index in corpus.wide_phases:
+    """The stages after `curate`; none without shards."""
+    for index in corpus.wide_phases if corpus.shards else ():
         for step in _wide_steps(corpus, index):
             view = StepView(corpus, step, index, Reader(corpus))
             yield from (stage for stage, _ in _stages(corpus, step, index, step.stages_after(view)))
@@ -99,6 +99,8 @@ def counted_after(corpus: Corpus) -> list[str]:
 
 def counts_after(corpus: Corpus) -> dict[str, int]:
     """What the stages after `curate` counted, for the whole run."""
+    if not corpus.shards:
+        return dict.fromkeys(counted_after(corpus), 0)
     views = _views(corpus, Reader(corpus))
     return {name: count for view in views for name, count in view.step.counts_after(view).items()}
 

@@ -1,0 +1,35 @@
+"""The first stage of a run whose shards see each other: whatever keeps a shard from being written is found here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gneiss.input.shard import Shard
+from gneiss.output.ledger import COMMITTED, UNREADABLE, Receipt
+from gneiss.output.parquet import refuse_unwritable
+
+CHECK = "check"
+
+
+@dataclass(frozen=True)
+class CheckStep:
+    """Shard in, verdict out: every column is read in full, so that no shard is a first copy and cannot be written.
+
+    A verdict is a receipt in the ledger. It holds for as long as the output: shards are decided by which are usable.
+    """
+
+    def open(self) -> Callable[[Shard], Receipt]:
+        """Nothing to load."""
+        return _check
+
+    def lost(self, task: Shard, reason: str) -> Receipt:
+        """An unusable shard."""
+        return Receipt(task.id, UNREADABLE, task.fingerprint, task.rows, reason=reason, etag=task.etag, stage=CHECK)
+
+
+def _check(shard: Shard) -> Receipt:
+    refuse_unwritable(shard.schema(), shard.file)
+    for _ in shard.tables():
+        pass
+    return Receipt(shard.id, COMMITTED, shard.fingerprint, shard.rows, etag=shard.etag, stage=CHECK)

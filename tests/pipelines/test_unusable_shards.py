@@ -1,0 +1,154 @@
+"""A shard that cannot be written is nobody's first copy, whenever that is found, and leaves no file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pyarrow.parquet as pq
+import pytest
+
+from gneiss.errors import InputError
+from gneiss.output import ledger
+from gneiss.output.commit import commit
+from gneiss.output.finished_run import FinishedRun
+from gneiss.output.parquet import write_bytes, write_parquet
+from gneiss.pipelines import run as pipeline
+from gneiss.recipe.recipe import Recipe
+from gneiss.stages import checking
+from tests import runs
+
+STEPS = {
+    "exact_duplicates": "exact_duplicates: {}, rules: {first: exact_first}",
+    "near_duplicates": "near_duplicates: {}, rules: {first: near_first}",
+    "dedup": "dedup: {min_length: 40, scope: corpus}, rules: {kept: text_bytes > 0}",
+    "group": "dedup: {min_length: 40, scope: group, group_by: ^}, rules: {kept: text_bytes > 0}",
+    "later": "rules: {kept: text_bytes > 0}}\n- {name: second, exact_duplicates: {}, rules: {first: exact_first}",
+}
+
+
+def recipe(step: str) -> Recipe:
+    return Recipe.parse(f"name: test\nbudgets: {{documents: 1, shards: 4}}\nphases:\n- {{name: first, {STEPS[step]}}}\n")
+
+
+def damage(path: Path, column: int) -> None:
+    """Destroy the pages of a column in the last row group; the footer stays."""
+    chunk = pq.read_metadata(path).row_group(pq.read_metadata(path).num_row_groups - 1).column(column)
+    content = bytearray(path.read_bytes())
+    start, end = chunk.dictionary_page_offset, chunk.dictionary_page_offset + chunk.total_compressed_size
+    content[start:end] = b"\0" * (end - start)
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Three files with the same texts, of which the first is to be unusable, and a fourth."""
+    for name, seed in {"a": 0, "b": 0, "c": 0, "d": 3}.items():
+        runs.write_corpus(tmp_path / f"in/{name}.parquet", runs.documents(40, seed=seed))
+    return tmp_path / "in"
+
+
+def curated(step: str, source: Path, output: Path) -> FinishedRun:
+    return pipeline.run(recipe(step), source, output, backend=runs.InThisProcess())
+
+
+def of_usable(step: str, corpus: Path, folder: Path) -> FinishedRun:
+    """The same run on the files but for the first."""
+    (corpus / "a.parquet").rename(folder / "a.parquet")
+    done = curated(step, corpus, folder / "oracle")
+    (folder / "a.parquet").rename(corpus / "a.parquet")
+    return done
+
+
+def assert_decided_as_without(found: FinishedRun, oracle: FinishedRun) -> None:
+    assert set(found.quarantined_shards) == {"a"}
+    for read in (runs.annotations, runs.data):
+        assert read(found.folder).equals(read(oracle.folder))
+    assert found.statistics.to_json() == oracle.statistics.to_json()
+    assert runs.data(found.folder).num_rows > 0
+    assert not [name for name in runs.files(found.folder) if Path(name).stem == "a"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("column", [2, 3])
+def test_a_shard_with_a_damaged_page_in_another_column_is_no_first_copy(
+    step: str, column: int, corpus: Path, tmp_path: Path
+) -> None:
+    damage(corpus / "a.parquet", column)
+    oracle = of_usable(step, corpus, tmp_path)
+    assert_decided_as_without(curated(step, corpus, tmp_path / "out"), oracle)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_shard_that_fails_when_it_is_decided_is_no_first_copy(step: str, corpus: Path, tmp_path: Path) -> None:
+    """Which the check cannot foresee: the others are decided again."""
+
+    def failing(curated: Any, *rest: Any) -> Any:
+        receipt = commit(curated, *rest)
+        if curated.shard.id == "a":
+            raise InputError("broken")
+        return receipt
+
+    oracle = of_usable(step, corpus, tmp_path)
+    with mock.patch("gneiss.output.commit.commit", failing):
+        assert_decided_as_without(curated(step, corpus, tmp_path / "out"), oracle)
+        before = runs.touched(tmp_path / "out")
+    again = curated(step, corpus, tmp_path / "out")
+    assert_decided_as_without(again, oracle)
+    assert runs.touched(tmp_path / "out") == before, "what is unusable once is not taken in afterwards"
+
+
+@pytest.mark.parametrize("step", ["exact_duplicates", "dedup"])
+@pytest.mark.parametrize("at", ["check", "stages", "decided again"])
+def test_a_run_that_ended_in_between_is_taken_up(step: str, at: str, corpus: Path, tmp_path: Path) -> None:
+    damage(corpus / "a.parquet", 2)
+    oracle = of_usable(step, corpus, tmp_path)
+    if at == "check":
+        interrupted = mock.patch.object(checking.CheckStep, "open", side_effect=KeyboardInterrupt)
+    elif at == "stages":
+        interrupted = mock.patch.object(pipeline.CurateStep, "open", side_effect=KeyboardInterrupt)
+    else:  # the check finds nothing, and the run ends before it has noted what it found itself
+        interrupted = mock.patch.object(pipeline.ledger, "append", side_effect=KeyboardInterrupt)
+    check = mock.patch.object(checking, "_check", seen if at == "decided again" else checking._check)
+    with interrupted, check, pytest.raises(KeyboardInterrupt):
+        curated(step, corpus, tmp_path / "out")
+    assert_decided_as_without(curated(step, corpus, tmp_path / "out"), oracle)
+
+
+def seen(shard: Any) -> ledger.Receipt:
+    return replace(checking.CheckStep().lost(shard, ""), state=ledger.COMMITTED, reason=None)
+
+
+def test_no_usable_shard_is_a_run_without_documents(corpus: Path, tmp_path: Path) -> None:
+    for path in corpus.glob("*.parquet"):
+        damage(path, 2)
+    for step in STEPS:
+        done = curated(step, corpus, tmp_path / step)
+        assert set(done.quarantined_shards) == {"a", "b", "c", "d"}
+        assert done.statistics.counts["rows"] == 0
+    for path in corpus.glob("*.parquet"):
+        path.write_bytes(b"no Parquet")
+    for step in STEPS:
+        assert set(curated(step, corpus, tmp_path / f"{step} again").quarantined_shards) == {"a", "b", "c", "d"}
+
+
+@pytest.mark.parametrize("file", ["data/a.parquet", "quarantine/a.parquet", "_gneiss/statistics/a.json"])
+def test_a_quarantined_shard_leaves_no_file(file: str, corpus: Path, tmp_path: Path) -> None:
+    def failing(write: Any, *given: Any) -> Any:
+        written = write(*given)
+        if file in given:
+            raise InputError("broken")
+        return written
+
+    recipe = Recipe.parse(runs.WITHOUT_MODEL.replace("phases:", "budgets: {documents: 1}\nphases:"))
+    with (
+        mock.patch("gneiss.output.commit.write_parquet", partial(failing, write_parquet)),
+        mock.patch("gneiss.output.commit.write_bytes", partial(failing, write_bytes)),
+    ):
+        done = pipeline.run(recipe, corpus, tmp_path / "out", backend=runs.InThisProcess())
+    assert set(done.quarantined_shards) == {"a"}
+    assert not [name for name in runs.files(tmp_path / "out") if Path(name).stem == "a"]
+    assert {path.name for path in (tmp_path / "out/data").iterdir()} == {"b.parquet", "c.parquet", "d.parquet"}

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import xxhash
+
 from gneiss.backends import Backend, Workers
 from gneiss.backends.choice import BackendName, choose_workers
 from gneiss.backends.resources import Resources, worker_resources
@@ -36,6 +38,8 @@ from gneiss.store.place import Address, Place, place_of
 BYTES_PER_BYTE = 4
 
 _log = logging.getLogger(__name__)
+#: The receipt that says by which shards all others are decided, where shards see each other.
+USABLE = "usable"
 CURATION = Kind(CURATE, "shard", layout.annotations_path, layout.held_shards)
 
 
@@ -69,11 +73,11 @@ def run(
         skipped = len(done)
         corpus = Corpus(recipe, (), plan.input.shards, folder)
         if corpus.wide_phases:
-            done |= {id_: its for id_, its in ledger.read(folder, CHECK).items() if its.state != COMMITTED}
+            unusable = _unusable(folder)
+            if len(unusable) + len(plan.input.unreadable) <= recipe.budgets.shards:  # else they are tried again
+                done |= unusable
         progress.begin(recipe.name, {shard.id: shard.text_bytes for shard in plan.input.shards}, done)
-        if len(done) < len(corpus.shards) or not all(
-            (folder / layout.count_path(name)).find() for name in counted_after(corpus)
-        ):
+        if len(done) < len(corpus.shards) or not _are_counted(corpus):
             corpus = replace(corpus, prepared=prepare(recipe))
             tasks = len(corpus.shards) - (0 if corpus.wide_phases else len(done))
             chosen = choose_workers(backend, workers, tasks, resources_of(plan), shared_filesystem)
@@ -109,42 +113,66 @@ def _curate_usable(
     A shard that cannot be curated although it was read in full (a filter failed, its worker died) may have been a first
     copy. Where the budget allows to do without it, all is decided again without it; else it is tried again next time.
     """
-    _check(job, workers, corpus)
-    unusable = {id_: its for id_, its in ledger.read(corpus.output, CHECK).items() if its.state != COMMITTED}
-    for id_ in unusable.keys() - done.keys():
-        job.progress.finished(replace(unusable[id_], stage=CURATE))
+    _check(job, workers, corpus, done)
     while True:
+        unusable = _unusable(corpus.output)
+        for id_ in unusable.keys() - done.keys():
+            job.progress.finished(replace(unusable[id_], stage=CURATE))
         usable = replace(corpus, shards=tuple(shard for shard in corpus.shards if shard.id not in unusable))
+        if not _are_decided_with(corpus, usable):
+            _start_again(job, usable)
+            done = unusable
         receipts = _curate(job, workers, usable, done)
-        lost = {id_: its for id_, its in receipts.items() if its.state != COMMITTED}
+        lost = {id_: its for id_, its in receipts.items() if its.state != COMMITTED and id_ not in unusable}
         if not lost or unreadable + len(unusable) + len(lost) > corpus.recipe.budgets.shards:
             break
         _log.warning("%d shards failed that others were compared with: all are decided again without them", len(lost))
-        _start_again(job, lost)
-        unusable, done = {**unusable, **lost}, {}
-        left = {shard.id: shard.text_bytes for shard in usable.shards if shard.id not in unusable}
-        job.progress.begin(corpus.recipe.name, left, ())
-    _run_stages(job, workers, usable, stages_after(usable))
-    for name, total in counts_after(usable).items():
-        write_bytes(f"{total}\n".encode(), corpus.output, layout.count_path(name))
+        ledger.append(corpus.output, [replace(its, stage=CHECK) for its in lost.values()])
+        done = {**unusable, **lost}
+        sizes = {shard.id: shard.text_bytes for shard in usable.shards}
+        job.progress.begin(corpus.recipe.name, sizes, lost)
+    if not _are_counted(usable):
+        _run_stages(job, workers, usable, stages_after(usable))
+        for name, total in counts_after(usable).items():
+            write_bytes(f"{total}\n".encode(), corpus.output, layout.count_path(name))
     return {**receipts, **unusable}
 
 
-def _check(job: Job, workers: Workers, corpus: Corpus) -> None:
-    """Verdicts on the shards that have none in the ledger."""
+def _check(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receipt]) -> None:
+    """Verdicts on the shards that have none in the ledger, and on those found unusable that are not done with."""
     known = ledger.read(corpus.output, CHECK)
+    known = {id_: its for id_, its in known.items() if its.state == COMMITTED or id_ in done}
     if left := [shard for shard in corpus.shards if shard.id not in known]:
-        Exchange(corpus.output).clear()  # which no stage has written to, unless the ledger was lost
         job.progress.stage(CHECK, len(left))
         job.run_tasks(workers, CHECK, CheckStep(), left)
 
 
-def _start_again(job: Job, lost: Mapping[str, Receipt]) -> None:
-    """Forget what was decided with shards that are unusable, and then, lest a kill leave some of it, note that."""
+def _unusable(output: Place) -> dict[str, Receipt]:
+    """The verdicts in the ledger on shards that cannot be used, by id."""
+    return {id_: its for id_, its in ledger.read(output, CHECK).items() if its.state != COMMITTED}
+
+
+def _are_decided_with(corpus: Corpus, usable: Corpus) -> bool:
+    """Whether all that was decided so far was decided with the usable shards, and with no others."""
+    noted = ledger.read(corpus.output, USABLE).get(USABLE)
+    return _ids(usable) == (noted.fingerprint if noted else _ids(corpus))
+
+
+def _start_again(job: Job, usable: Corpus) -> None:
+    """Forget what was decided with other shards than the usable ones; then note with which ones it is from now on."""
     for folder in (layout.BASE, layout.DATA, layout.QUARANTINE):
         (job.output / folder).delete()
     Exchange(job.output).clear()
-    ledger.append(job.output, [replace(its, stage=CHECK) for its in lost.values()])
+    ledger.append(job.output, [Receipt(USABLE, COMMITTED, _ids(usable), None, stage=USABLE)])
+
+
+def _ids(corpus: Corpus) -> str:
+    return xxhash.xxh3_128_hexdigest("\0".join(shard.id for shard in corpus.shards).encode())
+
+
+def _are_counted(corpus: Corpus) -> bool:
+    """Whether the counts of the stages after `curate` are there."""
+    return all((corpus.output / layout.count_path(name)).find() for name in counted_after(corpus))
 
 
 def _forget_counts(corpus: Corpus) -> None:

@@ -30,8 +30,9 @@ STEPS = {
 }
 
 
-def recipe(step: str) -> Recipe:
-    return Recipe.parse(f"name: test\nbudgets: {{documents: 1, shards: 4}}\nphases:\n- {{name: first, {STEPS[step]}}}\n")
+def recipe(step: str, shards: int) -> Recipe:
+    budgets = f"budgets: {{documents: 1, shards: {shards}}}"
+    return Recipe.parse(f"name: test\n{budgets}\nphases:\n- {{name: first, {STEPS[step]}}}\n")
 
 
 def damage(path: Path, column: int) -> None:
@@ -51,8 +52,8 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def curated(step: str, source: Path, output: Path) -> FinishedRun:
-    return pipeline.run(recipe(step), source, output, backend=runs.InThisProcess())
+def curated(step: str, source: Path, output: Path, shards: int = 4) -> FinishedRun:
+    return pipeline.run(recipe(step, shards), source, output, backend=runs.InThisProcess())
 
 
 def of_usable(step: str, corpus: Path, folder: Path) -> FinishedRun:
@@ -120,6 +121,27 @@ def test_a_run_that_ended_in_between_is_taken_up(step: str, at: str, corpus: Pat
 
 def seen(shard: Any) -> ledger.Receipt:
     return replace(checking.CheckStep().lost(shard, ""), state=ledger.COMMITTED, reason=None)
+
+
+@pytest.mark.parametrize("step", ["near_duplicates", "dedup"])
+@pytest.mark.parametrize("when", ["check", "commit"])
+def test_past_the_budget_the_same_command_tries_again(step: str, when: str, corpus: Path, tmp_path: Path) -> None:
+    """And decides all of it anew if the shard is usable then."""
+
+    def failing(*given: Any) -> Any:
+        if (given[0] if when == "check" else given[0].shard).id == "a":
+            raise InputError("broken for now")
+        return work(*given)
+
+    work = checking._check if when == "check" else commit
+    expected = curated(step, corpus, tmp_path / "whole", 0)
+    module = "gneiss.stages.checking._check" if when == "check" else "gneiss.output.commit.commit"
+    with mock.patch(module, failing):
+        for _ in range(2):
+            assert set(curated(step, corpus, tmp_path / "out", 0).quarantined_shards) == {"a"}
+    curated(step, corpus, tmp_path / "out", 0)
+    assert runs.promised(tmp_path / "out") == runs.promised(tmp_path / "whole")
+    assert not expected.quarantined_shards
 
 
 def test_no_usable_shard_is_a_run_without_documents(corpus: Path, tmp_path: Path) -> None:

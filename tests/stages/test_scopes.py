@@ -40,9 +40,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def recipe(**dedup: Any) -> Recipe:
+def recipe(shards: int = 2, **dedup: Any) -> Recipe:
     phase = {"name": "only", "dedup": dedup, "annotate": ["readability"], "rules": {"readable": "eflaw < 14"}}
-    budgets = {"documents": 0.5, "shards": 2}
+    budgets = {"documents": 0.5, "shards": shards}
     return Recipe.model_validate({"name": "scopes", "shard_max_bytes": 14_000, "budgets": budgets, "phases": [phase]})
 
 
@@ -184,7 +184,7 @@ def test_orphaned_bytes_are_counted_anew_when_a_quarantined_shard_is_curated(
     finishes: bool, corpus: Path, tmp_path: Path
 ) -> None:
     """The first driver curates all shards but one; it, or the second one, dies after the last stage."""
-    recipe = partial(curated, corpus, scope="corpus", min_length=60)
+    recipe = partial(curated, corpus, shards=0, scope="corpus", min_length=60)
     expected = recipe(tmp_path / "whole").statistics.counts["orphaned_bytes"]
     second = cut_shards(corpus, text="text", shard_max_bytes=14_000).shards[1].id
     output = tmp_path / "resumed"

@@ -33,11 +33,16 @@ PAGES = (
         ),
         formula=(
             "the most probable label of a supervised fastText model and its probability as fastText reports it, which "
-            "may exceed 1 by 0.00001; line feeds are read as spaces, and no more than the first max_chars code points"
+            "may exceed 1 by 0.00001; null for a text without a letter. No more than the first max_chars code points "
+            "are read, in one line and in the form that the model knows: all white space (no-break spaces, say, at "
+            "which fastText splits no words) is a space; soft hyphens and zero-width spaces are removed; full-width "
+            "ASCII is ASCII; characters are composed (NFC); and a text with more capitals than small letters is in "
+            "lower case. Other texts have the score that fastText gives them as they are. With no-break spaces lid.176 "
+            "takes a sentence of English for French (0.44; with spaces en, 0.98); in capitals it scores 0.23 (0.98)"
         ),
         source=(
             "A. Joulin et al. 2016 (arXiv 1607.01759, 1612.03651), model lid.176 (CC BY-SA 3.0); the threshold: Penedo "
-            "et al. 2024 (arXiv 2406.17557), base filtering, where the whole text is read"
+            "et al. 2024 (arXiv 2406.17557), base filtering, where the whole text is read as it is"
         ),
         cost="about 5,000 documents a second on one core, with the first 1,000 characters of each",
         example_kept="The tide tables for the estuary are printed every January.",
@@ -71,7 +76,7 @@ class Language(Annotator):
     def columns(self) -> tuple[Column, ...]:
         """The annotations it computes, in order."""
         return (
-            Column("language", "string", f"most probable label by {self.model}; null where it predicts nothing"),
+            Column("language", "string", f"most probable label by {self.model}; null without letters or prediction"),
             Column("language_score", "float64", "its probability"),
         )
 
@@ -87,7 +92,9 @@ class Language(Annotator):
         """
         import fasttext
 
+        from gneiss.batch import TextBatch
         from gneiss.filters.fasttext_models.file import plain_label, read_model, require_sound_weights
+        from gneiss.filters.language_text import plain_texts
 
         path = builtin_path() if self.model == BUILTIN else files[self.model]
         checked = read_model(path)
@@ -101,14 +108,15 @@ class Language(Annotator):
             import pyarrow as pa
             import pyarrow.compute as pc
 
-            texts = batch.to_arrow()
             if self.max_chars is not None:
-                texts = pc.utf8_slice_codeunits(texts, 0, self.max_chars)
-            texts = pc.replace_substring(texts, "\n", " ")
-            labels, scores = model.predict(texts.to_pylist(), k=1) if len(texts) else ([], [])
+                batch = TextBatch.of(pc.utf8_slice_codeunits(batch.to_arrow(), 0, self.max_chars))
+            texts = plain_texts(batch)
+            present = [text for text in texts if text is not None]
+            predicted = zip(*model.predict(present, k=1), strict=True) if present else iter(())
+            rows = [next(predicted) if text is not None else ((), ()) for text in texts]
             return {
-                "language": pa.array([plain_label(of[0]) if of else None for of in labels], pa.string()),
-                "language_score": pa.array([float(of[0]) if len(of) else None for of in scores], pa.float64()),
+                "language": pa.array([plain_label(of[0]) if len(of) else None for of, _ in rows], pa.string()),
+                "language_score": pa.array([float(of[0]) if len(of) else None for _, of in rows], pa.float64()),
             }
 
         return compute

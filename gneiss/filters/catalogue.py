@@ -18,6 +18,7 @@ from gneiss.filters import (
     perplexity,
     pii,
     readability,
+    replaced_characters,
     tokens,
     urls,
 )
@@ -27,7 +28,8 @@ Kind = TypeVar("Kind", Annotator, Editor)
 
 #: In the order of the pages.
 MODULES = (
-    fasttext, readability, tokens, perplexity, membership, gopher, c4, fineweb, language, urls, contamination, pii,
+    fasttext, readability, tokens, perplexity, membership, gopher, c4, fineweb, language, replaced_characters, urls,
+    contamination, pii,
 )  # fmt: skip
 
 

@@ -155,5 +155,6 @@ def with_line_feeds(text: str) -> str:
 def decide(annotator: Annotator, page: Page, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
     """Whether every rule of the page is true, bool (texts,)."""
     table: pa.Table = annotate(annotator, texts)
+    table = table.append_column("text_chars", [[len(text) for text in texts]])
     with locked_connection() as connection:
         return evaluate(connection, Rules(page.rules, " AND ".join(page.rules), {}), table).keep

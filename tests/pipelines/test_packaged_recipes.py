@@ -11,7 +11,7 @@ from gneiss.recipe.recipe import _PACKAGED, Recipe, recipe_names
 #: A recipe whose digest changes is another recipe: outputs of the former one are refused.
 DIGESTS = {
     "c4": "878e279218541ee4b5ef87cab5edba40cb2f342b607d26315e87897afd41c398",
-    "commoncrawl-to-gneissweb": "26019d716ee40f0a9d658e57a56de468de9a47334384ef7a93df694166a13961",
+    "commoncrawl-to-gneissweb": "278f280ae063b4c345178e7521a8388e10bc29a8cec578ed3a060051f74fe432",
     "fineweb": "5f985eaad0ca84ce004b10906907a488f9a35de9d24c124c37133ee124c5cee9",
     "gneissweb": "8c2895618906591fcb563bca6750cf0b2f115d249d13f31a325d277771400728",
     "gneissweb-bytes": "45a9c8e6e1de2d51d90a9c708fd4cf9412a95ceb03ceeeaeaf208bfe33fc0166",

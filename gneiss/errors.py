@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import traceback
+from collections.abc import Iterable
 
 
 class GneissError(Exception):
@@ -60,6 +62,13 @@ class DefectError(GneissError):
 def first_line(error: BaseException | str) -> str:
     """The first line of another library's error message, or the exception's type, for quoting."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A suffix for an error message: the nearest known word, or all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known)) or 'none'}"
 
 
 def format_traceback(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from gneiss.arrays import Float64Array
 from gneiss.curate.statistics import ColumnStatistics, Statistics, bin_edge
 from gneiss.output.finished_run import FinishedRun
 from gneiss.recipe.recipe import Phase
-from gneiss.recipe.rule import locked_connection
+from gneiss.recipe.rule import evaluate, locked_connection
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,27 +93,16 @@ def kept_shares(annotations: pa.Table, phase: Phase, threshold: Threshold, value
 
     Parameters: `annotations`: stored rows of the documents that reached the phase (`FinishedRun.annotations`).
     """
-    import pyarrow as pa
-
     if not annotations.num_rows:
         return np.zeros(len(values))
-    condition = phase.rules[threshold.rule]
-    moved = f"{condition[: threshold.start]}moved_value{condition[threshold.stop :]}"
-    rules = ", ".join(f'({c}) AS "{rule}"' for rule, c in {**phase.rules, threshold.rule: moved}.items())
-    # as in gneiss.recipe.rule: NaN counts as missing, and an alias is the column by another name
-    floats = [field.name for field in annotations.schema if pa.types.is_floating(field.type)]
-    guarded = "".join(f', CASE WHEN isnan("{name}") THEN NULL ELSE "{name}" END AS "{name}"' for name in floats)
-    without = f" EXCLUDE ({', '.join(_quoted(floats))})" if floats else ""
-    aliases = "".join(f', "{column}" AS "{alias}"' for alias, column in phase.aliases.items())
+    rules, condition = phase.decision, phase.rules[threshold.rule]
+    before, after = condition[: threshold.start], condition[threshold.stop :]
     with locked_connection() as connection:
-        connection.register("annotations", annotations)
-        connection.register("moved", pa.table({"place": range(len(values)), "moved_value": [float(v) for v in values]}))
-        rows = connection.execute(
-            f"WITH given AS (SELECT *{without}{guarded} FROM annotations), named AS (SELECT *{aliases} FROM given),"
-            f" decided AS (SELECT place, {rules} FROM named CROSS JOIN moved)"
-            f" SELECT place, count(*) FILTER (WHERE {phase.decision.keep}) FROM decided GROUP BY place ORDER BY place"
-        ).fetchall()
-    return np.array([kept / annotations.num_rows for _, kept in rows], np.float64)
+        moved = (
+            replace(rules, conditions={**rules.conditions, threshold.rule: f"{before}({float(value)!r}){after}"})
+            for value in values
+        )
+        return np.array([evaluate(connection, its, annotations).keep.mean() for its in moved], np.float64)
 
 
 def displayed_bins(column: ColumnStatistics, bins: int = 40) -> tuple[Float64Array, Float64Array, Float64Array]:
@@ -203,7 +192,7 @@ def plot_kept_share(
 
 def patterns_table(statistics: Statistics, phase: Phase) -> list[dict[str, Any]]:
     """Which combinations of rules occur, most frequent first: for each rule true, false or unknown, and the count."""
-    words = {"1": "true", "0": "false", "?": "unknown"}
+    words = {"1": "true", "0": "false", "?": "unknown", "!": "unknown"}
     counts: Mapping[str, int] = statistics.patterns.get(phase.name, {})
     return [
         {**{rule: words[mark] for rule, mark in zip(phase.rules, pattern, strict=True)}, "documents": count}
@@ -253,7 +242,3 @@ def _plain(axes: Axes) -> None:
         if axis.get_scale() == "linear" and max(map(abs, axis.get_view_interval())) >= 1000:
             axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
             axis.set_major_locator(MaxNLocator(5))
-
-
-def _quoted(names: Sequence[str]) -> list[str]:
-    return [f'"{name}"' for name in names]

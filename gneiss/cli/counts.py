@@ -52,6 +52,11 @@ def print_rules(out: Console, recipe: Recipe, statistics: Statistics) -> None:
         out.print(f"\nphase {phase.name}: {kept:,} of {entered:,} kept by {phase.decision.keep}")
         out.print(rows)
         for rule, counts in told.items():
+            if counts["errors"]:
+                out.print(
+                    f"warning: {rule} cannot be computed for {counts['errors']:,} documents, for which it is unknown:"
+                    " a division by zero, a logarithm of zero, an overflow, a cast, or NaN"
+                )
             if entered and counts["true"] in (0, entered):
                 same = "true" if counts["true"] else "never true"
                 out.print(f"warning: {rule} is {same} for every document: it decides nothing here")

@@ -12,9 +12,9 @@ from gneiss.errors import RecipeError
 
 def filters(code: Annotated[str | None, typer.Argument(help="Code of a filter, such as GW01.")] = None) -> None:
     """List the filters, or print one filter's page."""
+    from gneiss.errors import did_you_mean
     from gneiss.filters.catalogue import PAGES
     from gneiss.filters.page import markdown
-    from gneiss.recipe.rule import did_you_mean
 
     out = console()
     if code is None:

@@ -49,7 +49,7 @@ def curate(
     """Take a shard (or its first `limit` rows) through all phases; the answer depends only on the arguments.
 
     results: the corpus-wide stages' results for it; without them steps see only this shard.
-    Raises InputError when the shard cannot be read, RecipeError when a rule fails on a value.
+    Raises InputError when the shard cannot be read.
     """
     documents = read_documents(shard, recipe.input.text, recipe.inputs, limit)
     entering = first_input(shard.id, documents)

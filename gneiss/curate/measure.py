@@ -14,7 +14,7 @@ from gneiss.curate.phase import PhaseInput, PhaseOutput
 from gneiss.curate.reading import Documents
 from gneiss.curate.statistics import DROPPED, KEPT, QUARANTINED, ColumnStatistics, Statistics, bins_of
 from gneiss.recipe.recipe import Recipe
-from gneiss.recipe.rule import NOT_TRUE, TRUE, UNKNOWN
+from gneiss.recipe.rule import FAILED, NOT_TRUE, TRUE, UNKNOWN
 
 
 def measure(
@@ -39,7 +39,7 @@ def measure(
         reasons=Counter(annotations["reason"].drop_null().to_pylist()),
         columns={column.name: measure_column(annotations[column.name], is_kept) for column in recipe.columns},
     )
-    marks = {NOT_TRUE: "0", TRUE: "1", UNKNOWN: "?"}
+    marks = {NOT_TRUE: "0", TRUE: "1", UNKNOWN: "?", FAILED: "!"}
     for phase, output in zip(recipe.phases, outputs, strict=True):
         statistics.dropped_in[phase.name] = int((~output.verdicts.keep).sum())
         patterns, counts = np.unique(output.verdicts.truth, axis=0, return_counts=True)

@@ -117,7 +117,7 @@ def compute_phase(phase: Phase, models: PhaseModels, entering: PhaseInput, resul
 def decide_phase(
     phase: Phase, connection: duckdb.DuckDBPyConnection, entering: PhaseInput, result: PhaseResult
 ) -> PhaseOutput:
-    """The verdicts of a phase's rules on its documents, unless already decided. Raises RecipeError."""
+    """The verdicts of a phase's rules on its documents, unless already decided."""
     documents = annotated(entering, result)
     verdicts = result.verdicts
     if verdicts is None:

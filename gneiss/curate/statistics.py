@@ -84,7 +84,7 @@ class Statistics:
     counts: rows, kept, dropped, quarantined, repeated_ids, input_text_bytes, kept_text_bytes, dedup_bytes,
     orphaned_bytes (cut from kept documents although the source lies in a document that is not kept);
     dropped_in: phase → documents; reasons: reason of quarantine → documents;
-    patterns: phase → (one character a rule, `1` true, `0` false, `?` unknown) → documents;
+    patterns: phase → (one character a rule, `1` true, `0` false, `?` unknown, `!` unknown since it failed) → documents;
     decisive: rule → documents that this rule alone dropped; columns: annotation → its counts.
     """
 
@@ -111,13 +111,16 @@ class Statistics:
         return self
 
     def rule_counts(self, phase: str, rules: Iterable[str]) -> dict[str, dict[str, int]]:
-        """Per rule of a phase: documents for which it is true, false, unknown, and those it alone dropped."""
+        """Per rule of a phase: documents for which it is true, false, unknown, and those it alone dropped.
+
+        errors: those of the unknown for which it could not be computed.
+        """
         patterns = self.patterns.get(phase, Counter())
         return {
             rule: {
                 **{
-                    name: sum(n for pattern, n in patterns.items() if pattern[i] == mark)
-                    for name, mark in (("true", "1"), ("false", "0"), ("unknown", "?"))
+                    name: sum(n for pattern, n in patterns.items() if pattern[i] in marks)
+                    for name, marks in (("true", "1"), ("false", "0"), ("unknown", "?!"), ("errors", "!"))
                 },
                 "decisive": self.decisive[rule],
             }

@@ -18,11 +18,10 @@ import pyarrow.compute as pc
 from numba import njit
 
 from gneiss.arrays import BoolArray, Float, Float64Array, Int64Array
-from gneiss.errors import InputError
+from gneiss.errors import InputError, did_you_mean
 from gneiss.output.claim import held
 from gneiss.output.finished_run import FinishedRun, kept_mask, open_run
 from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
-from gneiss.recipe.rule import did_you_mean
 from gneiss.store.place import Address
 
 #: A weight lies within this factor of one, before it is divided by the mean.

@@ -12,13 +12,12 @@ import pyarrow as pa
 import xxhash
 
 from gneiss.batch import TextBatch
-from gneiss.errors import InputError, first_line
+from gneiss.errors import InputError, did_you_mean, first_line
 from gneiss.loader.order import EpochOrder, RowReader, Share
 from gneiss.loader.stream import Stream
 from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, open_run, schema_of
 from gneiss.output.layout import BASE
 from gneiss.output.parquet import open_parquet
-from gneiss.recipe.rule import did_you_mean
 from gneiss.store.place import Address, Place
 
 #: Rows decoded at a time.

@@ -19,12 +19,11 @@ from gneiss.arrays import BoolArray, Int64Array
 from gneiss.curate.examples import Examples
 from gneiss.curate.reading import BAD_DATA
 from gneiss.curate.statistics import KEPT, Statistics
-from gneiss.errors import BudgetError, DefectError, InputError, first_line
+from gneiss.errors import BudgetError, DefectError, InputError, did_you_mean, first_line
 from gneiss.output import layout, ledger
 from gneiss.output.layout import BASE, BASE_LAYER, RECIPE_FILE, STATISTICS_FILE
 from gneiss.output.ledger import FOOTER_KEY, Receipt
 from gneiss.output.parquet import open_parquet, read_footer, read_table
-from gneiss.recipe.rule import did_you_mean
 from gneiss.store.place import Address, Place, place_of
 
 if TYPE_CHECKING:

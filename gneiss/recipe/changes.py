@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gneiss.errors import RecipeError
-from gneiss.recipe.rule import did_you_mean
+from gneiss.errors import RecipeError, did_you_mean
 
 
 def change(recipe: dict[str, Any], path: str, value: Any) -> None:

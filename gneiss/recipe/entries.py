@@ -12,10 +12,9 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 from gneiss.annotation import Annotator, Column
 from gneiss.corpus_steps import STEPS, CorpusStep
 from gneiss.edit import Editor
-from gneiss.errors import RecipeError, first_line
+from gneiss.errors import RecipeError, did_you_mean, first_line
 from gneiss.filters.catalogue import ANNOTATORS, EDITORS
 from gneiss.recipe.named import name_of, resolve
-from gneiss.recipe.rule import did_you_mean
 
 Part = TypeVar("Part", Annotator, Editor, CorpusStep)
 Built = TypeVar("Built")

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from gneiss.annotation import Annotator
-from gneiss.errors import RecipeError
+from gneiss.errors import RecipeError, did_you_mean
 from gneiss.filters.catalogue import ANNOTATORS, FILTERS
 from gneiss.recipe.entries import entry_of
 from gneiss.recipe.named import resolve
-from gneiss.recipe.rule import did_you_mean
 
 
 def with_filters(phase: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,7 @@ from importlib.metadata import EntryPoint, distribution, entry_points, packages_
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gneiss.errors import RecipeError, first_line
-from gneiss.recipe.rule import did_you_mean
+from gneiss.errors import RecipeError, did_you_mean, first_line
 
 #: The entry points by which an installed package gives its annotators and editors short names.
 GROUP = "gneiss.filters"

@@ -27,13 +27,13 @@ from pydantic import (
 from gneiss.annotation import Annotator, Column, ColumnType
 from gneiss.corpus_steps import STEPS, CorpusStep
 from gneiss.edit import Editor
-from gneiss.errors import InputError, RecipeError
+from gneiss.errors import InputError, RecipeError, did_you_mean
 from gneiss.filters.catalogue import ANNOTATORS, EDITORS
 from gneiss.recipe.changes import change
 from gneiss.recipe.entries import Entry, explain, parameters, part_of, step_entries, step_kinds, step_of, written
 from gneiss.recipe.filters import with_filters
 from gneiss.recipe.named import name_of
-from gneiss.recipe.rule import Rules, check, did_you_mean
+from gneiss.recipe.rule import Rules, check
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,16 +1,15 @@
 """Rules: named SQL conditions over annotations, and one `keep` expression over rule names.
 
 The SQL is DuckDB's, in a locked connection: a rule can reach no file, network or setting. Logic is SQL's three-valued
-logic: a condition over a missing value is unknown, and unknown is not true. NaN counts as missing.
+logic: a condition over a missing value is unknown, and unknown is not true. NaN counts as missing, in a column and
+wherever a rule computes it, and so does whatever cannot be computed for a document.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -18,30 +17,18 @@ import pyarrow.compute as pc
 
 from gneiss.annotation import ColumnType, arrow_type
 from gneiss.arrays import BoolArray, Int8Array
-from gneiss.errors import RecipeError, first_line
+from gneiss.errors import RecipeError, did_you_mean, first_line
+from gneiss.recipe.expression import BOOLEAN, NUMBER, STRING, Expression, parsed
 
 if TYPE_CHECKING:
     import duckdb
 
-NOT_TRUE, TRUE, UNKNOWN = 0, 1, -1
-
-# The allowed parts of a condition; anything else in the grammar (subqueries, windows, stars, lambdas) is refused.
-_ALLOWED = {
-    "BETWEEN",
-    "CASE",
-    "CAST",
-    "COLUMN_REF",
-    "COMPARISON",
-    "CONJUNCTION",
-    "CONSTANT",
-    "FUNCTION",
-    "OPERATOR",
-    "TYPE",
-}
-# Macros may hide other inputs, such as the time of day; these depend on their arguments only.
-_MACROS = {"fdiv", "fmod", "if", "nullif", "split_part"}
-# Functions of more than their arguments, although DuckDB's catalogue calls them consistent.
-_ASK_THE_CLOCK = {"age", "current_localtime", "current_localtimestamp", "version"}
+#: Verdicts: false, true, unknown for a missing value, unknown since it cannot be computed for the document.
+NOT_TRUE, TRUE, UNKNOWN, FAILED = 0, 1, -1, -2
+#: The most rules of a phase.
+MOST_RULES = 500
+# Rows that are evaluated together: the results of all steps are held for so many.
+_ROWS = 16_384
 
 
 @dataclass(frozen=True)
@@ -57,7 +44,7 @@ class Rules:
 class Verdicts:
     """The rules' verdicts on n documents.
 
-    truth: int8 (n, rules), 1 true, 0 false, -1 unknown; keep: bool (n,);
+    truth: int8 (n, rules), 1 true, 0 false, -1 unknown, -2 unknown since it failed on the document; keep: bool (n,);
     decisive: bool (n, rules), whether flipping this rule by itself would have kept a document that is not kept.
     """
 
@@ -91,6 +78,8 @@ def check(rules: Rules, columns: Mapping[str, ColumnType]) -> None:
 
     Raises RecipeError naming the rule, what was expected and what was found.
     """
+    if len(rules.conditions) > MOST_RULES:
+        raise RecipeError(f"{len(rules.conditions):,} rules in a phase; at most {MOST_RULES} are allowed")
     if not rules.conditions:
         if rules.keep != "true":
             raise RecipeError(f"keep: {rules.keep!r}, but there are no rules")
@@ -114,46 +103,86 @@ def evaluate(connection: duckdb.DuckDBPyConnection, rules: Rules, annotations: p
     table = pa.table({name: _nan_to_null(annotations[name]) for name in annotations.column_names})
     for alias, column in rules.aliases.items():
         table = table if alias == column else table.append_column(alias, table[column])
-    truth = _select(connection, "annotations", table, [rules.conditions[name] for name in names])
-    keep = _keep(connection, rules.keep, names, truth)
-    decisive = np.zeros(truth.shape, np.bool_)
-    for index in range(len(names)):
-        flipped = truth.copy()
-        flipped[:, index] = np.where(truth[:, index] == TRUE, NOT_TRUE, TRUE)
-        decisive[:, index] = ~keep & _keep(connection, rules.keep, names, flipped)
-    return Verdicts(truth, keep, decisive)
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A suffix for an error message: the nearest known word, or all of them."""
-    known = list(known)
-    near = difflib.get_close_matches(word, known, 1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known)) or 'none'}"
-
-
-def _keep(connection: duckdb.DuckDBPyConnection, keep: str, names: list[str], truth: Int8Array) -> BoolArray:
+    kinds = _kinds(table.schema)
+    expressions = [parsed(connection, rules.conditions[name], kinds, "annotation") for name in names]
+    truth = _truth(connection, table, expressions)
+    keep = parsed(connection, rules.keep, dict.fromkeys(names, BOOLEAN), "rule")
     # The decision depends only on the pattern of truth values, and there are few patterns: decide each once.
-    patterns, where = np.unique(truth, axis=0, return_inverse=True)
-    columns = {name: pa.array(patterns[:, i] == TRUE, mask=patterns[:, i] == UNKNOWN) for i, name in enumerate(names)}
-    kept: BoolArray = (_select(connection, "rules", pa.table(columns), [keep])[:, 0] == TRUE)[where.ravel()]
+    patterns, pattern_of = np.unique(np.maximum(truth, UNKNOWN), axis=0, return_inverse=True)
+    kept = _keep(connection, keep, names, patterns)
+    decisive = np.zeros(patterns.shape, np.bool_)
+    for index in range(len(names)):
+        flipped = patterns.copy()
+        flipped[:, index] = np.where(patterns[:, index] == TRUE, NOT_TRUE, TRUE)
+        decisive[:, index] = ~kept & _keep(connection, keep, names, flipped)
+    return Verdicts(truth, kept[pattern_of.ravel()], decisive[pattern_of.ravel()])
+
+
+def _keep(connection: duckdb.DuckDBPyConnection, keep: Expression, names: list[str], truth: Int8Array) -> BoolArray:
+    """Which rows of truth values (rows, names) are kept, bool (rows,)."""
+    columns = {name: pa.array(truth[:, i] == TRUE, mask=truth[:, i] == UNKNOWN) for i, name in enumerate(names)}
+    kept: BoolArray = _truth(connection, pa.table(columns), [keep])[:, 0] == TRUE
     return kept
 
 
-def _select(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table, expressions: list[str]) -> Int8Array:
-    import duckdb
-
-    connection.register(name, table)
-    try:
-        listed = ", ".join(f"(\n{expression}\n) AS c{i}" for i, expression in enumerate(expressions))
-        answer = connection.sql(f"SELECT {listed} FROM {name}").to_arrow_table()
-    except duckdb.Error as error:
-        raise RecipeError(f"a rule failed on the annotations of a document: {first_line(error)}") from error
-    finally:
-        connection.unregister(name)
-    truth = np.empty((answer.num_rows, len(expressions)), np.int8)
-    for i in range(len(expressions)):
-        truth[:, i] = pc.fill_null(answer.column(i).cast(pa.int8()), UNKNOWN).to_numpy()
+def _truth(connection: duckdb.DuckDBPyConnection, table: pa.Table, conditions: Sequence[Expression]) -> Int8Array:
+    """The truth of conditions for every row of a table, (rows, conditions)."""
+    truth = np.full((table.num_rows, len(conditions)), UNKNOWN, np.int8)
+    for start in range(0, table.num_rows, _ROWS):
+        columns, failures = _computed(connection, table.slice(start, _ROWS), conditions)
+        for i, (column, condition) in enumerate(zip(columns, conditions, strict=True)):
+            part = truth[start : start + _ROWS, i]
+            part[:] = pc.fill_null(column.cast(pa.int8()), UNKNOWN).to_numpy()
+            for step in condition.steps:
+                part[(part == UNKNOWN) & failures[step]] = FAILED
     return truth
+
+
+def _computed(
+    connection: duckdb.DuckDBPyConnection, table: pa.Table, expressions: Sequence[Expression]
+) -> tuple[list[pa.ChunkedArray], dict[str, BoolArray]]:
+    """The values of expressions for every row of a table, and step → bool (rows,), where it failed.
+
+    Each level of steps is one query over the results of those before, so that no step is computed twice.
+    """
+    steps = {name: step for expression in expressions for name, step in expression.steps.items()}
+    failures: dict[str, BoolArray] = {}
+    for level in range(1, 1 + max((step.level for step in steps.values()), default=0)):
+        here = {name: step for name, step in steps.items() if step.level == level}
+        tried = [f"TRY({step.sql})" for step in here.values()]
+        answer = _select(connection, table, [*tried, *(step.failed or "false" for step in here.values())])
+        for i, name in enumerate(here):
+            column = _plain(answer.column(i))
+            failures[name] = np.asarray(pc.and_(column.is_null(), answer.column(len(here) + i)))
+            table = table.append_column(name, column)
+    answer = _select(connection, table, [expression.sql for expression in expressions])
+    return answer.columns, failures
+
+
+def _select(connection: duckdb.DuckDBPyConnection, table: pa.Table, expressions: Sequence[str]) -> pa.Table:
+    connection.register("given", table)
+    try:
+        listed = ", ".join(f"{expression} AS c{i}" for i, expression in enumerate(expressions))
+        return connection.sql(f"SELECT {listed} FROM given").to_arrow_table()
+    finally:
+        connection.unregister("given")
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A result as a later step may compare it: no NaN, and floats for decimals, whose comparison could overflow."""
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    return _nan_to_null(column)
+
+
+def _kinds(schema: pa.Schema) -> dict[str, str]:
+    """The kinds of the columns that a rule can read."""
+    kinds = {
+        BOOLEAN: (pa.types.is_boolean,),
+        NUMBER: (pa.types.is_integer, pa.types.is_floating),
+        STRING: (pa.types.is_string, pa.types.is_large_string),
+    }
+    return {f.name: kind for f in schema for kind, tests in kinds.items() if any(is_kind(f.type) for is_kind in tests)}
 
 
 def _with_aliases(columns: Mapping[str, ColumnType], aliases: Mapping[str, str]) -> dict[str, ColumnType]:
@@ -185,69 +214,20 @@ def _nan_to_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _check_expression(
-    connection: duckdb.DuckDBPyConnection, what: str, expression: str, columns: Mapping[str, ColumnType], noun: str
+    connection: duckdb.DuckDBPyConnection, what: str, text: str, columns: Mapping[str, ColumnType], noun: str
 ) -> None:
     import duckdb
 
-    if not expression.strip():
-        raise RecipeError(f"{what}: expected a boolean SQL expression, found nothing")
-    query = f"SELECT (\n{expression}\n) FROM given"
-    tree = json.loads(connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()[0][0])
-    if tree["error"]:
-        reason = first_line(tree["error_message"])
-        raise RecipeError(f"{what}: expected a boolean SQL expression, found {expression!r}: {reason}")
-    nodes = [statement["node"] for statement in tree["statements"]]
-    selected = nodes[0].get("select_list", [])
-    if len(nodes) != 1 or len(selected) != 1 or nodes[0]["from_table"].get("table_name") != "given":
-        raise RecipeError(f"{what}: expected a single boolean SQL expression, found {expression!r}")
-    for node in _nodes(selected):
-        _check_node(connection, what, node, columns, noun)
-    # One row of nulls, so that a constant of the wrong type is found now.
     nulls = pa.table({name: pa.nulls(1, arrow_type(type_)) for name, type_ in columns.items()})
-    connection.register("given", nulls)
     try:
-        answer = connection.sql(query).to_arrow_table()
+        expression = parsed(connection, text, _kinds(nulls.schema), noun)
+        # One row of nulls, so that DuckDB finds now what it would refuse later, such as a pattern.
+        _computed(connection, nulls, [expression])
+    except RecipeError as error:
+        raise RecipeError(f"{what}: {error}") from error
     except duckdb.Error as error:
+        raise RecipeError(f"{what}: {text!r} is not a condition over these columns: {first_line(error)}") from error
+    if expression.kind != BOOLEAN:
         raise RecipeError(
-            f"{what}: {expression!r} is not a condition over these columns: {first_line(error)}"
-        ) from error
-    finally:
-        connection.unregister("given")
-    found = answer.schema.field(0).type
-    if not pa.types.is_boolean(found):
-        raise RecipeError(
-            f"{what}: expected a condition that is true or false for each document, found {found}: {expression!r}"
+            f"{what}: expected a condition that is true or false for each document, found a {expression.kind}: {text!r}"
         )
-
-
-def _nodes(tree: Any) -> Iterable[dict[str, Any]]:
-    if isinstance(tree, dict):
-        if "class" in tree:
-            yield tree
-        for value in tree.values():
-            yield from _nodes(value)
-    elif isinstance(tree, list):
-        for value in tree:
-            yield from _nodes(value)
-
-
-def _check_node(
-    connection: duckdb.DuckDBPyConnection, what: str, node: dict[str, Any], columns: Mapping[str, ColumnType], noun: str
-) -> None:
-    if node["class"] not in _ALLOWED:
-        raise RecipeError(
-            f"{what}: {node['class'].lower()} is not allowed; a rule compares the columns of one document"
-        )
-    if node["class"] == "COLUMN_REF":
-        name = ".".join(node["column_names"])
-        if name.lower() not in {column.lower() for column in columns}:
-            raise RecipeError(f"{what}: no {noun} {name!r}{did_you_mean(name, columns)}")
-    if node["class"] == "FUNCTION":
-        name = node["function_name"]
-        stable = connection.execute(
-            "SELECT bool_and(stability = 'CONSISTENT') FROM duckdb_functions()"
-            " WHERE function_name = ? AND function_type = 'scalar'",
-            [name],
-        ).fetchall()[0][0]
-        if name in _ASK_THE_CLOCK or not (stable or name in _MACROS):
-            raise RecipeError(f"{what}: {name}() is unknown, or not a function of its arguments only")

@@ -195,7 +195,19 @@ def test_a_dry_run_counts_as_a_run_that_ends_with_3_because_too_much_was_quarant
     assert dry["counts"] == ran["statistics"]["counts"]
     assert dry["counts"] | {"kept": 3, "dropped": 2, "quarantined": 1} == dry["counts"]
     assert dry["samples"] == ran["samples"]
-    assert dry["rules"]["only"]["readable"] == {"true": 4, "false": 1, "unknown": 0, "decisive": 1}
+    assert dry["rules"]["only"]["readable"] == {"true": 4, "false": 1, "unknown": 0, "errors": 0, "decisive": 1}
+
+
+def test_documents_for_which_a_rule_cannot_be_computed_are_warned_of(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "log.yaml").write_text(
+        "name: log\nphases: [{name: only, rules: {sparse: ln(text_chars - 2) < 9, not_one: 1 / (text_chars - 2) <> 1}}]\n"
+    )
+    assert exit_code("dry-run", folder / "log.yaml", "--input", folder / "input/a.parquet") == 0
+    told = capsys.readouterr().out
+    for rule in ("sparse", "not_one"):
+        assert f"warning: {rule} cannot be computed for 1 documents, for which it is unknown" in told
 
 
 def test_a_dry_run_writes_nothing_and_shows_real_examples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

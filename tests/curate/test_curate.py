@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from gneiss.curate.curate import Curated, curate
 from gneiss.curate.loaded_models import LoadedModels, load_models
-from gneiss.errors import RecipeError
 from gneiss.input.shard import Shard, cut_shards
 from gneiss.recipe.recipe import Recipe
 from tests import oracle
@@ -219,10 +218,12 @@ def test_repeated_ids_are_counted_and_identity_stays_the_row(tmp_path: Path) -> 
     assert found.annotations["id"].to_pylist() == ["x", "x", None, None, "y"]
 
 
-def test_a_rule_that_fails_on_a_value_ends_the_run(tmp_path: Path) -> None:
-    recipe = recipe_of("- {name: a, rules: {r: ln(text_bytes) < 3}}")
-    with pytest.raises(RecipeError, match="logarithm of zero"):
-        curate_with(recipe, shard_of(tmp_path / "a.parquet", ["abc", ""]))
+def test_a_rule_that_fails_on_a_document_is_unknown_for_it_and_counted(tmp_path: Path) -> None:
+    recipe = recipe_of("- {name: a, rules: {r: ln(text_bytes) < 3, s: text_bytes > 0 AND ln(text_bytes) < 3}}")
+    found = curate_with(recipe, shard_of(tmp_path / "a.parquet", ["abc", "", "x" * 100]))
+    assert found.kept.tolist() == [0]
+    assert found.annotations["failed"].to_pylist() == [[], ["r", "s"], ["r", "s"]]
+    assert found.statistics.patterns == {"a": {"11": 1, "!0": 1, "00": 1}}
 
 
 def test_documents_beyond_one_batch_are_annotated_as_those_in_one(

@@ -214,9 +214,12 @@ def test_of_very_many_values_a_thousand_are_counted_and_the_rest_together() -> N
 
 
 def test_patterns_tell_how_often_each_rule_is_true_false_and_unknown() -> None:
-    statistics = Statistics(patterns={"only": Counter({"10": 5, "1?": 2, "00": 1})}, decisive=Counter({"b": 5}))
+    statistics = Statistics(
+        patterns={"only": Counter({"10": 5, "1?": 2, "00": 1, "0!": 3})}, decisive=Counter({"b": 5})
+    )
     assert statistics.rule_counts("only", ["a", "b"]) == {
-        "a": {"true": 7, "false": 1, "unknown": 0, "decisive": 0},
-        "b": {"true": 0, "false": 6, "unknown": 2, "decisive": 5},
+        "a": {"true": 7, "false": 4, "unknown": 0, "errors": 0, "decisive": 0},
+        "b": {"true": 0, "false": 6, "unknown": 5, "errors": 3, "decisive": 5},
     }
-    assert statistics.rule_counts("never reached", ["a"]) == {"a": {"true": 0, "false": 0, "unknown": 0, "decisive": 0}}
+    never = statistics.rule_counts("never reached", ["a"])
+    assert never == {"a": {"true": 0, "false": 0, "unknown": 0, "errors": 0, "decisive": 0}}

@@ -127,7 +127,7 @@ def test_a_misspelt_key_is_met_with_the_nearest_one(was: str, becomes: str, told
         ("  quality: dclm", "  a-b: dclm", "rule 'a-b': expected a lower-case name"),
         ("  quality: dclm", "  true: dclm", "found True"),
         ("  quality: dclm", "  'true': dclm", "rule 'true': this is an SQL keyword"),
-        ("quality: dclm_fastText_score > 0.002", "quality: dclm_fastText_score", "found double"),
+        ("quality: dclm_fastText_score > 0.002", "quality: dclm_fastText_score", "found a number"),
         ("keep: quality AND readable", "keep: quality AND", "keep: expected a boolean SQL expression"),
         ("{long: text_chars > 100}", "{}\n    keep: 'false'", "keep: 'false', but there are no rules"),
         ("name: second", "name: first", "two phases are named 'first'"),

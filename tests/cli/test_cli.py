@@ -202,7 +202,8 @@ def test_documents_for_which_a_rule_cannot_be_computed_are_warned_of(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "log.yaml").write_text(
-        "name: log\nphases: [{name: only, rules: {sparse: ln(text_chars - 2) < 9, not_one: 1 / (text_chars - 2) <> 1}}]\n"
+        "name: log\nphases:\n- name: only\n"
+        "  rules: {sparse: ln(text_chars - 2) < 9, not_one: 1 / (text_chars - 2) < 3}\n"
     )
     assert exit_code("dry-run", folder / "log.yaml", "--input", folder / "input/a.parquet") == 0
     told = capsys.readouterr().out

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from gneiss.annotation import Annotate, Annotator, Column
 from gneiss.arrays import UInt64Array
-from gneiss.errors import ModelError, RecipeError
+from gneiss.errors import RecipeError
+from gneiss.filters.hosts import host_of
 from gneiss.filters.page import Page
+from gneiss.filters.url_lists import read_domains, read_words
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,8 +31,11 @@ PAGES = (
             "packaged."
         ),
         formula=(
-            "A domain is listed if the host, or any parent domain of it, is a line of a list of domains. Words are the "
-            "runs of ASCII letters and digits of the address in lower case, each different one counted once"
+            "A domain is listed if the host, or any parent domain of it, is in a list of domains. The host is that of "
+            "the WHATWG URL Standard, in ASCII (IDNA), also where the scheme is missing. Lists of domains are read as "
+            "they are published: one domain a line, *.domain (which stands for the domain too), ||domain^ of ad "
+            "blockers, hosts files, dnsmasq's address=/domain/. Words are the runs of ASCII letters and digits of the "
+            "address in lower case, each different one counted once. An entry that can never match is refused"
         ),
         source=(
             "Penedo et al. 2023 (arXiv 2306.01116) and Penedo et al. 2024 (arXiv 2406.17557), URL filtering; two soft "
@@ -51,8 +55,9 @@ _NOT_IN_WORDS = re.compile("[^a-z0-9]+")
 class Urls(Annotator):
     """Whether a URL's domain is listed, and the number of listed words in it.
 
-    domains, words, soft_words: UTF-8 files with one entry per line, case-insensitive; lines that start with # are
-    comments. Several files of a kind form one list. It annotates the documents' URLs, not their texts.
+    domains, words, soft_words: UTF-8 files with one entry per line, case-insensitive, as `gneiss.filters.url_lists`
+    reads them; what follows # is a comment. Several files of a kind form one list. It annotates the documents' URLs,
+    not their texts.
 
     >>> Urls(domains=("blocked.txt",)).columns[0].name
     'url_domain_listed'
@@ -86,13 +91,13 @@ class Urls(Annotator):
     def load(self, files: Mapping[str, Path]) -> Annotate:
         """Read the lists and return the function that annotates a batch of URLs.
 
-        Raises ModelError when a list cannot be read or has no entry.
+        Raises ModelError when a list cannot be read, has no entry, or has one that can never match.
         """
         import numpy as np
 
-        domains = np.unique(_hashes(entry for source in self.domains for entry in read_list(files[source])))
-        words = frozenset(entry for source in self.words for entry in read_list(files[source]))
-        soft_words = frozenset(entry for source in self.soft_words for entry in read_list(files[source]))
+        domains = np.unique(_hashes(entry for source in self.domains for entry in read_domains(files[source])))
+        words = frozenset(entry for source in self.words for entry in read_words(files[source]))
+        soft_words = frozenset(entry for source in self.soft_words for entry in read_words(files[source]))
 
         def compute(urls: TextBatch) -> Mapping[str, pa.Array]:
             import pyarrow as pa
@@ -108,40 +113,11 @@ class Urls(Annotator):
         return compute
 
 
-def host_of(url: str) -> str:
-    """The host of a URL in lower case, without port, user and final dot; empty if there is none.
-
-    >>> host_of("HTTPS://user@WWW.Example.org.:443/a"), host_of("example.org/a"), host_of("http://[broken")
-    ('www.example.org', 'example.org', '')
-    """
-    try:
-        host = urlsplit(url.strip() if "://" in url else f"//{url.strip()}").hostname
-    except ValueError:  # brackets without an IPv6 address: no host, so none that is listed
-        return ""
-    return (host or "").rstrip(".")
-
-
-def read_list(path: Path) -> Iterator[str]:
-    """The entries of a list, stripped and in lower case. Raises ModelError."""
-    found = False
-    try:
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                entry = line.strip().lower()
-                if entry and not entry.startswith("#"):
-                    found = True
-                    yield entry
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: cannot be read as a UTF-8 list with one entry per line: {error}") from error
-    if not found:
-        raise ModelError(f"{path}: expected one entry per line, found none")
-
-
-def _hashes(entries: Iterator[str]) -> UInt64Array:
+def _hashes(entries: Iterable[str]) -> UInt64Array:
     import numpy as np
     import xxhash
 
-    return np.fromiter((xxhash.xxh3_64_intdigest(entry.rstrip(".").encode()) for entry in entries), np.uint64)
+    return np.fromiter((xxhash.xxh3_64_intdigest(entry.encode()) for entry in entries), np.uint64)
 
 
 def _listed(domains: UInt64Array, host: str) -> bool:

@@ -196,6 +196,9 @@ class InThisProcess:
         """Room for one."""
         return Room(1, 1)
 
+    def admit(self, workers: int, resources: Resources) -> None:
+        """Any number: they are one."""
+
     def run(
         self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
     ) -> Generator[Done, None, None]:

@@ -12,8 +12,10 @@ Task = TypeVar("Task")
 Done = TypeVar("Done")
 _Taken = TypeVar("_Taken", contravariant=True)
 _Given = TypeVar("_Given", covariant=True)
-#: How often a task may lose its worker (killed, out of memory, machine gone) before it is given up.
+#: How often a worker may die of its task (out of memory, a crash, a hang) before the task is given up.
 MOST_ATTEMPTS = 3
+#: How often a task may lose its worker with a machine, or to somebody who kills it, before the run ends.
+MOST_LOSSES = 10
 
 
 class Step(Protocol[_Taken, _Given]):
@@ -23,7 +25,30 @@ class Step(Protocol[_Taken, _Given]):
         """Once per worker: load what all tasks need."""
 
     def lost(self, task: _Taken, reason: str) -> _Given:
-        """What to report for a task whose worker died every time."""
+        """What to report for a task that its workers died of, every time."""
+
+
+def fields_of(task: object) -> dict[str, str]:
+    """What logs call a task: a shard by its id, any other by its number."""
+    return {"shard": str(task.id)} if hasattr(task, "id") else {"task": str(task)}
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a driver waits, in seconds.
+
+    look: between two looks at its workers; say: before it says that one has no place, or gives no sign of life; kill:
+    before it kills such a one; place: for the first place of any worker; end: for workers to end when they are asked
+    to. A worker gives a sign of life by using this share of a CPU, itself or its children; none is needed of one that
+    waits for storage. A long task is no reason to kill: there is no limit for it.
+    """
+
+    look_seconds: float = 15.0
+    say_seconds: float = 60.0
+    kill_seconds: float = 600.0
+    place_seconds: float = 3600.0
+    end_seconds: float = 5.0
+    busy_share: float = 0.01
 
 
 @dataclass(frozen=True)
@@ -52,6 +77,9 @@ class Backend(Protocol):
 
     def room(self, resources: Resources) -> Room:
         """How many workers fit that ask for these resources each."""
+
+    def admit(self, workers: int, resources: Resources) -> None:
+        """Refuse more workers than there will ever be room for. Raises MachineError."""
 
     def run(
         self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources

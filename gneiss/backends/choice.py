@@ -32,6 +32,7 @@ def choose_workers(
             _log.warning(
                 "%d workers instead of %d: each needs about %.1f GB", workers, wanted, resources.memory_bytes / 1e9
             )
+    chosen.admit(min(workers, tasks), resources)
     return Workers(chosen, workers, resources)
 
 

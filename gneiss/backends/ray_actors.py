@@ -1,16 +1,31 @@
-"""Ray actors: the one module that imports Ray. Retries, lost actors and back-pressure are Ray's own."""
+"""Ray actors: the one module that imports Ray. An actor that dies stays dead: the driver starts another one.
+
+Ray says of a dead actor that it is dead. What it died of is found on its node, by a task without a CPU of its own: in
+the actor's log a crash, in the kernel's count a kill for memory, and of a node that does not answer that it is lost.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import signal
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from itertools import count
+from threading import current_thread, main_thread
+from typing import Any, Literal
 
-from gneiss.backends import MOST_ATTEMPTS, Done, Room, Step, Task
+from gneiss.backends import Done, Patience, Room, Step, Task
+from gneiss.backends.driving import Answered, Died, Event, Opened, Placed, Seen, drive
+from gneiss.backends.machine import Death, Vitals, death_by_kill, fatal_error, log_file, memory_kills, vitals
 from gneiss.backends.resources import Resources
 from gneiss.errors import DefectError, GneissError, MachineError
+
+#: How long a node may take to say what an actor on it died of; then it is lost.
+NODE_SECONDS = 30.0
+_LOOPBACK = "127.0.0.1"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -21,53 +36,215 @@ class RayActors:
     """
 
     shared_filesystem: bool = False
+    patience: Patience = field(default_factory=Patience)
 
     def room(self, resources: Resources) -> Room:
         """See Backend. Raises MachineError when there is no cluster to connect to."""
         return room_on(_nodes(), resources)
 
+    def admit(self, workers: int, resources: Resources) -> None:
+        """See Backend."""
+        check_nodes(_nodes(), workers, resources, self.shared_filesystem)
+
     def run(
         self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
     ) -> Generator[Done, None, None]:
-        """See Backend. Raises MachineError when the cluster cannot hold the workers."""
-        import ray
-        from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+        """See Backend."""
+        _nodes()
+        return drive(_Actors(step, resources), step, tasks, workers, self.patience)
 
-        check_nodes(_nodes(), workers, resources, self.shared_filesystem)
-        actor: Any = ray.remote(
-            num_cpus=resources.cpus,
-            memory=resources.memory_bytes,
-            max_restarts=-1,
-            max_task_retries=MOST_ATTEMPTS - 1,
+
+@dataclass(frozen=True)
+class _Home:
+    """Where an actor lives: its node, its process, what it writes to stderr, and the memory kills there."""
+
+    node: str
+    pid: int
+    log: str
+    kills: int | None
+
+
+@dataclass
+class _Actor:
+    handle: Any
+    home: _Home | None = None
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of an actor whose answer is awaited."""
+
+    worker: int
+    what: Literal["home", "open", "work"]
+
+
+class _Actors:
+    """See Pool."""
+
+    def __init__(self, step: Any, resources: Resources) -> None:
+        import ray
+
+        self._class: Any = ray.remote(
+            num_cpus=resources.cpus, memory=resources.memory_bytes, max_restarts=0, max_task_retries=0
         )(_Worker)
-        waiting = list(tasks)[::-1]
-        pool = [actor.remote(step) for _ in range(workers)]
-        running: dict[Any, tuple[Any, Task]] = {}
+        self._look, self._examine, self._kill = (
+            ray.remote(num_cpus=0, max_retries=0)(its) for its in (_look, _examine, _kill)
+        )
+        self._step = ray.put(step)
+        self._living: dict[int, _Actor] = {}
+        self._calls: dict[Any, _Call] = {}
+        self._looks: dict[Any, list[int]] = {}
+        self._numbers = count(1)
+
+    def start(self) -> int:
+        """See Pool."""
+        number = next(self._numbers)
+        handle = self._class.remote(self._step)
+        self._living[number] = _Actor(handle)
+        self._calls[handle.home.remote()] = _Call(number, "home")
+        self._calls[handle.open.remote()] = _Call(number, "open")
+        return number
+
+    def give(self, worker: int, task: Any) -> None:
+        """See Pool."""
+        self._calls[self._living[worker].handle.work.remote(task)] = _Call(worker, "work")
+
+    def look(self, workers: Collection[int]) -> None:
+        """See Pool. A node is not looked at again before it has answered."""
+        awaited = {number for its in self._looks.values() for number in its}
+        on_nodes: dict[str, list[_Actor]] = {}
+        numbers: dict[str, list[int]] = {}
+        for number in workers:
+            home = self._living[number].home
+            if number not in awaited and home is not None:
+                on_nodes.setdefault(home.node, []).append(self._living[number])
+                numbers.setdefault(home.node, []).append(number)
+        for node, actors in on_nodes.items():
+            pids = [actor.home.pid for actor in actors if actor.home]
+            self._looks[_on(node, self._look).remote(pids)] = numbers[node]
+
+    def end(self, worker: int) -> None:
+        """See Pool. A process that is stopped does not hear Ray, so it is killed on its node."""
+        home = self._living[worker].home
+        if home is not None:
+            _on(home.node, self._kill).remote(home.pid)
+        self._forget(worker)
+
+    def events(self, seconds: float) -> Sequence[Event]:
+        """See Pool."""
+        import ray
+
+        ready, _ = ray.wait([*self._calls, *self._looks], num_returns=1, timeout=seconds)
+        return [event for ref in ready for event in (self._seen(ref) if ref in self._looks else self._heard(ref))]
+
+    def close(self) -> None:
+        """See Pool."""
+        import ray
+
+        for actor in self._living.values():
+            ray.kill(actor.handle)
+
+    def _seen(self, ref: Any) -> Iterator[Event]:
+        """What a look at the actors of a node showed."""
+        import ray
+        from ray.exceptions import RayError
+
+        numbers = self._looks.pop(ref)
         try:
-            idle = list(pool)
-            while waiting or running:
-                while idle and waiting:
-                    worker, task = idle.pop(), waiting.pop()
-                    running[worker.work.remote(task)] = (worker, task)
-                answered, _ = ray.wait(list(running), num_returns=1)
-                worker, task = running.pop(answered[0])
-                idle.append(worker)
-                try:
-                    answer = ray.get(answered[0])
-                except (RayActorError, OutOfMemoryError) as error:
-                    if getattr(error, "actor_init_failed", False):
-                        raise MachineError(f"a worker cannot start: {_last_line(error)}") from error
-                    answer = step.lost(task, f"its actor died {MOST_ATTEMPTS} times; out of memory?")
-                except RayTaskError as error:
-                    raise DefectError(f"a worker failed: {_last_line(error)}", str(error)) from error
-                except RayError as error:
-                    raise MachineError(f"a worker failed: {_last_line(error)}") from error
-                if isinstance(answer, GneissError):
-                    raise answer
-                yield answer
-        finally:
-            for worker in pool:
-                ray.kill(worker)
+            seen = ray.get(ref)
+        except RayError:
+            return  # the node is lost, or full: what that means for its actors their own calls will say
+        for number, its in zip(numbers, seen, strict=True):
+            if its is not None:
+                yield Seen(number, its)
+
+    def _heard(self, ref: Any) -> Iterator[Event]:
+        """What an actor answered."""
+        import ray
+        from ray.exceptions import (
+            NodeDiedError,
+            ObjectLostError,
+            OutOfMemoryError,
+            RayActorError,
+            RayError,
+            RayTaskError,
+        )
+
+        call = self._calls.pop(ref)
+        try:
+            answer = ray.get(ref)
+        except (RayActorError, NodeDiedError, ObjectLostError, OutOfMemoryError) as error:
+            if getattr(error, "actor_init_failed", False):
+                raise MachineError(f"a worker cannot start: {_last_line(error)}") from error
+            death = self._death_of(self._living[call.worker], error)
+            self._forget(call.worker)
+            yield Died(call.worker, death)
+            return
+        except RayTaskError as error:
+            raise DefectError(f"a worker failed: {_last_line(error)}", str(error)) from error
+        except RayError as error:
+            raise MachineError(f"a worker failed: {_last_line(error)}") from error
+        if isinstance(answer, GneissError):
+            raise answer
+        actor = self._living[call.worker]
+        if call.what == "home":
+            actor.home = answer
+            yield Placed(call.worker, f"process {answer.pid} on node {answer.node[:12]}")
+        elif call.what == "open":
+            yield Opened(call.worker)
+        else:
+            given, kills = answer
+            actor.home = actor.home and replace(actor.home, kills=kills)
+            yield Answered(call.worker, given)
+
+    def _death_of(self, actor: _Actor, error: Exception) -> Death:
+        """What an actor died of, as far as its node knows."""
+        import ray
+        from ray.exceptions import ObjectLostError, OutOfMemoryError, RayError
+
+        if isinstance(error, OutOfMemoryError):
+            return Death("killed by Ray: its node was out of memory", is_own=True)
+        if isinstance(error, ObjectLostError):
+            return Death("its answer was lost with a node", is_own=False)
+        if actor.home is None:
+            return Death(f"lost before it had a process: {_last_line(error)}", is_own=False)
+        lost = Death("lost with its node", is_own=False)
+        if actor.home.node not in {node["NodeID"] for node in _nodes()}:
+            return lost
+        try:
+            kills, fatal = ray.get(_on(actor.home.node, self._examine).remote(actor.home.log), timeout=NODE_SECONDS)
+        except RayError:
+            return lost
+        if fatal is None:
+            return Death("killed, or a crash; out of memory?", is_own=True)
+        return Death(fatal, is_own=True) if fatal else death_by_kill(actor.home.kills, kills)
+
+    def _forget(self, worker: int) -> None:
+        """Expect nothing more of an actor, and let Ray kill it if it lives: it may only be out of reach."""
+        import ray
+
+        ray.kill(self._living.pop(worker).handle)
+        self._calls = {ref: call for ref, call in self._calls.items() if call.worker != worker}
+
+
+def _on(node: str, function: Any) -> Any:
+    """A remote function, to be run on this node."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return function.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node, soft=False))
+
+
+def _look(pids: Sequence[int]) -> list[Vitals | None]:
+    return [vitals(pid) for pid in pids]
+
+
+def _examine(log: str) -> tuple[int | None, str | None]:
+    return memory_kills(), fatal_error(log)
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def room_on(nodes: Sequence[Mapping[str, Any]], resources: Resources) -> Room:
@@ -102,17 +279,37 @@ def check_nodes(
 
 
 def _nodes() -> list[Mapping[str, Any]]:
-    """The living nodes of the cluster that RAY_ADDRESS or the job names, or of one started on this machine."""
+    """The living nodes of the cluster that RAY_ADDRESS or the job names, or of one started on this machine.
+
+    One that is started here listens on the loopback interface only.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # read by `import ray`; named for its default
     import ray
     from ray.exceptions import RayError
 
     if not ray.is_initialized():
-        address = os.environ.get("RAY_ADDRESS")
         try:
-            ray.init(address=address, logging_level=logging.WARNING)
+            with _signal_handlers_kept():
+                ray.init(address=address or "local", logging_level=logging.WARNING)
         except (OSError, RuntimeError, ValueError, RayError) as error:
             raise MachineError(f"cannot connect to Ray (RAY_ADDRESS={address or ''}): {_last_line(error)}") from error
+        if not address and any(node["NodeManagerAddress"] != _LOOPBACK for node in ray.nodes()):  # type: ignore[no-untyped-call]
+            _log.warning("Ray was imported before gneiss, and listens on all interfaces of this machine")
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Ray takes SIGTERM for itself when it starts: Python's handler, and one below it that prints a C++ stack."""
+    if current_thread() is not main_thread():  # only there can handlers be set, and Ray sets none elsewhere
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(before):
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Worker:
@@ -122,12 +319,25 @@ class _Worker:
         self._step = step
         self._work: Callable[[Any], Any] | None = None
 
-    def work(self, task: Any) -> Any:
-        """Apply the step to a task."""
+    def home(self) -> _Home:
+        """Where it lives."""
+        import ray
+
+        return _Home(ray.get_runtime_context().get_node_id(), os.getpid(), log_file(), memory_kills())
+
+    def open(self) -> GneissError | None:
+        """Open the step."""
         try:
-            if self._work is None:
-                self._work = self._step.open()
-            return self._work(task)
+            self._work = self._step.open()
+        except GneissError as error:
+            return error
+        return None
+
+    def work(self, task: Any) -> GneissError | tuple[Any, int | None]:
+        """Apply the step to a task."""
+        assert self._work is not None
+        try:
+            return self._work(task), memory_kills()
         except GneissError as error:
             return error
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import current_thread, main_thread
 from typing import Annotated, Any
 
 import typer
@@ -66,19 +70,53 @@ def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; a GneissError becomes one line on stderr and its exit code."""
     _find_modules_here()
     try:
-        app(arguments)
+        with _ended_by(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            app(arguments)
     except GneissError as error:
         _say(in_options(str(error), app))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _say("interrupted; the same command resumes where it stopped")
-        sys.exit(130)
+    except _Ended as end:
+        _say(f"{end.how}; the same command resumes where it stopped")
+        sys.exit(128 + end.number)
     except BrokenPipeError:
         sys.exit(141)
     except Exception as error:  # noqa: BLE001 - what nobody expected is reported with its traceback
         defect = DefectError.of("a defect of gneiss, please report it", error)
         _say(str(defect), defect.traceback)
         sys.exit(defect.exit_code)
+
+
+class _Ended(BaseException):
+    """The process is asked to end. No KeyboardInterrupt, for which typer has an exit code and no words."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    @property
+    def how(self) -> str:
+        """In the words of a message."""
+        return "interrupted" if self.number == signal.SIGINT else f"ended by {signal.Signals(self.number).name}"
+
+
+@contextmanager
+def _ended_by(*numbers: int) -> Iterator[None]:
+    """Raise _Ended where the block gets one of these signals; those that are ignored (`nohup`) stay so."""
+
+    def end(number: int, _: object) -> None:
+        raise _Ended(number)
+
+    before = {number: signal.getsignal(number) for number in numbers}
+    heard = [number for number in numbers if before[number] != signal.SIG_IGN]
+    if current_thread() is not main_thread():  # where no handler can be set
+        heard = []
+    for number in heard:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, before[number])
 
 
 def _say(message: str, traceback: str = "") -> None:

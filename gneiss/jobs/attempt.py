@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic
 
-from gneiss.backends import Step, Task
+from gneiss.backends import Step, Task, fields_of
 from gneiss.errors import DefectError, GneissError, InputError, format_traceback
 from gneiss.jobs.defects import Defect, collected_defects
 from gneiss.jobs.logs import LOGGER, LogSettings, log_fields
@@ -60,7 +60,7 @@ class AttemptStep(Generic[Task]):
 
     def _attempt(self, work: Callable[[Task], Receipt], task: Task) -> Attempt:
         wall, cpu = time.perf_counter(), _cpu_seconds()
-        fields = {"run": self.run, "stage": self.stage, **_named(task)}
+        fields = {"run": self.run, "stage": self.stage, **fields_of(task)}
         with log_fields(**fields), collected_defects() as defects:
             receipt = self._receipt(work, task)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -87,11 +87,6 @@ class AttemptStep(Generic[Task]):
                 return replace(self.step.lost(task, reason), state=FAILED)
             except GneissError as fatal:  # the run cannot go on without this task
                 raise DefectError(str(fatal), format_traceback(error)) from error
-
-
-def _named(task: object) -> dict[str, str]:
-    """A shard by its id, any other task by its number."""
-    return {"shard": str(task.id)} if hasattr(task, "id") else {"task": str(task)}
 
 
 def _cpu_seconds() -> float:

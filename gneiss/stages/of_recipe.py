@@ -189,6 +189,6 @@ class StageWork:
     def lost(self, task: int, reason: str) -> Receipt:
         """A task of a stage cannot be left out: the run stops. Raises MachineError."""
         raise MachineError(
-            f"stage {self.name}, task {task}: {reason} Finished tasks are kept: the same command resumes; use fewer"
-            " workers, or a smaller shard_max_bytes"
+            f"stage {self.name}, task {task}: {reason.rstrip('.')}. Finished tasks are kept: the same command resumes;"
+            " use fewer workers, or a smaller shard_max_bytes"
         )

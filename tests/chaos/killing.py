@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,11 +41,19 @@ def kill_this_process() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@contextmanager
-def killed_at(number: int, trace: list[str] | None = None) -> Iterator[None]:
-    """Kill this process at its n-th event: a row group written, a file written aside, a file renamed into place.
+def crash_this_process() -> None:
+    """As a defect in a library does."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.kill(os.getpid(), signal.SIGSEGV)
 
-    trace: is told each event, as `kind path`.
+
+@contextmanager
+def killed_at(
+    number: int, trace: list[str] | None = None, end: Callable[[], None] = kill_this_process
+) -> Iterator[None]:
+    """End this process at its n-th event: a row group written, a file written aside, a file renamed into place.
+
+    trace: is told each event, as `kind path`; end: how.
     """
     count = 0
 
@@ -54,7 +63,7 @@ def killed_at(number: int, trace: list[str] | None = None) -> Iterator[None]:
         if trace is not None:
             trace.append(f"{kind} {path}")
         if count == number:
-            kill_this_process()
+            end()
 
     def after_half(writer: Any, tables: Any) -> None:
         write_group(writer, tables)
@@ -94,7 +103,7 @@ def run_here_until(number: int, recipe: Path, source: Path, output: Path, trace:
 class DeadlyStep:
     """A step that kills its worker.
 
-    once: shard → event of its commit (0: before it) at which its first attempt dies; always: shards that kill every
+    once: shard → event of its commit (0: before it) at which its first attempt dies; always: shards that crash it every
     time; attempts: a folder with a file for each shard, a byte for each attempt.
     """
 
@@ -113,7 +122,9 @@ class DeadlyStep:
                 file.write(b"x")
             is_first = path.stat().st_size == 1
             event = self.once.get(shard.id, NEVER) if is_first else NEVER
-            if event == 0 or shard.id in self.always:
+            if shard.id in self.always:
+                crash_this_process()
+            if event == 0:
                 kill_this_process()
             with killed_at(event):
                 return work(shard)
@@ -142,7 +153,7 @@ class DiesWhileLoading:
 
     def open(self) -> None:
         """Die."""
-        kill_this_process()
+        crash_this_process()
 
 
 def is_alive(pid: int) -> bool:

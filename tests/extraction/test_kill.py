@@ -139,7 +139,7 @@ class DeadlyStep:
         def deadly(task: CrawlFiles) -> Receipt:
             if task.id == "a" and (self.always or not self.mark.exists()):
                 self.mark.touch()
-                with killing.killed_at(4):
+                with killing.killed_at(4, end=killing.crash_this_process if self.always else killing.kill_this_process):
                     return work(task)
             return work(task)
 
@@ -160,7 +160,7 @@ def test_a_killed_worker_is_replaced_until_it_is_the_task(always: bool, task: Pa
     ):
         done = extract(task, tmp_path / "out", extractor=EXTRACTOR, workers=2, backend="local")
     if always:
-        assert done.unreadable["a"].startswith("its worker died 3 times (exit code -9)")
+        assert done.unreadable["a"].startswith("its worker died 3 times (Segmentation fault)")
         done = extract(task, tmp_path / "out", extractor=EXTRACTOR, workers=2, backend="local")
     assert done.unreadable == {}
     assert {n: h for n, h in runs.promised(tmp_path / "out").items() if ".part" not in n} == runs.promised(expected)

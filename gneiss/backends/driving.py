@@ -1,0 +1,291 @@
+"""Driving a pool of workers: which gets which task, what a death means for it, and who is waited for no longer.
+
+A task is given to a worker that has opened its step, and to no other. A worker that dies by what its task did (out of
+memory, a crash, a hang) is charged to the task; one that is lost with its machine or killed from outside is not.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeAlias
+
+from gneiss.backends import MOST_ATTEMPTS, MOST_LOSSES, Done, Patience, Step, Task, fields_of
+from gneiss.backends.machine import Death, Vitals
+from gneiss.errors import MachineError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A worker has a place, and opens its step; where: its process."""
+
+    worker: int
+    where: str
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A worker can take tasks."""
+
+    worker: int
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A worker has finished its task."""
+
+    worker: int
+    answer: Any
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a look at a worker showed."""
+
+    worker: int
+    vitals: Vitals
+
+
+@dataclass(frozen=True)
+class Died:
+    """A worker is dead."""
+
+    worker: int
+    death: Death
+
+
+Event: TypeAlias = Placed | Opened | Answered | Seen | Died
+
+
+class Pool(Protocol):
+    """Workers by number, and what happens to them. A number is never used twice."""
+
+    def start(self) -> int:
+        """Start a worker."""
+
+    def give(self, worker: int, task: Any) -> None:
+        """Let a worker that has opened its step, and has no task, do one."""
+
+    def look(self, workers: Collection[int]) -> None:
+        """Look at workers that have a place: each living one is Seen later, or the look came to nothing."""
+
+    def end(self, worker: int) -> None:
+        """Kill a worker, whatever state it is in."""
+
+    def events(self, seconds: float) -> Sequence[Event]:
+        """What has happened, waiting for it no longer than this. Raises GneissError that a worker met."""
+
+    def close(self) -> None:
+        """End all workers."""
+
+
+def drive(
+    pool: Pool,
+    step: Step[Task, Done],
+    tasks: Sequence[Task],
+    workers: int,
+    patience: Patience,
+    clock: Callable[[], float] = time.monotonic,
+) -> Generator[Done, None, None]:
+    """Apply a step to all tasks; yields in order of completion, and closes the pool at the end, whatever that is.
+
+    Raises MachineError when workers die before they are ready, when machines are lost too often, or when none has room.
+    """
+    crew = _Crew(pool, tasks, patience)
+    left, looked = len(tasks), clock()
+    try:
+        while left:
+            crew.fill(min(workers, left))
+            crew.give()
+            for event in pool.events(patience.look_seconds):
+                match crew.seen(event) if isinstance(event, Seen) else event:
+                    case Answered(number, answer) if crew.finished(number):
+                        left -= 1
+                        yield answer
+                    case Died(number, death):
+                        if (given_up := crew.bury(number, death)) is not None:
+                            left -= 1
+                            yield step.lost(*given_up)
+                    case Placed(number, where):
+                        crew.placed(number, where)
+                    case Opened(number):
+                        crew.opened(number)
+            if (passed := clock() - looked) >= patience.look_seconds:
+                crew.look(min(passed, 2 * patience.look_seconds))  # this process may have been stopped meanwhile
+                looked += passed
+    finally:
+        pool.close()
+
+
+@dataclass
+class _Worker:
+    """A worker as the driver knows it.
+
+    failed_starts: of it and of those it replaces, in a row; quiet_seconds: without a place, or a sign of life.
+    """
+
+    number: int
+    failed_starts: int
+    where: str = ""
+    is_opened: bool = False
+    task: int | None = None
+    cpu_seconds: float = 0.0
+    quiet_seconds: float = 0.0
+    is_said: bool = False
+
+    def shows_life(self, cpu_seconds: float) -> None:
+        """Be patient with it anew."""
+        self.cpu_seconds, self.quiet_seconds, self.is_said = cpu_seconds, 0.0, False
+
+
+class _Crew(Generic[Task]):
+    """The workers that there are, and the tasks that are not finished."""
+
+    def __init__(self, pool: Pool, tasks: Sequence[Task], patience: Patience) -> None:
+        self._pool, self._tasks, self._patience = pool, tasks, patience
+        self._workers: dict[int, _Worker] = {}
+        self._waiting = deque(range(len(tasks)))
+        self._deaths: Counter[int] = Counter()
+        self._losses: Counter[int] = Counter()
+        self._failed_starts: list[int] = []
+        self._passed = 0.0
+
+    def fill(self, workers: int) -> None:
+        """Start workers until there are so many."""
+        while len(self._workers) < workers:
+            number = self._pool.start()
+            self._workers[number] = _Worker(number, self._failed_starts.pop() if self._failed_starts else 0)
+
+    def give(self) -> None:
+        """Give tasks to those that can take one."""
+        for worker in self._workers.values():
+            if self._waiting and worker.is_opened and worker.task is None:
+                worker.task = self._waiting.popleft()
+                worker.shows_life(worker.cpu_seconds)
+                self._pool.give(worker.number, self._tasks[worker.task])
+
+    def placed(self, number: int, where: str) -> None:
+        """A worker has a process."""
+        if worker := self._workers.get(number):
+            worker.where = where
+            worker.shows_life(0.0)
+
+    def opened(self, number: int) -> None:
+        """A worker is ready."""
+        if worker := self._workers.get(number):
+            worker.is_opened = True
+
+    def finished(self, number: int) -> bool:
+        """A worker has answered; False if it is known to be lost, and its task another one's."""
+        if number not in self._workers:
+            return False
+        self._workers[number].task = None
+        return True
+
+    def bury(self, number: int, death: Death) -> tuple[Task, str] | None:
+        """A worker is dead: its task goes to another one, at the end, or is given up: then that task and the reason."""
+        worker = self._workers.pop(number, None)
+        if worker is None:
+            return None
+        if not worker.is_opened:
+            self._count_failed_start(worker, death)
+        if (task := worker.task) is None:
+            return None
+        (self._deaths if death.is_own else self._losses)[task] += 1
+        if self._deaths[task] == MOST_ATTEMPTS:
+            return self._tasks[task], f"its worker died {MOST_ATTEMPTS} times ({death.said})"
+        if self._losses[task] == MOST_LOSSES:
+            raise MachineError(
+                f"{_name(self._tasks[task])}: its worker was lost {MOST_LOSSES} times ({death.said}). The machines are"
+                " charged with that, not the data: the same command resumes. If it is always this one, give workers"
+                " more memory: use fewer workers, or a smaller shard_max_bytes"
+            )
+        _log.warning(
+            "%s: its worker died (%s); the task is given to another one",
+            _name(self._tasks[task]), death.said, extra=fields_of(self._tasks[task]),
+        )  # fmt: skip
+        self._waiting.append(task)
+        return None
+
+    def look(self, passed: float) -> None:
+        """Look at workers that should be doing something; count the seconds that others have waited for a place."""
+        self._passed = passed
+        self._pool.look([its.number for its in self._workers.values() if its.where])
+        waiting = [its for its in self._workers.values() if not its.where]
+        for worker in waiting:
+            worker.quiet_seconds += passed
+        placed, longest = len(self._workers) - len(waiting), max((its.quiet_seconds for its in waiting), default=0.0)
+        if any(its.quiet_seconds >= self._patience.say_seconds and not its.is_said for its in waiting):
+            _log.warning(
+                "waiting for a place for %d of %d workers: something else holds the CPUs or the memory of the machines"
+                " (with `ray job submit --entrypoint-num-cpus` the driver does); %s",
+                len(waiting), len(self._workers), f"{placed} go on meanwhile" if placed else "none has one yet",
+            )  # fmt: skip
+            for worker in waiting:
+                worker.is_said = True
+        if not placed and longest >= self._patience.place_seconds:
+            raise MachineError(
+                f"no worker has had a place for {longest:.0f} s; free CPUs and memory, or add machines: the same"
+                " command resumes"
+            )
+
+    def seen(self, event: Seen) -> Died | None:
+        """What a look showed: a worker that gives no sign of life for long is killed."""
+        worker, vitals = self._workers.get(event.worker), event.vitals
+        if worker is None or self._is_idle(worker):
+            return None
+        worker.quiet_seconds += self._passed
+        used = abs(vitals.cpu_seconds - worker.cpu_seconds)  # less than before where a child has ended
+        if used >= self._patience.busy_share * worker.quiet_seconds and not vitals.is_stopped:
+            worker.shows_life(vitals.cpu_seconds)
+            return None
+        if worker.quiet_seconds >= self._patience.say_seconds and not worker.is_said:
+            worker.is_said = True
+            self._say_quiet(worker, vitals)
+        if worker.quiet_seconds < self._patience.kill_seconds or not self._is_killable(worker, vitals):
+            return None
+        self._pool.end(worker.number)
+        did = "stopped" if vitals.is_stopped else "hung, without CPU time"
+        return Died(worker.number, Death(f"{did} for {worker.quiet_seconds:.0f} s, then killed", not vitals.is_stopped))
+
+    def _is_idle(self, worker: _Worker) -> bool:
+        return worker.is_opened and worker.task is None
+
+    def _is_killable(self, worker: _Worker, vitals: Vitals) -> bool:
+        """Whoever waits for storage, or opens a step (another worker may be fetching its model), is left in peace."""
+        return vitals.is_stopped or (worker.is_opened and not vitals.waits_for_a_disk)
+
+    def _say_quiet(self, worker: _Worker, vitals: Vitals) -> None:
+        did = (
+            "has been stopped"
+            if vitals.is_stopped
+            else "has waited for storage"
+            if vitals.waits_for_a_disk
+            else "has used no CPU time"
+        )
+        what = (
+            "a worker that is not ready yet"
+            if worker.task is None
+            else f"{_name(self._tasks[worker.task])}: its worker"
+        )
+        then = f"; after {self._patience.kill_seconds:.0f} s it is killed" if self._is_killable(worker, vitals) else ""
+        fields = {} if worker.task is None else fields_of(self._tasks[worker.task])
+        _log.warning("%s (%s) %s for %.0f s%s", what, worker.where, did, worker.quiet_seconds, then, extra=fields)
+
+    def _count_failed_start(self, worker: _Worker, death: Death) -> None:
+        failed = worker.failed_starts + 1
+        if failed == (MOST_ATTEMPTS if death.is_own else MOST_LOSSES):
+            raise MachineError(
+                f"{failed} workers died before they were ready ({death.said}). (A script that calls gneiss.run must do"
+                " so under `if __name__ == '__main__':`, as workers import it.)"
+            )
+        self._failed_starts.append(failed)
+
+
+def _name(task: object) -> str:
+    return " ".join(f"{name} {value}" for name, value in fields_of(task).items())

@@ -1,0 +1,108 @@
+"""What a machine knows of a worker on it: whether it lives and works, and what it died of."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+_CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGXCPU}
+_FATAL = b"Fatal Python error: "
+_LOG_END_BYTES = 100_000
+
+
+@dataclass(frozen=True)
+class Death:
+    """How a worker ended. is_own: by what its task did, rather than by what happened to its machine."""
+
+    said: str
+    is_own: bool
+
+
+@dataclass(frozen=True)
+class Vitals:
+    """A living worker: its state as /proc names it, and the CPU seconds of it and its children."""
+
+    state: str
+    cpu_seconds: float
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody stopped it (SIGSTOP)."""
+        return self.state == "stopped"
+
+    @property
+    def waits_for_a_disk(self) -> bool:
+        """Whether it waits for storage, and cannot be killed meanwhile."""
+        return self.state == "disk-sleep"
+
+
+def vitals(pid: int) -> Vitals | None:
+    """How a process of this machine is; None when it is dead."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        state = process.status()
+        if state in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return None
+        its = process.cpu_times()
+        children = process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return None
+    cpu_seconds = its.user + its.system + its.children_user + its.children_system
+    for child in children:
+        try:
+            cpu_seconds += child.cpu_times().user + child.cpu_times().system
+        except psutil.NoSuchProcess:
+            continue  # its time is among that of ended children at the next look
+    return Vitals(str(state), cpu_seconds)
+
+
+def memory_kills() -> int | None:
+    """How many processes the kernel of this machine has killed for want of memory; None where it does not count."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+
+
+def death_by_exit_code(code: int | None, kills_before: int | None, kills_after: int | None) -> Death:
+    """What a process died of. kills_before, kills_after: see `memory_kills`; at its start and after its death."""
+    if code is not None and code >= 0:
+        return Death(f"exit code {code}", is_own=True)
+    number = -(code or -signal.SIGKILL)
+    if number in _CRASHES:
+        return Death(signal.strsignal(number) or f"signal {number}", is_own=True)
+    if number == signal.SIGKILL:
+        return death_by_kill(kills_before, kills_after)
+    return Death(f"killed from outside by signal {number}", is_own=False)
+
+
+def death_by_kill(kills_before: int | None, kills_after: int | None) -> Death:
+    """What a process died of that was killed: out of memory where the kernel says so, or does not count."""
+    if kills_before is None or kills_after is None:
+        return Death("killed; out of memory?", is_own=True)
+    if kills_after > kills_before:
+        return Death("killed by the kernel: out of memory", is_own=True)
+    return Death("killed from outside, not by the kernel for memory", is_own=False)
+
+
+def log_file() -> str:
+    """The file to which this process writes its errors; empty where that is no file."""
+    path = os.readlink("/proc/self/fd/2")
+    return path if os.path.isfile(path) else ""
+
+
+def fatal_error(log: str) -> str | None:
+    """The fatal error at the end of what a process wrote to stderr, a file; empty without one, None without a file."""
+    try:
+        with Path(log).open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _LOG_END_BYTES))
+            end = file.read()
+    except OSError:
+        return None
+    _, found, after = end.rpartition(_FATAL)
+    return after.partition(b"\n")[0].decode(errors="replace")[:300] if found else ""

@@ -1,0 +1,293 @@
+"""Which worker gets which task, and what deaths, silence and missing places mean, with workers that are played here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from gneiss.backends import MOST_ATTEMPTS, MOST_LOSSES, Patience
+from gneiss.backends.driving import Answered, Died, Event, Opened, Placed, Seen, drive
+from gneiss.backends.machine import Death, Vitals
+from gneiss.errors import MachineError
+
+CRASH = Death("Segmentation fault", is_own=True)
+LOST = Death("lost with its node", is_own=False)
+PATIENCE = Patience(look_seconds=10, say_seconds=30, kill_seconds=100, place_seconds=1000)
+STOPPED, WORKING, STORAGE = "stopped", "running", "disk-sleep"
+
+
+class Doubling:
+    """The step: twice the number, or what became of it."""
+
+    def open(self) -> Callable[[int], Any]:
+        raise NotImplementedError("these workers are played")
+
+    def lost(self, task: int, reason: str) -> Any:
+        return task, reason
+
+
+@dataclass
+class Stage:
+    """A pool in which nothing takes time but waiting.
+
+    places: how many workers have a place; dies: worker, task → how it ends, or None; stuck: worker, task → how a worker
+    looks that never answers, or None; cpu: what a look at it shows, by look.
+    """
+
+    places: int = 99
+    dies: Callable[[int, int], Death | None] = lambda _, __: None
+    dies_opening: Callable[[int], Death | None] = lambda _: None
+    stuck: Callable[[int, int], str | None] = lambda _, __: None
+    stuck_opening: Callable[[int], str | None] = lambda _: None
+    cpu: Callable[[int], float] = lambda _: 1.0
+    now: float = 0.0
+    closed: int = 0
+    looks: int = 0
+    started: int = 0
+    living: dict[int, str] = field(default_factory=dict)
+    given: list[tuple[int, int]] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+    coming: list[Event] = field(default_factory=list)
+
+    def clock(self) -> float:
+        return self.now
+
+    def start(self) -> int:
+        self.started += 1
+        self.living[self.started] = WORKING
+        if len(self.living) > self.places:
+            return self.started
+        self.coming.append(Placed(self.started, f"process {self.started}"))
+        if death := self.dies_opening(self.started):
+            self._die(self.started, death)
+        elif state := self.stuck_opening(self.started):
+            self.living[self.started] = state
+        else:
+            self.coming.append(Opened(self.started))
+        return self.started
+
+    def give(self, worker: int, task: int) -> None:
+        assert worker in self.living, "no task is given to the dead"
+        self.given.append((worker, task))
+        if death := self.dies(worker, task):
+            self._die(worker, death)
+        elif state := self.stuck(worker, task):
+            self.living[worker] = state
+        else:
+            self.coming.append(Answered(worker, 2 * task))
+
+    def _die(self, worker: int, death: Death) -> None:
+        del self.living[worker]
+        self.coming.append(Died(worker, death))
+
+    def look(self, workers: Collection[int]) -> None:
+        self.looks += 1
+        assert set(workers) <= set(self.living)
+        self.coming += [Seen(number, Vitals(self.living[number], self.cpu(self.looks))) for number in workers]
+
+    def end(self, worker: int) -> None:
+        del self.living[worker]
+        self.ended.append(worker)
+
+    def events(self, seconds: float) -> Sequence[Event]:
+        assert self.now < 1e5, "this run would go on for ever"
+        if not self.coming:
+            self.now += seconds
+        coming, self.coming = self.coming, []
+        return coming
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def driven(pool: Stage, tasks: int, workers: int) -> list[Any]:
+    return list(drive(pool, Doubling(), range(tasks), workers, PATIENCE, pool.clock))
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_all_tasks_are_done_once() -> None:
+    pool = Stage()
+    assert sorted(driven(pool, 20, 3)) == list(range(0, 40, 2))
+    assert sorted(task for _, task in pool.given) == list(range(20))
+    assert {worker for worker, _ in pool.given} == {1, 2, 3}
+    assert (pool.started, pool.closed) == (3, 1)
+
+
+# Deaths
+
+
+@pytest.mark.parametrize("deaths", range(1, MOST_ATTEMPTS + 3))
+def test_a_task_that_its_workers_die_of_is_given_up_after_all_others(deaths: int) -> None:
+    seen: list[int] = []
+
+    def dies(_: int, task: int) -> Death | None:
+        seen.append(task)
+        return CRASH if task == 1 and seen.count(1) <= deaths else None
+
+    pool = Stage(dies=dies)
+    answers = driven(pool, 5, 2)
+    reason = f"its worker died {MOST_ATTEMPTS} times (Segmentation fault)"
+    assert ((1, reason) in answers) == (deaths >= MOST_ATTEMPTS)
+    assert seen.count(1) == min(deaths + 1, MOST_ATTEMPTS)
+    assert [task for task in seen if task != 1] == [0, 2, 3, 4]
+    assert seen[-1] == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_a_lost_machine_is_charged_to_no_task(workers: int) -> None:
+    """All workers are lost at once, again and again; between that each task also dies twice by itself."""
+    lives: dict[int, int] = {}
+
+    def dies(_: int, task: int) -> Death | None:
+        lives[task] = lives.get(task, 0) + 1
+        return LOST if lives[task] % 3 and lives[task] < 9 else CRASH if lives[task] in (3, 6) else None
+
+    assert sorted(driven(Stage(dies=dies), 6, workers)) == list(range(0, 12, 2))
+    assert set(lives.values()) == {9}
+
+
+def test_a_task_whose_workers_are_always_lost_ends_the_run_when_the_others_are_done() -> None:
+    pool = Stage(dies=lambda _, task: LOST if task == 0 else None)
+    driving = drive(pool, Doubling(), range(4), 2, PATIENCE, pool.clock)
+    assert [next(driving) for _ in range(3)] == [2, 4, 6]
+    with pytest.raises(MachineError, match=rf"^task 0: its worker was lost {MOST_LOSSES} times \(lost with its node\)"):
+        next(driving)
+    assert pool.given.count((1, 0)) <= 1
+    assert pool.closed == 1
+
+
+@pytest.mark.parametrize(("death", "starts"), [(CRASH, MOST_ATTEMPTS), (LOST, MOST_LOSSES)])
+def test_workers_that_die_before_they_are_ready_end_the_run(death: Death, starts: int) -> None:
+    pool = Stage(dies_opening=lambda _: death)
+    with pytest.raises(MachineError, match=rf"{starts} workers died before they were ready \({death.said}\)"):
+        driven(pool, 3, 1)
+    assert pool.started == starts
+
+
+def test_a_node_that_takes_many_opening_workers_with_it_does_not_end_the_run() -> None:
+    assert sorted(driven(Stage(dies_opening=lambda number: LOST if number <= 30 else None), 40, 30)) == [
+        2 * task for task in range(40)
+    ]
+
+
+def test_no_more_workers_are_started_than_there_is_work_for() -> None:
+    pool = Stage(dies=lambda worker, _: LOST if worker == 1 else None)
+    driven(pool, 2, 2)
+    assert pool.started == 2, "the second worker takes the task that is left"
+
+
+# Places
+
+
+def test_tasks_go_to_workers_that_have_a_place(caplog: pytest.LogCaptureFixture) -> None:
+    pool = Stage(places=2)
+    assert len(driven(pool, 9, 4)) == 9
+    assert {worker for worker, _ in pool.given} == {1, 2}
+
+
+def test_workers_without_a_place_are_said_once_and_keep_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """A long task goes on meanwhile; that it is done, the third look at it shows."""
+    pool = Stage(places=1, stuck=lambda _, task: WORKING if task == 1 else None, cpu=lambda look: 10.0 * look)
+    driving = drive(pool, Doubling(), range(2), 2, PATIENCE, pool.clock)
+    assert next(driving) == 0
+    pool.events = lambda seconds: _finish_at(pool, 200.0, seconds)  # type: ignore[method-assign]
+    assert list(driving) == [2]
+    assert said(caplog) == [
+        "waiting for a place for 1 of 2 workers: something else holds the CPUs or the memory of the machines (with `ray"
+        " job submit --entrypoint-num-cpus` the driver does); 1 go on meanwhile"
+    ]
+
+
+def _finish_at(pool: Stage, time: float, seconds: float) -> Sequence[Event]:
+    if pool.now >= time:
+        return [Answered(pool.given[-1][0], 2 * pool.given[-1][1])]
+    return Stage.events(pool, seconds)
+
+
+def test_without_any_place_the_run_ends_after_long(caplog: pytest.LogCaptureFixture) -> None:
+    pool = Stage(places=0)
+    with pytest.raises(MachineError, match="no worker has had a place for 1000 s"):
+        driven(pool, 3, 2)
+    assert len(said(caplog)) == 1
+    assert said(caplog)[0].endswith("none has one yet")
+
+
+def test_a_replacement_without_a_place_keeps_no_task_from_an_idle_worker() -> None:
+    """A node is lost in the middle: one of two workers, and the place of its replacement."""
+    pool = Stage()
+
+    def dies(worker: int, _: int) -> Death | None:
+        if worker != 2:
+            return None
+        pool.places = 1
+        return LOST
+
+    pool.dies = dies
+    assert sorted(driven(pool, 6, 2)) == [0, 2, 4, 6, 8, 10]
+    assert {worker for worker, _ in pool.given} == {1, 2}
+
+
+# Silence
+
+
+def test_a_stopped_worker_is_said_then_killed_and_its_task_given_to_another(caplog: pytest.LogCaptureFixture) -> None:
+    pool = Stage(stuck=lambda worker, _: STOPPED if worker == 1 else None)
+    assert sorted(driven(pool, 3, 1)) == [0, 2, 4]
+    assert pool.ended == [1]
+    assert said(caplog) == [
+        "task 0: its worker (process 1) has been stopped for 30 s; after 100 s it is killed",
+        "task 0: its worker died (stopped for 100 s, then killed); the task is given to another one",
+    ]
+
+
+def test_a_task_in_which_workers_hang_is_given_up_and_one_whose_workers_are_stopped_is_not() -> None:
+    hangs = Stage(stuck=lambda _, task: WORKING if task == 1 else None)
+    reason = f"its worker died {MOST_ATTEMPTS} times (hung, without CPU time for 100 s, then killed)"
+    assert [answer for answer in driven(hangs, 3, 2) if isinstance(answer, tuple)] == [(1, reason)]
+    stopped = Stage(stuck=lambda worker, task: STOPPED if task == 1 and worker < MOST_ATTEMPTS + 3 else None)
+    assert sorted(driven(stopped, 3, 1)) == [0, 2, 4]
+
+
+@pytest.mark.parametrize("share", [0.02, 1.0])
+def test_a_long_task_is_left_in_peace(share: float, caplog: pytest.LogCaptureFixture) -> None:
+    pool = Stage(stuck=lambda *_: WORKING, cpu=lambda look: share * PATIENCE.look_seconds * look)
+    pool.events = lambda seconds: _finish_at(pool, 50_000.0, seconds)  # type: ignore[method-assign]
+    assert driven(pool, 1, 1) == [0]
+    assert (pool.ended, said(caplog)) == ([], [])
+
+
+def test_what_waits_for_storage_is_said_and_not_killed(caplog: pytest.LogCaptureFixture) -> None:
+    pool = Stage(stuck=lambda *_: STORAGE)
+    pool.events = lambda seconds: _finish_at(pool, 5000.0, seconds)  # type: ignore[method-assign]
+    assert driven(pool, 1, 1) == [0]
+    assert pool.ended == []
+    assert said(caplog) == ["task 0: its worker (process 1) has waited for storage for 30 s"]
+
+
+def test_a_worker_that_opens_for_long_is_killed_only_if_it_is_stopped(caplog: pytest.LogCaptureFixture) -> None:
+    pool = Stage(stuck_opening=lambda number: {1: STOPPED, 2: "sleeping"}.get(number))
+    assert sorted(driven(pool, 6, 2)) == [0, 2, 4, 6, 8, 10]
+    assert pool.ended == [1]
+    assert said(caplog)[:2] == [
+        "a worker that is not ready yet (process 1) has been stopped for 30 s; after 100 s it is killed",
+        "a worker that is not ready yet (process 2) has used no CPU time for 30 s",
+    ]
+
+
+def test_the_time_in_which_the_driver_was_stopped_too_is_nobodys_silence() -> None:
+    """As with Ctrl-Z, or a laptop that sleeps: at every look an hour has passed."""
+    pool = Stage(stuck=lambda *_: STOPPED)
+
+    def events(seconds: float) -> Sequence[Event]:
+        pool.now += 3600
+        return _finish_at(pool, 3600 * 4, seconds)
+
+    pool.events = events  # type: ignore[method-assign]
+    assert driven(pool, 1, 1) == [0]
+    assert pool.ended == []

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from gneiss.input.model_files import ModelFile, resolve
 from gneiss.input.shard import Input, cut_shards
 from gneiss.recipe.named import versions
-from gneiss.recipe.recipe import Budgets, Recipe
+from gneiss.recipe.recipe import Recipe
 from gneiss.store.place import Address
 from gneiss.version import __version__
 
@@ -33,13 +33,10 @@ class Plan:
 
     @property
     def identity(self) -> dict[str, object]:
-        """Everything that, together with the input, determines the bytes of the output.
-
-        Not the budgets: a run that is past them can be accepted as it is, by the same command with larger ones.
-        """
+        """Everything that, together with the input, determines the bytes of the output."""
         return {
             **({"corpus": self._fingerprint()} if self.recipe.is_corpus_wide else {}),
-            "recipe": self.recipe.model_copy(update={"budgets": Budgets()}).digest(),
+            "recipe": self.recipe.digest(),
             "gneiss": __version__,
             "libraries": {**{name: version(name) for name in BYTE_SHAPING}, **versions(self.recipe.classes)},
             "models": {model.source: model.checksum for model in self.models},

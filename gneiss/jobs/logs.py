@@ -77,8 +77,8 @@ class _Stderr(logging.Handler):
 
 
 def _fields_of(record: logging.LogRecord) -> dict[str, object]:
-    """What a record has beyond the standard; where it was logged comes first."""
-    found = {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+    """What a record has beyond the standard; where it was logged comes first. Ray adds a field of its own, `_ray_…`."""
+    found = {name: value for name, value in record.__dict__.items() if name not in _STANDARD and name[0] != "_"}
     return {name: found[name] for name in sorted(found, key=lambda name: name not in _PLACES)}
 
 

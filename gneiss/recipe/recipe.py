@@ -335,11 +335,13 @@ class Recipe(Part):
         return yaml.safe_dump(self.canonical(), sort_keys=False, allow_unicode=True, width=120)
 
     def digest(self) -> str:
-        """sha256 over the canonical recipe: 64 hexadecimal digits.
+        """sha256 over the canonical recipe with the default budgets: 64 hexadecimal digits.
 
-        The order of rules and models matters: it is the order of columns, and of the names in `failed`.
+        The order of rules and models matters: it is the order of columns, and of the names in `failed`. Budgets do not:
+        an output that is past them can be accepted as it is, by the same command with larger ones.
         """
-        return hashlib.sha256(json.dumps(self.canonical(), ensure_ascii=False).encode()).hexdigest()
+        whole = {**self.canonical(), "budgets": Budgets().model_dump(mode="json")}
+        return hashlib.sha256(json.dumps(whole, ensure_ascii=False).encode()).hexdigest()
 
 
 #: Columns of an annotation shard that are not annotations.

@@ -48,6 +48,12 @@ def test_text_has_fields_only_where_all_is_told(capsys: pytest.CaptureFixture[st
     ]
 
 
+def test_fields_of_other_libraries_are_not_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    LogSettings(logging.INFO).apply()
+    _log.info("said", extra={"_ray_timestamp_ns": 3})
+    assert capsys.readouterr().err.splitlines() == ["info: said"]
+
+
 def test_json_has_fields_and_what_else_a_record_was_given(capsys: pytest.CaptureFixture[str]) -> None:
     LogSettings(logging.INFO, as_json=True).apply()
     with log_fields(run="r"):

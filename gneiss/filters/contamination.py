@@ -30,13 +30,17 @@ PAGES = (
             "questions. Paraphrases and translations are not found. The sets are yours: none is packaged."
         ),
         formula=(
-            "Words are separated by white space, lower-cased, and lose every character that is no letter or digit; "
-            "what loses all of them is no word; a character of Han, kana, Thai, Lao, Khmer or Myanmar is a word by "
-            "itself. Diacritics and numbers stay. An n-gram is 13 words in a row (ngram_words) of a document and of a "
-            "text of a set; a text of fewer is one n-gram if it has at least 8 (min_words), and is ignored if it has "
-            "not. contamination_ngrams counts the different n-grams of the document that any set has; "
+            "Words end where Unicode's word segmentation (UAX 29) ends them, so at dashes and slashes, and lose every "
+            "character that is no letter, digit or mark. They are compared by folded case and compatibility "
+            "decomposition (NFKD), so NFC, NFD and ligatures are one; diacritics, vowel signs and numbers stay. In "
+            "scripts without spaces a letter with its marks is a unit: two of Han, kana or Yi count as a word, four of "
+            "Thai, Lao, Khmer, Myanmar or Tibetan. An n-gram is as many words and units in a row as count 13 words "
+            "(ngram_words), so 26 Han characters; a text that counts less is one n-gram if it counts at least 8 "
+            "(min_words), and is ignored if it does not. contamination_ngrams counts the different "
+            "n-grams of the document that any set has; "
             "contamination_set is the set that has most of them, the first by name where several do; "
-            "contamination_fraction is the share of the document's words that lie in such an n-gram. N-grams are "
+            "contamination_fraction is the share of the document's words and units that lie in such an n-gram. N-grams "
+            "are "
             "compared by 64-bit hashes: with a million n-grams in the sets, one in 18 trillion n-grams of documents "
             "matches by chance"
         ),
@@ -46,7 +50,7 @@ PAGES = (
             "takes 12 words, also folds diacritics and replaces numbers, and drops a document at its first match"
         ),
         cost=(
-            "on one core 170 MB of text a second with 20,000 n-grams in the sets, 60 to 70 with 2,500,000, and less "
+            "on one core 140 MB of text a second with 20,000 n-grams in the sets, 60 with 2,500,000, and less "
             "where much of the text is in a set; 30 bytes of memory for each of these n-grams, in each worker, and "
             "up to four times that while they are loaded"
         ),
@@ -64,9 +68,9 @@ class Contamination(Annotator):
     """Word n-grams that a document shares with evaluation sets, and the set with which it shares most.
 
     sets: name → file; folder: all files below a folder, each a set named by its path there without the suffix. A file
-    is .txt (one text per line), .jsonl or .parquet, of which `fields` names the fields or columns to read, each a text;
-    a row needs one of them, and a list of strings is several texts. ngram_words: words of an n-gram; min_words: a text
-    of a set with at least this many words, but fewer than ngram_words, is one n-gram.
+    is .txt (one text per line), .jsonl or .parquet, of which `fields` names the fields or columns to read, each string
+    in them a text; a row needs one of them, and each must have a text in some set. ngram_words: words of an n-gram;
+    min_words: a text of a set with at least this many words, but fewer than ngram_words, is one n-gram.
 
     >>> from tempfile import TemporaryDirectory
     >>> from gneiss.annotation import annotate
@@ -116,7 +120,8 @@ class Contamination(Annotator):
     def load(self, files: Mapping[str, Path]) -> Annotate:
         """Read the sets, at about 20 bytes of memory per n-gram, and return the function that annotates a batch.
 
-        Raises ModelError when a set cannot be read, has no text of sufficient length, or repeats a name.
+        Raises ModelError when a set cannot be read, has no text of sufficient length, or repeats a name, and for a
+        field without texts.
         """
         from gneiss.batch import TextBatch
         from gneiss.filters.contamination_kernel import ngram_table, overlap
@@ -124,8 +129,19 @@ class Contamination(Annotator):
 
         paths = self._paths(files)
         names = sorted(paths)
-        texts = (TextBatch.of(read_texts(paths[name], self.fields)) for name in names)
-        table = ngram_table(texts, self.ngram_words, self.min_words)
+        with_text: set[str] = set()
+
+        def texts_of(path: Path) -> TextBatch:
+            texts = read_texts(path, self.fields)
+            with_text.update(field for field, of_field in texts.items() if of_field)
+            return TextBatch.of([text for of_field in texts.values() for text in of_field])
+
+        table = ngram_table((texts_of(paths[name]) for name in names), self.ngram_words, self.min_words)
+        if unused := [field for field in self.fields if field not in with_text and self.fields != ("text",)]:
+            raise ModelError(
+                f"contamination: fields: expected texts in {', '.join(unused)} of some evaluation set, found none in"
+                f" {', '.join(map(str, paths.values()))[:300]}; name the fields or columns that hold texts"
+            )
         for name, size in zip(names, table.sizes, strict=True):
             if not size:
                 raise ModelError(f"{paths[name]}: expected a text of at least {self.min_words} words, found none")

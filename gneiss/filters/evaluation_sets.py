@@ -27,26 +27,29 @@ def set_name(file: str) -> str:
     return name
 
 
-def read_texts(path: Path, fields: Sequence[str]) -> list[str]:
-    """The texts of a set: the lines of a .txt, or the strings in the fields of a .jsonl or the columns of a .parquet.
+def read_texts(path: Path, fields: Sequence[str]) -> dict[str, list[str]]:
+    """The texts of a set, by field: those of a .jsonl, or columns of a .parquet; the lines of a .txt are under "".
 
-    A row needs one of the fields, and each is a separate text; a list of strings is several. Other values are ignored.
+    Lines end at LF, CRLF or CR only. A row needs one of the fields, and each string in one is a separate text, in lists
+    and in nested fields too. Other values are ignored.
     Raises ModelError for a file that cannot be read, lacks the fields, or has no text.
     """
     set_name(path.name)
     try:
         if path.suffix == ".txt":
-            texts = path.read_text("utf-8").splitlines()
+            texts = {"": path.read_text("utf-8-sig").split("\n")}
         else:
-            texts = list((_of_json_lines if path.suffix == ".jsonl" else _of_parquet)(path, fields))
+            texts = {field: [] for field in fields}
+            for field, text in (_of_json_lines if path.suffix == ".jsonl" else _of_parquet)(path, fields):
+                texts[field].append(text)
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: cannot be read as an evaluation set: {first_line(error)}") from error
-    if not any(text.strip() for text in texts):
+    if not any(text.strip() for of_field in texts.values() for text in of_field):
         raise ModelError(f"{path}: expected the texts of an evaluation set, found none")
     return texts
 
 
-def _of_json_lines(path: Path, fields: Sequence[str]) -> Iterator[str]:
+def _of_json_lines(path: Path, fields: Sequence[str]) -> Iterator[tuple[str, str]]:
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -58,10 +61,10 @@ def _of_json_lines(path: Path, fields: Sequence[str]) -> Iterator[str]:
             if not isinstance(row, dict) or not any(field in row for field in fields):
                 raise ModelError(f"{path}, line {number}: expected an object with one of {', '.join(fields)}")
             for field in fields:
-                yield from _strings(row.get(field))
+                yield from ((field, text) for text in _strings(row.get(field)))
 
 
-def _of_parquet(path: Path, fields: Sequence[str]) -> Iterator[str]:
+def _of_parquet(path: Path, fields: Sequence[str]) -> Iterator[tuple[str, str]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -75,10 +78,14 @@ def _of_parquet(path: Path, fields: Sequence[str]) -> Iterator[str]:
         raise ModelError(f"{path}: cannot be read as Parquet: {first_line(error)}") from error
     for column in present:
         for value in table[column].to_pylist():
-            yield from _strings(value)
+            yield from ((column, text) for text in _strings(value))
 
 
 def _strings(value: object) -> Iterator[str]:
-    for item in value if isinstance(value, list) else [value]:
+    left = [value]
+    while left:
+        item = left.pop()
         if isinstance(item, str):
             yield item.encode("utf-8", "replace").decode()  # JSON can escape a lone surrogate
+        elif isinstance(item, dict | list):
+            left += reversed(list(item.values()) if isinstance(item, dict) else item)

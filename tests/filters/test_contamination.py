@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,49 +19,123 @@ from gneiss.annotation import annotate
 from gneiss.batch import TextBatch
 from gneiss.errors import ModelError, RecipeError
 from gneiss.filters.contamination import PAGES, Contamination
-from gneiss.filters.contamination_kernel import folded_words, ngram_table, overlap
+from gneiss.filters.contamination_kernel import ngram_table, overlap
+from gneiss.filters.contamination_words import WORD_WEIGHT, folded_words, folding
 from gneiss.filters.evaluation_sets import read_texts, set_name
 from tests.filters.heuristics import TEXTS, decide
 
-ALONE = re.compile(
-    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])"
-)
+FOLDING = folding()
+#: The characters of UAX 29 that join what is on both sides, and what they join.
+MIDDLES = {**dict.fromkeys("'.’‘", "LN"), **dict.fromkeys("·״", "L"), **dict.fromkeys(",;،", "N"), "_": "_"}
+IGNORED = "\u00ad\u200c\u200d\ufe0f\ufeff"
+
+
+def kind_of(c: str) -> str:
+    """L letter, N number, U unit, M mark, else the character itself if it joins, or a space."""
+    if c in MIDDLES:
+        return c
+    if unicodedata.category(c).startswith("M") or c in "ﾞﾟ":
+        return "M"
+    if FOLDING.weights[ord(c)] < WORD_WEIGHT:
+        return "U"
+    if not re.match(r"[^\W_]", c):
+        return " "
+    return "N" if unicodedata.category(c).startswith("N") else "L"
 
 
 def words_of(text: str) -> list[str]:
-    """The definition, word for word."""
-    spaced = ALONE.sub(r" \1 ", "".join(c for c in text if c.isspace() or re.match(r"[^\W_]", c)))
-    return ["".join(c.lower() if len(c.lower()) == 1 else c for c in word) for word in spaced.split()]
+    """The definition, word for word: the words and units of a text as they are compared."""
+    found: list[str] = []
+    last, middle = " ", ""  # the kind of the open word's last character, and what stands after it
+    for c in (c for c in text if c not in IGNORED):
+        kind = kind_of(c)
+        if kind == "M":
+            if last != " " and not middle:
+                found[-1] += c
+        elif kind in MIDDLES:
+            if middle == kind == "_":
+                continue
+            last, middle = (last, kind) if last in "LN" and not middle else (" ", "")
+        elif kind == " ":
+            last, middle = " ", ""
+        else:
+            joins = last in "LN" and kind in "LN"
+            if middle and middle != "_":
+                joins = joins and kind == last and kind in MIDDLES[middle]
+            found[len(found) - joins :] = [found[-1] + c] if joins else [c]
+            last, middle = kind, ""
+    return list(map(compared, found))
 
 
-def ngrams_of(text: str, lengths: Iterable[int]) -> dict[tuple[str, ...], list[int]]:
+def compared(word: str) -> str:
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", word).casefold())
+    return "".join(c for c in folded if kind_of(c) in "LNUM")
+
+
+def weight_of(text: str) -> list[int]:
+    """The weight of each word and unit."""
+    return [int(FOLDING.weights[ord(word[0])]) for word in words_of(text)]
+
+
+def ngrams_of(text: str, ngram_words: int) -> dict[tuple[str, ...], list[int]]:
     """The n-grams of a text, with where they begin."""
     found: dict[tuple[str, ...], list[int]] = {}
-    words = words_of(text)
-    for length in lengths:
-        for first in range(len(words) - length + 1):
-            found.setdefault(tuple(words[first : first + length]), []).append(first)
+    words, weights = words_of(text), weight_of(text)
+    for first in range(len(words)):
+        ends = (end for end in range(first, len(words) + 1) if sum(weights[first:end]) >= ngram_words * WORD_WEIGHT)
+        if end := next(ends, 0):
+            found.setdefault(tuple(words[first:end]), []).append(first)
     return found
 
 
 def ngrams_of_set(texts: list[str], ngram_words: int, min_words: int) -> set[tuple[str, ...]]:
-    sizes = [(text, len(words_of(text))) for text in texts]
-    return {n for text, size in sizes if size >= min_words for n in ngrams_of(text, [min(size, ngram_words)])}
+    found: set[tuple[str, ...]] = set()
+    for text in texts:
+        whole = ngrams_of(text, ngram_words)
+        is_short = not whole and sum(weight_of(text)) >= min_words * WORD_WEIGHT
+        found |= {tuple(words_of(text))} if is_short else set(whole)
+    return found
 
 
 def measured(text: str, sets: list[set[tuple[str, ...]]]) -> tuple[int, int, int, int]:
     """Words, words in n-grams of a set, distinct n-grams, and the set that has most of them or -1."""
-    own = ngrams_of(text, {len(ngram) for ngrams in sets for ngram in ngrams})
+    words, own = words_of(text), {}
+    for length in {len(ngram) for ngrams in sets for ngram in ngrams}:
+        for first in range(len(words) - length + 1):
+            own.setdefault(tuple(words[first : first + length]), []).append(first)
     shared = {ngram for ngrams in sets for ngram in ngrams & set(own)}
     covered = {first + i for ngram in shared for first in own[ngram] for i in range(len(ngram))}
     by_set = Counter({index: len(ngrams & shared) for index, ngrams in enumerate(sets)})
     nearest = by_set.most_common(1)[0][0] if shared else -1
-    return len(words_of(text)), len(covered), len(shared), nearest
+    return len(words), len(covered), len(shared), nearest
 
 
 #: Few different words, so that n-grams meet.
 PHRASES = st.lists(
-    st.sampled_from(["a", "b", "A", "B!", "a-b", "_", "Ä", "ä", "日本", "a日b", "–", "1,000", "İ", "ǅ", "\u0301", "ก"]),
+    st.sampled_from(
+        [
+            *(
+                "a",
+                "b",
+                "A",
+                "B!",
+                "a-b",
+                "_",
+                "Ä",
+                "a\u0308",
+                "日本",
+                "a日b",
+                "–",
+                "1,000",
+                "İ",
+                "ǅ",
+                "\u0301",
+                "ก",
+                "กา",
+            ),
+            *("a'b", "a’b", "a.b", "a/b", "1.5", "1;a", "a_b", "ﬁ", "कि", "の", "ガ", "ｶﾞ", "½", "a:b", "a\u00adb", "ß"),
+        ]
+    ),
     max_size=14,
 ).map(" ".join)
 SETS = st.lists(st.lists(PHRASES | TEXTS, max_size=4), max_size=4)
@@ -85,7 +159,7 @@ def test_words_equal_plain_python(texts: list[str]) -> None:
 
 
 def test_every_word_character_is_compared_in_lower_case() -> None:
-    characters = "ABCXYZÀÖØÞĀŸΑΩЀЯԱՖႠჅᲐꓐＡＺ𐐀𞤀ẞ"
+    characters = "ABCXYZÀÖØÞĀŸΑΩЀЯԱՖႠჅᲐＡＺ𐐀𞤀ẞ"
     upper, lower = folded_words(TextBatch.of([characters])), folded_words(TextBatch.of([characters.lower()]))
     assert upper.sums.tolist() == lower.sums.tolist()
 
@@ -123,11 +197,94 @@ def folder(tmp_path: Path) -> Path:
 
 def test_texts_of_a_set(folder: Path) -> None:
     fields = ("question", "choices", "n")
-    assert read_texts(folder / "more/plain.txt", fields) == QUESTIONS
-    assert read_texts(folder / "lines.jsonl", fields) == [QUESTIONS[0], "a b"]
-    assert read_texts(folder / "table.parquet", fields) == [*QUESTIONS, *ANSWERS]
+    assert read_texts(folder / "more/plain.txt", fields) == {"": QUESTIONS}
+    assert read_texts(folder / "lines.jsonl", fields) == {"question": QUESTIONS[:1], "choices": ["a b"], "n": []}
+    assert read_texts(folder / "table.parquet", fields) == {"question": QUESTIONS, "choices": ANSWERS, "n": []}
     (folder / "half.jsonl").write_text('{"text": "half a \\ud800 pair"}')
-    assert read_texts(folder / "half.jsonl", ("text",)) == ["half a ? pair"]
+    assert read_texts(folder / "half.jsonl", ("text",)) == {"text": ["half a ? pair"]}
+
+
+def test_lines_of_a_set_end_where_files_end_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("\ufeffone\u2028two\x0cthree\x85four\r\nfive\rsix\x1c\nseven".encode())
+    assert read_texts(tmp_path / "a.txt", ()) == {"": ["one\u2028two\x0cthree\x85four", "five", "six\x1c", "seven"]}
+
+
+NESTED = {"choices": {"text": [*ANSWERS, "No."], "label": ["A", "B"]}, "rounds": [{"asked": QUESTIONS[0]}, 7, None]}
+
+
+def test_strings_in_nested_fields_are_texts(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(NESTED) + "\n" + json.dumps({"choices": [[["deep"]]]}))
+    pq.write_table(pa.Table.from_pylist([{**NESTED, "rounds": NESTED["rounds"][:1]}]), tmp_path / "b.parquet")
+    texts = read_texts(tmp_path / "a.jsonl", ("choices", "rounds"))
+    assert texts == {"choices": [*ANSWERS, "No.", "A", "B", "deep"], "rounds": QUESTIONS[:1]}
+    annotator = Contamination({"b": str(tmp_path / "b.parquet")}, fields=("choices", "rounds"))
+    assert annotate(annotator, [*ANSWERS, QUESTIONS[0], "A"])["contamination_ngrams"].to_pylist() == [2, 3, 0]
+
+
+@pytest.mark.parametrize("fields", [("question", "answr"), ("question", "n"), ("question", "choices.text")])
+def test_a_field_in_which_no_set_has_a_text_is_refused(folder: Path, fields: tuple[str, ...]) -> None:
+    with pytest.raises(ModelError, match=f"fields: expected texts in {fields[1]} of some evaluation set"):
+        annotate(Contamination(folder=str(folder), fields=fields), [""])
+    with pytest.raises(ModelError, match="fields: expected texts in question, "):
+        annotate(Contamination({"a": str(folder / "more/plain.txt")}, fields=fields), [""])
+
+
+#: A text of a set, and the document; the first half share it, the second do not.
+SAME_WORDS = [
+    ("The tide comes in at six—and goes out at noon, they say, on days like this.", "–", "—"),
+    ("Is it a river/stream/brook or a canal that runs behind the mill of this town?", "/", " / "),
+    ("Is it a river-bank or a canal-side path that runs behind the old mill of this town?", "-", " "),
+    ("Où est né le garçon élevé près de la forêt, à l’âge où d’autres apprenaient déjà à lire ?", "NFD", ""),
+    ("The efﬁcient ofﬁce of the ﬂoating ﬁsh market was the ﬁrst to be closed that ﬁne day.", "NFKC", ""),
+    ("“It’s the farmer’s dog that won’t bark,” she said, “and it’s the miller’s that will.”", "’", "'"),
+    ("Die Straße zur Mühle war naß, als der Müller mit zwei Eseln und elf Säcken kam.", "ß", "ss"),
+    ("The fee of 1,000 crowns for three fields and one mill was paid on the first day of May.", "1,000", "1000"),
+    ("Tất cả học sinh phải làm bài kiểm tra toán vào sáng thứ hai tuần sau nhé.", "NFD", ""),
+    ("नदी के किनारे रहने वाले किसान ने अपनी गाय को कितने रुपये में बेचा था और किसको", "NFD", ""),
+    ("The so\u00adcalled river was a canal, and every boat on it was hired from one and the same man.", "\u00ad", ""),
+    ("東京の川沿いに住んでいる農夫は毎朝牛を何頭連れて市場へ行きますか。", "NFKC", ""),
+    ("แม่น้ำสายนี้ไหลจากภูเขาลงไปทางใต้จนถึงทะเลเป็นระยะทางกี่กิโลเมตรตามที่ครูบอก", "NFD", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "old", "new"), SAME_WORDS)
+def test_words_are_the_same_in_any_spelling(tmp_path: Path, text: str, old: str, new: str) -> None:
+    other = unicodedata.normalize(old, text) if old.startswith("NF") else text.replace(old, new)
+    for of_set, document in ((text, other), (other, text.upper())):
+        (tmp_path / "a.txt").write_text(of_set, "utf-8")
+        rows = annotate(Contamination(folder=str(tmp_path)), [f"Quiz: {document} (12)"]).to_pylist()
+        assert rows[0]["contamination_ngrams"] > 0
+
+
+OTHER_WORDS = [
+    ("कल शाम बाज़ार में किसान ने अपनी पुरानी गाय को कितने रुपये में और किसको बेचा", "ि", "ु"),
+    ("गाँव के बच्चे रोज़ सुबह नदी के पास वाले पुराने स्कूल में पढ़ने जाते हैं", "े", "ो"),
+    ("ஆற்றங்கரையில் வசிக்கும் விவசாயி தன் மாட்டை எவ்வளவு விலைக்கு யாருக்கு விற்றார் என்று ஆசிரியர் கேட்டார்", "ா", "ி"),
+    ("Où est né le garçon élevé près de la forêt, là où d’autres apprenaient déjà à lire ?", "é", "e"),
+    ("中华人民共和国最高人民检察院公布了去年的数据，其中有多少件案件已经结案？", "公布了去年的数据", "今天"),
+    ("国立研究開発法人宇宙航空研究開発機構は昨年何機の衛星を打ち上げましたか。", "は昨年何機", "が"),
+]
+
+
+@pytest.mark.parametrize(("text", "old", "new"), OTHER_WORDS)
+def test_other_words_and_names_are_no_match(tmp_path: Path, text: str, old: str, new: str) -> None:
+    assert old in text
+    (tmp_path / "a.txt").write_text(text, "utf-8")
+    rows = annotate(Contamination(folder=str(tmp_path)), [text, text.replace(old, new)]).to_pylist()
+    assert rows[0]["contamination_ngrams"] > 0
+    assert rows[1]["contamination_ngrams"] == 0
+
+
+def test_words_are_those_of_uax_29() -> None:
+    regex = pytest.importorskip("regex")
+    texts = [text for text, *_ in SAME_WORDS[:10] if "ß" not in text]
+    texts += [
+        "e.g. 3.14, U.S.A.; a.5 b,c don't 'quoted' x_y 10,000.50 naïve café—bar re-do and/or",
+        "Привет, мир! Ещё 2-я",
+    ]
+    for text in texts:
+        theirs = [word for word in regex.split(r"(?wV1)\b", text) if re.search(r"\w", word)]
+        assert words_of(text) == list(map(compared, theirs))
 
 
 def test_a_folder_of_sets(folder: Path) -> None:

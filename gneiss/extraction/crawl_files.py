@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,11 +16,15 @@ from gneiss.input.files import find_files
 from gneiss.store.place import Address, Place
 from gneiss.store.store import File
 
-_ARCHIVE = re.compile(r"\.(warc|wet|warc\.wet)(\.(gz|zst|zstd))?$", re.IGNORECASE)
+_ARCHIVE = re.compile(r"\.(?:warc\.(?=wet))?(warc|wet)(?:\.(?:gz|zst|zstd))?$", re.IGNORECASE)
 _HTML = re.compile(r"\.x?html?$", re.IGNORECASE)
 #: A group of HTML files ends with the file that reaches one of these.
 _GROUP_FILES, _GROUP_BYTES = 5_000, 64_000_000
 _EDGE_BYTES = 1 << 16
+#: Of the end of a name that is not read, how it is reported.
+_ENDING = re.compile(r"(?:\.\w{1,8}){1,2}$", re.ASCII)
+#: Longer names leave no room for the suffixes of the output's files.
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -44,27 +49,60 @@ class CrawlFiles:
         return self.places[0]
 
 
-def find_crawl_files(input: Address) -> list[CrawlFiles]:
+@dataclass(frozen=True)
+class CrawlInput:
+    """The tasks of an input, and how many files of its folder are none, by the end of their names."""
+
+    tasks: list[CrawlFiles]
+    passed_over: Counter[str]
+
+
+def find_crawl_files(input: Address) -> CrawlInput:
     """The archives and groups of HTML files of an input, bytewise by path.
 
     input: a file, a directory (searched for *.warc, *.wet, each plain, .gz or .zst, and *.html, *.htm, *.xhtml; names
     that start with `_` or `.` are left out), a glob, or file://. A file that is named by itself is taken for an archive
     unless its name is that of an HTML file. Raises InputError.
     """
-    expected = "files named *.warc, *.warc.gz, *.warc.zst, *.warc.wet.gz or *.html"
-    root, files = find_files(input, _is_crawl_file, expected)
+    passed_over: Counter[str] = Counter()
+
+    def is_crawl_file(name: str) -> bool:
+        is_one = bool(_ARCHIVE.search(name) or _HTML.search(name))
+        if not is_one:
+            ending = _ENDING.search(name)
+            passed_over[f"*{ending[0].lower()}" if ending else "names without an ending"] += 1
+        return is_one
+
+    try:
+        root, files = find_files(input, is_crawl_file, "files named *.warc, *.warc.gz, *.warc.zst, *.warc.wet.gz or *.html")
+    except InputError as error:
+        if not passed_over:
+            raise
+        raise InputError(f"{error}. It holds {describe_passed_over(passed_over)}") from error
     tasks, pages = [], []
     for file in files:
         if _HTML.search(file.name):
             pages.append(file)
         else:
-            tasks.append(_task(_ARCHIVE.sub("", file.name), root, [file], True))
+            tasks.append(_task(_id_of(file.name), root, [file], True))
     tasks += _groups(root, pages)
-    ids = [task.id for task in tasks]
-    if len(set(ids)) < len(ids):
-        twice = sorted(id_ for id_ in ids if ids.count(id_) > 1)
+    ids = Counter(task.id for task in tasks)
+    twice = sorted(id_ for id_, count in ids.items() if count > 1)
+    if twice:
         raise InputError(f"{input}: two files would write to the same place {twice[0]!r}; rename one of them")
-    return tasks
+    return CrawlInput(tasks, passed_over)
+
+
+def describe_passed_over(files: Counter[str]) -> str:
+    """Files that are not read, in words.
+
+    >>> describe_passed_over(Counter({"*.txt": 1, "*.arc.gz": 2}))
+    '2 *.arc.gz, 1 *.txt (`warcio recompress` converts ARC files to WARC)'
+    """
+    shown = ", ".join(f"{count:,} {ending}" for ending, count in files.most_common(5))
+    more = f" and {len(files) - 5} other kinds" if len(files) > 5 else ""
+    has_arc = any(re.search(r"\.arc(\.|$)", ending) for ending in files)
+    return shown + more + (" (`warcio recompress` converts ARC files to WARC)" if has_arc else "")
 
 
 def read_crawl_files(task: CrawlFiles, max_record_bytes: int) -> Iterator[tuple[str, Record | Damage]]:
@@ -89,8 +127,15 @@ def _read_page(name: str, place: Place, max_record_bytes: int) -> Record | Damag
     return Record(0, "resource", id_, None, None, "text/html", None, size, content)
 
 
-def _is_crawl_file(name: str) -> bool:
-    return bool(_ARCHIVE.search(name) or _HTML.search(name))
+def _id_of(name: str) -> str:
+    """A name without the suffixes of archives; WET files keep `.wet`: there may be a WARC file of the same name."""
+    found = _ARCHIVE.search(name)
+    id_ = name[: found.start()] + (".wet" if found[1].lower() == "wet" else "") if found else name
+    folder, slash, last = id_.rpartition("/")
+    if len(last.encode()) > _LONGEST_NAME:
+        beginning = last.encode()[: _LONGEST_NAME - 20].decode(errors="ignore")
+        last = f"{beginning}-{xxhash.xxh3_64_hexdigest(last.encode())}"
+    return folder + slash + last
 
 
 def _groups(root: Place, pages: Sequence[File]) -> Iterator[CrawlFiles]:

@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
-import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, BinaryIO
 
-from gneiss.errors import InputError, first_line
+from gneiss.errors import InputError
+from gneiss.extraction.frames import FRAME, starts_with_block
+from gneiss.extraction.members import CUT_SHORT, GZIP, Blocks, BrokenArchiveError, Members, Window
 from gneiss.store.place import Place
 
-if TYPE_CHECKING:
-    from fastwarc import WarcRecord
-
-#: The first bytes of a record, by the archive's compression.
-_GZIP, _ZSTD, _PLAIN = _STARTS = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"WARC/1."
-_LONGEST_HEADER = 1 << 16
-_READ_BYTES = 1 << 20
 #: Record types whose content is read; of all others only the headers.
 _READ = {"response", "resource", "conversion", "warcinfo"}
+_NO_RECORD = "no record where one should start"
+_LONGEST_HEADER = 1 << 16
+_SHORT_HEADER = 1 << 12
+_STARTS_LIKE = re.compile(rb"[\r\n\0]*+WARC/\d", re.IGNORECASE)
+_END_OF_HEADER = re.compile(rb"\n\r*+\n")
+_ANOTHER = re.compile(rb"\nWARC/\d\.\d+[ \t]*+\r*+\n", re.IGNORECASE)
+_LENGTH = re.compile("[0-9]{1,18}")
+_MARGIN = re.compile(rb"(?:\r*+\n){2}")
+_LAST_MARGIN = re.compile(rb"(?:\r?\n){2}\Z")
+_MARGIN_OF, _MARGIN_BYTES = b"\r\n\0", 16
+#: Where a record may start, by the archive's compression.
+_CANDIDATES = {
+    GZIP: rb"(?=\x1f\x8b\x08[\0-\x1f].{4}[\0\2\4][\0-\x0d\xff])",
+    FRAME: rb"(?=\x28\xb5\x2f\xfd[^\x08-\x0f\x18-\x1f\x28-\x2f\x38-\x3f\x48-\x4f\x58-\x5f\x68-\x6f\x78-\x7f])",
+    b"": rb"(?=[Ww][Aa][Rr][Cc]/\d\.\d+[ \t]*+\r*+\n[^\r\n:]{1,200}:)",
+}
+_FIRST_SEARCHED, _LONGEST_SEARCHED, _PROBED_BYTES = 1 << 12, 1 << 18, 1 << 10
+#: What reading after damage may cost: this many bytes for each of the file, and some more. A failure counts as a few.
+_MOST_READINGS, _FREE_BYTES, _FAILURE_BYTES = 16, 1 << 25, 1 << 12
 
 
 @dataclass(frozen=True)
 class Record:
     """A record as stored in the archive.
 
-    offset: its first byte in the file; kind: WARC-Type; size_bytes: of its content, according to its header; content:
-    None if it was not read, because of its kind or a size beyond the limit; is_cut: the archive holds less of it than
-    its header declares, or the header declares no size.
+    offset: its first byte in the file; kind: WARC-Type; size_bytes: of its content; content: None if it was not read,
+    because of its kind or a size beyond the limit; cut_short: why the content is not whole, if it is not; segment: its
+    WARC-Segment-Number: it is not whole either; has_wrong_length: its header declares another size than its gzip member
+    or zstd frame has.
     """
 
     offset: int
@@ -41,7 +54,9 @@ class Record:
     payload_type: str | None
     size_bytes: int
     content: bytes | None
-    is_cut: bool = False
+    cut_short: str = ""
+    segment: str | None = None
+    has_wrong_length: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,158 +71,242 @@ class Damage:
 def read_records(path: Place, max_record_bytes: int) -> Iterator[Record | Damage]:
     """Yield the records of an archive in order, and the damage between them.
 
-    max_record_bytes: longer contents are not read. After damage, reading continues at the next record start; in an
-    archive that is one gzip or zstd stream there is none. Offsets are exact if each record is compressed separately,
-    as it should be. Raises InputError when the file cannot be read or holds no record.
+    max_record_bytes: longer contents are not read. A record ends with its gzip member or zstd frame, whatever length
+    its header declares. After damage, reading continues at the next record start; in an archive that is one stream
+    there is none. Padding is passed over. Raises InputError when the file cannot be read or holds no record.
     """
     is_archive = False
     try:
         with path.open() as file:
-            size = file.seek(0, io.SEEK_END)
-            starts = re.compile(b"|".join(map(re.escape, _STARTS)))
-            start: int | None = 0
-            while start is not None and start < size:
+            blocks = Blocks(file)
+            archive = _Archive(blocks, Members(blocks), max_record_bytes)
+            at = archive.members.after_padding(0)
+            while at < blocks.size:
                 last: Record | None = None
                 trouble = ""
                 try:
-                    for record in _records_from(file, start, max_record_bytes):
+                    for record in archive.records_at(at):
                         is_archive, last = True, record
                         yield record
-                except _BrokenArchiveError as error:
+                except BrokenArchiveError as error:
                     trouble = str(error)
-                is_suspect = bool(trouble) or (last is not None and last.size_bytes > max_record_bytes)
-                whole = _whole_until(file, last, size, is_suspect) if last else start
-                if whole is None and not trouble:
-                    break
-                whole = whole if whole is not None else last.offset if last else start
-                starts = _starts_like(file, last) if last else starts
-                start = _next_start(file, starts, max(whole, (last.offset if last else start) + 1))
-                end = size if start is None else start
-                if not (last and last.is_cut) and whole < end and (is_archive or start is not None):
-                    yield Damage(whole, end - whole, trouble or "cut short")
+                end = archive.next_start(at) if trouble else archive.end
+                if trouble and not (last and last.cut_short) and (is_archive or end < blocks.size):
+                    yield Damage(at, end - at, trouble)
+                at = archive.members.after_padding(end)
             if not is_archive:
-                file.seek(0)
-                raise InputError(f"{path}: expected WARC records, found {file.read(16)!r} at its start")
+                beginning = _beginning(blocks)
+                arc = "; `warcio recompress` converts ARC files to WARC" if beginning.startswith(b"filedesc:") else ""
+                raise InputError(f"{path}: expected WARC records, found {beginning!r} at its start{arc}")
     except OSError as error:
         raise InputError(f"{path}: cannot read: {error.strerror or error}") from error
 
 
-class _BrokenArchiveError(Exception):
-    """fastwarc's message for a damaged archive."""
+def _beginning(blocks: Blocks) -> bytes:
+    head = blocks.at(0, 16)
+    try:
+        member = Members(blocks).open(0)
+        return (member.more() if member else head)[:16]
+    except BrokenArchiveError:
+        return head
 
 
-def _records_from(file: BinaryIO, start: int, max_record_bytes: int) -> Iterator[Record]:
-    from fastwarc import ArchiveIterator
+class _Archive:
+    """Reads records at offsets of a file, and finds the next ones after damage.
 
-    file.seek(start)
-    archive = iter(ArchiveIterator(file, parse_http=False, max_header_len=_LONGEST_HEADER))
-    while True:
-        try:
-            record = next(archive, None)
-        except OSError as error:
-            raise _broken(error) from error
-        if record is None:
-            return
-        its = _described(record)
-        if not (its.id or its.kind) or not re.fullmatch(r"[\w-]*", its.kind):
-            raise _BrokenArchiveError("a record without a header")
-        if its.kind in _READ and its.size_bytes <= max_record_bytes:
-            try:
-                content = record.reader.read(its.size_bytes)
-            except OSError as error:
-                yield replace(its, is_cut=True)
-                raise _broken(error) from error
-            its = replace(its, content=content, is_cut=its.is_cut or len(content) < its.size_bytes)
-        yield its
-
-
-def _described(record: WarcRecord) -> Record:
-    def header(name: str) -> str | None:
-        value = record.headers.get_bytes(name.encode())
-        return None if value is None else value.decode("utf-8", "replace").strip()
-
-    url, length = header("WARC-Target-URI"), header("Content-Length") or ""
-    return Record(
-        record.stream_pos,
-        (header("WARC-Type") or "").lower(),
-        header("WARC-Record-ID"),
-        url and url.strip("<>"),  # as wget writes it
-        header("WARC-Date"),
-        header("Content-Type") or "",
-        header("WARC-Identified-Payload-Type"),
-        record.content_length,
-        None,
-        is_cut=not (length.isdecimal() and int(length[:20]) == record.content_length),
-    )
-
-
-def _broken(error: OSError) -> Exception:
-    """Distinguishes a failing disk from a damaged archive: only the former has an error number."""
-    return error if error.errno is not None else _BrokenArchiveError(first_line(error))
-
-
-def _starts_like(file: BinaryIO, last: Record) -> re.Pattern[bytes]:
-    """The first bytes of records in the archive of this one, as far as known."""
-    file.seek(last.offset)
-    head = file.read(len(_PLAIN))
-    ways = [way for way in _STARTS if head.startswith(way)] or _STARTS
-    return re.compile(b"|".join(map(re.escape, ways)))
-
-
-def _whole_until(file: BinaryIO, last: Record, size: int, is_suspect: bool) -> int | None:
-    """The end of the last record that was read completely; None if unknown.
-
-    is_suspect: its length may be wrong and include later records, so it ends with its own gzip member.
+    end: of what was read last, or how far it could be read.
     """
-    if last.is_cut:
-        return last.offset
-    file.seek(last.offset)
-    head = file.read(_LONGEST_HEADER)
-    if head.startswith(_GZIP):
-        return _whole_members(file, last.offset, 1 if is_suspect else None)
-    if head.startswith(_PLAIN):
-        header = re.search(rb"\r?\n\r?\n", head)
-        start = last.offset + (header.end() if header else 0)
-        file.seek(end := start + last.size_bytes)
-        margin = re.match(rb"(\r?\n){0,2}", file.read(4))
-        return start if end > size else end + (margin.end() if margin else 0)
-    return None
+
+    def __init__(self, blocks: Blocks, members: Members, max_record_bytes: int) -> None:
+        self.blocks, self.members, self.max_record_bytes = blocks, members, max_record_bytes
+        self.end = 0
+        self._compression: bytes | None = None
+        self._read_after_damage = 0
+
+    def records_at(self, at: int) -> Iterator[Record]:
+        """The records of the member at an offset, or the one record that lies there. Raises BrokenArchiveError."""
+        self.end = at
+        head = self.blocks.at(at, _MARGIN_BYTES)
+        if member := self.members.open(at):
+            window = Window(self.members, member, _STARTS_LIKE)
+            try:
+                yield from self._packed(window, at, GZIP if head.startswith(GZIP) else FRAME)
+            finally:
+                self.end = window.reached
+        elif _STARTS_LIKE.match(head):
+            yield from self._plain(at)
+        else:
+            raise BrokenArchiveError(_NO_RECORD)
+
+    def next_start(self, after: int) -> int:
+        """The next offset after one that could not be read where a record may start; the end of the file if none."""
+        self._read_after_damage += max(0, self.end - after) + _FAILURE_BYTES
+        # whoever nests starts in what cannot be read has it read no more often than this
+        at = max(after + 1, (self._read_after_damage - _FREE_BYTES) // _MOST_READINGS)
+        patterns = _CANDIDATES.values() if self._compression is None else [_CANDIDATES[self._compression]]
+        candidates = re.compile(b"|".join(patterns), re.DOTALL)
+        searched = _FIRST_SEARCHED
+        while at < self.blocks.size:
+            block = self.blocks.at(at, searched + _PROBED_BYTES)
+            for found in candidates.finditer(block):
+                if found.start() >= searched:
+                    break
+                if _may_be_record(block[found.start() : found.start() + _PROBED_BYTES]):
+                    return at + found.start()
+            at += searched
+            searched = min(2 * searched, _LONGEST_SEARCHED)
+        return self.blocks.size
+
+    def _plain(self, at: int) -> Iterator[Record]:
+        """The record at an offset. A length is believed if a record can end there."""
+        head = self.blocks.at(at, _SHORT_HEADER)
+        if not _END_OF_HEADER.search(head):
+            head = self.blocks.at(at, _LONGEST_HEADER)
+        self.end = at + len(head)
+        header = _header_in(head)
+        record, length = _described(at, header)
+        self._compression = b""
+        start = self.end = at + len(header)
+        end = start + (length or 0)
+        cut_short = "its header declares no length" if length is None else _why_none_ends(self.blocks, start, end)
+        if cut_short:
+            yield replace(record, cut_short=cut_short)
+            raise BrokenArchiveError(cut_short)
+        if record.kind in _READ and end - start <= self.max_record_bytes:
+            record = replace(record, content=self.blocks.at(start, end - start))
+        yield record
+        self.end = end
+
+    def _packed(self, window: Window, at: int, compression: bytes) -> Iterator[Record]:
+        """The records in a window."""
+        while window.skip(_MARGIN_OF):
+            if not _STARTS_LIKE.match(window.peek(_MARGIN_BYTES)):
+                raise BrokenArchiveError(_NO_RECORD)
+            header = _header_in(window.peek_until(_END_OF_HEADER, _LONGEST_HEADER))
+            record, length = _described(at, header)
+            self._compression = compression
+            window.drop(len(header))
+            limit = self.max_record_bytes if record.kind in _READ else 0
+            its = _content_in(window, length, limit)
+            is_read = record.kind in _READ and its.size_bytes <= limit and not its.cut_short
+            yield replace(
+                record,
+                size_bytes=its.size_bytes,
+                content=its.bytes if is_read else None,
+                cut_short=its.cut_short,
+                has_wrong_length=its.has_wrong_length,
+            )
+        if window.trouble:
+            raise BrokenArchiveError(window.trouble)
 
 
-def _whole_members(file: BinaryIO, start: int, count: int | None) -> int:
-    """The end of the last complete gzip member of a sequence from `start` on, or of its first few members."""
-    file.seek(start)
-    end, whole, member, waiting = start, 0, zlib.decompressobj(31), b""
-    try:
-        while whole != count and (block := waiting or file.read(_READ_BYTES)):
-            member.decompress(block, _READ_BYTES)
-            waiting = member.unconsumed_tail
-            if member.eof:
-                waiting = member.unused_data
-                end, whole, member = file.tell() - len(waiting), whole + 1, zlib.decompressobj(31)
-    except zlib.error:
-        pass  # garbage; the members before it are complete
-    return end
+@dataclass(frozen=True)
+class _Content:
+    """The content of a record: its first bytes, its size, and whether they are what the header declares."""
+
+    bytes: bytes
+    size_bytes: int
+    cut_short: str = ""
+    has_wrong_length: bool = False
 
 
-def _next_start(file: BinaryIO, starts: re.Pattern[bytes], after: int) -> int | None:
-    """The start of the next readable record, or None."""
-    at, kept = after, b""
-    file.seek(after)
-    while block := file.read(_READ_BYTES):
-        window = kept + block
-        for found in starts.finditer(window):
-            if _is_record(file, candidate := at - len(kept) + found.start()):
-                return candidate
-        at += len(block)
-        kept = window[-(len(_PLAIN) - 1) :]
-        file.seek(at)
-    return None
+def _content_in(window: Window, length: int | None, limit: int) -> _Content:
+    """The content after a header, about `limit` bytes of it. It ends with its member, unless a record follows in it."""
+    limit += _MARGIN_BYTES
+    content, size = window.take(length or 0, limit)
+    is_right = size == length and _is_between_records(window)
+    if window.trouble not in ("", CUT_SHORT) or (window.trouble and not is_right):
+        return _Content(content, length or size, f"{size} of {_or_unknown(length)} bytes: {window.trouble}")
+    if is_right:
+        return _Content(content, size)
+    more, more_size = window.take_until(_ANOTHER, limit - size)
+    content, size = content + more, size + more_size
+    margin = _LAST_MARGIN.search(content) if size == len(content) else None
+    is_whole = not window.trouble and not window.peek(1) and (bool(margin) or size >= (length or 0))
+    if not is_whole:
+        return _Content(content, length or size, f"{size} bytes, but {_or_unknown(length)} by its header")
+    content = content[: margin.start()] if margin else content
+    return _Content(content, size - (len(margin[0]) if margin else 0), has_wrong_length=True)
 
 
-def _is_record(file: BinaryIO, start: int) -> bool:
-    try:
-        record = next(_records_from(file, start, 0), None)
-    except _BrokenArchiveError:
-        return False
-    return record is not None and record.id is not None and bool(record.kind)
+def _or_unknown(length: int | None) -> str:
+    return "an unknown number of" if length is None else str(length)
+
+
+def _is_between_records(window: Window) -> bool:
+    """Whether what follows is the end of a member, or another record."""
+    while True:
+        head = window.peek(_SHORT_HEADER).lstrip(_MARGIN_OF)
+        if not head or _STARTS_LIKE.match(head):
+            return True
+        if len(head) >= _MARGIN_BYTES or not window.go_on():
+            return False
+
+
+def _why_none_ends(blocks: Blocks, start: int, end: int) -> str:
+    """Why no record can end at an offset, if it cannot."""
+    if end > blocks.size:
+        return f"{blocks.size - start} of {end - start} bytes"
+    after = blocks.at(end, _MARGIN_BYTES)
+    can_end = not after.strip(_MARGIN_OF) or _MARGIN.match(after) or _STARTS_LIKE.match(after)
+    return "" if can_end else f"no record ends after the {end - start} bytes that its header declares"
+
+
+def _header_in(head: bytes) -> bytes:
+    """The header of a record with the empty line after it, or what is left of it. Raises BrokenArchiveError."""
+    if not _STARTS_LIKE.match(head):
+        raise BrokenArchiveError(_NO_RECORD)
+    found = _END_OF_HEADER.search(head)
+    end = found.end() if found else len(head)
+    if end == _LONGEST_HEADER or _ANOTHER.search(head, 0, end):
+        raise BrokenArchiveError("a record without the end of its header")
+    return head[:end]
+
+
+def _described(at: int, header: bytes) -> tuple[Record, int | None]:
+    """A record without its content, and the length of that, if its header declares one. Raises BrokenArchiveError."""
+    fields = _fields(header)
+    id_, kind = fields.get("warc-record-id"), fields.get("warc-type", "").lower()
+    if not (id_ or kind) or not re.fullmatch(r"[\w-]*", kind):
+        raise BrokenArchiveError("a record without a header")
+    url, length = fields.get("warc-target-uri"), fields.get("content-length", "")
+    declared = int(length) if _LENGTH.fullmatch(length) else None
+    record = Record(
+        at,
+        kind,
+        id_,
+        url and url.strip("<>"),  # as wget writes it
+        fields.get("warc-date"),
+        fields.get("content-type", ""),
+        fields.get("warc-identified-payload-type"),
+        declared or 0,
+        None,
+        segment=fields.get("warc-segment-number"),
+    )
+    return record, declared
+
+
+def _fields(header: bytes) -> Mapping[str, str]:
+    """The first of each field of a header by its name in lower case; what is not a field is passed over."""
+    fields: dict[str, str] = {}
+    name = ""
+    for line in header.decode("utf-8", "replace").split("\n")[1:]:
+        if line[:1] in (" ", "\t"):
+            if name:
+                fields[name] = f"{fields[name]} {line.strip()}".strip()
+            continue
+        its, colon, value = line.partition(":")
+        name = "" if not colon or its.strip().lower() in fields else its.strip().lower()
+        if name:
+            fields[name] = value.strip()
+    return fields
+
+
+def _may_be_record(head: bytes) -> bool:
+    """Whether a record may start with these bytes; of a compressed one, the first bytes in it are looked at."""
+    if head.startswith(GZIP):
+        try:
+            return bool(_STARTS_LIKE.match(zlib.decompressobj(31).decompress(head, _MARGIN_BYTES)))
+        except zlib.error:
+            return False
+    return not head.startswith(FRAME) or starts_with_block(head)

@@ -74,8 +74,13 @@ class ExtractStep:
             )
         if quarantined:
             files.append(write_rejected(quarantined, self.output, quarantine_path(task.id)))
-        counts = {"documents": documents, "skipped": len(skipped), "quarantined": len(quarantined)}
-        counts |= sorting.decoding.counts()
+        counts = {
+            "documents": documents,
+            "skipped": len(skipped),
+            "quarantined": len(quarantined),
+            "wrong_lengths": sorting.wrong_lengths,
+            **sorting.decoding.counts(),
+        }
         receipt = Receipt(task.id, COMMITTED, task.fingerprint, sorting.records, counts, tuple(files), stage=STAGE)
         footer = {FOOTER_KEY: receipt.footer()}
         own = write_rejected(skipped, self.output, skipped_path(task.id), footer)
@@ -89,6 +94,7 @@ class _Sorting:
     settings: Settings
     sandbox: Sandbox
     records: int = 0
+    wrong_lengths: int = 0
     skipped: list[Rejected] = field(default_factory=list)
     quarantined: list[Rejected] = field(default_factory=list)
     decoding: Decoding = field(default_factory=Decoding)
@@ -108,9 +114,10 @@ class _Sorting:
                 found = _PART_OF.search(record.content)
                 dump = found[1].decode("utf-8", "replace") if found else None
             unless = Rejected("", "", record.id, record.url, name, record.offset, record.size_bytes)
-            if record.is_cut:
-                self.quarantined.append(replace(unless, reason=CUT_SHORT))
+            if cut_short := record.cut_short or _of_segment(record):
+                self.quarantined.append(replace(unless, reason=CUT_SHORT, detail=cut_short))
                 continue
+            self.wrong_lengths += record.has_wrong_length
             page = page_of(record)
             if isinstance(page, Skip):
                 self.skipped.append(replace(unless, reason=page.reason, detail=page.detail))
@@ -135,6 +142,12 @@ class _Sorting:
             else:
                 reason, detail = _verdict(answer)
                 self.quarantined.append(replace(unless, reason=reason, detail=detail))
+
+
+def _of_segment(record: Record) -> str:
+    """Why a record holds only a part of a page, if it does."""
+    is_first = record.segment is not None and record.kind in ("response", "resource", "conversion")
+    return f"segment {record.segment} of a page whose others are records of their own" if is_first else ""
 
 
 def _with_text(document: Document, answer: Answer) -> Document:

@@ -72,7 +72,7 @@ def test_a_damaged_member_costs_itself(tmp_path: Path) -> None:
     middle = len(packed[1]) // 2
     packed[1] = packed[1][:middle] + b"\xff" * (len(packed[1]) - middle)
     found = read(tmp_path / "x", b"".join(packed))
-    assert [its.id for its in found if isinstance(its, Record) and not its.is_cut] == [id_of(n) for n in (0, 2, 3)]
+    assert [its.id for its in found if isinstance(its, Record) and not its.cut_short] == [id_of(n) for n in (0, 2, 3)]
     assert len(found) == 4  # and the damaged one is named, as a record that is cut or as damage
 
 
@@ -93,7 +93,7 @@ def test_an_archive_cut_anywhere_keeps_what_came_before(
     except InputError:
         assert left < 200  # too little to be an archive
         return
-    kept = [its.id for its in found if isinstance(its, Record) and not its.is_cut]
+    kept = [its.id for its in found if isinstance(its, Record) and not its.cut_short]
     if len(kept) > len(expected):  # its content is whole, what is missing is a checksum or the empty lines at its end
         assert 0 < ends[len(expected)] - left <= 20
         expected.append(id_of(len(expected)))

@@ -55,7 +55,7 @@ def extraction_part(corpus: Path, quick: bool) -> Figures:
     if not (corpus / "warc").is_dir():
         return {"extraction_missing": f"{corpus / 'warc'}: no archives there"}
     limit = QUICK_RECORDS if quick else None
-    tasks = sorted(find_crawl_files(corpus / "warc"), key=lambda task: task.size_bytes)[: 1 if quick else None]
+    tasks = sorted(find_crawl_files(corpus / "warc").tasks, key=lambda task: task.size_bytes)[: 1 if quick else None]
     pages = [page for task in tasks for page in pages_of(task, limit)]
     html = [to_text(decode_body(page.body, page.codings, Limits.max_record_bytes), page.charset) for page in pages]
     size_bytes = sum(len(page.body) for page in pages)

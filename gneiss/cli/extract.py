@@ -92,6 +92,8 @@ def _print_decoding(of_files: Mapping[str, Decoding]) -> None:
 
 
 def _print(finished: Extraction) -> None:
+    from gneiss.extraction.crawl_files import describe_passed_over
+
     print(
         f"{finished.records:,} records: {finished.documents:,} documents, {finished.skipped.total():,} skipped,"
         f" {finished.quarantined.total():,} quarantined"
@@ -103,6 +105,13 @@ def _print(finished: Extraction) -> None:
     if finished.lost_bytes:
         print(f"{finished.lost_bytes:,} bytes of damaged archives could not be read")
     _print_decoding(finished.decoding)
+    if finished.wrong_lengths:
+        print(
+            f"{finished.wrong_lengths:,} records have a wrong Content-Length; each was read to the end of its gzip"
+            " member or zstd frame"
+        )
+    if finished.passed_over:
+        print(f"files that are not read: {describe_passed_over(finished.passed_over)}")
     for name, reason in finished.unreadable.items():
         print(f"file {name} {'failed by a defect' if name in finished.failed else 'could not be read'}: {reason}")
     before = (

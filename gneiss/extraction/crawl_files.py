@@ -68,13 +68,15 @@ def find_crawl_files(input: Address) -> CrawlInput:
 
     def is_crawl_file(name: str) -> bool:
         is_one = bool(_ARCHIVE.search(name) or _HTML.search(name))
-        if not is_one:
+        if not is_one and not any(part[0] in "._" for part in name.split("/")):
             ending = _ENDING.search(name)
             passed_over[f"*{ending[0].lower()}" if ending else "names without an ending"] += 1
         return is_one
 
     try:
-        root, files = find_files(input, is_crawl_file, "files named *.warc, *.warc.gz, *.warc.zst, *.warc.wet.gz or *.html")
+        root, files = find_files(
+            input, is_crawl_file, "files named *.warc, *.warc.gz, *.warc.zst, *.warc.wet.gz or *.html"
+        )
     except InputError as error:
         if not passed_over:
             raise
@@ -99,7 +101,8 @@ def describe_passed_over(files: Counter[str]) -> str:
     >>> describe_passed_over(Counter({"*.txt": 1, "*.arc.gz": 2}))
     '2 *.arc.gz, 1 *.txt (`warcio recompress` converts ARC files to WARC)'
     """
-    shown = ", ".join(f"{count:,} {ending}" for ending, count in files.most_common(5))
+    by_count = sorted(files.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"{count:,} {ending}" for ending, count in by_count[:5])
     more = f" and {len(files) - 5} other kinds" if len(files) > 5 else ""
     has_arc = any(re.search(r"\.arc(\.|$)", ending) for ending in files)
     return shown + more + (" (`warcio recompress` converts ARC files to WARC)" if has_arc else "")

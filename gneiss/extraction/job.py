@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from gneiss.backends import Backend
 from gneiss.backends.choice import BackendName, choose_workers
 from gneiss.backends.resources import worker_resources
 from gneiss.errors import BudgetError, DefectError, OutputError, first_line
-from gneiss.extraction.crawl_files import CrawlFiles, find_crawl_files
+from gneiss.extraction.crawl_files import CrawlInput, find_crawl_files
 from gneiss.extraction.decoding import Decoding
 from gneiss.extraction.extractors import EXTRACTORS, Extractor, describe, versions_of
 from gneiss.extraction.sandbox import Limits
@@ -40,7 +40,9 @@ class Extraction:
 
     tasks: archives and groups of HTML files; finished_before: of these; unreadable: file → reason; lost_bytes: of
     archives, in which no record could be read; max_quarantined: the share of records that may be; failed: of the
-    unreadable files, those that a defect kept from being read; decoding: file → how its documents were decoded.
+    unreadable files, those that a defect kept from being read; decoding: file → how its documents were decoded;
+    wrong_lengths: records that ended with their gzip member or zstd frame, not where their header says; passed_over:
+    files that are no input, by the end of their names.
     """
 
     output: Place
@@ -55,6 +57,8 @@ class Extraction:
     max_quarantined: float
     failed: tuple[str, ...] = ()
     decoding: Mapping[str, Decoding] = field(default_factory=dict)
+    wrong_lengths: int = 0
+    passed_over: Counter[str] = field(default_factory=Counter)
 
     def check_budgets(self) -> None:
         """Raise BudgetError when a file could not be read, or too many records are in quarantine.
@@ -114,7 +118,8 @@ def extract(
     chosen = EXTRACTORS[extractor]() if isinstance(extractor, str) else extractor
     settings = Settings(chosen, limits, dump, limit, part_max_bytes)
     identity = _identity(settings)
-    tasks = find_crawl_files(input)
+    found = find_crawl_files(input)
+    tasks = found.tasks
     refuse_nesting(input, [task.file for task in tasks], folder)
     with open_job(folder, identity, progress) as job:
         done = job.finished(EXTRACTION, tasks)
@@ -125,7 +130,7 @@ def extract(
             chosen_workers = choose_workers(backend, workers, len(left), worker_resources(), shared_filesystem)
             done.update(job.run_tasks(chosen_workers, STAGE, ExtractStep(settings, folder), left))
         progress.end()
-        finished = _summed(folder, tasks, done, skipped, max_quarantined)
+        finished = _summed(folder, found, done, skipped, max_quarantined)
         write_bytes((json.dumps(_as_json(finished), indent=1) + "\n").encode(), folder, layout.EXTRACTION_FILE)
     return finished
 
@@ -147,12 +152,15 @@ def _identity(settings: Settings) -> dict[str, Any]:
 
 
 def _summed(
-    output: Place, tasks: Sequence[CrawlFiles], done: dict[str, Receipt], finished_before: int, max_quarantined: float
+    output: Place, input: CrawlInput, done: dict[str, Receipt], finished_before: int, max_quarantined: float
 ) -> Extraction:
     """What the files say: counts of the receipts, reasons of the rows."""
-    counted = Extraction(output, len(tasks), finished_before, 0, 0, Counter(), Counter(), 0, {}, max_quarantined)
+    counted = Extraction(
+        output, len(input.tasks), finished_before, 0, 0, Counter(), Counter(), 0, {}, max_quarantined,
+        passed_over=input.passed_over,
+    )  # fmt: skip
     decoding: dict[str, Decoding] = {}
-    for task in tasks:
+    for task in input.tasks:
         receipt = done[task.id]
         if receipt.state != COMMITTED:
             counted.unreadable[task.id] = receipt.reason or "unknown"
@@ -172,6 +180,7 @@ def _summed(
             records=counted.records + (receipt.rows or 0),
             documents=counted.documents + receipt.counts["documents"],
             lost_bytes=counted.lost_bytes + lost_bytes,
+            wrong_lengths=counted.wrong_lengths + receipt.counts["wrong_lengths"],
         )
     return replace(counted, decoding=decoding)
 
@@ -191,6 +200,8 @@ def _as_json(finished: Extraction) -> dict[str, Any]:
         "skipped": dict(sorted(finished.skipped.items())),
         "quarantined": dict(sorted(finished.quarantined.items())),
         "lost_bytes": finished.lost_bytes,
+        "wrong_lengths": finished.wrong_lengths,
+        "passed_over": dict(sorted(finished.passed_over.items())),
         "unreadable": finished.unreadable,
         "decoding": {name: decoding.counts() for name, decoding in finished.decoding.items()},
     }

@@ -14,7 +14,7 @@ GZIP = b"\x1f\x8b\x08"
 CUT_SHORT = "cut short"
 _BLOCK_BYTES, _PIECE_BYTES = 1 << 20, 1 << 18
 #: Members are fed in slices that grow: what follows a small member is not copied again and again.
-_FIRST_SLICE, _LONGEST_SLICE = 1 << 10, 1 << 16
+_FIRST_SLICE, _LONGEST_SLICE = 1 << 14, 1 << 16
 _LONGEST_DICTIONARY = 1 << 24
 _LONGEST_MATCH = 64
 _LONGEST_FRAME_HEADER = 24
@@ -191,6 +191,10 @@ class Window:
     def drop(self, size: int) -> None:
         """Forget bytes that were peeked at."""
         del self._bytes[:size]
+
+    def put_back(self, bytes_: bytes) -> None:
+        """Have bytes that were taken come next again."""
+        self._bytes[:0] = bytes_
 
     def skip(self, bytes_: bytes) -> bool:
         """Pass over bytes of these values; false at the end of the member."""

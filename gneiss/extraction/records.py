@@ -219,6 +219,11 @@ def _content_in(window: Window, length: int | None, limit: int) -> _Content:
         return _Content(content, length or size, f"{size} of {_or_unknown(length)} bytes: {window.trouble}")
     if is_right:
         return _Content(content, size)
+    if found := _ANOTHER.search(content):
+        window.put_back(content[found.start() + 1 :] if size == len(content) else b"")
+        return _Content(
+            content, length or size, f"another record starts after {found.start() + 1} of {_or_unknown(length)} bytes"
+        )
     more, more_size = window.take_until(_ANOTHER, limit - size)
     content, size = content + more, size + more_size
     margin = _LAST_MARGIN.search(content) if size == len(content) else None

@@ -73,7 +73,7 @@ def _is_block(number: int) -> bool:
 def without_checksums(body: bytes) -> bytes:
     """The frames of a file without their checksums, up to the first that is cut or not a frame, which is left as it is.
 
-    >>> without_checksums(b"\x28\xb5\x2f\xfd\x24\1\x09\0\0a" + b"????" + b"junk").hex()
+    >>> without_checksums(b"\\x28\\xb5\\x2f\\xfd\\x24\\1\\x09\\0\\0a" + b"????" + b"junk").hex()
     '28b52ffd200109000061'
     """
     parts: list[bytes] = []

@@ -14,7 +14,7 @@ GZIP = b"\x1f\x8b\x08"
 CUT_SHORT = "cut short"
 _BLOCK_BYTES, _PIECE_BYTES = 1 << 20, 1 << 18
 #: Members are fed in slices that grow: what follows a small member is not copied again and again.
-_FIRST_SLICE, _LONGEST_SLICE = 1 << 14, 1 << 16
+_FIRST_SLICE, _LONGEST_SLICE = 1 << 10, 1 << 16
 _LONGEST_DICTIONARY = 1 << 24
 _LONGEST_MATCH = 64
 _LONGEST_FRAME_HEADER = 24
@@ -74,7 +74,7 @@ class _GzipMember:
                 raise BrokenArchiveError(first_line(error)) from error
             left = self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
             self.reached += len(piece) - len(left)
-            self._slice = min(2 * self._slice, _LONGEST_SLICE)
+            self._slice = min(8 * self._slice, _LONGEST_SLICE)
             if bytes_:
                 return bytes_
         return b""

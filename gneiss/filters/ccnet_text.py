@@ -1,5 +1,6 @@
 """CCNet's normalization for language models: lower case, no accents, digits as 0, ASCII punctuation, no controls.
 
+CCNet's own models read the SentencePiece pieces of such text; models that `gneiss train perplexity` makes, its words.
 From the paper (arXiv 1911.00359, section 4.2) and the public code's tables, per line. Unlike the rest of gneiss it asks
 Python's `unicodedata`: characters that Unicode added after 14.0 may normalize differently on another Python.
 """

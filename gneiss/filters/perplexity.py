@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import floor
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from gneiss.annotation import Annotate, Annotator, Column, annotate
-from gneiss.errors import ModelError
+from gneiss.errors import ModelError, first_line
 from gneiss.filters.page import Page
 
 if TYPE_CHECKING:
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 
 #: Normalization for the model: "none", or "ccnet", `gneiss.filters.ccnet_text` of each line.
 Normalization: TypeAlias = Literal["none", "ccnet"]
+_Row: TypeAlias = tuple[float | None, float | None, int | None, float | None, float | None]
+#: What SentencePiece puts before the pieces that begin words.
+_MARK = "\u2581"
+#: Perplexities of so many documents are near each other if nine in ten differ by less than this factor.
+_ENOUGH, _NEAR = 50, 1.05
+_log = logging.getLogger(__name__)
 
 PAGES = (
     Page(
@@ -31,7 +38,13 @@ PAGES = (
             "to a model and a language, so none is published here: take quantiles of one's own corpus. A very low "
             "perplexity is suspect too: it is what boilerplate and repetition have."
         ),
-        formula="10 ** -(sum of log10 p of every word and line end / their number); lines are scored one by one",
+        formula=(
+            "10 ** -(sum of log10 p of every word and line end / their number); lines are scored one by one. A model "
+            "of SentencePiece pieces, such as CCNet's (en.arpa.bin), needs pieces (en.sp.model) and normalization: "
+            "ccnet: as in CCNet's code, the document is then one line, and its words are pieces. Without them nearly "
+            "every word is unknown and perplexities are near 1e6, so such a model is refused; perplexities of a "
+            "batch that are nearly the same are warned of"
+        ),
         source="CCNet (arXiv 1911.00359), section 4.2; K. Heafield, KenLM (2011)",
         cost="the model's lookups: about 28 MB/s on one core for a 5-gram, less with CCNet's normalization",
         example_kept="The river rises in the hills. It runs south for ninety miles before it meets the sea.",
@@ -42,12 +55,13 @@ PAGES = (
 
 @dataclass(frozen=True)
 class Perplexity(Annotator):
-    """Perplexity of the whole text and its extremes over lines, by one KenLM model over white-space words.
+    """Perplexity of the whole text and its extremes over lines, by one KenLM model over white-space words or pieces.
 
     model: ARPA or binary file, a local path or `hf://repo@revision/file`; normalization: what to do to each line first;
-    column: the name of the perplexity, which the other columns take as prefix.
+    column: the name of the perplexity, which the other columns take as prefix; pieces: the SentencePiece model whose
+    pieces the model reads, which needs the package sentencepiece; the text is then one line, as in CCNet's code.
 
-    Lines are those of str.splitlines, a word is what ASCII white space or NUL separates; a line without words counts
+    Lines are those of str.splitlines, a word is what white space or NUL separates; a line without words counts
     for nothing, each other line has one token more than words, its end. The model's own markers (`<s>`, `</s>`) in a
     text are unknown words. All columns are null for a text without words.
     """
@@ -57,6 +71,7 @@ class Perplexity(Annotator):
     model: str
     normalization: Normalization = "none"
     column: str = "perplexity"
+    pieces: str | None = None
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -71,20 +86,38 @@ class Perplexity(Annotator):
 
     @property
     def model_files(self) -> tuple[str, ...]:
-        """The model's file."""
-        return (self.model,)
+        """The model's file, and that of its pieces."""
+        return (self.model,) if self.pieces is None else (self.model, self.pieces)
 
     def load(self, files: Mapping[str, Path]) -> Annotate:
-        """Map the model into memory, which all workers of a node share. Raises ModelError for what is no model."""
+        """Map the model into memory, which all workers of a node share.
+
+        Raises ModelError for what is no model, for a model of pieces without them, and for pieces of another model.
+        """
         from gneiss.filters.ccnet_text import normalize
 
-        score = open_model(files[self.model]).score
+        model = open_model(files[self.model])
+        _check_words(files[self.model], model, self.pieces)
         prepare = normalize if self.normalization == "ccnet" else None
+        cut = None if self.pieces is None else open_pieces(files[self.pieces])
+        warned = False
+
+        def score(text: str) -> _Row:
+            if cut is None:
+                return _of_lines(text.replace("\0", " ").splitlines(), model.score, prepare)
+            return _of_lines([" ".join(cut(text if prepare is None else prepare(text)))], model.score, None)
 
         def compute(batch: TextBatch) -> Mapping[str, pa.Array]:
             import pyarrow as pa
 
-            rows = [_of_lines(text.replace("\0", " ").splitlines(), score, prepare) for text in batch.texts()]
+            nonlocal warned
+            rows = [score(text) for text in batch.texts()]
+            if not warned and (near := _nearly_the_same([row[0] for row in rows if row[0] is not None])):
+                warned = True
+                _log.warning(
+                    "perplexity: %s: %s; it says little of these texts: does the model read other words, another"
+                    " language or another normalization?", self.model, near,
+                )  # fmt: skip
             return {
                 column.name: pa.array([row[position] for row in rows], getattr(pa, column.type)())
                 for position, column in enumerate(self.columns)
@@ -118,6 +151,50 @@ def open_model(path: Path) -> Any:
         raise ModelError(f"{path}: not a KenLM model: {reason[:300]}") from error
 
 
+def open_pieces(path: Path) -> Callable[[str], list[str]]:
+    """The function that cuts a text into the pieces of a SentencePiece model. Raises ModelError."""
+    try:
+        import sentencepiece
+    except ImportError as error:
+        raise ModelError(
+            f"{path}: pieces need the package sentencepiece, which is not installed:"
+            " `pip install 'gneiss-curation[ccnet]'`"
+        ) from error
+    processor = sentencepiece.SentencePieceProcessor()
+    try:
+        processor.Load(str(path))
+    except (OSError, RuntimeError) as error:
+        raise ModelError(f"{path}: not a SentencePiece model: {first_line(error)}") from error
+
+    def cut(text: str) -> list[str]:
+        return list(processor.EncodeAsPieces(text))
+
+    return cut
+
+
+def _check_words(path: Path, model: Any, pieces: str | None) -> None:
+    """A model of pieces knows the mark that begins them, alone and before what any language has."""
+    of_pieces = _MARK in model and any(f"{_MARK}{character}" in model for character in ".,-(0a")
+    if of_pieces and pieces is None:
+        raise ModelError(
+            f"{path}: this model reads SentencePiece pieces, so it knows nearly no word of a text; name their model, as"
+            " in `pieces: en.sp.model` with `normalization: ccnet` for CCNet's"
+        )
+    if pieces is not None and not of_pieces:
+        raise ModelError(f"{path}: expected a model of SentencePiece pieces, as `pieces` is given; it knows none")
+
+
+def _nearly_the_same(perplexities: list[float]) -> str:
+    """What is to be said of perplexities that differ by little, where there are enough of them; else nothing."""
+    if len(perplexities) < _ENOUGH:
+        return ""
+    ordered = sorted(perplexities)
+    least, most = ordered[len(ordered) // 20], ordered[-1 - len(ordered) // 20]
+    if most > _NEAR * least:
+        return ""
+    return f"the perplexities of nine in ten of {len(ordered)} documents are between {least:.6g} and {most:.6g}"
+
+
 def _check_counts(path: Path) -> None:
     """KenLM allocates what the head of an ARPA file claims; an n-gram takes at least 4 bytes of the file."""
     try:
@@ -135,13 +212,11 @@ def _check_counts(path: Path) -> None:
         raise ModelError(f"{path}: not a KenLM model: it claims {counts} n-grams in {size_bytes} bytes")
 
 
-def _of_lines(
-    lines: list[str], score: Callable[[bytes], float], prepare: Callable[[str], str] | None
-) -> tuple[float | None, float | None, int | None, float | None, float | None]:
+def _of_lines(lines: list[str], score: Callable[[bytes], float], prepare: Callable[[str], str] | None) -> _Row:
     log10, tokens = 0.0, 0
     least, most = float("inf"), float("-inf")
     for line in lines:
-        words = (line if prepare is None else prepare(line)).encode()
+        words = " ".join((line if prepare is None else prepare(line)).split()).encode()
         length = len(words.split()) + 1
         if length == 1:
             continue

@@ -150,6 +150,6 @@ def _texts(source: Path, text: str, corpus: _Corpus) -> Iterator[str]:
 def _lines(content: str, normalization: Normalization) -> Iterator[bytes]:
     """The words that the annotator scores, with the end of the line."""
     for line in content.replace("\0", " ").splitlines():
-        words = (normalize(line) if normalization == "ccnet" else line).encode().split()
+        words = (normalize(line) if normalization == "ccnet" else line).split()
         if words:
-            yield b" ".join(words) + b"\n"
+            yield " ".join(words).encode() + b"\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def oracle(text: str) -> list[Any]:
     """The five columns, from the definitions."""
     scores, lengths = [], []
     for line in text.splitlines():
-        words = re.findall(r"[^ \t\r\x0b\x0c\x00]+", line)
+        words = line.replace("\0", " ").split()
         words = [word if (word,) in MODEL and word not in ("<s>", "</s>") else "<unk>" for word in words]
         if words:
             whole = ["<s>", *words, "</s>"]
@@ -157,6 +158,83 @@ def ccnet_oracle(line: str) -> str:
 @given(st.text() | st.text(st.sampled_from("aÄé1９ \t\x7f\x85İ—．…“”「」ß한각e\u0301")))
 def test_ccnet_text_equals_its_definition(line: str) -> None:
     assert normalize(line) == ccnet_oracle(line)
+
+
+PIECES_ARPA = "\\data\\\nngram 1={}\nngram 2=1\n\n\\1-grams:\n{}\n\n\\2-grams:\n-2\t<s> </s>\n\n\\end\\\n"
+
+
+def piece_model(folder: Path, pieces: list[str]) -> Path:
+    """A unigram model of pieces, each as likely as its place."""
+    words = ["<unk>", "<s>", "</s>", *pieces]
+    rows = [f"{-99 if word == '<s>' else -(1 + place / 64)}\t{word}\t0" for place, word in enumerate(words)]
+    path = folder / "en.arpa"
+    path.write_text(PIECES_ARPA.format(len(words), "\n".join(rows)), "utf-8")
+    return path
+
+
+def test_pieces_as_in_ccnet(tmp_path: Path) -> None:
+    sentencepiece = pytest.importorskip("sentencepiece", reason="sentencepiece, of the extra ccnet, is not installed")
+    text = "the river runs south for 000 miles, and the town (in the hills) is - a. small. one, too. " * 20
+    (tmp_path / "text").write_text(text.replace(". ", ".\n"))
+    sentencepiece.SentencePieceTrainer.Train(
+        input=str(tmp_path / "text"), model_prefix=str(tmp_path / "en.sp"), vocab_size=60, minloglevel=2,
+        hard_vocab_limit=False,
+    )  # fmt: skip
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "en.sp.model"))
+    pieces = [processor.IdToPiece(i) for i in range(processor.GetPieceSize()) if i > 2]
+    model = piece_model(tmp_path, list(dict.fromkeys([*pieces, "\u2581", "\u2581."])))
+    annotator = Perplexity(str(model), "ccnet", pieces=str(tmp_path / "en.sp.model"))
+    assert annotator.model_files == (str(model), str(tmp_path / "en.sp.model"))
+    document = " The RIVER runs\nsouth for 123 miles… "
+    row = annotate(annotator, [document, "", None]).to_pylist()[0]
+    cut = processor.EncodeAsPieces(ccnet_oracle(document))
+    log10 = kenlm.Model(str(model)).score(" ".join(cut))
+    assert row["perplexity_tokens"] == len(cut) + 1
+    assert row["perplexity"] == pytest.approx(10 ** (-log10 / (len(cut) + 1)))
+    assert row["perplexity_line_min"] == row["perplexity"] == row["perplexity_line_max"]
+    with pytest.raises(ModelError, match=r"text: not a SentencePiece model"):
+        annotate(Perplexity(str(model), "ccnet", pieces=str(tmp_path / "text")), ["a"])
+
+
+def test_a_model_of_pieces_is_refused_without_them(tmp_path: Path, model: str) -> None:
+    of_pieces = piece_model(tmp_path, ["\u2581", "\u2581the", "\u2581a", "s"])
+    for normalization in ("ccnet", "none"):
+        with pytest.raises(
+            ModelError, match=r"en\.arpa: this model reads SentencePiece pieces.*`pieces: en\.sp\.model`"
+        ):
+            annotate(Perplexity(str(of_pieces), normalization), ["the"])  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="expected a model of SentencePiece pieces"):
+        annotate(Perplexity(model, "ccnet", pieces=str(of_pieces)), ["the"])
+    words = piece_model(tmp_path, ["\u2581", "\u2582\u2581", "the"])  # a word of a picture is no piece
+    assert annotate(Perplexity(str(words)), ["the"])["perplexity"].null_count == 0
+
+
+def test_pieces_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    of_pieces = piece_model(tmp_path, ["\u2581", "\u2581a"])
+    with pytest.raises(ModelError, match=r"gneiss-curation\[ccnet\]"):
+        annotate(
+            Perplexity(str(of_pieces), "ccnet", pieces="en.sp.model"),
+            ["a"],
+            {str(of_pieces): of_pieces, "en.sp.model": Path("x")},
+        )
+
+
+def test_nearly_constant_perplexities_are_warned_of_once(model: str, caplog: pytest.LogCaptureFixture) -> None:
+    unknown = [f"{'zebra ' * 200}{'yak ' * number}" for number in range(60)]
+    compute = Perplexity(model).load({model: Path(model)})
+    compute(TextBatch.of(unknown[:49]))
+    compute(TextBatch.of([f"the cat {'zebra ' * number}" for number in range(60)]))
+    assert not caplog.records
+    for _ in range(2):
+        compute(TextBatch.of(unknown))
+    (record,) = caplog.records
+    assert re.search("perplexities of nine in ten of 60 documents are between", record.getMessage())
+
+
+def test_any_white_space_separates_words(model: str) -> None:
+    plain, other = annotate(Perplexity(model), ["the cat the", "the\u00a0cat\u3000the"]).to_pylist()
+    assert plain == other
 
 
 def test_a_corrupt_file_is_named(tmp_path: Path) -> None:

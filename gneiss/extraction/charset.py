@@ -29,12 +29,6 @@ _DETECTED_AS = {
 #: What looks like ASCII without being it: the escapes of ISO-2022, and UTF-16, of which about every other byte is zero.
 _ESCAPE = re.compile(rb"\x1b[$(]")
 _MOST_ZEROS = 0.125
-#: Python's codecs of other names.
-_CODECS = {
-    "gbk": "gb18030", "big5": "big5hkscs", "shift_jis": "cp932", "euc-kr": "cp949", "windows-874": "cp874",
-    "macintosh": "mac-roman", "x-mac-cyrillic": "mac-cyrillic", "iso-8859-8-i": "iso-8859-8", "utf-16le": "utf-16-le",
-    "utf-16be": "utf-16-be",
-}  # fmt: skip
 #: Good characters for each bad one in damaged UTF-8. Other charsets, read as UTF-8, have less than one.
 _GOOD_PER_BAD = 2
 
@@ -115,9 +109,6 @@ def _detected(body: bytes) -> str | None:
 
 
 def _text(body: bytes, charset: str) -> str:
-    if charset == REPLACEMENT:
-        return "\ufffd" if body else ""
-    if charset == "x-user-defined":
-        return body.decode("latin-1").translate({byte: 0xF700 + byte for byte in range(0x80, 0x100)}).replace("\0", "")
-    text = body.decode(_CODECS.get(charset, charset), "replace")
-    return text.replace("\0", "") if "\0" in text else text
+    from endec import decode
+
+    return decode(body, charset, "replace", bom="ignore").replace("\0", "")

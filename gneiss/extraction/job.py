@@ -30,7 +30,7 @@ from gneiss.store.place import Address, Place, place_of
 from gneiss.version import __version__
 
 #: Libraries that shape bytes whatever the extractor.
-_LIBRARIES = ("brotli", "fastwarc", "pyarrow", "resiliparse", "xxhash")
+_LIBRARIES = ("brotli", "endec", "fastwarc", "pyarrow", "resiliparse", "xxhash")
 EXTRACTION = Kind(STAGE, "file", layout.skipped_path, layout.held_tasks)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import time
 
 import pytest
 from hypothesis import given
@@ -104,6 +105,7 @@ def test_a_page_that_says_utf16_of_itself_is_not_and_a_header_cannot_make_it(wor
         ("gb2312", "中文网页编码测试，今天天气很好。", "gbk"),
         ("big5", "視野無限廣,窗外有藍天。", "big5"),
         ("euc-jp", "日本語の文章です。", "euc_jp"),
+        ("shift_jis", "日本語の文章です。", "cp932"),
         ("windows-874", "ประเทศไทยเป็นราชอาณาจักร ", "cp874"),
         ("windows-1255", "כל בני האדם נולדו בני חורין ", "cp1255"),
         ("utf-8", "Größe und Länge ", "utf-8"),
@@ -116,6 +118,29 @@ def test_a_bad_or_cut_byte_costs_itself_and_never_the_page(declared: str, good: 
     cut = decoded(("<p>" + good * 20 + good.strip()[:1]).encode(codec)[:-1], declared)
     assert cut.text.rstrip("\ufffd") == "<p>" + good * 20
     assert (cut.charset, cut.charset_from) == (charset_of(declared), HEADER)
+
+
+@pytest.mark.parametrize(
+    ("declared", "body", "text"),
+    [
+        ("gbk", b"<p>\x80 100", "<p>€ 100"),
+        ("gb18030", b"\xa8\xbc\xa6\xd9", "ḿ︐"),
+        ("euc-jp", b"\xad\xa1\xad\xb5\xad\xe2", "①Ⅰ№"),
+        ("iso-2022-jp", b"\x1b$B-!-b\x1b(B", "①№"),
+        ("shift_jis", b"\x80\x87\x40\xfa\x40\xa0", "\x80①ⅰ\ufffd"),
+        ("big5", b"\xf9\xd6\x88\x62", "碁Ê̄"),
+        ("windows-1255", b"\xca\xd9", "\u05ba\ufffd"),
+        ("windows-1252", b"\x81\x8d\x80", "\x81\x8d€"),
+        ("windows-874", b"\x80\x81\xdb", "€\x81\ufffd"),
+        ("koi8-u", b"\xae\xbe", "ўЎ"),
+        ("x-user-defined", b"a\xff", "a\uf7ff"),
+        ("big5", b"\xa1<p>", "\ufffd<p>"),
+        ("gbk", b"\x81\x30\x81<p>", "\ufffd0\ufffd<p>"),
+        ("euc-kr", b"\xb0\x0a\xb0\xa1", "\ufffd\n가"),
+    ],
+)
+def test_bytes_are_read_as_the_web_reads_them(declared: str, body: bytes, text: str) -> None:
+    assert to_text(body, declared) == text
 
 
 def test_damaged_utf8_that_nobody_declares_is_utf8_still() -> None:
@@ -133,6 +158,17 @@ def test_charsets_that_browsers_refuse_have_one_replacement_character_for_all() 
     assert decoded(b"some ~{<:Ky2;~} text", "hz-gb-2312").text == "\ufffd"
     assert decoded(b"\x1b$)C\x0e!!", "iso-2022-kr").charset == "replacement"
     assert decoded(b"some ~{<:Ky2;~} text, and \x1b$)C nothing declared").charset != "replacement"
+
+
+@pytest.mark.parametrize(
+    "worst", [b"\x81", b"\x81\x30\x81", b"\x1b$B", b"\x1b$", b"\xff", b"\xe3\x81", b"\0\xd8", b"~{", b"<a "]
+)
+@pytest.mark.parametrize("declared", ["", "gb18030", "iso-2022-jp", "utf-16", "euc-jp"])
+def test_two_megabytes_of_the_worst_take_less_than_a_second(worst: bytes, declared: str) -> None:
+    body = worst * (2_000_000 // len(worst))
+    start = time.process_time()
+    decoded(body, declared)
+    assert time.process_time() - start < 1
 
 
 @given(

@@ -31,7 +31,7 @@ from tests.extraction import archives
 pytestmark = pytest.mark.processes
 
 GOLDEN = Path(__file__).with_name("golden.json")
-LIBRARIES = (*BYTE_SHAPING, "resiliparse", "trafilatura")
+LIBRARIES = (*BYTE_SHAPING, "endec", "resiliparse", "trafilatura")
 RECIPE_NAMES = ("shard", "corpus-bytes", "corpus-tokens", "group", "crawl", "from-pages")
 NOT_PROMISED = ("_gneiss/ledger/", "_gneiss/run.json", "_gneiss/lock", "_gneiss/logs/", "_gneiss/layers/", "README.md")
 

@@ -48,7 +48,7 @@ def read_documents(shard: Shard, text: str, inputs: Mapping[str, str], limit: in
     rows = 0
     for _, table in shard.tables(list(dict.fromkeys([text, *inputs.values()]))):
         table = table.slice(0, None if limit is None else limit - rows)
-        texts.extend(chunk.view(_binary_like(chunk.type)).cast(pa.large_binary()) for chunk in table[text].chunks)
+        texts.extend(raw_strings(chunk) for chunk in table[text].chunks)
         for name, column in inputs.items():
             chunks = [_readable(chunk) for chunk in table[column].chunks]
             read[name].extend(chunks if name == "id" else [chunk.fill_null("") for chunk in chunks])
@@ -72,8 +72,16 @@ def read_documents(shard: Shard, text: str, inputs: Mapping[str, str], limit: in
     )
 
 
-def _binary_like(string_type: pa.DataType) -> pa.DataType:
-    return pa.large_binary() if pa.types.is_large_string(string_type) else pa.binary()
+def raw_strings(array: pa.Array) -> pa.LargeBinaryArray:
+    """Strings or bytes in any layout as bytes, which need not be UTF-8; an array of type null as nulls."""
+    type_ = array.type
+    if pa.types.is_dictionary(type_):
+        return raw_strings(array.dictionary).take(array.indices)
+    if pa.types.is_string(type_):
+        array = array.view(pa.binary())
+    elif pa.types.is_large_string(type_):
+        array = array.view(pa.large_binary())
+    return array.cast(pa.large_binary())
 
 
 def _invalid_rows(raw: pa.LargeBinaryArray) -> list[int]:
@@ -96,12 +104,21 @@ def _is_utf8(raw: pa.LargeBinaryArray) -> bool:
 def _readable(chunk: pa.Array) -> pa.Array:
     """Ids and URLs as strings; bytes that are not UTF-8 are shown as U+FFFD (in annotations; data keeps the bytes)."""
     type_ = chunk.type
-    if pa.types.is_string(type_) or pa.types.is_large_string(type_):
-        chunk = chunk.view(_binary_like(type_))
-    elif not (pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_fixed_size_binary(type_)):
+    if isinstance(type_, pa.UuidType):
+        return pa.array([None if value is None else str(value) for value in chunk.to_pylist()], pa.string())
+    if isinstance(type_, pa.BaseExtensionType):
+        return _readable(chunk.storage)
+    if not _holds_bytes(type_.value_type if pa.types.is_dictionary(type_) else type_):
         return chunk.cast(pa.string())
-    large = chunk.cast(pa.large_binary())
-    if _is_utf8(large):
-        return large.view(pa.large_string()).cast(pa.string())
-    raw = chunk.to_pylist()
-    return pa.array([None if value is None else value.decode("utf-8", "replace") for value in raw], pa.string())
+    raw = raw_strings(chunk)
+    if _is_utf8(raw):
+        return raw.view(pa.large_string()).cast(pa.string())
+    values = raw.to_pylist()
+    return pa.array([None if value is None else value.decode("utf-8", "replace") for value in values], pa.string())
+
+
+def _holds_bytes(type_: pa.DataType) -> bool:
+    is_ = pa.types
+    kinds = (is_.is_string, is_.is_large_string, is_.is_string_view, is_.is_binary, is_.is_large_binary,
+             is_.is_binary_view, is_.is_fixed_size_binary)  # fmt: skip
+    return any(its(type_) for its in kinds)

@@ -66,6 +66,7 @@ def make_plan(recipe: Recipe, source: Address) -> Plan:
         source,
         text=recipe.input.text,
         required=list(recipe.inputs.values()),
+        once=list(recipe.input.derived_from_text),
         shard_max_bytes=recipe.shard_max_bytes,
     )
     return Plan(recipe, str(source), found, tuple(resolve(source, recipe.folder) for source in recipe.model_files))

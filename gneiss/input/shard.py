@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,8 +14,12 @@ import xxhash
 from gneiss.errors import InputError, first_line
 from gneiss.input.files import find_files
 from gneiss.input.formats import format_of, input_names, is_input
-from gneiss.input.formats.format import Format, Part
+from gneiss.input.formats.format import UNREADABLE, Format, Part
 from gneiss.store.place import Address, Place
+
+#: The longest name of a file in most file systems.
+_NAME_BYTES = 255
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,21 +47,33 @@ class Shard:
         """Uncompressed bytes of text."""
         return self.part.text_bytes
 
+    def check_unchanged(self) -> None:
+        """Raise InputError when its file is not the one that was cut, or cannot be read."""
+        try:
+            if (found := self.file.find()) is None:
+                raise InputError(f"{self.file}: cannot read: it is not there any more")
+            digest = self.format.digest(self.file) if found.etag == self.etag else ""
+        except UNREADABLE as error:
+            raise InputError(f"{self.file}: cannot read: {first_line(error)}") from error
+        if _fingerprint(self.id.removesuffix(self.part.name), digest) != self.fingerprint:
+            raise InputError(f"{self.file}: modified or replaced after the run began; run again when it is whole")
+
     def schema(self) -> pa.Schema:
         """The columns of its file. Raises InputError when unreadable."""
         try:
             return self.format.schema(self.file)
-        except (OSError, pa.ArrowException) as error:
+        except UNREADABLE as error:
             raise InputError(f"{self.file}: cannot read: {first_line(error)}") from error
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
-        """Yield (first row within the shard, table), in order. Raises InputError when unreadable or not whole."""
+        """Yield (first row within the shard, table), in order. Raises InputError when unreadable, changed or cut."""
+        self.check_unchanged()
         first = 0
         try:
             for table in self.format.tables(self.file, self.part, columns):
                 yield first, table
                 first += table.num_rows
-        except (OSError, pa.ArrowException) as error:
+        except UNREADABLE as error:
             raise InputError(f"{self.file}: cannot read: {first_line(error)}") from error
         if first != self.rows:
             raise InputError(f"{self.file}: expected {self.rows} rows in shard {self.id}, found {first}: damaged")
@@ -90,52 +107,99 @@ def cut_shards(
     *,
     text: str,
     required: Sequence[str] = (),
+    once: Sequence[str] = (),
     shard_max_bytes: int = 256_000_000,
 ) -> Input:
     """Find the files of an input and cut them into shards.
 
     source: a file, a directory (searched for files of a known format; names starting with `_` or `.` are ignored), a
-    glob, or an address of a store; text: the text column, a string column; required: further columns that must exist.
-    Raises InputError when nothing is found, and when a column is missing or mistyped in any file.
+    glob, or an address of a store; text: the text column, of strings; required: further columns that must exist; once:
+    columns that may not be there twice. Files that cannot be used are unreadable. Raises InputError when nothing is
+    found, when columns are missing or mistyped in all files, and when two files would have the same outputs.
     """
     root, files = find_files(source, is_input, input_names())
     shards: list[Shard] = []
     unreadable: list[UnreadableFile] = []
+    refused: list[UnreadableFile] = []
     for file in files:
         place, format_ = root / file.name, format_of(file.name)
         id_ = _without_suffix(file.name, format_)
         try:
             cut = format_.cut(place, text, shard_max_bytes)
-        except (OSError, pa.ArrowException) as error:
+        except UNREADABLE as error:
             unreadable.append(UnreadableFile(id_, place, first_line(error)))
             continue
-        _check_columns(place, cut.schema, text, required)
-        fingerprint = xxhash.xxh3_128_hexdigest(f"{id_}\0{cut.digest}".encode())
+        parts = [id_ + part.name for part in cut.parts] or [id_]
+        if reason := _refusal(cut.schema, text, required, once) or _too_long(parts[-1]):
+            refused.append(UnreadableFile(id_, place, reason))
+            continue
+        fingerprint = _fingerprint(id_, cut.digest)
         shards.extend(Shard(id_ + part.name, place, format_, part, fingerprint, file.etag) for part in cut.parts)
-    ids = Counter([shard.id for shard in shards] + [file.id for file in unreadable])
-    if twice := sorted(id_ for id_, count in ids.items() if count > 1):
-        raise InputError(f"{source}: two files would write to the same shard {twice[0]!r}; rename one of them")
-    return Input(tuple(shards), tuple(unreadable), sum(file.size_bytes for file in files))
+    if refused and not shards:
+        raise InputError(f"{refused[0].file}: {refused[0].reason}")
+    for its in refused:
+        _log.warning("%s is quarantined: %s", its.file, its.reason)
+    _check_ids(source, [*(its.id for its in shards), *(its.id for its in (*unreadable, *refused))])
+    unusable = sorted((*unreadable, *refused), key=lambda its: its.file.path.encode())
+    return Input(tuple(shards), tuple(unusable), sum(file.size_bytes for file in files))
+
+
+def _fingerprint(id_: str, digest: str) -> str:
+    return xxhash.xxh3_128_hexdigest(f"{id_}\0{digest}".encode())
 
 
 def _without_suffix(name: str, format_: Format) -> str:
-    suffix = next((suffix for suffix in format_.suffixes if name.endswith(suffix)), os.path.splitext(name)[1])
-    return name.removesuffix(suffix)
+    suffix = next((its for its in format_.suffixes if name.lower().endswith(its)), os.path.splitext(name)[1])
+    return name[: len(name) - len(suffix)]
 
 
-def _check_columns(file: Place, schema: pa.Schema, text: str, required: Sequence[str]) -> None:
-    for column in dict.fromkeys((text, *required)):
-        if column not in schema.names:
+def _check_ids(source: Address, ids: Sequence[str]) -> None:
+    """Raise InputError when two shards would have the same outputs, or one outputs in the place of another's folder."""
+    if twice := sorted(id_ for id_, count in Counter(ids).items() if count > 1):
+        raise InputError(f"{source}: two files would write to the same shard {twice[0]!r}; rename one of them")
+    written = {f"{id_}.parquet" for id_ in ids}
+    for id_ in ids:
+        if "/" in id_ and (folder := next((its for its in _folders(id_) if its in written), None)):
             raise InputError(
-                f"{file}: expected a column {column!r}, found {', '.join(schema.names)};"
-                " name the right one under `input:` in the recipe"
+                f"{source}: the outputs of shard {folder.removesuffix('.parquet')!r} would lie where {id_!r} needs a"
+                " folder; rename one of them"
             )
-        if schema.names.count(column) > 1:
-            raise InputError(f"{file}: the column {column!r} occurs {schema.names.count(column)} times; keep one")
+
+
+def _folders(id_: str) -> Iterator[str]:
+    while id_ := id_.rpartition("/")[0]:
+        yield id_
+
+
+def _too_long(id_: str) -> str | None:
+    """Why a shard's outputs cannot have its name, if they cannot."""
+    longest = max(len(part.encode()) for part in f"{id_}.parquet".split("/"))
+    if longest <= _NAME_BYTES:
+        return None
+    return f"its outputs would have a name of {longest} bytes, and file systems take {_NAME_BYTES}; rename it"
+
+
+def _refusal(schema: pa.Schema, text: str, required: Sequence[str], once: Sequence[str]) -> str | None:
+    """What a recipe needs and the columns of a file lack, if anything."""
+    names = schema.names
+    for column in dict.fromkeys((text, *required)):
+        if column not in names:
+            found = ", ".join(names)
+            return f"expected a column {column!r}, found {found}; name the right one under `input:` in the recipe"
+    for column in dict.fromkeys((text, *required, *once)):
+        if names.count(column) > 1:
+            return f"the column {column!r} occurs {names.count(column)} times; keep one"
     for column in required:
         if pa.types.is_nested(schema.field(column).type):
-            raise InputError(
-                f"{file}: column {column!r}: expected strings or numbers, found {schema.field(column).type}"
-            )
-    if not (pa.types.is_string(schema.field(text).type) or pa.types.is_large_string(schema.field(text).type)):
-        raise InputError(f"{file}: column {text!r}: expected string, found {schema.field(text).type}")
+            return f"column {column!r}: expected strings or numbers, found {schema.field(column).type}"
+    if not _is_text(schema.field(text).type):
+        return f"column {text!r}: expected string, found {schema.field(text).type}"
+    return None
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    """Whether a column can be the text: strings in any layout, or nothing but nulls, as of an empty selection."""
+    if pa.types.is_dictionary(type_):
+        return not pa.types.is_null(type_.value_type) and _is_text(type_.value_type)
+    is_ = pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null
+    return any(its(type_) for its in is_)

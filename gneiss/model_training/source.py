@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from gneiss.errors import InputError, OutputError, first_line
 from gneiss.input.files import find_files
+from gneiss.input.formats import input_names, is_input
 
 CARD = "MODEL.md"
 #: In prediction fastText ignores words that start with `__label__`; in training they would be labels of the document.
@@ -35,7 +36,7 @@ def read_rows(source: Path, text: str, *others: str) -> Iterator[pa.Table]:
     Parameters: `source`: a Parquet file or a folder of them; `text`, `others`: names of columns.
     Raises InputError when there is no file, one cannot be read or lacks a column, or its text column is not of strings.
     """
-    root, files = find_files(source, lambda name: name.endswith(".parquet"), "files named *.parquet")
+    root, files = find_files(source, is_input, input_names())
     columns = list(dict.fromkeys((text, *others)))
     for path in (root / file.name for file in files):
         try:

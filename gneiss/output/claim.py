@@ -8,10 +8,11 @@ from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
 
 from gneiss.errors import OutputError, first_line
+from gneiss.input.files import can_name
 from gneiss.input.plan import run_key
 from gneiss.output import layout
 from gneiss.output.parquet import write_bytes
-from gneiss.store.place import Address, Place, place_of
+from gneiss.store.place import Address, Place
 
 #: Parts of an identity whose names do not say what the user changed.
 _SAID = {"corpus": "the input files, all of which a step at corpus scope compares"}
@@ -86,5 +87,6 @@ def _write_changed(output: Place, contents: Mapping[str, bytes]) -> None:
 
 def refuse_nesting(source: Address, files: Iterable[Place], output: Place) -> None:
     """Refuse an output among the input's files: a second run would take it for input. Raises OutputError."""
-    if output.is_in(place_of(source)) or any(file.is_in(output) for file in files):
+    written = (output / folder for folder in (layout.DATA, layout.ANNOTATIONS, layout.QUARANTINE))
+    if any(can_name(source, folder) for folder in written) or any(file.is_in(output) for file in files):
         raise OutputError(f"{output}: the output and the input {source} lie one in the other; choose another output")

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gneiss.arrays import BoolArray, Int64Array
+from gneiss.batch import TextBatch
 from gneiss.curate.curate import Curated
+from gneiss.curate.reading import raw_strings
 from gneiss.curate.statistics import DROPPED, KEPT, QUARANTINED
-from gneiss.errors import DefectError
+from gneiss.errors import DefectError, InputError, first_line
 from gneiss.output.layout import annotations_path, data_path, quarantine_path, statistics_path
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, Receipt
-from gneiss.output.parquet import WrittenFile, write_bytes, write_parquet
+from gneiss.output.parquet import WrittenFile, writable, write_bytes, write_parquet
 from gneiss.recipe.recipe import Recipe
 from gneiss.store.place import Place
 
 ROWS_PER_TABLE = 20_000
+_PIECE_BYTES = 1 << 30
 
 
 def commit(curated: Curated, recipe: Recipe, output: Place) -> Receipt:
@@ -40,6 +44,7 @@ def commit(curated: Curated, recipe: Recipe, output: Place) -> Receipt:
     if curated.unusable:
         files.append(_write_quarantine(curated, recipe, output))
     told = {"statistics": curated.statistics.to_json(), "samples": curated.examples}
+    shard.check_unchanged()  # which is what was read before its last file says that it is done
     files.append(write_bytes((json.dumps(told, ensure_ascii=False) + "\n").encode(), output, statistics_path(shard.id)))
     receipt = Receipt(shard.id, COMMITTED, shard.fingerprint, shard.rows, fates, tuple(files))
     own = write_parquet(
@@ -62,18 +67,17 @@ def _write_data(curated: Curated, recipe: Recipe, output: Place) -> WrittenFile:
     schema = _schema(curated, recipe)
     text = recipe.input.text
     others = [name for name in schema.names if name != text]
-    texts = curated.texts.to_arrow()
 
     def tables() -> Iterator[pa.Table]:
         for first, table in curated.shard.tables(others):
             start, stop = np.searchsorted(curated.kept, [first, first + table.num_rows])
             rows = curated.kept[start:stop]
-            table = table.take(pa.array(rows - first)) if others else pa.table({})
+            table = _chosen_of(table, rows - first) if others else pa.table({})
             if (edited := curated.edited[start:stop]).any():
                 for stale, fresh in recipe.input.derived_from_text.items():
                     if stale in others:
                         table = _with(table, stale, _derived(table[stale], fresh, curated, rows, edited), schema)
-            kept_texts = texts.slice(start, stop - start).cast(schema.field(text).type)
+            kept_texts = _as_column(curated.texts, start, stop, schema.field(text).type)
             columns = [*table.columns]
             columns.insert(schema.get_field_index(text), kept_texts)
             yield pa.Table.from_arrays(columns, schema=schema)  # in which a stale column may be null
@@ -82,19 +86,55 @@ def _write_data(curated: Curated, recipe: Recipe, output: Place) -> WrittenFile:
 
 
 def _derived(
-    old: pa.ChunkedArray, fresh: str | None, curated: Curated, rows: np.ndarray, edited: np.ndarray
-) -> pa.ChunkedArray:
-    new = (
-        pa.nulls(len(rows), old.type)
-        if fresh is None
-        else curated.annotations[fresh].take(pa.array(rows)).cast(old.type)
-    )
+    old: pa.ChunkedArray, fresh: str | None, curated: Curated, rows: Int64Array, edited: BoolArray
+) -> pa.Array:
+    if fresh is None:
+        return pc.if_else(pa.array(edited), pa.nulls(len(rows), old.type), old)
+    try:
+        new = curated.annotations[fresh].take(pa.array(rows)).cast(old.type)
+    except pa.ArrowException as error:
+        raise InputError(
+            f"{curated.shard.file}: annotation {fresh!r} does not fit its column of type {old.type}, as"
+            f" `derived_from_text` asks: {first_line(error)}; take it off that list"
+        ) from error
     return pc.if_else(pa.array(edited), new, old)
+
+
+def _chosen_of(table: pa.Table, rows: Int64Array) -> pa.Table:
+    """Some rows of a table, rising, of whatever types, as they are written."""
+    columns = [_chosen(column, rows) for column in table.columns]
+    types = [writable(column.type) for column in columns]
+    columns = [its if its.type == type_ else its.cast(type_) for its, type_ in zip(columns, types, strict=True)]
+    return pa.Table.from_arrays(columns, table.column_names)
+
+
+def _chosen(column: pa.ChunkedArray, rows: Int64Array) -> pa.ChunkedArray:
+    try:
+        return column.take(pa.array(rows))
+    except pa.ArrowNotImplementedError:  # of views, wherever they are nested: stretches of rows need no such kernel
+        stretches = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+        pieces = (column.slice(rows[0], len(rows)) for rows in stretches if len(rows))
+        return pa.chunked_array([chunk for piece in pieces for chunk in piece.chunks], column.type)
+
+
+def _as_column(batch: TextBatch, start: int, end: int, type_: pa.DataType) -> pa.ChunkedArray:
+    """Some texts of a batch as their column holds them, in pieces that 32-bit offsets can count."""
+    if pa.types.is_null(type_):
+        return pa.chunked_array([pa.nulls(end - start)])
+    texts, pieces = batch.to_arrow(), []
+    while start < end:
+        stop = int(np.searchsorted(batch.offsets, batch.offsets[start] + _PIECE_BYTES, side="right")) - 1
+        stop = min(max(stop, start + 1), end)
+        pieces.append(texts.slice(start, stop - start).cast(type_))
+        start = stop
+    return pa.chunked_array(pieces, type_)
 
 
 def _schema(curated: Curated, recipe: Recipe) -> pa.Schema:
     schema = curated.shard.schema()
     for index, column in enumerate(schema):
+        if (type_ := writable(column.type)) != column.type:
+            schema = schema.set(index, column.with_type(type_))
         if column.name in recipe.input.derived_from_text:
             schema = schema.set(index, column.with_nullable(True))
     return schema
@@ -109,23 +149,24 @@ def _write_quarantine(curated: Curated, recipe: Recipe, output: Place) -> Writte
     """The quarantined rows with all their columns, their text as bytes, and the reason."""
     rows = np.array(list(curated.unusable), np.int64)
     reasons = pa.array(list(curated.unusable.values()), pa.string())
-    text = recipe.input.text
     schema = _schema(curated, recipe)
-    index = schema.get_field_index(text)
-    binary = pa.large_binary() if pa.types.is_large_string(schema.field(text).type) else pa.binary()
-    schema = (
-        schema.set(index, pa.field(text, binary))
-        .append(pa.field("quarantine_row", pa.int64()))
-        .append(pa.field("quarantine_reason", pa.string()))
-    )
+    index = schema.get_field_index(recipe.input.text)
+    type_ = pa.binary() if pa.types.is_string(schema.field(index).type) else pa.large_binary()
+    schema = schema.set(index, pa.field(recipe.input.text, type_))
+    for name, added in (("quarantine_row", pa.int64()), ("quarantine_reason", pa.string())):
+        schema = schema.append(pa.field(_free(name, schema.names), added))
 
     def tables() -> Iterator[pa.Table]:
         for first, table in curated.shard.tables():
             start, stop = np.searchsorted(rows, [first, first + table.num_rows])
-            raw = pa.chunked_array([chunk.view(binary) for chunk in table[text].chunks], binary)
-            table = table.set_column(index, schema.field(text), raw).take(pa.array(rows[start:stop] - first))
-            table = table.append_column(schema.field("quarantine_row"), pa.array(rows[start:stop]))
-            table = table.append_column(schema.field("quarantine_reason"), reasons.slice(start, stop - start))
-            yield pa.Table.from_arrays(table.columns, schema=schema)
+            columns = _chosen_of(table, rows[start:stop] - first).columns
+            columns[index] = pa.chunked_array([raw_strings(its).cast(type_) for its in columns[index].chunks], type_)
+            columns += [pa.array(rows[start:stop]), reasons.slice(start, stop - start)]
+            yield pa.Table.from_arrays(columns, schema=schema)
 
     return write_parquet(tables(), schema, output, quarantine_path(curated.shard.id))
+
+
+def _free(name: str, taken: Sequence[str]) -> str:
+    """A name that no column of the input has."""
+    return name if name not in taken else _free(f"{name}_", taken)

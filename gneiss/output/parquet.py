@@ -50,11 +50,25 @@ def write_parquet(
     return WrittenFile(path, file.size_bytes, file.checksum, rows, (root / path).etag())
 
 
+def writable(type_: pa.DataType, is_in_list: bool = False, is_in_struct: bool = False) -> pa.DataType:
+    """The type that a column is written as: itself, but for views in structs in lists, which pyarrow cannot write."""
+    if is_in_struct and pa.types.is_string_view(type_):
+        return pa.string()
+    if is_in_struct and pa.types.is_binary_view(type_):
+        return pa.binary()
+    if pa.types.is_struct(type_):
+        return pa.struct([its.with_type(writable(its.type, is_in_list, is_in_list)) for its in type_])
+    for is_list, list_of in ((pa.types.is_list, pa.list_), (pa.types.is_large_list, pa.large_list)):
+        if is_list(type_):
+            return list_of(type_.value_field.with_type(writable(type_.value_type, True, is_in_struct)))
+    return type_
+
+
 def refuse_unwritable(schema: pa.Schema, file: Place) -> None:
     """Refuse columns of an input file of types that Parquet files cannot have. Raises InputError."""
     for column in schema:
         try:
-            pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([column])).close()
+            pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([column.with_type(writable(column.type))])).close()
         except pa.ArrowException as error:
             raise InputError(
                 f"{file}: column {column.name!r}: {column.type} cannot be written to Parquet: {first_line(error)}"

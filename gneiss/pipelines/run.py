@@ -66,6 +66,7 @@ def run(
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     folder = place_of(output, "output")
+    refuse_nesting(input, (), folder)  # whose files could be taken for input
     plan = make_plan(recipe, input)
     refuse_nesting(input, [shard.file for shard in plan.input.shards], folder)
     with open_job(folder, plan.identity, progress, {layout.RECIPE_FILE: recipe.to_yaml().encode()}) as job:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
-import glob
 import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
+import xxhash
+
 from gneiss.errors import InputError
-from gneiss.store.store import File
+from gneiss.store.store import File, matches, may_hold
 
 #: What a file is called while it is written: `.<name>.<process>.part`.
 _UNFINISHED = re.compile(r"(.*/)?\.[^/]*\.\d+\.part", re.DOTALL)
+#: Bytes of a name that leave room for that: file systems take 255.
+_LONG_NAME = 230
 
 
 @dataclass(frozen=True)
@@ -49,20 +53,25 @@ class LocalStore:
         """See Store."""
         try:
             found = os.stat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return None
+            raise
         return _file(os.path.basename(path), found) if stat.S_ISREG(found.st_mode) else None
 
     def files(self, folder: str, pattern: str | None = None) -> Iterator[File]:
-        """See Store. A link that leads nowhere counts, so that it is met when it is read; links to folders do not."""
-        names = _walked(folder) if pattern is None else sorted(glob.iglob(pattern, root_dir=folder, recursive=True))
-        for name in names:
+        """See Store. Links to folders are followed, and no folder is entered twice.
+
+        A link that leads nowhere, a pipe or a device counts, so that it is met when it is read.
+        """
+        for name in _walked(folder, lambda inner: pattern is None or may_hold(inner, pattern), follow=True):
+            if _UNFINISHED.fullmatch(name) or not (pattern is None or matches(name, pattern)):
+                continue
             try:
                 found = os.stat(os.path.join(folder, name))
             except OSError:
                 yield File(name, 0, "")
-                continue
-            if stat.S_ISREG(found.st_mode) and not _UNFINISHED.fullmatch(name):
+            else:
                 yield _file(name, found)
 
     def open(self, path: str) -> Any:
@@ -70,6 +79,8 @@ class LocalStore:
         import pyarrow as pa
 
         try:
+            if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait for its writer
+                raise OSError(f"{path}: expected a file, found a folder, a pipe or a device")
             return pa.OSFile(path)
         except OSError as error:
             if error.errno is None:
@@ -80,7 +91,7 @@ class LocalStore:
     def create(self, path: str) -> Iterator[BinaryIO]:
         """See Store."""
         final = Path(path)
-        temporary = final.with_name(f".{final.name}.{os.getpid()}.part")
+        temporary = final.with_name(_unfinished(final.name))
         final.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
@@ -115,18 +126,46 @@ class LocalStore:
             yield
 
 
+def _unfinished(name: str) -> str:
+    """What a file is called while it is written, however long its name is."""
+    if len(os.fsencode(name)) > _LONG_NAME:
+        name = xxhash.xxh3_128_hexdigest(os.fsencode(name))
+    return f".{name}.{os.getpid()}.part"
+
+
 def _file(name: str, found: os.stat_result) -> File:
     return File(name, found.st_size, str(found.st_mtime_ns))
 
 
-def _walked(folder: str) -> Iterator[str]:
-    """The names of all that is in a folder and in its folders, but for these."""
-    for at, folders, names in os.walk(folder, onerror=_unless_missing):
-        folders.sort()
-        inside = os.path.relpath(at, folder)
-        yield from (name if inside == "." else f"{inside}/{name}" for name in sorted(names))
+def _walked(folder: str, enter: Callable[[str], bool] = lambda _: True, *, follow: bool = False) -> Iterator[str]:
+    """The names of all that is in a folder and in its folders, but for these; `enter`: which of them, by name.
+
+    follow: links to folders too, after all folders that are none, so that what lies in the folder has its own name.
+    """
+    entered: set[tuple[int, int]] = set()
+    waiting, links = [""], list[str]()
+    while waiting or links:
+        inside = waiting.pop() if waiting else links.pop(0)
+        try:
+            its = os.stat(os.path.join(folder, inside))
+            if (its.st_dev, its.st_ino) in entered:
+                continue
+            entries = sorted(os.scandir(os.path.join(folder, inside)), key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        entered.add((its.st_dev, its.st_ino))
+        for entry in entries:
+            name = f"{inside}/{entry.name}" if inside else entry.name
+            if not _is_folder(entry):
+                yield name
+            elif entry.is_symlink():
+                links += [name] if follow and enter(name) else []
+            elif enter(name):
+                waiting.append(name)
 
 
-def _unless_missing(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        raise error
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False

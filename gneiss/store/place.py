@@ -63,6 +63,11 @@ class Place:
         inner, outer = (place.store.resolve(place.path).rstrip("/") for place in (self, folder))
         return self.store == folder.store and f"{inner}/".startswith(f"{outer}/")
 
+    def path_in(self, folder: Place) -> str:
+        """Its path in a folder that it lies in."""
+        inner, outer = (place.store.resolve(place.path).rstrip("/") for place in (self, folder))
+        return inner[len(outer) + 1 :]
+
     def find(self) -> File | None:
         """The file, if it is one."""
         return self.store.find(self.path)
@@ -133,7 +138,9 @@ class Place:
         except OSError as error:
             raise self._refused(error) from error
 
-    def _refused(self, error: OSError) -> OutputError:
+    def _refused(self, error: OSError) -> InputError | OutputError:
+        if error.errno == errno.ENAMETOOLONG:  # a fault of the input's name, which other files do not have
+            return InputError(f"{self}: cannot write: a name or path longer than the file system allows; shorten it")
         advice = (
             "free some space and run again: finished shards are kept"
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

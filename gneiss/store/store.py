@@ -71,6 +71,25 @@ def matches(name: str, pattern: str) -> bool:
     return _match(name.split("/"), pattern.split("/"))
 
 
+def may_hold(folder: str, pattern: str) -> bool:
+    """Whether files in a folder, or in its folders, can match a pattern as `matches` defines it.
+
+    >>> may_hold("crawl/2024", "**/*.parquet"), may_hold("crawl/2024", "*/*.parquet"), may_hold("crawl", "*/*.parquet")
+    (True, False, True)
+    """
+    return _may_match(folder.split("/"), pattern.split("/"))
+
+
+def _may_match(parts: list[str], patterns: list[str]) -> bool:
+    if not parts or not patterns:
+        return bool(patterns)
+    part, pattern = parts[0], patterns[0]
+    is_hidden = part.startswith(".") and not pattern.startswith(".")
+    if pattern == "**":
+        return _may_match(parts, patterns[1:]) or (not is_hidden and _may_match(parts[1:], patterns))
+    return not is_hidden and fnmatchcase(part, pattern) and _may_match(parts[1:], patterns[1:])
+
+
 def _match(parts: list[str], patterns: list[str]) -> bool:
     if not patterns or not parts:
         return not parts and patterns in ([], ["**"])

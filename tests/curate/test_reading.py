@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -18,8 +19,16 @@ from gneiss.input.shard import cut_shards
 
 def strings_of(values: list[bytes | None], type_: pa.DataType) -> pa.Array:
     """A string array of any bytes, valid UTF-8 or not, as other writers put into files."""
+    if pa.types.is_dictionary(type_):
+        raw = pa.array(values, pa.binary()).dictionary_encode()
+        return pa.DictionaryArray.from_arrays(raw.indices, raw.dictionary.view(type_.value_type))
+    if pa.types.is_string_view(type_):
+        return pa.array(values, pa.binary_view()).view(type_)
     binary = pa.large_binary() if pa.types.is_large_string(type_) else pa.binary()
     return pa.array(values, binary).view(type_)
+
+
+LAYOUTS = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
 
 
 def read(folder: Path, table: pa.Table, limit: int | None = None, id_: str | None = "id", groups: int = 4) -> Documents:
@@ -42,7 +51,7 @@ texts = st.none() | st.sampled_from(
 )  # fmt: skip
 
 
-@given(st.lists(texts, max_size=12), st.sampled_from([pa.string(), pa.large_string()]), st.none() | st.integers(1, 13))
+@given(st.lists(texts, max_size=12), st.sampled_from(LAYOUTS), st.none() | st.integers(1, 13))
 @settings(max_examples=80)
 def test_usable_texts_are_those_that_python_can_decode(
     tmp_path_factory: pytest.TempPathFactory, values: list[bytes | None], type_: pa.DataType, limit: int | None
@@ -85,6 +94,9 @@ def test_every_text_bad(tmp_path: Path) -> None:
     assert len(found.batch) == 0
 
 
+UUID = uuid.UUID("f81d4fae-7dec-11d0-a765-00a0c91e6bf6")
+
+
 @pytest.mark.parametrize(
     ("ids", "read_as"),
     [
@@ -99,6 +111,12 @@ def test_every_text_bad(tmp_path: Path) -> None:
         (pa.array([Decimal("1.50"), None, Decimal("-2.00")]), ["1.50", None, "-2.00"]),
         (pa.array([datetime(2026, 1, 2, tzinfo=UTC)] * 3, pa.timestamp("s", "UTC")), ["2026-01-02 00:00:00.000Z"] * 3),
         (pa.nulls(3), [None, None, None]),
+        (pa.array([UUID.bytes, None, bytes(16)], pa.uuid()), [str(UUID), None, "00000000-0000-0000-0000-000000000000"]),
+        (pa.array(["a", None, "b" * 20], pa.string_view()), ["a", None, "b" * 20]),
+        (pa.array([b"a", b"\xff" * 20, None], pa.binary_view()), ["a", "\ufffd" * 20, None]),
+        (pa.array([b"a", b"\xff", b"a"]).dictionary_encode(), ["a", "\ufffd", "a"]),
+        (pa.array(['{"a": 1}', None, "2"], pa.json_()), ['{"a": 1}', None, "2"]),
+        (pa.array([1.5, None, 2], pa.float16()), ["1.5", None, "2"]),
     ],
 )
 def test_ids_of_any_type_are_shown_as_strings(tmp_path: Path, ids: pa.Array, read_as: list[str | None]) -> None:
@@ -129,6 +147,11 @@ def test_a_shard_that_is_a_part_of_a_row_group_has_its_own_rows(tmp_path: Path) 
         assert len(found.unusable) == sum(row in (3, 21) for row in range(rows, rows + shard.rows))
         rows += shard.rows
     assert rows == 40
+
+
+def test_a_text_column_of_nulls_has_null_texts(tmp_path: Path) -> None:
+    found = read(tmp_path, pa.table({"id": ["1", "2"], "text": pa.nulls(2)}))
+    assert (found.rows, found.unusable, len(found.batch)) == (2, {0: NULL_TEXT, 1: NULL_TEXT}, 0)
 
 
 def test_a_shard_without_rows(tmp_path: Path) -> None:

@@ -82,9 +82,18 @@ def test_what_another_format_cannot_read_is_told_apart(tmp_path: Path) -> None:
         cut_shards(tmp_path, text="text")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/notes.txt").touch()
-    with pytest.raises(InputError, match=r"expected files named \*\.parquet or \*\.arrow, found none"):
+    with pytest.raises(InputError, match=r"expected files named .* or \*\.arrow, found none"):
         cut_shards(tmp_path / "empty", text="text")
 
 
 def test_a_file_whose_name_does_not_say_is_parquet() -> None:
-    assert [format_of(name) for name in ("a.parquet", "a.pq", "a")] == [Parquet()] * 3
+    assert [format_of(name) for name in ("a.parquet", "a.PQ", "a.parq", "a")] == [Parquet()] * 4
+
+
+def test_names_end_in_capitals_or_not_and_what_is_passed_over_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.PARQUET", "b.pq", "c.Parquet", "d.jsonl.gz", "_SUCCESS", ".d.parquet.crc", "e.parquet.gzip"):
+        runs.write_corpus(tmp_path / name, runs.documents(30, seed=0))
+    assert [shard.id for shard in cut_shards(tmp_path, text="text").shards] == ["a", "b", "c"]
+    assert "2 files are passed over, such as 'd.jsonl.gz': they are no files named *.parquet" in caplog.text

@@ -9,19 +9,22 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from gneiss.batch import TextBatch
 from gneiss.curate.curate import Curated, curate
 from gneiss.curate.loaded_models import load_models
 from gneiss.curate.statistics import Statistics
-from gneiss.errors import DefectError, OutputError
+from gneiss.errors import DefectError, InputError, OutputError
 from gneiss.input.shard import cut_shards
-from gneiss.output.commit import commit
-from gneiss.output.layout import annotations_path, data_path, statistics_path
+from gneiss.output.commit import _as_column, commit
+from gneiss.output.layout import annotations_path, data_path, quarantine_path, statistics_path
 from gneiss.output.ledger import Receipt, receipt_of
+from gneiss.output.parquet import write_parquet
 from gneiss.recipe.recipe import Recipe
 from gneiss.store.place import place_of
 from tests.support import recipe_of
@@ -95,6 +98,105 @@ def test_kept_rows_have_their_columns_types_and_metadata(tmp_path: Path, text_ty
     assert data["text"].to_pylist() == [TEXTS[0], PASSAGE, "Kept, but edited. ", TEXTS[6]]
     assert data.drop_columns("text").to_pylist() == table.drop_columns("text").take(kept).to_pylist()
     assert (receipt.rows, receipt.counts) == (7, {"kept": 4, "dropped": 1, "quarantined": 2})
+
+
+VIEW, INDEXED = pa.string_view(), pa.dictionary(pa.int32(), pa.string())
+
+
+@pytest.mark.parametrize("rows", [1, 3, 100])
+@pytest.mark.parametrize(
+    ("type_", "values"),
+    [
+        (VIEW, ["u", None, "v" * 20, "", "w", "x" * 13, "y"]),
+        (pa.binary_view(), [b"u", None, b"\xff" * 20, b"", b"w", b"x" * 13, b"y"]),
+        (pa.list_(VIEW), [["u"], [], None, ["v" * 20, None], ["w"], ["x"], ["y", "z"]]),
+        (pa.struct([("a", pa.large_list(pa.binary_view()))]), [{"a": [b"u" * i] * i} for i in range(7)]),
+        (pa.map_(VIEW, VIEW), [[("k", "v" * i)] * i for i in range(7)]),
+        (pa.list_view(pa.int64()), [[i] * i for i in range(7)]),
+        (pa.uuid(), [bytes([i] * 16) for i in range(7)]),
+        (INDEXED, ["u", "v", None, "u", "v", "u", "w"]),
+        (pa.list_(pa.float32(), 2), [[i, -i] for i in range(7)]),
+        (pa.null(), [None] * 7),
+    ],
+    ids=lambda given: str(given) if isinstance(given, pa.DataType) else "",
+)
+def test_columns_of_any_type_are_copied_as_they_came(
+    tmp_path: Path, rows: int, type_: pa.DataType, values: list[object]
+) -> None:
+    table = table_of().append_column("x", pa.array(values, type_))
+    _, data = committed(tmp_path, table, rows=rows)
+    back = pq.read_table(tmp_path / "in.parquet")["x"]
+    assert data.schema.field("x").type == back.type
+    assert data["x"].to_pylist() == [back.to_pylist()[row] for row in (0, 1, 3, 6)]
+    quarantined = pq.read_table(tmp_path / "out" / quarantine_path("in"))
+    assert quarantined["x"].to_pylist() == [back.to_pylist()[row] for row in (2, 5)]
+
+
+@pytest.mark.parametrize("type_", [VIEW, INDEXED, pa.dictionary(pa.int8(), pa.large_string())], ids=str)
+def test_a_text_column_keeps_its_layout(tmp_path: Path, type_: pa.DataType) -> None:
+    table = table_of().filter(pa.array([text is not None and "\udcff" not in text for text in TEXTS]))
+    index = table.column_names.index("text")
+    table = table.set_column(index, "text", table["text"].cast(type_))
+    curated, recipe = decide(tmp_path, table)
+    commit(curated, recipe, place_of(tmp_path / "out"))
+    data = pq.read_table(tmp_path / "out" / data_path("in"))
+    assert data["text"].to_pylist() == [TEXTS[0], PASSAGE, "Kept, but edited. ", TEXTS[6]]
+    assert data.schema.equals(pq.read_schema(tmp_path / "in.parquet"))
+
+
+def test_a_text_column_of_nulls_is_quarantined_row_by_row(tmp_path: Path) -> None:
+    curated, recipe = decide(tmp_path, pa.table({"id": ["1", "2"], "text": pa.nulls(2)}))
+    receipt = commit(curated, recipe, place_of(tmp_path / "out"))
+    assert receipt.counts == {"kept": 0, "dropped": 0, "quarantined": 2}
+    assert pq.read_schema(tmp_path / "out" / data_path("in")).field("text").type == pa.null()
+
+
+def test_texts_longer_than_32_bits_count_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gneiss.output.commit._PIECE_BYTES", 40)
+    for type_ in (pa.string(), INDEXED):
+        batch = TextBatch.of([text for text in TEXTS if text and "\udcff" not in text] * 9)
+        column = _as_column(batch, 3, 40, type_)
+        assert column.type == type_
+        assert column.num_chunks > 20
+        assert column.to_pylist() == batch.texts()[3:40]
+
+
+def test_columns_that_quarantine_adds_are_named_apart_from_those_that_came(tmp_path: Path) -> None:
+    names = {"quarantine_row": [f"r{i}" for i in range(7)], "quarantine_row_": range(7), "quarantine_reason": ["x"] * 7}
+    table = table_of()
+    for name, values in names.items():
+        table = table.append_column(name, pa.array(values))
+    committed(tmp_path, table)
+    found = pq.read_table(tmp_path / "out" / quarantine_path("in")).to_pylist()
+    assert [row["quarantine_row"] for row in found] == ["r2", "r5"]
+    assert [row["quarantine_row__"] for row in found] == [2, 5]
+    assert [row["quarantine_reason"] for row in found] == ["x", "x"]
+    assert [row["quarantine_reason_"] for row in found] == ["null text", "invalid UTF-8"]
+
+
+@pytest.mark.parametrize("type_", [pa.decimal128(1, 0), pa.list_(pa.int8()), pa.struct([("a", pa.int8())])], ids=str)
+def test_what_does_not_fit_its_column_is_refused_by_name(tmp_path: Path, type_: pa.DataType) -> None:
+    table = table_of().append_column("size", pa.array([None] * 7, type_))
+    curated, recipe = decide(tmp_path, table, derived="{size: text_chars}")
+    with pytest.raises(InputError, match="annotation 'text_chars' does not fit its column of type"):
+        commit(curated, recipe, place_of(tmp_path / "out"))
+
+
+def test_a_file_replaced_while_it_is_curated_is_not_published(tmp_path: Path) -> None:
+    curated, recipe = decide(tmp_path, table_of())
+    write = write_parquet
+
+    def replaced(*given: Any) -> Any:
+        written = write(*given)
+        pq.write_table(table_of().slice(1), tmp_path / "in.parquet")
+        return written
+
+    with (
+        mock.patch("gneiss.output.commit.write_parquet", replaced),
+        pytest.raises(InputError, match="modified or replaced after the run began"),
+    ):
+        commit(curated, recipe, place_of(tmp_path / "out"))
+    assert not (tmp_path / "out" / annotations_path("in")).exists()
 
 
 @pytest.mark.parametrize("rows", [1, 2, 100])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gneiss.errors import InputError, OutputError
 from gneiss.output import parquet
-from gneiss.output.parquet import write_bytes, write_parquet
+from gneiss.output.parquet import refuse_unwritable, writable, write_bytes, write_parquet
 from gneiss.store.place import place_of
 
 ROWS = pa.table(
@@ -150,3 +150,35 @@ def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path) -> None
 def test_errors_that_are_not_of_the_disk_pass_unchanged(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unreadable"), place_of(tmp_path / "a").create():
         raise InputError("unreadable")
+
+
+VIEWS = pa.struct([("a", pa.string_view()), ("b", pa.list_(pa.binary_view()))])
+
+
+@pytest.mark.parametrize(
+    ("type_", "value"),
+    [(pa.list_(VIEWS), [{"a": "u" * 20, "b": [b"v"]}]), (pa.large_list(pa.list_(VIEWS)), [[{"a": "u", "b": []}], []])],
+    ids=str,
+)
+def test_views_in_structs_in_lists_are_written_as_strings(tmp_path: Path, type_: pa.DataType, value: object) -> None:
+    """Which pyarrow reads, if another writer wrote them, and cannot write."""
+    column = pa.array([value, None, value], type_)
+    with pytest.raises(pa.ArrowNotImplementedError):
+        pq.write_table(pa.table({"x": column}), tmp_path / "a.parquet")
+    table = pa.table({"x": column.cast(writable(type_))})
+    write_parquet([table], table.schema, place_of(tmp_path), "a.parquet")
+    assert pq.read_table(tmp_path / "a.parquet")["x"].to_pylist() == [value, None, value]
+
+
+def test_other_types_are_written_as_they_are() -> None:
+    struct = pa.struct([pa.field("a", pa.list_(pa.string_view()), nullable=False), ("b", pa.int8())])
+    for type_ in (pa.string_view(), struct, pa.list_(pa.binary_view()), pa.map_(pa.string_view(), pa.int8()),
+                  pa.list_(pa.struct([("a", pa.string())])), pa.list_(pa.float32(), 2), pa.uuid()):  # fmt: skip
+        assert writable(type_) == type_
+
+
+def test_a_column_that_parquet_cannot_have_is_refused_by_name(tmp_path: Path) -> None:
+    schema = pa.schema({"id": pa.string(), "gap": pa.month_day_nano_interval()})
+    with pytest.raises(InputError, match=r"a\.arrow: column 'gap': month_day_nano_interval cannot be written"):
+        refuse_unwritable(schema, place_of(tmp_path / "a.arrow"))
+    refuse_unwritable(pa.schema({"x": pa.list_(VIEWS), "y": pa.string_view()}), place_of(tmp_path / "a.arrow"))

@@ -20,7 +20,7 @@ from gneiss.errors import InputError, OutputError
 from gneiss.store import place as places
 from gneiss.store.local import LocalStore
 from gneiss.store.place import STORES, Place, place_of
-from gneiss.store.store import File, Store, matches
+from gneiss.store.store import File, Store, matches, may_hold
 from tests.store.memory import MemoryStore
 
 
@@ -229,15 +229,51 @@ def test_a_killed_process_holds_no_lock(warm: ForkServerContext, tmp_path: Path)
         pass
 
 
-def test_a_link_that_leads_nowhere_is_met_and_one_to_a_folder_is_not_followed(tmp_path: Path) -> None:
+def test_what_is_no_file_is_met_and_cannot_be_read(tmp_path: Path) -> None:
     write(place_of(tmp_path / "real/a"), b"x")
     (tmp_path / "input").mkdir()
     (tmp_path / "input/file").symlink_to(tmp_path / "real/a")
     (tmp_path / "input/nowhere").symlink_to(tmp_path / "gone")
-    (tmp_path / "input/circle").symlink_to(tmp_path / "input")
+    (tmp_path / "input/itself").symlink_to(tmp_path / "input/itself")
     os.mkfifo(tmp_path / "input/pipe")
-    found = place_of(tmp_path / "input").files()
-    assert [(file.name, file.size_bytes) for file in found] == [("file", 1), ("nowhere", 0)]
+    found = sorted(place_of(tmp_path / "input").files(), key=lambda file: file.name)
+    assert [(file.name, file.size_bytes) for file in found] == [("file", 1), ("itself", 0), ("nowhere", 0), ("pipe", 0)]
+    for name in ("itself", "nowhere", "pipe"):
+        with pytest.raises(OSError):
+            place_of(tmp_path / "input" / name).read()
+        assert place_of(tmp_path / "input" / name).find() is None
+
+
+def test_links_to_folders_are_followed_and_no_folder_is_entered_twice(tmp_path: Path) -> None:
+    write(place_of(tmp_path / "elsewhere/deep/a"), b"x")
+    write(place_of(tmp_path / "input/z/b"), b"x")
+    (tmp_path / "input/again").symlink_to("z")
+    (tmp_path / "input/z/circle").symlink_to(tmp_path / "input")
+    (tmp_path / "input/there").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "input/z/there too").symlink_to(tmp_path / "elsewhere/deep")
+    (tmp_path / "elsewhere/deep/back").symlink_to(tmp_path)
+    inside = place_of(tmp_path / "input")
+    assert names(inside.files()) == ["there/deep/a", "z/b"]
+    assert names(inside.files("**/a")) == ["there/deep/a"]
+    assert names(inside.files("*/*")) == ["z/b"]
+    inside.sweep()
+
+
+def test_a_name_as_long_as_the_file_system_takes_is_written(tmp_path: Path) -> None:
+    for name in ("x" * 255, "ä" * 127, "y" * 247):
+        write(place_of(tmp_path / name), b"x")
+    assert sorted(names(place_of(tmp_path).files())) == sorted(["x" * 255, "ä" * 127, "y" * 247])
+    with pytest.raises(InputError, match="cannot write: a name or path longer than the file system allows"):
+        write(place_of(tmp_path / ("x" * 256)), b"x")
+
+
+@given(st.lists(PARTS | st.just("**"), min_size=1, max_size=4), st.lists(st.text("ab.", min_size=1, max_size=2),
+       min_size=1, max_size=4))  # fmt: skip
+def test_a_folder_may_hold_what_matches(patterns: list[str], name: list[str]) -> None:
+    pattern = "/".join(patterns)
+    if matches("/".join(name), pattern):
+        for depth in range(1, len(name)):
+            assert may_hold("/".join(name[:depth]), pattern)
 
 
 def test_a_place_behind_a_link_lies_where_the_link_leads(tmp_path: Path) -> None:

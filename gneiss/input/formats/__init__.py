@@ -10,13 +10,13 @@ FORMATS: tuple[Format, ...] = (Parquet(),)
 
 
 def format_of(name: str) -> Format:
-    """The format of a file, by the end of its name."""
-    return next((its for its in FORMATS if name.endswith(tuple(its.suffixes))), FORMATS[0])
+    """The format of a file, by the end of its name, in capitals or not."""
+    return next((its for its in FORMATS if name.lower().endswith(tuple(its.suffixes))), FORMATS[0])
 
 
 def is_input(name: str) -> bool:
     """Whether the name of a file ends as those of a format do."""
-    return any(name.endswith(tuple(its.suffixes)) for its in FORMATS)
+    return any(name.lower().endswith(tuple(its.suffixes)) for its in FORMATS)
 
 
 def input_names() -> str:

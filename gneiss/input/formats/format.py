@@ -10,13 +10,17 @@ import pyarrow as pa
 
 from gneiss.store.place import Place
 
+#: What reading a file that is damaged, or no file of its format, raises; the last for names of columns.
+UNREADABLE = (OSError, pa.ArrowException, UnicodeDecodeError)
+
 
 @dataclass(frozen=True)
 class Part:
     """Consecutive rows of a file, from `start` to `end` (exclusive), in whatever a format counts: rows, or bytes.
 
     name: what tells it from the other parts of its file, sorted as they are; empty for a whole file. text_bytes: size
-    of its texts, uncompressed, or a guess of it.
+    of its texts, uncompressed and decoded, or a guess of it; table_bytes: the same for all columns of the largest table
+    that is read of it at once; table_rows: how many rows that has at most, if the format is to know.
     """
 
     name: str
@@ -24,6 +28,8 @@ class Part:
     end: int
     rows: int
     text_bytes: int
+    table_bytes: int = 0
+    table_rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -38,19 +44,22 @@ class CutFile:
 class Format(Protocol):
     """How the files of a format are read. A value that travels to workers.
 
-    Files are opened with `Place.open` and read as columns of Arrow types; whatever cannot be read raises OSError or
-    ArrowException. The same file gives the same parts and the same tables every time.
+    Files are opened with `Place.open` and read as columns of Arrow types; whatever cannot be read raises UNREADABLE. The
+    same file gives the same parts and the same tables every time.
     """
 
     @property
     def suffixes(self) -> Sequence[str]:
-        """How the names of its files end, with the dot."""
+        """How the names of its files end, with the dot, in small letters."""
 
     def cut(self, file: Place, text: str, part_max_bytes: int) -> CutFile:
-        """Cut a file into parts with at most so many bytes in the column `text`, as far as its rows allow.
+        """Cut a file into parts with at most so many decoded bytes in the column `text`, as far as its rows allow.
 
         A file has one part at least. Where there is no such column, parts do not matter: the caller refuses the file.
         """
+
+    def digest(self, file: Place) -> str:
+        """The digest of `cut`, to tell whether a file is still the one that was cut."""
 
     def schema(self, file: Place) -> pa.Schema:
         """The columns of a file, with whatever metadata they have."""

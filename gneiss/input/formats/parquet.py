@@ -1,103 +1,199 @@
-"""Parquet: parts are consecutive row groups, cut from the footer alone; a row group that is too large is split."""
+"""Parquet: parts are consecutive row groups, cut by their decoded size; a row group that is too large is split."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
+from gneiss.arrays import Int64Array
 from gneiss.input.formats.format import CutFile, Part
+from gneiss.input.formats.int96 import int96_unit
 from gneiss.store.place import Place
 
-_MAGIC = b"PAR1"
-_SPLIT_ROWS = 1024
+if TYPE_CHECKING:
+    from gneiss.input.formats.footer import ColumnChunks
+
+_MAGIC, _ENCRYPTED_MAGIC = b"PAR1", b"PARE"
+#: A larger row group, decoded, is read in tables of about this size.
+_TABLE_BYTES = 128_000_000
+_READ_BYTES = 1 << 20
+#: Where a writer did not say how large values are, some rows of some row groups are decoded; what they add to the
+#: encoded size counts from a factor on, so that the cut of most files depends on their footers only.
+_SAMPLED_GROUPS, _SAMPLED_ROWS, _FACTOR = 8, 4096, 2
 
 
 @dataclass(frozen=True)
 class Parquet:
     """Parquet files. Parts count rows."""
 
-    suffixes = (".parquet",)
+    suffixes = (".parquet", ".parq", ".pq")
 
     def cut(self, file: Place, text: str, part_max_bytes: int) -> CutFile:
         """See Format."""
+        from gneiss.input.formats.footer import column_chunks
+
         with file.open() as opened:
-            size = opened.size()
-            digest = xxhash.xxh3_128(size.to_bytes(8, "little"))
-            digest.update(_footer(opened, size))
+            footer = _footer(opened)
+            digest = _digest(opened, footer)
             metadata = pq.read_metadata(opened)
-        schema = metadata.schema.to_arrow_schema()
-        parts = tuple(_cut(metadata, text, part_max_bytes)) if text in schema.names else ()
-        return CutFile(schema, parts, digest.hexdigest())
+            chunks = column_chunks(footer, metadata.num_row_groups, metadata.num_columns)
+            if chunks.is_encrypted:
+                raise OSError("its columns are encrypted, some or all; decrypt it first")
+            schema = metadata.schema.to_arrow_schema()
+            sizes = np.maximum(chunks.encoded_bytes, _value_bytes(opened, metadata, chunks))
+        parts = tuple(_cut(metadata, sizes, text, part_max_bytes)) if text in schema.names else ()
+        return CutFile(schema, parts, digest)
+
+    def digest(self, file: Place) -> str:
+        """See Format: of the footer, which has the checksum of no page but the place of each."""
+        with file.open() as opened:
+            return _digest(opened, _footer(opened))
 
     def schema(self, file: Place) -> pa.Schema:
         """See Format."""
         with file.open() as opened:
-            return pq.read_schema(opened)
+            unit = int96_unit(opened, pq.read_metadata(opened))
+            return pq.ParquetFile(opened, coerce_int96_timestamp_unit=unit).schema_arrow
 
     def tables(self, file: Place, part: Part, columns: Sequence[str] | None) -> Iterator[pa.Table]:
         """See Format."""
-        with file.open() as opened, pq.ParquetFile(opened) as parquet:
-            at = 0
+        streamed: dict[str, Any] = {"pre_buffer": False, "buffer_size": _READ_BYTES}
+        with file.open() as opened:
+            metadata, at = pq.read_metadata(opened), 0
+            parquet = pq.ParquetFile(
+                opened,
+                metadata=metadata,
+                coerce_int96_timestamp_unit=int96_unit(opened, metadata, columns),
+                **({} if part.table_rows is None else streamed),
+            )
             for group in range(parquet.num_row_groups):
                 size = parquet.metadata.row_group(group).num_rows
                 start, end = max(at, part.start), min(at + size, part.end)
-                if end - start == size > 0:
+                if end - start == size > 0 and part.table_rows is None:
                     yield parquet.read_row_group(group, columns=columns, use_threads=False)
                 elif start < end:
-                    yield _split(parquet, group, columns, start - at, end - at)
+                    yield from _pieces(parquet, group, columns, start - at, end - at, part.table_rows or 1)
                 at += size
 
 
-def _footer(file: Any, size: int) -> bytes:
+def _digest(file: Any, footer: bytes) -> str:
+    digest = xxhash.xxh3_128(file.size().to_bytes(8, "little"))
+    digest.update(footer)
+    return digest.hexdigest()
+
+
+def _footer(file: Any) -> bytes:
+    size = file.size()
     if size < 12:
         raise OSError(f"expected a Parquet file, found {size} bytes")
     file.seek(size - 8)
     tail = file.read(8)
     length = int.from_bytes(tail[:4], "little")
+    if tail[4:] == _ENCRYPTED_MAGIC:
+        raise OSError("its footer is encrypted; decrypt it first")
     if tail[4:] != _MAGIC or length > size - 12:
         raise OSError("expected a Parquet file, found no Parquet footer at its end (another format, or cut short)")
     file.seek(size - 8 - length)
     return bytes(file.read(length))
 
 
-def _cut(metadata: pq.FileMetaData, text: str, part_max_bytes: int) -> Iterator[Part]:
-    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+def _value_bytes(file: Any, metadata: pq.FileMetaData, chunks: ColumnChunks) -> Int64Array:
+    """Bytes of the values of each column chunk, (row groups, columns), as far as they are known or guessed; else -1.
+
+    A dictionary makes a chunk as small as its distinct values.
+    """
+    from gneiss.input.formats.footer import BYTE_ARRAY
+
+    known = _known(chunks)
+    unknown = (chunks.physical_type == BYTE_ARRAY) & chunks.is_packed & (known < 0) & (chunks.values > 0)
+    paths = [metadata.schema.column(column).path for column in range(metadata.num_columns)]
+    names = set(metadata.schema.to_arrow_schema().names)
+    unknown[:, [path not in names for path in paths]] = False  # nested
+    groups = np.flatnonzero(unknown.any(axis=1))
+    if not len(groups):
+        return known
+    wanted = [path for path, its in zip(paths, unknown.any(axis=0), strict=True) if its]
+    factors = np.zeros_like(known, np.float64)
+    sampled = groups[np.unique(np.linspace(0, len(groups) - 1, _SAMPLED_GROUPS).astype(np.int64))]
+    parquet = pq.ParquetFile(file, read_dictionary=wanted, pre_buffer=False, buffer_size=_READ_BYTES)
+    for group in sampled.tolist():
+        try:
+            batch = next(parquet.iter_batches(_SAMPLED_ROWS, [group], wanted, use_threads=False))
+        except (OSError, pa.ArrowException, StopIteration):
+            continue  # damaged, which is met again when it is read
+        for name in wanted:
+            column = paths.index(name)
+            encoded = max(int(chunks.encoded_bytes[group, column]), 1)
+            factors[group, column] = _mean_bytes(batch[name]) * chunks.values[group, column] / encoded
+    nearest = sampled[np.abs(groups[:, None] - sampled[None, :]).argmin(axis=1)]
+    factors[groups] = factors[nearest]
+    return np.where(unknown & (factors > _FACTOR), (chunks.encoded_bytes * factors).astype(np.int64), known)
+
+
+def _known(chunks: ColumnChunks) -> Int64Array:
+    """What the writer said, in footers since 2023."""
+    return chunks.value_bytes.copy()
+
+
+def _mean_bytes(values: pa.Array) -> float:
+    """Mean size of the values of an array, dictionary-encoded or not."""
+    if not pa.types.is_dictionary(values.type):
+        return float(values.nbytes) / max(len(values), 1)
+    sizes = np.append(pc.binary_length(values.dictionary.cast(pa.large_binary())).to_numpy(zero_copy_only=False), 0)
+    return float(np.mean(sizes[values.indices.fill_null(len(values.dictionary)).to_numpy()]))
+
+
+def _cut(metadata: pq.FileMetaData, chunks: Int64Array, text: str, part_max_bytes: int) -> Iterator[Part]:
+    """Cut by the sizes of column chunks (row groups, columns)."""
     columns = range(metadata.num_columns)
-    column = next((i for i in columns if groups and groups[0].column(i).path_in_schema == text), 0)
-    sizes = [group.column(column).total_uncompressed_size for group in groups]
-    rows = [group.num_rows for group in groups]
-    if not groups:
+    column = next((i for i in columns if metadata.schema.column(i).path == text), 0)
+    rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    sizes, tables = chunks[:, column].tolist(), chunks.sum(axis=1).tolist()
+    if not rows:
         yield Part("", 0, 0, 0, 0)
     first = at = 0
-    while first < len(groups):
+    while first < len(rows):
         last, size, count = first + 1, sizes[first], min(rows[first], -(-sizes[first] // part_max_bytes))
+        table_bytes, table_rows = _table(tables[first], rows[first])
         if count > 1:  # one row group is too large
             for low, high in pairwise(number * rows[first] // count for number in range(count + 1)):
-                name = f".g{first:05d}.r{low:09d}"
-                yield Part(name, at + low, at + high, high - low, size * (high - low) // rows[first])
+                name, part_bytes = f".g{first:05d}.r{low:09d}", size * (high - low) // rows[first]
+                yield Part(name, at + low, at + high, high - low, part_bytes, table_bytes, table_rows or high - low)
         else:
-            while last < len(groups) and size + sizes[last] <= part_max_bytes:
+            while last < len(rows) and size + sizes[last] <= part_max_bytes:
                 size, last = size + sizes[last], last + 1
-            name = "" if (first, last) == (0, len(groups)) else f".g{first:05d}"
-            yield Part(name, at, at + sum(rows[first:last]), sum(rows[first:last]), size)
+            largest = max(range(first, last), key=tables.__getitem__)
+            table_bytes, table_rows = _table(tables[largest], rows[largest])
+            name, count = "" if (first, last) == (0, len(rows)) else f".g{first:05d}", sum(rows[first:last])
+            yield Part(name, at, at + count, count, size, table_bytes, table_rows)
         at += sum(rows[first:last])
         first = last
 
 
-def _split(file: pq.ParquetFile, group: int, columns: Sequence[str] | None, start: int, end: int) -> pa.Table:
-    """Rows start to end of a row group that may be too large to hold."""
-    batches: list[pa.RecordBatch] = []
+def _table(size: int, rows: int) -> tuple[int, int | None]:
+    """Bytes and rows of the tables in which a row group is read; None: all its rows."""
+    if size <= _TABLE_BYTES:
+        return size, None
+    return max(_TABLE_BYTES, size // max(rows, 1)), max(1, rows * _TABLE_BYTES // size)
+
+
+def _pieces(
+    file: pq.ParquetFile, group: int, columns: Sequence[str] | None, start: int, end: int, table_rows: int
+) -> Iterator[pa.Table]:
+    """Rows start to end of a row group that may be too large to hold, in tables."""
     at = 0
-    for batch in file.iter_batches(_SPLIT_ROWS, row_groups=[group], columns=columns, use_threads=False):
+    for batch in file.iter_batches(table_rows, row_groups=[group], columns=columns, use_threads=False):
         if at < end and at + batch.num_rows > start:
-            batches.append(batch.slice(max(start - at, 0), min(end - at, batch.num_rows) - max(start - at, 0)))
+            first = max(start - at, 0)
+            yield pa.Table.from_batches([batch.slice(first, min(end - at, batch.num_rows) - first)])
         at += batch.num_rows
         if at >= end:
             break
-    return pa.Table.from_batches(batches)

@@ -26,7 +26,7 @@ TOUCHING = {
     "touch", "unlink", "walk", "write_bytes", "write_text",
 }  # fmt: skip
 #: The places that know Parquet; they are handed open files.
-PARQUET = {"input/formats/parquet.py", "output/parquet.py"}
+PARQUET = {"input/formats/parquet.py", "input/formats/int96.py", "output/parquet.py"}
 READING = {"ParquetFile", "ParquetWriter", "read_metadata", "read_schema", "read_table", "write_table"}
 
 

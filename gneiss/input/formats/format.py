@@ -44,7 +44,7 @@ class CutFile:
 class Format(Protocol):
     """How the files of a format are read. A value that travels to workers.
 
-    Files are opened with `Place.open` and read as columns of Arrow types; whatever cannot be read raises UNREADABLE. The
+    Files are opened with `Place.open` and read as Arrow columns; whatever cannot be read raises UNREADABLE. The
     same file gives the same parts and the same tables every time.
     """
 

@@ -170,10 +170,11 @@ class _Crew(Generic[Task]):
                 self._pool.give(worker.number, self._tasks[worker.task])
 
     def placed(self, number: int, where: str) -> None:
-        """A worker has a process."""
+        """A worker has a process: others may get a place soon, so that their time starts anew."""
         if worker := self._workers.get(number):
             worker.where = where
-            worker.shows_life(0.0)
+            for its in (worker, *(its for its in self._workers.values() if not its.where)):
+                its.shows_life(0.0)
 
     def opened(self, number: int) -> None:
         """A worker is ready."""

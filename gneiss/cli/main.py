@@ -69,15 +69,19 @@ def every_command(
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; a GneissError becomes one line on stderr and its exit code."""
     _find_modules_here()
+    ended: list[int] = []
     try:
-        with _ended_by(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        with _interrupted_by(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, heard=ended):
             app(arguments)
     except GneissError as error:
         _say(in_options(str(error), app))
         sys.exit(error.exit_code)
-    except _Ended as end:
-        _say(f"{end.how}; the same command resumes where it stopped")
-        sys.exit(128 + end.number)
+    except (KeyboardInterrupt, SystemExit):  # typer makes the latter of the former
+        if not ended:
+            raise
+        how = "interrupted" if ended[0] == signal.SIGINT else f"ended by {signal.Signals(ended[0]).name}"
+        _say(f"{how}; the same command resumes where it stopped")
+        sys.exit(128 + ended[0])
     except BrokenPipeError:
         sys.exit(141)
     except Exception as error:  # noqa: BLE001 - what nobody expected is reported with its traceback
@@ -86,36 +90,24 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(defect.exit_code)
 
 
-class _Ended(BaseException):
-    """The process is asked to end. No KeyboardInterrupt, for which typer has an exit code and no words."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
-
-    @property
-    def how(self) -> str:
-        """In the words of a message."""
-        return "interrupted" if self.number == signal.SIGINT else f"ended by {signal.Signals(self.number).name}"
-
-
 @contextmanager
-def _ended_by(*numbers: int) -> Iterator[None]:
-    """Raise _Ended where the block gets one of these signals; those that are ignored (`nohup`) stay so."""
+def _interrupted_by(*numbers: int, heard: list[int]) -> Iterator[None]:
+    """Answer these signals like Ctrl-C, and note them; those that are ignored (`nohup`) stay so."""
 
-    def end(number: int, _: object) -> None:
-        raise _Ended(number)
+    def interrupt(number: int, _: object) -> None:
+        heard.append(number)
+        raise KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in numbers}
-    heard = [number for number in numbers if before[number] != signal.SIG_IGN]
+    own = [number for number in numbers if before[number] != signal.SIG_IGN]
     if current_thread() is not main_thread():  # where no handler can be set
-        heard = []
-    for number in heard:
-        signal.signal(number, end)
+        own = []
+    for number in own:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        for number in heard:
+        for number in own:
             signal.signal(number, before[number])
 
 

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import resource
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from multiprocessing import active_children
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -22,83 +14,10 @@ import pytest
 from gneiss.backends import MOST_ATTEMPTS, Patience
 from gneiss.backends.local import LocalProcesses
 from gneiss.backends.resources import Resources
+from tests.backends import misbehaving
+from tests.backends.misbehaving import SHORT, Misbehaving
 
 pytestmark = pytest.mark.processes
-
-#: Of a worker that does nothing at all. A look takes some milliseconds, and one of a busy machine may take long.
-SHORT = Patience(look_seconds=0.2, say_seconds=0.6, kill_seconds=2.0, end_seconds=1.0)
-
-
-def stop() -> None:
-    os.kill(os.getpid(), signal.SIGSTOP)
-
-
-def lock_twice() -> None:
-    lock = threading.Lock()
-    lock.acquire()
-    lock.acquire()
-
-
-def spin(seconds: float = 4.0) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        pass
-
-
-def spin_in_a_child() -> None:
-    subprocess.run(
-        [sys.executable, "-c", "import time\nend = time.monotonic() + 4\nwhile time.monotonic() < end: pass"]
-    )
-
-
-def segfault() -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.kill(os.getpid(), signal.SIGSEGV)
-
-
-def kill() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def terminate() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def leave() -> None:
-    os._exit(3)
-
-
-def stop_in_the_middle_of_the_answer() -> None:
-    def half(connection: Connection, content: bytes) -> None:
-        os.write(connection.fileno(), content[: len(content) // 2])
-        stop()
-
-    Connection._send = half  # type: ignore[attr-defined]
-
-
-@dataclass(frozen=True)
-class Misbehaving:
-    """A step that does something to its process in the first attempts at task 1; the answer is the task."""
-
-    does: Callable[[], None]
-    attempts: Path
-    times: int
-
-    def open(self) -> Callable[[int], Any]:
-        """Open the step."""
-
-        def work(task: int) -> int:
-            with (self.attempts / str(task)).open("ab") as file:
-                file.write(b"x")
-            if task == 1 and (self.attempts / "1").stat().st_size <= self.times:
-                self.does()
-            return task
-
-        return work
-
-    def lost(self, task: int, reason: str) -> Any:
-        """What became of it."""
-        return task, reason
 
 
 def answers(
@@ -112,7 +31,7 @@ def answers(
     return sorted(found, key=lambda its: (isinstance(its, tuple), str(its)))
 
 
-@pytest.mark.parametrize("does", [stop, stop_in_the_middle_of_the_answer])
+@pytest.mark.parametrize("does", [misbehaving.stop, misbehaving.stop_in_the_middle_of_the_answer])
 def test_a_stopped_worker_is_said_killed_and_replaced(
     does: Callable[[], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -124,12 +43,12 @@ def test_a_stopped_worker_is_said_killed_and_replaced(
 
 
 def test_a_task_in_which_workers_hang_is_given_up(tmp_path: Path) -> None:
-    *others, (task, reason) = answers(lock_twice, tmp_path, 9)
+    *others, (task, reason) = answers(misbehaving.lock_twice, tmp_path, 9)
     assert (others, task) == ([0, 2, 3], 1)
     assert reason.startswith(f"its worker died {MOST_ATTEMPTS} times (hung, without CPU time for ")
 
 
-@pytest.mark.parametrize("does", [spin, spin_in_a_child])
+@pytest.mark.parametrize("does", [misbehaving.spin, misbehaving.spin_in_a_child])
 def test_a_task_that_takes_longer_than_patience_lasts_is_left_in_peace(
     does: Callable[[], None], tmp_path: Path
 ) -> None:
@@ -137,7 +56,9 @@ def test_a_task_that_takes_longer_than_patience_lasts_is_left_in_peace(
     assert (tmp_path / "1").stat().st_size == 1
 
 
-@pytest.mark.parametrize(("does", "said"), [(segfault, "Segmentation fault"), (leave, "exit code 3")])
+@pytest.mark.parametrize(
+    ("does", "said"), [(misbehaving.segfault, "Segmentation fault"), (misbehaving.leave, "exit code 3")]
+)
 def test_a_task_that_its_workers_die_of_is_given_up_with_the_reason(
     does: Callable[[], None], said: str, tmp_path: Path
 ) -> None:
@@ -147,7 +68,7 @@ def test_a_task_that_its_workers_die_of_is_given_up_with_the_reason(
     assert answers(does, tmp_path, 9, patience=Patience())[-1] == (1, reason)
 
 
-@pytest.mark.parametrize("does", [kill, terminate])
+@pytest.mark.parametrize("does", [misbehaving.kill, misbehaving.terminate])
 def test_who_kills_workers_from_outside_costs_no_task(does: Callable[[], None], tmp_path: Path) -> None:
     assert answers(does, tmp_path, MOST_ATTEMPTS + 2, patience=Patience()) == [0, 1, 2, 3]
 
@@ -161,11 +82,11 @@ def test_a_kill_is_charged_to_its_task_where_the_kernel_says_so_or_does_not_coun
 ) -> None:
     monkeypatch.setattr("gneiss.backends.local.memory_kills", lambda: next(counts))
     reason = f"its worker died {MOST_ATTEMPTS} times ({said})"
-    assert answers(kill, tmp_path, 9, patience=Patience())[-1] == (1, reason)
+    assert answers(misbehaving.kill, tmp_path, 9, patience=Patience())[-1] == (1, reason)
 
 
 def test_a_run_that_is_closed_ends_stopped_workers_too(tmp_path: Path) -> None:
-    step = Misbehaving(stop, tmp_path, 1)
+    step = Misbehaving(misbehaving.stop, tmp_path, 1)
     run = LocalProcesses(Patience(end_seconds=0.5)).run(step, range(4), 2, Resources(1))
     assert sorted(next(run) for _ in range(3)) == [0, 2, 3]
     while not (tmp_path / "1").exists():

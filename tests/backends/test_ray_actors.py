@@ -10,13 +10,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 
-from gneiss.backends import MOST_ATTEMPTS, Room
+from gneiss.backends import MOST_ATTEMPTS, Patience, Room
 from gneiss.backends.ray_actors import RayActors, check_nodes, room_on
 from gneiss.backends.resources import Resources
 from gneiss.errors import DefectError, MachineError, ModelError
@@ -25,12 +29,17 @@ from gneiss.output.finished_run import FinishedRun
 from gneiss.pipelines.run import run
 from gneiss.stages.curating import CurateStep
 from tests import runs
+from tests.backends import misbehaving
+from tests.backends.misbehaving import Misbehaving
 from tests.chaos import killing
 from tests.extraction import archives
 from tests.runs import Material
 
 BIN = Path(sys.executable).parent
 CPUS, MEMORY_BYTES = 4, 6_000_000_000
+RESOURCES = Resources(100_000_000)
+#: The look at an actor starts a process, the first time.
+PATIENCE = Patience(look_seconds=0.5, say_seconds=2.0, kill_seconds=4.0)
 OWN_FILTER = """
 from dataclasses import dataclass
 from gneiss.annotation import Annotator, Column
@@ -62,6 +71,7 @@ def head() -> Iterator[Head]:
         patch.setenv("HOME", str(folder))
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_JOB_STOP_WAIT_TIME_S", "60")  # until SIGKILL: by default 3, too few on a busy machine
         subprocess.run([BIN / "ray", "get-auth-token", "--generate"], check=True, capture_output=True)
         try:
             started = start(folder / "1", sessions) or start(folder / "2", sessions) or start(folder / "3", sessions)
@@ -237,6 +247,190 @@ def test_the_repository_as_working_dir_with_its_links_gives_the_same(
     submit(head, work, sys.executable, "-m", "gneiss", "run", *arguments)
     assert (tmp_path / "output/README.md").read_text().endswith("gneiss/output/dataset_card.py")
     assert runs.promised(tmp_path / "output") == local
+
+
+# Actors that die, hang or have no place
+
+
+def answers(does: Callable[[], None], folder: Path, times: int, workers: int = 2) -> list[Any]:
+    """The answers of four tasks, one of which does something to its worker so many times."""
+    run = RayActors(patience=PATIENCE).run(Misbehaving(does, folder, times), range(4), workers, RESOURCES)
+    with closing(run):
+        return sorted(run, key=lambda its: (isinstance(its, tuple), str(its)))
+
+
+@pytest.fixture
+def other_tenant(head: Head) -> Iterator[Callable[[int], None]]:
+    """Takes CPUs of the head for the time of a test, as somebody else's actor does."""
+    import ray
+
+    RayActors().room(RESOURCES)
+    held: list[Any] = []
+
+    def take(cpus: int) -> None:
+        holder: Any = ray.remote(num_cpus=cpus)(Holder)
+        held.append(holder.remote())
+        ray.get(held[-1].is_there.remote())
+
+    yield take
+    for actor in held:
+        ray.kill(actor)
+
+
+class Holder:
+    """Somebody else's actor."""
+
+    def is_there(self) -> bool:
+        """As soon as it has a place."""
+        return True
+
+
+@pytest.mark.parametrize(
+    ("does", "times"), [(misbehaving.kill, MOST_ATTEMPTS + 1), (misbehaving.stop, 1), (misbehaving.spin, 1)]
+)
+def test_who_kills_or_stops_actors_from_outside_costs_no_task(
+    does: Callable[[], None], times: int, head: Head, tmp_path: Path
+) -> None:
+    assert answers(does, tmp_path, times) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("does", "said"), [(misbehaving.segfault, "Segmentation fault"), (misbehaving.lock_twice, "hung, without CPU time")]
+)
+def test_a_task_that_its_actors_die_of_is_given_up(
+    does: Callable[[], None], said: str, head: Head, tmp_path: Path
+) -> None:
+    *others, (task, reason) = answers(does, tmp_path, 9)
+    assert (others, task) == ([0, 2, 3], 1)
+    assert reason.startswith(f"its worker died {MOST_ATTEMPTS} times ({said}")
+
+
+def test_an_actor_without_a_place_keeps_no_task(
+    other_tenant: Callable[[int], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with `ray job submit --entrypoint-num-cpus 1` and as many workers as CPUs."""
+    other_tenant(1)
+    assert answers(partial(misbehaving.spin, 5.0), tmp_path, 1, workers=CPUS) == [0, 1, 2, 3]
+    assert [r.getMessage() for r in caplog.records if "waiting for a place for 1 of 4 workers" in r.getMessage()]
+
+
+def test_a_lost_node_costs_no_task_and_hangs_nobody(
+    head: Head, other_tenant: Callable[[int], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One worker has a place on the head, the other on a node that is lost while both have a task."""
+    other_tenant(CPUS - 1)
+    node = subprocess.Popen(
+        [BIN / "ray", "start", f"--address={head.address}", "--num-cpus=1", f"--memory={MEMORY_BYTES}", "--block",
+         "--object-store-memory=80000000", "--min-worker-port=0", "--max-worker-port=0"],
+        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        until(lambda: RayActors().room(RESOURCES).by_cpus == CPUS + 1)
+        run = RayActors(patience=PATIENCE).run(WaitsForFile(tmp_path), range(6), 2, RESOURCES)
+        found: list[Any] = []
+        driver = Thread(target=lambda: found.extend(run))
+        driver.start()
+        until(lambda: len(list(tmp_path.glob("pid-*"))) == 2)
+        of_node = [pid for pid in workers_in(tmp_path) if is_in(pid, node.pid)]
+        assert len(of_node) == 1, "one worker on each"
+        os.killpg(node.pid, signal.SIGKILL)
+        stop(node.pid)
+        (tmp_path / "go").touch()
+        driver.join(timeout=300)
+        assert sorted(found) == list(range(6))
+    finally:
+        stop(node.pid)
+    assert [r.getMessage() for r in caplog.records if "its worker died (lost with its node)" in r.getMessage()]
+
+
+@dataclass(frozen=True)
+class WaitsForFile:
+    """A step whose workers leave their process ids, and wait for a file named go."""
+
+    folder: Path
+
+    def open(self) -> Callable[[int], int]:
+        """Open the step."""
+
+        def work(task: int) -> int:
+            (self.folder / f"pid-{os.getpid()}").touch()
+            until((self.folder / "go").exists)
+            return task
+
+        return work
+
+    def lost(self, task: int, reason: str) -> Any:
+        """What became of it."""
+        return task, reason
+
+
+def workers_in(folder: Path) -> list[int]:
+    """The process ids of workers that began a task."""
+    return [int(path.name.removeprefix("pid-")) for path in folder.glob("pid-*")]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.processes
+def test_a_job_that_is_stopped_says_that_it_can_be_resumed(head: Head, material: Material, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    waiting = f"""
+import os, time
+from dataclasses import dataclass
+from pathlib import Path
+from gneiss.annotation import Annotator, Column
+
+@dataclass(frozen=True)
+class Waiting(Annotator):
+    columns = (Column("waited", "int64", "nothing"),)
+    def compute(self, batch):
+        Path({str(tmp_path)!r}, f"pid-{{os.getpid()}}").touch()
+        time.sleep(3600)
+"""
+    (tmp_path / "work/waiting.py").write_text(waiting)
+    recipe = "name: waiting\nphases: [{name: only, annotate: ['waiting:Waiting'], rules: {long: waited < 1}}]\n"
+    (tmp_path / "work/waiting.yaml").write_text(recipe)
+    job = f"stopped-{os.getpid()}"
+
+    def ray_job(verb: str, *arguments: object) -> str:
+        command = [BIN / "ray", "job", verb, "--address", head.jobs, *arguments]
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300).stdout
+
+    arguments = ("waiting.yaml", "--input", material.input, "--output", tmp_path / "output", "--workers", "1")
+    submitting = ("--no-wait", "--submission-id", job, "--working-dir", tmp_path / "work")
+    ray_job("submit", *submitting, "--", BIN / "gneiss", "run", *arguments)
+    until(lambda: bool(workers_in(tmp_path)))
+    ray_job("stop", job)
+    said = ray_job("logs", job)
+    assert "gneiss: ended by SIGTERM; the same command resumes where it stopped" in said
+    assert "*** SIGTERM" not in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.processes
+def test_a_ray_that_is_started_here_listens_on_the_loopback_interface_only(
+    head: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS")
+    script = """
+import os, psutil
+from gneiss.backends.ray_actors import RayActors
+from gneiss.backends.resources import Resources
+assert RayActors().room(Resources(1)).by_cpus > 0
+for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+    for its in process.net_connections():
+        if its.status == psutil.CONN_LISTEN:
+            print(its.laddr.ip.removeprefix("::ffff:"))
+"""
+    listening = runs.python("-c", script).stdout.splitlines()
+    assert len(listening) > 5
+    assert set(listening) == {"127.0.0.1"}
 
 
 # Without a head

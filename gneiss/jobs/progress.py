@@ -65,13 +65,15 @@ class PrintedProgress:
     _stage_tasks: int = 0
     _stage_left: int = 0
     _started: float = 0.0
+    _stage_started: float = 0.0
+    _shards_started: float = 0.0
     _told: float = 0.0
 
     def begin(self, job: str, sizes_bytes: Mapping[str, int], done: Collection[str]) -> None:
         """Say what there is to do."""
         self._left_bytes = {id_: size for id_, size in sizes_bytes.items() if id_ not in done}
         self._tasks = len(sizes_bytes)
-        self._started = self._told = time.monotonic()
+        self._started = self._shards_started = self._told = time.monotonic()
         resumed = f", {len(done)} of them finished already" if done else ""
         size = sum(sizes_bytes.values())
         self._print(f"{job}: {_counted(self._tasks, self.task)}, {size / 1e6:,.1f} MB of {self.of}{resumed}\n")
@@ -79,6 +81,7 @@ class PrintedProgress:
     def stage(self, name: str, tasks: int) -> None:
         """Say which stage starts."""
         self._stage, self._stage_tasks, self._stage_left = name, tasks, tasks
+        self._stage_started = time.monotonic()
         self._print(f"stage {name}: {_counted(tasks, 'task')}\n")
 
     def finished(self, receipt: Receipt) -> None:
@@ -86,8 +89,10 @@ class PrintedProgress:
         now = time.monotonic()
         if receipt.stage == self._stage:
             self._stage_left -= 1
+            self._shards_started = now  # if this is the last of the stages before them
             done = self._stage_tasks - self._stage_left
-            self._say(f"stage {self._stage}: {done}/{self._stage_tasks} tasks", now, self._stage_left)
+            left = _duration((now - self._stage_started) * self._stage_left / done)
+            self._say(f"stage {self._stage}: {done}/{self._stage_tasks} tasks, {left} left", now, self._stage_left)
             return
         self._rows += receipt.rows or 0
         self._bytes += self._left_bytes.pop(receipt.task)
@@ -113,7 +118,7 @@ class PrintedProgress:
 
     def _line(self, now: float) -> str:
         seconds = max(now - self._started, 1e-9)
-        left = sum(self._left_bytes.values()) * seconds / max(self._bytes, 1)
+        left = sum(self._left_bytes.values()) * (now - self._shards_started) / max(self._bytes, 1)
         return (
             f"{self._tasks - len(self._left_bytes)}/{self._tasks} {self.task}s, {self._rows:,} {self.rows},"
             f" {self._bytes / 1e6 / seconds:.2f} MB/s, {_duration(left)} left"

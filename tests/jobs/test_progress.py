@@ -41,7 +41,7 @@ def test_lines_on_a_terminal_are_written_over() -> None:
 
 def test_lines_elsewhere_come_every_few_seconds() -> None:
     stream = io.StringIO()
-    with mock.patch("gneiss.jobs.progress.time.monotonic", side_effect=[0.0, 1.0, 6.0, 6.5, 7.0]):
+    with mock.patch("gneiss.jobs.progress.time.monotonic", side_effect=[0.0, 0.0, 1.0, 6.0, 6.5, 7.0]):
         told = PrintedProgress(stream)
         told.stage("keys", 1)
         told.begin("sample", SIZES, [])
@@ -51,3 +51,27 @@ def test_lines_elsewhere_come_every_few_seconds() -> None:
     assert [line.split(",")[0] for line in stream.getvalue().splitlines()] == [
         "stage keys: 1 task", "sample: 3 shards", "2/3 shards", "3/3 shards",
     ]  # fmt: skip
+
+
+def test_the_time_left_is_that_of_the_stage() -> None:
+    """Four tasks of 10 s before the shards of 50 s each: what they took is no time that a shard takes."""
+    stream = io.StringIO()
+    times = [0.0, 0.0, *(10.0, 20.0, 30.0, 40.0), *(90.0, 140.0, 190.0), 190.0]
+    with mock.patch("gneiss.jobs.progress.time.monotonic", side_effect=times):
+        told = PrintedProgress(stream)
+        told.begin("recipe", SIZES, [])
+        told.stage("keys", 4)
+        for number in range(4):
+            told.finished(Receipt(f"{number}", COMMITTED, "", None, stage="keys"))
+        for id_ in SIZES:
+            told.finished(Receipt(id_, COMMITTED, "", 1))
+        told.end()
+    assert stream.getvalue().splitlines()[1:] == [
+        "stage keys: 4 tasks",
+        "stage keys: 1/4 tasks, 30 s left",
+        "stage keys: 2/4 tasks, 20 s left",
+        "stage keys: 3/4 tasks, 10 s left",
+        "1/3 shards, 1 documents, 0.02 MB/s, 1 min 40 s left",
+        "2/3 shards, 2 documents, 0.03 MB/s, 50 s left",
+        "3/3 shards, 3 documents, 0.03 MB/s, 0 s left",
+    ]

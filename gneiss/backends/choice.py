@@ -30,8 +30,9 @@ def choose_workers(
         workers = max(1, min(room.by_memory, wanted))
         if workers < wanted:
             _log.warning(
-                "%d workers instead of %d: each needs about %.1f GB", workers, wanted, resources.memory_bytes / 1e9
-            )
+                "%d workers instead of %d: each needs about %.1f GB; for more, use %s",
+                workers, wanted, resources.memory_bytes / 1e9, resources.less,
+            )  # fmt: skip
     chosen.admit(min(workers, tasks), resources)
     return Workers(chosen, workers, resources)
 

@@ -269,7 +269,7 @@ def check_nodes(
         fewer = f"use workers={room.by_memory}, or" if room.by_memory else "use"
         raise MachineError(
             f"{workers} workers need about {resources.memory_bytes / 1e9:.1f} GB each, but the cluster's nodes offer"
-            f" {offered}: {fewer} smaller shards (shard_max_bytes)"
+            f" {offered}: {fewer} {resources.less}"
         )
     if len(nodes) > 1 and not shared_filesystem:
         raise MachineError(

@@ -11,12 +11,23 @@ WORKER_BYTES = 600_000_000
 
 @dataclass(frozen=True)
 class Resources:
-    """What one worker asks for: peak resident memory, and CPUs."""
+    """What one worker asks for: peak resident memory, and CPUs.
+
+    step: the corpus-wide step whose tasks take this memory, however small the shards are; empty where the shards do.
+    """
 
     memory_bytes: int
     cpus: int = 1
+    step: str = ""
+
+    @property
+    def less(self) -> str:
+        """What a user can do who has less memory, beside fewer workers."""
+        if self.step:
+            return f"machines with more memory: a task of {self.step} takes it, however small the shards are"
+        return "smaller shards (shard_max_bytes)"
 
 
-def worker_resources(task_bytes: int = 0) -> Resources:
-    """What a worker asks for whose models and largest task take `task_bytes`."""
-    return Resources(WORKER_BYTES + task_bytes)
+def worker_resources(task_bytes: int = 0, step: str = "") -> Resources:
+    """What a worker asks for whose models and largest task, or a task of this step, take `task_bytes`."""
+    return Resources(WORKER_BYTES + task_bytes, step=step)

@@ -221,6 +221,8 @@ def resources_of(plan: Plan) -> Resources:
     steps = [step for phase in plan.recipe.phases for step in phase.steps]
     largest = BYTES_PER_BYTE * max((shard.text_bytes for shard in shards), default=0)
     held = max([largest, *(step.shard_memory_bytes(shards) for step in steps)])
-    reducer = max((step.reducer_memory_bytes(shards) for step in steps), default=0)
+    reducer, key = max(((step.reducer_memory_bytes(shards), step.key) for step in steps), default=(0, ""))
     models = sum(model.size_bytes for model in plan.models)
-    return worker_resources(int(max(models + held, reducer)))
+    if reducer > models + held:
+        return worker_resources(reducer, key)
+    return worker_resources(int(models + held))

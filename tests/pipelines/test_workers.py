@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from gneiss.backends import Room
+from gneiss.backends.choice import choose_workers
+from gneiss.backends.local import LocalProcesses
+from gneiss.backends.ray_actors import check_nodes
 from gneiss.errors import DefectError, MachineError, ModelError
-from gneiss.pipelines.run import run
+from gneiss.input.plan import make_plan
+from gneiss.pipelines.run import resources_of, run
+from gneiss.recipe.recipe import Recipe
 from tests import runs
 from tests.chaos import killing
 from tests.runs import Material
@@ -47,3 +54,25 @@ def test_a_script_without_a_main_guard_is_told_so_rather_than_all_shards_being_g
     assert ended.returncode != 0
     assert "3 workers died before they were ready" in ended.stderr
     assert "__main__" in ended.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("steps", "step"),
+    [("", ""), ("dedup: {min_length: 80}, ", ""), ("exact_duplicates: {}, ", "exact_duplicates")],
+)
+def test_what_takes_the_memory_is_named_where_there_is_too_little(
+    steps: str, step: str, material: Material, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = Recipe.parse(f"name: small\nphases: [{{name: only, {steps}rules: {{long: text_chars > 3}}}}]")
+    resources = resources_of(make_plan(recipe, material.input))
+    assert resources.step == step
+    with mock.patch.object(LocalProcesses, "room", return_value=Room(by_cpus=4, by_memory=1)):
+        assert choose_workers(LocalProcesses(), None, 9, resources, False).count == 1
+    less = f"machines with more memory: a task of {step} takes it," if step else "smaller shards (shard_max_bytes)"
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert said.startswith("1 workers instead of 4: each needs about ")
+    assert f" GB; for more, use {less}" in said
+    node = {"Resources": {"CPU": 4, "memory": 1.5 * resources.memory_bytes}}
+    with pytest.raises(MachineError) as refused:
+        check_nodes([node], 2, resources, shared_filesystem=False)
+    assert f": use workers=1, or {less}" in str(refused.value)

@@ -23,6 +23,7 @@ class ExtractorOption(StrEnum):
 
     trafilatura = "trafilatura"
     resiliparse = "resiliparse"
+    in_turn = "trafilatura, then resiliparse"
 
 
 def extract(
@@ -31,7 +32,8 @@ def extract(
     ],
     output: Annotated[str, typer.Option("--output", "-o", help="An output folder; the same command resumes.")],
     extractor: Annotated[
-        ExtractorOption, typer.Option(help="`trafilatura`: best text; `resiliparse`: many times faster.")
+        ExtractorOption,
+        typer.Option(help="`trafilatura`: best text; `resiliparse`: many times faster, or where there is none."),
     ] = ExtractorOption.trafilatura,
     dump: Annotated[
         str | None, typer.Option(help="Name of the crawl, for the column `dump`. Default: what the archives say.")

@@ -11,12 +11,13 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gneiss.extraction.bodies import BrokenBodyError, TooLargeError, decode_body
 from gneiss.extraction.charset import REPLACEMENT, decoded
-from gneiss.extraction.extractors import ExtractText, restore
+from gneiss.extraction.extractors import InTurn, first_text, name_of, restore
 from gneiss.extraction.pages import Page
 from gneiss.extraction.sniffing import HTML, PLAIN, UNKNOWN, XHTML, is_garbled, sniff
 from gneiss.extraction.wire import MEMORY_EXIT, READY, Answer, Outcome, pack_answer, read_batch
@@ -26,8 +27,8 @@ _WARMING = "<html><body><article><h1>Title</h1>" + "<p>A paragraph of some words
 _MOST_OPEN_FILES = 64
 
 
-def answer_to(page: Page, extract: ExtractText, max_record_bytes: int) -> Answer:
-    """The text of one page."""
+def answer_to(page: Page, extract: Callable[[str], tuple[str, str]], max_record_bytes: int) -> Answer:
+    """The text of one page. extract: from HTML to the text, and the name of the extractor that found it."""
     try:
         body = decode_body(page.body, page.codings, max_record_bytes)
         if page.media_type == PLAIN:
@@ -39,8 +40,8 @@ def answer_to(page: Page, extract: ExtractText, max_record_bytes: int) -> Answer
         found = decoded(body, page.charset)
         if is_garbled(found.text):
             return Answer(Outcome.NOT_HTML, UNKNOWN)
-        text = "" if found.charset == REPLACEMENT else extract(found.text) or ""
-        return Answer(Outcome.TEXT, text.replace("\0", ""), found.charset, found.charset_from)
+        text, extractor = ("", "") if found.charset == REPLACEMENT else extract(found.text)
+        return Answer(Outcome.TEXT, text.replace("\0", ""), found.charset, found.charset_from, extractor)
     except TooLargeError:
         return Answer(Outcome.TOO_LARGE, f"over {max_record_bytes} bytes when decoded")
     except BrokenBodyError as error:
@@ -57,8 +58,12 @@ def main(description: str) -> None:
     answers = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library's prints must not disturb the answers
     logging.disable(logging.CRITICAL)
-    extract = restore(its["extractor"]).load()
-    answer_to(Page(_WARMING.encode("cp1252")), extract, len(_WARMING))
+    extractor = restore(its["extractor"])
+    parts = extractor.extractors if isinstance(extractor, InTurn) else (extractor,)
+    named = [(name_of(part), part.load()) for part in parts]
+    for part in named:
+        answer_to(Page(_WARMING.encode("cp1252")), first_text([part]), len(_WARMING))
+    extract = first_text(named)
     _limit(its)
     _write(answers, READY)
     stdin = os.fdopen(0, "rb", 1 << 20)

@@ -69,8 +69,9 @@ class Sandbox:
 
     >>> from gneiss.extraction.extractors import Resiliparse
     >>> with Sandbox(Resiliparse(), Limits()) as sandbox:
-    ...     sandbox.extract([Page(b"<html><body><main><p>Some text.</p></main>")])
-    [Answer(outcome=<Outcome.TEXT: 0>, text='Some text.', charset='utf-8', charset_from='guess')]
+    ...     [answer] = sandbox.extract([Page(b"<html><body><main><p>Some text.</p></main>")])
+    >>> answer.text, answer.extractor
+    ('Some text.', 'resiliparse')
     """
 
     def __init__(self, extractor: Extractor, limits: Limits) -> None:

@@ -157,6 +157,7 @@ def _with_text(document: Document, answer: Answer) -> Document:
         charset=answer.charset,
         charset_from=answer.charset_from,
         replaced_characters=answer.text.count("\ufffd"),
+        extractor=answer.extractor or None,
     )
 
 

@@ -11,10 +11,11 @@ from gneiss.output.layout import part_path
 from gneiss.output.parquet import WrittenFile, write_parquet
 from gneiss.store.place import Place
 
-#: FineWeb's columns except those computed from the text (language, language_score, token_count); how it was decoded.
+#: FineWeb's columns except those computed from the text (language, language_score, token_count); how that was decoded
+#: and extracted.
 DOCUMENTS = pa.schema(
     [(name, pa.string()) for name in ("text", "id", "dump", "url", "date", "file_path", "charset", "charset_from")]
-    + [("replaced_characters", pa.int64())]
+    + [("replaced_characters", pa.int64()), ("extractor", pa.string())]
 )
 REJECTED = pa.schema(
     [(name, pa.string()) for name in ("reason", "detail", "record_id", "url", "file_path")]
@@ -28,7 +29,8 @@ _TABLE_ROWS = 20_000
 class Document:
     """A row of `data/`.
 
-    charset: of the page's bytes; charset_from: where it was found; replaced_characters: U+FFFD in the text.
+    charset: of the page's bytes; charset_from: where it was found; replaced_characters: U+FFFD in the text;
+    extractor: that found the text; None of text that was extracted already.
     """
 
     text: str
@@ -40,6 +42,7 @@ class Document:
     charset: str = ""
     charset_from: str = ""
     replaced_characters: int = 0
+    extractor: str | None = None
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,13 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True)
 class Answer:
-    """The text of a page with its charset and where that was found, or its failure."""
+    """The text of a page with its charset, where that was found, and the extractor that found it, or its failure."""
 
     outcome: Outcome
     text: str
     charset: str = ""
     charset_from: str = ""
+    extractor: str = ""
 
 
 def pack_batch(pages: Sequence[Page]) -> bytes:
@@ -65,7 +66,7 @@ def pack_answer(answer: Answer) -> bytes:
         text = answer.text.encode()
     except UnicodeEncodeError:
         text = answer.text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
-    names = f"{answer.charset} {answer.charset_from}".encode()
+    names = f"{answer.charset} {answer.charset_from} {answer.extractor}".encode()
     return _ANSWER.pack(answer.outcome, len(names), len(text)) + names + text
 
 
@@ -80,5 +81,5 @@ def unpack_answer(packed: bytes | bytearray | memoryview) -> Answer:
     """The inverse of `pack_answer`. Raises ValueError."""
     outcome, names_size, _ = _ANSWER.unpack(packed[:ANSWER_HEAD_BYTES])
     start = ANSWER_HEAD_BYTES + names_size
-    charset, charset_from = bytes(packed[ANSWER_HEAD_BYTES:start]).decode().split(" ")
-    return Answer(Outcome(outcome), bytes(packed[start:]).decode(), charset, charset_from)
+    names = bytes(packed[ANSWER_HEAD_BYTES:start]).decode().split(" ")
+    return Answer(Outcome(outcome), bytes(packed[start:]).decode(), *names)

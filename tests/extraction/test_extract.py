@@ -35,7 +35,9 @@ from tests.extraction.archives import DUMP, gz, id_of, page, response
 pytestmark = pytest.mark.processes
 
 LIMITS = Limits(deadline_seconds=0.5, memory_bytes=300_000_000)
-COLUMNS = ["text", "id", "dump", "url", "date", "file_path", "charset", "charset_from", "replaced_characters"]
+COLUMNS = [
+    "text", "id", "dump", "url", "date", "file_path", "charset", "charset_from", "replaced_characters", "extractor",
+]  # fmt: skip
 
 
 def run(crawl: Path, output: Path, **settings: Any) -> Extraction:
@@ -78,7 +80,7 @@ def test_every_record_is_accounted_for(extracted: Extraction) -> None:
 def test_documents_have_finewebs_columns(extracted: Extraction) -> None:
     table = pq.read_table(extracted.output / "data/a-00000.parquet")
     assert table.column_names == COLUMNS
-    assert set(table.schema.types[:-1]) == {pa.string()}
+    assert set(table.drop_columns("replaced_characters").schema.types) == {pa.string()}
     first = table.slice(0, 1).to_pylist()[0]
     assert {name: value for name, value in first.items() if name != "text"} == {
         "id": id_of(100),
@@ -89,6 +91,7 @@ def test_documents_have_finewebs_columns(extracted: Extraction) -> None:
         "charset": "utf-8",
         "charset_from": "header",
         "replaced_characters": 0,
+        "extractor": "hostile",
     }
     assert table["id"].to_pylist()[:8] == [id_of(n) for n in (100, 101, 102, 103, 104, 6, 7, 8)]
     zstd = pq.read_table(extracted.output / "data/deep/b-00000.parquet").to_pylist()
@@ -264,6 +267,17 @@ def test_the_real_extractors_give_what_they_give_alone(
     texts = pq.read_table(done.output / "data")["text"].to_pylist()
     assert texts == [text for page in pages[5:] if (text := text_of(page.decode()))]
     assert texts
+
+
+def test_each_document_names_the_extractor_that_found_its_text(tmp_path: Path) -> None:
+    deep = b"<html><body>" + b"<div>" * 2500 + b"<p>Text deeper than libxml2 looks.</p>"
+    text = record("conversion", b"Extracted by others.", 3, Content_Type="text/plain")
+    (tmp_path / "x.warc").write_bytes(response(page("words of a page"), 1) + response(deep, 2) + text)
+    done = _in_process(
+        tmp_path / "x.warc", tmp_path / "out", extractor="trafilatura, then resiliparse", limits=Limits()
+    )
+    found = {row["id"]: row["extractor"] for row in pq.read_table(done.output / "data").to_pylist()}
+    assert found == {id_of(1): "trafilatura", id_of(2): "resiliparse", id_of(3): None}
 
 
 def test_what_is_extracted_is_input_for_a_run(extracted: Extraction, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ class Noisy:
 def test_what_an_extractor_prints_disturbs_nothing_and_its_text_becomes_text() -> None:
     with Sandbox(Noisy(), Limits()) as sandbox:
         assert sandbox.extract([Page(b"<p>")]) == [
-            Answer(Outcome.TEXT, "half \ufffd of a pair, and  zeros", "utf-8", "guess")
+            Answer(Outcome.TEXT, "half \ufffd of a pair, and  zeros", "utf-8", "guess", "noisy")
         ]
 
 
@@ -160,7 +160,7 @@ def test_a_kill_from_outside_is_not_the_pages_fault(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGUSR1, lambda *_: mark.touch())
     try:
         with Sandbox(Killed(str(mark)), Limits()) as sandbox:
-            assert sandbox.extract([Page(b"kill")]) == [Answer(Outcome.TEXT, "survived", "utf-8", "guess")]
+            assert sandbox.extract([Page(b"kill")]) == [Answer(Outcome.TEXT, "survived", "utf-8", "guess", "killed")]
     finally:
         signal.signal(signal.SIGUSR1, before)
     with (

@@ -58,6 +58,11 @@ class Record:
     segment: str | None = None
     has_wrong_length: bool = False
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether its content is not whole."""
+        return bool(self.cut_short)
+
 
 @dataclass(frozen=True)
 class Damage:
@@ -91,7 +96,7 @@ def read_records(path: Place, max_record_bytes: int) -> Iterator[Record | Damage
                 except BrokenArchiveError as error:
                     trouble = str(error)
                 end = archive.next_start(at) if trouble else archive.end
-                if trouble and not (last and last.cut_short) and (is_archive or end < blocks.size):
+                if trouble and not (last and last.is_cut) and (is_archive or end < blocks.size):
                     yield Damage(at, end - at, trouble)
                 at = archive.members.after_padding(end)
             if not is_archive:

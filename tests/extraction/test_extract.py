@@ -30,7 +30,7 @@ from gneiss.output.layout import LEDGER
 from gneiss.store.place import place_of
 from tests import runs
 from tests.extraction import hostile
-from tests.extraction.archives import DUMP, gz, id_of, page, response
+from tests.extraction.archives import DUMP, gz, id_of, page, record, response
 
 pytestmark = pytest.mark.processes
 
@@ -112,9 +112,9 @@ def test_texts_are_right_whatever_their_charset_and_coding(extracted: Extraction
 
 def test_documents_say_what_charset_they_were_in_and_where_it_was_found(extracted: Extraction) -> None:
     found = {row["id"]: row for row in pq.read_table(extracted.output / "data").to_pylist()}
-    assert [found[id_of(6)][name] for name in COLUMNS[-3:]] == ["utf-16le", "mark", 0]
-    assert [found[id_of(7)][name] for name in COLUMNS[-3:]] == ["utf-8", "guess", 40]
-    assert [found[id_of(30)][name] for name in COLUMNS[-3:]] == ["utf-8", "guess", 0]
+    assert [found[id_of(6)][name] for name in COLUMNS[6:9]] == ["utf-16le", "mark", 0]
+    assert [found[id_of(7)][name] for name in COLUMNS[6:9]] == ["utf-8", "guess", 40]
+    assert [found[id_of(30)][name] for name in COLUMNS[6:9]] == ["utf-8", "guess", 0]
 
 
 def test_charsets_and_replaced_characters_are_counted_for_each_file(extracted: Extraction) -> None:
@@ -345,8 +345,8 @@ def test_pages_in_legacy_charsets_keep_their_text_through_bad_bytes(tmp_path: Pa
     done = _in_process(tmp_path / "in", tmp_path / "out", max_quarantined=0)
     first, second = pq.read_table(done.output / "data").to_pylist()
     assert first["text"].count(text) == 40
-    assert [first[name] for name in COLUMNS[-3:]] == ["gbk", "header", 1]
+    assert [first[name] for name in COLUMNS[6:9]] == ["gbk", "header", 1]
     assert second["text"].count("한국어 웹 페이지") == 40
-    assert [second[name] for name in COLUMNS[-3:]] == ["euc-kr", "meta", 0]
+    assert [second[name] for name in COLUMNS[6:9]] == ["euc-kr", "meta", 0]
     (skipped,) = pq.read_table(done.output / "skipped").to_pylist()
     assert (skipped["reason"], skipped["detail"]) == ("no text", "a charset that browsers refuse")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import xxhash
@@ -13,7 +13,7 @@ import xxhash
 from gneiss.errors import InputError
 from gneiss.extraction.records import Damage, Record, read_records
 from gneiss.input.files import find_files
-from gneiss.store.place import Address, Place
+from gneiss.store.place import Address, Place, place_of
 from gneiss.store.store import File
 
 _ARCHIVE = re.compile(r"\.(?:warc\.(?=wet))?(warc|wet)(?:\.(?:gz|zst|zstd))?$", re.IGNORECASE)
@@ -64,23 +64,22 @@ def find_crawl_files(input: Address) -> CrawlInput:
     that start with `_` or `.` are left out), a glob, or file://. A file that is named by itself is taken for an archive
     unless its name is that of an HTML file. Raises InputError.
     """
-    passed_over: Counter[str] = Counter()
+    others: set[str] = set()
 
     def is_crawl_file(name: str) -> bool:
         is_one = bool(_ARCHIVE.search(name) or _HTML.search(name))
         if not is_one and not any(part[0] in "._" for part in name.split("/")):
-            ending = _ENDING.search(name)
-            passed_over[f"*{ending[0].lower()}" if ending else "names without an ending"] += 1
+            others.add(name)
         return is_one
 
+    wanted = "files named *.warc, *.warc.gz, *.warc.zst, *.warc.wet.gz or *.html"
     try:
-        root, files = find_files(
-            input, is_crawl_file, "files named *.warc, *.warc.gz, *.warc.zst, *.warc.wet.gz or *.html"
-        )
+        root, files = find_files(input, is_crawl_file, wanted)
     except InputError as error:
-        if not passed_over:
+        if not others:
             raise
-        raise InputError(f"{error}. It holds {describe_passed_over(passed_over)}") from error
+        raise InputError(f"{error}. It holds {describe_passed_over(_by_ending(others))}") from error
+    passed_over = _by_ending(others if root == place_of(input) else ())
     tasks, pages = [], []
     for file in files:
         if _HTML.search(file.name):
@@ -93,6 +92,11 @@ def find_crawl_files(input: Address) -> CrawlInput:
     if twice:
         raise InputError(f"{input}: two files would write to the same place {twice[0]!r}; rename one of them")
     return CrawlInput(tasks, passed_over)
+
+
+def _by_ending(names: Iterable[str]) -> Counter[str]:
+    endings = (_ENDING.search(name) for name in names)
+    return Counter(f"*{found[0].lower()}" if found else "names without an ending" for found in endings)
 
 
 def describe_passed_over(files: Counter[str]) -> str:

@@ -13,19 +13,18 @@ from hypothesis import strategies as st
 from gneiss.batch import TextBatch
 from gneiss.errors import RecipeError
 from gneiss.filters.pii import PAGES, Pii
-from gneiss.filters.pii_kernel import NO_DOMAINS
+from gneiss.filters.pii_kernel import METHODS, NO_DOMAINS, NUMBERED
+from gneiss.filters.top_level_domains import TOP_LEVEL_DOMAINS
 
-LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-EMAIL = re.compile(
-    rf"([A-Za-z0-9](?:[A-Za-z0-9._%+-]*[A-Za-z0-9_%+-])?)"
-    rf"@((?:{LABEL}\.)+(?:[Xx][Nn]--[A-Za-z0-9-]*[A-Za-z0-9]|[A-Za-z]{{2,}}))"
-    r"(?![A-Za-z0-9._%+-]*@)"
-)
+#: Letters beyond ASCII that the generated texts have: those that mix with ASCII in a name, and those that do not.
+MIXING, OTHER = "éüо", "日箱版本"
 OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-IPV4 = re.compile(rf"(?<![0-9A-Za-z_.])(?:{OCTET}\.){{3}}{OCTET}(?![0-9A-Za-z_])(?!\.[0-9])")
-IPV6 = re.compile(
-    r"(?<![0-9A-Za-z_.:-])[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]*[0-9A-Fa-f](?![0-9A-Za-z_])(?!:[0-9A-Za-z_:])(?!\.[0-9])"
+IPV4 = re.compile(
+    r"(?:(?<![0-9A-Za-z.])|(?<=\.\.)|(?<=(?<![0-9A-Za-z])[Ii][Pp]))"
+    rf"(?:{OCTET}\.){{3}}{OCTET}(?![0-9A-Za-z])(?!\.[0-9])"
 )
+IS_NUMBERED = re.compile(rf"(?<![A-Za-z])(?:{'|'.join(NUMBERED)})[ .:=#\"']{{0,3}}\Z", re.IGNORECASE)
+TOP_LEVEL = {*TOP_LEVEL_DOMAINS.split(), *(name for name in NO_DOMAINS if "." not in name)}
 FNV_PRIME = 0x100000001B3
 
 
@@ -38,23 +37,107 @@ def belongs_to_someone(address: IPv4Address | IPv6Address) -> bool:
     return address.is_global and not address.is_multicast and not is_number
 
 
+def longest(pattern: str, text: str) -> str:
+    """The longest match of a pattern in which LETTERS are those that mix, or the others."""
+    matches = (re.search(pattern.replace("LETTERS", letters), text) for letters in (f"A-Za-z{MIXING}", OTHER))
+    return max((match[0] for match in matches if match), key=len, default="")
+
+
+def domain_of(text: str) -> str:
+    """The longest domain name that a text begins with."""
+    found, at, labels = "", 0, 0
+    while label := longest("^[0-9LETTERS][0-9LETTERS-]*", text[at:]):
+        name = label.rstrip("-")
+        if labels and (top := top_level_of(name)):
+            follows = text[at + len(top) : at + len(top) + 1]
+            found = found if top[0] > "\x7f" and follows.isalpha() else text[:at] + top
+        at, labels = at + len(label) + 1, labels + 1
+        if name != label or text[at - 1 : at] != ".":
+            break
+    return found
+
+
+def top_level_of(label: str) -> str:
+    if label.lower().startswith("xn--") and len(label) > 4:
+        return label
+    if top := re.match(rf"[{MIXING}{OTHER}]+", label):
+        return top[0] if len(top[0]) >= 2 else ""
+    letters = re.match("[A-Za-z]*", label)[0]
+    small = re.match("(.*?[a-z])(?=[A-Z])", letters)
+    top, least = (small[1], 3) if small else (letters, 2)
+    return top if len(top) >= least and top.lower() in TOP_LEVEL else ""
+
+
+def is_code(local: str, domain: str, after: str) -> bool:
+    *labels, top = domain.lower().split(".")
+    call = after[:1] in ("(", "[")
+    return bool(
+        re.match("_[A-Za-z0-9]", after)
+        or (len(labels) > 1 and all(map(re.compile("[0-9]+").fullmatch, labels)))
+        or re.fullmatch("v[0-9]+|[0-9]+x", labels[0])
+        or (
+            call and (len(local.encode()) <= 2 or top in METHODS or (len(labels) == 1 and len(labels[0].encode()) <= 2))
+        )
+    )
+
+
+def emails(text: str) -> list[tuple[int, int, str, str]]:
+    """Where e-mail addresses stand, with local part and domain."""
+    found = []
+    for at in (match.start() for match in re.finditer("@", text)):
+        local = longest(r"[0-9LETTERS._%+-]*\Z", text[:at]).lstrip("._%+-")
+        domain = domain_of(text[at + 1 :])
+        end = at + 1 + len(domain)
+        if not local or local.endswith(".") or not domain or is_code(local, domain, text[end:]):
+            continue
+        if not re.match(rf"[A-Za-z0-9{MIXING}{OTHER}._%+-]*@", text[end:]):
+            found.append((at - len(local), end, local, domain))
+    return found
+
+
+def ipv6(text: str) -> list[tuple[int, int]]:
+    """Where IPv6 addresses of 2000::/3 stand."""
+    found = []
+    for match in re.finditer("(?<![0-9A-Za-z.-])[23][0-9A-Fa-f]{3}(?=:)", text):
+        start = match.start()
+        word = re.search(r"[0-9A-Za-z]*\Z", text[: max(start - 1, 0)])[0]
+        if text[:start].endswith("::") or (text[:start].endswith(":") and re.fullmatch("[0-9A-Fa-f]{1,4}", word)):
+            continue
+        run = re.match("[0-9A-Fa-f:]*", text[start:])[0]
+        after, run = text[start + len(run) :], run.removesuffix(":")
+        is_port = re.match(r"\.[0-9]{1,5}(?![0-9A-Za-z])(?!\.[0-9])", after)
+        if run.endswith(":") or re.match("[0-9A-Za-z]", after):
+            continue
+        if re.match(r"\.[0-9]", after) and text[start + len(run)] == "." and not is_port:
+            continue
+        for candidate in (run, re.sub(r"(?<=[0-9A-Fa-f]):[0-9]{1,5}\Z", "", run)):  # without a port
+            if is_ipv6(candidate):
+                found.append((start, start + len(candidate)))
+                break
+    return found
+
+
+def is_ipv6(text: str) -> bool:
+    try:
+        return bool(IPv6Address(text))
+    except ValueError:
+        return False
+
+
 def addresses(text: str) -> list[tuple[int, int, str]]:
     """Where addresses to replace stand, and of which kind."""
     found, taken = [], []
-    for match in EMAIL.finditer(text):
-        taken.append(match.span())
-        name, labels = match[1].lower(), match[2].lower().split(".")
-        if name != "git" and not {labels[-1], ".".join(labels[-2:])} & set(NO_DOMAINS):
-            found.append((*match.span(), "email"))
-    for pattern, kind in ((IPV4, IPv4Address), (IPV6, IPv6Address)):
-        for match in pattern.finditer(text):
-            try:
-                address = kind(match[0])
-            except ValueError:
-                continue
-            is_free = all(match.end() <= start or stop <= match.start() for start, stop in taken)
-            if is_free and belongs_to_someone(address):
-                found.append((*match.span(), kind.__name__))
+    for start, end, local, domain in emails(text):
+        taken.append((start, end))
+        labels = domain.lower().split(".")
+        if local.lower() != "git" and not {labels[-1], ".".join(labels[-2:])} & set(NO_DOMAINS):
+            found.append((start, end, "email"))
+    spans = [(*match.span(), IPv4Address) for match in IPV4.finditer(text)]
+    for start, end, kind in (*spans, *((start, end, IPv6Address) for start, end in ipv6(text))):
+        is_free = all(end <= first or last <= start for first, last in taken)
+        is_number = kind is IPv4Address and IS_NUMBERED.search(text[:start])
+        if is_free and not is_number and belongs_to_someone(kind(text[start:end])):
+            found.append((start, end, kind.__name__))
     return sorted(found)
 
 
@@ -124,6 +207,22 @@ PIECES = st.sampled_from(
             "0",
         ),
         *("a@b.cc", "jo.smith@site.co.uk", "email@example.com", "x@y.example", "git@github.com", "a@b.xn--p1ai"),
+        *(
+            "ü",
+            "о",
+            "箱",
+            "(",
+            "v",
+            "ip",
+            "IP",
+            "...",
+            "x.cOm",
+            "a@b.to(",
+            "jo@müller.de",
+            "b.comAnd",
+            "版本",
+            "version ",
+        ),
         *("99.41.2.3", "99.41.2.", "8.8.8.8", "10.0.0.7", "192.0.2.7", "255.255.255.255", "93.184.216.34", "256", "01"),
         *(
             "2400:cb00::1",
@@ -176,10 +275,30 @@ def test_a_second_run_changes_nothing(text: str, editor: Pii, only_ips: bool) ->
         ("from 93.184.216.34, http://93.184.216.34:80/ (93.184.216.34).", "from 4, http://4:80/ (4)."),
         ("93.184.216.34-93.184.216.40 jo@93.184.216.34 93.184.216.34/32", "4-4 jo@4 4/32"),
         ("::ffff:93.184.216.34", "::ffff:4"),
-        ("v93.184.216.34 93.184.216.34.5 093.184.216.34 93.184.216.340 93.184.216.34a x_93.184.216.34", None),
+        ("v93.184.216.34 93.184.216.34.5 093.184.216.34 93.184.216.340 93.184.216.34a aip93.184.216.34", None),
+        ("x_93.184.216.34_a ...93.184.216.34 IP93.184.216.34: ip_93.184.216.34", "x_4_a ...4 IP4: ip_4"),
+        (
+            "version 93.184.216.34, Ver.=93.184.216.34, Section: 93.184.216.34, release-93.184.216.34",
+            "version 93.184.216.34, Ver.=93.184.216.34, Section: 93.184.216.34, release-4",
+        ),
+        ("josé.garcía@correo.es anna@müller-bau.de почта@пример.рф info@site.рф 用户@例子.广告", "E E E E E"),
+        ("邮箱jo@site.org请回复 이메일은jo@site.org입니다 jo@site.org로", "邮箱E请回复 이메일은E입니다 E로"),
+        ("jo@site.comWrite to jo@mail.site.orgAnd", "EWrite to EAnd"),
+        ("jo@163.com jo@2x.com jo@4u.co mary@site.com(office)", "E jo@2x.com E E(office)"),
+        ("logo@2x.avif icon@3x.ico a@2x.zip react@17.0.2.zip it@v2.dev x@y.bmp jo@site.docx", None),
+        ("h = X@W.sum(axis=0) + A@B.dot(C) - query@key.to(device) * x@w.is_leaf + Q@K.mT", None),
+        (
+            "[IPv6:2400:cb00::1] client:2400:cb00::1, from:2400:cb00::1. 2400:cb00::1.443 > ip_2400:cb00::1",
+            "[IPv6:6] client:6, from:6. 6.443 > ip_6",
+        ),
+        (
+            "2400:cb00:1:2:3:4:5:6:443 2400:cb00::1:50832 2400:cb00::1:123456 2400:cb00::93.184.216.34",
+            "6:443 6:50832 2400:cb00::1:123456 2400:cb00::4",
+        ),
+        ("add:2400:cb00::1 ::2400:cb00::1 fe80::2400:1:2", None),
         ("127.0.0.1 10.1.2.3 172.31.99.1 192.168.0.77 169.254.77.1 198.51.100.77 224.0.0.251 255.255.255.255", None),
         ("99.10.9.9 31.31.31.32 2001:200::1 3fff:1000::1 2400:1:2:3:4:5:6:7", "4 4 6 6 6"),
-        ("99.9.9.9 2001:1ff::1 3fff:fff::1 2400:1:2:3:4:5:6 2400:1:2:3:4:5:6:7:8 2400::1:2:3:4:5:6:7", None),
+        ("99.9.9.9 2001:1ff::1 3fff:fff::1 2400:1:2:3:4:5:6 2400:1:2:3:4:5:6:7:a 2400::1:2:3:4:5:6:a", None),
         ("section 6.3.1.1, 31.31.31.31, 8.8.8.8, Chrome/120.0.0.0, 6.1.8.41 43.7.3.5", None),
         (
             "2400:cb00:2048:1::c629:d7a2 [2400:cb00::1]:443 from 2400:CB00::1: ok 2400:cb00::1/64.",

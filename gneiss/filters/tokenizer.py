@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,13 +29,19 @@ Encode: TypeAlias = Callable[[str], Int32Array]
 
 #: Code points after which splintr's cache is emptied: it bounds entries, but an entry may be a whole document.
 _CACHE_CHARS = 1 << 25
+#: A text is cut where this many characters around every so many of them are without white space, or nothing but that:
+#: an engine takes some 70 times the memory of a word, however long it is.
+_LONG_RUN = 1 << 20
 #: Ids from here on are refused: arrays are as long as the largest id, which the file can set to anything.
 _MAX_VOCABULARY = 1 << 24
+_SPACE, _NO_SPACE = re.compile(r"\s"), re.compile(r"\S")
 
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
     """A loaded tokenizer. Nothing is added to a text; a literal special token in it is one token.
+
+    A run of more than two million characters without white space, or of white space, is encoded in pieces of a million.
 
     name: as in the recipe; encode: text → ids; sizes: int64 (vocabulary,), bytes of text of each id, or None if these
     do not depend on the id only (not a byte-level BPE, or one that normalizes the text).
@@ -46,7 +53,9 @@ class Tokenizer:
 
     def counts(self, batch: TextBatch) -> Int64Array:
         """Tokens of each document, int64 (documents,)."""
-        return np.fromiter((len(self.encode(text)) for text in _texts(batch)), np.int64, len(batch))
+        return np.fromiter(
+            (sum(map(len, map(self.encode, _pieces(text)))) for text in _texts(batch)), np.int64, len(batch)
+        )
 
     def tokens(self, batch: TextBatch) -> Tokens:
         """Ids and byte offsets of the tokens of each document.
@@ -55,7 +64,8 @@ class Tokenizer:
         """
         if self.sizes is None:
             raise ModelError(f"tokenizer {self.name}: not a byte-level BPE of the unchanged text, so it has no offsets")
-        parts = [np.empty(0, np.int32), *(self.encode(text) for text in _texts(batch))]
+        none = np.empty(0, np.int32)
+        parts = [none, *(np.concatenate([none, *map(self.encode, _pieces(text))]) for text in _texts(batch))]
         documents = np.cumsum([len(part) for part in parts], dtype=np.int64)
         ids = np.concatenate(parts)
         starts = np.empty(len(ids), np.int64)
@@ -92,6 +102,17 @@ def load_tokenizer(name: str, files: Mapping[str, Path] | None = None, engine: E
 
 def _texts(batch: TextBatch) -> Iterator[str]:
     return (batch.text(document) for document in range(len(batch)))
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """A text whole, unless there are very long runs in it."""
+    start = 0
+    for at in range(_LONG_RUN, len(text), _LONG_RUN):
+        around = text[at - _LONG_RUN // 2 : at + _LONG_RUN // 2]
+        if not (_NO_SPACE if around[0].isspace() else _SPACE).search(around):
+            yield text[start:at]
+            start = at
+    yield text[start:] if start else text
 
 
 def _reference(name: str, path: Path) -> tokenizers.Tokenizer:

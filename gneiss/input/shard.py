@@ -47,6 +47,16 @@ class Shard:
         """Uncompressed bytes of text."""
         return self.part.text_bytes
 
+    @property
+    def held_bytes(self) -> int:
+        """Uncompressed bytes of the other columns that are held for all its rows."""
+        return self.part.held_bytes
+
+    @property
+    def table_bytes(self) -> int:
+        """Uncompressed bytes of the largest table that is read of it at once."""
+        return self.part.table_bytes
+
     def check_unchanged(self) -> None:
         """Raise InputError when its file is not the one that was cut, or cannot be read."""
         try:
@@ -125,7 +135,7 @@ def cut_shards(
         place, format_ = root / file.name, format_of(file.name)
         id_ = _without_suffix(file.name, format_)
         try:
-            cut = format_.cut(place, text, shard_max_bytes)
+            cut = format_.cut(place, text, shard_max_bytes, required)
         except UNREADABLE as error:
             unreadable.append(UnreadableFile(id_, place, first_line(error)))
             continue

@@ -17,6 +17,7 @@ from gneiss.curate.examples import Examples, merge_examples
 from gneiss.curate.loaded_models import prepare
 from gneiss.curate.statistics import Statistics
 from gneiss.input.plan import Plan, make_plan
+from gneiss.input.shard import Shard
 from gneiss.jobs.job import Job, open_job
 from gneiss.jobs.progress import Progress, Silent
 from gneiss.jobs.resume import Kind
@@ -34,8 +35,9 @@ from gneiss.stages.exchange import Exchange
 from gneiss.stages.of_recipe import RunStage, StageWork, counted_after, counts_after, stages_after, stages_before
 from gneiss.store.place import Address, Place, place_of
 
-# Memory of a worker for each byte of text of a shard where no step needs more; beside WORKER_BYTES.
-BYTES_PER_BYTE = 4
+# Memory of a worker where no step needs more, beside WORKER_BYTES: for each byte of text of a shard, of its ids and
+# URLs, of the largest table that is read of it at once, and for each row.
+BYTES_PER_BYTE, BYTES_PER_HELD_BYTE, BYTES_PER_TABLE_BYTE, BYTES_PER_ROW = 4, 5, 2, 400
 
 _log = logging.getLogger(__name__)
 #: The receipt that says by which shards all others are decided, where shards see each other.
@@ -219,10 +221,17 @@ def resources_of(plan: Plan) -> Resources:
     """What one worker is expected to need: libraries, models, and the largest shard, group or partition."""
     shards = plan.input.shards
     steps = [step for phase in plan.recipe.phases for step in phase.steps]
-    largest = BYTES_PER_BYTE * max((shard.text_bytes for shard in shards), default=0)
-    held = max([largest, *(step.shard_memory_bytes(shards) for step in steps)])
+    beside = max(map(_beside_text, shards), default=0)
+    largest = max((BYTES_PER_BYTE * shard.text_bytes + _beside_text(shard) for shard in shards), default=0)
+    held = max([largest, *(step.shard_memory_bytes(shards) + beside for step in steps)])
     reducer, key = max(((step.reducer_memory_bytes(shards), step.key) for step in steps), default=(0, ""))
     models = sum(model.size_bytes for model in plan.models)
     if reducer > models + held:
         return worker_resources(reducer, key)
     return worker_resources(int(models + held))
+
+
+def _beside_text(shard: Shard) -> int:
+    """Memory for what a shard has beside its text."""
+    tables = BYTES_PER_TABLE_BYTE * shard.table_bytes
+    return tables + BYTES_PER_HELD_BYTE * shard.held_bytes + BYTES_PER_ROW * shard.rows

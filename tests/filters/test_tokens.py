@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sysconfig
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -321,3 +323,27 @@ def test_document_does_not_depend_on_its_neighbours(builtin: Tokenizer) -> None:
     together = builtin.counts(TextBatch.of(texts)).tolist()
     assert together == [int(builtin.counts(TextBatch.of([text]))[0]) for text in texts]
     assert builtin.counts(TextBatch.of(texts).slice(2, 5)).tolist() == together[2:5]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "é", "word ", " ", "\n", "\u3000"]), st.integers(1, 90)), max_size=6))
+def test_only_very_long_runs_are_cut(builtin: Tokenizer, runs: list[tuple[str, int]]) -> None:
+    """An engine takes some 70 times the memory of a word: a gigabyte of one letter ended the worker."""
+    text = "".join(piece * count for piece, count in runs)
+    with mock.patch.object(module, "_LONG_RUN", 20):
+        pieces = list(module._pieces(text))
+        found = builtin.tokens(TextBatch.of([text, "x"]))
+        assert builtin.counts(TextBatch.of([text])).tolist() == [found.documents[1]]
+    assert "".join(pieces) == text
+    for piece in pieces:
+        assert max(map(len, re.findall(r"\s+|\S+", piece)), default=0) <= 2 * 20
+    if max(map(len, re.findall(r"\s+|\S+", text)), default=0) < 20:
+        assert pieces == [text]
+    assert found.ids.tolist() == [id_ for piece in [*pieces, "x"] for id_ in builtin.encode(piece).tolist()]
+
+
+def test_a_very_long_word_is_encoded_in_pieces(builtin: Tokenizer) -> None:
+    seen: list[int] = []
+    tokenizer = Tokenizer("x", lambda text: (seen.append(len(text)), np.zeros(1, np.int32))[1], builtin.sizes)
+    tokenizer.counts(TextBatch.of(["a" * (5 * module._LONG_RUN + 7), "a " * module._LONG_RUN]))
+    assert max(seen[:-1]) <= 2 * module._LONG_RUN
+    assert seen[-1] == 2 * module._LONG_RUN

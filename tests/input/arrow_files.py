@@ -18,7 +18,7 @@ class ArrowFiles:
 
     suffixes = (".arrow",)
 
-    def cut(self, file: Place, text: str, part_max_bytes: int) -> CutFile:
+    def cut(self, file: Place, text: str, part_max_bytes: int, held: Sequence[str] = ()) -> CutFile:
         with file.open() as opened, pa.ipc.open_file(opened) as reader:
             batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
             rows, sizes = [batch.num_rows for batch in batches], [batch[text].nbytes for batch in batches]

@@ -19,8 +19,9 @@ class Part:
     """Consecutive rows of a file, from `start` to `end` (exclusive), in whatever a format counts: rows, or bytes.
 
     name: what tells it from the other parts of its file, sorted as they are; empty for a whole file. text_bytes: size
-    of its texts, uncompressed and decoded, or a guess of it; table_bytes: the same for all columns of the largest table
-    that is read of it at once; table_rows: how many rows that has at most, if the format is to know.
+    of its texts, uncompressed and decoded, or a guess of it; held_bytes: the same for other columns that are held for
+    all its rows; table_bytes: for all columns of the largest table that is read of it at once; table_rows: how many
+    rows that has at most, if the format is to know.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Part:
     end: int
     rows: int
     text_bytes: int
+    held_bytes: int = 0
     table_bytes: int = 0
     table_rows: int | None = None
 
@@ -52,10 +54,11 @@ class Format(Protocol):
     def suffixes(self) -> Sequence[str]:
         """How the names of its files end, with the dot, in small letters."""
 
-    def cut(self, file: Place, text: str, part_max_bytes: int) -> CutFile:
+    def cut(self, file: Place, text: str, part_max_bytes: int, held: Sequence[str] = ()) -> CutFile:
         """Cut a file into parts with at most so many decoded bytes in the column `text`, as far as its rows allow.
 
-        A file has one part at least. Where there is no such column, parts do not matter: the caller refuses the file.
+        held: other columns that are read for all rows of a part. A file has one part at least. Where there is no such
+        column, parts do not matter: the caller refuses the file.
         """
 
     def digest(self, file: Place) -> str:

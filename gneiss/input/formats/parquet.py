@@ -28,6 +28,7 @@ _READ_BYTES = 1 << 20
 #: Where a writer did not say how large values are, some rows of some row groups are decoded; what they add to the
 #: encoded size counts from a factor on, so that the cut of most files depends on their footers only.
 _SAMPLED_GROUPS, _SAMPLED_ROWS, _FACTOR = 8, 4096, 2
+_NUMBER_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Parquet:
 
     suffixes = (".parquet", ".parq", ".pq")
 
-    def cut(self, file: Place, text: str, part_max_bytes: int) -> CutFile:
+    def cut(self, file: Place, text: str, part_max_bytes: int, held: Sequence[str] = ()) -> CutFile:
         """See Format."""
         from gneiss.input.formats.footer import column_chunks
 
@@ -49,7 +50,7 @@ class Parquet:
                 raise OSError("its columns are encrypted, some or all; decrypt it first")
             schema = metadata.schema.to_arrow_schema()
             sizes = np.maximum(chunks.encoded_bytes, _value_bytes(opened, metadata, chunks))
-        parts = tuple(_cut(metadata, sizes, text, part_max_bytes)) if text in schema.names else ()
+        parts = tuple(_cut(metadata, sizes, text, part_max_bytes, held)) if text in schema.names else ()
         return CutFile(schema, parts, digest)
 
     def digest(self, file: Place) -> str:
@@ -113,6 +114,8 @@ def _value_bytes(file: Any, metadata: pq.FileMetaData, chunks: ColumnChunks) -> 
     from gneiss.input.formats.footer import BYTE_ARRAY
 
     known = _known(chunks)
+    is_number = chunks.is_packed & (chunks.physical_type != BYTE_ARRAY)
+    known = np.where(is_number, chunks.values * _NUMBER_BYTES, known)
     unknown = (chunks.physical_type == BYTE_ARRAY) & chunks.is_packed & (known < 0) & (chunks.values > 0)
     paths = [metadata.schema.column(column).path for column in range(metadata.num_columns)]
     names = set(metadata.schema.to_arrow_schema().names)
@@ -151,12 +154,15 @@ def _mean_bytes(values: pa.Array) -> float:
     return float(np.mean(sizes[values.indices.fill_null(len(values.dictionary)).to_numpy()]))
 
 
-def _cut(metadata: pq.FileMetaData, chunks: Int64Array, text: str, part_max_bytes: int) -> Iterator[Part]:
+def _cut(
+    metadata: pq.FileMetaData, chunks: Int64Array, text: str, part_max_bytes: int, held: Sequence[str]
+) -> Iterator[Part]:
     """Cut by the sizes of column chunks (row groups, columns)."""
-    columns = range(metadata.num_columns)
-    column = next((i for i in columns if metadata.schema.column(i).path == text), 0)
+    paths = [metadata.schema.column(column).path for column in range(metadata.num_columns)]
+    column = paths.index(text) if text in paths else 0
     rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     sizes, tables = chunks[:, column].tolist(), chunks.sum(axis=1).tolist()
+    beside = chunks[:, [path in held and path != text for path in paths]].sum(axis=1).tolist()
     if not rows:
         yield Part("", 0, 0, 0, 0)
     first = at = 0
@@ -165,15 +171,17 @@ def _cut(metadata: pq.FileMetaData, chunks: Int64Array, text: str, part_max_byte
         table_bytes, table_rows = _table(tables[first], rows[first])
         if count > 1:  # one row group is too large
             for low, high in pairwise(number * rows[first] // count for number in range(count + 1)):
-                name, part_bytes = f".g{first:05d}.r{low:09d}", size * (high - low) // rows[first]
-                yield Part(name, at + low, at + high, high - low, part_bytes, table_bytes, table_rows or high - low)
+                name, share = f".g{first:05d}.r{low:09d}", (high - low) / rows[first]
+                part_bytes, held_bytes = size * (high - low) // rows[first], int(beside[first] * share)
+                its_rows = table_rows or high - low
+                yield Part(name, at + low, at + high, high - low, part_bytes, held_bytes, table_bytes, its_rows)
         else:
             while last < len(rows) and size + sizes[last] <= part_max_bytes:
                 size, last = size + sizes[last], last + 1
             largest = max(range(first, last), key=tables.__getitem__)
             table_bytes, table_rows = _table(tables[largest], rows[largest])
             name, count = "" if (first, last) == (0, len(rows)) else f".g{first:05d}", sum(rows[first:last])
-            yield Part(name, at, at + count, count, size, table_bytes, table_rows)
+            yield Part(name, at, at + count, count, size, sum(beside[first:last]), table_bytes, table_rows)
         at += sum(rows[first:last])
         first = last
 

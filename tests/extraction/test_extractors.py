@@ -155,6 +155,15 @@ def test_resiliparse_keeps_lists_however_shallow(wrap: str) -> None:
     assert "Home page" not in (Resiliparse().load()(links) or "")
 
 
+def test_resiliparse_leaves_out_what_is_no_main_content() -> None:
+    main = "<main><article><p>The river rises in the hills above the town.</p></article></main>"
+    rest = "<nav>Home</nav><button>Menu</button><div class=comments><p>First!</p></div><footer>Imprint</footer>"
+    page = f"<html><body>{rest}{main}</body></html>"
+    assert Resiliparse().load()(page) == "The river rises in the hills above the town."
+    everything = Resiliparse(main_content=False).load()(page)
+    assert all(word in everything for word in ("Home", "First!", "Imprint"))
+
+
 def test_extractors_in_turn() -> None:
     def fails(html: str) -> str:
         raise RecursionError("too deep")

@@ -58,14 +58,12 @@ def load_recipe(recipe: str, changes: list[str] | None) -> Recipe:
 
 
 def _parsed(change: str) -> tuple[str, Any]:
-    import yaml
+    from gneiss.recipe.yaml_text import read_yaml
 
     key, separator, value = change.partition("=")
     if not separator:
         raise RecipeError(f"--set {change}: expected KEY=VALUE, such as phases.NAME.rules.RULE='text_chars > 100'")
     try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise RecipeError(
-            f"--set {change}: the value is no valid YAML: {' '.join(str(error).split())[:200]}"
-        ) from error
+        return key.strip(), read_yaml(value)
+    except RecipeError as error:
+        raise RecipeError(f"--set {change}: the value is {error}") from error

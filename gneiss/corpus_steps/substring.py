@@ -90,14 +90,14 @@ class Dedup(CorpusStep):
     count_names: ClassVar[tuple[str, ...]] = ("dedup_bytes", "orphaned_bytes")
     counted_after: ClassVar[tuple[str, ...]] = ("orphaned_bytes",)
 
-    min_length: Annotated[int, Field(ge=2, strict=True)] = 200
+    min_length: Annotated[int, Field(ge=2, lt=2**31)] = 200
     unit: Literal["bytes", "tokens"] = "bytes"
     tokenizer: str | None = None
     policy: Literal["protect", "union", "all"] = "protect"
     engine: Literal["anchors", "suffix-array"] = "anchors"
     scope: Literal["shard", "group", "corpus"] = "shard"
     group_by: str | None = None
-    group_max_bytes: Annotated[int, Field(ge=1, strict=True)] = 2_000_000_000
+    group_max_bytes: Annotated[int, Field(ge=1)] = 2_000_000_000
     boundary: Literal["char", "word", "line"] = "char"
 
     def __post_init__(self) -> None:

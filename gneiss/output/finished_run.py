@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
 from gneiss.arrays import BoolArray, Int64Array
 from gneiss.curate.examples import Examples
@@ -24,6 +23,7 @@ from gneiss.output import layout, ledger
 from gneiss.output.layout import BASE, BASE_LAYER, RECIPE_FILE, STATISTICS_FILE
 from gneiss.output.ledger import FOOTER_KEY, Receipt
 from gneiss.output.parquet import open_parquet, read_footer, read_table
+from gneiss.recipe.yaml_text import read_yaml
 from gneiss.store.place import Address, Place, place_of
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class FinishedRun:
     @cached_property
     def _input(self) -> dict[str, Any]:
         """The recipe's input columns; reading them needs none of its filters."""
-        columns: dict[str, Any] = yaml.safe_load((self.folder / RECIPE_FILE).read())["input"]
+        columns: dict[str, Any] = read_yaml((self.folder / RECIPE_FILE).read().decode())["input"]
         return columns
 
     @property

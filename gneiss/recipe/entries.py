@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePath
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
@@ -27,7 +29,7 @@ def entry_of(entry: Any) -> dict[str, dict[str, Any]]:
     named = {entry: {}} if isinstance(entry, str) else entry
     if not isinstance(named, dict) or not all(isinstance(given, dict | None) for given in named.values()):
         raise ValueError("expected NAME or NAME: {parameters}")
-    return {str(name): given or {} for name, given in named.items()}
+    return {str(name): {} if given is None else given for name, given in named.items()}
 
 
 #: `readability`, `readability: {}`, and from Python `Readability()`.
@@ -88,9 +90,18 @@ def step_entries(given: Mapping[str, Any]) -> dict[str, Any]:
 def built(where: str, kind: type[Built], given: Mapping[str, Any]) -> Built:
     """A frozen value from the parameters that a recipe gives it."""
     try:
-        return TypeAdapter(kind).validate_python(dict(given))
+        # As JSON, where strict types take a list for a tuple and a mapping for a dataclass, but no string for a number.
+        return TypeAdapter(kind).validate_json(json.dumps(dict(given), default=_plain), strict=True)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise RecipeError(f"{where}: expected values that YAML has: {error}") from error
     except ValidationError as error:
         raise RecipeError(f"{where}: {explain(error, kind)}") from error
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, PurePath):
+        return str(value)
+    raise TypeError(f"found {type(value).__name__}")
 
 
 def written(part: Annotator | Editor) -> dict[str, dict[str, Any]]:

@@ -20,19 +20,18 @@ def with_filters(phase: Mapping[str, Any]) -> dict[str, Any]:
     Raises RecipeError.
     """
     rest = {key: value for key, value in phase.items() if key != "filters"}
-    filters = phase.get("filters") or []
-    own_annotate, own_rules = rest.get("annotate") or [], rest.get("rules") or {}
+    filters, own_annotate, own_rules = phase.get("filters", []), rest.get("annotate", []), rest.get("rules", {})
+    if not isinstance(filters, list):
+        raise ValueError(f"filters: expected a list of filters, found {filters!r}")
     if not filters or not (isinstance(own_annotate, list) and isinstance(own_rules, dict)):
         return rest
-    if not isinstance(filters, list):
-        raise ValueError("filters: expected a list of filters")
     annotate, rules = list(own_annotate), dict(own_rules)
     for entry in filters:
         for name, given in entry_of(_named(entry)).items():
             parameters = {key: value for key, value in given.items() if key != "rules"}
             key, published = _published(name)
             annotate.append({key: parameters})
-            for rule, condition in _chosen(name, published, given.get("rules")).items():
+            for rule, condition in _chosen(name, published, given.get("rules", {})).items():
                 if rule in rules:
                     raise RecipeError(
                         f"filters: {name}: the rule {rule!r} is defined twice; to change it, write it under the filter:"
@@ -68,11 +67,10 @@ def _published(name: str) -> tuple[str, Mapping[str, str]]:
 
 def _chosen(name: str, published: Mapping[str, str], given: Any) -> dict[str, str]:
     """The published rules with the conditions that a recipe gives in their place."""
-    changes = given or {}
-    if not isinstance(changes, dict):
-        raise RecipeError(f"filters: {name}: rules: expected a mapping, found {changes!r}")
-    for rule in changes:
+    if not isinstance(given, dict):
+        raise RecipeError(f"filters: {name}: rules: expected a mapping, found {given!r}")
+    for rule in given:
         if rule not in published:
             raise RecipeError(f"filters: {name}: no rule {rule!r}{did_you_mean(str(rule), published)}")
-    chosen = {**published, **changes}
+    chosen = {**published, **given}
     return {rule: condition for rule, condition in chosen.items() if condition is not None}

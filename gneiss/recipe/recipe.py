@@ -11,7 +11,6 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -34,6 +33,7 @@ from gneiss.recipe.entries import Entry, explain, parameters, part_of, step_entr
 from gneiss.recipe.filters import with_filters
 from gneiss.recipe.named import name_of
 from gneiss.recipe.rule import Rules, check
+from gneiss.recipe.yaml_text import MOST_BYTES, read_yaml, write_yaml
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,6 +43,8 @@ BASE_COLUMNS = (
     Column("text_bytes", "int64", "UTF-8 bytes of the text after the edits of the phase"),
     Column("text_chars", "int64", "code points of the text after the edits of the phase"),
 )
+#: The most phases of a recipe.
+MOST_PHASES = 100
 _READING = {"reading": True}
 _PACKAGED = resources.files("gneiss.pipelines")
 
@@ -123,6 +125,8 @@ class Phase(Part):
     @field_validator("keep")
     @classmethod
     def _folded(cls, keep: str | None) -> str | None:
+        if keep is not None and not keep.strip():
+            raise ValueError("expected an expression over rule names, found nothing; leave the key out for all rules")
         return keep and _fold(keep)
 
     @cached_property
@@ -179,7 +183,7 @@ class Recipe(Part):
     input: InputColumns = InputColumns()
     shard_max_bytes: int = Field(256_000_000, ge=1)
     budgets: Budgets = Budgets()
-    phases: list[Phase] = Field(min_length=1)
+    phases: list[Phase] = Field(min_length=1, max_length=MOST_PHASES)
     _folder: Path = PrivateAttr(Path())
 
     @classmethod
@@ -191,7 +195,8 @@ class Recipe(Part):
         path = Path(name_or_path)
         if path.suffix in {".yaml", ".yml"}:
             try:
-                return cls.parse(path.read_text("utf-8"), str(path), path.parent)
+                with path.open(encoding="utf-8") as file:
+                    return cls.parse(file.read(MOST_BYTES + 1), str(path), path.parent)
             except (OSError, UnicodeDecodeError) as error:
                 raise RecipeError(f"{path}: cannot read the recipe: {error}") from error
         packaged = _PACKAGED / f"{name_or_path}.yaml"
@@ -206,9 +211,9 @@ class Recipe(Part):
     def parse(cls, text: str, where: str = "recipe", folder: Path | None = None) -> Recipe:
         """Parse and validate the text of a recipe; `where` names it in messages. Raises RecipeError."""
         try:
-            given = yaml.load(text, _UniqueKeys)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise RecipeError(f"{where}: no valid YAML: {' '.join(str(error).split())[:300]}") from error
+            given = read_yaml(text)
+        except RecipeError as error:
+            raise RecipeError(f"{where}: {error}") from error
         if not isinstance(given, dict):
             raise RecipeError(f"{where}: expected a mapping with name and phases, found {type(given).__name__}")
         return cls._validated(given, where, folder or Path())
@@ -239,6 +244,7 @@ class Recipe(Part):
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         known: dict[str, ColumnType] = {}
+        names: set[str] = set()
         evidence = {field.name for step in STEPS for field in step.evidence}
         evidence |= {field.name for phase in self.phases for field in phase.evidence}
         rules: set[str] = set()
@@ -251,7 +257,7 @@ class Recipe(Part):
                     raise RecipeError(f"only one phase can have {step.key}")
                 steps.add(step.key)
             for column in (*(BASE_COLUMNS if not index else ()), *phase.columns):
-                if column.name.lower() in {name.lower() for name in known}:
+                if column.name.lower() in names:
                     raise RecipeError(f"phase {phase.name!r}: the annotation {column.name!r} is computed twice")
                 if column.name.lower() in {*RESERVED, *evidence}:
                     raise RecipeError(
@@ -264,6 +270,7 @@ class Recipe(Part):
                         " expected letters, digits and underscores"
                     )
                 known[column.name] = column.type
+                names.add(column.name.lower())
             if twice := rules & set(phase.rules):
                 raise RecipeError(f"phase {phase.name!r}: the rule {min(twice)!r} is defined twice")
             rules |= set(phase.rules)
@@ -332,7 +339,7 @@ class Recipe(Part):
 
     def to_yaml(self) -> str:
         """The canonical recipe as a file, which loads as the same recipe."""
-        return yaml.safe_dump(self.canonical(), sort_keys=False, allow_unicode=True, width=120)
+        return write_yaml(self.canonical())
 
     def digest(self) -> str:
         """sha256 over the canonical recipe with the default budgets: 64 hexadecimal digits.
@@ -346,20 +353,6 @@ class Recipe(Part):
 
 #: Columns of an annotation shard that are not annotations.
 RESERVED = ("row", "id", "status", "reason", "dropped_in", "failed", "decisive", "content_hash")
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a repeated key in a mapping; YAML would silently use the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} is given twice", key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 def _fold(condition: str) -> str:

@@ -25,6 +25,8 @@ def find_repeats(values: AnyArray, bounds: Int64Array, min_length: int, seed: in
     it. Two different texts with one 64-bit hash are noticed and hashed anew, after three attempts sorted instead.
     Source: the sampling of Schleimer, Wilkerson and Aiken 2003 and Roberts et al. 2004; the rest is ours.
     """
+    if np.diff(bounds).max(initial=0) < min_length:  # no window; memory grows with its length
+        return resolve(np.empty((0, 3), np.int64), min_length)
     for attempt in range(_ATTEMPTS):
         found = _attempt(values, bounds, min_length, seed + attempt)
         if found is not None:

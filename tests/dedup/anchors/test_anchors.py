@@ -33,6 +33,14 @@ def check(values: npt.NDArray[np.uint8] | npt.NDArray[np.int32], bounds: Int64Ar
     assert_same(anchors.find_repeats(values, bounds, min_length), expected, bounds, min_length)
 
 
+@pytest.mark.parametrize("min_length", [12, 10_000, 2**31 - 1])
+def test_windows_longer_than_any_document_repeat_nowhere(min_length: int) -> None:
+    """Memory for windows of 2³¹ - 1 bytes would be 85 GB."""
+    values, bounds = corpora.concatenated([b"hello hello", b"hello", b"hello hello"])
+    check(values, bounds, min_length)
+    assert len(anchors.find_repeats(values, bounds, min_length).start) == 0
+
+
 @pytest.mark.parametrize("min_length", [1, 2, 30, 100, 200])
 @pytest.mark.parametrize("name", HARD)
 def test_hard_corpora(name: str, min_length: int) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 import traceback
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -74,3 +76,27 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def format_traceback(error: BaseException) -> str:
     """The traceback of an exception and of its causes, as Python prints it."""
     return "".join(traceback.format_exception(error))
+
+
+def printable(text: object, keep: str = "") -> str:
+    r"""A name, id or text for a terminal, log or page: control and format characters are shown as JSON escapes them.
+
+    These are what a terminal would obey, what would begin a line of its own, and marks that reorder text; the joiners
+    of scripts and emoji stay, and so do the characters in `keep`.
+
+    >>> print(printable("a\x1b[31mb\n\u202ec"))
+    a\u001b[31mb\n\u202ec
+    """
+    return "".join(c if c in keep or _is_harmless(c) else _escaped(c) for c in str(text))
+
+
+def _is_harmless(character: str) -> bool:
+    return " " <= character <= "~" or (
+        unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} or character in "\u200c\u200d"
+    )
+
+
+def _escaped(character: str) -> str:
+    short = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return short.get(character) or re.sub("....", r"\\u\g<0>", units)

@@ -15,6 +15,7 @@ import numpy as np
 
 from gneiss.arrays import Float64Array
 from gneiss.curate.statistics import ColumnStatistics, Statistics, bin_edge
+from gneiss.errors import printable
 from gneiss.output.finished_run import FinishedRun
 from gneiss.recipe.recipe import Phase
 from gneiss.recipe.rule import evaluate, locked_connection
@@ -208,7 +209,7 @@ def html_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """
     if not rows:
         return "<p>none</p>"
-    head = "".join(f"<th>{escape(str(name))}</th>" for name in rows[0])
+    head = "".join(f"<th>{escape(printable(name))}</th>" for name in rows[0])
     body = "".join(f"<tr>{''.join(_cell(value) for value in row.values())}</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"
 
@@ -217,7 +218,8 @@ def _cell(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
         return f'<td style="text-align:right">{shown}</td>'
-    return f'<td style="text-align:left">{escape("–" if value is None else str(value))}</td>'
+    shown = "–" if value is None else printable(value, keep="\n\t")
+    return f'<td style="text-align:left">{escape(shown)}</td>'
 
 
 def _mark_thresholds(axes: Axes, output: FinishedRun, annotation: str, edges: Float64Array) -> None:

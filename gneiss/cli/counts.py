@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from gneiss.cli.terminal import shorten, size, table
+from gneiss.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +33,7 @@ def print_counts(out: Console, statistics: Statistics) -> None:
     )
     for reason, count in sorted(statistics.reasons.items()):
         by = "" if reason in BAD_DATA else " by a defect"
-        out.print(f"quarantined {count:,}{by}: {escape(reason)}")
+        out.print(f"quarantined {count:,}{by}: {escape(printable(reason))}")
     if counts["repeated_ids"]:
         out.print(f"warning: {counts['repeated_ids']:,} documents repeat the id of another one in their shard")
 
@@ -49,7 +50,7 @@ def print_rules(out: Console, recipe: Recipe, statistics: Statistics) -> None:
         for rule, counts in told.items():
             numbers = (f"{counts[name]:,}" for name in ("true", "false", "unknown", "decisive"))
             rows.add_row(rule, *numbers, escape(shorten(phase.rules[rule], 60)))
-        out.print(f"\nphase {phase.name}: {kept:,} of {entered:,} kept by {phase.decision.keep}")
+        out.print(f"\nphase {phase.name}: {kept:,} of {entered:,} kept by {escape(printable(phase.decision.keep))}")
         out.print(rows)
         for rule, counts in told.items():
             if counts["errors"]:

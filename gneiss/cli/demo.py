@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gneiss.cli.terminal import shown_progress
+from gneiss.cli.terminal import say, shown_progress
 
 if TYPE_CHECKING:
     from gneiss.demo.models import DemoModel
@@ -21,7 +21,7 @@ def sample(
     from gneiss.demo.sample import write_sample
 
     manifest = write_sample(output, shards=shards)
-    print(f"{manifest.documents:,} documents, {manifest.text_bytes / 1e6:.1f} MB of text in {shards} shards: {output}")
+    say(f"{manifest.documents:,} documents, {manifest.text_bytes / 1e6:.1f} MB of text in {shards} shards: {output}")
 
 
 def demo(
@@ -34,27 +34,27 @@ def demo(
     from gneiss.demo.demo import Demo
 
     place = Demo.in_empty(output)
-    print(f"1. harvesting a corpus from this Python installation into {place.sample}", flush=True)
+    say(f"1. harvesting a corpus from this Python installation into {place.sample}")
     manifest = place.harvest()
-    print(f"   {manifest.documents:,} documents, {manifest.text_bytes / 1e6:.1f} MB, {manifest.duplicates:,} copies")
-    print("2. training two small models on it, and taking quantiles for thresholds", flush=True)
+    say(f"   {manifest.documents:,} documents, {manifest.text_bytes / 1e6:.1f} MB, {manifest.duplicates:,} copies")
+    say("2. training two small models on it, and taking quantiles for thresholds")
     thresholds = place.write_recipe()
     _print_model("prose against reference documentation", thresholds.models.quality)
     _print_model("technology by package", thresholds.models.technology)
     (eflaw, of_technology), (low, high) = thresholds.eflaw, thresholds.tokens_per_char
-    print(f"   readable: eflaw below {eflaw} (quantile 0.85), in technology below {of_technology} (0.95)")
-    print(f"   tokens_normal: {low} to {high} tokens of cl100k_base per character (quantiles 0.05 and 0.95)")
-    print(f"3. curating: gneiss run {place.recipe} --input {place.sample} --output {place.curated}", flush=True)
-    print("   (the first run compiles the kernels, which takes about half a minute, once)", flush=True)
+    say(f"   readable: eflaw below {eflaw} (quantile 0.85), in technology below {of_technology} (0.95)")
+    say(f"   tokens_normal: {low} to {high} tokens of cl100k_base per character (quantiles 0.05 and 0.95)")
+    say(f"3. curating: gneiss run {place.recipe} --input {place.sample} --output {place.curated}")
+    say("   (the first run compiles the kernels, which takes about half a minute, once)")
     finished = place.curate(shown_progress())
     print_run(finished)
-    print(f"\nlook closer:     gneiss dry-run {place.recipe} --input {place.first_shard}")
+    say(f"\nlook closer:     gneiss dry-run {place.recipe} --input {place.first_shard}")
     finished.check_budgets()
 
 
 def _print_model(what: str, model: DemoModel) -> None:
     held_out = model.classifier.held_out
-    print(
+    say(
         f"   {model.classifier.path.name}, {what}: accuracy {held_out.by_label.accuracy:.2f} on"
         f" {held_out.documents:,} documents held out; threshold {model.threshold} (quantile {model.quantile})"
     )

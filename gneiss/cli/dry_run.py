@@ -14,7 +14,8 @@ from rich.markup import escape
 
 from gneiss.cli.counts import print_counts, print_rules
 from gneiss.cli.options import Changes, InputFile, RecipeArgument, load_recipe
-from gneiss.cli.terminal import console, number, printable, table
+from gneiss.cli.terminal import console, excerpt, number, say, table
+from gneiss.errors import printable
 
 if TYPE_CHECKING:
     from gneiss.curate.examples import Examples
@@ -40,13 +41,13 @@ def dry_run(
     from gneiss.pipelines.dry_run import dry_run as try_recipe
 
     if not as_json:
-        print(f"{input}: reading with recipe {recipe}", flush=True)
+        say(f"{printable(input)}: reading with recipe {recipe}")
     with collected_defects() as defects:
         tried = try_recipe(load_recipe(recipe, changes), input, limit=limit)
     for defect in defects.values():
-        print(f"{defect.message}\n{defect.traceback}This is a defect, not bad data: please report it", file=sys.stderr)
+        say(f"{defect.message}\n{defect.traceback}This is a defect, not bad data: please report it", file=sys.stderr)
     if as_json:
-        print(json.dumps(_as_json(tried, corpus_gb), indent=1, ensure_ascii=False))
+        say(json.dumps(_as_json(tried, corpus_gb), indent=1, ensure_ascii=False))
     else:
         _print_dry_run(tried, corpus_gb)
 
@@ -94,9 +95,9 @@ def _print_examples(out: Console, recipe: Recipe, examples: Examples) -> None:
                     if re.search(rf"\b{name}\b", condition)
                 )
                 shown = escape(printable(str(example["id"])))
-                out.print(f"\n{rule}, {what}: {shown}  ({escape(scores)})", soft_wrap=True)
-                excerpt = textwrap.shorten(printable(example["excerpt"]), 240, placeholder=" …")
-                out.print("  " + escape(excerpt or "(empty)"), soft_wrap=True)
+                out.print(f"\n{rule}, {what}: {shown}  ({escape(printable(scores))})", soft_wrap=True)
+                shown = textwrap.shorten(excerpt(example["excerpt"]), 240, placeholder=" …")
+                out.print("  " + escape(shown or "(empty)"), soft_wrap=True)
 
 
 def _as_json(dry: DryRun, corpus_gb: float) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import typer
 from rich.markup import escape
 
 from gneiss.cli.options import Changes, load_recipe
-from gneiss.cli.terminal import console, table
+from gneiss.cli.terminal import console, say, table
+from gneiss.errors import printable
 
 if TYPE_CHECKING:
     from gneiss.recipe.recipe import Recipe
@@ -29,7 +30,7 @@ def explain(
     if recipe is None:
         _print_recipes(Recipe.load(name) for name in recipe_names())
     elif as_yaml:
-        print(load_recipe(recipe, changes).to_yaml(), end="")
+        print(load_recipe(recipe, changes).to_yaml(), end="")  # data, in which YAML escapes control characters
     else:
         _print_recipe(load_recipe(recipe, changes))
 
@@ -72,9 +73,9 @@ def _print_recipe(recipe: Recipe) -> None:
         lines += [f"edits     {key}{_given(given)}" for key, given in edits]
         columns_of_phase = (*(BASE_COLUMNS if number == 1 else ()), *phase.columns)
         lines += [f"computes  {column.name} ({column.type}): {column.meaning}" for column in columns_of_phase]
-        lines += [f"rule      {name}: {condition}" for name, condition in phase.rules.items()]
-        lines.append(f"keeps     {phase.decision.keep}")
-    print("\n".join(lines))
+        lines += [f"rule      {name}: {printable(condition)}" for name, condition in phase.rules.items()]
+        lines.append(f"keeps     {printable(phase.decision.keep)}")
+    say("\n".join(lines))
 
 
 def _given(parameters: Mapping[str, object]) -> str:

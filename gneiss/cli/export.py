@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from gneiss.cli.options import WeightsLayer
+from gneiss.cli.terminal import say
 from gneiss.errors import InputError
 
 
@@ -58,4 +59,4 @@ def export(
     if tokenizer is not None and isinstance(chosen, Documents):
         chosen = tokenized(chosen, tokenizer, end_of_document=end_of_document, token_bytes=token_bytes)
     done = exports[format](chosen, output)
-    print(f"{done.samples:,} {'sequences' if is_packed else 'documents'} in {done.files:,} files: {output}")
+    say(f"{done.samples:,} {'sequences' if is_packed else 'documents'} in {done.files:,} files: {output}")

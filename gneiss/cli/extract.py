@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gneiss.cli.options import BackendOption, OnBackend, SharedFilesystem, Workers
-from gneiss.cli.terminal import shown_progress
+from gneiss.cli.terminal import say, shown_progress
+from gneiss.errors import printable
 from gneiss.output import layout
 
 if TYPE_CHECKING:
@@ -83,43 +84,44 @@ def _print_decoding(of_files: Mapping[str, Decoding]) -> None:
     found = Counter[str]()
     for (_, charset_from), count in whole.charsets.items():
         found[charset_from] += count
-    print(f"charsets    {', '.join(f'{count:,} by {name}' for name, count in found.most_common())}")
+    say(f"charsets    {', '.join(f'{count:,} by {name}' for name, count in found.most_common())}")
     if whole.replaced_characters:
         worst = max(of_files, key=lambda name: of_files[name].documents_with_replaced_characters)
-        print(
+        say(
             f"            {whole.replaced_characters:,} replaced characters in"
             f" {whole.documents_with_replaced_characters:,} documents,"
-            f" {of_files[worst].documents_with_replaced_characters:,} of them in {worst}"
+            f" {of_files[worst].documents_with_replaced_characters:,} of them in {printable(worst)}"
         )
 
 
 def _print(finished: Extraction) -> None:
     from gneiss.extraction.crawl_files import describe_passed_over
 
-    print(
+    say(
         f"{finished.records:,} records: {finished.documents:,} documents, {finished.skipped.total():,} skipped,"
         f" {finished.quarantined.total():,} quarantined"
     )
     rows = [("skipped", *row) for row in finished.skipped.most_common()]
     rows += [("quarantined", *row) for row in finished.quarantined.most_common()]
     for kind, reason, count in rows:
-        print(f"  {count:>12,}  {kind}: {reason}")
+        say(f"  {count:>12,}  {kind}: {printable(reason)}")
     if finished.lost_bytes:
-        print(f"{finished.lost_bytes:,} bytes of damaged archives could not be read")
+        say(f"{finished.lost_bytes:,} bytes of damaged archives could not be read")
     _print_decoding(finished.decoding)
     if finished.wrong_lengths:
-        print(
+        say(
             f"{finished.wrong_lengths:,} records have a wrong Content-Length; each was read to the end of its gzip"
             " member or zstd frame"
         )
     if finished.passed_over:
-        print(f"files that are not read: {describe_passed_over(finished.passed_over)}")
+        say(f"files that are not read: {describe_passed_over(finished.passed_over)}")
     for name, reason in finished.unreadable.items():
-        print(f"file {name} {'failed by a defect' if name in finished.failed else 'could not be read'}: {reason}")
+        fate = "failed by a defect" if name in finished.failed else "could not be read"
+        say(f"file {printable(name)} {fate}: {printable(reason)}")
     before = (
         f" ({finished.finished_before} of {finished.tasks} files were finished before)"
         if finished.finished_before
         else ""
     )
-    print(f"documents   {finished.output / layout.DATA}{before}")
-    print(f"next        gneiss run RECIPE --input {finished.output / layout.DATA} --output CURATED")
+    say(f"documents   {finished.output / layout.DATA}{before}")
+    say(f"next        gneiss run RECIPE --input {finished.output / layout.DATA} --output CURATED")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gneiss.cli.terminal import console, table
+from gneiss.cli.terminal import console, say, table
 from gneiss.errors import RecipeError
 
 
@@ -32,4 +32,4 @@ def filters(code: Annotated[str | None, typer.Argument(help="Code of a filter, s
 
         out.print(Markdown(text))
     else:
-        print(text, end="")
+        say(text, end="")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gneiss.cli.options import Layer, RunArgument
+from gneiss.cli.terminal import say
 from gneiss.output.layout import annotations_folder, layer_file
 
 if TYPE_CHECKING:
@@ -52,39 +53,37 @@ def losses(
 
 def _print_weights(written: WrittenLayer) -> None:
     parameters, summary = written.metadata["parameters"], written.metadata["summary"]
-    print(f"{summary['documents']:,} documents have a weight, mean one")
-    print(f"{parameters['formula']}")
-    print(f"copies     {parameters['copies']}")
+    say(f"{summary['documents']:,} documents have a weight, mean one")
+    say(f"{parameters['formula']}")
+    say(f"copies     {parameters['copies']}")
     powers = ", ".join(f"{name} {parameters[name]:g}" for name in ("alpha", "beta", "gamma"))
     chosen = ", ".join(f"{name} {parameters[name]}" for name in ("quality", "perplexity") if parameters[name])
-    print(f"with       {powers}, {chosen or 'no quality'}, log_z {summary['log_z']:.6g}")
+    say(f"with       {powers}, {chosen or 'no quality'}, log_z {summary['log_z']:.6g}")
     for name, neutral in parameters["absent"].items():
-        print(f"absent     {name}: {'null' if neutral is None else f'{neutral:g}'} for all documents")
+        say(f"absent     {name}: {'null' if neutral is None else f'{neutral:g}'} for all documents")
     if summary["documents_without_quality"]:
-        print(f"no quality {summary['documents_without_quality']:,} documents, counted as neither good nor bad")
+        say(f"no quality {summary['documents_without_quality']:,} documents, counted as neither good nor bad")
     if summary["documents_without_perplexity"]:
-        print(
-            f"no perplexity {summary['documents_without_perplexity']:,} documents, counted as neither common nor rare"
-        )
+        say(f"no perplexity {summary['documents_without_perplexity']:,} documents, counted as neither common nor rare")
     quantiles = ", ".join(f"{name} {value:.3g}" for name, value in summary["weight_quantiles"].items())
     if quantiles:
-        print(f"weights    {quantiles}, all below {summary['largest_weight_below']:.3g}")
+        say(f"weights    {quantiles}, all below {summary['largest_weight_below']:.3g}")
 
 
 def _print_losses(written: WrittenLayer) -> None:
     summary = written.metadata["summary"]
-    print(
+    say(
         f"{summary['documents_seen']:,} of {summary['documents']:,} documents were trained on: {summary['tokens']:,}"
         f" tokens in {summary['steps']:,} steps"
     )
     if summary["skipped_tokens"]:
-        print(f"left out   {summary['skipped_tokens']:,} tokens whose loss was not finite")
+        say(f"left out   {summary['skipped_tokens']:,} tokens whose loss was not finite")
     for bucket in summary["mean_loss_by_position"]:
-        print(f"position   {bucket['from']:>8,} on: mean loss {bucket['loss']:.4f} over {bucket['tokens']:,} tokens")
+        say(f"position   {bucket['from']:>8,} on: mean loss {bucket['loss']:.4f} over {bucket['tokens']:,} tokens")
 
 
 def _print_files(run: Path, written: WrittenLayer) -> None:
     layer = written.metadata["layer"]
     was_there = "  (it was there already, with these parameters)" if written.was_there else ""
-    print(f"layer      {run / annotations_folder(layer)}{was_there}")
-    print(f"metadata   {run / layer_file(layer)}")
+    say(f"layer      {run / annotations_folder(layer)}{was_there}")
+    say(f"metadata   {run / layer_file(layer)}")

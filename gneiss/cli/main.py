@@ -25,8 +25,9 @@ from gneiss.cli.messages import in_options
 from gneiss.cli.pack import pack
 from gneiss.cli.repeats import repeats
 from gneiss.cli.run import run
+from gneiss.cli.terminal import say
 from gneiss.cli.train import train_app
-from gneiss.errors import DefectError, GneissError
+from gneiss.errors import DefectError, GneissError, printable
 from gneiss.jobs.logs import LOGGER, LogSettings
 
 COMMANDS = (
@@ -116,4 +117,4 @@ def _say(message: str, traceback: str = "") -> None:
     if LogSettings.of_this_process().as_json:
         LOGGER.error("%s%s", traceback, message)
     else:
-        print(f"{traceback}gneiss: {message}", file=sys.stderr)
+        say(f"{traceback}gneiss: {printable(message)}", file=sys.stderr)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gneiss.cli.options import RunArgument, WeightsLayer
+from gneiss.cli.terminal import say
 
 
 def pack(
@@ -28,4 +29,4 @@ def pack(
 
     kept = documents(run, layers=[weights], seed=seed)
     packing = write(sequences(kept, tokenizer, length, end_of_document=end_of_document), output)
-    print(f"{packing.sequences:,} sequences of {length:,} tokens in {len(packing.parts):,} files: {output}")
+    say(f"{packing.sequences:,} sequences of {length:,} tokens in {len(packing.parts):,} files: {output}")

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from gneiss.cli.options import InputFile, TextColumn
-from gneiss.cli.terminal import console, printable, size, table
+from gneiss.cli.terminal import console, excerpt, size, table
 
 if TYPE_CHECKING:
     from gneiss.pipelines.passages import Passage
@@ -45,15 +45,15 @@ def _print_passages(passages: Sequence[Passage], top: int) -> None:
     out.print(f"{len(passages):,} distinct passages repeat; cutting their copies takes {size(total)}\n")
     rows = table("", "cut", "copies cut", "bytes each", "first in row", "passage")
     for number, passage in enumerate(passages[:top], 1):
-        excerpt = textwrap.shorten(printable(passage.text), 70, placeholder=" …")
+        shown = textwrap.shorten(excerpt(passage.text), 70, placeholder=" …")
         numbers = (f"{passage.cut_copies:,}", f"{passage.size_bytes:,}", f"{passage.source_row:,}")
-        rows.add_row(str(number), size(passage.cut_bytes), *numbers, escape(excerpt))
+        rows.add_row(str(number), size(passage.cut_bytes), *numbers, escape(shown))
     out.print(rows)
     opening, closing = ("[bold red]", "[/bold red]") if out.is_terminal else ("\\[[", "]]")
     for number, passage in enumerate(passages[:top], 1):
-        shown = printable(passage.text)
+        shown = excerpt(passage.text)
         if len(shown) > 600:
             shown = f"{shown[:300]} … {shown[-300:]}"
         out.print(f"\n{number}. row {passage.row:,}, which repeats row {passage.source_row:,}")
-        before, after = escape(printable(passage.before)), escape(printable(passage.after))
+        before, after = escape(excerpt(passage.before)), escape(excerpt(passage.after))
         out.print(f"   {before}{opening}{escape(shown)}{closing}{after}", soft_wrap=True)

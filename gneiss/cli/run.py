@@ -8,7 +8,8 @@ import typer
 
 from gneiss.cli.counts import print_counts, print_rules
 from gneiss.cli.options import BackendOption, Changes, OnBackend, RecipeArgument, SharedFilesystem, Workers, load_recipe
-from gneiss.cli.terminal import console, printable, shown_progress
+from gneiss.cli.terminal import console, say, shown_progress
+from gneiss.errors import printable
 from gneiss.output import layout
 
 if TYPE_CHECKING:
@@ -47,15 +48,15 @@ def print_run(run: FinishedRun) -> None:
     print_rules(out, run.recipe, run.statistics)
     for id_, reason in run.quarantined_shards.items():
         fate = "failed by a defect" if id_ in run.failed_shards else "is quarantined"
-        print(f"shard {printable(id_)} {fate}: {printable(reason)}")
+        say(f"shard {printable(id_)} {fate}: {printable(reason)}")
     if run.failed_shards or run.failed_documents:
-        print(
+        say(
             f"{len(run.failed_shards):,} shards and {run.failed_documents:,} documents failed by a defect of gneiss or"
             " of a filter, not by bad data: please report it; tracebacks are in"
             f" {run.folder / layout.LOGS}"
         )
     before, shards = run.finished_before, len(run.shards) + len(run.quarantined_shards)
     done = f" ({before} of {shards} shards were finished before)" if before else ""
-    print(f"\nkept documents   {run.folder / layout.DATA}{done}")
-    print(f"annotations      {run.folder / layout.BASE}")
-    print(f"dataset card     {run.folder / layout.CARD_FILE}")
+    say(f"\nkept documents   {run.folder / layout.DATA}{done}")
+    say(f"annotations      {run.folder / layout.BASE}")
+    say(f"dataset card     {run.folder / layout.CARD_FILE}")

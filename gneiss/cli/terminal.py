@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from gneiss.errors import printable
 from gneiss.jobs.logs import LogSettings
 
 if TYPE_CHECKING:
@@ -16,8 +17,21 @@ if TYPE_CHECKING:
 
 def console() -> Console:
     """Standard output; 140 columns if it is not a terminal."""
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=140)
+    found = _Console(highlight=False)
+    return found if found.is_terminal else _Console(highlight=False, width=140)
+
+
+class _Console(Console):
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print without the control characters of strings."""
+        shown = (printable(its, keep="\n") if isinstance(its, str) else its for its in objects)
+        super().print(*shown, **options)
+
+
+class _Table(Table):
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """Add a row without the control characters of its cells."""
+        super().add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
 
 def shown_progress(task: str = "shard", rows: str = "documents", of: str = "text") -> Progress:
@@ -29,7 +43,7 @@ def shown_progress(task: str = "shard", rows: str = "documents", of: str = "text
 
 def table(*headings: str) -> Table:
     """An empty table; columns of numbers are right-aligned."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    made = _Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in headings:
         numeric = heading in {"true", "false", "unknown", "decisive alone", "null"} or (
             heading.startswith("p") and heading[1:].isdigit()
@@ -58,6 +72,11 @@ def shorten(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def printable(text: str) -> str:
-    """Text of a document without control characters, which a terminal would obey."""
-    return "".join(c if c.isprintable() else " " for c in text)
+def say(text: object = "", file: TextIO | None = None, end: str = "\n") -> None:
+    """Print lines without control characters, which a terminal would obey."""
+    print(printable(text, keep="\n"), file=file, end=end, flush=True)
+
+
+def excerpt(text: str) -> str:
+    """Text of a document on one line, without control characters."""
+    return printable("".join(" " if c.isspace() else c for c in text))

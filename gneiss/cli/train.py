@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gneiss.cli.options import TextColumn
+from gneiss.cli.terminal import say
 
 if TYPE_CHECKING:
     from gneiss.model_training import Settings
@@ -178,5 +179,5 @@ def _settings(
 def _print_card(model: Path) -> None:
     from gneiss.model_training.source import CARD
 
-    print(model.with_name(CARD).read_text("utf-8"))
-    print(f"{model} and {CARD} are written")
+    say(model.with_name(CARD).read_text("utf-8"))
+    say(f"{model} and {CARD} are written")

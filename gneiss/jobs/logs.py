@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from gneiss.errors import printable
+
 LOGGER = logging.getLogger("gneiss")
 _FIELDS: ContextVar[Mapping[str, str]] = ContextVar("gneiss_log_fields", default={})  # noqa: B039 - never changed
 _PLACES = ("run", "stage", "shard", "task")
@@ -84,10 +86,12 @@ def _fields_of(record: logging.LogRecord) -> dict[str, object]:
 
 def _as_text(record: logging.LogRecord, with_fields: bool) -> str:
     fields = " ".join(f"{name}={value}" for name, value in _fields_of(record).items()) if with_fields else ""
-    return f"{record.levelname.lower()}: {record.getMessage()}" + (f"  [{fields}]" if fields else "")
+    # A message may quote a traceback in lines of its own.
+    message = printable(record.getMessage(), keep="\n")
+    return f"{record.levelname.lower()}: {message}" + (f"  [{printable(fields)}]" if fields else "")
 
 
 def _as_json(record: logging.LogRecord) -> str:
     time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
     head = {"time": time, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
-    return json.dumps({**head, **_fields_of(record)}, ensure_ascii=False, default=str)
+    return printable(json.dumps({**head, **_fields_of(record)}, ensure_ascii=False, default=str))

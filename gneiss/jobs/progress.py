@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from gneiss.errors import printable
+
 if TYPE_CHECKING:
     from gneiss.output.ledger import Receipt
 
@@ -97,9 +99,9 @@ class PrintedProgress:
         self._rows += receipt.rows or 0
         self._bytes += self._left_bytes.pop(receipt.task)
         if receipt.is_defect:
-            self._print(f"\n{self.task} {receipt.task} failed by a defect: {receipt.reason}\n")
+            self._print(f"\n{self.task} {printable(receipt.task)} failed by a defect: {printable(receipt.reason)}\n")
         elif receipt.reason:
-            self._print(f"\n{self.task} {receipt.task} is quarantined: {receipt.reason}\n")
+            self._print(f"\n{self.task} {printable(receipt.task)} is quarantined: {printable(receipt.reason)}\n")
         self._say(self._line(now), now, len(self._left_bytes))
 
     def end(self) -> None:

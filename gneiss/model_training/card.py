@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+from gneiss.errors import printable
 from gneiss.model_training.evaluation import Evaluation
 from gneiss.model_training.models import Classifier, LanguageModel
 from gneiss.model_training.source import markdown_table, skipped_lines
+from gneiss.output.markdown import code, plain
 from gneiss.version import __version__
 
 
 def classifier_card(model: Classifier) -> str:
     """The card of a classifier, as Markdown that is also readable on a terminal."""
+    label = printable(model.positive)
     name, held_out, settings = model.path.stem, model.held_out, model.settings
     middle = held_out.retentions[len(held_out.retentions) // 2]
     lines = [
         f"# {name}",
         "",
-        f"A fastText model with the labels `{model.positive}` and `{model.negative}`, trained by gneiss {__version__}."
-        f" A row is positive where `{model.rule}`.",
+        f"A fastText model with the labels {code(model.positive)} and {code(model.negative)}, trained by gneiss"
+        f" {__version__}. A row is positive where {code(model.rule)}.",
         "",
         "## Documents",
         "",
         *markdown_table(
-            ("distinct texts", model.positive, model.negative, "together"),
+            ("distinct texts", plain(model.positive), plain(model.negative), "together"),
             ("trained on", *_counts(model.trained_positives, model.trained)),
             ("held out", *_counts(held_out.positives, held_out.documents)),
         ),
         "",
         f"- rows read: {model.rows:,}",
         *(f"- {what}: {count:,}" for what, count in skipped_lines(model.skipped).items()),
-        *(f"- rows labelled `{label}`: {rows:,}" for label, rows in sorted(model.found.items())),
+        *(f"- rows labelled {code(label)}: {rows:,}" for label, rows in sorted(model.found.items())),
         "",
         "A text counts once. Which texts are held out is decided by a hash of the text, the same share of each label.",
         "Texts that are nearly equal may be on both sides, which flatters the figures.",
@@ -38,7 +41,7 @@ def classifier_card(model: Classifier) -> str:
         "## In a recipe",
         "",
         "```yaml",
-        f"annotate: [{{fasttext: {{models: {{{name}: {{source: {model.path.name}, label: {model.positive}}}}}}}}}]",
+        f"annotate: [{{fasttext: {{models: {{{name}: {{source: {model.path.name}, label: {label}}}}}}}}}]",
         f"rules: {{is_{name}: {name} > {middle.threshold}}}",
         "```",
         "",

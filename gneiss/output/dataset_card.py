@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from gneiss.curate.statistics import Statistics
 from gneiss.input.plan import Plan
 from gneiss.output import layout
+from gneiss.output.markdown import code, plain
 from gneiss.version import __version__
 
 
@@ -17,10 +18,10 @@ def dataset_card(plan: Plan, statistics: Statistics, quarantined_shards: Mapping
     lines = [
         f"# {plan.recipe.name}, curated",
         "",
-        f"Curated by gneiss {__version__} from `{plan.source}` ({len(plan.input.shards)} shards) with the recipe"
+        f"Curated by gneiss {__version__} from {code(plan.source)} ({len(plan.input.shards)} shards) with the recipe"
         f" `{plan.recipe.name}` (sha256 `{plan.recipe.digest()}`, written out in `{layout.RECIPE_FILE}`).",
         "",
-        " ".join(plan.recipe.description.split()),
+        plain(" ".join(plan.recipe.description.split())),
         "",
         "| documents | count | share |",
         "| --- | ---: | ---: |",
@@ -39,14 +40,18 @@ def dataset_card(plan: Plan, statistics: Statistics, quarantined_shards: Mapping
     ]
     for phase in plan.recipe.phases:
         for rule, its in statistics.rule_counts(phase.name, phase.rules).items():
-            condition = phase.rules[rule].replace("|", "\\|")
-            lines.append(f"| {rule} | `{condition}` | {its['false'] + its['unknown']:,} | {its['decisive']:,} |")
-    lines += ["", *(f"Kept in phase `{phase.name}` when `{phase.decision.keep}`." for phase in plan.recipe.phases), ""]
+            condition = code(phase.rules[rule], in_table=True)
+            lines.append(f"| {rule} | {condition} | {its['false'] + its['unknown']:,} | {its['decisive']:,} |")
+    lines += [
+        "",
+        *(f"Kept in phase `{phase.name}` when {code(phase.decision.keep)}." for phase in plan.recipe.phases),
+        "",
+    ]
     if quarantined_shards:
         lines += [
             "Shards that could not be read:",
             "",
-            *(f"- `{id_}`: {why}" for id_, why in quarantined_shards.items()),
+            *(f"- {code(id_)}: {plain(why)}" for id_, why in quarantined_shards.items()),
             "",
         ]
     lines += [

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from gneiss.curate.curate import curate
+import pyarrow as pa
+
+from gneiss.curate.curate import Curated, curate
 from gneiss.curate.examples import Examples, merge_examples
-from gneiss.curate.loaded_models import load_models
+from gneiss.curate.loaded_models import LoadedModels, load_models, prepare
 from gneiss.curate.statistics import Statistics
 from gneiss.errors import InputError
+from gneiss.input.formats.format import CutFile, Format, Part
 from gneiss.input.plan import make_plan
+from gneiss.input.shard import Shard
+from gneiss.output.commit import commit
 from gneiss.recipe.recipe import Recipe
+from gneiss.stages.corpus import Corpus
+from gneiss.stages.of_recipe import (
+    RunStage,
+    StageWork,
+    counted_after,
+    counts_after,
+    results_of,
+    stages_after,
+    stages_before,
+)
+from gneiss.store.place import Place, place_of
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,7 @@ class DryRun:
 def dry_run(recipe: Recipe | str | Path, input: str | Path, *, limit: int | None = None) -> DryRun:
     """Curate a file, or its first `limit` rows, without writing. Its counts are those of a run on the same file.
 
+    Where a step sees the several shards of a file together, its stages exchange files in a temporary folder.
     Raises RecipeError, InputError and ModelError.
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
@@ -48,17 +67,95 @@ def dry_run(recipe: Recipe | str | Path, input: str | Path, *, limit: int | None
     if plan.input.unreadable:
         unreadable = plan.input.unreadable[0]
         raise InputError(f"{unreadable.file}: cannot read: {unreadable.reason}")
+    shards = tuple(plan.input.shards if limit is None else _first_rows(plan.input.shards, limit))
     started = time.perf_counter()
-    tools = load_models(recipe)
+    prepared = prepare(recipe)
+    tools = load_models(recipe, prepared)
     loaded, cpu = time.perf_counter(), time.process_time()
-    statistics = Statistics()
-    examples: Examples = {}
-    for shard in plan.input.shards:
-        left = None if limit is None else limit - statistics.counts["rows"]
-        if left == 0:
-            break
-        curated = curate(shard, recipe, tools, left)
-        statistics += curated.statistics
-        examples = merge_examples(examples, curated.examples)
+    with TemporaryDirectory(prefix="gneiss-dry-run-") as folder:
+        corpus = Corpus(recipe, prepared, shards, place_of(folder, "temporary folder"))
+        is_wide = len(shards) > 1 and bool(corpus.wide_phases)
+        statistics, examples = _curated(corpus, tools) if is_wide else _each_curated(corpus, tools)
     ended, cpu_seconds = time.perf_counter(), time.process_time() - cpu
     return DryRun(str(input), recipe, limit, statistics, examples, loaded - started, ended - loaded, cpu_seconds)
+
+
+def _each_curated(corpus: Corpus, tools: LoadedModels) -> tuple[Statistics, Examples]:
+    """The statistics and examples of shards that no step sees together."""
+    return _merged(curate(shard, corpus.recipe, tools) for shard in corpus.shards)
+
+
+def _curated(corpus: Corpus, tools: LoadedModels) -> tuple[Statistics, Examples]:
+    """The statistics and examples of shards that a step sees together, by the stages of a run, in this process."""
+    _run_stages(corpus, stages_before(corpus))
+    results = results_of(corpus)
+    counted = counted_after(corpus)
+
+    def curated() -> Iterator[Curated]:
+        for number, shard in enumerate(corpus.shards):
+            its = curate(shard, corpus.recipe, tools, results=results(number))
+            if counted:  # the stages that count read the annotations of all shards
+                commit(its, corpus.recipe, corpus.output)
+            yield its
+
+    statistics, examples = _merged(curated())
+    _run_stages(corpus, stages_after(corpus))
+    for name, total in counts_after(corpus).items():
+        statistics.counts[name] = total
+    return statistics, examples
+
+
+def _run_stages(corpus: Corpus, stages: Iterable[RunStage]) -> None:
+    for stage in stages:
+        work = StageWork(corpus, stage.name).open()
+        for task in range(stage.tasks):
+            work(task)
+
+
+def _merged(shards: Iterable[Curated]) -> tuple[Statistics, Examples]:
+    statistics, examples = Statistics(), Examples()
+    for curated in shards:
+        statistics += curated.statistics
+        examples = merge_examples(examples, curated.examples)
+    return statistics, examples
+
+
+@dataclass(frozen=True)
+class _FirstRows:
+    """The format of a file of whose part only the first rows are read."""
+
+    format: Format
+    part: Part
+    rows: int
+
+    @property
+    def suffixes(self) -> Sequence[str]:
+        """See Format."""
+        return self.format.suffixes
+
+    def cut(self, file: Place, text: str, part_max_bytes: int) -> CutFile:
+        """See Format."""
+        return self.format.cut(file, text, part_max_bytes)
+
+    def schema(self, file: Place) -> pa.Schema:
+        """See Format."""
+        return self.format.schema(file)
+
+    def tables(self, file: Place, part: Part, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        """See Format."""
+        left = self.rows
+        for table in self.format.tables(file, self.part, columns):
+            yield table.slice(0, left)
+            left -= min(left, table.num_rows)
+            if not left:
+                return
+
+
+def _first_rows(shards: Iterable[Shard], limit: int) -> Iterator[Shard]:
+    """The shards that hold the first rows of a file, the last one cut short."""
+    for shard in shards:
+        rows = min(limit, shard.rows)
+        if rows:
+            part = replace(shard.part, rows=rows)
+            yield replace(shard, format=_FirstRows(shard.format, shard.part, rows), part=part)
+        limit -= rows

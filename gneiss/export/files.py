@@ -19,6 +19,7 @@ from gneiss.errors import InputError, OutputError
 from gneiss.loader.packed_files import PackedSequences
 from gneiss.loader.packing import TokenizerLike, encoder
 from gneiss.loader.reader import Document, Documents
+from gneiss.output.claim import refuse_nesting
 from gneiss.output.parquet import write_bytes
 from gneiss.store.place import Address, Place
 from gneiss.version import __version__
@@ -112,8 +113,10 @@ def of_tokens(source: Source, format_: str) -> TokenizedDocuments:
     return replace(source, documents=replace(source.documents, shuffled=False, epochs=1))
 
 
-def begin(folder: Place, index: str, prefix: str) -> None:
-    """Remove partial files of a killed export. Raises OutputError if the folder holds anything else."""
+def begin(folder: Place, prefix: str, source: Source) -> None:
+    """Remove partial files of a killed export. Raises OutputError if the folder holds anything else, or the source."""
+    exported = source.packing.folder if isinstance(source, PackedSequences) else _documents_of(source).run.folder
+    refuse_nesting(exported, [exported], folder)
     if foreign := sorted(file.name for file in folder.files() if not file.name.startswith(prefix)):
         raise OutputError(f"{folder}: expected an empty folder, found {foreign[0]!r}; choose another one")
     folder.sweep()
@@ -127,12 +130,16 @@ def complete(folder: Place, index: str, prefix: str, names: Iterable[str], conte
     write_bytes(json.dumps(content, sort_keys=True).encode(), folder, index)
 
 
+def _documents_of(source: Documents | TokenizedDocuments) -> Documents:
+    return source if isinstance(source, Documents) else source.documents
+
+
 def origin(source: Source) -> dict[str, Any]:
     """The provenance of an export's samples, for its index."""
     metadata: dict[str, Any] = {"gneiss": __version__}
     if isinstance(source, PackedSequences):
         return {**metadata, "packing": source.packing.metadata}
-    documents = source if isinstance(source, Documents) else source.documents
+    documents = _documents_of(source)
     metadata |= {"run": documents.run.digest, "layers": list(documents.layers)}
     if isinstance(source, TokenizedDocuments):
         name = source.tokenizer if isinstance(source.tokenizer, str) else "a function"

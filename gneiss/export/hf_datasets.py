@@ -49,7 +49,7 @@ def export_hf(source: Source, folder: Address, *, file_bytes: int = 500_000_000)
     >>> datasets.load_dataset("packed-hf", split="train")  # doctest: +SKIP
     """
     target, source = place_of(folder, "output"), of_samples(source, "hf")
-    begin(target, INDEX, PREFIX)
+    begin(target, PREFIX, source)
     if isinstance(source, PackedSequences):
         files = _write(map(_of_sequence, source), SEQUENCES, target, file_bytes)
     else:

@@ -61,7 +61,7 @@ def export_mds(source: Source, folder: Address, *, file_bytes: int = 1 << 26) ->
     >>> export_mds(documents("curated"), "curated-mds")  # doctest: +SKIP
     """
     target, source = place_of(folder, "output"), of_samples(source, "mds")
-    begin(target, INDEX, PREFIX)
+    begin(target, PREFIX, source)
     if isinstance(source, PackedSequences):
         return _write(map(_of_sequence, source), SEQUENCE_COLUMNS, target, file_bytes)
     return _write(map(_of_document, source), DOCUMENT_COLUMNS, target, file_bytes)

@@ -42,7 +42,7 @@ def export_megatron(source: Source, folder: Address, *, file_tokens: int = 1 << 
     >>> export_megatron(source, "curated-megatron")  # doctest: +SKIP
     """
     target, source = place_of(folder, "output"), of_tokens(source, "megatron")
-    begin(target, INDEX, PREFIX)
+    begin(target, PREFIX, source)
     files = [_write_part(part, target, number, source.token_bytes) for number, part in token_parts(source, file_tokens)]
     names = [file["prefix"] + suffix for file in files for suffix in SUFFIXES]
     complete(target, INDEX, PREFIX, names, {"format": "megatron", **origin(source), "files": files})

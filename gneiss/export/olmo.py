@@ -44,7 +44,7 @@ def export_olmo(source: Source, folder: Address, *, file_tokens: int = 1 << 29) 
     target, source = place_of(folder, "output"), of_tokens(source, "olmo")
     if source.end_of_document is None:
         raise InputError("olmo: expected an end_of_document, by which OLMo-core separates documents, found none")
-    begin(target, INDEX, PREFIX)
+    begin(target, PREFIX, source)
     dtype = TYPES[source.token_bytes]
     files = [_write_part(part, target, number, dtype) for number, part in token_parts(source, file_tokens)]
     names = [file["name"] + suffix for file in files for suffix in (".npy", ".csv.gz")]

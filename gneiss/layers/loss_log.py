@@ -2,7 +2,8 @@
 
 Each rank has a folder of segments, new files that appear only when complete. A row is one of three kinds:
 `sequence` (id: the sequence), `document` (id: the document's dense index; one span of it), `position` (id: a bucket of
-positions, over all spans of the step). After a resume, steps that are logged again replace their earlier rows.
+positions, over all spans of the step). Steps that are logged again, after a resume or a return to a checkpoint within a
+process, replace their earlier rows. A step is in one segment, so that none is taken for logged again.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ class LossLog:
     """Writes the log of one rank; `flush` at every checkpoint, `close` (or `with`) at the end.
 
     Parameters: `folder`: the same for all ranks; `rank`: the global one; `segment_rows`: rows held before they are
-    written. A killed process loses rows that were not flushed, just as its checkpoint lost those steps. When training
-    resumes at a step, earlier rows of this rank for later steps are void; to resume with another number of ranks, use a
-    new folder.
+    written, with all of their step. A killed process loses rows that were not flushed, just as its checkpoint lost
+    those steps. When training goes on at an earlier step, earlier rows of this rank for that step and later ones are
+    void; to resume with another number of ranks, use a new folder.
 
     >>> with LossLog("losses", rank=0) as log:  # doctest: +SKIP
     ...     log.add(step, batch.sequences, losses, mask=mask, weights=weights)
@@ -58,6 +59,7 @@ class LossLog:
         self._segment_rows = segment_rows
         self._waiting: list[pa.Table] = []
         self._rows = 0
+        self._step: int | None = None
         self._next = 1 + max(segments(self.folder), default=0)
 
     def __enter__(self) -> LossLog:
@@ -92,7 +94,12 @@ class LossLog:
                 f"losses {values.shape}: expected {widest - 1} or more columns, a loss for each next token"
             )
         if sequences:
-            self._append(_rows(step, sequences, values, use, weight))
+            if step != self._step and self._rows >= self._segment_rows:
+                self.flush()
+            table = _rows(step, sequences, values, use, weight)
+            self._waiting.append(table)
+            self._rows += table.num_rows
+            self._step = step
 
     def flush(self) -> None:
         """Write the pending rows as a new segment."""
@@ -104,12 +111,6 @@ class LossLog:
     def close(self) -> None:
         """Write the pending rows."""
         self.flush()
-
-    def _append(self, table: pa.Table) -> None:
-        self._waiting.append(table)
-        self._rows += table.num_rows
-        if self._rows >= self._segment_rows:
-            self.flush()
 
 
 def rank_folder(rank: int) -> str:

@@ -53,8 +53,7 @@ class Segment:
     def read(self, **columns_of: Sequence[str]) -> dict[str, dict[str, AnyArray]]:
         """Kind → columns, including `step`, of the valid rows of this kind; the file is read once."""
         table = _read(self.path, ["step", "kind", *chain(*columns_of.values())])
-        if self.limit is not None:
-            table = table.filter(pc.less(table["step"], self.limit))
+        table = table.filter(pa.array(_last_words(table["step"].to_numpy(), self.limit)))
         found = {}
         for kind, columns in columns_of.items():
             rows = table.filter(pc.equal(table["kind"], kind))
@@ -244,6 +243,18 @@ def _columns(visits: Iterable[_Visits], size: int, decay: float) -> dict[str, An
         out["loss_visits"][seen] += 1
         out["loss_tokens"] += tokens
     return out
+
+
+def _last_words(steps: Int64Array, limit: int | None) -> BoolArray:
+    """Which rows are the last of their step, bool (rows,): none of it, or of an earlier one, was logged after it.
+
+    >>> _last_words(np.array([3, 4, 4, 5, 4, 5, 6]), 6).tolist()
+    [True, False, False, False, True, True, False]
+    """
+    begins = np.flatnonzero(np.diff(steps, prepend=steps[:1] - 1))
+    runs = np.append(steps[begins], np.iinfo(np.int64).max if limit is None else limit)
+    least_after = np.minimum.accumulate(runs[::-1])[::-1][1:]
+    return np.repeat(runs[:-1] < least_after, np.diff(np.append(begins, len(steps))))
 
 
 def _segments(logs: Sequence[Place]) -> list[Segment]:

@@ -225,7 +225,7 @@ def _summary(run: FinishedRun, factors: _Factors, totals: _Totals, log_z: float,
     filled = np.flatnonzero(totals.bins).tolist()
 
     def quantile(share: float) -> float:
-        return math.exp(edges[int(np.searchsorted(seen, share * totals.documents, side="left"))])
+        return math.exp(edges[int(np.searchsorted(seen, max(share * totals.documents, 1), side="left"))])
 
     shares = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
     largest = math.exp(edges[filled[-1] + 1]) if filled else None

@@ -17,6 +17,7 @@ from gneiss.errors import InputError, OutputError, first_line
 from gneiss.loader.order import EpochOrder, RowReader, Share
 from gneiss.loader.packing import Sequence, Sequences, Spans, encoder
 from gneiss.loader.stream import Stream
+from gneiss.output.claim import refuse_nesting
 from gneiss.output.layout import DATA
 from gneiss.output.parquet import open_parquet, read_footer, write_bytes, write_parquet
 from gneiss.store.place import Address, Place, place_of
@@ -71,6 +72,7 @@ def pack(sequences: Sequences, folder: Address) -> Packing:
         raise InputError("pack: expected documents of one epoch, with rank=0 and world_size=1")
     if not isinstance(sequences.tokenizer, str):
         raise InputError("pack: expected the name of a tokenizer, which the metadata can record, found a function")
+    refuse_nesting(documents.run.folder, [documents.run.folder], target)
     size = sum(file.size_bytes for file in (documents.run.folder / DATA).files())
     parts = max(1, -(-3 * size // PART_TEXT_BYTES))  # files compress to about a third
     metadata = {

@@ -23,6 +23,10 @@ from gneiss.loader.stream import Stream, check_state
 TokenizerLike: TypeAlias = "str | Callable[[str], Int32Array]"
 
 
+#: Tokens, and places in a sequence, are 32-bit numbers.
+_MOST = 2**31
+
+
 @dataclass(frozen=True, eq=False)
 class Spans:
     """The document spans of a sequence, in order; all (spans,).
@@ -88,8 +92,10 @@ def sequences(
     >>> for sequence in sequences(documents, "builtin:cl100k_base", 2048):  # doctest: +SKIP
     ...     train(sequence.tokens, weight=math.exp(sequence.log_prior))
     """
-    if length < 2:
-        raise InputError(f"length {length}: expected 2 tokens or more")
+    if not 2 <= length < _MOST:
+        raise InputError(f"length {length}: expected 2 to {_MOST - 1} tokens")
+    if end_of_document is not None and not 0 <= end_of_document < _MOST:
+        raise InputError(f"end_of_document {end_of_document}: expected a token id, 0 to {_MOST - 1}")
     return Sequences(documents, tokenizer, length, end_of_document, keep_last)
 
 

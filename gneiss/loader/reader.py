@@ -88,8 +88,7 @@ class Documents:
             for each in ranges:
                 parts += reader.read(each)
                 names += [self.run.shards[each.file].id] * (each.end - each.start)
-            table = pa.concat_tables(parts).take(pa.array(rows))
-            yield from _documents(table, [names[row] for row in rows.tolist()], self.columns, epoch)
+            yield from _documents(parts, names, rows.tolist(), self.columns, epoch)
 
     def identity(self) -> dict[str, Any]:
         """The settings for which a state is valid."""
@@ -137,13 +136,20 @@ def _check_columns(run: FinishedRun, layers: Sequence[str], columns: Sequence[st
             raise InputError(f"{run.folder}: no column {unknown[0]!r}{did_you_mean(unknown[0], known)}")
 
 
-def _documents(table: pa.Table, shards: list[str], columns: Sequence[str], epoch: int) -> Iterator[Document]:
-    values = [table[f"value {name}"].to_pylist() for name in columns]
-    fixed = (table[name].to_pylist() for name in (_INDEX, "row", "id", "text"))
-    for (index, row, id_, text), shard, own in zip(
-        zip(*fixed, strict=True), shards, zip(*values, strict=True) if values else [()] * len(shards), strict=True
-    ):
-        yield Document(index, shard, row, id_, text, epoch, dict(zip(columns, own, strict=True)))
+def _documents(
+    parts: list[pa.Table], shards: list[str], rows: list[int], columns: Sequence[str], epoch: int
+) -> Iterator[Document]:
+    """The documents of some tables in the order of `rows`; a column may have another type in each."""
+
+    def values_of(name: str) -> list[Any]:
+        return [value for part in parts for value in part[name].to_pylist()]
+
+    values = {name: values_of(f"value {name}") for name in columns}
+    fixed = list(zip(*(values_of(name) for name in (_INDEX, "row", "id", "text")), strict=True))
+    for at in rows:
+        index, row, id_, text = fixed[at]
+        own = {name: its[at] for name, its in values.items()}
+        yield Document(index, shards[at], row, id_, text, epoch, own)
 
 
 def _tables(documents: Documents, file: int, start: int) -> Iterator[pa.Table]:

@@ -110,17 +110,22 @@ def read_labelled(source: Path, text: str, rule: Rule) -> Labelled:
 
 def _labels(column: pa.ChunkedArray, rule: Rule, source: Path) -> Iterator[str | float | None]:
     type_ = column.type
+    is_number = pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_)
     if rule.at_least is not None:
-        if not (pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_)):
-            raise InputError(f"{source}: column {rule.column!r}: a score threshold needs numbers, found {type_}")
+        if not is_number:
+            raise InputError(
+                f"{source}: column {rule.column!r}: a score threshold needs numbers, found {type_}; leave it out, and"
+                " name the positive labels (of a boolean column: true)"
+            )
         for score in column.to_pylist():
             yield None if score is None or score != score else float(score)  # NaN is no score
-    else:
-        if not is_string(type_):
-            raise InputError(
-                f"{source}: column {rule.column!r}: expected strings, found {type_}; give a score threshold"
-            )
+    elif pa.types.is_boolean(type_):
+        yield from ({True: "true", False: "false"}.get(label) for label in column.to_pylist())
+    elif is_string(type_):
         yield from column.to_pylist()
+    else:
+        advice = "give a score threshold" if is_number else "convert the column to strings or numbers"
+        raise InputError(f"{source}: column {rule.column!r}: expected strings or booleans, found {type_}; {advice}")
 
 
 def _check(labelled: Labelled, source: Path, rule: Rule) -> None:

@@ -81,7 +81,8 @@ def capped(weights: Tensor, mass: Tensor, mean: Tensor, cap: float) -> Tensor:
     heavier = mass.sum(1, keepdim=True) - masses.cumsum(1)
     left = mean * mass.sum(1, keepdim=True) - level * heavier
     factor = _ratio(left, lighter).amax(1, keepdim=True)
-    return (factor * weights).minimum(level)
+    # Weights near zero may need an infinite factor; one of zero stays zero.
+    return (factor * weights).where(weights > 0, 0).minimum(level)
 
 
 def _peak(logits: Tensor, member: Tensor) -> Tensor:

@@ -62,6 +62,18 @@ def test_parts_are_as_full_as_they_may_be(sizes: list[int], limit: int, most: in
 
 
 @pytest.mark.parametrize("export", [*OF_SAMPLES, *OF_TOKENS])
+@pytest.mark.parametrize("where", [".", "exported", "data/deeper", ".."])
+def test_a_run_is_not_exported_into_itself(
+    export: Export, where: str, released: Path, copy_of: Callable[[Path], Path]
+) -> None:
+    output = copy_of(released)
+    before = sorted(output.parent.rglob("*"))
+    with pytest.raises(OutputError, match="lie one in the other; choose another output"):
+        export(source_of(export, output), output / where)
+    assert sorted(output.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize("export", [*OF_SAMPLES, *OF_TOKENS])
 def test_an_export_is_the_same_again_begins_anew_or_not_at_all(export: Export, released: Path, tmp_path: Path) -> None:
     folder, index = tmp_path / "there", INDICES[export]
     done = export(source_of(export, released), folder)

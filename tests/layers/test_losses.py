@@ -24,6 +24,7 @@ from gneiss.loader.packing import Sequence, encoder, sequences
 from gneiss.loader.reader import documents
 from gneiss.output.finished_run import open_run
 from gneiss.output.parquet import read_table
+from gneiss.store.place import place_of
 
 Copy = Callable[[Path], Path]
 LENGTH, SAMPLES, WINDOW = 64, 3, 10
@@ -200,6 +201,30 @@ def test_steps_that_are_logged_again_after_a_resume_count_once(
                     log_step(log, step, its[first : first + SAMPLES])
     consolidate(output, [tmp_path / "first", tmp_path / "second"], window_steps=WINDOW, layer="two")
     check_layer(output, expected, "two")
+
+
+@pytest.mark.parametrize("segment_rows", [1, 40, 10**6])
+def test_training_that_goes_back_within_a_process_counts_its_last_words(
+    segment_rows: int, released: Path, copy_of: Copy, epochs: list[list[Sequence]], tmp_path: Path
+) -> None:
+    """Back from 40 to 25, at once from 30 to 30, and to the start; a step is logged in micro-batches of one."""
+    output = copy_of(released)
+    for rank, its in enumerate(epochs):
+        steps = dict(enumerate(range(0, len(its), SAMPLES)))
+        with LossLog(tmp_path / "log", rank=rank, segment_rows=segment_rows) as log:
+            for step in (*range(12), *range(40), *range(25, 31), *range(29, len(steps))):
+                for i in range(steps[step], min(steps[step] + SAMPLES, len(its))):
+                    log_step(log, step, its[i : i + 1])
+    consolidate(output, [tmp_path / "log"], window_steps=WINDOW)
+    check_layer(output, slow_layer(epochs, 0.9))
+
+
+def test_a_step_is_never_cut_into_two_segments(epochs: list[list[Sequence]], tmp_path: Path) -> None:
+    with LossLog(tmp_path / "log", segment_rows=1) as log:
+        for step in (0, 0, 0, 1, 2, 2):
+            log_step(log, step, epochs[0][:1])
+    segments = [read_table(place_of(path), ["step"]) for path in sorted((tmp_path / "log/rank-00000").iterdir())]
+    assert [set(segment["step"].to_pylist()) for segment in segments] == [{0}, {1}, {2}]
 
 
 def test_damaged_and_foreign_logs_are_refused(released: Path, copy_of: Copy, tmp_path: Path) -> None:

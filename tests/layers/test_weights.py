@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from gneiss import run
 from gneiss.cli.main import app
 from gneiss.errors import GneissError, InputError, OutputError
 from gneiss.layers import weights
@@ -26,8 +27,10 @@ from gneiss.layers.weights import write_weights
 from gneiss.output import finished_run
 from gneiss.output.finished_run import open_run
 from gneiss.output.layers import LAYER_KEY
+from gneiss.recipe.recipe import Recipe
 from tests import runs
 from tests.chaos.killing import NEVER, killed_at
+from tests.support import write_documents
 
 Copy = Callable[[Path], Path]
 
@@ -190,10 +193,20 @@ def test_metadata_and_footers_say_how(released: Path) -> None:
     footer = pq.read_metadata(released / "annotations/weights/a.parquet").metadata[LAYER_KEY.encode()]
     assert json.loads(footer) == {name: value for name, value in metadata.items() if name != "summary"}
     values = sorted(math.exp(r["log_prior"]) for r in rows_of(released, "weights") if r["log_prior"] is not None)
-    for share, name in ((0.05, "p5"), (0.5, "p50"), (0.95, "p95")):
-        exact = values[math.ceil(share * len(values)) - 1]
+    for share, name in ((0.0, "p0"), (0.01, "p1"), (0.05, "p5"), (0.25, "p25"), (0.5, "p50"), (0.95, "p95")):
+        exact = values[max(math.ceil(share * len(values)), 1) - 1]
         assert metadata["summary"]["weight_quantiles"][name] == pytest.approx(exact, rel=0.025)
     assert values[-1] <= metadata["summary"]["largest_weight_below"] * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 2, 300])
+def test_quantiles_are_of_the_weights_however_few_they_are(count: int, tmp_path: Path) -> None:
+    recipe = Recipe.parse("name: plain\nphases: [{name: only, rules: {sane: text_chars >= 0}}]\n")
+    write_documents(tmp_path / "in/a.parquet", [f"text {i}" for i in range(count)])
+    run(recipe, tmp_path / "in", tmp_path / "out", backend=runs.InThisProcess())
+    quantiles = write_weights(tmp_path / "out").metadata["summary"]["weight_quantiles"]
+    assert set(quantiles) == {"p0", "p1", "p5", "p25", "p50", "p75", "p95", "p99"}
+    assert all(value == pytest.approx(1, rel=0.025) for value in quantiles.values())
 
 
 def test_portions_do_not_show(released: Path, curated: Path, copy_of: Copy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,3 +171,27 @@ def test_unfit_arguments_are_refused(released: Path, tmp_path: Path) -> None:
         pack(sequences(documents(released, epochs=None), TOKENIZER, 8), tmp_path / "p")
     with pytest.raises(InputError, match="name of a tokenizer"):
         pack(sequences(documents(released), ENCODE, 8), tmp_path / "p")
+    for token in (-1, 2**31, 99_999_999_999):
+        with pytest.raises(InputError, match=rf"end_of_document {token}: expected a token id, 0 to 2147483647"):
+            sequences(documents(released), TOKENIZER, 8, end_of_document=token)
+    with pytest.raises(InputError, match="length 2147483648"):
+        sequences(documents(released), TOKENIZER, 2**31)
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize("name", ["x.txt", "deep/er/x.txt", ".hidden", "part-00000.parquet.bak"])
+def test_a_folder_with_files_of_others_is_refused_and_left_alone(name: str, released: Path, tmp_path: Path) -> None:
+    (tmp_path / "p" / name).parent.mkdir(parents=True)
+    (tmp_path / "p" / name).write_text("mine")
+    with pytest.raises(OutputError, match="expected an empty folder or packed sequences, found"):
+        pack(sequences(documents(released), TOKENIZER, 8), tmp_path / "p")
+    assert [path for path in (tmp_path / "p").rglob("*") if path.is_file()] == [tmp_path / "p" / name]
+
+
+@pytest.mark.parametrize("where", [".", "data", "packed", "..", "annotations/weights"])
+def test_a_run_is_not_packed_into_itself(where: str, released: Path, copy_of: Copy) -> None:
+    output = copy_of(released)
+    before = sorted(output.parent.rglob("*"))
+    with pytest.raises(OutputError, match="choose another output"):
+        pack(sequences(documents(output), TOKENIZER, 8), output / where)
+    assert sorted(output.parent.rglob("*")) == before

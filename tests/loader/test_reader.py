@@ -13,9 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from gneiss import run
 from gneiss.errors import InputError
 from gneiss.loader.order import Share
 from gneiss.loader.reader import Document, documents
+from gneiss.recipe.recipe import Recipe
 from tests import runs
 
 Copy = Callable[[Path], Path]
@@ -144,6 +146,27 @@ def test_data_that_are_not_the_annotated_ones_are_refused_and_named(
     rewritten(output / "data/a.parquet", change)
     with pytest.raises(InputError, match=rf"data/a\.parquet: .*{message}"):
         list(documents(output))
+
+
+def test_a_column_may_have_another_type_in_each_file(tmp_path: Path) -> None:
+    """Each value comes as its own file has it: nothing is promoted, and so nothing is rounded."""
+    columns = {
+        "a": pa.array(["u", "v"], pa.string()),
+        "b": pa.array(["w", None], pa.large_string()),
+        "c": pa.array([2**62 + 1, 3], pa.int64()),
+        "d": pa.array([0.5, None], pa.float32()),
+        "e": pa.array([None, None], pa.null()),
+        "f": pa.array([[1], []], pa.list_(pa.int8())),
+        "g": pa.array(["x", "y"], pa.string()).dictionary_encode(),
+    }
+    (tmp_path / "in").mkdir()
+    for name, extra in columns.items():
+        table = pa.table({"id": [f"{name}0", f"{name}1"], "text": [f"one {name}", f"two {name}"], "extra": extra})
+        pq.write_table(table, tmp_path / "in" / f"{name}.parquet")
+    recipe = Recipe.parse("name: plain\nphases: [{name: only, rules: {sane: text_chars >= 0}}]\n")
+    run(recipe, tmp_path / "in", tmp_path / "out", backend=runs.InThisProcess())
+    found = {d.id: d.values["extra"] for d in documents(tmp_path / "out", layers=(), columns=["extra"])}
+    assert found == {f"{name}{i}": value for name, its in columns.items() for i, value in enumerate(its.to_pylist())}
 
 
 def test_unfit_arguments_are_refused(curated: Path, released: Path) -> None:

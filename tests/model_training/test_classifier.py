@@ -8,6 +8,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -279,6 +280,8 @@ def bad_labels(kind: str, folder: Path) -> tuple[Path, Mapping[str, object]]:
         "no label": ({"text": texts, "kind": names}, {}),
         "numbers as text": ({"text": scores, "label": names}, {}),
         "numbers as labels": ({"text": texts, "label": scores}, {}),
+        "booleans without a positive one": ({"text": texts, "label": [i % 2 == 0 for i in range(200)]}, {}),
+        "dates as labels": ({"text": texts, "label": [date(2026, 1, 1)] * 200}, {}),
         "strings as scores": ({"text": texts, "label": names}, {"score_threshold": 3}),
         "booleans as scores": ({"text": texts, "label": [True] * 200}, {"score_threshold": 1}),
         "unknown label": ({"text": texts, "label": names}, {"positive": "good"}),
@@ -300,9 +303,11 @@ def bad_labels(kind: str, folder: Path) -> tuple[Path, Mapping[str, object]]:
         "no text": "bad.parquet: column 'text' is not there; found body, label",
         "no label": "bad.parquet: column 'label' is not there; found text, kind",
         "numbers as text": "column 'text': expected strings, found double",
-        "numbers as labels": "column 'label': expected strings, found double; give a score threshold",
+        "numbers as labels": "column 'label': expected strings or booleans, found double; give a score threshold",
+        "booleans without a positive one": r"no row has the label 'hq'; found 'false' \(100\), 'true' \(100\)",
+        "dates as labels": r"expected strings or booleans, found date32\[day\]; convert the column",
         "strings as scores": "column 'label': a score threshold needs numbers, found string",
-        "booleans as scores": "a score threshold needs numbers, found bool",
+        "booleans as scores": "a score threshold needs numbers, found bool; leave it out, and name the positive labels",
         "unknown label": r"no row has the label 'good'; found 'bad' \(120\), 'hq' \(80\)",
         "one label": "two labels; of 200 distinct texts all are positive",
         "no high score": r"two labels; of 200 distinct texts none is positive \(label >= 6\)",
@@ -317,6 +322,16 @@ def test_labels_that_cannot_be_used(kind: str, says: str, tmp_path: Path) -> Non
     with pytest.raises(InputError, match=says):
         train_quality(source, tmp_path / "model", **arguments)  # type: ignore[arg-type]
     assert not [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
+
+
+def test_booleans_are_labels(tmp_path: Path) -> None:
+    texts, names = labelled_rows()
+    write(tmp_path / "named.parquet", text=texts, label=names)
+    write(tmp_path / "boolean.parquet", text=texts, label=[name == "hq" for name in names])
+    named = read_labelled(tmp_path / "named.parquet", "text", RULE)
+    boolean = read_labelled(tmp_path / "boolean.parquet", "text", Rule("label", ("true",)))
+    assert boolean.documents == named.documents
+    assert boolean.found == {"true": 80, "false": 120}
 
 
 @pytest.mark.processes

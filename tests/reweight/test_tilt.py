@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="reweighting needs torch: pip install 'gneiss-curation[train]'")
 
-from gneiss.reweight.tilt import tilt  # noqa: E402
+from gneiss.reweight.tilt import capped, tilt  # noqa: E402
 
 Floats = npt.NDArray[np.float64]
 scores_lists = st.lists(st.floats(0, 1), min_size=1, max_size=40)
@@ -149,3 +149,31 @@ def test_a_prior_of_zero_is_a_weight_of_zero() -> None:
     groups = torch.tensor([0, 0, 1])
     assert tilt(tensor([0.5, 1.0, 1.0]), 1.0, log_prior=tensor([0.0, 0.0, -math.inf]), groups=groups)[2] == 0
     assert tilt(tensor([]), 1.0).tolist() == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(
+    st.lists(st.sampled_from([0.0, 1.0, 2.0, 90.0, 103.0, 700.0, 744.0, 1e30, -1e30]), min_size=1, max_size=6),
+    st.sampled_from([1 / 724, 0.01, 1.0, 1e6]),
+    st.sampled_from([1.0, 1.1, 3.0, 1e9]),
+    st.data(),
+)
+def test_capped_weights_are_finite_whatever_the_scores(
+    dtype: torch.dtype, scores: list[float], r: float, cap: float, data: st.DataObject
+) -> None:
+    """Beside weights of zero and below the smallest normal number too."""
+    draw = st.sampled_from([0.0, -1.0, -100.0, -744.0, -math.inf])
+    log_prior = data.draw(st.lists(draw, min_size=len(scores), max_size=len(scores)))
+    given_scores, prior = torch.tensor(scores, dtype=dtype), torch.tensor(log_prior, dtype=dtype)
+    for groups in (None, torch.arange(len(scores)) % 2):
+        weights = tilt(given_scores, r, log_prior=prior, groups=groups, cap=cap)
+        assert torch.isfinite(weights).all()
+        assert (weights >= 0).all()
+        if groups is None:
+            assert weights.max() <= cap * (1 + 1e-6)
+
+
+def test_a_denormal_weight_beside_zero_is_raised_to_the_cap() -> None:
+    weights = torch.tensor([[1e-310, 2.0, 0.0]], dtype=torch.float64)
+    capped_weights = capped(weights, torch.ones_like(weights), torch.full((1, 1), 2 / 3, dtype=torch.float64), 1.0)
+    assert capped_weights[0].tolist() == pytest.approx([2 / 3, 2 / 3, 0])

@@ -114,7 +114,7 @@ def _print(finished: Extraction) -> None:
             " member or zstd frame"
         )
     if finished.passed_over:
-        say(f"files that are not read: {describe_passed_over(finished.passed_over)}")
+        say(f"files that are not read: {printable(describe_passed_over(finished.passed_over))}")
     for name, reason in finished.unreadable.items():
         fate = "failed by a defect" if name in finished.failed else "could not be read"
         say(f"file {printable(name)} {fate}: {printable(reason)}")

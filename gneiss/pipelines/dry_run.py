@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +15,6 @@ from gneiss.curate.examples import Examples, merge_examples
 from gneiss.curate.loaded_models import LoadedModels, load_models, prepare
 from gneiss.curate.statistics import Statistics
 from gneiss.errors import InputError
-from gneiss.input.formats.format import CutFile, Format, Part
 from gneiss.input.plan import make_plan
 from gneiss.input.shard import Shard
 from gneiss.output.commit import commit
@@ -30,7 +29,7 @@ from gneiss.stages.of_recipe import (
     stages_after,
     stages_before,
 )
-from gneiss.store.place import Place, place_of
+from gneiss.store.place import place_of
 
 
 @dataclass(frozen=True)
@@ -121,41 +120,30 @@ def _merged(shards: Iterable[Curated]) -> tuple[Statistics, Examples]:
 
 
 @dataclass(frozen=True)
-class _FirstRows:
-    """The format of a file of whose part only the first rows are read."""
+class _FirstRows(Shard):
+    """A shard of which only the first rows are read."""
 
-    format: Format
-    part: Part
-    rows: int
+    limit: int
 
     @property
-    def suffixes(self) -> Sequence[str]:
-        """See Format."""
-        return self.format.suffixes
+    def rows(self) -> int:
+        """Rows that are read."""
+        return self.limit
 
-    def cut(self, file: Place, text: str, part_max_bytes: int) -> CutFile:
-        """See Format."""
-        return self.format.cut(file, text, part_max_bytes)
-
-    def schema(self, file: Place) -> pa.Schema:
-        """See Format."""
-        return self.format.schema(file)
-
-    def tables(self, file: Place, part: Part, columns: Sequence[str] | None) -> Iterator[pa.Table]:
-        """See Format."""
-        left = self.rows
-        for table in self.format.tables(file, self.part, columns):
-            yield table.slice(0, left)
-            left -= min(left, table.num_rows)
-            if not left:
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
+        """See Shard."""
+        for first, table in super().tables(columns):
+            yield first, table.slice(0, self.limit - first)
+            if first + table.num_rows >= self.limit:
                 return
 
 
 def _first_rows(shards: Iterable[Shard], limit: int) -> Iterator[Shard]:
     """The shards that hold the first rows of a file, the last one cut short."""
     for shard in shards:
+        if not limit:
+            return
         rows = min(limit, shard.rows)
-        if rows:
-            part = replace(shard.part, rows=rows)
-            yield replace(shard, format=_FirstRows(shard.format, shard.part, rows), part=part)
+        own = {field.name: getattr(shard, field.name) for field in fields(Shard)}
+        yield _FirstRows(**own, limit=rows) if rows < shard.rows else shard
         limit -= rows

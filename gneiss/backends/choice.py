@@ -42,6 +42,8 @@ def _backend(name: BackendName, shared_filesystem: bool) -> Backend:
         from gneiss.backends.ray_actors import RayActors
 
         return RayActors(shared_filesystem)
+    if shared_filesystem:
+        raise MachineError("shared_filesystem=True is for Ray, and these workers are local; leave it out")
     from gneiss.backends.local import LocalProcesses
 
     return LocalProcesses()

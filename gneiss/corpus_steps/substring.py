@@ -68,6 +68,7 @@ TEXTS = {
 #: Tokens of a document: ids, how many bytes after the one before each starts, and bytes of the whole document.
 TOKENS = pa.schema([("ids", pa.large_list(pa.int32())), ("steps", pa.large_list(pa.int32())), ("size", pa.int64())])
 EVIDENCE = "dedup_cuts"
+_GROUP_MAX_BYTES = 2_000_000_000
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Dedup(CorpusStep):
     engine: Literal["anchors", "suffix-array"] = "anchors"
     scope: Literal["shard", "group", "corpus"] = "shard"
     group_by: str | None = None
-    group_max_bytes: Annotated[int, Field(ge=1)] = 2_000_000_000
+    group_max_bytes: Annotated[int, Field(ge=1)] = _GROUP_MAX_BYTES
     boundary: Literal["char", "word", "line"] = "char"
 
     def __post_init__(self) -> None:
@@ -105,6 +106,8 @@ class Dedup(CorpusStep):
             raise ValueError("`unit: tokens` goes with a `tokenizer`, and `unit: bytes` without one")
         if (self.scope == "group") != (self.group_by is not None):
             raise ValueError("`scope: group` goes with a pattern `group_by`, any other scope without one")
+        if self.scope != "group" and self.group_max_bytes != _GROUP_MAX_BYTES:
+            raise ValueError("`group_max_bytes` goes with `scope: group`")
         try:
             re.compile(self.group_by or "")
         except re.error as error:

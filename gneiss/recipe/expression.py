@@ -97,11 +97,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Expression:
-    """An SQL expression over columns and the results of its steps, by name; kind: number, string or boolean."""
+    """An SQL expression over columns and the results of its steps, by name.
+
+    kind: number, string or boolean; reads: the columns in it.
+    """
 
     sql: str
     kind: str
     steps: Mapping[str, Step]
+    reads: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ def parsed(connection: duckdb.DuckDBPyConnection, text: str, kinds: Mapping[str,
         raise RecipeError(f"expected a single boolean SQL expression, found {text!r}")
     reader = _Reader(query.encode(), {name.lower(): (name, kind) for name, kind in kinds.items()}, noun)
     term = reader.term(selected[0], 1)
-    return Expression(term.sql, term.kind, reader.steps)
+    return Expression(term.sql, term.kind, reader.steps, frozenset(reader.reads))
 
 
 _TOO_DEEP = f"more than {MOST_DEPTH} parts inside each other; compute the sum or the list in an annotator of your own"
@@ -158,6 +162,7 @@ class _Reader:
     columns: Mapping[str, tuple[str, str]]
     noun: str
     steps: dict[str, Step] = field(default_factory=dict)
+    reads: set[str] = field(default_factory=set)
     parts: int = 0
 
     def term(self, node: Mapping[str, Any], depth: int) -> _Term:
@@ -235,6 +240,7 @@ class _Reader:
             names = [known for known, _ in self.columns.values()]
             raise RecipeError(f"no {self.noun} {name!r}{did_you_mean(name, names)}")
         own, kind = self.columns[name.lower()]
+        self.reads.add(own)
         return _Term(_quoted(own), kind)
 
     def comparison(self, node: Mapping[str, Any], depth: int) -> _Term:

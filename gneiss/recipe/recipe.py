@@ -275,6 +275,9 @@ class Recipe(Part):
                 raise RecipeError(f"phase {phase.name!r}: the rule {min(twice)!r} is defined twice")
             rules |= set(phase.rules)
             check(phase.decision, known)
+        readers = (annotator.reads for phase in self.phases for annotator in phase.annotators)
+        if self.input.url != "url" and "url" not in readers:
+            raise RecipeError(f"input.url: {self.input.url!r} is read by no annotator of this recipe; remove it")
         for stale, fresh in self.input.derived_from_text.items():
             if stale in {self.input.text, self.input.id}:
                 raise RecipeError(f"input.derived_from_text: {stale!r} is the text or the id itself")

@@ -7,7 +7,7 @@ wherever a rule computes it, and so does whatever cannot be computed for a docum
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -81,15 +81,18 @@ def check(rules: Rules, columns: Mapping[str, ColumnType]) -> None:
     if len(rules.conditions) > MOST_RULES:
         raise RecipeError(f"{len(rules.conditions):,} rules in a phase; at most {MOST_RULES} are allowed")
     if not rules.conditions:
+        _refuse_unread(rules.aliases)
         if rules.keep != "true":
             raise RecipeError(f"keep: {rules.keep!r}, but there are no rules")
         return
     with locked_connection() as connection:
         known = _with_aliases(columns, rules.aliases)
+        read: set[str] = set()
         for name, condition in rules.conditions.items():
             if _is_reserved(connection, name):
                 raise RecipeError(f"rule {name!r}: this is an SQL keyword; choose another name")
-            _check_expression(connection, f"rule {name!r}", condition, known, "annotation")
+            read |= _check_expression(connection, f"rule {name!r}", condition, known, "annotation")
+        _refuse_unread(alias for alias in rules.aliases if alias not in read)
         names: dict[str, ColumnType] = dict.fromkeys(rules.conditions, "bool")
         _check_expression(connection, "keep", rules.keep, names, "rule")
 
@@ -185,6 +188,11 @@ def _kinds(schema: pa.Schema) -> dict[str, str]:
     return {f.name: kind for f in schema for kind, tests in kinds.items() if any(is_kind(f.type) for is_kind in tests)}
 
 
+def _refuse_unread(aliases: Iterable[str]) -> None:
+    for alias in aliases:
+        raise RecipeError(f"alias {alias!r}: no rule reads it; remove it, or use it in a rule")
+
+
 def _with_aliases(columns: Mapping[str, ColumnType], aliases: Mapping[str, str]) -> dict[str, ColumnType]:
     known = dict(columns)
     for alias, column in aliases.items():
@@ -215,7 +223,8 @@ def _nan_to_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _check_expression(
     connection: duckdb.DuckDBPyConnection, what: str, text: str, columns: Mapping[str, ColumnType], noun: str
-) -> None:
+) -> frozenset[str]:
+    """The columns that a condition reads; refused are those that cannot be evaluated."""
     import duckdb
 
     nulls = pa.table({name: pa.nulls(1, arrow_type(type_)) for name, type_ in columns.items()})
@@ -231,3 +240,4 @@ def _check_expression(
         raise RecipeError(
             f"{what}: expected a condition that is true or false for each document, found a {expression.kind}: {text!r}"
         )
+    return expression.reads

@@ -70,7 +70,7 @@ def test_an_unknown_key_is_refused_wherever_it_stands(path: tuple[Any, ...]) -> 
 
     given = WHOLE.canonical()
     at(given, path)["unknown_key"] = "unknown value"
-    with pytest.raises(RecipeError, match="unknown|expected NAME"):
+    with pytest.raises(RecipeError, match=r"unknown|expected NAME"):
         Recipe.parse(write_yaml(given))
 
 

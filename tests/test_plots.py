@@ -58,7 +58,7 @@ def test_missing_and_nan_scores_are_not_kept() -> None:
 def test_thresholds_are_found_in_conditions(condition: str, expected: list[tuple[str, float]]) -> None:
     recipe = Recipe.parse(
         "name: x\nphases:\n- name: one\n  annotate: [readability]\n  aliases: {easy: eflaw}\n"
-        f'  rules: {{r: "{condition}"}}\n'
+        f'  rules: {{r: "{condition}", reads_the_alias: easy IS NULL}}\n'
     )
     found = thresholds(recipe.phases[0], recipe.columns)
     assert [(t.annotation, t.value) for t in found] == expected

@@ -164,7 +164,7 @@ def test_columns_of_every_annotation_shard_are_reserved(name: str) -> None:
     [
         ("name: good\nname: good\n", "name"),
         ("    keep: quality AND readable\n    keep: quality OR readable\n", "keep"),
-        ("      quality: dclm > 0.1\n      quality: dclm > 0.2\n", "quality"),
+        ("      quality: dclm_fastText_score > 0.1\n      quality: dclm_fastText_score > 0.2\n", "quality"),
         ("            dclm: {source: a.bin, label: hq}\n            dclm: {source: b.bin, label: hq}\n", "dclm"),
     ],
 )

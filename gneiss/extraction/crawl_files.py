@@ -48,6 +48,14 @@ class CrawlFiles:
         """The archive, or the first file of a group."""
         return self.places[0]
 
+    def check_unchanged(self) -> None:
+        """Raise InputError when a file is not the one that was found."""
+        found = [place.find() for place in self.places]
+        if _etag([file.etag if file else "" for file in found], self.is_archive) != self.etag:
+            raise InputError(
+                f"{self.file}: modified or replaced after the extraction began; run again when it is whole"
+            )
+
 
 @dataclass(frozen=True)
 class CrawlInput:
@@ -74,7 +82,7 @@ def find_crawl_files(input: Address) -> CrawlInput:
 
     wanted = "files named *.warc, *.warc.gz, *.warc.zst, *.warc.wet.gz or *.html"
     try:
-        root, files = find_files(input, is_crawl_file, wanted)
+        root, files = find_files(input, is_crawl_file, wanted, warn=False)
     except InputError as error:
         if not others:
             raise
@@ -166,8 +174,12 @@ def _task(id_: str, root: Place, files: Sequence[File], is_archive: bool) -> Cra
         sum(file.size_bytes for file in files),
         _fingerprint(files, places),
         is_archive,
-        files[0].etag if is_archive else xxhash.xxh3_64_hexdigest("\0".join(file.etag for file in files).encode()),
+        _etag([file.etag for file in files], is_archive),
     )
+
+
+def _etag(etags: Sequence[str], is_archive: bool) -> str:
+    return etags[0] if is_archive else xxhash.xxh3_64_hexdigest("\0".join(etags).encode())
 
 
 def _fingerprint(files: Sequence[File], places: Sequence[Place]) -> str:

@@ -72,6 +72,7 @@ class ExtractStep:
                 f"{task.id}: {sorting.records} records were read, but {documents} documents + {len(skipped)} skipped"
                 f" + {len(quarantined)} quarantined were written; please report it"
             )
+        task.check_unchanged()  # whose records are those that were read, before its last file says that it is done
         if quarantined:
             files.append(write_rejected(quarantined, self.output, quarantine_path(task.id)))
         counts = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from gneiss.errors import InputError, first_line
 from gneiss.store.place import Address, Place, place_of
@@ -16,20 +16,27 @@ _AWAY = frozenset({"", ".", ".."})
 _log = logging.getLogger(__name__)
 
 
-def find_files(source: Address, is_wanted: Callable[[str], bool], wanted: str) -> tuple[Place, list[File]]:
+def find_files(
+    source: Address, is_wanted: Callable[[str], bool], wanted: str, *, warn: bool = True
+) -> tuple[Place, list[File]]:
     """The root of an input and its files, bytewise by name: one file, those of a folder that are wanted, or of a glob.
 
     is_wanted: of a name; wanted: what a message calls such files. Names in a folder that start with `_` or `.` are left
-    out, but for Hive's `_column=value`; a warning says what else is passed over. Where a glob matches a folder whose
-    name is one of wanted files, as Spark and Dask write them, it is read as a folder. Raises InputError when there are
-    none, or their names cannot be used.
+    out, but for Hive's `_column=value`; warn: say what else is passed over where some are wanted. Where a glob matches
+    a folder whose name is one of wanted files, as Spark and Dask write them, it is read as a folder. Raises InputError
+    when there are none, or their names cannot be used.
     """
     place = place_of(source)
     try:
         if file := place.find():
             return place.parent, [file]
         if found := list(place.files()):
-            files = _wanted(source, [file for file in found if not _is_hidden(file.name)], is_wanted, wanted)
+            seen = [file for file in found if not _is_hidden(file.name)]
+            files = [file for file in seen if is_wanted(file.name)]
+            if warn and files and len(files) < len(seen):
+                other = min({file.name for file in seen} - {file.name for file in files})
+                left = len(seen) - len(files)
+                _log.warning("%s: %d files are passed over, such as %r: they are no %s", source, left, other, wanted)
         elif glob.has_magic(place.path):
             place, pattern = _fixed(place)
             files, wanted = list(_matching(place, pattern, is_wanted)), "files that match"
@@ -58,14 +65,6 @@ def can_name(source: Address, folder: Place) -> bool:
     return folder.is_in(root) and may_hold(folder.path_in(root), pattern)
 
 
-def _wanted(source: Address, files: Sequence[File], is_wanted: Callable[[str], bool], wanted: str) -> list[File]:
-    """The wanted files of a folder; the others are said."""
-    others = [file.name for file in files if not is_wanted(file.name)]
-    if 0 < len(others) < len(files):
-        _log.warning("%s: %d files are passed over, such as %r: they are no %s", source, len(others), others[0], wanted)
-    return [file for file in files if is_wanted(file.name)]
-
-
 def _matching(root: Place, pattern: str, is_wanted: Callable[[str], bool]) -> Iterator[File]:
     """The files that match, and the wanted ones in folders that match and are named as files."""
     for file in root.files(f"{pattern}/**"):
@@ -74,7 +73,7 @@ def _matching(root: Place, pattern: str, is_wanted: Callable[[str], bool]) -> It
             continue
         parts = file.name.split("/")
         paths = ("/".join(parts[:depth]) for depth in range(1, len(parts)))
-        if folder := next((path for path in paths if is_wanted(path) and matches(path, pattern)), None):
+        if folder := next((path for path in paths if matches(path, pattern) and is_wanted(path)), None):
             name = file.name[len(folder) + 1 :]
             if is_wanted(name) and not _is_hidden(name):
                 yield file

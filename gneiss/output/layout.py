@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from gneiss.store.place import Place
 
@@ -83,6 +83,18 @@ def skipped_path(task_id: str) -> str:
 def held_tasks(output: Place) -> set[str]:
     """The ids of the archives of which any part, or the skipped records, are there."""
     return {re.sub(r"-\d{5}$", "", part) for part in ids_in(output, DATA)} | set(ids_in(output, SKIPPED))
+
+
+def delete_tasks(output: Place, ids: Collection[str]) -> None:
+    """Delete whatever was written of archives that could not be extracted. Raises OutputError."""
+    if not ids:
+        return
+    for part in list(ids_in(output, DATA)):
+        if re.sub(r"-\d{5}$", "", part) in ids:
+            (output / data_path(part)).delete()
+    for id_ in ids:
+        (output / quarantine_path(id_)).delete()
+        (output / skipped_path(id_)).delete()
 
 
 def held_shards(output: Place) -> set[str]:

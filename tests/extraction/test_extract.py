@@ -24,6 +24,7 @@ from gneiss.extraction.extractors import Resiliparse, Trafilatura
 from gneiss.extraction.job import Extraction, extract
 from gneiss.extraction.sandbox import Limits
 from gneiss.extraction.step import DAMAGED, ExtractStep, Settings
+from gneiss.extraction.tables import write_documents, write_rejected
 from gneiss.output import layout
 from gneiss.output.claim import claim
 from gneiss.output.layout import LEDGER
@@ -350,3 +351,35 @@ def test_pages_in_legacy_charsets_keep_their_text_through_bad_bytes(tmp_path: Pa
     assert [second[name] for name in COLUMNS[6:9]] == ["euc-kr", "meta", 0]
     (skipped,) = pq.read_table(done.output / "skipped").to_pylist()
     assert (skipped["reason"], skipped["detail"]) == ("no text", "a charset that browsers refuse")
+
+
+@pytest.mark.parametrize("when", ["documents", "skipped"])
+def test_an_archive_replaced_while_it_is_extracted_is_not_published(tmp_path: Path, when: str) -> None:
+    """And leaves no file, as any that could not be extracted."""
+    path = tmp_path / "in/a.warc"
+    path.parent.mkdir()
+    one = response(b"<html><body><p>Some text that is long enough to be extracted.</p></body></html>", 1)
+    path.write_bytes(one * 3)
+    (tmp_path / "in/b.warc").write_bytes(one)
+    write = write_documents
+
+    def replaced(*given: Any) -> Any:
+        written = write(*given)
+        if "a" in given:
+            path.write_bytes(one * 2)
+        return written
+
+    def failing(*given: Any) -> Any:
+        if when == "skipped" and "skipped/a.parquet" in given:
+            raise InputError("broken")
+        return write_rejected(*given)
+
+    with (
+        mock.patch("gneiss.extraction.step.write_documents", replaced if when == "documents" else write),
+        mock.patch("gneiss.extraction.step.write_rejected", failing),
+    ):
+        done = extract(tmp_path / "in", tmp_path / "out", extractor="resiliparse", backend=runs.InThisProcess())
+    assert done.unreadable.keys() == {"a"}
+    assert ("modified or replaced" if when == "documents" else "broken") in done.unreadable["a"]
+    assert not [name for name in runs.files(tmp_path / "out") if Path(name).stem.startswith("a")]
+    assert (tmp_path / "out/data/b-00000.parquet").exists()

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from gneiss.errors import InputError
+from gneiss.input import formats
+from gneiss.input.formats.format import Part
+from gneiss.input.formats.parquet import Parquet
 from gneiss.output import ledger
 from gneiss.output.commit import commit
 from gneiss.output.finished_run import FinishedRun
@@ -19,6 +25,7 @@ from gneiss.output.parquet import write_bytes, write_parquet
 from gneiss.pipelines import run as pipeline
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages import checking
+from gneiss.store.place import Place
 from tests import runs
 
 STEPS = {
@@ -174,3 +181,25 @@ def test_a_quarantined_shard_leaves_no_file(file: str, corpus: Path, tmp_path: P
     assert set(done.quarantined_shards) == {"a"}
     assert not [name for name in runs.files(tmp_path / "out") if Path(name).stem == "a"]
     assert {path.name for path in (tmp_path / "out/data").iterdir()} == {"b.parquet", "c.parquet", "d.parquet"}
+
+
+@dataclass(frozen=True)
+class Deadly(Parquet):
+    """Parquet files that end the process which reads them, as a fault of a library does."""
+
+    suffixes = (".deadly",)
+
+    def tables(self, file: Place, part: Part, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        os.abort()
+        yield from super().tables(file, part, columns)
+
+
+@pytest.mark.processes
+def test_a_shard_that_ends_its_worker_is_no_first_copy(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oracle = of_usable("exact_duplicates", corpus, tmp_path)
+    (corpus / "a.parquet").rename(corpus / "a.deadly")
+    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, Deadly()))
+    found = pipeline.run(recipe("exact_duplicates", 4), corpus, tmp_path / "out", workers=2, backend="local")
+    assert_decided_as_without(found, oracle)

@@ -12,6 +12,7 @@ from unittest import mock
 
 import pytest
 
+from gneiss.input.shard import cut_shards
 from gneiss.output.ledger import Receipt
 from gneiss.pipelines.run import run
 from gneiss.recipe.recipe import Recipe
@@ -80,7 +81,8 @@ def test_a_kill_in_any_round_is_made_good_by_running_again(
     material: tuple[Path, Path, dict[str, str], list[str]], tmp_path: Path, warm: ForkServerContext
 ) -> None:
     recipe, source, expected, events = material
-    corpus = Corpus(Recipe.load(recipe), (), (), place_of(tmp_path))
+    shards = cut_shards(source, text="text").shards
+    corpus = Corpus(Recipe.load(recipe), (), shards, place_of(tmp_path))
     stages = [*stages_before(corpus), *stages_after(corpus)]
     names = [part.name for its in stages for part in its.parts]
     assert (len(stages), len(names)) == (12, 15)

@@ -27,7 +27,7 @@ REQUIREMENTS = (
     "duckdb", "fasttext-community", "huggingface-hub", "kenlm-ex", "numba", "numpy", "psutil", "pyarrow", "pydantic",
     "pydivsufsort", "pyyaml", "ray[default]", "rich", "splintr-rs", "tokenizers", "typer", "xxhash",
 )  # fmt: skip
-MANIFEST = "manifest.json"
+MANIFEST = "_manifest.json"
 #: FineWeb's columns, and two that say what a document is. Null where there is no honest value.
 SCHEMA = pa.schema(
     {
@@ -48,7 +48,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Manifest:
-    """The contents of a sample, without paths or times of the machine; written as manifest.json next to the shards.
+    """The contents of a sample, without paths or times of the machine; written as _manifest.json next to the shards.
 
     documents; text_bytes: of UTF-8; duplicates: documents whose whole text an earlier one has; kinds: kind → documents
     and text_bytes; packages: name → version, documents and text_bytes; skipped: reason → files; content_sha256: of all
@@ -73,7 +73,7 @@ def write_sample(
     roots: Roots | None = None,
     requirements: Sequence[str] = REQUIREMENTS,
 ) -> Manifest:
-    """Harvest the corpus into `sample-NNNNN.parquet` and manifest.json; about 10 s for 5,000 documents of 18 MB.
+    """Harvest the corpus into `sample-NNNNN.parquet` and _manifest.json; about 10 s for 5,000 documents of 18 MB.
 
     Parameters: `output`: a folder, created if missing; `shards`: number of files; `roots`: search paths, the
     running interpreter's by default; `requirements`: the packages to read, with all that they require.

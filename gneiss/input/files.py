@@ -36,7 +36,7 @@ def find_files(
             if warn and files and len(files) < len(seen):
                 other = min({file.name for file in seen} - {file.name for file in files})
                 left = len(seen) - len(files)
-                _log.warning("%s: %d files are passed over, such as %r: they are no %s", source, left, other, wanted)
+                _log.warning("%s: %d files are passed over, such as %r; expected %s", source, left, other, wanted)
         elif glob.has_magic(place.path):
             place, pattern = _fixed(place)
             files, wanted = list(_matching(place, pattern, is_wanted)), "files that match"

@@ -17,8 +17,8 @@ from gneiss.version import __version__
 
 #: Libraries whose version can change the bytes of an output.
 BYTE_SHAPING = (
-    "duckdb", "fasttext-community", "llvmlite", "numba", "numpy", "pyarrow", "pydivsufsort", "splintr-rs", "tokenizers",
-    "xxhash",
+    "can-ada", "duckdb", "fasttext-community", "llvmlite", "numba", "numpy", "pyarrow", "pydivsufsort", "splintr-rs",
+    "tokenizers", "xxhash",
 )  # fmt: skip
 
 

@@ -15,7 +15,6 @@ from gneiss.filters.url_lists import read_domains
 from gneiss.filters.urls import PAGES, Urls
 from tests.filters.heuristics import decide
 
-pytest.importorskip("can_ada", reason="can-ada, which parses URLs, is not installed")
 LISTED = {"bad.example", "sub.worse.example", "co.example", "example.org"}
 
 

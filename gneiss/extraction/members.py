@@ -152,7 +152,7 @@ class Members:
             at = end
         return at
 
-    def open(self, at: int) -> Member | None:
+    def member(self, at: int) -> Member | None:
         """The member at an offset; None if there is none."""
         head = self._blocks.at(at, 4)
         if head.startswith(GZIP):
@@ -246,7 +246,7 @@ class Window:
 
     def go_on(self) -> bool:
         """Go on with the next member, if it starts no record."""
-        while not self.trouble and (following := self._members.open(self._members.after_padding(self.reached))):
+        while not self.trouble and (following := self._members.member(self._members.after_padding(self.reached))):
             try:
                 piece = following.more()
             except BrokenArchiveError:

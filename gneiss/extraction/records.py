@@ -110,7 +110,7 @@ def read_records(path: Place, max_record_bytes: int) -> Iterator[Record | Damage
 def _beginning(blocks: Blocks) -> bytes:
     head = blocks.at(0, 16)
     try:
-        member = Members(blocks).open(0)
+        member = Members(blocks).member(0)
         return (member.more() if member else head)[:16]
     except BrokenArchiveError:
         return head
@@ -132,7 +132,7 @@ class _Archive:
         """The records of the member at an offset, or the one record that lies there. Raises BrokenArchiveError."""
         self.end = at
         head = self.blocks.at(at, _MARGIN_BYTES)
-        if member := self.members.open(at):
+        if member := self.members.member(at):
             window = Window(self.members, member, _STARTS_LIKE)
             try:
                 yield from self._packed(window, at, GZIP if head.startswith(GZIP) else FRAME)

@@ -16,7 +16,7 @@ from tests.support import write_documents
 
 ROOT = Path(gneiss.__file__).parent
 #: What another program is called with may be said everywhere.
-OTHER_PROGRAMS = re.compile(r"`(?:pip|hf) [^`]*`")
+OTHER_PROGRAMS = re.compile(r"`(?:pip|hf|ray) [^`]*`")
 
 
 def said_in_errors(path: Path) -> Iterator[str]:

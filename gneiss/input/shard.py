@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import xxhash
@@ -87,6 +87,18 @@ class Shard:
             raise InputError(f"{self.file}: cannot read: {first_line(error)}") from error
         if first != self.rows:
             raise InputError(f"{self.file}: expected {self.rows} rows in shard {self.id}, found {first}: damaged")
+
+
+def reading_on() -> Callable[[Shard], Shard]:
+    """Shards as one worker reads them: a part of a file from where the part before it ended, if it was read here."""
+    formats: dict[Format, Format] = {}
+
+    def of_worker(shard: Shard) -> Shard:
+        if shard.format not in formats:
+            formats[shard.format] = shard.format.for_worker()
+        return replace(shard, format=formats[shard.format])
+
+    return of_worker
 
 
 @dataclass(frozen=True)

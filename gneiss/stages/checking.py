@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gneiss.input.shard import Shard
+from gneiss.input.shard import Shard, reading_on
 from gneiss.output.ledger import COMMITTED, UNREADABLE, Receipt
 from gneiss.output.parquet import refuse_unwritable
 
@@ -21,7 +21,8 @@ class CheckStep:
 
     def open(self) -> Callable[[Shard], Receipt]:
         """Nothing to load."""
-        return _check
+        of_worker = reading_on()
+        return lambda shard: _check(of_worker(shard))
 
     def lost(self, task: Shard, reason: str) -> Receipt:
         """An unusable shard."""

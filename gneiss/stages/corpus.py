@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -19,7 +19,7 @@ from gneiss.curate.phase import PhaseInput, annotated
 from gneiss.curate.phase_result import PhaseResult, edits_of_batch, of_batch, only_edits
 from gneiss.curate.reading import read_documents
 from gneiss.errors import InputError
-from gneiss.input.shard import Shard
+from gneiss.input.shard import Shard, reading_on
 from gneiss.output.layout import annotations_path
 from gneiss.output.parquet import read_table
 from gneiss.recipe.recipe import Recipe
@@ -76,6 +76,7 @@ class Reader:
     _phase: int = -1
     _shard: int = -1
     _text: TextBatch | None = None
+    _of_worker: Callable[[Shard], Shard] = field(default_factory=reading_on)
 
     def entering(self, phase: int, shard: int) -> PhaseInput | None:
         """The documents of a shard that reach a phase, with their annotations; None for a shard that cannot be read."""
@@ -125,7 +126,7 @@ class Reader:
         return [group for group in self.corpus.phase_groups() if group.stop <= phase]
 
     def _first(self, shard: int) -> PhaseInput | None:
-        recipe, its = self.corpus.recipe, self.corpus.shards[shard]
+        recipe, its = self.corpus.recipe, self._of_worker(self.corpus.shards[shard])
         try:
             return first_input(its.id, read_documents(its, recipe.input.text, recipe.inputs))
         except InputError:  # `curate` raises the same error, and quarantines the shard with the reason

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gneiss.curate.loaded_models import load_models
-from gneiss.input.shard import Shard
+from gneiss.input.shard import Shard, reading_on
 from gneiss.output.ledger import UNREADABLE, Receipt
 from gneiss.stages.corpus import Corpus
 
@@ -25,10 +25,10 @@ class CurateStep:
 
         recipe, output = self.corpus.recipe, self.corpus.output
         models = load_models(recipe, self.corpus.prepared)
-        results = results_of(self.corpus)
+        results, of_worker = results_of(self.corpus), reading_on()
 
         def work(shard: Shard) -> Receipt:
-            curated = curate(shard, recipe, models, results=results(self.corpus.shard_numbers[shard.id]))
+            curated = curate(of_worker(shard), recipe, models, results=results(self.corpus.shard_numbers[shard.id]))
             return commit(curated, recipe, output)
 
         return work

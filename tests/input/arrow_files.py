@@ -45,3 +45,6 @@ class ArrowFiles:
             for number in range(part.start, part.end):
                 table = pa.Table.from_batches([reader.get_batch(number)], reader.schema)
                 yield table if columns is None else table.select(list(columns))
+
+    def for_worker(self) -> ArrowFiles:
+        return self

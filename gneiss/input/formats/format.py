@@ -69,3 +69,6 @@ class Format(Protocol):
 
     def tables(self, file: Place, part: Part, columns: Sequence[str] | None) -> Iterator[pa.Table]:
         """The rows of a part, in order, all columns or some, in tables that fit into memory."""
+
+    def for_worker(self) -> Format:
+        """The format as one worker reads, which may keep a file open to go on with its next part; or itself."""

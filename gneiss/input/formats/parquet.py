@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +18,7 @@ import xxhash
 from gneiss.arrays import Int64Array
 from gneiss.input.formats.format import CutFile, Part
 from gneiss.input.formats.int96 import int96_unit
+from gneiss.input.formats.row_groups import Begun, RowGroups
 from gneiss.store.place import Place
 
 if TYPE_CHECKING:
@@ -33,9 +36,14 @@ _NUMBER_BYTES = 8
 
 @dataclass(frozen=True)
 class Parquet:
-    """Parquet files. Parts count rows."""
+    """Parquet files. Parts count rows. `row_groups`: those that a worker goes on reading."""
 
-    suffixes = (".parquet", ".parq", ".pq")
+    row_groups: RowGroups | None = field(default=None, compare=False)
+    suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".parq", ".pq")
+
+    def for_worker(self) -> Parquet:
+        """See Format."""
+        return Parquet(RowGroups())
 
     def cut(self, file: Place, text: str, part_max_bytes: int, held: Sequence[str] = ()) -> CutFile:
         """See Format."""
@@ -66,23 +74,43 @@ class Parquet:
 
     def tables(self, file: Place, part: Part, columns: Sequence[str] | None) -> Iterator[pa.Table]:
         """See Format."""
-        streamed: dict[str, Any] = {"pre_buffer": False, "buffer_size": _READ_BYTES}
-        with file.open() as opened:
-            metadata, at = pq.read_metadata(opened), 0
-            parquet = pq.ParquetFile(
-                opened,
-                metadata=metadata,
-                coerce_int96_timestamp_unit=int96_unit(opened, metadata, columns),
-                **({} if part.table_rows is None else streamed),
-            )
+        with ExitStack() as opened:
+            parquet = _open(opened, file, part, columns)
+            row_groups = self.row_groups
+            if row_groups is None:
+                row_groups = RowGroups()
+                opened.callback(row_groups.close)
+            at = 0
             for group in range(parquet.num_row_groups):
                 size = parquet.metadata.row_group(group).num_rows
                 start, end = max(at, part.start), min(at + size, part.end)
                 if end - start == size > 0 and part.table_rows is None:
                     yield parquet.read_row_group(group, columns=columns, use_threads=False)
                 elif start < end:
-                    yield from _pieces(parquet, group, columns, start - at, end - at, part.table_rows or 1)
+                    key = (file, group, None if columns is None else tuple(columns), part.table_rows)
+                    begin = partial(_begin, file, group, part, columns)
+                    yield from row_groups.read(key, begin, start - at, end - at)
                 at += size
+
+
+def _open(opened: ExitStack, file: Place, part: Part, columns: Sequence[str] | None) -> pq.ParquetFile:
+    source = opened.enter_context(file.open())
+    metadata = pq.read_metadata(source)
+    streamed: dict[str, Any] = {"pre_buffer": False, "buffer_size": _READ_BYTES}
+    return pq.ParquetFile(
+        source,
+        metadata=metadata,
+        coerce_int96_timestamp_unit=int96_unit(source, metadata, columns),
+        **({} if part.table_rows is None else streamed),
+    )
+
+
+def _begin(file: Place, group: int, part: Part, columns: Sequence[str] | None) -> Begun:
+    """A row group that may be too large to hold, from its first row, in tables."""
+    opened = ExitStack()
+    parquet = _open(opened, file, part, columns)
+    batches = parquet.iter_batches(part.table_rows or 1, row_groups=[group], columns=columns, use_threads=False)
+    return Begun(batches, opened)
 
 
 def _digest(file: Any, footer: bytes) -> str:
@@ -191,17 +219,3 @@ def _table(size: int, rows: int) -> tuple[int, int | None]:
     if size <= _TABLE_BYTES:
         return size, None
     return max(_TABLE_BYTES, size // max(rows, 1)), max(1, rows * _TABLE_BYTES // size)
-
-
-def _pieces(
-    file: pq.ParquetFile, group: int, columns: Sequence[str] | None, start: int, end: int, table_rows: int
-) -> Iterator[pa.Table]:
-    """Rows start to end of a row group that may be too large to hold, in tables."""
-    at = 0
-    for batch in file.iter_batches(table_rows, row_groups=[group], columns=columns, use_threads=False):
-        if at < end and at + batch.num_rows > start:
-            first = max(start - at, 0)
-            yield pa.Table.from_batches([batch.slice(first, min(end - at, batch.num_rows) - first)])
-        at += batch.num_rows
-        if at >= end:
-            break

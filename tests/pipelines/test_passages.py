@@ -33,7 +33,7 @@ def test_passages_are_the_pieces_of_all_cuts_counted_by_their_text(file: Path, p
         assert f"{passage.before}{passage.text}{passage.after}" in (texts[passage.row] or "")
 
 
-def test_the_largest_passages_are_shown_between_brackets_with_control_characters_taken_out(
+def test_the_largest_passages_are_shown_between_brackets_with_control_characters_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     passage = "A passage that occurs \x1b[31mmore than once, [with brackets], and is longer than fifty bytes."
@@ -45,6 +45,6 @@ def test_the_largest_passages_are_shown_between_brackets_with_control_characters
     assert ended.value.code == 0
     assert "\x1b" not in printed
     assert "1 distinct passages repeat" in printed
-    assert "Second[[: A passage that occurs  [31mmore than once" in printed
+    assert "Second[[: A passage that occurs \\u001b[31mmore than once" in printed
     assert "[with brackets]" in printed
     assert "row 1, which repeats row 0" in printed

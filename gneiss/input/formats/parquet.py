@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -43,7 +43,7 @@ class Parquet:
 
     def for_worker(self) -> Parquet:
         """See Format."""
-        return Parquet(RowGroups())
+        return replace(self, row_groups=RowGroups())
 
     def cut(self, file: Place, text: str, part_max_bytes: int, held: Sequence[str] = ()) -> CutFile:
         """See Format."""

@@ -59,5 +59,5 @@ def print_rules(out: Console, recipe: Recipe, statistics: Statistics) -> None:
                     " a division by zero, a logarithm of zero, an overflow, a cast, or NaN"
                 )
             if entered and counts["true"] in (0, entered):
-                same = "true" if counts["true"] else "never true"
-                out.print(f"warning: {rule} is {same} for every document: it decides nothing here")
+                which = "every" if counts["true"] else "no"
+                out.print(f"warning: {rule} is true for {which} document: it decides nothing here")

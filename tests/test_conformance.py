@@ -12,6 +12,7 @@ pytest.importorskip("textstat", reason="a peer, of the extra bench, is not insta
 
 
 @pytest.mark.parametrize("peer", conformance.PEERS)
+@pytest.mark.slow
 def test_what_differs_has_a_reason(peer: str) -> None:
     for found in conformance.PEERS[peer](conformance.documents(150)):
         assert found.cases >= 150

@@ -265,6 +265,7 @@ def test_control_characters_of_a_document_do_not_reach_the_terminal(
 
 
 @pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.slow
 def test_every_packaged_recipe_is_explained(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     from gneiss.recipe.recipe import Recipe
 

@@ -49,6 +49,7 @@ def recipe(scope: str) -> Recipe:
 
 
 @pytest.mark.parametrize(("scope", "expected"), [("shard", ["ccc", "dddd", "eeee"]), ("corpus", ["dddd", "eeee"])])
+@pytest.mark.slow
 def test_it_runs_by_import_path(folder: Path, scope: str, expected: list[str]) -> None:
     phases = [
         {"name": "short", "rules": {"short": "text_chars < 6"}},

@@ -53,6 +53,7 @@ texts = st.none() | st.lists(parts, max_size=5).map(lambda p: "".join(p).encode(
 
 @given(st.lists(texts, max_size=8), st.sampled_from(POLICIES))
 @settings(max_examples=100)
+@pytest.mark.slow
 def test_a_shard_is_curated_as_one_document_after_another_would_be(
     tmp_path_factory: pytest.TempPathFactory,
     oracle_tools: dict[str, tuple[Recipe, LoadedModels]],
@@ -110,6 +111,7 @@ def assert_samples_agree(found: Curated, recipe: Recipe) -> None:
 
 @given(st.lists(texts, min_size=1, max_size=8), st.integers(1, 9))
 @settings(max_examples=30)
+@pytest.mark.slow
 def test_a_limit_curates_the_first_rows_as_if_there_were_no_others(
     tmp_path_factory: pytest.TempPathFactory,
     oracle_tools: dict[str, tuple[Recipe, LoadedModels]],

@@ -148,6 +148,7 @@ def merged(parts: list[Statistics]) -> Statistics:
 
 
 @given(st.lists(st.integers(0, 1000), max_size=6), st.randoms(use_true_random=False))
+@pytest.mark.slow
 def test_merging_in_any_order_and_grouping_gives_the_same(seeds: list[int], shuffler: random.Random) -> None:
     parts = [some_statistics(seed) for seed in seeds]
     whole = merged(parts)

@@ -52,6 +52,7 @@ def shrunk(texts: list[str], min_length: int, policy: str, boundary: str) -> lis
 
 @pytest.mark.parametrize("boundary", ["char", "word", "line"])
 @given(texts=texts_of_words, min_length=st.integers(1, 9), policy=st.sampled_from(["protect", "union", "all"]))
+@pytest.mark.slow
 def test_shrink_and_cut(boundary: str, texts: list[str], min_length: int, policy: str) -> None:
     spans = duplicate_spans(texts, min_length=min_length, policy=policy)
     expected = shrunk(texts, min_length, policy, boundary)

@@ -33,6 +33,7 @@ def rows_of(table: pa.Table) -> list[oracle.Row]:
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("engine", ENGINES)
 @given(texts=corpora, min_length=st.integers(1, 12))
+@pytest.mark.slow
 def test_bytes_as_defined(engine: str, policy: str, texts: list[str], min_length: int) -> None:
     spans = duplicate_spans(texts, min_length=min_length, engine=engine, policy=policy)
     assert rows_of(spans.table) == oracle.rows([text.encode() for text in texts], min_length, policy)
@@ -72,6 +73,7 @@ def token_rows(texts: list[str], min_length: int, policy: str) -> list[oracle.Ro
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("engine", ENGINES)
 @given(texts=corpora, min_length=st.integers(1, 8))
+@pytest.mark.slow
 def test_tokens_as_defined(engine: str, policy: str, texts: list[str], min_length: int) -> None:
     spans = duplicate_spans(
         texts, min_length=min_length, unit="tokens", tokenizer=ByteRuns(), engine=engine, policy=policy

@@ -38,6 +38,7 @@ def rows(sample: Path) -> list[dict[str, str]]:
     return list(pa.concat_tables(tables).to_pylist())
 
 
+@pytest.mark.slow
 def test_the_models_have_the_published_labels_and_are_small(models: DemoModels) -> None:
     for model, positive in ((models.quality, "hq"), (models.technology, "technology")):
         path = model.classifier.path

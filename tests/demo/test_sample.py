@@ -48,6 +48,7 @@ def read(folder: Path) -> pa.Table:
     return pa.concat_tables([pq.read_table(path) for path in sorted(folder.glob("*.parquet"))])
 
 
+@pytest.mark.slow
 def test_the_corpus_of_this_installation_is_large_and_varied(sample: tuple[Path, Manifest]) -> None:
     _, manifest = sample
     assert manifest.documents >= 3_000

@@ -63,6 +63,7 @@ def test_parts_are_as_full_as_they_may_be(sizes: list[int], limit: int, most: in
 
 @pytest.mark.parametrize("export", [*OF_SAMPLES, *OF_TOKENS])
 @pytest.mark.parametrize("where", [".", "exported", "data/deeper", ".."])
+@pytest.mark.slow
 def test_a_run_is_not_exported_into_itself(
     export: Export, where: str, released: Path, copy_of: Callable[[Path], Path]
 ) -> None:
@@ -137,6 +138,7 @@ def test_what_packs_nothing_takes_no_tokenizer(export: Export, released: Path, t
 
 
 @pytest.mark.parametrize("export", OF_TOKENS)
+@pytest.mark.slow
 def test_what_packs_by_itself_takes_a_tokenizer(export: Export, released: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected a tokenizer for the documents"):
         export(documents(released), tmp_path / "there")
@@ -171,6 +173,7 @@ def test_settings_are_checked(released: Path) -> None:
             of(token_bytes=token_bytes, end_of_document=end)
 
 
+@pytest.mark.slow
 def test_the_command_picks_a_format_by_name(released: Path, tmp_path: Path) -> None:
     def said(*arguments: str | Path) -> str:
         ended = CliRunner().invoke(app, ["export", *map(str, arguments)], catch_exceptions=False)

@@ -58,6 +58,7 @@ def test_nothing_is_decoded_beyond_the_limit(coding: str, coded: bytes) -> None:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+@pytest.mark.slow
 def test_bombs_are_not_blown_up(coding: str) -> None:
     zeros = bytes(200_000_000)
     packers = {"gzip": gzip.compress, "deflate": zlib.compress, "br": lambda body: brotli.compress(body, quality=1)}
@@ -161,6 +162,7 @@ SIZE = 2_000_000
     ],
     ids=["members", "name", "chunks", "blank lines", "zeros", "extension", "blocks", "streams", "frames"],
 )
+@pytest.mark.slow
 def test_the_worst_bodies_take_linear_time(coding: str, coded: bytes) -> None:
     before = process_time()
     with suppress(BrokenBodyError):

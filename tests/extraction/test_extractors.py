@@ -34,6 +34,7 @@ sys.stdout.write(extract(sys.stdin.read()) or "")
 
 
 @pytest.mark.parametrize("extractor", ALL, ids=lambda its: type(its).__name__)
+@pytest.mark.slow
 def test_the_same_page_gives_the_same_text_whatever_came_before(extractor: Extractor, pages: list[bytes]) -> None:
     extract = extractor.load()
     html = [page.decode() for page in pages]
@@ -89,6 +90,7 @@ def of(extractor: Extractor, body: str) -> str:
 
 @pytest.mark.parametrize("depth", [255, 300, 1500])
 @pytest.mark.parametrize("tag", ["div", "font", "blockquote"])
+@pytest.mark.slow
 def test_deep_pages_have_text(depth: int, tag: str) -> None:
     deep = f"<html><body>{f'<{tag}>' * depth}<p>Deep text that is long enough to be taken from a page.</p>"
     for extractor in ALL:

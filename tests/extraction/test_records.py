@@ -249,6 +249,7 @@ def test_an_arc_file_is_refused_with_advice(tmp_path: Path) -> None:
             read(tmp_path / "x", pack(arc))
 
 
+@pytest.mark.slow
 def test_long_contents_are_not_read(tmp_path: Path) -> None:
     bomb = response(b"\0" * 300_000_000, 9)
     found = read(tmp_path / "x", gz(PARTS[0]) + gz(bomb) + gz(PARTS[1]))
@@ -299,6 +300,7 @@ CHAIN = (
         b"WARC/1.0\r\na:\r\n", b"a: WARC/1.0\r\n", HEADER, gz(HEADER), zst(HEADER), CHAIN, b"\r\n", b"\0",
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_reading_after_damage_takes_linear_time(pack: Packing, junk: bytes, tmp_path: Path) -> None:
     before = process_time()
     found = read(tmp_path / "x", pack(PARTS[0]) + junk * (SIZE // len(junk)) + pack(PARTS[1]))

@@ -131,6 +131,7 @@ def test_examples_of_the_page() -> None:
     assert decide(C4(), page, [page.example_kept, page.example_dropped]).tolist() == [True, False]
 
 
+@pytest.mark.slow
 def test_edits_of_what_is_not_utf8_lie_inside_the_documents() -> None:
     import numpy as np
 

@@ -142,6 +142,7 @@ SETS = st.lists(st.lists(PHRASES | TEXTS, max_size=4), max_size=4)
 
 
 @given(st.lists(PHRASES | TEXTS, max_size=4), SETS, st.sampled_from([(1, 1), (2, 1), (3, 2), (4, 4), (13, 8)]))
+@pytest.mark.slow
 def test_overlap_equals_plain_python(texts: list[str], sets: list[list[str]], sizes: tuple[int, int]) -> None:
     table = ngram_table([TextBatch.of(of_set) for of_set in sets], *sizes)
     expected = [ngrams_of_set(of_set, *sizes) for of_set in sets]
@@ -172,6 +173,7 @@ def test_more_matches_than_there_is_room_for_at_first() -> None:
     assert shared.covered.tolist() == [len(words)] * 2
 
 
+@pytest.mark.slow
 def test_hashes_do_not_collide() -> None:
     generator = np.random.default_rng(5)
     texts = {" ".join(map(str, row)) for row in generator.integers(0, 30, (200_000, 4)).tolist()}
@@ -379,6 +381,7 @@ def test_examples_of_the_page(tmp_path: Path) -> None:
     assert decide(annotator, page, [page.example_kept, page.example_dropped]).tolist() == [True, False]
 
 
+@pytest.mark.slow
 def test_what_is_not_utf8_stays_inside_its_document() -> None:
     data = np.frombuffer(b"one tw\xe3\x81 \xf0\x9f\xff\xc3 a\xe2", np.uint8)
     batch = TextBatch(data, np.array([0, 7, 8, 12, len(data)], np.int64))

@@ -115,6 +115,7 @@ def test_words_that_are_equal_only_when_joined(left: str, right: str) -> None:
     assert row["repeated_5gram_char_fraction"] == len(left.replace(" ", "")) / len(text)
 
 
+@pytest.mark.slow
 def test_long_words_and_long_documents() -> None:
     long = "x" * 5000
     texts = [f"{long} a b c d {long} a b c d", "a b c d e f g " * 3000, " ".join(map(str, range(20_000))), "\n" * 9]

@@ -87,6 +87,7 @@ ONLY_LINE_FEEDS = ("repetition", "fineweb")
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_decisions_equal(case: str, documents: list[str]) -> None:
     from datatrove.data import Document
 
@@ -101,6 +102,7 @@ def test_decisions_equal(case: str, documents: list[str]) -> None:
 
 
 @pytest.mark.parametrize("terminal_punctuation", [True, False])
+@pytest.mark.slow
 def test_texts_that_c4_leaves_are_equal(terminal_punctuation: bool, documents: list[str]) -> None:
     from datatrove.data import Document
 

@@ -30,6 +30,7 @@ BLANKS = ("", " ", "\N{NO-BREAK SPACE}", " \t\N{NO-BREAK SPACE}\N{IDEOGRAPHIC SP
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\N{LINE SEPARATOR}", "\x85", "\x0c"])
 @pytest.mark.parametrize("blank", BLANKS)
+@pytest.mark.slow
 def test_prose_is_kept_with_any_line_ends_and_blank_lines(end: str, blank: str) -> None:
     text = f"{end}{blank}{end}".join(SENTENCES)
     for annotator, page in HEURISTICS:
@@ -39,6 +40,7 @@ def test_prose_is_kept_with_any_line_ends_and_blank_lines(end: str, blank: str) 
 
 
 @given(st.lists(st.tuples(TEXTS, st.sampled_from(BLANKS)), max_size=6), st.sampled_from(["\r\n", "\r"]))
+@pytest.mark.slow
 def test_carriage_returns_are_line_feeds(parts: list[tuple[str, str]], end: str) -> None:
     feeds = with_line_feeds("\n".join(f"{text}\n{blank}" for text, blank in parts))
     for annotator, _ in HEURISTICS:

@@ -373,6 +373,7 @@ def test_examples_of_the_page() -> None:
     assert apply([page.example_dropped, page.example_kept]) == [page.example_kept] * 2
 
 
+@pytest.mark.slow
 def test_edits_of_what_is_not_utf8_lie_inside_the_documents() -> None:
     import numpy as np
 

@@ -89,6 +89,7 @@ PIECES = (
 )
 
 
+@pytest.mark.slow
 def test_classes_equal_re_for_all_of_unicode_14() -> None:
     differing = newer_characters()
     if unicodedata.unidata_version == UNICODE_VERSION:
@@ -116,6 +117,7 @@ def test_equals_oracle_and_textstat_on_small_alphabets(texts: list[str]) -> None
     check(texts)
 
 
+@pytest.mark.slow
 def test_every_code_point_between_words() -> None:
     known = [chr(p) for p in range(0x110000) if not 0xD800 <= p < 0xE000 and chr(p) not in newer_characters()]
     blocks = ["".join(known[start : start + 4096]) for start in range(0, len(known), 4096)]
@@ -126,6 +128,7 @@ def test_long_documents_do_not_overflow_the_fields() -> None:
     check(["a b c. " * 40_000, "x" * 200_000, "é" * 70_000, "a " * 100_000, ". " * 50_000])
 
 
+@pytest.mark.slow
 def test_real_text(installed_texts: list[str]) -> None:
     assert len(installed_texts) >= 3_000
     check(installed_texts)

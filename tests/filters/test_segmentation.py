@@ -104,6 +104,7 @@ def test_short_texts_of_all_that_matters() -> None:
     check(["".join(characters) for characters in product(" \na\r.\u2028\xa0", repeat=4)])
 
 
+@pytest.mark.slow
 def test_every_code_point() -> None:
     known = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
     import unicodedata
@@ -157,6 +158,7 @@ def test_views_are_computed_once() -> None:
 @pytest.mark.parametrize(
     "tail", [b"\xf0", b"\xf4\xbf\xbf\xbf", b"\xff\xff", b"\xe2\x80", b"\xed\xa0\x80", b"\xc2", b"\x80\x80"]
 )
+@pytest.mark.slow
 def test_what_is_not_utf8_stays_inside_the_document(tail: bytes) -> None:
     data = np.frombuffer(b"one\n\ntwo " + tail + b" four\n\nfour", np.uint8)
     batch = TextBatch(data, np.array([0, 9 + len(tail), len(data)], np.int64))

@@ -25,6 +25,7 @@ def counted(line: str) -> int:
 
 
 @pytest.mark.parametrize(("sentences", "line"), PROSE)
+@pytest.mark.slow
 def test_prose_without_capitals_counts_as_with_punkt(sentences: str, line: str) -> None:
     assert counted(line) == int(sentences)
 

@@ -123,6 +123,7 @@ def check_tokens(tokenizer: Tokenizer, texts: list[str], expected: list[list[int
 
 
 @pytest.mark.parametrize("name", PRE_TOKENIZERS)
+@pytest.mark.slow
 def test_real_text_equals_tokenizers(name: str, engines: dict[str, tuple[Tokenizer, tokenizers.Tokenizer]]) -> None:
     tokenizer, reference = engines[name]
     texts = real_texts(3_000_000)
@@ -132,6 +133,7 @@ def test_real_text_equals_tokenizers(name: str, engines: dict[str, tuple[Tokeniz
 @pytest.mark.parametrize("name", PRE_TOKENIZERS)
 @settings(max_examples=150, deadline=None)
 @given(texts=st.lists(HOSTILE, max_size=4))
+@pytest.mark.slow
 def test_hostile_text_equals_tokenizers(
     name: str, engines: dict[str, tuple[Tokenizer, tokenizers.Tokenizer]], texts: list[str]
 ) -> None:
@@ -139,6 +141,7 @@ def test_hostile_text_equals_tokenizers(
     check_tokens(tokenizer, texts, reference_ids(reference, texts))
 
 
+@pytest.mark.slow
 def test_builtin_equals_tokenizers_on_real_text(cl100k: tokenizers.Tokenizer) -> None:
     texts = [*real_texts(1_000_000), *probes(["<|endoftext|>", "<|im_start|>"])]
     check_tokens(load_tokenizer(BUILTIN), texts, reference_ids(cl100k, texts))
@@ -167,6 +170,7 @@ def test_tokens_may_end_inside_a_character(builtin: Tokenizer) -> None:
     assert any(b"\x80" <= piece[:1] < b"\xc0" for piece in pieces)
 
 
+@pytest.mark.slow
 def test_special_tokens_count_as_one(trained: dict[str, Path]) -> None:
     for engine in ("auto", "tokenizers"):
         tokenizer = load_tokenizer(str(trained["gpt2"]), engine=engine)
@@ -179,6 +183,7 @@ def test_special_tokens_count_as_one(trained: dict[str, Path]) -> None:
     assert count_tokens(["<|endoftext|><|fim_prefix|>", "<|im_start|>"]).to_pylist() == [2, 6]
 
 
+@pytest.mark.slow
 def test_long_words_and_lines(engines: dict[str, tuple[Tokenizer, tokenizers.Tokenizer]], builtin: Tokenizer) -> None:
     draw = random.Random(0)
     texts = [

@@ -26,6 +26,7 @@ JUNK = st.lists(PIECES | st.binary(max_size=9), max_size=12).map(b"".join)
 
 @pytest.mark.parametrize("pack", [plain, gz, zst])
 @given(parts=st.lists(JUNK | st.sampled_from(GOOD), min_size=1, max_size=6), is_one=st.booleans())
+@pytest.mark.slow
 def test_any_archive(pack: object, parts: list[bytes], is_one: bool, tmp_path_factory: pytest.TempPathFactory) -> None:
     assert callable(pack)
     path = tmp_path_factory.getbasetemp() / "any"

@@ -127,6 +127,7 @@ def test_outputs_of_one_file_in_the_place_of_another_ones_folder_are_refused(tmp
         ("in/**/*.parquet", "in/.out", False),
     ],
 )
+@pytest.mark.slow
 def test_an_output_that_a_second_run_would_read_is_refused_at_once(
     tmp_path: Path, source: str, output: str, is_refused: bool
 ) -> None:

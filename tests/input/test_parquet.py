@@ -82,6 +82,7 @@ def test_a_footer_is_read_as_pyarrow_reads_it(rows: int, options: dict[str, Any]
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4), st.floats(0, 1))
 @settings(max_examples=400)
+@pytest.mark.slow
 def test_no_footer_ends_the_process(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[float, int]], end: float
 ) -> None:

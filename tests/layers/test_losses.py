@@ -120,6 +120,7 @@ def check_layer(output: Path, expected: dict[int, dict[str, Any]], layer: str = 
                 assert row[name] == pytest.approx(its[name], abs=1e-9), (name, row["document"])
 
 
+@pytest.mark.slow
 def test_the_layer_is_what_the_oracle_says(
     released: Path, copy_of: Copy, epochs: list[list[Sequence]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +180,7 @@ def test_position_and_time_are_corrected_for(
     assert correlation("excess_first") > 0.9 > 0.6 > correlation("loss_first")
 
 
+@pytest.mark.slow
 def test_steps_that_are_logged_again_after_a_resume_count_once(
     released: Path, copy_of: Copy, epochs: list[list[Sequence]], tmp_path: Path
 ) -> None:
@@ -204,6 +206,7 @@ def test_steps_that_are_logged_again_after_a_resume_count_once(
 
 
 @pytest.mark.parametrize("segment_rows", [1, 40, 10**6])
+@pytest.mark.slow
 def test_training_that_goes_back_within_a_process_counts_its_last_words(
     segment_rows: int, released: Path, copy_of: Copy, epochs: list[list[Sequence]], tmp_path: Path
 ) -> None:

@@ -87,6 +87,7 @@ def test_the_weight_of_a_sequence_is_the_mean_over_its_tokens(released: Path) ->
 
 @pytest.mark.parametrize("at", [0, 1, 5, 40, 150])
 @pytest.mark.parametrize("length", [16, 300])
+@pytest.mark.slow
 def test_packing_goes_on_where_its_state_was_saved(at: int, length: int, released: Path) -> None:
     source = sequences(documents(released, epochs=2, block_documents=30), ENCODE, length, end_of_document=END)
     stream = iter(source)
@@ -106,6 +107,7 @@ def source(released: Path) -> Sequences:
     return sequences(documents(released, seed=5), TOKENIZER, 48, end_of_document=END)
 
 
+@pytest.mark.slow
 def test_what_is_packed_on_disk_is_what_is_packed_on_the_fly(source: Sequences, released: Path, tmp_path: Path) -> None:
     packing = pack(source, tmp_path / "packed")
     assert all_same(packed(tmp_path / "packed", shuffled=False), source)

@@ -62,6 +62,7 @@ def test_every_document_comes_once_with_its_own_annotations(
 
 
 @pytest.mark.parametrize(("ranks", "workers"), [(1, 4), (2, 1), (3, 2), (7, 3), (140, 1)])
+@pytest.mark.slow
 def test_ranks_and_workers_share_one_order(ranks: int, workers: int, released: Path) -> None:
     whole = documents(released, block_documents=20, seed=3)
     consumers = [(rank, worker) for rank in range(ranks) for worker in range(workers)]

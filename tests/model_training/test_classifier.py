@@ -196,6 +196,7 @@ def test_a_category_has_its_own_label(labels: Path, tmp_path: Path) -> None:
     assert "| trained on     |  96 |  64 |" in done.stdout
 
 
+@pytest.mark.slow
 def test_autotune_chooses_among_what_the_ensemble_supports(labels: Path, tmp_path: Path) -> None:
     model = train_quality(labels, tmp_path, settings=replace(SMALL, autotune_seconds=1))
     file = read_model(model.path)

@@ -120,6 +120,7 @@ VIEW, INDEXED = pa.string_view(), pa.dictionary(pa.int32(), pa.string())
     ],
     ids=lambda given: str(given) if isinstance(given, pa.DataType) else "",
 )
+@pytest.mark.slow
 def test_columns_of_any_type_are_copied_as_they_came(
     tmp_path: Path, rows: int, type_: pa.DataType, values: list[object]
 ) -> None:
@@ -202,6 +203,7 @@ def test_a_file_replaced_while_it_is_curated_is_not_published(tmp_path: Path) ->
 @pytest.mark.parametrize("rows", [1, 2, 100])
 @pytest.mark.parametrize("nullable", [True, False])
 @pytest.mark.parametrize("fresh", ["words", "null"])
+@pytest.mark.slow
 def test_what_an_edit_made_stale_is_renewed_for_edited_rows_alone(
     tmp_path: Path, rows: int, nullable: bool, fresh: str
 ) -> None:

@@ -38,6 +38,7 @@ def curate(recipe: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> tu
     return code, capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_fixed_file_is_curated_by_the_command_that_was_advised(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,6 +53,7 @@ def test_a_fixed_file_is_curated_by_the_command_that_was_advised(
     assert runs.promised(output) == runs.promised(tmp_path / "fresh")
 
 
+@pytest.mark.slow
 def test_a_shard_that_was_lost_for_another_reason_is_curated_by_the_same_command(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +70,7 @@ def test_a_shard_that_was_lost_for_another_reason_is_curated_by_the_same_command
     assert curate(recipe, tmp_path / "output", capsys)[0] == 0
 
 
+@pytest.mark.slow
 def test_a_raised_budget_accepts_the_output_as_it_is(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +85,7 @@ def test_a_raised_budget_accepts_the_output_as_it_is(
     assert "shards: 1" in (tmp_path / "output/_gneiss/recipe.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_changed_input_is_said_in_words_where_files_are_compared(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,6 +47,7 @@ def write(path: Path, texts: list[str | None]) -> Path:
 
 
 @pytest.mark.parametrize("phases", PHASES)
+@pytest.mark.slow
 def test_a_dry_run_counts_what_a_run_counts(tmp_path: Path, phases: str) -> None:
     file = write(tmp_path / "a.parquet", TEXTS)
     recipe = recipe_of(phases)
@@ -60,6 +61,7 @@ def test_a_dry_run_counts_what_a_run_counts(tmp_path: Path, phases: str) -> None
 
 
 @pytest.mark.parametrize("limit", [1, 5, 7, 12, 29, 30, 99])
+@pytest.mark.slow
 def test_a_limit_counts_the_first_rows_as_if_there_were_no_others(tmp_path: Path, limit: int) -> None:
     recipe = recipe_of("two wide phases")
     limited = dry_run(recipe, write(tmp_path / "a.parquet", TEXTS), limit=limit)

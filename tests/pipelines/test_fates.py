@@ -69,6 +69,7 @@ def test_the_output_says_what_it_is(material: Material, uninterrupted: FinishedR
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("harm", ["cut short", "data damaged", "empty", "no Parquet"])
+@pytest.mark.slow
 def test_an_unreadable_file_costs_itself_alone_and_is_mended_by_the_same_command(
     harm: str, simple: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,6 +167,7 @@ def test_repeated_ids_are_counted_and_warned_about(
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.slow
 def test_a_document_of_100_mb(tmp_path: Path) -> None:
     """The slow one (about 8 s): a document far larger than a text batch; dedup alone would take half a minute."""
     draw = random.Random(1)

@@ -175,6 +175,7 @@ def expected(models: dict[str, Path]) -> list[tuple[str, Judged]]:
     return [(text, judge(text, loaded, encode)) for text in left]
 
 
+@pytest.mark.slow
 def test_the_sample_puts_every_rule_to_the_test(expected: list[tuple[str, Judged]]) -> None:
     assert len(expected) > 200
     assert 0.1 < sum(judged.kept for _, judged in expected) / len(expected) < 0.9

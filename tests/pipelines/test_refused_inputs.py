@@ -68,6 +68,7 @@ def test_a_hub_model_without_a_network_says_how_to_get_it(material: Material, tm
         ("keep: good AND", "keep: goood AND", r"keep: no rule 'goood'; did you mean 'good'\?"),
     ],
 )
+@pytest.mark.slow
 def test_a_wrong_recipe_names_what_is_wrong_before_anything_is_written(
     old: str, new: str, message: str, material: Material, tmp_path: Path
 ) -> None:

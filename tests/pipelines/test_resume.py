@@ -28,6 +28,7 @@ def test_a_second_call_does_nothing(material: Material, uninterrupted: FinishedR
     "lost",
     ["data/a.parquet", "annotations/base/a.parquet", "_gneiss/statistics/a.json", "quarantine/a.parquet", "ledger"],
 )
+@pytest.mark.slow
 def test_what_is_missing_is_made_again_and_nothing_else(
     lost: str, material: Material, uninterrupted: FinishedRun, tmp_path: Path
 ) -> None:

@@ -82,6 +82,7 @@ def assert_decided_as_without(found: FinishedRun, oracle: FinishedRun) -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("column", [2, 3])
+@pytest.mark.slow
 def test_a_shard_with_a_damaged_page_in_another_column_is_no_first_copy(
     step: str, column: int, corpus: Path, tmp_path: Path
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_shard_with_a_damaged_page_in_another_column_is_no_first_copy(
 
 
 @pytest.mark.parametrize("step", STEPS)
+@pytest.mark.slow
 def test_a_shard_that_fails_when_it_is_decided_is_no_first_copy(step: str, corpus: Path, tmp_path: Path) -> None:
     """Which the check cannot foresee: the others are decided again."""
 
@@ -111,6 +113,7 @@ def test_a_shard_that_fails_when_it_is_decided_is_no_first_copy(step: str, corpu
 
 @pytest.mark.parametrize("step", ["exact_duplicates", "dedup"])
 @pytest.mark.parametrize("at", ["check", "stages", "decided again"])
+@pytest.mark.slow
 def test_a_run_that_ended_in_between_is_taken_up(step: str, at: str, corpus: Path, tmp_path: Path) -> None:
     damage(corpus / "a.parquet", 2)
     oracle = of_usable(step, corpus, tmp_path)
@@ -132,6 +135,7 @@ def seen(shard: Any) -> ledger.Receipt:
 
 @pytest.mark.parametrize("step", ["near_duplicates", "dedup"])
 @pytest.mark.parametrize("when", ["check", "commit"])
+@pytest.mark.slow
 def test_past_the_budget_the_same_command_tries_again(step: str, when: str, corpus: Path, tmp_path: Path) -> None:
     """And decides all of it anew if the shard is usable then."""
 

@@ -36,6 +36,7 @@ def leaves(value: Any, path: str = "") -> dict[str, Any]:
     return {path: value}
 
 
+@pytest.mark.slow
 def test_every_value_of_every_packaged_recipe_can_be_named() -> None:
     """And setting it to what it is changes nothing."""
     for name in ("commoncrawl-to-gneissweb", "fineweb"):
@@ -58,6 +59,7 @@ def test_every_value_of_every_packaged_recipe_can_be_named() -> None:
         ("phases.second.keep", "NOT short"),
     ],
 )
+@pytest.mark.slow
 def test_a_change_changes_one_value(path: str, value: object) -> None:
     before, after = leaves(recipe().canonical()), leaves(recipe().changed({path: value}).canonical())
     assert after == {**before, path: value}
@@ -112,6 +114,7 @@ def test_the_recipe_itself_and_its_folder_stay() -> None:
         ("", 3, "no '' in the recipe"),
     ],
 )
+@pytest.mark.slow
 def test_what_is_not_there_is_met_with_the_nearest_name(path: str, value: object, told: str) -> None:
     with pytest.raises(RecipeError) as caught:
         recipe().changed({path: value})

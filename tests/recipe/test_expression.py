@@ -132,6 +132,7 @@ NUMBERS = [
     ),
 )
 @settings(max_examples=150)
+@pytest.mark.slow
 def test_a_value_that_cannot_be_computed_is_missing_wherever_it_arises(
     connection: Any, expression: tuple[str, Value], rows: list[Row]
 ) -> None:
@@ -192,6 +193,7 @@ def likes(text: str, pattern: str, escape: str | None) -> bool:
 
 @given(st.text("aé.\n*\\(", max_size=6), st.text("aé.*\\(%_\n!", max_size=6), st.booleans())
 @settings(max_examples=150)
+@pytest.mark.slow
 def test_like_matches_as_its_definition(connection: Any, text: str, pattern: str, escaped: bool) -> None:
     pattern = re.sub(r"!+$", "", pattern)
     sql = f"s LIKE '{pattern}'" + (" ESCAPE '!'" if escaped else "")
@@ -335,6 +337,7 @@ def test_an_expression_is_limited_in_size_and_depth(condition: str, told: str) -
     assert told in message
 
 
+@pytest.mark.slow
 def test_long_conditions_within_the_limits_are_evaluated(connection: Any) -> None:
     anything = " OR ".join(f"n = {i}" for i in range(600))
     assert truth_of(connection, anything, [{"n": 599}, {"n": 600}]) == [TRUE, NOT_TRUE]
@@ -372,6 +375,7 @@ def called(name: str, pattern: str, with_optional: bool) -> str:
 
 @pytest.mark.parametrize("name", _CALLS)
 @pytest.mark.parametrize("with_optional", [False, True])
+@pytest.mark.slow
 def test_every_function_of_the_list_can_be_called_and_its_result_is_no_longer_than_its_arguments(
     connection: Any, name: str, with_optional: bool
 ) -> None:

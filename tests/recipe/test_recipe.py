@@ -215,6 +215,7 @@ def test_what_lacks_a_name_or_phases_is_refused(text: str) -> None:
         "name: a\n---\nname: b",
     ],
 )
+@pytest.mark.slow
 def test_bad_yaml_is_refused_in_one_line(text: str) -> None:
     assert refusal_of(text).startswith("no valid YAML")
 
@@ -280,6 +281,7 @@ def test_model_paths_count_from_the_folder_of_the_file(tmp_path: Path) -> None:
         ("{text: text, id: id, derived", "{derived"),
     ],
 )
+@pytest.mark.slow
 def test_the_hash_is_the_same_however_the_recipe_is_written(was: str, becomes: str) -> None:
     assert GOOD.count(was) == 1
     rewritten = GOOD.replace(was, becomes)
@@ -311,6 +313,7 @@ def test_the_hash_is_the_same_however_the_recipe_is_written(was: str, becomes: s
          "- tokens\n      - readability\n"),  # columns come in another order
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_the_hash_differs_when_the_meaning_does(was: str, becomes: str) -> None:
     assert GOOD.count(was) == 1
     assert Recipe.parse(GOOD.replace(was, becomes)).digest() != Recipe.parse(GOOD).digest()

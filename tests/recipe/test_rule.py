@@ -141,6 +141,7 @@ rows = st.fixed_dictionaries(
 
 @given(st.lists(conditions, min_size=1, max_size=3), st.lists(rows, max_size=6))
 @settings(max_examples=60)
+@pytest.mark.slow
 def test_rules_decide_as_plain_three_valued_logic(
     connection: Any, given_conditions: list[Condition], given_rows: list[Row]
 ) -> None:
@@ -162,6 +163,7 @@ def keeps(draw: st.DrawFn, names: tuple[str, ...] = ("a", "b", "c")) -> Conditio
 
 @given(keeps())
 @settings(max_examples=50)
+@pytest.mark.slow
 def test_decisive_rules_are_those_whose_flip_alone_would_keep(connection: Any, keep: Condition) -> None:
     """Every combination of true, false and unknown of three rules, by brute force."""
     sql, decide = keep
@@ -257,6 +259,7 @@ def gneissweb(request: pytest.FixtureRequest) -> Rules:
 
 @given(st.lists(annotated, min_size=1, max_size=10))
 @settings(max_examples=40)
+@pytest.mark.slow
 def test_gneissweb_decides_by_quality_and_either_readability_or_tokens(
     connection: Any, gneissweb: Rules, given_rows: list[Row]
 ) -> None:
@@ -409,6 +412,7 @@ def test_a_boolean_expression_over_the_columns_is_accepted(condition: str) -> No
         "no_such_function(dclm)",
     ],
 )
+@pytest.mark.slow
 def test_whatever_reaches_beyond_the_document_is_refused(condition: str) -> None:
     with pytest.raises(RecipeError, match=r"^rule 'r': ") as caught:
         check(Rules({"r": condition}, "r", {}), COLUMNS)

@@ -139,6 +139,7 @@ def test_aliases_are_read_and_counted_wherever_they_stand() -> None:
         assert "an alias of what it stands in" in refusal_of(text)
 
 
+@pytest.mark.slow
 def test_a_text_is_limited_in_bytes_values_and_depth(tmp_path: Path) -> None:
     assert "larger than 250,000 bytes" in refusal_of("# " + "x" * MOST_BYTES)
     assert "larger than" in refusal_of("# " + "é" * (MOST_BYTES // 2))

@@ -55,6 +55,7 @@ def curated(corpus: Path, output: Path, workers: int | None = None, **dedup: Any
 
 @pytest.mark.parametrize("unit", [BYTES, TOKENS], ids=["bytes", "tokens"])
 @pytest.mark.parametrize("policy", ["protect", "union", "all"])
+@pytest.mark.slow
 def test_corpus_scope_and_one_group_give_what_the_definition_gives_on_all_documents(
     corpus: Path, tmp_path: Path, unit: dict[str, Any], policy: str
 ) -> None:
@@ -106,6 +107,7 @@ def _pieces(found: pa.Table, shard_ids: list[str], rows: list[int]) -> list[dict
     ]
 
 
+@pytest.mark.slow
 def test_groups_do_not_see_each_other(corpus: Path, tmp_path: Path) -> None:
     curated(corpus, tmp_path / "both", scope="group", group_by="^[xy]", **BYTES)
     for folder in ("x", "y"):
@@ -150,6 +152,7 @@ def test_workers_and_partitions_do_not_change_a_byte(
     assert runs.promised(tmp_path / "processes") == expected
 
 
+@pytest.mark.slow
 def test_a_shard_that_cannot_be_read_is_quarantined_and_the_others_see_each_other(corpus: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     for path in sorted(corpus.rglob("*.parquet")):
@@ -180,6 +183,7 @@ def test_a_corpus_that_changed_is_refused(corpus: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("finishes", [False, True])
+@pytest.mark.slow
 def test_orphaned_bytes_are_counted_anew_when_a_quarantined_shard_is_curated(
     finishes: bool, corpus: Path, tmp_path: Path
 ) -> None:

@@ -83,6 +83,7 @@ def positions(found: pa.Table, shards: list[tuple[str, int]]) -> list[int | None
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
+@pytest.mark.slow
 def test_shards_that_see_each_other_decide_as_one_shard_would(corpus: Path, tmp_path: Path, partitions: int) -> None:
     many = curated(recipe(WITH_DEDUP, "corpus", 14_000), corpus, tmp_path / "many", partitions)
     one = curated(recipe(WITH_DEDUP, "shard", 10**9), of_one_shard(corpus, tmp_path / "input"), tmp_path / "one")
@@ -158,6 +159,7 @@ def test_what_an_earlier_phase_computed_is_not_computed_again(corpus: Path, tmp_
     assert sum(loaded) == done.statistics.counts["rows"] - done.statistics.counts["quarantined"]
 
 
+@pytest.mark.slow
 def test_a_shard_that_cannot_be_read_is_quarantined_and_the_others_go_on(corpus: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     for path in sorted(corpus.rglob("*.parquet")):

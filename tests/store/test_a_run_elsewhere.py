@@ -82,6 +82,7 @@ def everything(source: Place, output: Place) -> None:
     export_hf(kept, output / "exported")
 
 
+@pytest.mark.slow
 def test_a_run_and_all_that_follows_have_the_bytes_that_they_have_on_a_disk(bucket: Place, disk: Place) -> None:
     copy(disk / "input", bucket / "input")
     for file in (bucket / "input").files():  # what is made of a whole corpus depends on the ETags of its files
@@ -94,6 +95,7 @@ def test_a_run_and_all_that_follows_have_the_bytes_that_they_have_on_a_disk(buck
     assert [d.id for d in documents(bucket / "out/curated")] == [d.id for d in documents(disk / "out/curated")]
 
 
+@pytest.mark.slow
 def test_a_run_elsewhere_is_resumed_and_refused_as_on_a_disk(bucket: Place, disk: Place) -> None:
     recipe = recipe_of(RECIPE, budgets="{documents: 1}")
     copy(disk / "input", bucket / "input")

@@ -43,6 +43,7 @@ def test_windows_longer_than_any_document_repeat_nowhere(min_length: int) -> Non
 
 @pytest.mark.parametrize("min_length", [1, 2, 30, 100, 200])
 @pytest.mark.parametrize("name", HARD)
+@pytest.mark.slow
 def test_hard_corpora(name: str, min_length: int) -> None:
     with patch("gneiss.dedup.anchors.engine.suffix_array.find_repeats", side_effect=AssertionError("sorted instead")):
         values, bounds = corpora.concatenated(HARD[name])

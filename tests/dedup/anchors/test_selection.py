@@ -69,6 +69,7 @@ def stretches_as_defined(text: bytes, low: int, high: int, k: int) -> set[tuple[
 
 
 @pytest.mark.parametrize("seed", range(40))
+@pytest.mark.slow
 def test_periodic_stretches(seed: int) -> None:
     random = np.random.default_rng(seed)
     k = int(random.integers(13, 120))

@@ -56,6 +56,7 @@ def expected(shards: Shards, min_length: int, policy: str, unit: str = "bytes") 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @given(shards=corpora, scheme=schemes, passes=st.integers(1, 3))
+@pytest.mark.slow
 def test_bytes_as_of_one_corpus(policy: str, shards: Shards, scheme: Scheme, passes: int) -> None:
     assert found(shards, scheme, policy, passes=passes) == expected(shards, scheme.min_length, policy)
 
@@ -63,6 +64,7 @@ def test_bytes_as_of_one_corpus(policy: str, shards: Shards, scheme: Scheme, pas
 @pytest.mark.parametrize("policy", POLICIES)
 @given(shards=corpora, scheme=schemes, passes=st.integers(1, 2))
 @settings(max_examples=60)
+@pytest.mark.slow
 def test_tokens_as_of_one_corpus(policy: str, shards: Shards, scheme: Scheme, passes: int) -> None:
     assert found(shards, scheme, policy, "tokens", passes) == expected(shards, scheme.min_length, policy, "tokens")
 
@@ -99,6 +101,7 @@ ADVERSARIAL: dict[str, Shards] = {
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name", ADVERSARIAL)
+@pytest.mark.slow
 def test_adversarial(name: str, policy: str) -> None:
     shards = ADVERSARIAL[name]
     for min_length, partitions, passes in ((8, 3, 1), (20, 5, 2), (33, 1, 1), (64, 2, 1)):
@@ -107,6 +110,7 @@ def test_adversarial(name: str, policy: str) -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.slow
 def test_source_code_of_the_standard_library(policy: str) -> None:
     files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:60]
     texts = [file.read_text(errors="replace") for file in files]

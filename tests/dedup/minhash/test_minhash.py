@@ -87,18 +87,21 @@ def exact_keys(text: str, exact: ExactDuplicates) -> set[Hashable]:
 
 
 @given(shards=corpora, near=near_criteria, partitions=st.integers(1, 4), passes=st.integers(1, 3))
+@pytest.mark.slow
 def test_near_duplicates_as_the_oracle(shards: Shards, near: NearDuplicates, partitions: int, passes: int) -> None:
     expected = oracle.components([near_keys(text, near) for texts in shards for text in texts])
     assert found(shards, near, partitions, passes) == expected
 
 
 @given(shards=corpora, exact=exact_criteria, partitions=st.integers(1, 4), passes=st.integers(1, 3))
+@pytest.mark.slow
 def test_exact_duplicates_as_the_oracle(shards: Shards, exact: ExactDuplicates, partitions: int, passes: int) -> None:
     expected = oracle.components([exact_keys(text, exact) for texts in shards for text in texts])
     assert found(shards, exact, partitions, passes) == expected
 
 
 @given(shards=corpora, criterion=near_criteria | exact_criteria, data=st.data())
+@pytest.mark.slow
 def test_documents_that_do_not_take_part(shards: Shards, criterion: Criterion, data: st.DataObject) -> None:
     present = [data.draw(st.lists(st.booleans(), min_size=len(texts), max_size=len(texts))) for texts in shards]
     emptied = [
@@ -109,6 +112,7 @@ def test_documents_that_do_not_take_part(shards: Shards, criterion: Criterion, d
 
 
 @given(texts=st.lists(documents, max_size=12), criterion=near_criteria | exact_criteria, data=st.data())
+@pytest.mark.slow
 def test_cuts_into_shards_and_slices_do_not_matter(texts: list[str], criterion: Criterion, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(texts)), max_size=4)))
     shards = [texts[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(texts)], strict=True)]

@@ -192,6 +192,7 @@ lines = st.lists(st.tuples(st.sampled_from("abc"), st.lists(words, min_size=1, m
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.lists(st.tuples(models, lines), min_size=1, max_size=3), texts)
+@pytest.mark.slow
 def test_equals_library_and_oracle(train_fasttext, tmp_path_factory, parameters, texts):
     paths = []
     for arguments, labelled in parameters:
@@ -220,6 +221,7 @@ def trained(train_fasttext, manual) -> list[Path]:
     return paths
 
 
+@pytest.mark.slow
 def test_real_text(trained, manual, tmp_path):
     check(trained, manual, tmp_path)
     predictor = ensemble(trained, tmp_path)[0]
@@ -239,10 +241,12 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_hostile_texts(trained, tmp_path):
     check(trained, HOSTILE, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_line_of_ten_megabytes(trained, manual, tmp_path):
     text = (" ".join(manual) * (10_000_000 // sum(map(len, manual)) + 1)).replace("\n", " ")
     assert len(text) > 10_000_000
@@ -260,6 +264,7 @@ def test_batches_do_not_matter(trained, manual, tmp_path):
             assert np.array_equal(whole[7:40], sliced)
 
 
+@pytest.mark.slow
 def test_words_of_the_same_hash(train_fasttext, tmp_path):
     by_hash, pairs = defaultdict(list), []
     for number in range(400_000):

@@ -1,21 +1,37 @@
-"""The dataset card of an output: what it is, from what, by which recipe, and the counts."""
+"""The dataset card of an output: what it is, from what, by which recipe, and the counts.
+
+Its front matter is what the hub and the library `datasets` read: which files are the data set.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Any
 
-from gneiss.curate.statistics import Statistics
+from gneiss.curate.statistics import KEPT, QUARANTINED, Statistics
 from gneiss.input.plan import Plan
 from gneiss.output import layout
 from gneiss.output.markdown import code, plain
+from gneiss.recipe.yaml_text import write_yaml
+from gneiss.store.place import Place
 from gneiss.version import __version__
 
+#: The hub's classes of size: fewer documents than this, by name.
+_SIZES = {10**power: name for power, name in zip(range(3, 13), (
+    "n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B", "10B<n<100B",
+    "100B<n<1T",
+), strict=True)}  # fmt: skip
 
-def dataset_card(plan: Plan, statistics: Statistics, quarantined_shards: Mapping[str, str]) -> str:
-    """The card as Markdown."""
+
+def dataset_card(plan: Plan, statistics: Statistics, quarantined_shards: Mapping[str, str], output: Place) -> str:
+    """The card as Markdown, with front matter in YAML; all files of the output but the card are there."""
     counts = statistics.counts
     rows = max(counts["rows"], 1)
     lines = [
+        "---",
+        write_yaml(_front_matter(plan, statistics, output)) + "---",
+        "",
         f"# {plan.recipe.name}, curated",
         "",
         f"Curated by gneiss {__version__} from {code(plan.source)} ({len(plan.input.shards)} shards) with the recipe"
@@ -62,3 +78,31 @@ def dataset_card(plan: Plan, statistics: Statistics, quarantined_shards: Mapping
         "",
     ]
     return "\n".join(lines)
+
+
+def _front_matter(plan: Plan, statistics: Statistics, output: Place) -> dict[str, Any]:
+    """What is known of these keys of the hub; of a configuration, all files are the split `train`."""
+    kept = statistics.counts[KEPT]
+    folders = {"default": layout.DATA, "annotations": layout.BASE}
+    if statistics.counts[QUARANTINED]:
+        folders["quarantine"] = layout.QUARANTINE
+    known = {
+        "license": plan.recipe.card.license,
+        "language": plan.recipe.card.language,
+        "size_categories": [next((name for limit, name in _SIZES.items() if kept < limit), "n>1T")],
+        "tags": ["gneiss"],
+        "configs": [
+            {"config_name": name, "data_files": [{"split": "train", "path": _paths(folder, output)}]}
+            for name, folder in folders.items()
+        ],
+    }
+    return {key: value for key, value in known.items() if value}
+
+
+def _paths(folder: str, output: Place) -> str | list[str]:
+    """Patterns for all files in a folder: `**` leaves out hidden files, and folders whose names begin with `__`."""
+    files = [f"{folder}/{file.name}" for file in (output / folder).files()]
+    left_out = sorted(file for file in files if re.search(r"/(\.|__[^/]*/)", file))
+    named = [re.sub(r"[*?[]", r"[\g<0>]", file) for file in left_out]
+    paths = [*([f"{folder}/**"] if len(left_out) < len(files) or not files else []), *named]
+    return paths[0] if len(paths) == 1 else paths

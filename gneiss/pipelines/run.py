@@ -212,7 +212,7 @@ def _finish(
         statistics.counts[name] = int((folder / layout.count_path(name)).read())
     stored = {"statistics": statistics.to_json(), "samples": examples, "quarantined_shards": quarantined}
     write_bytes((json.dumps(stored, ensure_ascii=False, indent=1) + "\n").encode(), folder, layout.STATISTICS_FILE)
-    write_bytes(dataset_card(plan, statistics, quarantined).encode(), folder, layout.CARD_FILE)
+    write_bytes(dataset_card(plan, statistics, quarantined, folder).encode(), folder, layout.CARD_FILE)
     failed = [id_ for id_, receipt in done.items() if receipt.is_defect]
     return FinishedRun(folder, statistics, examples, quarantined, failed, finished_before)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -84,6 +84,16 @@ class Budgets(Part):
 
     documents: float = Field(default=0.001, ge=0, le=1)
     shards: int = Field(default=0, ge=0)
+
+
+class Card(Part):
+    """What the dataset card says that no run can know: identifiers of a license and of languages, as the hub has them.
+
+    Where they are not given, they are those of the card of an input on the hub, or missing.
+    """
+
+    license: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    language: list[Annotated[str, Field(pattern=r"^[a-z]{2,}(-[A-Za-z0-9]+)*$")]] = Field(default_factory=list)
 
 
 class Phase(Part):
@@ -183,6 +193,7 @@ class Recipe(Part):
     input: InputColumns = InputColumns()
     shard_max_bytes: int = Field(256_000_000, ge=1)
     budgets: Budgets = Budgets()
+    card: Card = Card()
     phases: list[Phase] = Field(min_length=1, max_length=MOST_PHASES)
     _folder: Path = PrivateAttr(Path())
 
@@ -331,6 +342,8 @@ class Recipe(Part):
     def canonical(self) -> dict[str, Any]:
         """The recipe with every default written out."""
         whole = self.model_dump(mode="json")
+        if self.card == Card():
+            del whole["card"]
         for index, (phase, own) in enumerate(zip(self.phases, whole["phases"], strict=True)):
             del own["corpus_steps"]
             steps = {name_of(type(step), step_kinds()): parameters(step) for step in phase.steps}
@@ -345,12 +358,14 @@ class Recipe(Part):
         return write_yaml(self.canonical())
 
     def digest(self) -> str:
-        """sha256 over the canonical recipe with the default budgets: 64 hexadecimal digits.
+        """sha256 over the canonical recipe with the default budgets and without its card: 64 hexadecimal digits.
 
         The order of rules and models matters: it is the order of columns, and of the names in `failed`. Budgets do not:
-        an output that is past them can be accepted as it is, by the same command with larger ones.
+        an output that is past them can be accepted as it is, by the same command with larger ones. Nor does the card,
+        which describes an output.
         """
         whole = {**self.canonical(), "budgets": Budgets().model_dump(mode="json")}
+        whole.pop("card", None)
         return hashlib.sha256(json.dumps(whole, ensure_ascii=False).encode()).hexdigest()
 
 

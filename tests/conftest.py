@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import pytest
+import xxhash
 from hypothesis import settings
 from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
@@ -25,6 +26,8 @@ from tests.process_starts import ProcessStarts
 
 if TYPE_CHECKING:
     from gneiss.output.finished_run import FinishedRun
+    from tests.store.faults import Proxy
+    from tests.store.s3_server import S3Server
 
 settings.register_profile("gneiss", deadline=None, max_examples=100, derandomize=True, database=None)
 settings.load_profile("gneiss")
@@ -144,3 +147,34 @@ def _installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation")
     subprocess.run([*pip, "--target", target, project], check=True)
     return target
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server with a bucket, `gneiss`."""
+    from tests.store.s3_server import running
+
+    with running(tmp_path_factory.mktemp("s3")) as server:
+        server.bucket("gneiss")
+        yield server
+
+
+@pytest.fixture
+def proxy(s3_server: S3Server) -> Iterator[Proxy]:
+    """A proxy before it, which counts requests and can be made to fail."""
+    from tests.store.faults import before
+
+    with before(s3_server.ports["s3"]) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def s3(proxy: Proxy, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty folder there, as an address; the environment says how to reach it, by way of the proxy."""
+    from tests.store.s3_server import environment
+
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in environment(proxy.endpoint).items():
+        monkeypatch.setenv(name, value)
+    return f"s3://gneiss/{xxhash.xxh3_64_hexdigest(request.node.nodeid.encode())}"

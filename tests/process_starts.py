@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-FIXTURES = {"demo", "head", "warm"}
+FIXTURES = {"demo", "head", "s3_server", "warm"}
 _PROPERTY = "process starts"
 
 

@@ -37,11 +37,11 @@ class ShardSize(Protocol):
 
     @property
     def rows(self) -> int:
-        """Rows of the input."""
+        """Rows of the input; where memory is asked for, perhaps a guess."""
 
     @property
     def text_bytes(self) -> int:
-        """Bytes of text, according to the footer."""
+        """Bytes of text, according to the file's metadata, or a guess."""
 
 
 class PhaseDocuments(Protocol):

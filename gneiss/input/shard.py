@@ -38,9 +38,18 @@ class Shard:
     etag: str
 
     @property
-    def rows(self) -> int:
-        """Rows of the shard."""
+    def known_rows(self) -> int | None:
+        """Rows of the shard; None where nobody has counted them yet."""
         return self.part.rows
+
+    @property
+    def rows(self) -> int:
+        """Rows of the shard, or a guess of it where they are not known."""
+        return self.part.likely_rows if self.known_rows is None else self.known_rows
+
+    def counted(self, rows: int | None) -> Shard:
+        """The same shard when its rows are known."""
+        return self if self.known_rows == rows else replace(self, part=replace(self.part, rows=rows))
 
     @property
     def text_bytes(self) -> int:
@@ -85,8 +94,8 @@ class Shard:
                 first += table.num_rows
         except UNREADABLE as error:
             raise InputError(f"{self.file}: cannot read: {first_line(error)}") from error
-        if first != self.rows:
-            raise InputError(f"{self.file}: expected {self.rows} rows in shard {self.id}, found {first}: damaged")
+        if self.known_rows not in (None, first):
+            raise InputError(f"{self.file}: expected {self.known_rows} rows in shard {self.id}, found {first}: damaged")
 
 
 def reading_on() -> Callable[[Shard], Shard]:

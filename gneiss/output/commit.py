@@ -30,13 +30,17 @@ def commit(curated: Curated, recipe: Recipe, output: Place) -> Receipt:
     """Write the files of a shard and return its receipt. Raises OutputError; DefectError when rows do not add up."""
     shard, counts = curated.shard, curated.statistics.counts
     fates = {name: counts[name] for name in (KEPT, DROPPED, QUARANTINED)}
-    if not shard.rows == counts["rows"] == sum(fates.values()) == curated.annotations.num_rows:
+    came_in = counts["rows"] if shard.known_rows is None else shard.known_rows
+    if not came_in == counts["rows"] == sum(fates.values()) == curated.annotations.num_rows:
         raise DefectError(
-            f"shard {shard.id}: {shard.rows} rows came in, but {fates[KEPT]} kept + {fates[DROPPED]} dropped +"
+            f"shard {shard.id}: {came_in} rows came in, but {fates[KEPT]} kept + {fates[DROPPED]} dropped +"
             f" {fates[QUARANTINED]} quarantined were counted; nothing was written."
             " This is a defect of gneiss: please report it"
         )
-    files = [_write_data(curated, recipe, output)]
+    data, read_again = _write_data(curated, recipe, output)
+    if read_again != came_in:  # which is all that says so where a file does not know its rows
+        raise InputError(f"{shard.file}: {came_in} rows were read of it, and then {read_again}: modified or damaged")
+    files = [data]
     if files[0].rows != fates[KEPT]:
         raise DefectError(
             f"shard {shard.id}: {fates[KEPT]} documents were kept, but {files[0].rows} written; please report it"
@@ -46,7 +50,7 @@ def commit(curated: Curated, recipe: Recipe, output: Place) -> Receipt:
     told = {"statistics": curated.statistics.to_json(), "samples": curated.examples}
     shard.check_unchanged()  # which is what was read before its last file says that it is done
     files.append(write_bytes((json.dumps(told, ensure_ascii=False) + "\n").encode(), output, statistics_path(shard.id)))
-    receipt = Receipt(shard.id, COMMITTED, shard.fingerprint, shard.rows, fates, tuple(files))
+    receipt = Receipt(shard.id, COMMITTED, shard.fingerprint, came_in, fates, tuple(files))
     own = write_parquet(
         _portions(curated.annotations),
         curated.annotations.schema,
@@ -62,14 +66,21 @@ def _portions(table: pa.Table) -> Iterator[pa.Table]:
         yield table.slice(start, ROWS_PER_TABLE)
 
 
-def _write_data(curated: Curated, recipe: Recipe, output: Place) -> WrittenFile:
-    """The kept documents with all their columns; texts and what was derived from them are the edited ones."""
+def _write_data(curated: Curated, recipe: Recipe, output: Place) -> tuple[WrittenFile, int]:
+    """The kept documents with all their columns; texts and what was derived from them are the edited ones.
+
+    Returns with it how many rows were read for that, kept or not.
+    """
     schema = _schema(curated, recipe)
     text = recipe.input.text
     others = [name for name in schema.names if name != text]
 
+    read = 0
+
     def tables() -> Iterator[pa.Table]:
+        nonlocal read
         for first, table in curated.shard.tables(others):
+            read = first + table.num_rows
             start, stop = np.searchsorted(curated.kept, [first, first + table.num_rows])
             rows = curated.kept[start:stop]
             table = _chosen_of(table, rows - first) if others else pa.table({})
@@ -82,7 +93,7 @@ def _write_data(curated: Curated, recipe: Recipe, output: Place) -> WrittenFile:
             columns.insert(schema.get_field_index(text), kept_texts)
             yield pa.Table.from_arrays(columns, schema=schema)  # in which a stale column may be null
 
-    return write_parquet(tables(), schema, output, data_path(curated.shard.id))
+    return write_parquet(tables(), schema, output, data_path(curated.shard.id)), read
 
 
 def _derived(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -66,7 +66,7 @@ def dry_run(recipe: Recipe | str | Path, input: str | Path, *, limit: int | None
     if plan.input.unreadable:
         unreadable = plan.input.unreadable[0]
         raise InputError(f"{unreadable.file}: cannot read: {unreadable.reason}")
-    shards = tuple(plan.input.shards if limit is None else _first_rows(plan.input.shards, limit))
+    shards = tuple(plan.input.shards if limit is None else _first_rows(plan.input.shards, limit, recipe.input.text))
     started = time.perf_counter()
     prepared = prepare(recipe)
     tools = load_models(recipe, prepared)
@@ -74,6 +74,8 @@ def dry_run(recipe: Recipe | str | Path, input: str | Path, *, limit: int | None
     with TemporaryDirectory(prefix="gneiss-dry-run-") as folder:
         corpus = Corpus(recipe, prepared, shards, place_of(folder, "temporary folder"))
         is_wide = len(shards) > 1 and bool(corpus.wide_phases)
+        if is_wide:
+            corpus = replace(corpus, shards=tuple(its.counted(_rows(its, recipe.input.text)) for its in shards))
         statistics, examples = _curated(corpus, tools) if is_wide else _each_curated(corpus, tools)
     ended, cpu_seconds = time.perf_counter(), time.process_time() - cpu
     return DryRun(str(input), recipe, limit, statistics, examples, loaded - started, ended - loaded, cpu_seconds)
@@ -126,7 +128,7 @@ class _FirstRows(Shard):
     limit: int
 
     @property
-    def rows(self) -> int:
+    def known_rows(self) -> int:
         """Rows that are read."""
         return self.limit
 
@@ -138,12 +140,24 @@ class _FirstRows(Shard):
                 return
 
 
-def _first_rows(shards: Iterable[Shard], limit: int) -> Iterator[Shard]:
+def _rows(shard: Shard, text: str, limit: int | None = None) -> int:
+    """How many rows a shard has; where they must be counted, that many at most, and whatever comes with them."""
+    if shard.known_rows is not None:
+        return shard.known_rows
+    rows = 0
+    for first, table in shard.tables([text]):
+        rows = first + table.num_rows
+        if limit is not None and rows >= limit:
+            break
+    return rows
+
+
+def _first_rows(shards: Iterable[Shard], limit: int, text: str) -> Iterator[Shard]:
     """The shards that hold the first rows of a file, the last one cut short."""
     for shard in shards:
         if not limit:
             return
-        rows = min(limit, shard.rows)
+        found = _rows(shard, text, limit)
         own = {field.name: getattr(shard, field.name) for field in fields(Shard)}
-        yield _FirstRows(**own, limit=rows) if rows < shard.rows else shard
-        limit -= rows
+        yield _FirstRows(**own, limit=limit) if limit <= found else shard.counted(found)
+        limit -= min(limit, found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,7 +121,7 @@ def _curate_usable(
         unusable = _unusable(corpus.output)
         for id_ in unusable.keys() - done.keys():
             job.progress.finished(replace(unusable[id_], stage=CURATE))
-        usable = replace(corpus, shards=tuple(shard for shard in corpus.shards if shard.id not in unusable))
+        usable = replace(corpus, shards=_counted(corpus, unusable))
         if not _are_decided_with(corpus, usable):
             _start_again(job, usable)
             done = unusable
@@ -148,6 +148,12 @@ def _check(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receip
     if left := [shard for shard in corpus.shards if shard.id not in known]:
         job.progress.stage(CHECK, len(left))
         job.run_tasks(workers, CHECK, CheckStep(), left)
+
+
+def _counted(corpus: Corpus, unusable: Collection[str]) -> tuple[Shard, ...]:
+    """The shards that are usable, with the rows that were counted when they were checked."""
+    verdicts = ledger.read(corpus.output, CHECK)
+    return tuple(its.counted(verdicts[its.id].rows) for its in corpus.shards if its.id not in unusable)
 
 
 def _unusable(output: Place) -> dict[str, Receipt]:

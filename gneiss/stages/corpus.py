@@ -18,7 +18,7 @@ from gneiss.curate.loaded_models import Prepared, load_step
 from gneiss.curate.phase import PhaseInput, annotated
 from gneiss.curate.phase_result import PhaseResult, edits_of_batch, of_batch, only_edits
 from gneiss.curate.reading import read_documents
-from gneiss.errors import InputError
+from gneiss.errors import DefectError, InputError
 from gneiss.input.shard import Shard, reading_on
 from gneiss.output.layout import annotations_path
 from gneiss.output.parquet import read_table
@@ -142,9 +142,11 @@ class StepView:
     phase: int
     reader: Reader
 
-    @property
+    @cached_property
     def shards(self) -> Sequence[Shard]:
         """See StepCorpus."""
+        if uncounted := next((shard.id for shard in self.corpus.shards if shard.known_rows is None), None):
+            raise DefectError(f"shard {uncounted}: a stage of {self.step.key} needs its rows, and they are not counted")
         return self.corpus.shards
 
     @property

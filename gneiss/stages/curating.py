@@ -35,4 +35,4 @@ class CurateStep:
 
     def lost(self, task: Shard, reason: str) -> Receipt:
         """A quarantined shard."""
-        return Receipt(task.id, UNREADABLE, task.fingerprint, task.rows, reason=reason, etag=task.etag)
+        return Receipt(task.id, UNREADABLE, task.fingerprint, task.known_rows, reason=reason, etag=task.etag)

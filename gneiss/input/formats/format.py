@@ -18,20 +18,22 @@ UNREADABLE = (OSError, pa.ArrowException, UnicodeDecodeError)
 class Part:
     """Consecutive rows of a file, from `start` to `end` (exclusive), in whatever a format counts: rows, or bytes.
 
-    name: what tells it from the other parts of its file, sorted as they are; empty for a whole file. text_bytes: size
-    of its texts, uncompressed and decoded, or a guess of it; held_bytes: the same for other columns that are held for
-    all its rows; table_bytes: for all columns of the largest table that is read of it at once; table_rows: how many
-    rows that has at most, if the format is to know.
+    name: what tells it from the other parts of its file, sorted as they are; empty for a whole file. rows: None where
+    only reading them tells how many there are, and likely_rows a guess; text_bytes: size of its texts, uncompressed and
+    decoded, or a guess of it; held_bytes: the same for other columns that are held for all its rows; table_bytes: for
+    all columns of the largest table that is read of it at once; table_rows: how many rows that has at most, if the
+    format is to know.
     """
 
     name: str
     start: int
     end: int
-    rows: int
+    rows: int | None
     text_bytes: int
     held_bytes: int = 0
     table_bytes: int = 0
     table_rows: int | None = None
+    likely_rows: int = 0
 
 
 @dataclass(frozen=True)

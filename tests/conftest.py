@@ -169,7 +169,7 @@ def proxy(s3_server: S3Server) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def s3(proxy: Proxy, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def s3_folder(proxy: Proxy, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty folder there, as an address; the environment says how to reach it, by way of the proxy."""
     from tests.store.s3_server import environment
 

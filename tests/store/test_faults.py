@@ -18,9 +18,9 @@ LARGE = bytes(range(256)) * 24_000  # two parts
 
 
 @pytest.fixture
-def connect(proxy: Proxy, s3: str) -> Callable[..., S3Store]:
+def connect(proxy: Proxy, s3_folder: str) -> Callable[..., S3Store]:
     """A client of the bucket, which waits 1 ms between its attempts."""
-    prefix = s3.removeprefix("s3://gneiss/")
+    prefix = s3_folder.removeprefix("s3://gneiss/")
 
     def connect(key: str = KEY, secret: str = SECRET) -> S3Store:
         wait = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=1)}

@@ -87,7 +87,7 @@ def find_crawl_files(input: Address) -> CrawlInput:
         if not others:
             raise
         raise InputError(f"{error}. It holds {describe_passed_over(_by_ending(others))}") from error
-    passed_over = _by_ending(others if root == place_of(input) else ())
+    passed_over = _by_ending(others if root in (place_of(input), place_of(input).pinned()) else ())
     tasks, pages = [], []
     for file in files:
         if _HTML.search(file.name):

@@ -28,6 +28,7 @@ def find_files(
     """
     place = place_of(source)
     try:
+        place = place.pinned() or place
         if file := place.find():
             return place.parent, [file]
         if found := list(place.files()):

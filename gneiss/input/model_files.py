@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from gneiss.annotation import files_of
-from gneiss.errors import ModelError, first_line
-
-_HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+?))?/(?P<file>[\w./ -]+)")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+from gneiss.errors import InputError, ModelError, first_line
+from gneiss.store.hub import HubAddress
 
 
 @dataclass(frozen=True)
@@ -65,25 +62,35 @@ def locate(source: str, folder: Path = Path()) -> Path:
 
 
 def _from_hub(source: str) -> Path:
-    parts = _HUB.fullmatch(source)
-    if parts is None or source.endswith("/"):
+    at = _hub_file(source)
+    if at is None:
         raise ModelError(f"model {source}: expected hf://owner/repo@revision/file")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    repo, revision, file = parts["repo"], parts["revision"], parts["file"]
     try:
-        return Path(hf_hub_download(repo, file, revision=revision))
+        return Path(hf_hub_download(at.repository, at.path, repo_type=at.kind, revision=at.revision))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = first_line(error).rstrip(".")
-        pin = f" --revision {revision}" if revision else ""
+        pin = f" --revision {at.revision}" if at.revision else ""
+        kind = f" --repo-type {at.kind}" if at.kind != "model" else ""
         raise ModelError(
             f"model {source}: neither in the cache nor available from the hub: {reason}. With network access:"
-            f" `hf download {repo} {file}{pin}`, then copy the cache (HF_HOME) here, or name a local path in the recipe"
+            f" `hf download {at.repository} {at.path}{kind}{pin}`, then copy the cache (HF_HOME) here, or name a local"
+            " path in the recipe"
         ) from error
+
+
+def _hub_file(source: str) -> HubAddress | None:
+    """The address of a file in a repository of the hub, if it is one."""
+    try:
+        at = HubAddress.parse(source)
+    except InputError:
+        return None
+    return at if at.path and at.kind != "bucket" and not source.endswith("/") else None
 
 
 def is_pinned(source: str) -> bool:
     """Whether a source always names the same bytes: a local path, or a hub file at a commit."""
-    parts = _HUB.fullmatch(source)
-    return parts is None or bool(parts["revision"] and _COMMIT.fullmatch(parts["revision"]))
+    at = _hub_file(source)
+    return at is None or at.is_pinned

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from gneiss.errors import InputError, first_line
 from gneiss.input.model_files import ModelFile, resolve
 from gneiss.input.shard import Input, cut_shards
 from gneiss.recipe.named import versions
 from gneiss.recipe.recipe import Recipe
-from gneiss.store.place import Address
+from gneiss.store.place import Address, place_of
 from gneiss.version import __version__
 
 #: Libraries whose version can change the bytes of an output.
@@ -24,10 +25,14 @@ BYTE_SHAPING = (
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of a run: the recipe, the shards of its input, the model files with their checksums."""
+    """The plan of a run: the recipe, the shards of its input, the model files with their checksums.
+
+    source: the input's address; revision: the same, with the commit that was found, if its store keeps revisions.
+    """
 
     recipe: Recipe
     source: str
+    revision: str | None
     input: Input
     models: tuple[ModelFile, ...]
 
@@ -36,6 +41,7 @@ class Plan:
         """Everything that, together with the input, determines the bytes of the output."""
         return {
             **({"corpus": self._fingerprint()} if self.recipe.is_corpus_wide else {}),
+            **({"revision": self.revision} if self.revision else {}),
             "recipe": self.recipe.digest(),
             "gneiss": __version__,
             "libraries": {**{name: version(name) for name in BYTE_SHAPING}, **versions(self.recipe.classes)},
@@ -62,11 +68,16 @@ def run_key(identity: Mapping[str, object]) -> str:
 
 def make_plan(recipe: Recipe, source: Address) -> Plan:
     """Cut the shards of an input and resolve the recipe's models. Raises InputError and ModelError."""
+    try:
+        revision = place_of(source).pinned()
+    except OSError as error:
+        raise InputError(f"{source}: cannot read: {first_line(error)}") from error
     found = cut_shards(
-        source,
+        revision or source,
         text=recipe.input.text,
         required=list(recipe.inputs.values()),
         once=list(recipe.input.derived_from_text),
         shard_max_bytes=recipe.shard_max_bytes,
     )
-    return Plan(recipe, str(source), found, tuple(resolve(source, recipe.folder) for source in recipe.model_files))
+    models = tuple(resolve(model, recipe.folder) for model in recipe.model_files)
+    return Plan(recipe, str(source), str(revision) if revision else None, found, models)

@@ -15,7 +15,10 @@ from gneiss.output.parquet import write_bytes
 from gneiss.store.place import Address, Place
 
 #: Parts of an identity whose names do not say what the user changed.
-_SAID = {"corpus": "the input files, all of which a step at corpus scope compares"}
+_SAID = {
+    "corpus": "the input files, all of which a step at corpus scope compares",
+    "revision": f"the revision of the input: name the one that {layout.RUN_FILE} has",
+}
 
 
 @contextmanager

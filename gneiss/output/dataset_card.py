@@ -34,8 +34,9 @@ def dataset_card(plan: Plan, statistics: Statistics, quarantined_shards: Mapping
         "",
         f"# {plan.recipe.name}, curated",
         "",
-        f"Curated by gneiss {__version__} from {code(plan.source)} ({len(plan.input.shards)} shards) with the recipe"
-        f" `{plan.recipe.name}` (sha256 `{plan.recipe.digest()}`, written out in `{layout.RECIPE_FILE}`).",
+        f"Curated by gneiss {__version__} from {code(plan.revision or plan.source)} ({len(plan.input.shards)} shards)"
+        f" with the recipe `{plan.recipe.name}` (sha256 `{plan.recipe.digest()}`, written out in"
+        f" `{layout.RECIPE_FILE}`).",
         "",
         plain(" ".join(plan.recipe.description.split())),
         "",

@@ -31,6 +31,7 @@ class LocalStore:
     """The file system of this machine, and what is mounted into it. An ETag is the time of modification, in ns."""
 
     schemes = ("", "file")
+    refusal = None
 
     def path(self, address: str) -> str:
         """An absolute path, since workers may live in another folder."""
@@ -48,6 +49,9 @@ class LocalStore:
     def resolve(self, path: str) -> str:
         """See Store."""
         return os.path.realpath(path)
+
+    def pin(self, path: str) -> None:
+        """See Store."""
 
     def find(self, path: str) -> File | None:
         """See Store."""

@@ -16,11 +16,12 @@ from urllib.parse import urlsplit
 import xxhash
 
 from gneiss.errors import InputError, OutputError
+from gneiss.store.hub import HubStore
 from gneiss.store.local import LocalStore
 from gneiss.store.store import File, Store
 
 #: All stores, a line each.
-STORES: tuple[Store, ...] = (LocalStore(),)
+STORES: tuple[Store, ...] = (LocalStore(), HubStore())
 _BLOCK_BYTES = 1 << 22
 #: How users name a file or folder: a path, an address of a store, or a Place.
 Address: TypeAlias = str | os.PathLike[str]
@@ -67,6 +68,11 @@ class Place:
         """Its path in a folder that it lies in."""
         inner, outer = (place.store.resolve(place.path).rstrip("/") for place in (self, folder))
         return inner[len(outer) + 1 :]
+
+    def pinned(self) -> Place | None:
+        """The same place in its revision of now; None where the store keeps no revisions. Raises OSError."""
+        pinned = self.store.pin(self.path)
+        return None if pinned is None else Place(self.store, pinned)
 
     def find(self) -> File | None:
         """The file, if it is one."""
@@ -182,7 +188,8 @@ class Sink(io.RawIOBase):
 def place_of(address: Address, what: str = "input") -> Place:
     """The place that an address names: a path, or an address with a scheme of `STORES`.
 
-    what: what messages call it. Raises InputError for a scheme that no store has.
+    what: what messages call it. Raises InputError for a scheme that no store has, OutputError for an `output` where
+    nothing can be written.
     """
     if isinstance(address, Place):
         return address
@@ -192,6 +199,8 @@ def place_of(address: Address, what: str = "input") -> Place:
         scheme = ""  # a colon in a name
     for store in STORES:
         if scheme in store.schemes:
+            if what == "output" and store.refusal:
+                raise OutputError(f"output {address}: {store.refusal}")
             return Place(store, store.path(address))
     known = " or ".join(f"{scheme}://" for store in STORES for scheme in store.schemes if scheme)
     raise InputError(f"{what} {address}: {scheme}:// is not supported yet (it is coming); use a local path or {known}")

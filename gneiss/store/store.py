@@ -29,6 +29,10 @@ class Store(Protocol):
     def schemes(self) -> Sequence[str]:
         """What stands before `://` in its addresses."""
 
+    @property
+    def refusal(self) -> str | None:
+        """Why nothing can be written, and what to do instead; None where it can."""
+
     def path(self, address: str) -> str:
         """The path that an address names. Raises InputError."""
 
@@ -37,6 +41,9 @@ class Store(Protocol):
 
     def resolve(self, path: str) -> str:
         """The path by which a file is known that has several, where there are links."""
+
+    def pin(self, path: str) -> str | None:
+        """The path by which the files of now are found later too; None where the store keeps no revisions of them."""
 
     def find(self, path: str) -> File | None:
         """The file at a path, if there is one."""

@@ -21,6 +21,7 @@ class MemoryStore:
     held: set[str] = field(default_factory=set)
 
     schemes = ("memory",)
+    refusal = None
 
     def path(self, address: str) -> str:
         return address.removeprefix("memory://").rstrip("/")
@@ -30,6 +31,9 @@ class MemoryStore:
 
     def resolve(self, path: str) -> str:
         return path
+
+    def pin(self, path: str) -> None:
+        pass
 
     def find(self, path: str) -> File | None:
         if path not in self.content:

@@ -1,0 +1,80 @@
+"""Files that are read in ranges over a network: few requests, each for what is read next."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+
+#: (start, end) of bytes in a file → these bytes.
+Fetch: TypeAlias = Callable[[int, int], Any]
+#: Where reads follow each other, each request asks for twice as much as the one before it, from and up to this.
+_FIRST_BYTES, _MOST_BYTES = 1 << 16, 1 << 23
+
+
+class Ranges(io.RawIOBase):
+    """A file of a known size whose bytes are fetched. tail: its last bytes, as far as they are there already."""
+
+    def __init__(self, fetch: Fetch, size_bytes: int, tail: Any = b"") -> None:
+        self._fetch = fetch
+        self._size_bytes = size_bytes
+        self._tail = memoryview(tail)
+        self._at = 0
+        self._block = (0, 0, memoryview(b""))
+        self._next_bytes = _FIRST_BYTES
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next read begins."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Let the next read begin elsewhere."""
+        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size_bytes}[whence])
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Bytes from here on, less than asked for only where the file ends."""
+        start = self._at
+        end = self._size_bytes if size is None or size < 0 else min(start + size, self._size_bytes)
+        if start >= end:
+            return b""
+        self._at = end
+        return bytes(self._bytes(start, end))
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer."""
+        found = self.read(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
+    def _bytes(self, start: int, end: int) -> memoryview | bytes:
+        first = self._size_bytes - len(self._tail)
+        if start >= first:
+            return self._tail[start - first : end - first]
+        its_start, its_end, block = self._block
+        if its_start <= start < its_end:
+            if end <= its_end:
+                return block[start - its_start : end - its_start]
+            return b"".join((block[start - its_start :], self._bytes(its_end, end)))
+        self._next_bytes = min(2 * self._next_bytes, _MOST_BYTES) if start == its_end > 0 else _FIRST_BYTES
+        wanted = min(max(end, start + self._next_bytes), max(end, first))
+        found = memoryview(self._fetch(start, wanted))
+        if len(found) != wanted - start:
+            raise OSError(f"expected {wanted - start} bytes from {start} on, found {len(found)}: cut short")
+        self._block = (start, wanted, found)
+        return found[: end - start]
+
+
+def open_ranges(fetch: Fetch, size_bytes: int, tail: Any = b"") -> pa.NativeFile:
+    """See Ranges, as a `pyarrow.NativeFile`."""
+    return pa.PythonFile(Ranges(fetch, size_bytes, tail), "r")

@@ -182,13 +182,13 @@ class FakeHub:
         listed = [{"type": "directory", "path": its, "oid": "0" * 40, "size": 0} for its in folders if its > path]
         listed += [_described(its, content) for its, content in inside.items()]
         if query["recursive"].lower() != "true":
-            raise RefusedError(501, "", "only recursive listings")
+            listed = [each for each in listed if "/" not in each["path"][len(path) :].lstrip("/")]
         return self._page(f"/api/{kind}/{name}/tree/{revision.replace('/', '%2F')}/{path}".rstrip("/"), listed, query)
 
     def _page(self, path: str, listed: list[dict[str, Any]], query: Mapping[str, str]) -> Answer:
         start = int(query.get("cursor", 0))
         rest = sorted(listed, key=lambda each: str(each["path"]).encode())[start:]
-        more = f'<{self.url}{path}?recursive=true&cursor={start + self.page}>; rel="next"'
+        more = f'<{self.url}{path}?recursive={query["recursive"]}&cursor={start + self.page}>; rel="next"'
         return Answer(body=rest[: self.page], headers={"Link": more} if len(rest) > self.page else {})
 
     def _file(

@@ -168,7 +168,7 @@ def test_patterns_match_as_glob_does(
     assert {name for name in files if matches(name, pattern)} == found
 
 
-@pytest.mark.parametrize("scheme", ["s3", "gs", "hf", "https", "abfss"])
+@pytest.mark.parametrize("scheme", ["s3", "gs", "https", "abfss"])
 def test_a_scheme_without_a_store_is_named(scheme: str) -> None:
     with pytest.raises(
         InputError, match=rf"output {scheme}://bucket/x: {scheme}:// is not supported yet \(it is coming\).*file://"

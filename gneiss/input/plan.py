@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
 from gneiss.errors import InputError, first_line
 from gneiss.input.model_files import ModelFile, resolve
-from gneiss.input.shard import Input, cut_shards
+from gneiss.input.shard import Input, Refusal, cut_shards, refuse_none
 from gneiss.recipe.named import versions
 from gneiss.recipe.recipe import Recipe
 from gneiss.store.place import Address, place_of
@@ -44,7 +45,11 @@ class Plan:
             **({"revision": self.revision} if self.revision else {}),
             "recipe": self.recipe.digest(),
             "gneiss": __version__,
-            "libraries": {**{name: version(name) for name in BYTE_SHAPING}, **versions(self.recipe.classes)},
+            "libraries": {
+                **{name: version(name) for name in BYTE_SHAPING},
+                **format_versions(self.recipe.output.format),
+                **versions(self.recipe.classes),
+            },
             "models": {model.source: model.checksum for model in self.models},
         }
 
@@ -61,13 +66,24 @@ class Plan:
         return run_key(self.identity)
 
 
+def format_versions(format: str) -> dict[str, str]:
+    """Versions of further libraries that shape the bytes of data files of a format."""
+    if format == "parquet":
+        return {}
+    compressor = {"jsonl.zst": {"zstandard": version("zstandard")}, "jsonl.gz": {"zlib": zlib.ZLIB_RUNTIME_VERSION}}
+    return {"orjson": version("orjson"), **compressor.get(format, {})}
+
+
 def run_key(identity: Mapping[str, object]) -> str:
     """sha256 over an identity: 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def make_plan(recipe: Recipe, source: Address) -> Plan:
-    """Cut the shards of an input and resolve the recipe's models. Raises InputError and ModelError."""
+def make_plan(recipe: Recipe, source: Address, refusal: Refusal = refuse_none) -> Plan:
+    """Cut the shards of an input and resolve the recipe's models. Raises InputError and ModelError.
+
+    refusal: why columns cannot be used that the recipe has nothing against, if they cannot.
+    """
     try:
         revision = place_of(source).pinned()
     except OSError as error:
@@ -78,6 +94,7 @@ def make_plan(recipe: Recipe, source: Address) -> Plan:
         required=list(recipe.inputs.values()),
         once=list(recipe.input.derived_from_text),
         shard_max_bytes=recipe.shard_max_bytes,
+        refusal=refusal,
     )
     models = tuple(resolve(model, recipe.folder) for model in recipe.model_files)
     return Plan(recipe, str(source), str(revision) if revision else None, found, models)

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import pyarrow as pa
 import xxhash
@@ -20,6 +21,13 @@ from gneiss.store.place import Address, Place
 #: The longest name of a file in most file systems.
 _NAME_BYTES = 255
 _log = logging.getLogger(__name__)
+#: Why columns cannot be used, if they cannot.
+Refusal: TypeAlias = Callable[[pa.Schema], str | None]
+
+
+def refuse_none(_: pa.Schema) -> str | None:
+    """No columns are refused."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -140,13 +148,15 @@ def cut_shards(
     required: Sequence[str] = (),
     once: Sequence[str] = (),
     shard_max_bytes: int = 256_000_000,
+    refusal: Refusal = refuse_none,
 ) -> Input:
     """Find the files of an input and cut them into shards.
 
     source: a file, a directory (searched for files of a known format; names starting with `_` or `.` are ignored), a
     glob, or an address of a store; text: the text column, of strings; required: further columns that must exist; once:
-    columns that may not be there twice. Files that cannot be used are unreadable. Raises InputError when nothing is
-    found, when columns are missing or mistyped in all files, and when two files would have the same outputs.
+    columns that may not be there twice; refusal: further reasons why columns cannot be used. Files that cannot be used
+    are unreadable. Raises InputError when nothing is found, when columns are missing or mistyped in all files, and when
+    two files would have the same outputs.
     """
     root, files = find_files(source, is_input, input_names())
     shards: list[Shard] = []
@@ -161,7 +171,8 @@ def cut_shards(
             unreadable.append(UnreadableFile(id_, place, first_line(error)))
             continue
         parts = [id_ + part.name for part in cut.parts] or [id_]
-        if reason := _refusal(cut.schema, text, required, once) or _too_long(parts[-1]):
+        reason = _refusal(cut.schema, text, required, once) or refusal(cut.schema) or _too_long(parts[-1])
+        if reason:
             refused.append(UnreadableFile(id_, place, reason))
             continue
         fingerprint = _fingerprint(id_, cut.digest)

@@ -12,16 +12,13 @@ import pyarrow as pa
 import xxhash
 
 from gneiss.batch import TextBatch
-from gneiss.errors import InputError, did_you_mean, first_line
+from gneiss.errors import InputError, did_you_mean
 from gneiss.loader.order import EpochOrder, RowReader, Share
 from gneiss.loader.stream import Stream
-from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, open_run, schema_of
+from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, open_run
 from gneiss.output.layout import BASE
-from gneiss.output.parquet import open_parquet
 from gneiss.store.place import Address, Place
 
-#: Rows decoded at a time.
-_READ_ROWS = 256
 _INDEX = "dense index"
 
 
@@ -131,7 +128,7 @@ def documents(
 
 def _check_columns(run: FinishedRun, layers: Sequence[str], columns: Sequence[str]) -> None:
     for shard in run.shards[:1]:
-        known = [*run.columns(shard, layers), *schema_of(run.data_file(shard)).names]
+        known = [*run.columns(shard, layers), *run.data_schema(shard).names]
         if unknown := [name for name in columns if name not in known]:
             raise InputError(f"{run.folder}: no column {unknown[0]!r}{did_you_mean(unknown[0], known)}")
 
@@ -159,29 +156,10 @@ def _tables(documents: Documents, file: int, start: int) -> Iterator[pa.Table]:
     path = run.data_file(shard)
     annotated, from_data = _annotations(documents, shard)
     wanted = list(dict.fromkeys(name for name in (run.text, run.id, *from_data) if name))
-    try:
-        with open_parquet(path) as data:
-            if data.metadata.num_rows != shard.kept:
-                raise InputError(
-                    f"{path}: expected {shard.kept} documents, as {BASE} has, found {data.metadata.num_rows}"
-                )
-            if lacking := [name for name in wanted if name not in data.schema_arrow.names]:
-                raise InputError(f"{path}: no column {lacking[0]!r}, nor an annotation of that name")
-            at, groups = 0, list[int]()
-            for group in range(data.num_row_groups):
-                size = data.metadata.row_group(group).num_rows
-                if groups or at + size > start:
-                    groups.append(group)
-                else:
-                    at += size
-            for batch in data.iter_batches(_READ_ROWS, row_groups=groups, columns=wanted, use_threads=False):
-                skipped = max(start - at, 0)
-                if skipped < batch.num_rows:
-                    table = pa.Table.from_batches([batch]).slice(skipped)
-                    yield _checked(path, run, table, annotated.slice(at + skipped, table.num_rows), documents.columns)
-                at += batch.num_rows
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: cannot read: {first_line(error)}") from error
+    at = start
+    for table in run.data_tables(shard, wanted, start):
+        yield _checked(path, run, table, annotated.slice(at, table.num_rows), documents.columns)
+        at += table.num_rows
 
 
 def _annotations(documents: Documents, shard: FinishedShard) -> tuple[pa.Table, list[str]]:

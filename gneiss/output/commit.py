@@ -16,7 +16,8 @@ from gneiss.curate.curate import Curated
 from gneiss.curate.reading import raw_strings
 from gneiss.curate.statistics import DROPPED, KEPT, QUARANTINED
 from gneiss.errors import DefectError, InputError, first_line
-from gneiss.output.layout import annotations_path, data_path, quarantine_path, statistics_path
+from gneiss.output.data_files import DataFiles
+from gneiss.output.layout import annotations_path, quarantine_path, statistics_path
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, Receipt
 from gneiss.output.parquet import WrittenFile, writable, write_bytes, write_parquet
 from gneiss.recipe.recipe import Recipe
@@ -56,7 +57,7 @@ def commit(curated: Curated, recipe: Recipe, output: Place) -> Receipt:
         curated.annotations.schema,
         output,
         annotations_path(shard.id),
-        {FOOTER_KEY: receipt.footer()},
+        {FOOTER_KEY: receipt.footer(), **DataFiles.of(recipe.output).noted(_schema(curated, recipe))},
     )
     return replace(receipt, files=(*files, own), etag=shard.etag)
 
@@ -93,7 +94,7 @@ def _write_data(curated: Curated, recipe: Recipe, output: Place) -> tuple[Writte
             columns.insert(schema.get_field_index(text), kept_texts)
             yield pa.Table.from_arrays(columns, schema=schema)  # in which a stale column may be null
 
-    return write_parquet(tables(), schema, output, data_path(curated.shard.id)), read
+    return DataFiles.of(recipe.output).write(tables(), schema, output, curated.shard.id), read
 
 
 def _derived(

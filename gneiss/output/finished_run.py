@@ -20,6 +20,7 @@ from gneiss.curate.reading import BAD_DATA
 from gneiss.curate.statistics import KEPT, Statistics
 from gneiss.errors import BudgetError, DefectError, InputError, did_you_mean, first_line
 from gneiss.output import layout, ledger
+from gneiss.output.data_files import DataFiles
 from gneiss.output.layout import BASE, BASE_LAYER, RECIPE_FILE, STATISTICS_FILE
 from gneiss.output.ledger import FOOTER_KEY, Receipt
 from gneiss.output.parquet import open_parquet, read_footer, read_table
@@ -77,20 +78,25 @@ class FinishedRun:
             raise InputError(f"{place}: cannot read the recipe: {first_line(error)}") from error
 
     @cached_property
-    def _input(self) -> dict[str, Any]:
-        """The recipe's input columns; reading them needs none of its filters."""
-        columns: dict[str, Any] = read_yaml((self.folder / RECIPE_FILE).read().decode())["input"]
-        return columns
+    def _written_recipe(self) -> dict[str, Any]:
+        """The recipe as plain values, which need none of its filters."""
+        recipe: dict[str, Any] = read_yaml((self.folder / RECIPE_FILE).read().decode())
+        return recipe
+
+    @cached_property
+    def data_files(self) -> DataFiles:
+        """The format of `data/`."""
+        return DataFiles.of_recipe(self._written_recipe)
 
     @property
     def text(self) -> str:
         """The text column of `data/`."""
-        return str(self._input["text"])
+        return str(self._written_recipe["input"]["text"])
 
     @property
     def id(self) -> str | None:
         """The id column of `data/`."""
-        name: str | None = self._input["id"]
+        name: str | None = self._written_recipe["input"]["id"]
         return name
 
     @cached_property
@@ -187,11 +193,41 @@ class FinishedRun:
 
     def data_file(self, shard: FinishedShard) -> Place:
         """The kept documents of a shard."""
-        return self.folder / layout.data_path(shard.id)
+        return self.folder / self.data_files.path(shard.id)
 
     def annotation_file(self, shard: FinishedShard, layer: str = BASE_LAYER) -> Place:
         """The annotations of a shard in a layer."""
         return self.folder / layout.annotations_path(shard.id, layer)
+
+    def data_schema(self, shard: FinishedShard) -> pa.Schema:
+        """The columns of a shard's documents. Raises InputError naming the file."""
+        file = self.data_file(shard)
+        try:
+            return self.data_files.schema(file, self.annotation_file(shard))
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            raise InputError(f"{file}: cannot read: {first_line(error)}") from error
+
+    def data_tables(self, shard: FinishedShard, columns: Sequence[str], start: int = 0) -> Iterator[pa.Table]:
+        """Columns of a shard's documents from the one at `start` on, a few hundred at a time, in order.
+
+        Raises InputError naming the file when it cannot be read, lacks a column, or has other rows than the run.
+        """
+        file, schema, rows = self.data_file(shard), self.data_schema(shard), start
+        if lacking := [name for name in columns if name not in schema.names]:
+            raise InputError(f"{file}: no column {lacking[0]!r}, nor an annotation of that name")
+        try:
+            found = self.data_files.rows(file)
+            if found in (None, shard.kept):
+                for table in self.data_files.read(file, schema, columns, start):
+                    rows += table.num_rows
+                    if rows > shard.kept:
+                        break
+                    yield table
+                found = rows
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            raise InputError(f"{file}: cannot read: {first_line(error)}") from error
+        if found != shard.kept:
+            raise InputError(f"{file}: expected {shard.kept} documents, as {BASE} has, found {found}")
 
     def annotation_schema(self) -> pa.Schema:
         """The columns of the layer `base`, as the first shard has them; none without shards."""

@@ -26,11 +26,13 @@ LEDGER = f"{OWN}/ledger"
 LAYERS = f"{OWN}/layers"
 EXCHANGE = f"{OWN}/exchange"
 LOGS = f"{OWN}/logs"
+#: A file of a shard: its id, and a format of documents.
+_SHARD_FILE = re.compile(r"(.*)\.(?:parquet|jsonl|jsonl\.gz|jsonl\.zst)", re.DOTALL)
 
 
-def data_path(shard_id: str) -> str:
+def data_path(shard_id: str, format: str = "parquet") -> str:
     """The kept documents of a shard."""
-    return f"{DATA}/{shard_id}.parquet"
+    return f"{DATA}/{shard_id}.{format}"
 
 
 def annotations_path(shard_id: str, layer: str = BASE_LAYER) -> str:
@@ -58,11 +60,10 @@ def statistics_path(shard_id: str) -> str:
     return f"{OWN}/statistics/{shard_id}.json"
 
 
-def shard_paths(shard_id: str) -> tuple[str, ...]:
-    """Every file of a shard that a run writes."""
-    return (
-        data_path(shard_id), annotations_path(shard_id), quarantine_path(shard_id), statistics_path(shard_id),
-    )  # fmt: skip
+def shard_paths(shard_id: str, format: str) -> tuple[str, ...]:
+    """Every file of a shard that a run writes; `format`: of its documents."""
+    documents = data_path(shard_id, format)
+    return documents, annotations_path(shard_id), quarantine_path(shard_id), statistics_path(shard_id)
 
 
 def count_path(name: str) -> str:
@@ -129,6 +130,6 @@ def exchange_path(stage: str, task: int) -> str:
 
 
 def ids_in(output: Place, folder: str) -> Iterator[str]:
-    """The ids of the shards of which a Parquet file lies in a folder of an output, bytewise by its path."""
+    """The ids of the shards of which a file of a known format lies in a folder of an output, bytewise by its path."""
     names = sorted((file.name for file in (output / folder).files()), key=str.encode)
-    yield from (name.removesuffix(".parquet") for name in names if name.endswith(".parquet"))
+    yield from (match[1] for name in names if (match := _SHARD_FILE.fullmatch(name)))

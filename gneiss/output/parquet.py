@@ -14,7 +14,7 @@ from gneiss.errors import InputError, first_line
 from gneiss.store.place import Place
 
 ROW_GROUP_BYTES = 64_000_000
-_OPTIONS = {"compression": "zstd", "compression_level": 3, "version": "2.6", "data_page_version": "1.0"}
+_OPTIONS = {"version": "2.6", "data_page_version": "1.0"}
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,22 @@ class WrittenFile:
 
 
 def write_parquet(
-    tables: Iterable[pa.Table], schema: pa.Schema, root: Place, path: str, metadata: dict[str, str] | None = None
+    tables: Iterable[pa.Table],
+    schema: pa.Schema,
+    root: Place,
+    path: str,
+    metadata: dict[str, str] | None = None,
+    *,
+    compression: str = "zstd",
+    level: int | None = 3,
 ) -> WrittenFile:
     """Write tables of one schema to `root / path`, in row groups of about 64 MB, whatever the chunks they come in.
 
     Row groups end only where a table ends, so equal sequences of tables give equal bytes. Raises OutputError.
     """
+    options = {**_OPTIONS, "compression": compression, "compression_level": level}
     schema = schema.with_metadata({**(schema.metadata or {}), **(metadata or {})}) if metadata else schema
-    with (root / path).create() as file, pq.ParquetWriter(file, schema, **_OPTIONS) as writer:
+    with (root / path).create() as file, pq.ParquetWriter(file, schema, **options) as writer:
         rows, waiting, waiting_bytes = 0, [], 0
         for table in tables:
             rows += table.num_rows

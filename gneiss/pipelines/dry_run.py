@@ -18,6 +18,7 @@ from gneiss.errors import InputError
 from gneiss.input.plan import make_plan
 from gneiss.input.shard import Shard
 from gneiss.output.commit import commit
+from gneiss.output.data_files import DataFiles
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
 from gneiss.stages.of_recipe import (
@@ -62,7 +63,7 @@ def dry_run(recipe: Recipe | str | Path, input: str | Path, *, limit: int | None
     Raises RecipeError, InputError and ModelError.
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
-    plan = make_plan(recipe, input)
+    plan = make_plan(recipe, input, DataFiles.of(recipe.output).refusal)
     if plan.input.unreadable:
         unreadable = plan.input.unreadable[0]
         raise InputError(f"{unreadable.file}: cannot read: {unreadable.reason}")

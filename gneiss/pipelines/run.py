@@ -23,6 +23,7 @@ from gneiss.jobs.progress import Progress, Silent
 from gneiss.jobs.resume import Kind
 from gneiss.output import layout, ledger
 from gneiss.output.claim import refuse_nesting
+from gneiss.output.data_files import DataFiles
 from gneiss.output.dataset_card import dataset_card
 from gneiss.output.finished_run import FinishedRun
 from gneiss.output.ledger import COMMITTED, CURATE, Receipt
@@ -69,7 +70,7 @@ def run(
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     folder = place_of(output, "output")
     refuse_nesting(input, (), folder)  # whose files could be taken for input
-    plan = make_plan(recipe, input)
+    plan = make_plan(recipe, input, DataFiles.of(recipe.output).refusal)
     refuse_nesting(input, [shard.file for shard in plan.input.shards], folder)
     with open_job(folder, plan.identity, progress, {layout.RECIPE_FILE: recipe.to_yaml().encode()}) as job:
         done = job.finished(CURATION, plan.input.shards)
@@ -91,7 +92,7 @@ def run(
         progress.end()
         for shard in plan.input.shards:
             if done[shard.id].state != COMMITTED:  # whatever was written of it before it failed
-                for path in layout.shard_paths(shard.id):
+                for path in layout.shard_paths(shard.id, recipe.output.format):
                     (folder / path).delete()
         finished = _finish(plan, folder, done, skipped, counted_after(corpus))
         Exchange(folder).clear()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -46,6 +46,10 @@ BASE_COLUMNS = (
 #: The most phases of a recipe.
 MOST_PHASES = 100
 _READING = {"reading": True}
+#: Compression → its default level, and the highest one.
+_LEVELS = {"zstd": (3, 22), "gzip": (6, 9)}
+#: Formats of JSON lines → their compression.
+_JSONL = {"jsonl.zst": "zstd", "jsonl.gz": "gzip", "jsonl": "none"}
 _PACKAGED = resources.files("gneiss.pipelines")
 
 
@@ -77,6 +81,42 @@ class InputColumns(Part):
     id: str | None = "id"
     url: str = "url"
     derived_from_text: dict[str, str | None] = Field(default_factory=dict)
+
+
+class OutputFiles(Part):
+    """The files of `data/`: `format` is what their names end with; `compression` is chosen for Parquet only.
+
+    level: of zstd, 1 to 22, by default 3, or of gzip, 1 to 9, by default 6.
+    """
+
+    format: Literal["parquet", "jsonl.zst", "jsonl.gz", "jsonl"] = "parquet"
+    compression: Literal["zstd", "snappy", "gzip", "none"] = "zstd"
+    level: int | None = 3
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults(cls, given: Any) -> Any:
+        """What follows from the other keys is written out, so that equal outputs have equal recipes."""
+        if not isinstance(given, dict):
+            return given
+        own = _JSONL.get(str(given.get("format", "parquet")))
+        compression = given.get("compression", own or "zstd")
+        if own and compression != own:
+            raise ValueError(f"compression: {given['format']} has {own}; leave the key out")
+        default, most = _LEVELS.get(str(compression), (None, 0))
+        level = given.get("level", default)
+        if level is not None and not most:
+            raise ValueError(f"level: the compression {compression} has none; leave the key out")
+        if most and not (type(level) is int and 1 <= level <= most):
+            raise ValueError(f"level: expected 1 to {most} for {compression}")
+        return {**given, "compression": compression, "level": level}
+
+    def stated(self) -> dict[str, Any]:
+        """The keys that do not follow from others, so that others can change."""
+        of_format = OutputFiles(format=self.format)
+        of_compression = OutputFiles(format=self.format, compression=self.compression)
+        implied = {"compression": of_format.compression, "level": of_compression.level}
+        return {name: value for name, value in self if name not in implied or implied[name] != value}
 
 
 class Budgets(Part):
@@ -194,6 +234,7 @@ class Recipe(Part):
     shard_max_bytes: int = Field(256_000_000, ge=1)
     budgets: Budgets = Budgets()
     card: Card = Card()
+    output: OutputFiles = OutputFiles()
     phases: list[Phase] = Field(min_length=1, max_length=MOST_PHASES)
     _folder: Path = PrivateAttr(Path())
 
@@ -236,7 +277,7 @@ class Recipe(Part):
         >>> recipe.phases[0].rules["quality"]
         'cosmo > 0.03'
         """
-        given = self.canonical()
+        given = {**self.canonical(), "card": self.card.model_dump(), "output": self.output.stated()}
         for path, value in changes.items():
             change(given, path, value)
         return self._validated(given, f"recipe {self.name} with {', '.join(changes)}", self._folder)
@@ -340,10 +381,11 @@ class Recipe(Part):
         return self._folder
 
     def canonical(self) -> dict[str, Any]:
-        """The recipe with every default written out."""
+        """The recipe with every default written out, but for `card` and `output` where they have no other values."""
         whole = self.model_dump(mode="json")
-        if self.card == Card():
-            del whole["card"]
+        for key, default in (("card", Card()), ("output", OutputFiles())):
+            if getattr(self, key) == default:  # recipes are older than these keys, and keep their digests
+                del whole[key]
         for index, (phase, own) in enumerate(zip(self.phases, whole["phases"], strict=True)):
             del own["corpus_steps"]
             steps = {name_of(type(step), step_kinds()): parameters(step) for step in phase.steps}

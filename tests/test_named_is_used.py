@@ -24,13 +24,14 @@ from gneiss.edit import Editor
 from gneiss.errors import MachineError, RecipeError
 from gneiss.filters.catalogue import ANNOTATORS, EDITORS
 from gneiss.recipe.entries import part_of, step_of
-from gneiss.recipe.recipe import Budgets, InputColumns, Part, Phase, Recipe
+from gneiss.recipe.recipe import Budgets, InputColumns, OutputFiles, Part, Phase, Recipe
 
 SOURCE = "\n".join(path.read_text("utf-8") for path in sorted(Path(gneiss.__file__).parent.rglob("*.py")))
 RECIPE = """
 name: full
 input: {text: text, id: id, url: address, derived_from_text: {token_count: tokens}}
 budgets: {documents: 0.5, shards: 1}
+output: {format: jsonl.gz, level: 9}
 phases:
   - name: one
     dedup: {min_length: 100}
@@ -87,7 +88,7 @@ def test_a_step_refuses_what_it_does_not_know(step: Any) -> None:
         step_of("here", step.key, {"unknown_key": 1})
 
 
-@pytest.mark.parametrize("part", [Recipe, Phase, InputColumns, Budgets], ids=lambda part: part.__name__)
+@pytest.mark.parametrize("part", [Recipe, Phase, InputColumns, OutputFiles, Budgets], ids=lambda part: part.__name__)
 def test_every_key_of_a_recipe_is_read(part: type[Part]) -> None:
     assert [name for name in part.model_fields if not re.search(rf"\.{name}\b", SOURCE)] == []
 

@@ -12,6 +12,7 @@ from typing import Any
 from gneiss.curate.statistics import KEPT, QUARANTINED, Statistics
 from gneiss.input.plan import Plan
 from gneiss.output import layout
+from gneiss.output.data_files import DataFiles
 from gneiss.output.markdown import code, plain
 from gneiss.recipe.yaml_text import write_yaml
 from gneiss.store.place import Place
@@ -72,7 +73,8 @@ def dataset_card(plan: Plan, statistics: Statistics, quarantined_shards: Mapping
             "",
         ]
     lines += [
-        f"- `{layout.DATA}/`: the kept documents, their text after dedup, all other columns as they came",
+        f"- `{layout.DATA}/`: the kept documents (`.{plan.recipe.output.format}`), their text after dedup, all other"
+        " columns as they came",
         f"- `{layout.BASE}/`: one row for every input row: status, why, every score",
         f"- `{layout.QUARANTINE}/`: rows that could not be used, with the reason (if there are any)",
         f"- `{layout.OWN}/`: the recipe, receipts, statistics",
@@ -84,9 +86,11 @@ def dataset_card(plan: Plan, statistics: Statistics, quarantined_shards: Mapping
 def _front_matter(plan: Plan, statistics: Statistics, output: Place) -> dict[str, Any]:
     """What is known of these keys of the hub; of a configuration, all files are the split `train`."""
     kept = statistics.counts[KEPT]
-    folders = {"default": layout.DATA, "annotations": layout.BASE}
-    if statistics.counts[QUARANTINED]:
-        folders["quarantine"] = layout.QUARANTINE
+    folders = {"default": layout.DATA}
+    if DataFiles.of(plan.recipe.output).is_parquet:  # `datasets` takes all configurations of a card for one format
+        folders["annotations"] = layout.BASE
+        if statistics.counts[QUARANTINED]:
+            folders["quarantine"] = layout.QUARANTINE
     known = {
         "license": plan.recipe.card.license,
         "language": plan.recipe.card.language,

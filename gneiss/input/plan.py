@@ -70,8 +70,9 @@ def format_versions(format: str) -> dict[str, str]:
     """Versions of further libraries that shape the bytes of data files of a format."""
     if format == "parquet":
         return {}
-    compressor = {"jsonl.zst": {"zstandard": version("zstandard")}, "jsonl.gz": {"zlib": zlib.ZLIB_RUNTIME_VERSION}}
-    return {"orjson": version("orjson"), **compressor.get(format, {})}
+    compressor = {"zlib": zlib.ZLIB_RUNTIME_VERSION} if format == "jsonl.gz" else {}
+    packages = ("orjson", "zstandard") if format == "jsonl.zst" else ("orjson",)
+    return {**{name: version(name) for name in packages}, **compressor}
 
 
 def run_key(identity: Mapping[str, object]) -> str:

@@ -18,10 +18,15 @@ import xxhash
 from gneiss.errors import InputError, OutputError
 from gneiss.store.hub import HubStore
 from gneiss.store.local import LocalStore
+from gneiss.store.objects import ObjectStore
 from gneiss.store.store import File, Store
 
 #: All stores, a line each.
-STORES: tuple[Store, ...] = (LocalStore(), HubStore())
+STORES: tuple[Store, ...] = (
+    LocalStore(),
+    *(ObjectStore(scheme) for scheme in ObjectStore.services),
+    HubStore(),
+)
 _BLOCK_BYTES = 1 << 22
 #: How users name a file or folder: a path, an address of a store, or a Place.
 Address: TypeAlias = str | os.PathLike[str]
@@ -202,5 +207,5 @@ def place_of(address: Address, what: str = "input") -> Place:
             if what == "output" and store.refusal:
                 raise OutputError(f"output {address}: {store.refusal}")
             return Place(store, store.path(address))
-    known = " or ".join(f"{scheme}://" for store in STORES for scheme in store.schemes if scheme)
-    raise InputError(f"{what} {address}: {scheme}:// is not supported yet (it is coming); use a local path or {known}")
+    known = ", ".join(f"{scheme}://" for store in STORES for scheme in store.schemes if scheme)
+    raise InputError(f"{what} {address}: no store has the scheme {scheme}://; expected a local path, or one of {known}")

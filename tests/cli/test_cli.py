@@ -111,7 +111,7 @@ def test_an_unknown_recipe_or_filter_is_exit_code_2(folder: Path, capsys: pytest
     [
         ("missing", "no such file or directory"),
         ("input/*.csv", "expected files that match, found none"),
-        ("s3://bucket/crawl", "s3:// is not supported yet (it is coming)"),
+        ("sftp://host/crawl", "no store has the scheme sftp://"),
     ],
 )
 def test_a_wrong_input_is_exit_code_1(folder: Path, capsys: pytest.CaptureFixture[str], source: str, told: str) -> None:

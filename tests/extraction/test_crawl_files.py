@@ -74,8 +74,8 @@ def test_inputs_that_hold_nothing_or_two_of_a_name_are_refused(tmp_path: Path) -
         find_crawl_files(f"{tmp_path}/*.warc")
     with pytest.raises(InputError, match="nowhere: no such file or directory"):
         find_crawl_files(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"s3:// is not supported yet"):
-        find_crawl_files("s3://bucket/crawl")
+    with pytest.raises(InputError, match="no store has the scheme sftp://"):
+        find_crawl_files("sftp://host/crawl")
     make(tmp_path, "a.warc", "a.warc.gz")
     with pytest.raises(InputError, match="two files would write to the same place 'a'"):
         find_crawl_files(tmp_path)

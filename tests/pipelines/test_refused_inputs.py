@@ -15,11 +15,11 @@ from tests.runs import Material
 
 
 @pytest.mark.usefixtures("here")
-def test_no_scheme_but_file(simple: Path, material: Material, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"input s3://crawl: s3:// is not supported yet \(it is coming\)"):
-        run(simple, "s3://crawl", tmp_path / "output")
-    with pytest.raises(InputError, match=r"output gs://there: gs:// is not supported yet"):
-        run(simple, material.input, "gs://there")
+def test_a_scheme_that_no_store_has(simple: Path, material: Material, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="input sftp://crawl: no store has the scheme sftp://"):
+        run(simple, "sftp://crawl", tmp_path / "output")
+    with pytest.raises(InputError, match="output ftp://there: no store has the scheme ftp://"):
+        run(simple, material.input, "ftp://there")
     done = run(simple, f"file://{material.input}", f"file://{tmp_path}/output")
     assert str(done.folder) == str(tmp_path / "output")
 

@@ -1,0 +1,266 @@
+"""Object stores: `s3://`, `gs://` and `az://`. A file is one object, put whole under its final name."""
+
+from __future__ import annotations
+
+import io
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+
+from gneiss.errors import InputError
+from gneiss.store.object_errors import failing
+from gneiss.store.ranged import open_ranges
+from gneiss.store.store import File, matches
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore as Client
+
+#: The last bytes of a file, which come with its size: most footers are in them.
+_TAIL_BYTES = 1 << 16
+#: A larger file is put in parts, each a request.
+_PART_BYTES = 1 << 24
+#: Parts that are sent at once.
+_SENDING = 2
+#: What an empty object is answered by, which has no last bytes.
+_NO_RANGE = ("NotPartial", "416")
+_LISTED = 1000
+#: What decides which client is made: endpoints, regions, credentials.
+_SETTINGS = ("AWS_", "GOOGLE_", "AZURE_")
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """The buckets of one service. A path is `bucket/key`. Credentials come from the environment; see docs/stores.md."""
+
+    scheme: str
+
+    #: The Python class of each service's client.
+    services: ClassVar[dict[str, str]] = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
+
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """See Store."""
+        return (self.scheme,)
+
+    def path(self, address: str) -> str:
+        """See Store. Keys that are no paths are refused: those with empty parts, `.` and `..`."""
+        path = address.removeprefix(f"{self.scheme}://").rstrip("/")
+        if not path or not {"", ".", ".."}.isdisjoint(path.split("/")):
+            raise InputError(f"{address}: expected {self.scheme}://bucket/key, without empty parts, `.` and `..`")
+        return path
+
+    def address(self, path: str) -> str:
+        """See Store."""
+        return f"{self.scheme}://{path}"
+
+    def resolve(self, path: str) -> str:
+        """See Store. There are no links."""
+        return path
+
+    def find(self, path: str) -> File | None:
+        """See Store."""
+        import obstore
+
+        client, key = self._client(path)
+        try:
+            with failing("HeadObject", self.address(path)):
+                found = obstore.head(client, key)
+        except FileNotFoundError:
+            return None
+        return _file(path.rpartition("/")[2], found)
+
+    def files(self, folder: str, pattern: str | None = None) -> Iterator[File]:
+        """See Store. Empty objects that stand for folders, as web consoles make them, are left out."""
+        import obstore
+
+        client, key = self._client(folder)
+        prefix = f"{key}/" if key else ""
+        last: File | None = None
+        with failing("ListObjects", self.address(folder)):
+            for found in (
+                each for listed in obstore.list(client, prefix or None, chunk_size=_LISTED) for each in listed
+            ):
+                file = _file(found["path"].removeprefix(prefix), found)
+                if last and (last.size_bytes or not file.name.startswith(f"{last.name}/")):
+                    yield from (last,) if pattern is None or matches(last.name, pattern) else ()
+                last = file
+        if last and (pattern is None or matches(last.name, pattern)):
+            yield last
+
+    def open(self, path: str) -> Any:
+        """See Store. Its size and its end come with the first request."""
+        import obstore
+
+        client, key = self._client(path)
+        address = self.address(path)
+        with failing("GetObject", address):
+            size, tail = self._tail(client, key)
+
+        def fetch(start: int, end: int) -> Any:
+            with failing("GetObject", address):
+                return obstore.get_range(client, key, start=start, end=end)
+
+        return open_ranges(fetch, size, tail)
+
+    def _tail(self, client: Client, key: str) -> tuple[int, Any]:
+        """The size of an object, and its last bytes."""
+        import obstore
+        from obstore.exceptions import GenericError
+
+        if self.scheme != "az":  # which cannot count from the end
+            try:
+                found = obstore.get(client, key, options={"range": {"suffix": _TAIL_BYTES}})
+                return found.meta["size"], found.bytes()
+            except GenericError as error:
+                if not any(answer in str(error) for answer in _NO_RANGE):
+                    raise
+        size = obstore.head(client, key)["size"]
+        start = max(0, size - _TAIL_BYTES)
+        return size, obstore.get_range(client, key, start=start, end=size) if size else b""
+
+    @contextmanager
+    def create(self, path: str) -> Iterator[BinaryIO]:
+        """See Store."""
+        client, key = self._client(path)
+        upload = _Upload(client, key, self.address(path))
+        try:
+            yield upload  # type: ignore[misc]  # as far as it is written to
+        except BaseException as error:
+            upload.give_up(error)
+            raise
+        upload.finish()
+
+    def delete(self, path: str) -> None:
+        """See Store. A folder is all that has its name before a slash."""
+        import obstore
+
+        client, key = self._client(path)
+        with failing("DeleteObject", self.address(path)):
+            names = [f"{path}/{file.name}" for file in self.files(path)]
+            for first in range(0, len(names), _LISTED):
+                obstore.delete(client, [self._client(name)[1] for name in names[first : first + _LISTED]])
+            with suppress(FileNotFoundError):  # GCS and Azure say so
+                obstore.delete(client, key)
+
+    def sweep(self, folder: str) -> None:
+        """See Store. What a killed process has sent of an object in parts is no file; buckets expire it by a rule."""
+
+    @contextmanager
+    def lock(self, path: str) -> Iterator[None]:
+        """See Store."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        client, key = self._client(path)
+        with failing("PutObject", self.address(path)):
+            try:
+                obstore.put(client, key, b"", mode="create")
+            except AlreadyExistsError:
+                raise BlockingIOError(f"{self.address(path)}: held") from None
+        try:
+            yield
+        finally:
+            self.delete(path)
+
+    def _client(self, path: str) -> tuple[Client, str]:
+        """The client of a path's bucket in this process, and its key."""
+        bucket, _, key = path.partition("/")
+        settings = {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
+        return _client(self.scheme, bucket, frozenset(settings.items()), os.getpid()), key
+
+
+@cache
+def _client(scheme: str, bucket: str, settings: frozenset[tuple[str, str]], process: int) -> Client:
+    """A client, which keeps its connections and renews its credentials."""
+    from obstore import store
+
+    given = dict(settings)
+    endpoints = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "GOOGLE_BASE_URL", "AZURE_ENDPOINT")
+    service = getattr(store, ObjectStore.services[scheme])
+    options: dict[str, str | bool] = {"timeout": "10min", "read_timeout": "60s", "connect_timeout": "10s"}
+    if any(given.get(name, "").startswith("http://") for name in endpoints):
+        options["allow_http"] = True
+    retries = int(given.get("AWS_MAX_ATTEMPTS", 11)) - 1
+    client: Client = service(bucket, client_options=options, retry_config={"max_retries": retries})
+    return client
+
+
+def _file(name: str, found: Any) -> File:
+    return File(name, found["size"], found["e_tag"] or str(found["last_modified"]))
+
+
+class _Upload(io.RawIOBase):
+    """An object that is being written: one put when it is small, else parts, sent while the rest is written."""
+
+    def __init__(self, client: Client, key: str, address: str) -> None:
+        self._client = client
+        self._key = key
+        self._address = address
+        self._waiting = bytearray()
+        self._parts: queue.Queue[bytes | BaseException | None] = queue.Queue(1)
+        self._sender: threading.Thread | None = None
+        self._failure: BaseException | None = None
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Write bytes at the end."""
+        self._waiting += data
+        if len(self._waiting) >= _PART_BYTES:
+            if self._sender is None:
+                self._sender = threading.Thread(target=self._send, daemon=True)
+                self._sender.start()
+            self._hand_over(bytes(self._waiting))
+            self._waiting.clear()
+        return memoryview(data).nbytes
+
+    def finish(self) -> None:
+        """Let the object be there."""
+        if self._sender is None:
+            self._put(bytes(self._waiting))
+            return
+        if self._waiting:
+            self._hand_over(bytes(self._waiting))
+        self._hand_over(None)
+        self._sender.join()
+        if self._failure:
+            raise self._failure
+
+    def give_up(self, error: BaseException) -> None:
+        """Let nothing be there, not even parts of it."""
+        if self._sender is not None and self._sender.is_alive():
+            with suppress(OSError):
+                self._hand_over(error)
+            self._sender.join()
+
+    def _hand_over(self, part: bytes | BaseException | None) -> None:
+        while self._failure is None:
+            with suppress(queue.Full):
+                self._parts.put(part, timeout=0.5)
+                return
+        raise self._failure
+
+    def _send(self) -> None:
+        try:
+            self._put(self._handed_over())
+        except BaseException as error:  # noqa: BLE001  # is raised where the object is written
+            self._failure = error
+
+    def _handed_over(self) -> Iterator[bytes]:
+        while (part := self._parts.get()) is not None:
+            if isinstance(part, BaseException):
+                raise part  # which lets the parts that were sent be deleted
+            yield part
+
+    def _put(self, content: bytes | Iterator[bytes]) -> None:
+        import obstore
+
+        with failing("PutObject", self._address):
+            obstore.put(self._client, self._key, content, chunk_size=_PART_BYTES, max_concurrency=_SENDING)

@@ -6,8 +6,6 @@ import io
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import pyarrow as pa
-
 #: (start, end) of bytes in a file → these bytes.
 Fetch: TypeAlias = Callable[[int, int], Any]
 #: Where reads follow each other, each request asks for twice as much as the one before it, from and up to this.
@@ -75,6 +73,8 @@ class Ranges(io.RawIOBase):
         return found[: end - start]
 
 
-def open_ranges(fetch: Fetch, size_bytes: int, tail: Any = b"") -> pa.NativeFile:
+def open_ranges(fetch: Fetch, size_bytes: int, tail: Any = b"") -> Any:
     """See Ranges, as a `pyarrow.NativeFile`."""
+    import pyarrow as pa
+
     return pa.PythonFile(Ranges(fetch, size_bytes, tail), "r")

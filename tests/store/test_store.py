@@ -24,12 +24,11 @@ from gneiss.store.store import File, Store, matches, may_hold
 from tests.store.memory import MemoryStore
 
 
-@pytest.fixture(params=["local", "memory", "s3"])
+@pytest.fixture(params=["local", "memory", pytest.param("s3", marks=pytest.mark.processes)])
 def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """An empty folder in a store."""
     if request.param == "s3":
-        bucket: Place = request.getfixturevalue("s3_bucket")
-        return bucket / "folder"
+        return place_of(request.getfixturevalue("s3_folder"))
     stores: tuple[Store, ...] = (*STORES, MemoryStore())
     monkeypatch.setattr(places, "STORES", stores)  # the line that a store of one's own takes
     return place_of(tmp_path if request.param == "local" else "memory://bucket/folder")

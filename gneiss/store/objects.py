@@ -39,6 +39,7 @@ class ObjectStore:
 
     scheme: str
 
+    refusal = None
     #: The Python class of each service's client.
     services: ClassVar[dict[str, str]] = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
 
@@ -61,6 +62,10 @@ class ObjectStore:
     def resolve(self, path: str) -> str:
         """See Store. There are no links."""
         return path
+
+    def pin(self, path: str) -> str | None:
+        """See Store. Objects are known by their ETags."""
+        return None
 
     def find(self, path: str) -> File | None:
         """See Store."""

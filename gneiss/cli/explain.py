@@ -53,7 +53,8 @@ def _print_recipe(recipe: Recipe) -> None:
         f"{recipe.name}  sha256 {recipe.digest()}",
         *textwrap.wrap(recipe.description, 100),
         "",
-        f"reads     text from {columns.text!r}, ids from {columns.id!r}"
+        f"reads     text from {columns.text!r}, "
+        + ("made ids" if columns.id is None else f"ids from {columns.id!r}")
         + (f", URLs from {columns.url!r}" if "url" in recipe.inputs else ""),
         *(
             f"          {stale} of an edited document becomes {fresh or 'null'}"

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from gneiss.arrays import Int64Array
 from gneiss.batch import TextBatch
+from gneiss.input.added import MADE_ID
 from gneiss.input.shard import Shard
 
 NULL_TEXT, INVALID_TEXT = "null text", "invalid UTF-8"
@@ -21,8 +22,8 @@ BAD_DATA = frozenset({NULL_TEXT, INVALID_TEXT})
 class Documents:
     """The rows of a shard.
 
-    inputs: other columns by what they mean (`id`, `url`), (rows,) strings; batch: the usable texts; batch_rows: their
-    rows; unusable: row → reason.
+    inputs: other columns by what they mean (`id`, which may be made, `url`), (rows,) strings; batch: the usable texts;
+    batch_rows: their rows; unusable: row → reason.
     """
 
     rows: int
@@ -34,15 +35,17 @@ class Documents:
 
     @property
     def ids(self) -> pa.ChunkedArray:
-        """(rows,) strings; nulls where there is no id."""
-        return self.inputs.get("id", pa.chunked_array([pa.nulls(self.rows, pa.string())]))
+        """(rows,) strings; null where the id is."""
+        return self.inputs["id"]
 
 
 def read_documents(shard: Shard, text: str, inputs: Mapping[str, str], limit: int | None = None) -> Documents:
     """Read the texts of a shard, or of its first `limit` rows, and the columns `inputs` (what it means → its name).
 
-    A null id stays null, a null URL is an empty string. Raises InputError when the file is unreadable.
+    Without a column for `id`, ids are made. A null id stays null, a null URL is an empty string. Raises InputError when
+    the file is unreadable.
     """
+    inputs = {"id": MADE_ID, **inputs}
     texts: list[pa.Array] = []
     read: dict[str, list[pa.Array]] = {name: [] for name in inputs}
     rows = 0

@@ -92,8 +92,9 @@ def make_plan(recipe: Recipe, source: Address, refusal: Refusal = refuse_none) -
     found = cut_shards(
         revision or source,
         text=recipe.input.text,
-        required=list(recipe.inputs.values()),
-        once=list(recipe.input.derived_from_text),
+        required=[column for column in recipe.inputs.values() if column != recipe.makes_ids],
+        id=recipe.makes_ids,
+        hive=recipe.input.hive,
         shard_max_bytes=recipe.shard_max_bytes,
         refusal=refusal,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -13,11 +13,15 @@ import pyarrow as pa
 import xxhash
 
 from gneiss.errors import InputError, first_line
+from gneiss.input.added import Added, added_columns
+from gneiss.input.columns import field_at, find_path, leaf_names
 from gneiss.input.files import find_files
 from gneiss.input.formats import format_of, input_names, is_input
 from gneiss.input.formats.format import UNREADABLE, Format, Part
 from gneiss.store.place import Address, Place
 
+#: The most columns that a message names.
+_NAMED = 20
 #: The longest name of a file in most file systems.
 _NAME_BYTES = 255
 _log = logging.getLogger(__name__)
@@ -35,7 +39,8 @@ class Shard:
     """A part of an input file.
 
     id: the path relative to the input, without suffix, and the part's name where a file has several; fingerprint: of
-    id, size and whatever changes with the rows; etag: what the store knows the bytes by.
+    id, size and whatever changes with the rows; etag: what the store knows the bytes by; added: columns beside those
+    of the file.
     """
 
     id: str
@@ -44,6 +49,7 @@ class Shard:
     part: Part
     fingerprint: str
     etag: str
+    added: Added
 
     @property
     def known_rows(self) -> int | None:
@@ -86,19 +92,23 @@ class Shard:
             raise InputError(f"{self.file}: modified or replaced after the run began; run again when it is whole")
 
     def schema(self) -> pa.Schema:
-        """The columns of its file. Raises InputError when unreadable."""
+        """The columns of its file, and those that are added. Raises InputError when unreadable."""
         try:
-            return self.format.schema(self.file)
+            return self.added.schema(self.format.schema(self.file))
         except UNREADABLE as error:
             raise InputError(f"{self.file}: cannot read: {first_line(error)}") from error
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
-        """Yield (first row within the shard, table), in order. Raises InputError when unreadable, changed or cut."""
+        """Yield (first row within the shard, table), in order. Raises InputError when unreadable, changed or cut.
+
+        columns: all, or some by name or path (`metadata.url`); MADE_ID for made ids.
+        """
         self.check_unchanged()
         first = 0
+        numbers_rows = self.format.counts_rows
         try:
-            for table in self.format.tables(self.file, self.part, columns):
-                yield first, table
+            for table in self.format.tables(self.file, self.part, self.added.read(columns, numbers_rows)):
+                yield first, self.added.table(table, columns, self.part.start + first if numbers_rows else None)
                 first += table.num_rows
         except UNREADABLE as error:
             raise InputError(f"{self.file}: cannot read: {first_line(error)}") from error
@@ -146,17 +156,19 @@ def cut_shards(
     *,
     text: str,
     required: Sequence[str] = (),
-    once: Sequence[str] = (),
+    id: str | None = None,
+    hive: Mapping[str, str] | None = None,
     shard_max_bytes: int = 256_000_000,
     refusal: Refusal = refuse_none,
 ) -> Input:
     """Find the files of an input and cut them into shards.
 
     source: a file, a directory (searched for files of a known format; names starting with `_` or `.` are ignored), a
-    glob, or an address of a store; text: the text column, of strings; required: further columns that must exist; once:
-    columns that may not be there twice; refusal: further reasons why columns cannot be used. Files that cannot be used
-    are unreadable. Raises InputError when nothing is found, when columns are missing or mistyped in all files, and when
-    two files would have the same outputs.
+    glob, or an address of a store; text: the text column, of strings; required: further columns that must exist; id: a
+    column of made ids for files that lack it; hive: types of the keys in names of folders, if not strings; None: such
+    keys are no columns; refusal: further reasons why columns cannot be used. Columns are names, or paths such as
+    `metadata.url`. Files that cannot be used are unreadable. Raises InputError when nothing is found, when columns are missing or mistyped in all files, and when two
+    files would have the same outputs.
     """
     root, files = find_files(source, is_input, input_names())
     shards: list[Shard] = []
@@ -171,17 +183,26 @@ def cut_shards(
             unreadable.append(UnreadableFile(id_, place, first_line(error)))
             continue
         parts = [id_ + part.name for part in cut.parts] or [id_]
-        reason = _refusal(cut.schema, text, required, once) or refusal(cut.schema) or _too_long(parts[-1])
-        if reason:
-            refused.append(UnreadableFile(id_, place, reason))
+        try:
+            _check_columns(cut.schema, text)
+            added = added_columns(file.name, cut.schema, hive, id)
+            schema = added.schema(cut.schema)
+            _check_required(schema, required)
+            if reason := refusal(schema):
+                raise InputError(reason)
+            _check_length(parts[-1])
+        except InputError as error:
+            refused.append(UnreadableFile(id_, place, str(error)))
             continue
         fingerprint = _fingerprint(id_, cut.digest)
-        shards.extend(Shard(id_ + part.name, place, format_, part, fingerprint, file.etag) for part in cut.parts)
+        shards.extend(Shard(id_ + part.name, place, format_, part, fingerprint, file.etag, added) for part in cut.parts)
     if refused and not shards:
         raise InputError(f"{refused[0].file}: {refused[0].reason}")
     for its in refused:
         _log.warning("%s is quarantined: %s", its.file, its.reason)
-    _check_ids(source, [*(its.id for its in shards), *(its.id for its in (*unreadable, *refused))])
+    if made := [shard for shard in shards if shard.added.id is not None]:
+        _log.warning("%s: no column %r; ids are made: path, #, row", made[0].file, made[0].added.id)
+    _check_ids(source, shards, [*unreadable, *refused])
     unusable = sorted((*unreadable, *refused), key=lambda its: its.file.path.encode())
     return Input(tuple(shards), tuple(unusable), sum(file.size_bytes for file in files))
 
@@ -195,12 +216,18 @@ def _without_suffix(name: str, format_: Format) -> str:
     return name[: len(name) - len(suffix)]
 
 
-def _check_ids(source: Address, ids: Sequence[str]) -> None:
+def _check_ids(source: Address, shards: Sequence[Shard], unusable: Sequence[UnreadableFile]) -> None:
     """Raise InputError when two shards would have the same outputs, or one outputs in the place of another's folder."""
-    if twice := sorted(id_ for id_, count in Counter(ids).items() if count > 1):
-        raise InputError(f"{source}: two files would write to the same shard {twice[0]!r}; rename one of them")
-    written = {f"{id_}.parquet" for id_ in ids}
-    for id_ in ids:
+    files: dict[str, Place] = {}
+    for id_, file in (*((its.id, its.file) for its in shards), *((its.id, its.file) for its in unusable)):
+        if id_ in files:
+            raise InputError(
+                f"{files[id_]} and {file}: two files would write to the same shard {id_!r}; rename one of them, or take"
+                " the files of one kind only, by a glob as input"
+            )
+        files[id_] = file
+    written = {f"{id_}.parquet" for id_ in files}
+    for id_ in files:
         if "/" in id_ and (folder := next((its for its in _folders(id_) if its in written), None)):
             raise InputError(
                 f"{source}: the outputs of shard {folder.removesuffix('.parquet')!r} would lie where {id_!r} needs a"
@@ -213,30 +240,42 @@ def _folders(id_: str) -> Iterator[str]:
         yield id_
 
 
-def _too_long(id_: str) -> str | None:
-    """Why a shard's outputs cannot have its name, if they cannot."""
+def _check_length(id_: str) -> None:
+    """Raise InputError when a shard's outputs cannot have its name."""
     longest = max(len(part.encode()) for part in f"{id_}.parquet".split("/"))
-    if longest <= _NAME_BYTES:
-        return None
-    return f"its outputs would have a name of {longest} bytes, and file systems take {_NAME_BYTES}; rename it"
+    if longest > _NAME_BYTES:
+        raise InputError(
+            f"its outputs would have a name of {longest} bytes, and file systems take {_NAME_BYTES}; rename it"
+        )
 
 
-def _refusal(schema: pa.Schema, text: str, required: Sequence[str], once: Sequence[str]) -> str | None:
-    """What a recipe needs and the columns of a file lack, if anything."""
-    names = schema.names
-    for column in dict.fromkeys((text, *required)):
-        if column not in names:
-            found = ", ".join(names)
-            return f"expected a column {column!r}, found {found}; name the right one under `input:` in the recipe"
-    for column in dict.fromkeys((text, *required, *once)):
-        if names.count(column) > 1:
-            return f"the column {column!r} occurs {names.count(column)} times; keep one"
+def _check_columns(schema: pa.Schema, text: str) -> None:
+    """Raise InputError when the columns of a file cannot be told apart, or have no text."""
+    if twice := next((name for name, count in Counter(schema.names).items() if count > 1), None):
+        raise InputError(f"the column {twice!r} occurs {schema.names.count(twice)} times; keep one, or rename one")
+    path = find_path(schema, text)
+    if not path:
+        raise _missing(schema, text)
+    if not _is_text(type_ := field_at(schema, path).type):
+        raise InputError(f"column {text!r}: expected string, found {type_}")
+
+
+def _check_required(schema: pa.Schema, required: Sequence[str]) -> None:
+    """Raise InputError when a column that a recipe names is not there, or has no single values."""
     for column in required:
-        if pa.types.is_nested(schema.field(column).type):
-            return f"column {column!r}: expected strings or numbers, found {schema.field(column).type}"
-    if not _is_text(schema.field(text).type):
-        return f"column {text!r}: expected string, found {schema.field(text).type}"
-    return None
+        path = find_path(schema, column)
+        if not path:
+            raise _missing(schema, column)
+        if pa.types.is_nested(type_ := field_at(schema, path).type):
+            raise InputError(f"column {column!r}: expected strings or numbers, found {type_}")
+
+
+def _missing(schema: pa.Schema, column: str) -> InputError:
+    leaves = list(leaf_names(schema))
+    found = ", ".join(leaves[:_NAMED]) + (f" and {len(leaves) - _NAMED} more" if leaves[_NAMED:] else "")
+    return InputError(
+        f"expected a column {column!r}, found {found or 'none'}; name the right one under `input:` in the recipe"
+    )
 
 
 def _is_text(type_: pa.DataType) -> bool:

@@ -13,6 +13,7 @@ import xxhash
 
 from gneiss.batch import TextBatch
 from gneiss.errors import InputError, did_you_mean
+from gneiss.input.columns import find_path, values_at
 from gneiss.loader.order import EpochOrder, RowReader, Share
 from gneiss.loader.stream import Stream
 from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, open_run
@@ -128,8 +129,9 @@ def documents(
 
 def _check_columns(run: FinishedRun, layers: Sequence[str], columns: Sequence[str]) -> None:
     for shard in run.shards[:1]:
-        known = [*run.columns(shard, layers), *run.data_schema(shard).names]
-        if unknown := [name for name in columns if name not in known]:
+        known, data = [*run.columns(shard, layers)], run.data_schema(shard)
+        if unknown := [name for name in columns if name not in known and not find_path(data, name)]:
+            known += data.names
             raise InputError(f"{run.folder}: no column {unknown[0]!r}{did_you_mean(unknown[0], known)}")
 
 
@@ -177,17 +179,17 @@ def _annotations(documents: Documents, shard: FinishedShard) -> tuple[pa.Table, 
 def _checked(path: Place, run: FinishedRun, data: pa.Table, rows: pa.Table, columns: Sequence[str]) -> pa.Table:
     """Documents with their annotations. Raises InputError when an id or a text is not the annotated one."""
     if run.id is not None:
-        ids, expected = _strings(data[run.id]), rows["id"].to_pylist()
+        ids, expected = _strings(values_at(data, run.id)), rows["id"].to_pylist()
         if ids != expected:
             at = next(i for i in range(len(ids)) if ids[i] != expected[i])
             raise _mismatch(path, "id", rows["row"][at], expected[at], ids[at])
-    texts = data[run.text].cast(pa.large_string())
+    texts = values_at(data, run.text).cast(pa.large_string())
     batch = TextBatch.of(texts)
     bounds, raw = batch.offsets.tolist(), batch.data.data
     for at, digest in enumerate(rows["content_hash"].to_pylist()):
         if xxhash.xxh3_128_digest(raw[bounds[at] : bounds[at + 1]]) != digest:
             raise _mismatch(path, "text (its hash)", rows["row"][at], digest.hex(), "another one")
-    values = {f"value {name}": (rows if name in rows.column_names else data)[name] for name in columns}
+    values = {f"value {name}": rows[name] if name in rows.column_names else values_at(data, name) for name in columns}
     return pa.table({_INDEX: rows[_INDEX], "row": rows["row"], "id": rows["id"], "text": texts, **values})
 
 

@@ -16,6 +16,7 @@ from gneiss.curate.curate import Curated
 from gneiss.curate.reading import raw_strings
 from gneiss.curate.statistics import DROPPED, KEPT, QUARANTINED
 from gneiss.errors import DefectError, InputError, first_line
+from gneiss.input.columns import column_with, field_at, find_path, schema_with, values_in
 from gneiss.output.data_files import DataFiles
 from gneiss.output.layout import annotations_path, quarantine_path, statistics_path
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, Receipt
@@ -73,8 +74,10 @@ def _write_data(curated: Curated, recipe: Recipe, output: Place) -> tuple[Writte
     Returns with it how many rows were read for that, kept or not.
     """
     schema = _schema(curated, recipe)
-    text = recipe.input.text
-    others = [name for name in schema.names if name != text]
+    path = find_path(schema, recipe.input.text)
+    column, within = path[0], path[1:]
+    text_type = field_at(schema, path).type
+    others = [name for name in schema.names if within or name != column]
 
     read = 0
 
@@ -84,22 +87,23 @@ def _write_data(curated: Curated, recipe: Recipe, output: Place) -> tuple[Writte
             read = first + table.num_rows
             start, stop = np.searchsorted(curated.kept, [first, first + table.num_rows])
             rows = curated.kept[start:stop]
-            table = _chosen_of(table, rows - first) if others else pa.table({})
+            columns = _chosen_of(table, rows - first)
+            texts = _as_column(curated.texts, start, stop, text_type)
+            columns[column] = column_with(columns.get(column, texts), within, texts, schema.field(column).type)
             if (edited := curated.edited[start:stop]).any():
                 for stale, fresh in recipe.input.derived_from_text.items():
-                    if stale in others:
-                        table = _with(table, stale, _derived(table[stale], fresh, curated, rows, edited), schema)
-            kept_texts = _as_column(curated.texts, start, stop, schema.field(text).type)
-            columns = [*table.columns]
-            columns.insert(schema.get_field_index(text), kept_texts)
-            yield pa.Table.from_arrays(columns, schema=schema)  # in which a stale column may be null
+                    if found := find_path(schema, stale):
+                        name, inside = found[0], found[1:]
+                        renewed = _derived(values_in(columns[name], inside), fresh, curated, rows, edited)
+                        columns[name] = column_with(columns[name], inside, renewed, schema.field(name).type)
+            yield pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
     return DataFiles.of(recipe.output).write(tables(), schema, output, curated.shard.id), read
 
 
 def _derived(
     old: pa.ChunkedArray, fresh: str | None, curated: Curated, rows: Int64Array, edited: BoolArray
-) -> pa.Array:
+) -> pa.ChunkedArray:
     if fresh is None:
         return pc.if_else(pa.array(edited), pa.nulls(len(rows), old.type), old)
     try:
@@ -112,12 +116,11 @@ def _derived(
     return pc.if_else(pa.array(edited), new, old)
 
 
-def _chosen_of(table: pa.Table, rows: Int64Array) -> pa.Table:
-    """Some rows of a table, rising, of whatever types, as they are written."""
-    columns = [_chosen(column, rows) for column in table.columns]
-    types = [writable(column.type) for column in columns]
-    columns = [its if its.type == type_ else its.cast(type_) for its, type_ in zip(columns, types, strict=True)]
-    return pa.Table.from_arrays(columns, table.column_names)
+def _chosen_of(table: pa.Table, rows: Int64Array) -> dict[str, pa.ChunkedArray]:
+    """Some rows of a table, rising, of whatever types, as they are written: its columns by name."""
+    columns = {name: _chosen(table[name], rows) for name in table.column_names}
+    types = {name: writable(column.type) for name, column in columns.items()}
+    return {name: its if its.type == types[name] else its.cast(types[name]) for name, its in columns.items()}
 
 
 def _chosen(column: pa.ChunkedArray, rows: Int64Array) -> pa.ChunkedArray:
@@ -147,14 +150,10 @@ def _schema(curated: Curated, recipe: Recipe) -> pa.Schema:
     for index, column in enumerate(schema):
         if (type_ := writable(column.type)) != column.type:
             schema = schema.set(index, column.with_type(type_))
-        if column.name in recipe.input.derived_from_text:
-            schema = schema.set(index, column.with_nullable(True))
+    for stale in recipe.input.derived_from_text:
+        if path := find_path(schema, stale):
+            schema = schema_with(schema, path, lambda field: field.with_nullable(True))
     return schema
-
-
-def _with(table: pa.Table, name: str, column: pa.Array | pa.ChunkedArray, schema: pa.Schema) -> pa.Table:
-    index = table.schema.get_field_index(name)
-    return table.set_column(index, schema.field(name), column.cast(schema.field(name).type))
 
 
 def _write_quarantine(curated: Curated, recipe: Recipe, output: Place) -> WrittenFile:
@@ -162,21 +161,29 @@ def _write_quarantine(curated: Curated, recipe: Recipe, output: Place) -> Writte
     rows = np.array(list(curated.unusable), np.int64)
     reasons = pa.array(list(curated.unusable.values()), pa.string())
     schema = _schema(curated, recipe)
-    index = schema.get_field_index(recipe.input.text)
-    type_ = pa.binary() if pa.types.is_string(schema.field(index).type) else pa.large_binary()
-    schema = schema.set(index, pa.field(recipe.input.text, type_))
+    path = find_path(schema, recipe.input.text)
+    schema = schema_with(schema, path, _as_bytes)
+    own = schema.names
     for name, added in (("quarantine_row", pa.int64()), ("quarantine_reason", pa.string())):
         schema = schema.append(pa.field(_free(name, schema.names), added))
+    type_ = schema.field(path[0]).type
 
     def tables() -> Iterator[pa.Table]:
         for first, table in curated.shard.tables():
             start, stop = np.searchsorted(rows, [first, first + table.num_rows])
-            columns = _chosen_of(table, rows[start:stop] - first).columns
-            columns[index] = pa.chunked_array([raw_strings(its).cast(type_) for its in columns[index].chunks], type_)
-            columns += [pa.array(rows[start:stop]), reasons.slice(start, stop - start)]
-            yield pa.Table.from_arrays(columns, schema=schema)
+            columns = _chosen_of(table, rows[start:stop] - first)
+            texts = values_in(columns[path[0]], path[1:])
+            raw = pa.chunked_array([raw_strings(its) for its in texts.chunks], pa.large_binary())
+            columns[path[0]] = column_with(columns[path[0]], path[1:], raw, type_)
+            beside = [pa.array(rows[start:stop]), reasons.slice(start, stop - start)]
+            yield pa.Table.from_arrays([*(columns[name] for name in own), *beside], schema=schema)
 
     return write_parquet(tables(), schema, output, quarantine_path(curated.shard.id))
+
+
+def _as_bytes(text: pa.Field) -> pa.Field:
+    """A field of texts that need not be UTF-8."""
+    return pa.field(text.name, pa.binary() if pa.types.is_string(text.type) else pa.large_binary())
 
 
 def _free(name: str, taken: Sequence[str]) -> str:

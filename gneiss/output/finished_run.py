@@ -19,6 +19,7 @@ from gneiss.curate.examples import Examples
 from gneiss.curate.reading import BAD_DATA
 from gneiss.curate.statistics import KEPT, Statistics
 from gneiss.errors import BudgetError, DefectError, InputError, did_you_mean, first_line
+from gneiss.input.columns import find_path
 from gneiss.output import layout, ledger
 from gneiss.output.data_files import DataFiles
 from gneiss.output.layout import BASE, BASE_LAYER, RECIPE_FILE, STATISTICS_FILE
@@ -210,11 +211,14 @@ class FinishedRun:
     def data_tables(self, shard: FinishedShard, columns: Sequence[str], start: int = 0) -> Iterator[pa.Table]:
         """Columns of a shard's documents from the one at `start` on, a few hundred at a time, in order.
 
+        For a path such as `metadata.url` there is the column `metadata`.
         Raises InputError naming the file when it cannot be read, lacks a column, or has other rows than the run.
         """
         file, schema, rows = self.data_file(shard), self.data_schema(shard), start
-        if lacking := [name for name in columns if name not in schema.names]:
+        paths = {name: find_path(schema, name) for name in columns}
+        if lacking := [name for name, path in paths.items() if not path]:
             raise InputError(f"{file}: no column {lacking[0]!r}, nor an annotation of that name")
+        columns = list(dict.fromkeys(path[0] for path in paths.values()))
         try:
             found = self.data_files.rows(file)
             if found in (None, shard.kept):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -50,6 +50,10 @@ _READING = {"reading": True}
 _LEVELS = {"zstd": (3, 22), "gzip": (6, 9)}
 #: Formats of JSON lines → their compression.
 _JSONL = {"jsonl.zst": "zstd", "jsonl.gz": "gzip", "jsonl": "none"}
+#: The id column by default; ids are made for files that lack it.
+_ID = "id"
+#: The types of keys in names of folders, as Arrow names them.
+KeyType: TypeAlias = Literal["string", "int64", "float64", "bool", "date32"]
 _PACKAGED = resources.files("gneiss.pipelines")
 
 
@@ -74,13 +78,16 @@ class InputColumns(Part):
     """The input's columns; `derived_from_text` names those that an edit makes stale.
 
     A stale value is replaced by the annotation named for it, or null: `derived_from_text: {token_count: tokens}`. The
-    column `url` is needed only if an annotator reads it.
+    column `url` is needed only if an annotator reads it. Ids are made for files without a column `id`, and for all with
+    `id: null`. Columns are names, or paths of fields: `metadata.url`. `hive`: types of the keys in names of folders
+    (`dump=CC-2024/`), which are columns too, strings if not named here; null: they are not.
     """
 
     text: str = "text"
-    id: str | None = "id"
+    id: str | None = _ID
     url: str = "url"
     derived_from_text: dict[str, str | None] = Field(default_factory=dict)
+    hive: dict[str, KeyType] | None = Field(default_factory=dict, exclude_if=lambda hive: hive == {})
 
 
 class OutputFiles(Part):
@@ -374,6 +381,12 @@ class Recipe(Part):
         if "id" in read and self.input.id is None:
             raise RecipeError("input.id: an annotator reads ids, but the recipe has `id: null`; name the column")
         return {name: column for name, column in known.items() if column and (name == "id" or name in read)}
+
+    @property
+    def makes_ids(self) -> str | None:
+        """The id column, if files that lack it get one of made ids."""
+        reads = {annotator.reads for phase in self.phases for annotator in phase.annotators}
+        return _ID if self.input.id == _ID and "id" not in reads else None
 
     @property
     def folder(self) -> Path:

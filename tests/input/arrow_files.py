@@ -17,6 +17,7 @@ class ArrowFiles:
     """Arrow IPC files. Parts count record batches."""
 
     suffixes = (".arrow",)
+    counts_rows = False
 
     def cut(self, file: Place, text: str, part_max_bytes: int, held: Sequence[str] = ()) -> CutFile:
         with file.open() as opened, pa.ipc.open_file(opened) as reader:

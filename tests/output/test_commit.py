@@ -100,6 +100,36 @@ def test_kept_rows_have_their_columns_types_and_metadata(tmp_path: Path, text_ty
     assert (receipt.rows, receipt.counts) == (7, {"kept": 4, "dropped": 1, "quarantined": 2})
 
 
+@pytest.mark.parametrize("text_type", [pa.string(), pa.large_string(), pa.string_view()])
+def test_a_text_in_a_struct_is_replaced_in_it(tmp_path: Path, text_type: pa.DataType) -> None:
+    """Rows: kept, kept, null text, edited, dropped, bad bytes, kept; then one whose struct is null."""
+    raw = [None if text is None else text.encode("utf-8", "surrogateescape") for text in (*TEXTS, None)]
+    as_bytes = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
+    texts = pa.array(raw, as_bytes[text_type]).view(text_type)
+    fields = [pa.field("text", text_type, metadata={"note": "the text"}), pa.field("n", pa.int32(), nullable=False)]
+    page = pa.StructArray.from_arrays(
+        [texts, pa.array(range(8), pa.int32())], fields=fields, mask=pa.array([False] * 7 + [True])
+    )
+    table = pa.table({"text": ["no text"] * 8, "page": page, "id": [str(row) for row in range(8)]})
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=8 if text_type == pa.string_view() else 3)
+    recipe = recipe_of(RULES, input="{text: page.text, id: id, derived_from_text: {page.n: null}}")
+    (shard,) = cut_shards(tmp_path / "in.parquet", text="page.text", required=["id"]).shards
+    curated = curate(shard, recipe, load_models(recipe))
+    assert curated.annotations["status"].to_pylist() == [*STATUS, "quarantined"]
+    commit(curated, recipe, place_of(tmp_path / "out"))
+    data = pq.read_table(tmp_path / "out" / data_path("in"))
+    n = pa.field("n", pa.int32())
+    assert data.schema.field("page").type == pa.struct([fields[0], n])
+    assert data.to_pylist() == [
+        {"text": "no text", "page": {"text": text, "n": n}, "id": id_}
+        for text, n, id_ in (
+            (TEXTS[0], 0, "0"), (PASSAGE, 1, "1"), ("Kept, but edited. ", None, "3"), (TEXTS[6], 6, "6"),
+        )
+    ]  # fmt: skip
+    aside = pq.read_table(tmp_path / "out/quarantine/in.parquet")
+    assert aside["page"].to_pylist() == [{"text": None, "n": 2}, {"text": b"Bad \xff text.", "n": 5}, None]
+
+
 VIEW, INDEXED = pa.string_view(), pa.dictionary(pa.int32(), pa.string())
 
 
@@ -258,7 +288,7 @@ def test_without_unusable_rows_there_is_no_quarantine(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("names", [["id", "a.b", "text"], ["id", "text.more", "text"], ["text", "a", "a", "id"]])
+@pytest.mark.parametrize("names", [["id", "a.b", "text"], ["id", "text.more", "text"], ["text", "", "a\n", "id"]])
 def test_columns_of_odd_names_pass_too(tmp_path: Path, names: list[str]) -> None:
     columns = [pa.array([f"{name} {i} of {row}" for row in range(5)]) for i, name in enumerate(names)]
     table = pa.Table.from_arrays(columns, names)

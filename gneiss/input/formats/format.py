@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from gneiss.store.place import Place
 
+#: The column, int64, that says where in its file each row begins, where parts count something other than rows.
+POSITION = "\0position"
 #: What reading a file that is damaged, or no file of its format, raises; the last for names of columns.
 UNREADABLE = (OSError, pa.ArrowException, UnicodeDecodeError)
 
@@ -56,6 +58,10 @@ class Format(Protocol):
     def suffixes(self) -> Sequence[str]:
         """How the names of its files end, with the dot, in small letters."""
 
+    @property
+    def counts_rows(self) -> bool:
+        """Whether parts count rows; if not, its tables have the column POSITION where it or all are asked for."""
+
     def cut(self, file: Place, text: str, part_max_bytes: int, held: Sequence[str] = ()) -> CutFile:
         """Cut a file into parts with at most so many decoded bytes in the column `text`, as far as its rows allow.
 
@@ -70,7 +76,10 @@ class Format(Protocol):
         """The columns of a file, with whatever metadata they have."""
 
     def tables(self, file: Place, part: Part, columns: Sequence[str] | None) -> Iterator[pa.Table]:
-        """The rows of a part, in order, all columns or some, in tables that fit into memory."""
+        """The rows of a part, in order, all columns or some, in tables that fit into memory.
+
+        columns: names, and paths of fields in structs, such as `metadata.url`: all of `metadata` may be read for it.
+        """
 
     def for_worker(self) -> Format:
         """The format as one worker reads, which may keep a file open to go on with its next part; or itself."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from gneiss.arrays import Int64Array
+from gneiss.input.columns import find_path, values_at
 from gneiss.input.formats.format import CutFile, Part
 from gneiss.input.formats.int96 import int96_unit
 from gneiss.input.formats.row_groups import Begun, RowGroups
@@ -40,6 +41,7 @@ class Parquet:
 
     row_groups: RowGroups | None = field(default=None, compare=False)
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".parq", ".pq")
+    counts_rows: ClassVar[bool] = True
 
     def for_worker(self) -> Parquet:
         """See Format."""
@@ -57,8 +59,9 @@ class Parquet:
             if chunks.is_encrypted:
                 raise OSError("its columns are encrypted, some or all; decrypt it first")
             schema = metadata.schema.to_arrow_schema()
-            sizes = np.maximum(chunks.encoded_bytes, _value_bytes(opened, metadata, chunks))
-        parts = tuple(_cut(metadata, sizes, text, part_max_bytes, held)) if text in schema.names else ()
+            read = {*schema.names, text, *held}
+            sizes = np.maximum(chunks.encoded_bytes, _value_bytes(opened, metadata, chunks, read))
+        parts = tuple(_cut(metadata, sizes, text, part_max_bytes, held)) if find_path(schema, text) else ()
         return CutFile(schema, parts, digest)
 
     def digest(self, file: Place) -> str:
@@ -134,10 +137,10 @@ def _footer(file: Any) -> bytes:
     return bytes(file.read(length))
 
 
-def _value_bytes(file: Any, metadata: pq.FileMetaData, chunks: ColumnChunks) -> Int64Array:
+def _value_bytes(file: Any, metadata: pq.FileMetaData, chunks: ColumnChunks, read: Collection[str]) -> Int64Array:
     """Bytes of the values of each column chunk, (row groups, columns), as far as they are known or guessed; else -1.
 
-    A dictionary makes a chunk as small as its distinct values.
+    A dictionary makes a chunk as small as its distinct values. read: the columns and fields whose sizes matter.
     """
     from gneiss.input.formats.footer import BYTE_ARRAY
 
@@ -146,8 +149,7 @@ def _value_bytes(file: Any, metadata: pq.FileMetaData, chunks: ColumnChunks) -> 
     known = np.where(is_number, chunks.values * _NUMBER_BYTES, known)
     unknown = (chunks.physical_type == BYTE_ARRAY) & chunks.is_packed & (known < 0) & (chunks.values > 0)
     paths = [metadata.schema.column(column).path for column in range(metadata.num_columns)]
-    names = set(metadata.schema.to_arrow_schema().names)
-    unknown[:, [path not in names for path in paths]] = False  # nested
+    unknown[:, [path not in read for path in paths]] = False  # in a list, or in a struct that nothing reads of
     groups = np.flatnonzero(unknown.any(axis=1))
     if not len(groups):
         return known
@@ -158,12 +160,13 @@ def _value_bytes(file: Any, metadata: pq.FileMetaData, chunks: ColumnChunks) -> 
     for group in sampled.tolist():
         try:
             batch = next(parquet.iter_batches(_SAMPLED_ROWS, [group], wanted, use_threads=False))
+            table = pa.Table.from_batches([batch])
         except (OSError, pa.ArrowException, StopIteration):
             continue  # damaged, which is met again when it is read
         for name in wanted:
             column = paths.index(name)
             encoded = max(int(chunks.encoded_bytes[group, column]), 1)
-            factors[group, column] = _mean_bytes(batch[name]) * chunks.values[group, column] / encoded
+            factors[group, column] = _mean_bytes(values_at(table, name)) * chunks.values[group, column] / encoded
     nearest = sampled[np.abs(groups[:, None] - sampled[None, :]).argmin(axis=1)]
     factors[groups] = factors[nearest]
     return np.where(unknown & (factors > _FACTOR), (chunks.encoded_bytes * factors).astype(np.int64), known)
@@ -174,8 +177,9 @@ def _known(chunks: ColumnChunks) -> Int64Array:
     return chunks.value_bytes.copy()
 
 
-def _mean_bytes(values: pa.Array) -> float:
-    """Mean size of the values of an array, dictionary-encoded or not."""
+def _mean_bytes(column: pa.ChunkedArray) -> float:
+    """Mean size of the values of a column of one chunk at most, dictionary-encoded or not."""
+    values = column.combine_chunks()
     if not pa.types.is_dictionary(values.type):
         return float(values.nbytes) / max(len(values), 1)
     sizes = np.append(pc.binary_length(values.dictionary.cast(pa.large_binary())).to_numpy(zero_copy_only=False), 0)

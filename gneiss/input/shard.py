@@ -167,8 +167,8 @@ def cut_shards(
     glob, or an address of a store; text: the text column, of strings; required: further columns that must exist; id: a
     column of made ids for files that lack it; hive: types of the keys in names of folders, if not strings; None: such
     keys are no columns; refusal: further reasons why columns cannot be used. Columns are names, or paths such as
-    `metadata.url`. Files that cannot be used are unreadable. Raises InputError when nothing is found, when columns are missing or mistyped in all files, and when two
-    files would have the same outputs.
+    `metadata.url`. Files that cannot be used are unreadable. Raises InputError when nothing is found, when columns are
+    missing or mistyped in all files, and when two files would have the same outputs.
     """
     root, files = find_files(source, is_input, input_names())
     shards: list[Shard] = []

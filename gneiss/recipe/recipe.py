@@ -87,7 +87,7 @@ class InputColumns(Part):
     id: str | None = _ID
     url: str = "url"
     derived_from_text: dict[str, str | None] = Field(default_factory=dict)
-    hive: dict[str, KeyType] | None = Field(default_factory=dict, exclude_if=lambda hive: hive == {})
+    hive: dict[str, KeyType] | None = Field(default_factory=dict)
 
 
 class OutputFiles(Part):
@@ -285,6 +285,7 @@ class Recipe(Part):
         'cosmo > 0.03'
         """
         given = {**self.canonical(), "card": self.card.model_dump(), "output": self.output.stated()}
+        given["input"] = self.input.model_dump()
         for path, value in changes.items():
             change(given, path, value)
         return self._validated(given, f"recipe {self.name} with {', '.join(changes)}", self._folder)
@@ -394,11 +395,13 @@ class Recipe(Part):
         return self._folder
 
     def canonical(self) -> dict[str, Any]:
-        """The recipe with every default written out, but for `card` and `output` where they have no other values."""
+        """The recipe with every default written out, but for `card`, `output` and `input.hive`."""
         whole = self.model_dump(mode="json")
         for key, default in (("card", Card()), ("output", OutputFiles())):
             if getattr(self, key) == default:  # recipes are older than these keys, and keep their digests
                 del whole[key]
+        if self.input.hive == {}:
+            del whole["input"]["hive"]
         for index, (phase, own) in enumerate(zip(self.phases, whole["phases"], strict=True)):
             del own["corpus_steps"]
             steps = {name_of(type(step), step_kinds()): parameters(step) for step in phase.steps}

@@ -9,13 +9,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gneiss.backends import Done, Room, Step, Task
+from gneiss.backends import Backend, Done, Room, Step, Task
 from gneiss.backends.resources import Resources
 
 PLAIN = tuple("the river runs south and a cat sat by old walls while rain fell on our small town all day long".split())  # noqa: SIM905
@@ -206,3 +207,7 @@ class InThisProcess:
         work = step.open()
         for task in tasks:
             yield work(task)
+
+    def kept(self) -> AbstractContextManager[Backend]:
+        """Itself."""
+        return nullcontext(self)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from gneiss.backends.resources import Resources
@@ -71,6 +72,12 @@ class Workers:
         """Apply a step to all tasks; see Backend."""
         return self.backend.run(step, tasks, min(self.count, len(tasks)), self.resources)
 
+    @contextmanager
+    def kept(self) -> Iterator[Workers]:
+        """These workers, which live on from stage to stage until the block ends."""
+        with self.backend.kept() as backend:
+            yield replace(self, backend=backend)
+
 
 class Backend(Protocol):
     """Where workers live."""
@@ -88,3 +95,6 @@ class Backend(Protocol):
 
         Raises GneissError when a worker cannot be opened or a task meets an error that concerns the whole run.
         """
+
+    def kept(self) -> AbstractContextManager[Backend]:
+        """This backend, whose workers live on when a run ends, for the next one, until the block ends."""

@@ -81,7 +81,7 @@ class Pool(Protocol):
         """What has happened, waiting for it no longer than this. Raises GneissError that a worker met."""
 
     def close(self) -> None:
-        """End all workers."""
+        """Be done with all workers; those that have no task may live on for another pool."""
 
 
 def drive(

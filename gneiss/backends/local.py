@@ -10,14 +10,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from gneiss.backends import Done, Patience, Room, Step, Task
 from gneiss.backends.driving import Answered, Died, Event, Opened, Placed, Seen, drive
@@ -49,7 +50,39 @@ class LocalProcesses:
         self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
     ) -> Generator[Done, None, None]:
         """See Backend."""
-        return drive(_Processes(step, self.patience), step, tasks, workers, self.patience)
+        with self.kept() as kept:
+            yield from kept.run(step, tasks, workers, resources)
+
+    @contextmanager
+    def kept(self) -> Iterator[_KeptProcesses]:
+        """See Backend."""
+        idle: list[_Process] = []
+        try:
+            yield _KeptProcesses(self, idle)
+        finally:
+            _end_all(idle, self.patience)
+
+
+@dataclass(frozen=True)
+class _KeptProcesses:
+    """See Backend. idle: the processes that live on."""
+
+    local: LocalProcesses
+    idle: list[_Process]
+
+    def room(self, resources: Resources) -> Room:
+        return self.local.room(resources)
+
+    def admit(self, workers: int, resources: Resources) -> None:
+        self.local.admit(workers, resources)
+
+    def run(
+        self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
+    ) -> Generator[Done, None, None]:
+        return drive(_Processes(step, self.local.patience, self.idle), step, tasks, workers, self.local.patience)
+
+    def kept(self) -> AbstractContextManager[_KeptProcesses]:
+        return nullcontext(self)
 
 
 @dataclass(frozen=True)
@@ -62,42 +95,52 @@ class _Silent:
 _Said: TypeAlias = Event | GneissError | _Silent
 
 
+@dataclass(frozen=True)
+class _Message:
+    """What a worker is to do, the number by which a pool knows it, and where that hears of it."""
+
+    worker: int
+    what: Literal["open", "work"]
+    value: Any
+    heard: SimpleQueue[_Said]
+
+
 @dataclass
 class _Process:
-    """A worker: its process, what is to be sent to it, and the memory kills of this machine before its task."""
+    """A process, what is to be sent to it, whether it has a task, and the memory kills of this machine before that."""
 
     process: BaseProcess
-    tasks: SimpleQueue[tuple[Any] | None]
-    kills: int | None
+    messages: SimpleQueue[_Message | None]
+    has_task: bool = False
+    kills: int | None = None
 
 
 class _Processes:
-    """See Pool."""
+    """See Pool. idle: processes that other pools were done with, or will be given."""
 
-    def __init__(self, step: Any, patience: Patience) -> None:
-        self._step, self._patience = step, patience
+    def __init__(self, step: Any, patience: Patience, idle: list[_Process]) -> None:
+        self._step, self._patience, self._idle = step, patience, idle
         self._living: dict[int, _Process] = {}
         self._events: SimpleQueue[_Said] = SimpleQueue()
         self._started = 0
 
     def start(self) -> int:
         """See Pool."""
-        context = get_context("spawn")  # forked children inherit locked locks of numba and Arrow threads
-        mine, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, self._step), daemon=True)
-        process.start()
-        theirs.close()
+        while self._idle and not self._idle[-1].process.is_alive():
+            _end([self._idle.pop()], BaseProcess.kill, self._patience)
+        worker = self._idle.pop() if self._idle else _new_process()
         self._started += 1
-        worker = _Process(process, SimpleQueue(), memory_kills())
         self._living[self._started] = worker
-        Thread(target=_converse, args=(mine, worker.tasks, self._started, self._events), daemon=True).start()
-        self._events.put(Placed(self._started, f"process {process.pid}"))
+        worker.kills = memory_kills()
+        worker.messages.put(_Message(self._started, "open", self._step, self._events))
+        self._events.put(Placed(self._started, f"process {worker.process.pid}"))
         return self._started
 
     def give(self, worker: int, task: Any) -> None:
         """See Pool."""
-        self._living[worker].kills = memory_kills()
-        self._living[worker].tasks.put((task,))
+        its = self._living[worker]
+        its.kills, its.has_task = memory_kills(), True
+        its.messages.put(_Message(worker, "work", task, self._events))
 
     def look(self, workers: Collection[int]) -> None:
         """See Pool."""
@@ -107,7 +150,7 @@ class _Processes:
 
     def end(self, worker: int) -> None:
         """See Pool."""
-        self._end([self._living.pop(worker)], BaseProcess.kill)
+        _end([self._living.pop(worker)], BaseProcess.kill, self._patience)
 
     def events(self, seconds: float) -> Sequence[Event]:
         """See Pool."""
@@ -117,70 +160,102 @@ class _Processes:
             return ()
         if isinstance(event, GneissError):
             raise event
+        if isinstance(event, Answered) and event.worker in self._living:
+            self._living[event.worker].has_task = False
         if not isinstance(event, _Silent):
             return (event,)
         if (worker := self._living.pop(event.worker, None)) is None:
             return ()
         worker.process.join(self._patience.end_seconds)
-        self._end([worker], BaseProcess.kill)
+        _end([worker], BaseProcess.kill, self._patience)
         death = death_by_exit_code(worker.process.exitcode, worker.kills, memory_kills())
         return (Died(event.worker, death),)
 
     def close(self) -> None:
-        """See Pool. They are asked, then killed; an interrupt meanwhile kills them at once."""
+        """See Pool."""
         living = list(self._living.values())
-        try:
-            self._end(living, BaseProcess.terminate)
-        finally:
-            self._end(living, BaseProcess.kill)
-        for process in (its.process for its in living if its.process.is_alive()):
-            _log.warning("process %d does not end, though killed: it waits for storage; it is left behind", process.pid)
-
-    def _end(self, workers: Sequence[_Process], how: Callable[[BaseProcess], None]) -> None:
-        """End workers that live, and wait for that as long as patience has it."""
-        living = [its for its in workers if its.process.is_alive()]
-        for its in living:
-            how(its.process)
-        deadline = time.monotonic() + self._patience.end_seconds
-        for its in living:
-            its.process.join(max(0.0, deadline - time.monotonic()))
-        for its in workers:
-            its.tasks.put(None)
+        self._idle += [its for its in living if not its.has_task]
+        _end_all([its for its in living if its.has_task], self._patience)
 
 
-def _converse(pipe: Connection, tasks: SimpleQueue[tuple[Any] | None], worker: int, events: SimpleQueue[_Said]) -> None:
-    """Send tasks and receive answers, until the worker is dead or the driver has done with it."""
+def _new_process() -> _Process:
+    context = get_context("spawn")  # forked children inherit locked locks of numba and Arrow threads
+    mine, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs,), daemon=True)
+    process.start()
+    theirs.close()
+    started = _Process(process, SimpleQueue())
+    Thread(target=_converse, args=(mine, started.messages), daemon=True).start()
+    return started
+
+
+def _end_all(living: Sequence[_Process], patience: Patience) -> None:
+    """Ask processes to end, then kill them; an interrupt meanwhile kills them at once."""
+    try:
+        _end(living, BaseProcess.terminate, patience)
+    finally:
+        _end(living, BaseProcess.kill, patience)
+    for process in (its.process for its in living if its.process.is_alive()):
+        _log.warning("process %d does not end, though killed: it waits for storage; it is left behind", process.pid)
+
+
+def _end(processes: Sequence[_Process], how: Callable[[BaseProcess], None], patience: Patience) -> None:
+    """End processes that live, and wait for that as long as patience has it."""
+    living = [its for its in processes if its.process.is_alive()]
+    for its in living:
+        how(its.process)
+    deadline = time.monotonic() + patience.end_seconds
+    for its in living:
+        its.process.join(max(0.0, deadline - time.monotonic()))
+    for its in processes:
+        its.messages.put(None)
+
+
+def _converse(pipe: Connection, messages: SimpleQueue[_Message | None]) -> None:
+    """Send messages and receive answers, until the process is dead or the driver has done with it."""
     with pipe:
-        try:
-            while not isinstance(said := pipe.recv(), GneissError):
-                events.put(Answered(worker, said[0]) if isinstance(said, tuple) else Opened(worker))
-                if (task := tasks.get()) is None:
-                    return
-                pipe.send(task[0])
-            events.put(said)
-        except (EOFError, OSError):
-            events.put(_Silent(worker))
-        except Exception as error:  # noqa: BLE001 - the driver is told, and keeps the traceback
-            events.put(DefectError.of("a task or its answer cannot be sent", error))
+        while (message := messages.get()) is not None:
+            try:
+                pipe.send((message.what, message.value))
+                answer = pipe.recv()
+            except (EOFError, OSError):
+                message.heard.put(_Silent(message.worker))
+                return
+            except Exception as error:  # noqa: BLE001 - the driver is told, and keeps the traceback
+                message.heard.put(DefectError.of("a task or its answer cannot be sent", error))
+                return
+            if answer == _OPENED:
+                message.heard.put(Opened(message.worker))
+            else:
+                message.heard.put(answer if isinstance(answer, GneissError) else Answered(message.worker, answer[0]))
 
 
-def _work(pipe: Connection, step: Any) -> None:
+def _work(pipe: Connection) -> None:
+    """Open steps and do tasks, as they are sent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears an interrupt too, and ends its workers
-    try:
-        work = step.open()
-        task = _exchange(pipe, _OPENED)
-        while True:
-            task = _exchange(pipe, (work(task),))
-    except GneissError as error:
-        _exchange(pipe, error)
-    except Exception as error:  # noqa: BLE001 - the driver is told, and keeps the traceback
-        _exchange(pipe, DefectError.of("a worker failed", error))
+    work: Callable[[Any], Any] | None = None
+    answer: Any
+    what, value = _hear(pipe)
+    while True:
+        try:
+            if what == "open":
+                work = None  # so that two are never held
+                work, answer = value.open(), _OPENED
+            else:
+                assert work is not None
+                answer = (work(value),)
+        except GneissError as error:
+            answer = error
+        except Exception as error:  # noqa: BLE001 - the driver is told, and keeps the traceback
+            answer = DefectError.of("a worker failed", error)
+        what, value = _hear(pipe, answer)
 
 
-def _exchange(pipe: Connection, said: Any) -> Any:
-    """Say something to the driver, and hear the next task; ends this process when the driver is gone."""
+def _hear(pipe: Connection, answer: Any = None) -> Any:
+    """Give an answer, if there is one, and hear the next message; ends this process when the driver is gone."""
     try:
-        pipe.send(said)
+        if answer is not None:
+            pipe.send(answer)
         return pipe.recv()
     except (EOFError, ConnectionError):
         sys.exit()

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from threading import current_thread, main_thread
@@ -50,8 +50,40 @@ class RayActors:
         self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
     ) -> Generator[Done, None, None]:
         """See Backend."""
+        with self.kept() as kept:
+            yield from kept.run(step, tasks, workers, resources)
+
+    @contextmanager
+    def kept(self) -> Iterator[_KeptActors]:
+        """See Backend."""
+        idle: list[_Actor] = []
+        try:
+            yield _KeptActors(self, idle)
+        finally:
+            _kill_all(idle)
+
+
+@dataclass(frozen=True)
+class _KeptActors:
+    """See Backend. idle: the actors that live on."""
+
+    ray: RayActors
+    idle: list[_Actor]
+
+    def room(self, resources: Resources) -> Room:
+        return self.ray.room(resources)
+
+    def admit(self, workers: int, resources: Resources) -> None:
+        self.ray.admit(workers, resources)
+
+    def run(
+        self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
+    ) -> Generator[Done, None, None]:
         _nodes()
-        return drive(_Actors(step, resources), step, tasks, workers, self.patience)
+        return drive(_Actors(step, resources, self.idle), step, tasks, workers, self.ray.patience)
+
+    def kept(self) -> AbstractContextManager[_KeptActors]:
+        return nullcontext(self)
 
 
 @dataclass(frozen=True)
@@ -67,6 +99,7 @@ class _Home:
 @dataclass
 class _Actor:
     handle: Any
+    resources: Resources
     home: _Home | None = None
 
 
@@ -79,11 +112,12 @@ class _Call:
 
 
 class _Actors:
-    """See Pool."""
+    """See Pool. idle: actors that other pools were done with, or will be given."""
 
-    def __init__(self, step: Any, resources: Resources) -> None:
+    def __init__(self, step: Any, resources: Resources, idle: list[_Actor]) -> None:
         import ray
 
+        self._resources, self._idle = resources, idle
         self._class: Any = ray.remote(
             num_cpus=resources.cpus, memory=resources.memory_bytes, max_restarts=0, max_task_retries=0
         )(_Worker)
@@ -99,10 +133,13 @@ class _Actors:
     def start(self) -> int:
         """See Pool."""
         number = next(self._numbers)
-        handle = self._class.remote(self._step)
-        self._living[number] = _Actor(handle)
-        self._calls[handle.home.remote()] = _Call(number, "home")
-        self._calls[handle.open.remote()] = _Call(number, "open")
+        same = next((its for its in self._idle if its.resources == self._resources), None)
+        if same is not None:
+            self._idle.remove(same)
+        actor = same or _Actor(self._class.remote(), self._resources)
+        self._living[number] = actor
+        self._calls[actor.handle.home.remote()] = _Call(number, "home")
+        self._calls[actor.handle.open.remote(self._step)] = _Call(number, "open")
         return number
 
     def give(self, worker: int, task: Any) -> None:
@@ -138,11 +175,11 @@ class _Actors:
         return [event for ref in ready for event in (self._seen(ref) if ref in self._looks else self._heard(ref))]
 
     def close(self) -> None:
-        """See Pool."""
-        import ray
-
-        for actor in self._living.values():
-            ray.kill(actor.handle)
+        """See Pool. An actor without a place does not live on, since it would keep others from one."""
+        busy = {call.worker for call in self._calls.values() if call.what == "work"}
+        idle = [its for number, its in self._living.items() if number not in busy and its.home is not None]
+        self._idle += idle
+        _kill_all([its for its in self._living.values() if its not in idle])
 
     def _seen(self, ref: Any) -> Iterator[Event]:
         """What a look at the actors of a node showed."""
@@ -225,6 +262,13 @@ class _Actors:
 
         ray.kill(self._living.pop(worker).handle)
         self._calls = {ref: call for ref, call in self._calls.items() if call.worker != worker}
+
+
+def _kill_all(actors: Sequence[_Actor]) -> None:
+    for actor in actors:
+        import ray
+
+        ray.kill(actor.handle)
 
 
 def _on(node: str, function: Any) -> Any:
@@ -313,10 +357,9 @@ def _signal_handlers_kept() -> Iterator[None]:
 
 
 class _Worker:
-    """The actor: opens the step once, then works. Errors that concern the run come back as values, not as retries."""
+    """The actor: opens a step, then works. Errors that concern the run come back as values, not as retries."""
 
-    def __init__(self, step: Any) -> None:
-        self._step = step
+    def __init__(self) -> None:
         self._work: Callable[[Any], Any] | None = None
 
     def home(self) -> _Home:
@@ -325,10 +368,11 @@ class _Worker:
 
         return _Home(ray.get_runtime_context().get_node_id(), os.getpid(), log_file(), memory_kills())
 
-    def open(self) -> GneissError | None:
-        """Open the step."""
+    def open(self, step: Any) -> GneissError | None:
+        """Open a step."""
+        self._work = None  # so that two are never held
         try:
-            self._work = self._step.open()
+            self._work = step.open()
         except GneissError as error:
             return error
         return None

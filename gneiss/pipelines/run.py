@@ -85,10 +85,11 @@ def run(
             corpus = replace(corpus, prepared=prepare(recipe))
             tasks = len(corpus.shards) - (0 if corpus.wide_phases else len(done))
             chosen = choose_workers(backend, workers, tasks, resources_of(plan), shared_filesystem)
-            if corpus.wide_phases:
-                done = _curate_usable(job, chosen, corpus, done, len(plan.input.unreadable))
-            else:
-                done = _curate(job, chosen, corpus, done)
+            with chosen.kept() as kept:
+                if corpus.wide_phases:
+                    done = _curate_usable(job, kept, corpus, done, len(plan.input.unreadable))
+                else:
+                    done = _curate(job, kept, corpus, done)
         progress.end()
         for shard in plan.input.shards:
             if done[shard.id].state != COMMITTED:  # whatever was written of it before it failed

@@ -91,3 +91,18 @@ class Misbehaving:
     def lost(self, task: int, reason: str) -> Any:
         """What became of it."""
         return task, reason
+
+
+@dataclass(frozen=True)
+class Processes:
+    """A step whose answer is the process, and how it was named."""
+
+    name: str
+
+    def open(self) -> Callable[[int], Any]:
+        """Open the step."""
+        return lambda task: (self.name, os.getpid())
+
+    def lost(self, task: int, reason: str) -> Any:
+        """What became of it."""
+        return task, reason

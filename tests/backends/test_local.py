@@ -15,7 +15,7 @@ from gneiss.backends import MOST_ATTEMPTS, Patience
 from gneiss.backends.local import LocalProcesses
 from gneiss.backends.resources import Resources
 from tests.backends import misbehaving
-from tests.backends.misbehaving import SHORT, Misbehaving
+from tests.backends.misbehaving import SHORT, Misbehaving, Processes
 
 pytestmark = pytest.mark.processes
 
@@ -94,3 +94,33 @@ def test_a_run_that_is_closed_ends_stopped_workers_too(tmp_path: Path) -> None:
     assert active_children() != []
     run.close()
     assert active_children() == []
+
+
+def test_kept_workers_live_on_from_stage_to_stage_and_no_longer(tmp_path: Path) -> None:
+    with LocalProcesses().kept() as kept:
+        first = set(kept.run(Processes("first"), range(40), 2, Resources(1)))
+        second = set(kept.run(Processes("second"), range(40), 2, Resources(1)))
+        assert {name for name, _ in second} == {"second"}
+        assert {pid for _, pid in second} <= {its.pid for its in active_children()}
+        assert len({pid for _, pid in first | second}) <= 2
+    assert active_children() == []
+
+
+def test_a_kept_worker_that_died_between_stages_is_replaced(tmp_path: Path) -> None:
+    with LocalProcesses().kept() as kept:
+        assert set(kept.run(Processes("first"), range(4), 1, Resources(1)))
+        for process in active_children():
+            process.kill()
+            process.join()
+        assert {name for name, _ in kept.run(Processes("second"), range(4), 1, Resources(1))} == {"second"}
+
+
+def test_a_worker_that_has_a_task_when_its_stage_is_closed_does_not_live_on(tmp_path: Path) -> None:
+    with LocalProcesses(SHORT).kept() as kept:
+        run = kept.run(Misbehaving(misbehaving.lock_twice, tmp_path, 1), range(4), 2, Resources(1))
+        assert sorted(next(run) for _ in range(3)) == [0, 2, 3]
+        while not (tmp_path / "1").exists():
+            time.sleep(0.01)
+        run.close()
+        assert len(active_children()) == 1
+        assert {name for name, _ in kept.run(Processes("second"), range(4), 2, Resources(1))} == {"second"}

@@ -30,7 +30,7 @@ from gneiss.pipelines.run import run
 from gneiss.stages.curating import CurateStep
 from tests import runs
 from tests.backends import misbehaving
-from tests.backends.misbehaving import Misbehaving
+from tests.backends.misbehaving import Misbehaving, Processes
 from tests.chaos import killing
 from tests.extraction import archives
 from tests.runs import Material
@@ -257,6 +257,15 @@ def answers(does: Callable[[], None], folder: Path, times: int, workers: int = 2
     run = RayActors(patience=PATIENCE).run(Misbehaving(does, folder, times), range(4), workers, RESOURCES)
     with closing(run):
         return sorted(run, key=lambda its: (isinstance(its, tuple), str(its)))
+
+
+@pytest.mark.usefixtures("head")
+def test_kept_actors_live_on_from_stage_to_stage() -> None:
+    with RayActors(patience=PATIENCE).kept() as kept:
+        first = set(kept.run(Processes("first"), range(20), 2, RESOURCES))
+        second = set(kept.run(Processes("second"), range(20), 2, RESOURCES))
+    assert {name for name, _ in second} == {"second"}
+    assert len({pid for _, pid in first | second}) <= 2
 
 
 @pytest.fixture

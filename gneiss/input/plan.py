@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from gneiss.errors import InputError, first_line
 from gneiss.input.model_files import ModelFile, resolve
+from gneiss.input.origin import Origin, origin_of
 from gneiss.input.shard import Input, Refusal, cut_shards, refuse_none
 from gneiss.recipe.named import versions
 from gneiss.recipe.recipe import Recipe
@@ -28,12 +29,14 @@ BYTE_SHAPING = (
 class Plan:
     """The plan of a run: the recipe, the shards of its input, the model files with their checksums.
 
-    source: the input's address; revision: the same, with the commit that was found, if its store keeps revisions.
+    source: the input's address; revision: the same, with the commit that was found, if its store keeps revisions;
+    origin: what the hub knows of it.
     """
 
     recipe: Recipe
     source: str
     revision: str | None
+    origin: Origin
     input: Input
     models: tuple[ModelFile, ...]
 
@@ -87,6 +90,7 @@ def make_plan(recipe: Recipe, source: Address, refusal: Refusal = refuse_none) -
     """
     try:
         revision = place_of(source).pinned()
+        origin = origin_of(revision) if revision else Origin()
     except OSError as error:
         raise InputError(f"{source}: cannot read: {first_line(error)}") from error
     found = cut_shards(
@@ -99,4 +103,4 @@ def make_plan(recipe: Recipe, source: Address, refusal: Refusal = refuse_none) -
         refusal=refusal,
     )
     models = tuple(resolve(model, recipe.folder) for model in recipe.model_files)
-    return Plan(recipe, str(source), str(revision) if revision else None, found, models)
+    return Plan(recipe, str(source), str(revision) if revision else None, origin, found, models)

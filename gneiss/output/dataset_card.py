@@ -91,10 +91,13 @@ def _front_matter(plan: Plan, statistics: Statistics, output: Place) -> dict[str
         folders["annotations"] = layout.BASE
         if statistics.counts[QUARANTINED]:
             folders["quarantine"] = layout.QUARANTINE
+    said = {key: value for key, value in plan.recipe.card.model_dump().items() if value}
+    of_input = {key: value for key, value in plan.origin.card.items() if "license" not in said or key == "language"}
     known = {
-        "license": plan.recipe.card.license,
-        "language": plan.recipe.card.language,
+        **of_input,
+        **said,
         "size_categories": [next((name for limit, name in _SIZES.items() if kept < limit), "n>1T")],
+        "source_datasets": list(plan.origin.datasets),
         "tags": ["gneiss"],
         "configs": [
             {"config_name": name, "data_files": [{"split": "train", "path": _paths(folder, output)}]}

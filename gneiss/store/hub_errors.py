@@ -6,6 +6,8 @@ Its client quotes URLs, some of which are signed, so none of its text is passed 
 from __future__ import annotations
 
 import errno
+import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -16,14 +18,26 @@ _STATUS = {
     403: (errno.EACCES, "the token may not do that: set HF_TOKEN to one that has the right to, or `hf auth login`"),
 }
 
+_BUSY = 429
+
+
+class HubIsBusyError(OSError):
+    """The hub asks for fewer requests; after `seconds` it can be asked again, if it says so."""
+
+    seconds: int | None = None
+
 
 @contextmanager
 def asking_hub(address: str) -> Iterator[None]:
     """Raise what huggingface_hub raises as OSError; address: what it is asked for."""
     import huggingface_hub.errors as hub
 
+    logging.getLogger("huggingface_hub.utils._http").addFilter(_without_signatures)
     try:
-        yield
+        try:
+            yield
+        except RuntimeError as error:  # of a thread that uploads a file
+            raise error.__cause__ or error from None
     except hub.OfflineModeIsEnabled:
         said = errno.ENETUNREACH, "HF_HUB_OFFLINE is set: unset it, or name a local path"
     except hub.EntryNotFoundError:
@@ -35,7 +49,9 @@ def asking_hub(address: str) -> Iterator[None]:
     except (hub.RepositoryNotFoundError, hub.BucketNotFoundError):
         said = errno.ENOENT, f"not on the hub, or private: check the name; {_who()}"
     except hub.HfHubHTTPError as error:
-        said = _answered(error.response.status_code, error.response.headers, error.server_message)
+        if error.response.status_code == _BUSY:
+            raise _busy(_reset_seconds(error.response.headers), address) from None
+        said = _answered(error.response.status_code, error.server_message)
     except hub.HTTPError as error:  # type: ignore[attr-defined]  # of the client that it uses
         said = errno.EIO, f"cannot reach the hub ({type(error).__name__}); run again: what is finished is kept"
     except hub.HFValidationError:
@@ -55,13 +71,33 @@ def _who() -> str:
     )
 
 
-def _answered(status: int, headers: Mapping[str, str], message: str | None) -> tuple[int, str]:
-    if status == 429:
-        from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
+def _answered(status: int, message: str | None) -> tuple[int, str]:
+    return _STATUS.get(status) or (
+        errno.EIO,
+        f"the hub answered {status}" + (f": {first_line(message)}" if message else ""),
+    )
 
-        limit = parse_ratelimit_headers(headers)
-        wait = f"in {limit.reset_in_seconds} s" if limit else "in some minutes"
-        return errno.EBUSY, f"the hub asks for fewer requests: run again {wait}; what is finished is kept"
-    if status in _STATUS:
-        return _STATUS[status]
-    return errno.EIO, f"the hub answered {status}" + (f": {first_line(message)}" if message else "")
+
+def _busy(seconds: int | None, address: str) -> HubIsBusyError:
+    when = "in some minutes" if seconds is None else f"in {seconds} s"
+    said = f"the hub asks for fewer requests: run again {when}; what is finished is kept"
+    error = HubIsBusyError(errno.EBUSY, said, address)
+    error.seconds = seconds
+    return error
+
+
+def _reset_seconds(headers: Mapping[str, str]) -> int | None:
+    """After how many seconds the hub can be asked again, if it says so."""
+    from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
+
+    limit = parse_ratelimit_headers(headers)
+    if limit is not None:
+        return int(limit.reset_in_seconds)
+    after = headers.get("Retry-After", "")
+    return int(after) if after.isdecimal() else None
+
+
+def _without_signatures(record: logging.LogRecord) -> bool:
+    """Keep what is signed out of the log: the hub's client quotes URLs of files."""
+    record.msg = re.sub(r"(https?://[^\s?]+)\?\S+", r"\1?…", str(record.msg))
+    return True

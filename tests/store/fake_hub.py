@@ -22,6 +22,8 @@ import pytest
 import yaml
 
 TOKEN = "hf_secret-token-of-the-tests"
+#: What is in the URLs that it signs.
+SIGNATURE = "0123-secret-signature"
 #: Files of these kinds, and large ones, are kept as git LFS keeps them.
 _LFS = (".parquet", ".bin", ".zst", ".gz")
 
@@ -206,7 +208,9 @@ class FakeHub:
             return _ranged(content, headers.get("Range") if self.ranges else None, shown, method == "HEAD")
         oid = hashlib.sha256(content).hexdigest()
         self.uploaded[oid] = content
-        shown |= {"Location": f"{self.url.replace('127.0.0.1', 'localhost')}/cdn/{self.signature}/{oid}"}
+        shown |= {
+            "Location": f"{self.url.replace('127.0.0.1', 'localhost')}/cdn/{self.signature}/{oid}?Signature={SIGNATURE}"
+        }
         return Answer(302, b"", {**shown, "X-Linked-Size": str(len(content)), "X-Linked-ETag": f'"{oid}"'})
 
     def _bytes(self, signature: str, oid: str, headers: Mapping[str, str], **_: Any) -> Answer:
@@ -294,7 +298,7 @@ class FakeHub:
         self._repository("datasets" if prefix else "models", name, headers, write=True)
         objects = []
         for its in json.loads(body)["objects"]:
-            upload = {"href": f"{self.url}/lfs/{its['oid']}", "header": {}}
+            upload = {"href": f"{self.url}/lfs/{its['oid']}?X-Amz-Signature={SIGNATURE}", "header": {}}
             actions = {"upload": upload, "verify": {"href": f"{self.url}/lfs/verify", "header": {}}}
             objects.append({**its, **({} if its["oid"] in self.uploaded else {"actions": actions})})
         return Answer(body={"transfer": "basic", "objects": objects})

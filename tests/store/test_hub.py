@@ -204,6 +204,7 @@ def test_a_run_from_the_hub_has_the_bytes_of_a_local_run(hub: FakeHub, tmp_path:
     assert all(request.startswith("HEAD") for request in resolved)
 
 
+@pytest.mark.slow
 def test_the_commit_is_in_the_run_key_and_on_the_card(hub: FakeHub, tmp_path: Path) -> None:
     recipe = Recipe.parse(RECIPE.replace("SCOPE", "shard"))
     files = uploaded(documents(tmp_path / "in"))
@@ -244,6 +245,7 @@ def test_the_card_has_what_the_card_of_the_input_says(
     assert front["size_categories"] == ["n<1K"]
 
 
+@pytest.mark.slow
 def test_an_output_that_lies_on_the_hub_is_opened(hub: FakeHub, tmp_path: Path) -> None:
     recipe = Recipe.parse(RECIPE.replace("SCOPE", "shard"))
     local = gneiss.run(recipe, documents(tmp_path / "in"), tmp_path / "out", backend=runs.InThisProcess())
@@ -329,6 +331,7 @@ def test_an_output_on_the_hub_is_pushed(hub: FakeHub, tmp_path: Path) -> None:
     assert hub.requests == []
 
 
+@pytest.mark.slow
 def test_a_wrong_answer_is_a_failure_of_that_file(hub: FakeHub, tmp_path: Path) -> None:
     """A file that is damaged on its way is quarantined; the others are curated."""
     recipe = Recipe.parse(RECIPE.replace("SCOPE", "shard").replace("{documents: 1}", "{documents: 1, shards: 1}"))

@@ -1,0 +1,54 @@
+"""`gneiss push`: a finished run to the hub."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gneiss.cli.terminal import say, size
+from gneiss.jobs.logs import LogSettings
+
+if TYPE_CHECKING:
+    from gneiss.output.push import Share
+
+
+def push(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The output of a finished run, in any store.")],
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="hf://datasets/OWNER/NAME, or …@BRANCH; made if it is not there.")
+    ],
+    public: Annotated[
+        bool, typer.Option("--public", help="A new repository is public; by default it is private.")
+    ] = False,
+    replace_run: Annotated[
+        bool, typer.Option("--replace", help="Put this run in the place of another one that is there.")
+    ] = False,
+) -> None:
+    """Upload a run to the Hugging Face hub; the same command resumes."""
+    from gneiss.output.push import push as upload
+
+    progress = _say_nothing if LogSettings.of_this_process().as_json else _say_share
+    done = upload(run, target, public=public, replace_run=replace_run, progress=progress)
+    kind = "private" if done.is_private else "public"
+    deleted = f", {done.deleted:,} deleted that this run lacks" if done.deleted else ""
+    say(
+        f"{done.files:,} files, {size(done.size_bytes)}, are at {done.target} ({kind}): {done.uploaded:,} uploaded,"
+        f" {done.files - done.uploaded:,} were there{deleted}"
+    )
+    if done.left_out:
+        left_out = ", ".join(f"{name} ({files:,})" for name, files in sorted(done.left_out.items()))
+        say(f"not uploaded (files): {left_out}")
+
+
+def _say_share(share: Share) -> None:
+    """Say on stderr how far it is."""
+    say(
+        f"{share.files:,}/{share.of_files:,} files, {size(share.size_bytes)} of {size(share.of_bytes)}",
+        file=sys.stderr,
+    )
+
+
+def _say_nothing(share: Share) -> None:
+    """Where each line of stderr is JSON."""

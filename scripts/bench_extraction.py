@@ -28,7 +28,7 @@ from bench_filters import Figures
 
 from gneiss.extraction.bodies import decode_body
 from gneiss.extraction.charset import to_text
-from gneiss.extraction.crawl_files import CrawlFiles, find_crawl_files, read_crawl_files
+from gneiss.extraction.crawl_files import CrawlFiles, CrawlReader, find_crawl_files
 from gneiss.extraction.extractors import Extractor, Resiliparse, Trafilatura
 from gneiss.extraction.pages import Page, page_of
 from gneiss.extraction.records import Record
@@ -119,7 +119,7 @@ def _spaced(text: str) -> str:
 
 def pages_of(task: CrawlFiles, limit: int | None) -> list[Page]:
     """The pages of a task, or of its first records."""
-    records = [record for _, record in islice(read_crawl_files(task, Limits.max_record_bytes), limit)]
+    records = [record for _, record in islice(CrawlReader(task, Limits.max_record_bytes), limit)]
     return [page for record in records if isinstance(record, Record) and isinstance(page := page_of(record), Page)]
 
 

@@ -50,6 +50,9 @@ def extract(
     max_record_mb: Annotated[
         float, typer.Option(min=0.001, help="Longer records are skipped, as they are or decoded.")
     ] = 10,
+    task_mb: Annotated[
+        float, typer.Option(min=0.001, help="Longer archives are cut into tasks of equal length, which workers share.")
+    ] = 200,
     max_quarantined: Annotated[
         float, typer.Option(min=0, max=1, help="Share of records that may be quarantined; beyond it exit code 3.")
     ] = 0.01,
@@ -66,10 +69,11 @@ def extract(
         limit=limit,
         limits=Limits(deadline_seconds, memory_mb * 1_000_000, int(max_record_mb * 1_000_000)),
         max_quarantined=max_quarantined,
+        task_max_bytes=int(task_mb * 1_000_000),
         workers=workers,
         backend=backend.value,
         shared_filesystem=shared_filesystem,
-        progress=shown_progress(task="file", rows="records", of="archives and pages"),
+        progress=shown_progress(task="task", rows="records", of="archives and pages"),
     )
     _print(finished)
     finished.check_budgets()
@@ -117,9 +121,9 @@ def _print(finished: Extraction) -> None:
         say(f"files that are not read: {printable(describe_passed_over(finished.passed_over))}")
     for name, reason in finished.unreadable.items():
         fate = "failed by a defect" if name in finished.failed else "could not be read"
-        say(f"file {printable(name)} {fate}: {printable(reason)}")
+        say(f"task {printable(name)} {fate}: {printable(reason)}")
     before = (
-        f" ({finished.finished_before} of {finished.tasks} files were finished before)"
+        f" ({finished.finished_before} of {finished.tasks} tasks were finished before)"
         if finished.finished_before
         else ""
     )

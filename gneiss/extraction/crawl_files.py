@@ -6,12 +6,13 @@ import re
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import xxhash
 
 from gneiss.errors import InputError
-from gneiss.extraction.records import Damage, Record, read_records
+from gneiss.extraction.records import WHOLE, ByteRange, Damage, RangeReader, Record
 from gneiss.input.files import find_files
 from gneiss.store.place import Address, Place, place_of
 from gneiss.store.store import File
@@ -29,10 +30,11 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True)
 class CrawlFiles:
-    """A task: an archive, or a group of HTML files.
+    """A task: an archive or a range of its bytes, or a group of HTML files.
 
-    id: the path relative to the input, without suffix; names: paths relative to the input, as in `file_path`; places:
-    where they are; fingerprint: of names, sizes, and the two ends of each file; etag: of the archive, or of all files.
+    id: the path relative to the input, without suffix, and which range of how many it is; names: paths relative to the
+    input, as in `file_path`; places: where they are; fingerprint: of names, sizes, and the two ends of each file; etag:
+    of the archive, or of all files; range: of the archive, if it is not the whole.
     """
 
     id: str
@@ -42,6 +44,7 @@ class CrawlFiles:
     fingerprint: str
     is_archive: bool
     etag: str
+    range: ByteRange = WHOLE
 
     @property
     def file(self) -> Place:
@@ -65,12 +68,13 @@ class CrawlInput:
     passed_over: Counter[str]
 
 
-def find_crawl_files(input: Address) -> CrawlInput:
+def find_crawl_files(input: Address, task_max_bytes: int | None = None) -> CrawlInput:
     """The archives and groups of HTML files of an input, bytewise by path.
 
     input: a file, a directory (searched for *.warc, *.wet, each plain, .gz or .zst, and *.html, *.htm, *.xhtml; names
     that start with `_` or `.` are left out), a glob, or file://. A file that is named by itself is taken for an archive
-    unless its name is that of an HTML file. Raises InputError.
+    unless its name is that of an HTML file. task_max_bytes: longer archives are cut into ranges of equal length, each a
+    task. Raises InputError.
     """
     others: set[str] = set()
 
@@ -88,12 +92,13 @@ def find_crawl_files(input: Address) -> CrawlInput:
             raise
         raise InputError(f"{error}. It holds {describe_passed_over(_by_ending(others))}") from error
     passed_over = _by_ending(others if root in (place_of(input), place_of(input).pinned()) else ())
-    tasks, pages = [], []
+    tasks: list[CrawlFiles] = []
+    pages: list[File] = []
     for file in files:
         if _HTML.search(file.name):
             pages.append(file)
         else:
-            tasks.append(_task(_id_of(file.name), root, [file], True))
+            tasks += _ranges(_task(_id_of(file.name), root, [file], True), task_max_bytes or file.size_bytes)
     tasks += _groups(root, pages)
     ids = Counter(task.id for task in tasks)
     twice = sorted(id_ for id_, count in ids.items() if count > 1)
@@ -120,14 +125,21 @@ def describe_passed_over(files: Counter[str]) -> str:
     return shown + more + (" (`warcio recompress` converts ARC files to WARC)" if has_arc else "")
 
 
-def read_crawl_files(task: CrawlFiles, max_record_bytes: int) -> Iterator[tuple[str, Record | Damage]]:
-    """Yield file name and record of a task, in order. Raises InputError when an archive cannot be read."""
-    if task.is_archive:
-        for record in read_records(task.places[0], max_record_bytes):
-            yield task.names[0], record
-        return
-    for name, place in zip(task.names, task.places, strict=True):
-        yield name, _read_page(name, place, max_record_bytes)
+class CrawlReader:
+    """The records of a task, each with the name of its file, in order: an iterable.
+
+    archive: knows where it was read; None of HTML files. Iterating raises InputError when an archive cannot be read.
+    """
+
+    def __init__(self, task: CrawlFiles, max_record_bytes: int) -> None:
+        self._task, self._max_record_bytes = task, max_record_bytes
+        self.archive = RangeReader(task.file, max_record_bytes, task.range) if task.is_archive else None
+
+    def __iter__(self) -> Iterator[tuple[str, Record | Damage]]:
+        for record in self.archive or ():
+            yield self._task.names[0], record
+        for name, place in zip(self._task.names, self._task.places, strict=True) if self.archive is None else ():
+            yield name, _read_page(name, place, self._max_record_bytes)
 
 
 def _read_page(name: str, place: Place, max_record_bytes: int) -> Record | Damage:
@@ -151,6 +163,20 @@ def _id_of(name: str) -> str:
         beginning = last.encode()[: _LONGEST_NAME - 20].decode(errors="ignore")
         last = f"{beginning}-{xxhash.xxh3_64_hexdigest(last.encode())}"
     return folder + slash + last
+
+
+def _ranges(archive: CrawlFiles, max_bytes: int) -> Iterator[CrawlFiles]:
+    """An archive, in ranges of equal length that are no longer; which derive from its size and nothing else."""
+    size = archive.size_bytes
+    count = max(1, -(-size // max(1, max_bytes)))
+    if count == 1:
+        yield archive
+        return
+    edges = [number * size // count for number in range(count + 1)]
+    for number, (start, end) in enumerate(pairwise(edges), 1):
+        id_ = f"{archive.id}.{number:0{len(str(count))}}-of-{count}"
+        fingerprint = f"{archive.fingerprint}-{start}-{end}"
+        yield replace(archive, id=id_, size_bytes=end - start, fingerprint=fingerprint, range=ByteRange(start, end))
 
 
 def _groups(root: Place, pages: Sequence[File]) -> Iterator[CrawlFiles]:

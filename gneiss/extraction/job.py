@@ -17,6 +17,7 @@ from gneiss.errors import BudgetError, DefectError, OutputError, first_line
 from gneiss.extraction.crawl_files import CrawlInput, find_crawl_files
 from gneiss.extraction.decoding import Decoding
 from gneiss.extraction.extractors import EXTRACTORS, Extractor, describe, versions_of
+from gneiss.extraction.ranges import misplaced
 from gneiss.extraction.sandbox import Limits
 from gneiss.extraction.step import DAMAGED, STAGE, ExtractStep, Settings
 from gneiss.jobs.job import open_job
@@ -31,18 +32,18 @@ from gneiss.version import __version__
 
 #: Libraries that shape bytes whatever the extractor.
 _LIBRARIES = ("brotli", "endec", "fastwarc", "pyarrow", "resiliparse", "xxhash")
-EXTRACTION = Kind(STAGE, "file", layout.skipped_path, layout.held_tasks)
+EXTRACTION = Kind(STAGE, "task", layout.skipped_path, layout.held_tasks)
 
 
 @dataclass(frozen=True)
 class Extraction:
     """A finished extraction: where it is, and what became of every record.
 
-    tasks: archives and groups of HTML files; finished_before: of these; unreadable: file → reason; lost_bytes: of
-    archives, in which no record could be read; max_quarantined: the share of records that may be; failed: of the
-    unreadable files, those that a defect kept from being read; decoding: file → how its documents were decoded;
-    wrong_lengths: records that ended with their gzip member or zstd frame, not where their header says; passed_over:
-    files that are no input, by the end of their names.
+    tasks: archives, ranges of long ones, and groups of HTML files; finished_before: of these; unreadable: task →
+    reason; lost_bytes: of archives, in which no record could be read; max_quarantined: the share of records that may
+    be; failed: of the unreadable tasks, those that a defect kept from being read; decoding: task → how its documents
+    were decoded; wrong_lengths: records that ended with their gzip member or zstd frame, not where their header says;
+    passed_over: files that are no input, by the end of their names.
     """
 
     output: Place
@@ -68,14 +69,14 @@ class Extraction:
         if self.failed:
             name = self.failed[0]
             raise DefectError(
-                f"{len(self.failed)} files failed by a defect, first {name!r}: {self.unreadable[name]}; please report"
+                f"{len(self.failed)} tasks failed by a defect, first {name!r}: {self.unreadable[name]}; please report"
                 f" it with its traceback, in {self.output / layout.LOGS}. All others are in {self.output}; the same"
                 " command tries these again"
             )
         if self.unreadable:
             name, reason = next(iter(self.unreadable.items()))
             raise BudgetError(
-                f"{len(self.unreadable)} files could not be read, first {name!r}: {reason}. All others are in"
+                f"{len(self.unreadable)} tasks could not be read, first {name!r}: {reason}. All others are in"
                 f" {self.output}; fix them and run the same command again, or remove them from the input"
             )
         if self.quarantined.total() > self.max_quarantined * self.records:
@@ -96,6 +97,7 @@ def extract(
     limits: Limits = Limits(),  # noqa: B008
     max_quarantined: float = 0.01,
     part_max_bytes: int = 256_000_000,
+    task_max_bytes: int = 200_000_000,
     workers: int | None = None,
     backend: BackendName | Backend = "auto",
     shared_filesystem: bool = False,
@@ -105,7 +107,8 @@ def extract(
 
     Parameters: `input`: archive or HTML file, directory, glob or file://; `output`: a folder, of which `data/` is input
     for `gneiss.run`; `extractor`: a name, or a value of one's own; `dump`: the column's value, by default what archives
-    say of themselves; `limit`: records of each task; `limits`: of one page; `workers`, `backend`,
+    say of themselves; `limit`: records of each file; `task_max_bytes`: longer archives are cut into
+    several tasks; `limits`: of one page; `workers`, `backend`,
     `shared_filesystem`: as in `gneiss.run`. Raises InputError, OutputError, MachineError; Extraction.check_budgets
     raises for what could not be read.
 
@@ -116,9 +119,9 @@ def extract(
     """
     folder = place_of(output, "output")
     chosen = EXTRACTORS[extractor]() if isinstance(extractor, str) else extractor
-    settings = Settings(chosen, limits, dump, limit, part_max_bytes)
+    settings = Settings(chosen, limits, dump, limit, part_max_bytes, task_max_bytes)
     identity = _identity(settings)
-    found = find_crawl_files(input)
+    found = find_crawl_files(input, task_max_bytes if limit is None else None)
     tasks = found.tasks
     refuse_nesting(input, [task.file for task in tasks], folder)
     with open_job(folder, identity, progress) as job:
@@ -129,6 +132,10 @@ def extract(
         if left:
             chosen_workers = choose_workers(backend, workers, len(left), worker_resources(), shared_filesystem)
             done.update(job.run_tasks(chosen_workers, STAGE, ExtractStep(settings, folder), left))
+        while again := misplaced(tasks, done):
+            layout.delete_tasks(folder, {task.id for task in again})
+            chosen_workers = choose_workers(backend, workers, len(again), worker_resources(), shared_filesystem)
+            done.update(job.run_tasks(chosen_workers, STAGE, ExtractStep(settings, folder), again))
         progress.end()
         layout.delete_tasks(folder, {id_ for id_, receipt in done.items() if receipt.state != COMMITTED})
         finished = _summed(folder, found, done, skipped, max_quarantined)

@@ -15,6 +15,8 @@ CUT_SHORT = "cut short"
 _BLOCK_BYTES, _PIECE_BYTES = 1 << 20, 1 << 18
 #: Members are fed in slices that grow: what follows a small member is not copied again and again.
 _FIRST_SLICE, _LONGEST_SLICE = 1 << 10, 1 << 16
+#: Members that inflate to no more are inflated at once.
+_SMALL_BYTES = 1 << 20
 _LONGEST_DICTIONARY = 1 << 24
 _LONGEST_MATCH = 64
 _LONGEST_FRAME_HEADER = 24
@@ -37,8 +39,9 @@ class Blocks:
         size = max(0, min(size, self.size - offset))
         at = offset - self._start
         if at < 0 or at + size > len(self._block):
-            self._file.seek(offset)
-            self._start, self._block, at = offset, self._file.read(max(size, _BLOCK_BYTES)), 0
+            known = self._block[at:] if at >= 0 else b""  # a store is not asked for bytes twice
+            self._file.seek(offset + len(known))
+            self._start, self._block, at = offset, known + self._file.read(max(size - len(known), _BLOCK_BYTES)), 0
         return self._block[at : at + size]
 
 
@@ -129,9 +132,9 @@ class _Part(io.RawIOBase):
 class Members:
     """Opens the members of a file. It remembers the dictionary of zstd frames, which precedes them."""
 
-    def __init__(self, blocks: Blocks) -> None:
+    def __init__(self, blocks: Blocks, dictionary: bytes | None = None) -> None:
         self._blocks = blocks
-        self._dictionary: bytes | None = None
+        self.dictionary = dictionary
 
     def after_padding(self, at: int) -> int:
         """The next offset that holds something: neither zeros, empty lines nor zstd frames without data."""
@@ -148,7 +151,7 @@ class Members:
             if not is_whole:
                 return at
             if head.startswith(DICTIONARY) and end - at - 8 <= _LONGEST_DICTIONARY:
-                self._dictionary = _decompressed(self._blocks.at(at + 8, end - at - 8))
+                self.dictionary = _decompressed(self._blocks.at(at + 8, end - at - 8))
             at = end
         return at
 
@@ -157,7 +160,21 @@ class Members:
         head = self._blocks.at(at, 4)
         if head.startswith(GZIP):
             return _GzipMember(self._blocks, at)
-        return _ZstdMember(self._blocks, at, self._dictionary) if head == FRAME else None
+        return _ZstdMember(self._blocks, at, self.dictionary) if head == FRAME else None
+
+    def small(self, at: int) -> tuple[bytes, int]:
+        """The bytes of a gzip member and its end, if it is whole and small; otherwise none, and how far it was read."""
+        inflater = zlib.decompressobj(31)
+        parts: list[bytes] = []
+        left = _SMALL_BYTES
+        try:
+            while left and not inflater.eof and (piece := self._blocks.at(at, _LONGEST_SLICE)):
+                at += len(piece)
+                parts.append(inflater.decompress(piece, left))
+                left -= len(parts[-1])
+        except zlib.error:
+            return b"", at
+        return b"".join(parts) if inflater.eof else b"", at - len(inflater.unused_data)
 
 
 class Window:

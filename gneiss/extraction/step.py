@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from gneiss.errors import DefectError
 from gneiss.extraction.charset import REPLACEMENT
-from gneiss.extraction.crawl_files import CrawlFiles, read_crawl_files
+from gneiss.extraction.crawl_files import CrawlFiles, CrawlReader
 from gneiss.extraction.decoding import Decoding
 from gneiss.extraction.extractors import Extractor
 from gneiss.extraction.pages import NO_TEXT, NOT_HTML, TOO_LARGE, Page, Skip, page_of
+from gneiss.extraction.ranges import counts_of
 from gneiss.extraction.records import Damage, Record
 from gneiss.extraction.sandbox import Death, Limits, Sandbox
 from gneiss.extraction.tables import Document, Rejected, write_documents, write_rejected
@@ -35,7 +36,8 @@ class Settings:
     """What fixes the documents of a task, beside the versions of libraries.
 
     dump: of all documents; None: what the archive's own warcinfo record says; limit: only this many records of each
-    task; part_max_bytes: a data file ends with the table of documents that reaches it.
+    task; part_max_bytes: a data file ends with the table of documents that reaches it; task_max_bytes: a longer archive
+    is cut into ranges of equal length, each a task.
     """
 
     extractor: Extractor
@@ -43,6 +45,7 @@ class Settings:
     dump: str | None = None
     limit: int | None = None
     part_max_bytes: int = 256_000_000
+    task_max_bytes: int = 200_000_000
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,8 @@ class ExtractStep:
         settings = self.settings
         with Sandbox(settings.extractor, settings.limits) as sandbox:
             sorting = _Sorting(settings, sandbox)
-            records = islice(read_crawl_files(task, settings.limits.max_record_bytes), settings.limit)
-            files = write_documents(sorting.documents(records), self.output, task.id, settings.part_max_bytes)
+            reader = CrawlReader(task, settings.limits.max_record_bytes)
+            files = write_documents(sorting.documents(reader), self.output, task.id, settings.part_max_bytes)
         documents, skipped, quarantined = sum(file.rows for file in files), sorting.skipped, sorting.quarantined
         if sorting.records != documents + len(skipped) + len(quarantined):
             raise DefectError(
@@ -80,6 +83,7 @@ class ExtractStep:
             "skipped": len(skipped),
             "quarantined": len(quarantined),
             "wrong_lengths": sorting.wrong_lengths,
+            **counts_of(reader.archive),
             **sorting.decoding.counts(),
         }
         receipt = Receipt(task.id, COMMITTED, task.fingerprint, sorting.records, counts, tuple(files), stage=STAGE)
@@ -100,20 +104,21 @@ class _Sorting:
     quarantined: list[Rejected] = field(default_factory=list)
     decoding: Decoding = field(default_factory=Decoding)
 
-    def documents(self, records: Iterable[tuple[str, Record | Damage]]) -> Iterator[Document]:
-        """Yield the documents of records, in order; pages go through the sandbox in batches."""
+    def documents(self, reader: CrawlReader) -> Iterator[Document]:
+        """Yield the documents of a task, in order; pages go through the sandbox in batches."""
         dump = self.settings.dump
         waiting: list[tuple[Document, Rejected, Page]] = []
         waiting_bytes = 0
-        for name, record in records:
+        for name, record in islice(reader, self.settings.limit):
+            if not self.records and dump is None and reader.archive and (info := reader.archive.info):
+                dump = _dump_of(info) if info.kind == "warcinfo" else None
             self.records += 1
             if isinstance(record, Damage):
                 at = (None, None, name, record.offset, record.size_bytes)
                 self.quarantined.append(Rejected(DAMAGED, record.reason, *at))
                 continue
             if record.kind == "warcinfo" and self.settings.dump is None and record.content:
-                found = _PART_OF.search(record.content)
-                dump = found[1].decode("utf-8", "replace") if found else None
+                dump = _dump_of(record)
             unless = Rejected("", "", record.id, record.url, name, record.offset, record.size_bytes)
             if cut_short := record.cut_short or _of_segment(record):
                 self.quarantined.append(replace(unless, reason=CUT_SHORT, detail=cut_short))
@@ -123,7 +128,10 @@ class _Sorting:
             if isinstance(page, Skip):
                 self.skipped.append(replace(unless, reason=page.reason, detail=page.detail))
                 continue
-            waiting.append((Document("", record.id, dump, record.url, record.date, name), unless, page))
+            document = Document("", record.id, dump, record.url, record.date, name)
+            if reader.archive:
+                document = replace(document, warc_file=name, warc_offset=record.offset, warc_length=record.length)
+            waiting.append((document, unless, page))
             waiting_bytes += len(page.body)
             if waiting_bytes >= _BATCH_BYTES or len(waiting) == _BATCH_PAGES:
                 yield from self._answered(waiting)
@@ -143,6 +151,12 @@ class _Sorting:
             else:
                 reason, detail = _verdict(answer)
                 self.quarantined.append(replace(unless, reason=reason, detail=detail))
+
+
+def _dump_of(info: Record) -> str | None:
+    """The crawl that a warcinfo record says that it is of."""
+    found = _PART_OF.search(info.content or b"")
+    return found[1].decode("utf-8", "replace") if found else None
 
 
 def _of_segment(record: Record) -> str:

@@ -16,6 +16,7 @@ from gneiss.store.place import Place
 DOCUMENTS = pa.schema(
     [(name, pa.string()) for name in ("text", "id", "dump", "url", "date", "file_path", "charset", "charset_from")]
     + [("replaced_characters", pa.int64()), ("extractor", pa.string())]
+    + [("warc_file", pa.string()), ("warc_offset", pa.int64()), ("warc_length", pa.int64())]
 )
 REJECTED = pa.schema(
     [(name, pa.string()) for name in ("reason", "detail", "record_id", "url", "file_path")]
@@ -30,7 +31,8 @@ class Document:
     """A row of `data/`.
 
     charset: of the page's bytes; charset_from: where it was found; replaced_characters: U+FFFD in the text;
-    extractor: that found the text; None of text that was extracted already.
+    extractor: that found the text; None of text that was extracted already; warc_file, warc_offset, warc_length: the
+    bytes of an archive that hold its record; no length where they hold other records too.
     """
 
     text: str
@@ -43,6 +45,9 @@ class Document:
     charset_from: str = ""
     replaced_characters: int = 0
     extractor: str | None = None
+    warc_file: str | None = None
+    warc_offset: int | None = None
+    warc_length: int | None = None
 
 
 @dataclass(frozen=True)

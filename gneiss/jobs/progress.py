@@ -97,7 +97,7 @@ class PrintedProgress:
             self._say(f"stage {self._stage}: {done}/{self._stage_tasks} tasks, {left} left", now, self._stage_left)
             return
         self._rows += receipt.rows or 0
-        self._bytes += self._left_bytes.pop(receipt.task)
+        self._bytes += self._left_bytes.pop(receipt.task, 0)  # a task may be done again
         if receipt.is_defect:
             self._print(f"\n{self.task} {printable(receipt.task)} failed by a defect: {printable(receipt.reason)}\n")
         elif receipt.reason:

@@ -57,6 +57,11 @@ def gz(part: bytes) -> bytes:
     return gzip.compress(part, mtime=0)
 
 
+def stored(part: bytes) -> bytes:
+    """A gzip member that keeps its bytes as they are."""
+    return gzip.compress(part, compresslevel=0, mtime=0)
+
+
 def zst(part: bytes) -> bytes:
     """A zstd frame."""
     packed: bytes = pa.compress(part, codec="zstd", asbytes=True)

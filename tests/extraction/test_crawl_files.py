@@ -9,7 +9,7 @@ import pytest
 
 from gneiss.errors import InputError
 from gneiss.extraction import crawl_files
-from gneiss.extraction.crawl_files import describe_passed_over, find_crawl_files, read_crawl_files
+from gneiss.extraction.crawl_files import CrawlReader, describe_passed_over, find_crawl_files
 from gneiss.extraction.records import Damage, Record
 
 
@@ -57,12 +57,12 @@ def test_an_html_file_is_a_record_and_an_unreadable_one_is_damage(tmp_path: Path
     make(tmp_path, "a.html", "b.html", "c.html")
     (task,) = find_crawl_files(tmp_path).tasks
     (tmp_path / "b.html").unlink()
-    found = dict(read_crawl_files(task, 5))
+    found = dict(CrawlReader(task, 5))
     record = found["a.html"]
     assert isinstance(record, Record)
     assert (record.kind, record.content_type, record.content, record.size_bytes) == ("resource", "text/html", None, 6)
     assert found["b.html"] == Damage(0, 0, "cannot read: No such file or directory")
-    ids = {record.id for _, record in read_crawl_files(task, 100) if isinstance(record, Record)}
+    ids = {record.id for _, record in CrawlReader(task, 100) if isinstance(record, Record)}
     assert len(ids) == 2
 
 

@@ -22,6 +22,7 @@ from gneiss.extraction.crawl_files import find_crawl_files
 from gneiss.extraction.decoding import Decoding
 from gneiss.extraction.extractors import Resiliparse, Trafilatura
 from gneiss.extraction.job import Extraction, extract
+from gneiss.extraction.records import read_record
 from gneiss.extraction.sandbox import Limits
 from gneiss.extraction.step import DAMAGED, ExtractStep, Settings
 from gneiss.extraction.tables import write_documents, write_rejected
@@ -31,13 +32,14 @@ from gneiss.output.layout import LEDGER
 from gneiss.store.place import place_of
 from tests import runs
 from tests.extraction import hostile
-from tests.extraction.archives import DUMP, gz, id_of, page, record, response
+from tests.extraction.archives import DUMP, gz, id_of, page, record, response, stored
 
 pytestmark = pytest.mark.processes
 
 LIMITS = Limits(deadline_seconds=0.5, memory_bytes=300_000_000)
 COLUMNS = [
     "text", "id", "dump", "url", "date", "file_path", "charset", "charset_from", "replaced_characters", "extractor",
+    "warc_file", "warc_offset", "warc_length",
 ]  # fmt: skip
 
 
@@ -81,7 +83,9 @@ def test_every_record_is_accounted_for(extracted: Extraction) -> None:
 def test_documents_have_finewebs_columns(extracted: Extraction) -> None:
     table = pq.read_table(extracted.output / "data/a-00000.parquet")
     assert table.column_names == COLUMNS
-    assert set(table.drop_columns("replaced_characters").schema.types) == {pa.string()}
+    numbers = ["replaced_characters", "warc_offset", "warc_length"]
+    assert set(table.select(numbers).schema.types) == {pa.int64()}
+    assert set(table.drop_columns(numbers).schema.types) == {pa.string()}
     first = table.slice(0, 1).to_pylist()[0]
     assert {name: value for name, value in first.items() if name != "text"} == {
         "id": id_of(100),
@@ -93,6 +97,9 @@ def test_documents_have_finewebs_columns(extracted: Extraction) -> None:
         "charset_from": "header",
         "replaced_characters": 0,
         "extractor": "hostile",
+        "warc_file": "a.warc.gz",
+        "warc_offset": first["warc_offset"],
+        "warc_length": first["warc_length"],
     }
     assert table["id"].to_pylist()[:8] == [id_of(n) for n in (100, 101, 102, 103, 104, 6, 7, 8)]
     zstd = pq.read_table(extracted.output / "data/deep/b-00000.parquet").to_pylist()
@@ -192,7 +199,7 @@ def test_an_output_belongs_to_one_key_and_one_input(crawl: Path, extracted: Extr
     ):
         with pytest.raises(OutputError, match=rf"it belongs to another run \(what differs: {what}\)"):
             run(crawl, extracted.output, **settings)
-    with pytest.raises(OutputError, match=r"it holds 3 files that this input lacks, first 'a';"):
+    with pytest.raises(OutputError, match=r"it holds 3 tasks that this input lacks, first 'a';"):
         run(crawl / "site", extracted.output)
     copy = tmp_path / "copy"
     shutil.copytree(crawl, copy)
@@ -288,7 +295,7 @@ def test_what_is_extracted_is_input_for_a_run(extracted: Extraction, tmp_path: P
 
 
 def test_budgets(extracted: Extraction) -> None:
-    with pytest.raises(BudgetError, match=r"1 files could not be read, first 'd': .*d.warc.gz: expected WARC") as error:
+    with pytest.raises(BudgetError, match=r"1 tasks could not be read, first 'd': .*d.warc.gz: expected WARC") as error:
         extracted.check_budgets()
     assert error.value.exit_code == 3
     readable = Extraction(**{**extracted.__dict__, "unreadable": {}})
@@ -318,11 +325,11 @@ def test_the_command_says_what_became_of_the_records(crawl: Path, tmp_path: Path
     assert "5 records: 5 documents, 0 skipped, 0 quarantined" in said.stdout
     assert "charsets    5 by header\n" in said.stdout
     assert f"gneiss run RECIPE --input {tmp_path / 'out/data'} --output CURATED" in said.stdout
-    assert "extract: 1 file, 0.0 MB of archives and pages" in said.output
+    assert "extract: 1 task, 0.0 MB of archives and pages" in said.output
     paths = ("--input", str(crawl), "--output", str(tmp_path / "all"))
     failed = CliRunner().invoke(app, [*quick, *paths, "--limit", "2"])
     assert isinstance(failed.exception, BudgetError)
-    assert "file d is quarantined: " in failed.output
+    assert "task d is quarantined: " in failed.output
     assert "skipped: not a response" in failed.stdout
 
 
@@ -383,3 +390,45 @@ def test_an_archive_replaced_while_it_is_extracted_is_not_published(tmp_path: Pa
     assert ("modified or replaced" if when == "documents" else "broken") in done.unreadable["a"]
     assert not [name for name in runs.files(tmp_path / "out") if Path(name).stem.startswith("a")]
     assert (tmp_path / "out/data/b-00000.parquet").exists()
+
+
+def test_a_long_archive_is_several_tasks(crawl: Path, extracted: Extraction, tmp_path: Path) -> None:
+    cut = run(crawl / "a.warc.gz", tmp_path / "out", workers=2, backend="local", task_max_bytes=30_000)
+    assert cut.tasks > 1
+    tables = {
+        folder: pa.concat_tables(map(pq.read_table, sorted(Path(cut.output / folder).iterdir())))
+        for folder in ("data", "skipped", "quarantine")
+    }
+    assert {row["dump"] for row in tables["data"].to_pylist()} == {DUMP}
+    for folder, table in tables.items():
+        whole = pq.read_table(extracted.output / folder / ("a-00000.parquet" if folder == "data" else "a.parquet"))
+        assert sorted(map(str, table.to_pylist())) == sorted(map(str, whole.to_pylist()))
+    names = [path.name for path in sorted(Path(cut.output / "skipped").iterdir())]
+    assert names == [f"a.{number}-of-{cut.tasks}.parquet" for number in range(1, cut.tasks + 1)]
+
+
+def test_a_range_that_started_in_a_nested_archive_leaves_nothing_behind(tmp_path: Path) -> None:
+    nested = response(b"".join(stored(response(page(f"nested {n}"), n)) for n in range(9)), 50, content_type="x/y")
+    records = [response(page("first"), 51), nested, *(response(page(f"after {n}"), 52 + n) for n in range(9))]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/x.warc.gz").write_bytes(b"".join(map(stored, records)))
+    done = _in_process(tmp_path / "in", tmp_path / "out", task_max_bytes=3_000)
+    assert done.tasks > 4
+    ids = [row["id"] for path in sorted((tmp_path / "out/data").iterdir()) for row in pq.read_table(path).to_pylist()]
+    assert ids == [id_of(51), *(id_of(52 + n) for n in range(9))]
+    assert done.records == len(records)
+    assert promised(_in_process(tmp_path / "in", tmp_path / "out", task_max_bytes=3_000).output) == promised(
+        done.output
+    )
+
+
+def test_documents_of_archives_say_where_their_record_is(crawl: Path, extracted: Extraction) -> None:
+    found = pq.read_table(extracted.output / "data").to_pylist()
+    assert {row["warc_file"] for row in found} == {"a.warc.gz", "deep/b.warc.zst", "c.warc.wet.gz", None}
+    for row in found:
+        if row["warc_file"] is None:
+            assert (row["warc_offset"], row["warc_length"]) == (None, None)
+            continue
+        assert row["warc_file"] == row["file_path"]
+        again = read_record(crawl / row["warc_file"], row["warc_offset"], row["warc_length"])
+        assert (again.id, again.url) == (row["id"], row["url"])

@@ -120,7 +120,7 @@ def test_documents_of_a_killed_extraction_are_not_left_without_their_archive(tas
     (output / "_gneiss").mkdir(parents=True)
     extract(task / "deep", output, extractor=EXTRACTOR, backend=runs.InThisProcess())
     (output / "data/z-00000.parquet").write_bytes(b"of a driver that was killed before it wrote skipped/z.parquet")
-    with pytest.raises(OutputError, match="it holds 1 files that this input lacks, first 'z'"):
+    with pytest.raises(OutputError, match="it holds 1 tasks that this input lacks, first 'z'"):
         extract(task / "deep", output, extractor=EXTRACTOR, backend=runs.InThisProcess())
 
 

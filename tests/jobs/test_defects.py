@@ -205,7 +205,7 @@ def test_an_exception_in_an_extraction_costs_its_archive(tmp_path: Path, monkeyp
         patch.setattr(extraction, "ExtractStep", lambda *given: Raises(step(*given), ("a",)))
         done = extract(tmp_path / "crawl", tmp_path / "out", extractor=Resiliparse(), backend=runs.InThisProcess())
     assert (done.failed, done.unreadable) == (("a",), {"a": "TypeError: this was not expected"})
-    with pytest.raises(DefectError, match=r"1 files failed by a defect, first 'a': TypeError.* in .*_gneiss/logs"):
+    with pytest.raises(DefectError, match=r"1 tasks failed by a defect, first 'a': TypeError.* in .*_gneiss/logs"):
         done.check_budgets()
     assert len(tracebacks(tmp_path / "out")) == 1
 

@@ -105,7 +105,8 @@ def push(
         _check_whole(at, files)
     except OSError as error:
         reason = error.strerror or first_line(error)
-        raise OutputError(f"{at}: cannot push: {reason}; the same command goes on where this one ended") from error
+        advice = "" if "run again" in reason else "; the same command goes on where this one ended"
+        raise OutputError(f"{at}: cannot push: {reason}{advice}") from error
     return Pushed(at, is_private, len(files), share.of_bytes, uploaded, len(stale), left_out)
 
 

@@ -19,6 +19,7 @@ _STATUS = {
 }
 
 _BUSY = 429
+_URL = re.compile(r"https?://\S+")
 
 
 class HubIsBusyError(OSError):
@@ -52,6 +53,8 @@ def asking_hub(address: str) -> Iterator[None]:
         if error.response.status_code == _BUSY:
             raise _busy(_reset_seconds(error.response.headers), address) from None
         said = _answered(error.response.status_code, error.server_message)
+    except ConnectionError as error:  # of Xet, which stores the bytes
+        said = errno.EIO, f"cannot reach the hub: {_URL.sub('…', first_line(error))}"
     except hub.HTTPError as error:  # type: ignore[attr-defined]  # of the client that it uses
         said = errno.EIO, f"cannot reach the hub ({type(error).__name__}); run again: what is finished is kept"
     except hub.HFValidationError:
@@ -99,5 +102,5 @@ def _reset_seconds(headers: Mapping[str, str]) -> int | None:
 
 def _without_signatures(record: logging.LogRecord) -> bool:
     """Keep what is signed out of the log: the hub's client quotes URLs of files."""
-    record.msg = re.sub(r"(https?://[^\s?]+)\?\S+", r"\1?…", str(record.msg))
+    record.msg = _URL.sub(lambda url: url[0].partition("?")[0], str(record.msg))
     return True

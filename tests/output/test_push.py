@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -126,6 +127,34 @@ def test_a_push_that_ends_anywhere_goes_on_there(hub: FakeHub, output: Path, mon
     messages = hub.repositories["datasets/owner/out"].messages[1:]
     committed = sum(int(message.split()[2]) for message in messages)
     assert committed == len(whole)  # no file twice
+
+
+def test_files_are_uploaded_by_xet(hub: FakeHub, output: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By the client's own test double of the storage, in a folder; the hub is told the sha256 of each file."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    storage = f"local://{tmp_path}/storage"
+    headers = {"X-Xet-Cas-Url": storage, "X-Xet-Access-Token": "secret", "X-Xet-Token-Expiration": "4102444800"}
+    answer = Answer(200, {"casUrl": storage, "accessToken": "secret", "exp": 4102444800}, headers)
+    hub.fault = lambda request: answer if "xet-write-token" in request else None
+    hub.uploaded = {hashlib.sha256(content).hexdigest(): content for content in expected(output).values()}
+    push(output, TARGET)
+    assert found(hub) == expected(output)
+    assert not any("/lfs" in request for request in hub.requests)
+    stored = sum(path.stat().st_size for path in (tmp_path / "storage").rglob("*") if path.is_file())
+    assert stored > sum(path.stat().st_size for path in (output / "data").rglob("*.parquet"))
+
+
+def test_datasets_loads_what_was_pushed(
+    hub: FakeHub, output: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import datasets
+
+    monkeypatch.setattr("datasets.config.HF_ENDPOINT", hub.url)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    push(output, TARGET)
+    for name, each in (("default", 1), ("annotations", 3), ("quarantine", 1)):
+        loaded = datasets.load_dataset("owner/out", name, cache_dir=str(tmp_path / "cache"))
+        assert {split: loaded[split].num_rows for split in loaded} == {"train": each * len(NAMES)}
 
 
 def test_what_a_run_lacks_is_deleted_and_what_is_of_no_run_stays(hub: FakeHub, tmp_path: Path) -> None:

@@ -6,6 +6,9 @@ import io
 import json
 import pickle
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -202,6 +205,31 @@ def test_a_run_from_the_hub_has_the_bytes_of_a_local_run(hub: FakeHub, tmp_path:
     resolved = [request for request in hub.requests if re.search("/resolve/.*/data", request)]
     assert len(resolved) == len(set(resolved)) == len(NAMES) + 1  # each file is asked for once, and the folder
     assert all(request.startswith("HEAD") for request in resolved)
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_a_run_from_the_hub_that_is_killed_goes_on(hub: FakeHub, tmp_path: Path) -> None:
+    (tmp_path / "plain.yaml").write_text(RECIPE.replace("SCOPE", "shard"))
+    hub.add("datasets/owner/corpus", uploaded(documents(tmp_path / "in"), "data/"))
+    local = gneiss.run(tmp_path / "plain.yaml", tmp_path / "in", tmp_path / "local", backend=runs.InThisProcess())
+    command = [sys.executable, "-m", "gneiss", "run", str(tmp_path / "plain.yaml"), "--workers", "2"]
+    command += ["--input", f"{CORPUS}/data", "--output", str(tmp_path / "out")]
+    started: list[subprocess.Popen[bytes]] = []
+
+    def kill(request: str) -> None:
+        if any((tmp_path / "out/annotations").rglob("*.parquet")):
+            started[0].kill()
+
+    hub.fault = kill
+    started.append(subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+    assert started[0].wait(200) == -signal.SIGKILL
+    hub.fault = lambda request: None
+    hub.requests.clear()
+    subprocess.run(command, check=True, timeout=200, capture_output=True)
+    assert outputs(place_of(tmp_path / "out")) == outputs(local.folder)
+    described = [request for request in hub.requests if re.fullmatch("HEAD .*/resolve/.*parquet", request)]
+    assert len(described) <= 2 * len(NAMES)  # by the driver, and by one worker each
 
 
 @pytest.mark.slow

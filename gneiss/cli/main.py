@@ -25,6 +25,7 @@ from gneiss.cli.messages import in_options
 from gneiss.cli.pack import pack
 from gneiss.cli.push import push
 from gneiss.cli.repeats import repeats
+from gneiss.cli.reshard import reshard
 from gneiss.cli.run import run
 from gneiss.cli.terminal import say
 from gneiss.cli.train import train_app
@@ -32,7 +33,8 @@ from gneiss.errors import DefectError, GneissError, printable
 from gneiss.jobs.logs import LOGGER, LogSettings
 
 COMMANDS = (
-    run, dry_run, explain, filters, extract, repeats, weights, pack, export, push, losses, doctor, sample, demo,
+    run, dry_run, explain, filters, extract, repeats, reshard, weights, pack, export, push, losses, doctor, sample,
+    demo,
 )  # fmt: skip
 
 app = typer.Typer(

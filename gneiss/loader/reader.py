@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import xxhash
 
-from gneiss.batch import TextBatch
 from gneiss.errors import InputError, did_you_mean
 from gneiss.input.columns import find_path, values_at
 from gneiss.loader.order import EpochOrder, RowReader, Share
 from gneiss.loader.stream import Stream
 from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, open_run
-from gneiss.output.layout import BASE
+from gneiss.output.matching import check_documents
 from gneiss.store.place import Address, Place
 
 _INDEX = "dense index"
@@ -178,35 +176,6 @@ def _annotations(documents: Documents, shard: FinishedShard) -> tuple[pa.Table, 
 
 def _checked(path: Place, run: FinishedRun, data: pa.Table, rows: pa.Table, columns: Sequence[str]) -> pa.Table:
     """Documents with their annotations. Raises InputError when an id or a text is not the annotated one."""
-    if run.id is not None:
-        ids, expected = _strings(values_at(data, run.id)), rows["id"].to_pylist()
-        if ids != expected:
-            at = next(i for i in range(len(ids)) if ids[i] != expected[i])
-            raise _mismatch(path, "id", rows["row"][at], expected[at], ids[at])
-    texts = values_at(data, run.text).cast(pa.large_string())
-    batch = TextBatch.of(texts)
-    bounds, raw = batch.offsets.tolist(), batch.data.data
-    for at, digest in enumerate(rows["content_hash"].to_pylist()):
-        if xxhash.xxh3_128_digest(raw[bounds[at] : bounds[at + 1]]) != digest:
-            raise _mismatch(path, "text (its hash)", rows["row"][at], digest.hex(), "another one")
+    texts = check_documents(path, data, rows, run.text, run.id)
     values = {f"value {name}": rows[name] if name in rows.column_names else values_at(data, name) for name in columns}
     return pa.table({_INDEX: rows[_INDEX], "row": rows["row"], "id": rows["id"], "text": texts, **values})
-
-
-def _strings(ids: pa.ChunkedArray) -> list[str | None]:
-    """Ids as annotations have them: bytes that are not UTF-8 as U+FFFD."""
-    type_ = ids.type
-    if pa.types.is_string(type_) or pa.types.is_large_string(type_):
-        binary = pa.large_binary() if pa.types.is_large_string(type_) else pa.binary()
-        ids = pa.chunked_array([chunk.view(binary) for chunk in ids.chunks], binary)
-    elif not (pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_fixed_size_binary(type_)):
-        as_text: list[str | None] = ids.cast(pa.string()).to_pylist()
-        return as_text
-    return [None if value is None else value.decode("utf-8", "replace") for value in ids.to_pylist()]
-
-
-def _mismatch(path: Place, what: str, row: object, expected: object, found: object) -> InputError:
-    return InputError(
-        f"{path}: the {what} of row {row} is {expected} in {BASE}, but {found} here; the files are not of"
-        " one run: restore them, or run again into another output"
-    )

@@ -14,7 +14,8 @@ from gneiss.input.plan import Plan
 from gneiss.output import layout
 from gneiss.output.data_files import DataFiles
 from gneiss.output.markdown import code, plain
-from gneiss.recipe.yaml_text import write_yaml
+from gneiss.recipe.recipe import OutputFiles
+from gneiss.recipe.yaml_text import read_yaml, write_yaml
 from gneiss.store.place import Place
 from gneiss.version import __version__
 
@@ -23,6 +24,9 @@ _SIZES = {10**power: name for power, name in zip(range(3, 13), (
     "n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B", "10B<n<100B",
     "100B<n<1T",
 ), strict=True)}  # fmt: skip
+
+#: How a line begins that says into which files documents are laid.
+_LAID_OUT = f"- `{layout.DATA}/` in new shards: "
 
 
 def dataset_card(plan: Plan, statistics: Statistics, quarantined_shards: Mapping[str, str], output: Place) -> str:
@@ -73,8 +77,7 @@ def dataset_card(plan: Plan, statistics: Statistics, quarantined_shards: Mapping
             "",
         ]
     lines += [
-        f"- `{layout.DATA}/`: the kept documents (`.{plan.recipe.output.format}`), their text after dedup, all other"
-        " columns as they came",
+        _data(plan.recipe.output),
         f"- `{layout.BASE}/`: one row for every input row: status, why, every score",
         f"- `{layout.QUARANTINE}/`: rows that could not be used, with the reason (if there are any)",
         f"- `{layout.OWN}/`: the recipe, receipts, statistics",
@@ -86,11 +89,6 @@ def dataset_card(plan: Plan, statistics: Statistics, quarantined_shards: Mapping
 def _front_matter(plan: Plan, statistics: Statistics, output: Place) -> dict[str, Any]:
     """What is known of these keys of the hub; of a configuration, all files are the split `train`."""
     kept = statistics.counts[KEPT]
-    folders = {"default": layout.DATA}
-    if DataFiles.of(plan.recipe.output).is_parquet:  # `datasets` takes all configurations of a card for one format
-        folders["annotations"] = layout.BASE
-        if statistics.counts[QUARANTINED]:
-            folders["quarantine"] = layout.QUARANTINE
     said = {key: value for key, value in plan.recipe.card.model_dump().items() if value}
     of_input = {key: value for key, value in plan.origin.card.items() if "license" not in said or key == "language"}
     known = {
@@ -99,12 +97,46 @@ def _front_matter(plan: Plan, statistics: Statistics, output: Place) -> dict[str
         "size_categories": [next((name for limit, name in _SIZES.items() if kept < limit), "n>1T")],
         "source_datasets": list(plan.origin.datasets),
         "tags": ["gneiss"],
-        "configs": [
-            {"config_name": name, "data_files": [{"split": "train", "path": _paths(folder, output)}]}
-            for name, folder in folders.items()
-        ],
+        "configs": _configurations(plan.recipe.output, bool(statistics.counts[QUARANTINED]), output),
     }
     return {key: value for key, value in known.items() if value}
+
+
+def _configurations(files: OutputFiles, has_quarantine: bool, output: Place) -> list[dict[str, Any]]:
+    folders = {"default": layout.DATA}
+    if DataFiles.of(files).is_parquet:  # `datasets` takes all configurations of a card for one format
+        folders["annotations"] = layout.BASE
+        if has_quarantine:
+            folders["quarantine"] = layout.QUARANTINE
+    return [
+        {"config_name": name, "data_files": [{"split": "train", "path": _paths(folder, output)}]}
+        for name, folder in folders.items()
+    ]
+
+
+def resharded_card(card: str, output: Place, files: OutputFiles, shards: int) -> str:
+    """The card of a run whose documents were laid into another output, all of whose files but the card are there."""
+    marked = re.match(r"---\n(.*?\n)---\n", card, re.DOTALL)
+    known = read_yaml(marked[1]) if marked else {}
+    has_quarantine = next((output / layout.QUARANTINE).files(), None) is not None
+    configurations = _configurations(files, has_quarantine, output)
+    text = card[marked.end() :] if marked else f"\n{card}"
+    text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(_LAID_OUT))
+    bullet = re.compile(rf"^- `{layout.DATA}/`: .*\n", re.MULTILINE)
+    text = bullet.sub(lambda _: f"{_data(files)}\n{_LAID_OUT}{_laid_out(files, shards)}\n", text, count=1)
+    return f"---\n{write_yaml({**known, 'configs': configurations})}---\n{text}"
+
+
+def _data(files: OutputFiles) -> str:
+    return (
+        f"- `{layout.DATA}/`: the kept documents (`.{files.format}`), their text after dedup, all other columns as they"
+        " came"
+    )
+
+
+def _laid_out(files: OutputFiles, shards: int) -> str:
+    order = "in their order" if files.shuffle_seed is None else f"shuffled with seed {files.shuffle_seed}"
+    return f"{shards:,} files of about {files.shard_bytes:,} bytes, {order}"
 
 
 def _paths(folder: str, output: Place) -> str | list[str]:

@@ -25,6 +25,8 @@ LOCK_FILE = f"{OWN}/lock"
 LEDGER = f"{OWN}/ledger"
 LAYERS = f"{OWN}/layers"
 EXCHANGE = f"{OWN}/exchange"
+#: The output of a run whose documents are laid into new shards at its end, until they are.
+CURATED = f"{OWN}/curated"
 LOGS = f"{OWN}/logs"
 #: A file of a shard: its id, and a format of documents.
 _SHARD_FILE = re.compile(r"(.*)\.(?:parquet|jsonl|jsonl\.gz|jsonl\.zst)", re.DOTALL)

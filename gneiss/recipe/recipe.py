@@ -93,12 +93,21 @@ class InputColumns(Part):
 class OutputFiles(Part):
     """The files of `data/`: `format` is what their names end with; `compression` is chosen for Parquet only.
 
-    level: of zstd, 1 to 22, by default 3, or of gzip, 1 to 9, by default 6.
+    level: of zstd, 1 to 22, by default 3, or of gzip, 1 to 9, by default 6; shard_bytes: at the end of a run its
+    documents are laid into new shards, whose files have about this size; shuffle_seed: of their order, else as it was.
     """
 
     format: Literal["parquet", "jsonl.zst", "jsonl.gz", "jsonl"] = "parquet"
     compression: Literal["zstd", "snappy", "gzip", "none"] = "zstd"
     level: int | None = 3
+    shard_bytes: int | None = Field(default=None, ge=1)
+    shuffle_seed: int | None = Field(default=None, ge=0, lt=1 << 63)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.shuffle_seed is not None and self.shard_bytes is None:
+            raise ValueError("shuffle_seed: it orders the documents of new shards; give shard_bytes too")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -1,0 +1,219 @@
+"""Reshard: a finished run's documents in few files of an even size, in their order or shuffled."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any
+
+import pyarrow as pa
+import xxhash
+
+from gneiss.backends import Backend, Workers
+from gneiss.backends.choice import BackendName, choose_workers
+from gneiss.backends.resources import Resources, worker_resources
+from gneiss.errors import InputError, OutputError, first_line
+from gneiss.input.plan import format_versions
+from gneiss.jobs.job import Job, open_job
+from gneiss.jobs.progress import Progress, Silent
+from gneiss.jobs.resume import Kind
+from gneiss.output import layout, ledger
+from gneiss.output.claim import refuse_nesting
+from gneiss.output.data_files import DataFiles
+from gneiss.output.dataset_card import resharded_card
+from gneiss.output.finished_run import FinishedRun, FinishedShard, open_run
+from gneiss.output.parquet import write_bytes
+from gneiss.pipelines.new_shards import RESHARD, SCATTER, NewShard, NewShards, ReshardStep, ScatterStep
+from gneiss.recipe.recipe import OutputFiles
+from gneiss.recipe.yaml_text import read_yaml, write_yaml
+from gneiss.store.place import Address, Place, place_of
+from gneiss.version import __version__
+
+SHARD_BYTES = 500_000_000
+#: Libraries whose version can change how rows are laid out, or the bytes of their files.
+BYTE_SHAPING = ("numpy", "pyarrow", "xxhash")
+#: Decoded bytes of documents that are sorted at once.
+PIECE_BYTES = 64_000_000
+#: A shuffled shard has so many documents on average, at least, so that none is empty.
+_FEWEST_DOCUMENTS = 32
+_RESHARDING = Kind(RESHARD, "shard", layout.annotations_path, layout.held_shards)
+_log = logging.getLogger(__name__)
+
+
+def reshard(
+    run: Address | FinishedRun,
+    output: Address,
+    *,
+    shard_bytes: int = SHARD_BYTES,
+    shuffle_seed: int | None = None,
+    format: str | None = None,
+    workers: int | None = None,
+    backend: BackendName | Backend = "auto",
+    shared_filesystem: bool = False,
+    progress: Progress = Silent(),  # noqa: B008
+) -> FinishedRun:
+    """Write the rows of a finished run into another output, in shards of an even size; the same call resumes.
+
+    Parameters: `shard_bytes`: about how large the files in `data/` become; `shuffle_seed`: of their global order, None
+    for the order of the run; `format`: of `data/`, that of the run by default. The result is a finished run, whose
+    annotations name the shard and the row that each row was; later layers are not carried over.
+    Raises InputError, RecipeError for a format that there is not, OutputError, MachineError.
+
+    >>> reshard("curated", "curated-500MB", shuffle_seed=1).documents  # doctest: +SKIP
+    3641
+    """
+    source = run if isinstance(run, FinishedRun) else open_run(run)
+    target = place_of(output, "output")
+    refuse_nesting(source.folder, [source.folder], target)
+    recipe = read_yaml((source.folder / layout.RECIPE_FILE).read().decode())
+    files = _files_of(recipe, format, shard_bytes, shuffle_seed)
+    last = {"output": files.model_dump(mode="json"), "phases": recipe["phases"]}
+    written = write_yaml({**{key: value for key, value in recipe.items() if key not in last}, **last})
+    identity = {
+        "reshard": source.digest,
+        "recipe": hashlib.sha256(written.encode()).hexdigest(),
+        "gneiss": __version__,
+        "libraries": {**{name: version(name) for name in BYTE_SHAPING}, **format_versions(files.format)},
+    }
+    new = lay_out(source, target, files)
+    with open_job(target, identity, progress, {layout.RECIPE_FILE: written.encode()}) as job:
+        if left := left_to_write(job, new):
+            tasks = max(len(left), 0 if new.seed is None else len(source.shards))
+            write_shards(job, choose_workers(backend, workers, tasks, resources_of(new), shared_filesystem), new, left)
+        if open_run(source.folder).digest != source.digest:
+            raise OutputError(f"{source.folder}: it changed meanwhile; delete {target}, and reshard it again")
+        card = (source.folder / layout.CARD_FILE).read().decode()
+        return finish(job, new, resharded_card(card, target, files, len(new.shards)))
+
+
+def _files_of(recipe: Mapping[str, Any], format: str | None, shard_bytes: int, shuffle_seed: int | None) -> OutputFiles:
+    """The files of a run of a canonical recipe, in new shards."""
+    given = OutputFiles(**recipe.get("output", {}))
+    stated = given.stated() if format in (None, given.format) else {"format": format}
+    return OutputFiles(**{**stated, "shard_bytes": shard_bytes, "shuffle_seed": shuffle_seed})
+
+
+def lay_out(run: FinishedRun, output: Place, files: OutputFiles) -> NewShards:
+    """The new shards of a run: which there are, and which documents each has. Raises InputError."""
+    assert files.shard_bytes is not None
+    found = {file.name: file.size_bytes for file in (run.folder / layout.DATA).files()}
+    sizes = [found.get(run.data_files.path(shard.id).removeprefix(f"{layout.DATA}/"), 0) for shard in run.shards]
+    seed = files.shuffle_seed
+    count = max(1, -(-sum(sizes) // files.shard_bytes))
+    if seed is not None:
+        count = min(count, max(1, run.documents // _FEWEST_DOCUMENTS))
+    bounds = bounds_of(run.shards, sizes, count) if seed is None else [run.documents] * (count + 1)
+    digits = max(5, len(str(count)))
+    shards = tuple(
+        NewShard(
+            f"train-{number:0{digits}d}-of-{len(bounds) - 1:0{digits}d}",
+            number,
+            range(bounds[number], bounds[number + 1]),
+            run.folder,
+            xxhash.xxh3_128_hexdigest(f"{run.digest}\0{files.model_dump_json()}\0{number}".encode()),
+        )
+        for number in range(len(bounds) - 1)
+    )
+    decoded = max(run.counts["kept_text_bytes"], sum(sizes))
+    pieces = 1 if seed is None else max(1, -(-decoded // (len(shards) * PIECE_BYTES)))
+    data = DataFiles.of(files)
+    columns = _columns(run)
+    if reason := data.refusal(columns):
+        raise InputError(f"{run.folder}: {reason}")
+    return NewShards(run, output, data, shards, seed, pieces, columns, run.annotation_schema())
+
+
+def bounds_of(shards: tuple[FinishedShard, ...], sizes: list[int], count: int) -> list[int]:
+    """Where new shards start and the last one ends, in dense indices of documents: stretches of about as many bytes.
+
+    sizes: bytes of the data file of each shard, in which all documents count as equal; no new shard is empty, unless
+    there are no documents.
+
+    >>> bounds_of((FinishedShard("a", 9, 6, 0), FinishedShard("b", 5, 4, 6)), [600, 400], 2)
+    [0, 5, 10]
+    """
+    documents, total = sum(shard.kept for shard in shards), sum(sizes)
+    bounds, before = {0}, 0
+    targets = [total * number // count for number in range(1, count)]
+    for shard, size in zip(shards, sizes, strict=True):
+        while targets and targets[0] < before + size:
+            bounds.add(shard.first_document + (targets.pop(0) - before) * shard.kept // size)
+        before += size
+    return [*sorted(bounds - {documents}), documents] if documents else [0, 1]
+
+
+def _columns(run: FinishedRun) -> pa.Schema:
+    """The columns of the documents of all shards, in types that hold the values of each. Raises InputError."""
+    schemas = [(shard, run.data_schema(shard)) for shard in run.shards]
+    if not schemas:
+        return pa.schema([])
+    whole = schemas[0][1]
+    for shard, schema in schemas:
+        if twice := next((name for name in schema.names if schema.names.count(name) > 1), None):
+            raise InputError(f"{run.data_file(shard)}: the column {twice!r} is there twice; keep one in the input")
+        try:
+            whole = pa.unify_schemas([whole, schema], promote_options="permissive")
+        except pa.ArrowException as error:
+            raise InputError(
+                f"{run.data_file(shard)}: its columns and those of earlier shards do not fit one file:"
+                f" {first_line(error)}; give them one type in the input"
+            ) from error
+    metadata = [schema.metadata or {} for _, schema in schemas]
+    common = {key: value for key, value in metadata[0].items() if all(its.get(key) == value for its in metadata)}
+    return whole.with_metadata(common or None)
+
+
+def left_to_write(job: Job, new: NewShards) -> list[NewShard]:
+    """The new shards that are not there yet. Raises OutputError."""
+    done = job.finished(_RESHARDING, new.shards)
+    size = new.run.counts["kept_text_bytes"] // len(new.shards)
+    job.progress.begin(RESHARD, {shard.id: size for shard in new.shards}, done)
+    return [shard for shard in new.shards if shard.id not in done]
+
+
+def write_shards(job: Job, workers: Workers, new: NewShards, left: list[NewShard]) -> None:
+    """Write the new shards that are left. Raises OutputError when the run is damaged, MachineError."""
+    if new.seed is not None:
+        missing = [number for number in range(len(new.run.shards)) if not new.exchange.has(SCATTER, number)]
+        job.run_stage(workers, SCATTER, ScatterStep(new), missing)
+    job.run_tasks(workers, RESHARD, ReshardStep(new), left)
+
+
+def resources_of(new: NewShards) -> Resources:
+    """What a worker is expected to need: pieces, and, of a shuffle, a shard of the run and one that is compressed."""
+    run = new.run
+    if new.seed is None:
+        return worker_resources(4 * PIECE_BYTES)
+    size = sum(file.size_bytes for file in (run.folder / layout.DATA).files())
+    largest = max((shard.kept for shard in run.shards), default=0)
+    decoded = run.counts["kept_text_bytes"] * largest // max(run.documents, 1)
+    return worker_resources(max(4 * decoded, size // len(new.shards)) + 4 * PIECE_BYTES, RESHARD)
+
+
+def finish(job: Job, new: NewShards, card: str) -> FinishedRun:
+    """Write what else a finished run has, the statistics last, and open it, which counts its rows."""
+    run, output = new.run, new.output
+    job.progress.end()
+    new.exchange.clear()
+    for folder in (layout.QUARANTINE, layout.LOGS):
+        for file in (run.folder / folder).files():
+            write_bytes((run.folder / folder / file.name).read(), output, f"{folder}/{file.name}")
+    known = ledger.read(output)
+    ledger.append(output, [its for id_, its in _unusable(run) if id_ not in known])
+    write_bytes(card.encode(), output, layout.CARD_FILE)
+    statistics = (run.folder / layout.STATISTICS_FILE).read()
+    write_bytes(statistics, output, layout.STATISTICS_FILE)
+    finished = open_run(output)
+    if finished.documents != run.documents:
+        raise OutputError(f"{output}: {finished.documents} documents, but {run.documents} in {run.folder}; delete it")
+    return replace(finished, finished_before=run.finished_before)
+
+
+def _unusable(run: FinishedRun) -> Iterator[tuple[str, ledger.Receipt]]:
+    """The receipts of the shards that the run could not curate."""
+    if run.quarantined_shards:
+        receipts = ledger.read(run.folder)
+        yield from ((id_, receipts[id_]) for id_ in run.quarantined_shards if id_ in receipts)

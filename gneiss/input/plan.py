@@ -44,7 +44,7 @@ class Plan:
     def identity(self) -> dict[str, object]:
         """Everything that, together with the input, determines the bytes of the output."""
         return {
-            **({"corpus": self._fingerprint()} if self.recipe.is_corpus_wide else {}),
+            **({"corpus": self._fingerprint()} if self.recipe.is_corpus_wide or self.recipe.output.shard_bytes else {}),
             **({"revision": self.revision} if self.revision else {}),
             "recipe": self.recipe.digest(),
             "gneiss": __version__,

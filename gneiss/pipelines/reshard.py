@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import xxhash
@@ -39,8 +38,9 @@ BYTE_SHAPING = ("numpy", "pyarrow", "xxhash")
 PIECE_BYTES = 64_000_000
 #: A shuffled shard has so many documents on average, at least, so that none is empty.
 _FEWEST_DOCUMENTS = 32
+#: What chooses the workers for a number of tasks.
+Hire: TypeAlias = Callable[[int, Resources], Workers]
 _RESHARDING = Kind(RESHARD, "shard", layout.annotations_path, layout.held_shards)
-_log = logging.getLogger(__name__)
 
 
 def reshard(
@@ -80,13 +80,11 @@ def reshard(
     }
     new = lay_out(source, target, files)
     with open_job(target, identity, progress, {layout.RECIPE_FILE: written.encode()}) as job:
-        if left := left_to_write(job, new):
-            tasks = max(len(left), 0 if new.seed is None else len(source.shards))
-            write_shards(job, choose_workers(backend, workers, tasks, resources_of(new), shared_filesystem), new, left)
+        write_shards(job, partial(choose_workers, backend, workers, shared_filesystem=shared_filesystem), new)
         if open_run(source.folder).digest != source.digest:
             raise OutputError(f"{source.folder}: it changed meanwhile; delete {target}, and reshard it again")
         card = (source.folder / layout.CARD_FILE).read().decode()
-        return finish(job, new, resharded_card(card, target, files, len(new.shards)))
+        return finish(job, new, lambda: resharded_card(card, target, files, len(new.shards)))
 
 
 def _files_of(recipe: Mapping[str, Any], format: str | None, shard_bytes: int, shuffle_seed: int | None) -> OutputFiles:
@@ -166,20 +164,30 @@ def _columns(run: FinishedRun) -> pa.Schema:
     return whole.with_metadata(common or None)
 
 
-def left_to_write(job: Job, new: NewShards) -> list[NewShard]:
-    """The new shards that are not there yet. Raises OutputError."""
+def write_shards(job: Job, hire: Hire, new: NewShards) -> None:
+    """Write the new shards that are not there yet. Raises OutputError when the run is damaged, MachineError."""
     done = job.finished(_RESHARDING, new.shards)
     size = new.run.counts["kept_text_bytes"] // len(new.shards)
     job.progress.begin(RESHARD, {shard.id: size for shard in new.shards}, done)
-    return [shard for shard in new.shards if shard.id not in done]
+    left = [shard for shard in new.shards if shard.id not in done]
+    if not left:
+        return
+    tasks = len(left) if new.seed is None else max(len(left), len(new.run.shards))
+    with hire(tasks, resources_of(new)).kept() as workers:
+        if new.seed is not None:
+            missing = [number for number in range(len(new.run.shards)) if not new.exchange.has(SCATTER, number)]
+            job.run_stage(workers, SCATTER, ScatterStep(new), missing)
+        job.run_tasks(workers, RESHARD, ReshardStep(new), left)
 
 
-def write_shards(job: Job, workers: Workers, new: NewShards, left: list[NewShard]) -> None:
-    """Write the new shards that are left. Raises OutputError when the run is damaged, MachineError."""
-    if new.seed is not None:
-        missing = [number for number in range(len(new.run.shards)) if not new.exchange.has(SCATTER, number)]
-        job.run_stage(workers, SCATTER, ScatterStep(new), missing)
-    job.run_tasks(workers, RESHARD, ReshardStep(new), left)
+def laid_out(output: Place) -> FinishedRun | None:
+    """The finished run of an output whose new shards are all there and whole. Raises OutputError."""
+    if (output / layout.STATISTICS_FILE).find() is None:
+        return None
+    if all(ledger.is_whole(output, receipt) for receipt in ledger.read(output, RESHARD).values()):
+        return open_run(output)
+    (output / layout.STATISTICS_FILE).delete()
+    return None
 
 
 def resources_of(new: NewShards) -> Resources:
@@ -193,7 +201,7 @@ def resources_of(new: NewShards) -> Resources:
     return worker_resources(max(4 * decoded, size // len(new.shards)) + 4 * PIECE_BYTES, RESHARD)
 
 
-def finish(job: Job, new: NewShards, card: str) -> FinishedRun:
+def finish(job: Job, new: NewShards, card: Callable[[], str]) -> FinishedRun:
     """Write what else a finished run has, the statistics last, and open it, which counts its rows."""
     run, output = new.run, new.output
     job.progress.end()
@@ -203,13 +211,13 @@ def finish(job: Job, new: NewShards, card: str) -> FinishedRun:
             write_bytes((run.folder / folder / file.name).read(), output, f"{folder}/{file.name}")
     known = ledger.read(output)
     ledger.append(output, [its for id_, its in _unusable(run) if id_ not in known])
-    write_bytes(card.encode(), output, layout.CARD_FILE)
+    write_bytes(card().encode(), output, layout.CARD_FILE)
     statistics = (run.folder / layout.STATISTICS_FILE).read()
     write_bytes(statistics, output, layout.STATISTICS_FILE)
     finished = open_run(output)
     if finished.documents != run.documents:
         raise OutputError(f"{output}: {finished.documents} documents, but {run.documents} in {run.folder}; delete it")
-    return replace(finished, finished_before=run.finished_before)
+    return finished
 
 
 def _unusable(run: FinishedRun) -> Iterator[tuple[str, ledger.Receipt]]:

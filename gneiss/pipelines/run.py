@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import xxhash
@@ -16,6 +18,7 @@ from gneiss.backends.resources import Resources, worker_resources
 from gneiss.curate.examples import Examples, merge_examples
 from gneiss.curate.loaded_models import prepare
 from gneiss.curate.statistics import Statistics
+from gneiss.errors import BudgetError, DefectError
 from gneiss.input.plan import Plan, make_plan
 from gneiss.input.shard import Shard
 from gneiss.jobs.job import Job, open_job
@@ -28,6 +31,7 @@ from gneiss.output.dataset_card import dataset_card
 from gneiss.output.finished_run import FinishedRun
 from gneiss.output.ledger import COMMITTED, CURATE, Receipt
 from gneiss.output.parquet import write_bytes
+from gneiss.pipelines.reshard import Hire, finish, laid_out, lay_out, write_shards
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.checking import CHECK, CheckStep
 from gneiss.stages.corpus import Corpus
@@ -72,32 +76,66 @@ def run(
     refuse_nesting(input, (), folder)  # whose files could be taken for input
     plan = make_plan(recipe, input, DataFiles.of(recipe.output).refusal)
     refuse_nesting(input, [shard.file for shard in plan.input.shards], folder)
-    with open_job(folder, plan.identity, progress, {layout.RECIPE_FILE: recipe.to_yaml().encode()}) as job:
-        done = job.finished(CURATION, plan.input.shards)
-        skipped = len(done)
-        corpus = Corpus(recipe, (), plan.input.shards, folder)
-        if corpus.wide_phases:
-            unusable = _unusable(folder)
-            if len(unusable) + len(plan.input.unreadable) <= recipe.budgets.shards:  # else they are tried again
-                done |= unusable
-        progress.begin(recipe.name, {shard.id: shard.text_bytes for shard in plan.input.shards}, done)
-        if len(done) < len(corpus.shards) or not _are_counted(corpus):
-            corpus = replace(corpus, prepared=prepare(recipe))
-            tasks = len(corpus.shards) - (0 if corpus.wide_phases else len(done))
-            chosen = choose_workers(backend, workers, tasks, resources_of(plan), shared_filesystem)
-            with chosen.kept() as kept:
-                if corpus.wide_phases:
-                    done = _curate_usable(job, kept, corpus, done, len(plan.input.unreadable))
-                else:
-                    done = _curate(job, kept, corpus, done)
-        progress.end()
-        for shard in plan.input.shards:
-            if done[shard.id].state != COMMITTED:  # whatever was written of it before it failed
-                for path in layout.shard_paths(shard.id, recipe.output.format):
-                    (folder / path).delete()
-        finished = _finish(plan, folder, done, skipped, counted_after(corpus))
-        Exchange(folder).clear()
-        return finished
+    hire = partial(choose_workers, backend, workers, shared_filesystem=shared_filesystem)
+    with _open(plan, folder, progress) as job:
+        return _run(job, plan, hire) if recipe.output.shard_bytes is None else _run_and_lay_out(job, plan, hire)
+
+
+def _open(plan: Plan, folder: Place, progress: Progress) -> AbstractContextManager[Job]:
+    return open_job(folder, plan.identity, progress, {layout.RECIPE_FILE: plan.recipe.to_yaml().encode()})
+
+
+def _run(job: Job, plan: Plan, hire: Hire) -> FinishedRun:
+    """Curate what is left of a plan, one data file a shard."""
+    recipe, folder = plan.recipe, job.output
+    done = job.finished(CURATION, plan.input.shards)
+    skipped = len(done)
+    corpus = Corpus(recipe, (), plan.input.shards, folder)
+    if corpus.wide_phases:
+        unusable = _unusable(folder)
+        if len(unusable) + len(plan.input.unreadable) <= recipe.budgets.shards:  # else they are tried again
+            done |= unusable
+    job.progress.begin(recipe.name, {shard.id: shard.text_bytes for shard in plan.input.shards}, done)
+    if len(done) < len(corpus.shards) or not _are_counted(corpus):
+        corpus = replace(corpus, prepared=prepare(recipe))
+        tasks = len(corpus.shards) - (0 if corpus.wide_phases else len(done))
+        with hire(tasks, resources_of(plan)).kept() as kept:
+            if corpus.wide_phases:
+                done = _curate_usable(job, kept, corpus, done, len(plan.input.unreadable))
+            else:
+                done = _curate(job, kept, corpus, done)
+    job.progress.end()
+    for shard in plan.input.shards:
+        if done[shard.id].state != COMMITTED:  # whatever was written of it before it failed
+            for path in layout.shard_paths(shard.id, recipe.output.format):
+                (folder / path).delete()
+    finished = _finish(plan, folder, done, skipped, counted_after(corpus))
+    Exchange(folder).clear()
+    return finished
+
+
+def _run_and_lay_out(job: Job, plan: Plan, hire: Hire) -> FinishedRun:
+    """Curate into an output within the output, and lay its documents into new shards of this one.
+
+    A run that is past its budgets is returned as it is, within: what failed can be tried again.
+    """
+    folder, within = job.output, job.output / layout.CURATED
+    if (finished := laid_out(folder)) is not None:
+        within.delete()
+        return replace(finished, finished_before=len(finished.shards) + len(finished.quarantined_shards))
+    curating = plan.recipe.changed({"output.shard_bytes": None, "output.shuffle_seed": None})
+    own = replace(plan, recipe=curating)
+    with _open(own, within, job.progress) as inner:
+        curated = _run(inner, own, hire)
+        try:
+            curated.check_budgets()
+        except (BudgetError, DefectError):
+            return curated
+        new = lay_out(curated, folder, plan.recipe.output)
+        write_shards(job, hire, new)
+        finished = finish(job, new, lambda: dataset_card(plan, curated.statistics, curated.quarantined_shards, folder))
+    within.delete()
+    return finished
 
 
 def _curate(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receipt]) -> dict[str, Receipt]:

@@ -322,7 +322,8 @@ def _piece(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     table = table.combine_chunks()
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-        writer.write_table(table)
+        for batch in table.to_batches():
+            writer.write_batch(batch)
     return bytes(sink.getvalue())
 
 

@@ -17,6 +17,7 @@ from gneiss.errors import (
     ModelError,
     OutputError,
     RecipeError,
+    StoreError,
 )
 from gneiss.version import __version__
 
@@ -39,6 +40,7 @@ __all__ = [
     "OutputError",
     "Recipe",
     "RecipeError",
+    "StoreError",
     "__version__",
     "annotate",
     "dry_run",

@@ -33,6 +33,10 @@ class OutputError(GneissError):
     """The output cannot be written, or belongs to another run."""
 
 
+class StoreError(GneissError):
+    """A store in a network refuses, or cannot be reached, whatever the file; the same call goes on when it answers."""
+
+
 class MachineError(GneissError):
     """This machine or cluster lacks something that the run needs."""
 

@@ -23,9 +23,8 @@ ROOMS = sorted(
 )
 PUBLIC = {
     "BudgetError", "DefectError", "GneissError", "InputError", "MachineError", "ModelError", "OutputError", "Recipe",
-    "RecipeError", "__version__", "annotate", "dry_run", "duplicate_spans", "extract", "find_exact_duplicates",
-    "find_near_duplicates",
-    "open_run", "run",
+    "RecipeError", "StoreError", "__version__", "annotate", "dry_run", "duplicate_spans", "extract",
+    "find_exact_duplicates", "find_near_duplicates", "open_run", "run",
 }  # fmt: skip
 METADATA_KEYS = {"gneiss.layer"}  # of Parquet footers
 

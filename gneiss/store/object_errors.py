@@ -1,4 +1,4 @@
-"""What object stores answer when they refuse or fail, as OSError: the action, the object, the cause, what to do.
+"""What object stores answer when they refuse or fail: the action, the object, the cause, what to do.
 
 Answers can quote a request with its signature, so of their text only the code and the message are passed on.
 """
@@ -10,45 +10,50 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: Codes of an answer → the number of the error, and what to do.
-_ADVICE: tuple[tuple[frozenset[str], int, str], ...] = (
+from gneiss.errors import StoreError, printable
+
+#: Codes of an answer → what to do.
+_ADVICE: tuple[tuple[frozenset[str], str], ...] = (
     (
         frozenset({"NoSuchBucket", "ContainerNotFound"}),
-        errno.ENOENT,
         "no such bucket; create it, or check its name and the endpoint",
     ),
     (
         frozenset({"ExpiredToken", "TokenRefreshRequired", "ExpiredTokenException"}),
-        errno.EACCES,
         "the credentials have expired; renew them and run again: what is finished is kept",
     ),
     (
         frozenset({"RequestTimeTooSkewed", "RequestExpired"}),
-        errno.EACCES,
         "the clock of this machine and that of the store differ; set this one",
     ),
     (
         frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthenticationFailed", "401"}),
-        errno.EACCES,
         "the store does not know these credentials; check which are set, and for which endpoint",
     ),
     (
         frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}),
-        errno.EINVAL,
         "the bucket lies in another region; set AWS_REGION to it",
     ),
     (
         frozenset({"SlowDown", "ServiceUnavailable", "TooManyRequests", "ServerBusy", "503", "429"}),
-        errno.EBUSY,
         "the store asks for fewer requests; run again with fewer workers: what is finished is kept",
     ),
+    (
+        frozenset({"AccessDenied", "AllAccessDisabled", "AuthorizationFailure", "403"}),
+        "these credentials may not do that; docs/stores.md lists the rights that are needed",
+    ),
 )
+#: What is asked for credentials where none are set.
+_ASKED_FOR_CREDENTIALS = ("169.254.", "/latest/api/token", "/latest/meta-data", "metadata.google", "MissingAccessKeyId")
 _URL = re.compile(r"https?://\S+")
 
 
 @contextmanager
 def failing(action: str, address: str) -> Iterator[None]:
-    """Raise what obstore raises as OSError. action: as the rights of the service name it."""
+    """Raise what obstore raises as OSError where it concerns this object, and else as StoreError.
+
+    action: as the API of the service names it.
+    """
     from obstore.exceptions import BaseError
 
     try:
@@ -56,36 +61,33 @@ def failing(action: str, address: str) -> Iterator[None]:
     except (BaseError, FileNotFoundError, ValueError) as error:
         if getattr(error, "filename", None) is not None:  # said already
             raise
-        raise _as_os_error(action, address, str(error)) from None  # its text may quote what signs a request
+        raise _as_error(action, address, str(error)) from None  # its text may quote what signs a request
 
 
-def _as_os_error(action: str, address: str, text: str) -> OSError:
+def _as_error(action: str, address: str, text: str) -> OSError | StoreError:
     text = text.partition("\n\nDebug source")[0]
     status = _first(r"status code: (\d+)", text)
-    code = _first(r"<Code>([^<]*)</Code>", text) or _first(r'"code": ?"(\w+)"', text) or status
-    message = _first(r"<Message>([^<]*)</Message>", text)
-    said = ": ".join(part for part in (action, code, message) if part)
-    for codes, number, advice in _ADVICE:
-        if code in codes:
-            return OSError(number, f"{said}: {advice}", address)
-    if "169.254.169.254" in text or "MissingAccessKeyId" in text or "metadata.google.internal" in text:
-        return OSError(
-            errno.EACCES,
-            f"{action}: no credentials were found; see docs/stores.md for where they are"
-            " looked for, and for public buckets",
-            address,
-        )
-    if status == "403":
-        return OSError(errno.EACCES, f"{said}: these credentials may not do that; grant the right to", address)
+    code = _first(r"<Code>([^<]*)</Code>|\"code\": ?\"(\w+)\"|\(code: (\w+)\)", text) or status
+    message = _first(r"<Message>([^<]*)</Message>", text).rstrip(".")
+    said = printable(": ".join(part for part in (action, code, message) if part))
+    if any(asked in text for asked in _ASKED_FOR_CREDENTIALS):
+        advice = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or see docs/stores.md for where else they are"
+        return StoreError(f"{address}: {action}: no credentials were found; {advice} looked for, and public buckets")
+    if advice := next((advice for codes, advice in _ADVICE if code in codes or status == code in codes), ""):
+        return StoreError(f"{address}: {said}; {advice}")
+    if "invalid path" in text:
+        key = printable(_first(r'Path "(.*?)":', text))
+        return OSError(errno.EINVAL, f"{action}: the key {key!r} is no path; rename it", address)
     if status == "404" or text.endswith("not found"):
         return OSError(errno.ENOENT, f"{said}: no such object", address)
     if status in ("409", "412"):
         return OSError(errno.EEXIST, f"{said}: it has changed, or is there already", address)
     if code:
-        return OSError(errno.EIO, said, address)
-    return OSError(errno.EIO, f"{action}: {_URL.sub('', text.splitlines()[0] if text else 'failed')}", address)
+        return StoreError(f"{address}: {said}; what is finished is kept: run again")
+    cause = printable(_URL.sub("", text.splitlines()[0] if text else "failed"))
+    return StoreError(f"{address}: {action}: {cause}; check the network and the endpoint, and run again")
 
 
 def _first(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    return found[1] if found else ""
+    found = re.search(pattern, text, re.DOTALL)
+    return next((group for group in found.groups() if group is not None), "") if found else ""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import queue
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +31,8 @@ _SENDING = 2
 #: What an empty object is answered by, which has no last bytes.
 _NO_RANGE = ("NotPartial", "416")
 _LISTED = 1000
+#: How often an answer is asked for that breaks off where obstore does not notice, or not ask again.
+_TRIES, _WAIT_SECONDS = 4, 0.2
 #: What decides which client is made: endpoints, regions, credentials.
 _SETTINGS = ("AWS_", "GOOGLE_", "AZURE_")
 
@@ -81,15 +85,11 @@ class ObjectStore:
 
     def files(self, folder: str, pattern: str | None = None) -> Iterator[File]:
         """See Store. Empty objects that stand for folders, as web consoles make them, are left out."""
-        import obstore
-
         client, key = self._client(folder)
         prefix = f"{key}/" if key else ""
         last: File | None = None
         with failing("ListObjects", self.address(folder)):
-            for found in (
-                each for listed in obstore.list(client, prefix or None, chunk_size=_LISTED) for each in listed
-            ):
+            for found in _listed(client, prefix):
                 file = _file(found["path"].removeprefix(prefix), found)
                 if last and (last.size_bytes or not file.name.startswith(f"{last.name}/")):
                     yield from (last,) if pattern is None or matches(last.name, pattern) else ()
@@ -108,7 +108,7 @@ class ObjectStore:
 
         def fetch(start: int, end: int) -> Any:
             with failing("GetObject", address):
-                return obstore.get_range(client, key, start=start, end=end)
+                return _whole(lambda: (end - start, obstore.get_range(client, key, start=start, end=end)))
 
         return open_ranges(fetch, size, tail)
 
@@ -120,13 +120,17 @@ class ObjectStore:
         if self.scheme != "az":  # which cannot count from the end
             try:
                 found = obstore.get(client, key, options={"range": {"suffix": _TAIL_BYTES}})
-                return found.meta["size"], found.bytes()
+                size, tail = found.meta["size"], found.bytes()
+                if len(tail) == min(size, _TAIL_BYTES):
+                    return size, tail
             except GenericError as error:
                 if not any(answer in str(error) for answer in _NO_RANGE):
                     raise
         size = obstore.head(client, key)["size"]
         start = max(0, size - _TAIL_BYTES)
-        return size, obstore.get_range(client, key, start=start, end=size) if size else b""
+        if not size:
+            return 0, b""
+        return size, _whole(lambda: (size - start, obstore.get_range(client, key, start=start, end=size)))
 
     @contextmanager
     def create(self, path: str) -> Iterator[BinaryIO]:
@@ -193,6 +197,36 @@ def _client(scheme: str, bucket: str, settings: frozenset[tuple[str, str]], proc
     retries = int(given.get("AWS_MAX_ATTEMPTS", 11)) - 1
     client: Client = service(bucket, client_options=options, retry_config={"max_retries": retries})
     return client
+
+
+def _listed(client: Client, prefix: str) -> Iterator[Any]:
+    """What a bucket holds below a prefix; where an answer breaks off, it is asked for what comes after."""
+    import obstore
+    from obstore.exceptions import GenericError
+
+    after: str | None = None
+    left = _TRIES
+    while left:
+        try:
+            for page in obstore.list(client, prefix or None, offset=after, chunk_size=_LISTED):
+                for found in page:
+                    yield found
+                    after = found["path"]
+            return
+        except GenericError as error:
+            left -= 1
+            if not left or "response body" not in str(error):
+                raise
+            time.sleep(_WAIT_SECONDS)
+
+
+def _whole(read: Callable[[], tuple[int, Any]]) -> Any:
+    """Bytes that were read; read: how many there should be, and what came; again where some are missing."""
+    for _ in range(_TRIES):
+        expected, found = read()
+        if len(found) == expected:
+            return found
+    raise OSError(errno.EIO, f"expected {expected} bytes, found {len(found)}: cut short")
 
 
 def _file(name: str, found: Any) -> File:

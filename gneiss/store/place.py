@@ -36,7 +36,8 @@ Address: TypeAlias = str | os.PathLike[str]
 class Place:
     """A file or a folder of a store, there or not; `place / "name"` lies in it.
 
-    What fails in reading raises OSError, since only the reader knows what was read; writing raises OutputError.
+    What fails in reading raises OSError, since only the reader knows what was read; writing raises OutputError. A store
+    that refuses or cannot be reached raises StoreError.
     """
 
     store: Store

@@ -22,7 +22,8 @@ class Store(Protocol):
     """Where bytes lie. A value that travels to workers, so it holds no connection.
 
     A path is what `path` makes of an address; names in it are joined by `/`, and folders need not exist for themselves.
-    A file is there only when it is whole. Whatever fails raises OSError, FileNotFoundError where nothing is there.
+    A file is there only when it is whole. Whatever fails raises OSError, FileNotFoundError where nothing is there,
+    StoreError where the store refuses or cannot be reached, whatever the file.
     """
 
     @property

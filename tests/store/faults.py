@@ -9,7 +9,7 @@ import asyncio
 import re
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -50,9 +50,10 @@ class Request:
 
 @dataclass
 class Fault:
-    """What happens to the next `times` requests of an operation (a pattern) on a key (a pattern).
+    """What happens to the next `times` requests of an operation (a pattern) on a key (a pattern), or each n-th of them.
 
-    before_s: wait before anything; status, code, message: answer so, and forward nothing; upload_bytes: cut the
+    then: is called when such a request has come, or when the server has done it where the answer is lost; before_s:
+    wait before anything; status, code, message: answer so, and forward nothing; upload_bytes: cut the
     connection after this much of the body has come; is_lost: let the server do it, then cut without an answer;
     answer_bytes: cut after this much of the answer's body; short_by: cut this much off the answer's body, and say so in
     its head; bytes_per_s: send the answer slowly; hidden: pattern of keys that a list leaves out.
@@ -61,6 +62,8 @@ class Fault:
     operation: str = "*"
     key: str = "*"
     times: int = 1 << 60
+    every: int = 1
+    then: Callable[[], None] = lambda: None
     before_s: float = 0.0
     status: int | None = None
     code: str = ""
@@ -71,10 +74,14 @@ class Fault:
     short_by: int = 0
     bytes_per_s: float | None = None
     hidden: str | None = None
+    met: int = 0
 
     def meets(self, request: Request) -> bool:
-        """Whether it is this request's turn."""
-        return self.times > 0 and fnmatchcase(request.operation, self.operation) and fnmatchcase(request.key, self.key)
+        """Whether it is this request's turn; it is counted."""
+        if not (fnmatchcase(request.operation, self.operation) and fnmatchcase(request.key, self.key)):
+            return False
+        self.met += 1
+        return self.met % self.every == 0 and self.met <= self.times * self.every
 
 
 SLOW_DOWN = {"status": 503, "code": "SlowDown", "message": "Please reduce your request rate."}
@@ -104,13 +111,12 @@ class Proxy:
     def fault(self, operation: str = "*", key: str = "*", **its: object) -> Iterator[Fault]:
         """A fault inside the block. What it was meant for must have come, else the test tests nothing."""
         fault = Fault(operation, key, **its)  # type: ignore[arg-type]
-        times = fault.times
         self.faults.append(fault)
         try:
             yield fault
         finally:
-            self.faults.remove(fault)
-        assert fault.times < times, f"no request met {fault}"
+            self.faults = [each for each in self.faults if each is not fault]
+        assert fault.met >= fault.every, f"no request met {fault}"
 
     @contextmanager
     def counted(self) -> Iterator[Counter[str]]:
@@ -138,8 +144,9 @@ class Proxy:
         request = _parse(raw)
         self.requests.append(request)
         fault = next((each for each in self.faults if each.meets(request)), None) or Fault()
-        fault.times -= 1
         size = int(request.headers.get("content-length", "0"))
+        if not fault.is_lost:
+            fault.then()
         await asyncio.sleep(fault.before_s)
         if fault.upload_bytes is not None:
             await client.readexactly(min(size, fault.upload_bytes))
@@ -159,6 +166,7 @@ class Proxy:
         if fault.is_lost:
             async for _ in body:
                 pass
+            fault.then()
             return False
         if fault.hidden is not None or fault.short_by or "chunked" in headers.get("transfer-encoding", ""):
             whole = b"".join([block async for block in body])

@@ -170,6 +170,7 @@ def cut_shards(
     `metadata.url`. Files that cannot be used are unreadable. Raises InputError when nothing is found, when columns are
     missing or mistyped in all files, and when two files would have the same outputs.
     """
+    held = [*required, *([] if id is None else [id])]
     root, files = find_files(source, is_input, input_names())
     shards: list[Shard] = []
     unreadable: list[UnreadableFile] = []
@@ -178,7 +179,7 @@ def cut_shards(
         place, format_ = root / file.name, format_of(file.name)
         id_ = _without_suffix(file.name, format_)
         try:
-            cut = format_.cut(place, text, shard_max_bytes, required)
+            cut = format_.cut(place, text, shard_max_bytes, held)
         except UNREADABLE as error:
             unreadable.append(UnreadableFile(id_, place, first_line(error)))
             continue

@@ -1,4 +1,4 @@
-"""A format of one's own is a file and a line: everything else reads its files as it reads Parquet."""
+"""Formats are told apart by the names of files, and a run reads all of them as it reads Parquet."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ import pytest
 
 import gneiss
 from gneiss.errors import InputError
-from gneiss.input import formats
-from gneiss.input.formats import FORMATS, format_of
+from gneiss.input.formats import format_of
 from gneiss.input.formats.parquet import Parquet
 from gneiss.input.shard import cut_shards
 from gneiss.recipe.recipe import Recipe
 from tests import runs
-from tests.input.arrow_files import ArrowFiles
 from tests.support import recipe_of
 
 RECIPE = """
@@ -25,12 +23,6 @@ RECIPE = """
   annotate: [readability]
   rules: {readable: eflaw < 30}
 """
-
-
-@pytest.fixture
-def arrow_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line that a format of one's own takes."""
-    monkeypatch.setattr(formats, "FORMATS", (*FORMATS, ArrowFiles()))
 
 
 def converted(source: Path, target: Path) -> Path:
@@ -47,7 +39,6 @@ def curated(recipe: Recipe, source: Path, output: Path) -> dict[str, str]:
     return {name: hash_ for name, hash_ in runs.promised(output).items() if not name.startswith("annotations")}
 
 
-@pytest.mark.usefixtures("arrow_files")
 def test_a_run_reads_another_format_as_it_reads_parquet(tmp_path: Path) -> None:
     recipe = recipe_of(RECIPE, budgets="{documents: 1}")
     for name in ("a", "deep/b"):
@@ -59,18 +50,19 @@ def test_a_run_reads_another_format_as_it_reads_parquet(tmp_path: Path) -> None:
     assert as_arrow == as_parquet
 
 
-@pytest.mark.usefixtures("arrow_files")
 def test_parts_of_another_format_are_shards(tmp_path: Path) -> None:
     path = runs.write_corpus(tmp_path / "a.parquet", runs.documents(40, seed=2), row_group_size=10)
     converted(path, tmp_path / "a.arrow")
     whole = pq.read_table(path, columns=["id"])["id"].to_pylist()
-    shards = cut_shards(tmp_path / "a.arrow", text="text", shard_max_bytes=1).shards
+    with pq.ParquetFile(path) as file:
+        sizes = [file.read_row_group(group, ["text"]).nbytes for group in range(file.num_row_groups)]
+    assert 2 * min(sizes) > max(sizes) + 64
+    shards = cut_shards(tmp_path / "a.arrow", text="text", shard_max_bytes=max(sizes) + 64).shards
     assert [shard.id for shard in shards] == ["a.b00000", "a.b00001", "a.b00002", "a.b00003"]
     assert [id_ for shard in shards for _, table in shard.tables(["id"]) for id_ in table["id"].to_pylist()] == whole
     assert shards[0].schema().equals(pq.read_schema(path))
 
 
-@pytest.mark.usefixtures("arrow_files")
 def test_what_another_format_cannot_read_is_told_apart(tmp_path: Path) -> None:
     (tmp_path / "bad.arrow").write_bytes(b"no Arrow")
     runs.write_corpus(tmp_path / "good.parquet", runs.documents(30, seed=0))
@@ -82,7 +74,7 @@ def test_what_another_format_cannot_read_is_told_apart(tmp_path: Path) -> None:
         cut_shards(tmp_path, text="text")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/notes.txt").touch()
-    with pytest.raises(InputError, match=r"expected files named .* or \*\.arrow, found none"):
+    with pytest.raises(InputError, match=r"expected files named .* or \*\.arrow .*, found none"):
         cut_shards(tmp_path / "empty", text="text")
 
 

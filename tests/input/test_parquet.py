@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gneiss.errors import InputError
-from gneiss.input.formats import parquet
+from gneiss.input.formats import parquet, row_groups
 from gneiss.input.formats.footer import BYTE_ARRAY, column_chunks
 from gneiss.input.shard import Shard, cut_shards
 
@@ -191,7 +191,7 @@ def test_row_groups_that_are_too_large_to_hold_are_read_in_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the size of all columns: texts are not all that takes memory."""
-    monkeypatch.setattr(parquet, "_TABLE_BYTES", 20_000)
+    monkeypatch.setattr(row_groups, "_TABLE_BYTES", 20_000)
     table = pa.table({"id": ["x" * 1000] * 300, "text": [f"{i}" for i in range(300)]})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=100)
     (shard,) = cut_shards(tmp_path, text="text").shards

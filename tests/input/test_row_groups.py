@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gneiss.errors import InputError
-from gneiss.input.formats import parquet
+from gneiss.input.formats import row_groups
 from gneiss.input.formats.row_groups import Begun
 from gneiss.input.shard import Shard, cut_shards, reading_on
 
@@ -25,7 +25,7 @@ def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Shard, ...]
     table = pa.table({"text": texts, "id": [str(number) for number in range(ROWS)], "n": list(range(ROWS))})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=ROWS, data_page_size=1000, use_dictionary=False)
     size = sum(map(len, texts))
-    monkeypatch.setattr(parquet, "_TABLE_BYTES", size // (8 * PARTS))
+    monkeypatch.setattr(row_groups, "_TABLE_BYTES", size // (8 * PARTS))
     found = cut_shards(tmp_path, text="text", shard_max_bytes=size // PARTS + 1).shards
     assert len(found) > PARTS
     return found

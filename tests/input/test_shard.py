@@ -158,7 +158,7 @@ def test_nothing_found_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file or directory, or an empty one"):
         cut_shards(tmp_path, text="text")
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(InputError, match=r"expected files named \*\.parquet or \*\.parq or \*\.pq, found none"):
+    with pytest.raises(InputError, match=r"expected files named \*\.parquet or \*\.parq or .*, found none"):
         cut_shards(tmp_path, text="text")
     with pytest.raises(InputError, match="no such file or directory"):
         cut_shards(tmp_path / "missing", text="text")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gneiss.backends.resources import WORKER_BYTES
-from gneiss.input.formats import parquet
+from gneiss.input.formats import row_groups
 from gneiss.input.plan import make_plan
 from gneiss.pipelines.run import BYTES_PER_BYTE, resources_of
 from gneiss.recipe.recipe import Recipe
@@ -41,7 +41,7 @@ def test_other_columns_are_counted_table_by_table(tmp_path: Path, value: Any, mo
     few = needed(tmp_path, 5000)
     whole = needed(tmp_path, 5000, {"use_dictionary": False}, other=values)
     assert whole - few > 10_000_000
-    monkeypatch.setattr(parquet, "_TABLE_BYTES", 1_000_000)
+    monkeypatch.setattr(row_groups, "_TABLE_BYTES", 1_000_000)
     assert needed(tmp_path, 5000, {"use_dictionary": False}, other=values) < few + 3_000_000
     monkeypatch.undo()
     assert needed(tmp_path, 5000, other=values) - few > 10_000_000, "a dictionary hides nothing"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
+from gneiss.input.formats.arrow import Arrow
 from gneiss.input.formats.format import Format
 from gneiss.input.formats.parquet import Parquet
 
 #: All formats, a line each; the first is that of a file whose name does not say.
-FORMATS: tuple[Format, ...] = (Parquet(),)
+FORMATS: tuple[Format, ...] = (Parquet(), Arrow())
 
 
 def format_of(name: str) -> Format:
@@ -15,8 +18,9 @@ def format_of(name: str) -> Format:
 
 
 def is_input(name: str) -> bool:
-    """Whether the name of a file ends as those of a format do."""
-    return any(name.lower().endswith(tuple(its.suffixes)) for its in FORMATS)
+    """Whether the name of a file ends as those of a format do; what Hugging Face's datasets cache beside is none."""
+    is_cache = fnmatchcase(name.rpartition("/")[2], "cache-*.arrow")
+    return not is_cache and any(name.lower().endswith(tuple(its.suffixes)) for its in FORMATS)
 
 
 def input_names() -> str:

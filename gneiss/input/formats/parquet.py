@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -19,15 +18,13 @@ from gneiss.arrays import Int64Array
 from gneiss.input.columns import find_path, values_at
 from gneiss.input.formats.format import CutFile, Part
 from gneiss.input.formats.int96 import int96_unit
-from gneiss.input.formats.row_groups import Begun, RowGroups
+from gneiss.input.formats.row_groups import Begun, RowGroups, cut_groups
 from gneiss.store.place import Place
 
 if TYPE_CHECKING:
     from gneiss.input.formats.footer import ColumnChunks
 
 _MAGIC, _ENCRYPTED_MAGIC = b"PAR1", b"PARE"
-#: A larger row group, decoded, is read in tables of about this size.
-_TABLE_BYTES = 128_000_000
 _READ_BYTES = 1 << 20
 #: Where a writer did not say how large values are, some rows of some row groups are decoded; what they add to the
 #: encoded size counts from a factor on, so that the cut of most files depends on their footers only.
@@ -195,31 +192,4 @@ def _cut(
     rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     sizes, tables = chunks[:, column].tolist(), chunks.sum(axis=1).tolist()
     beside = chunks[:, [path in held and path != text for path in paths]].sum(axis=1).tolist()
-    if not rows:
-        yield Part("", 0, 0, 0, 0)
-    first = at = 0
-    while first < len(rows):
-        last, size, count = first + 1, sizes[first], min(rows[first], -(-sizes[first] // part_max_bytes))
-        table_bytes, table_rows = _table(tables[first], rows[first])
-        if count > 1:  # one row group is too large
-            for low, high in pairwise(number * rows[first] // count for number in range(count + 1)):
-                name, share = f".g{first:05d}.r{low:09d}", (high - low) / rows[first]
-                part_bytes, held_bytes = size * (high - low) // rows[first], int(beside[first] * share)
-                its_rows = table_rows or high - low
-                yield Part(name, at + low, at + high, high - low, part_bytes, held_bytes, table_bytes, its_rows)
-        else:
-            while last < len(rows) and size + sizes[last] <= part_max_bytes:
-                size, last = size + sizes[last], last + 1
-            largest = max(range(first, last), key=tables.__getitem__)
-            table_bytes, table_rows = _table(tables[largest], rows[largest])
-            name, count = "" if (first, last) == (0, len(rows)) else f".g{first:05d}", sum(rows[first:last])
-            yield Part(name, at, at + count, count, size, sum(beside[first:last]), table_bytes, table_rows)
-        at += sum(rows[first:last])
-        first = last
-
-
-def _table(size: int, rows: int) -> tuple[int, int | None]:
-    """Bytes and rows of the tables in which a row group is read; None: all its rows."""
-    if size <= _TABLE_BYTES:
-        return size, None
-    return max(_TABLE_BYTES, size // max(rows, 1)), max(1, rows * _TABLE_BYTES // size)
+    return cut_groups("g", rows, sizes, beside, tables, part_max_bytes)

@@ -1,13 +1,18 @@
-"""Row groups that are read part by part, each value decoded once: a part begins where the one before it ended."""
+"""Row groups, or record batches: cut into parts, and read part by part, each value decoded once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pyarrow as pa
 
+from gneiss.input.formats.format import Part
+
+#: A larger row group, decoded, is read in tables of about this size.
+_TABLE_BYTES = 128_000_000
 #: A worker reads some columns of a shard to decide it, and others to write it.
 _MOST_BEGUN = 2
 
@@ -59,3 +64,46 @@ class RowGroups:
         """Close their files."""
         while self._begun:
             self._begun.popitem()[1].opened.close()
+
+
+def cut_groups(
+    letter: str,
+    rows: Sequence[int],
+    sizes: Sequence[int],
+    beside: Sequence[int],
+    tables: Sequence[int],
+    part_max_bytes: int,
+) -> Iterator[Part]:
+    """Parts of consecutive row groups with at most so many bytes of text; a larger row group is split by rows.
+
+    Of each row group: `rows`; decoded bytes of the text, `sizes`, of columns held `beside` it, and of all, `tables`.
+    letter: what a part's name has before the number of its first row group.
+    """
+    if not rows:
+        yield Part("", 0, 0, 0, 0)
+    first = at = 0
+    while first < len(rows):
+        last, size, count = first + 1, sizes[first], min(rows[first], -(-sizes[first] // part_max_bytes))
+        table_bytes, table_rows = _table(tables[first], rows[first])
+        if count > 1:  # one row group is too large
+            for low, high in pairwise(number * rows[first] // count for number in range(count + 1)):
+                name, share = f".{letter}{first:05d}.r{low:09d}", (high - low) / rows[first]
+                part_bytes, held_bytes = size * (high - low) // rows[first], int(beside[first] * share)
+                its_rows = table_rows or high - low
+                yield Part(name, at + low, at + high, high - low, part_bytes, held_bytes, table_bytes, its_rows)
+        else:
+            while last < len(rows) and size + sizes[last] <= part_max_bytes:
+                size, last = size + sizes[last], last + 1
+            largest = max(range(first, last), key=tables.__getitem__)
+            table_bytes, table_rows = _table(tables[largest], rows[largest])
+            name, count = "" if (first, last) == (0, len(rows)) else f".{letter}{first:05d}", sum(rows[first:last])
+            yield Part(name, at, at + count, count, size, sum(beside[first:last]), table_bytes, table_rows)
+        at += sum(rows[first:last])
+        first = last
+
+
+def _table(size: int, rows: int) -> tuple[int, int | None]:
+    """Bytes and rows of the tables in which a row group is read; None: all its rows."""
+    if size <= _TABLE_BYTES:
+        return size, None
+    return max(_TABLE_BYTES, size // max(rows, 1)), max(1, rows * _TABLE_BYTES // size)

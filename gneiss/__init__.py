@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gneiss.dedup import duplicate_spans, find_exact_duplicates, find_near_duplicates
     from gneiss.extraction.job import extract
     from gneiss.output.finished_run import open_run
+    from gneiss.output.push import push
     from gneiss.pipelines.dry_run import dry_run
     from gneiss.pipelines.run import run
     from gneiss.recipe import Recipe
@@ -49,6 +50,7 @@ __all__ = [
     "find_exact_duplicates",
     "find_near_duplicates",
     "open_run",
+    "push",
     "run",
 ]
 #: Name → the module that it comes from.
@@ -61,6 +63,7 @@ _HOMES = {
     "find_exact_duplicates": "dedup",
     "find_near_duplicates": "dedup",
     "open_run": "output.finished_run",
+    "push": "output.push",
     "run": "pipelines.run",
 }
 

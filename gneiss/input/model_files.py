@@ -13,6 +13,7 @@ from pathlib import Path
 from gneiss.annotation import files_of
 from gneiss.errors import InputError, ModelError, first_line
 from gneiss.store.hub import HubAddress
+from gneiss.store.hub_errors import asking_hub
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,12 @@ def _from_hub(source: str) -> Path:
     if at is None:
         raise ModelError(f"model {source}: expected hf://owner/repo@revision/file")
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(at.repository, at.path, repo_type=at.kind, revision=at.revision))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = first_line(error).rstrip(".")
+        with asking_hub(source):
+            return Path(hf_hub_download(at.repository, at.path, repo_type=at.kind, revision=at.revision))
+    except OSError as error:
+        reason = error.strerror or first_line(error)
         pin = f" --revision {at.revision}" if at.revision else ""
         kind = f" --repo-type {at.kind}" if at.kind != "model" else ""
         raise ModelError(

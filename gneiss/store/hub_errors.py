@@ -1,6 +1,6 @@
 """What the hub answers when it refuses or fails, as OSError: what was asked for, the cause, what to do.
 
-Its client quotes URLs, some of which are signed, so none of its text is passed on.
+Its client quotes URLs, some of which are signed: messages and logs go without them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from gneiss.errors import first_line
 
@@ -17,8 +18,9 @@ _STATUS = {
     401: (errno.EACCES, "the hub does not know this token, or it has expired: set HF_TOKEN, or `hf auth login`"),
     403: (errno.EACCES, "the token may not do that: set HF_TOKEN to one that has the right to, or `hf auth login`"),
 }
-
 _BUSY = 429
+#: Between two bytes of the hub.
+PATIENCE_SECONDS = 600.0
 _URL = re.compile(r"https?://\S+")
 
 
@@ -32,8 +34,11 @@ class HubIsBusyError(OSError):
 def asking_hub(address: str) -> Iterator[None]:
     """Raise what huggingface_hub raises as OSError; address: what it is asked for."""
     import huggingface_hub.errors as hub
+    from huggingface_hub import get_session
 
     logging.getLogger("huggingface_hub.utils._http").addFilter(_without_signatures)
+    if _with_patience not in (hooks := get_session().event_hooks["request"]):
+        hooks.append(_with_patience)
     try:
         try:
             yield
@@ -41,6 +46,8 @@ def asking_hub(address: str) -> Iterator[None]:
             raise error.__cause__ or error from None
     except hub.OfflineModeIsEnabled:
         said = errno.ENETUNREACH, "HF_HUB_OFFLINE is set: unset it, or name a local path"
+    except hub.LocalEntryNotFoundError:
+        said = errno.ENETUNREACH, "not in the cache, and the hub cannot be reached"
     except hub.EntryNotFoundError:
         said = errno.ENOENT, "no such file on the hub"
     except hub.RevisionNotFoundError:
@@ -75,10 +82,9 @@ def _who() -> str:
 
 
 def _answered(status: int, message: str | None) -> tuple[int, str]:
-    return _STATUS.get(status) or (
-        errno.EIO,
-        f"the hub answered {status}" + (f": {first_line(message)}" if message else ""),
-    )
+    if status in _STATUS:
+        return _STATUS[status]
+    return errno.EIO, f"the hub answered {status}" + (f": {_URL.sub('…', first_line(message))}" if message else "")
 
 
 def _busy(seconds: int | None, address: str) -> HubIsBusyError:
@@ -104,3 +110,9 @@ def _without_signatures(record: logging.LogRecord) -> bool:
     """Keep what is signed out of the log: the hub's client quotes URLs of files."""
     record.msg = _URL.sub(lambda url: url[0].partition("?")[0], str(record.msg))
     return True
+
+
+def _with_patience(request: Any) -> None:
+    """Let a request of the hub's client end some time, which has no limit of its own."""
+    limits = request.extensions.get("timeout", {})
+    limits.update({key: PATIENCE_SECONDS for key, seconds in limits.items() if seconds is None})

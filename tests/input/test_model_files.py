@@ -117,6 +117,7 @@ def test_without_a_network_the_message_says_how_to_get_the_file() -> None:
     with pytest.raises(ModelError, match="neither in the cache nor available from the hub") as caught:
         locate(f"hf://owner/repo@{COMMIT}/model.bin")
     assert f"`hf download owner/repo model.bin --revision {COMMIT}`" in str(caught.value)
+    assert ": not in the cache, and the hub cannot be reached. With network access" in str(caught.value)
     assert "\n" not in str(caught.value)
     with pytest.raises(ModelError, match=r"`hf download owner/repo model\.bin`, then copy"):
         locate("hf://owner/repo/model.bin")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -339,6 +340,16 @@ def test_a_hub_that_is_busy_is_asked_again_and_said(hub: FakeHub, tmp_path: Path
     hub.fault = lambda request: Answer(503, b"sorry")
     with pytest.raises(OSError, match="the hub answered 503"):
         place.read()
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for_for_ever(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[float]
+) -> None:
+    monkeypatch.setattr("gneiss.store.hub_errors.PATIENCE_SECONDS", 0.05)
+    ended = Event()
+    hub.fault = lambda request: Answer(200) if ended.wait(20) else None
+    assert "cannot reach the hub (ReadTimeout); run again" in refusal(CORPUS, tmp_path)
+    ended.set()
 
 
 def test_no_network_is_said(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:

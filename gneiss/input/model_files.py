@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gneiss.annotation import files_of
-from gneiss.errors import InputError, ModelError, first_line
+from gneiss.errors import InputError, ModelError, StoreError, first_line
 from gneiss.store.hub import HubAddress
 from gneiss.store.hub_errors import asking_hub
 
@@ -71,8 +71,8 @@ def _from_hub(source: str) -> Path:
     try:
         with asking_hub(source):
             return Path(hf_hub_download(at.repository, at.path, repo_type=at.kind, revision=at.revision))
-    except OSError as error:
-        reason = error.strerror or first_line(error)
+    except (OSError, StoreError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error).removeprefix(f"{source}: ")
         pin = f" --revision {at.revision}" if at.revision else ""
         kind = f" --repo-type {at.kind}" if at.kind != "model" else ""
         raise ModelError(

@@ -28,7 +28,7 @@ class Origin:
 
 
 def origin_of(input: Place) -> Origin:
-    """The origin of an input, at the revision that it has. Raises OSError."""
+    """The origin of an input, at the revision that it has. Raises OSError, StoreError."""
     if not isinstance(input.store, HubStore):
         return Origin()
     at = HubAddress.parse(str(input))

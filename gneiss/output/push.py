@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -20,7 +19,7 @@ from gneiss.errors import InputError, OutputError, first_line
 from gneiss.output import layout
 from gneiss.output.finished_run import open_run
 from gneiss.store.hub import HubAddress, HubStore
-from gneiss.store.hub_errors import HubIsBusyError, asking_hub
+from gneiss.store.hub_errors import HubIsBusyError, PassingError, asking_hub
 from gneiss.store.local import LocalStore
 from gneiss.store.place import Address, Place, place_of
 from gneiss.store.store import File
@@ -82,7 +81,7 @@ def push(
 
     Parameters: `output`: of a finished run, in any store; `public`: of a repository that is not there yet, else it is
     private; `replace_run`: put this run in the place of another one; `progress`: called after each commit. Raises
-    InputError, OutputError.
+    InputError, OutputError, StoreError.
     """
     at = _target(target)
     folder = open_run(output).folder
@@ -104,9 +103,7 @@ def push(
             progress(share)
         _check_whole(at, files)
     except OSError as error:
-        reason = error.strerror or first_line(error)
-        advice = "" if "run again" in reason else "; the same command goes on where this one ended"
-        raise OutputError(f"{at}: cannot push: {reason}{advice}") from error
+        raise OutputError(f"{at}: cannot push: {first_line(error)}") from error
     return Pushed(at, is_private, len(files), share.of_bytes, uploaded, len(stale), left_out)
 
 
@@ -133,7 +130,7 @@ def _chosen(folder: Place) -> tuple[list[File], Counter[str]]:
 
 
 def _make(at: HubAddress, public: bool) -> bool:
-    """Create the repository and the branch if they are not there; whether it is private. Raises OutputError."""
+    """Create the repository and the branch if they are not there; whether it is private."""
     from huggingface_hub import HfApi
 
     api = HfApi()
@@ -188,7 +185,7 @@ def _is_same(place: Place, file: File, there: File | None) -> bool:
 
 
 def _commit(at: HubAddress, folder: Place, files: Sequence[File], stale: Sequence[str]) -> None:
-    """Upload files and commit them, with patience where the hub is busy. Raises OSError, InputError."""
+    """Upload files and commit them, with patience where the hub is busy."""
     from huggingface_hub import CommitOperationDelete, HfApi
 
     if not files and not stale:
@@ -210,19 +207,19 @@ def _commit(at: HubAddress, folder: Place, files: Sequence[File], stale: Sequenc
                 return
             except ValueError as error:  # what the hub says of the card
                 raise OutputError(f"{at}: cannot push: {' '.join(str(error).split())[:300]}") from error
-            except OSError as error:
+            except PassingError as error:
                 if (seconds := _pause(error, attempt)) is None:
                     raise
-                _log.warning("%s: %s; going on in %d s", at, error.strerror, seconds)
+                _log.warning("%s; going on in %d s", error, seconds)
         time.sleep(seconds)
         attempt += 1
 
 
-def _pause(error: OSError, attempt: int) -> int | None:
-    """For how many seconds to wait before another attempt; None where that is of no use."""
+def _pause(error: PassingError, attempt: int) -> int | None:
+    """For how many seconds to wait before another attempt; None after the last one."""
     if isinstance(error, HubIsBusyError):
         return (error.seconds or _BUSY_SECONDS) if attempt < _BUSY_ATTEMPTS else None
-    return int(2**attempt) if error.errno == errno.EIO and attempt < _ATTEMPTS else None
+    return int(2**attempt) if attempt < _ATTEMPTS else None
 
 
 @contextmanager
@@ -260,7 +257,9 @@ def _addition(stack: ExitStack, folder: Place, file: File) -> CommitOperationAdd
 
 
 def _check_whole(at: HubAddress, files: Sequence[File]) -> None:
-    """Raise OSError when a file is not there: some `.gitignore` of the repository left it out, or it was deleted."""
+    """Raise OutputError when a file is not there: a `.gitignore` has left it out, or it was deleted."""
     there = {file.name: file.size_bytes for file in Place(HubStore(), str(at).removeprefix("hf://")).files()}
     if missing := [file.name for file in files if there.get(file.name) != file.size_bytes]:
-        raise OSError(f"{len(missing)} files are not there, first {missing[0]!r}; see whether .gitignore names them")
+        raise OutputError(
+            f"{at}: {len(missing)} files are not there, first {missing[0]!r}; see whether .gitignore names them"
+        )

@@ -1,4 +1,4 @@
-"""What the hub answers when it refuses or fails, as OSError: what was asked for, the cause, what to do.
+"""What the hub answers when it refuses or fails: what was asked for, the cause, what to do.
 
 Its client quotes URLs, some of which are signed: messages and logs go without them.
 """
@@ -6,25 +6,30 @@ Its client quotes URLs, some of which are signed: messages and logs go without t
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from gneiss.errors import first_line
+from gneiss.errors import StoreError, first_line, printable
 
-_STATUS = {
-    401: (errno.EACCES, "the hub does not know this token, or it has expired: set HF_TOKEN, or `hf auth login`"),
-    403: (errno.EACCES, "the token may not do that: set HF_TOKEN to one that has the right to, or `hf auth login`"),
+_BUSY, _FAILED = 429, 500
+_REFUSED = {
+    401: "the hub does not know this token, or it has expired; set HF_TOKEN, or `hf auth login`, and run again",
+    403: "the token may not do that; set HF_TOKEN to one that has the right to, or `hf auth login`, and run again",
 }
-_BUSY = 429
-#: Between two bytes of the hub.
+#: How long to wait for the next byte of the hub.
 PATIENCE_SECONDS = 600.0
 _URL = re.compile(r"https?://\S+")
 
 
-class HubIsBusyError(OSError):
+class PassingError(StoreError):
+    """What may be over when the hub is asked again."""
+
+
+class HubIsBusyError(PassingError):
     """The hub asks for fewer requests; after `seconds` it can be asked again, if it says so."""
 
     seconds: int | None = None
@@ -32,43 +37,49 @@ class HubIsBusyError(OSError):
 
 @contextmanager
 def asking_hub(address: str) -> Iterator[None]:
-    """Raise what huggingface_hub raises as OSError; address: what it is asked for."""
+    """Raise what huggingface_hub raises as FileNotFoundError where no file is there, and else as StoreError.
+
+    address: what it is asked for.
+    """
     import huggingface_hub.errors as hub
     from huggingface_hub import get_session
 
     logging.getLogger("huggingface_hub.utils._http").addFilter(_without_signatures)
     if _with_patience not in (hooks := get_session().event_hooks["request"]):
         hooks.append(_with_patience)
+    said: StoreError | FileNotFoundError
     try:
         try:
             yield
         except RuntimeError as error:  # of a thread that uploads a file
             raise error.__cause__ or error from None
     except hub.OfflineModeIsEnabled:
-        said = errno.ENETUNREACH, "HF_HUB_OFFLINE is set: unset it, or name a local path"
+        said = StoreError(f"{address}: HF_HUB_OFFLINE is set; unset it, or name a local path")
     except hub.LocalEntryNotFoundError:
-        said = errno.ENETUNREACH, "not in the cache, and the hub cannot be reached"
+        said = PassingError(f"{address}: not in the cache, and the hub cannot be reached")
     except hub.EntryNotFoundError:
-        said = errno.ENOENT, "no such file on the hub"
+        said = FileNotFoundError(errno.ENOENT, "no such file on the hub", address)
     except hub.RevisionNotFoundError:
-        said = errno.ENOENT, "no such branch, tag or commit on the hub"
+        said = StoreError(f"{address}: no such branch, tag or commit on the hub; check what stands after `@`")
     except hub.GatedRepoError:
-        said = errno.EACCES, f"gated: accept its conditions on the hub; {_who()}"
+        said = StoreError(f"{address}: gated: accept its conditions on the hub; {_who()}")
     except (hub.RepositoryNotFoundError, hub.BucketNotFoundError):
-        said = errno.ENOENT, f"not on the hub, or private: check the name; {_who()}"
+        said = StoreError(f"{address}: not on the hub, or private: check the name; {_who()}")
     except hub.HfHubHTTPError as error:
-        if error.response.status_code == _BUSY:
-            raise _busy(_reset_seconds(error.response.headers), address) from None
-        said = _answered(error.response.status_code, error.server_message)
+        said = _answered(address, error.response.status_code, error.response.headers, error.server_message)
     except ConnectionError as error:  # of Xet, which stores the bytes
-        said = errno.EIO, f"cannot reach the hub: {_URL.sub('…', first_line(error))}"
+        said = PassingError(f"{address}: cannot reach the hub: {_unsigned(first_line(error))}; run again")
     except hub.HTTPError as error:  # type: ignore[attr-defined]  # of the client that it uses
-        said = errno.EIO, f"cannot reach the hub ({type(error).__name__}); run again: what is finished is kept"
+        said = PassingError(
+            f"{address}: cannot reach the hub ({type(error).__name__}); check the network, and run again"
+        )
+    except json.JSONDecodeError:
+        said = PassingError(f"{address}: the hub answered what is no JSON; run again: what is finished is kept")
     except hub.HFValidationError:
-        said = errno.EINVAL, "expected OWNER/NAME of letters, digits, `-`, `_` and `.`"
+        said = StoreError(f"{address}: expected OWNER/NAME of letters, digits, `-`, `_` and `.`")
     else:
         return
-    raise OSError(*said, address) from None
+    raise said from None
 
 
 def _who() -> str:
@@ -81,18 +92,21 @@ def _who() -> str:
     )
 
 
-def _answered(status: int, message: str | None) -> tuple[int, str]:
-    if status in _STATUS:
-        return _STATUS[status]
-    return errno.EIO, f"the hub answered {status}" + (f": {_URL.sub('…', first_line(message))}" if message else "")
-
-
-def _busy(seconds: int | None, address: str) -> HubIsBusyError:
-    when = "in some minutes" if seconds is None else f"in {seconds} s"
-    said = f"the hub asks for fewer requests: run again {when}; what is finished is kept"
-    error = HubIsBusyError(errno.EBUSY, said, address)
-    error.seconds = seconds
-    return error
+def _answered(address: str, status: int, headers: Mapping[str, str], message: str | None) -> StoreError:
+    if status == _BUSY:
+        seconds = _reset_seconds(headers)
+        when = "in some minutes" if seconds is None else f"in {seconds} s"
+        busy = HubIsBusyError(
+            f"{address}: the hub asks for fewer requests; run again {when}, with fewer workers: what is finished is"
+            " kept"
+        )
+        busy.seconds = seconds
+        return busy
+    if status in _REFUSED:
+        return StoreError(f"{address}: {_REFUSED[status]}: what is finished is kept")
+    why = f": {printable(_unsigned(first_line(message)))}" if message else ""
+    kind = PassingError if status >= _FAILED else StoreError
+    return kind(f"{address}: the hub answered {status}{why}; run again: what is finished is kept")
 
 
 def _reset_seconds(headers: Mapping[str, str]) -> int | None:
@@ -106,9 +120,13 @@ def _reset_seconds(headers: Mapping[str, str]) -> int | None:
     return int(after) if after.isdecimal() else None
 
 
+def _unsigned(text: str) -> str:
+    return _URL.sub(lambda url: url[0].partition("?")[0], text)
+
+
 def _without_signatures(record: logging.LogRecord) -> bool:
-    """Keep what is signed out of the log: the hub's client quotes URLs of files."""
-    record.msg = _URL.sub(lambda url: url[0].partition("?")[0], str(record.msg))
+    """Keep what is signed out of the log."""
+    record.msg = _unsigned(str(record.msg))
     return True
 
 

@@ -19,7 +19,7 @@ import pytest
 
 import gneiss
 from gneiss.cli.main import main
-from gneiss.errors import InputError, OutputError
+from gneiss.errors import InputError, OutputError, StoreError
 from gneiss.output import push as pushing
 from gneiss.output.finished_run import open_run
 from gneiss.output.push import push
@@ -102,7 +102,9 @@ def test_an_output_elsewhere_is_pushed_to_a_branch(hub: FakeHub, output: Path, m
     assert not hub.repositories["datasets/owner/out"].private
 
 
-def test_a_push_that_ends_anywhere_goes_on_there(hub: FakeHub, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_push_that_ends_anywhere_goes_on_there(
+    hub: FakeHub, output: Path, monkeypatch: pytest.MonkeyPatch, waits: list[float]
+) -> None:
     monkeypatch.setattr(pushing, "_COMMIT_FILES", 4)
     whole, rounds = expected(output), 0
     while rounds < 100:
@@ -115,7 +117,7 @@ def test_a_push_that_ends_anywhere_goes_on_there(hub: FakeHub, output: Path, mon
         hub.fault = end
         try:
             push(output, TARGET)
-        except OutputError:
+        except StoreError:
             hub.fault = lambda request: None
             if "datasets/owner/out" in hub.repositories:
                 assert found(hub).items() <= whole.items()
@@ -202,13 +204,15 @@ def test_a_target_that_is_no_branch_of_a_dataset_is_refused(hub: FakeHub, output
 
 
 def test_who_may_not_push_is_told(hub: FakeHub, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(OutputError, match="the token may not do that"):
+    with pytest.raises(StoreError, match="the token may not do that"):
         push(output, "hf://datasets/stranger/out")
     monkeypatch.setenv("HF_TOKEN", "hf_expired")
-    with pytest.raises(OutputError, match=r"the hub does not know this token, or it has expired.*same command goes on"):
+    with pytest.raises(
+        StoreError, match=r"the hub does not know this token, or it has expired; .* run again: what is finished"
+    ):
         push(output, TARGET)
     monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(OutputError, match="HF_TOKEN"):
+    with pytest.raises(StoreError, match="HF_TOKEN"):
         push(output, TARGET)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     hub.add("datasets/owner/out", {}, private=True)
@@ -226,7 +230,7 @@ def test_a_token_that_expires_halfway_is_said_and_the_push_goes_on(
             hub.tokens.clear()
 
     hub.fault = expire
-    with pytest.raises(OutputError, match="the hub does not know this token, or it has expired"):
+    with pytest.raises(StoreError, match="the hub does not know this token, or it has expired"):
         push(output, TARGET)
     hub.fault = lambda request: None
     hub.tokens.add(TOKEN)
@@ -256,7 +260,7 @@ def test_a_hub_that_is_busy_is_waited_for_and_nothing_signed_is_logged(
     assert not answers
     assert 271 in waits
     said = caplog.text + "".join(capfd.readouterr())
-    assert "the hub asks for fewer requests: run again in 271 s" in said
+    assert "the hub asks for fewer requests; run again in 271 s" in said
     assert "HTTP Error 500 thrown while requesting PUT" in said
     assert SIGNATURE not in said
     assert TOKEN not in said
@@ -264,7 +268,7 @@ def test_a_hub_that_is_busy_is_waited_for_and_nothing_signed_is_logged(
 
 def test_a_hub_that_stays_busy_is_an_error(hub: FakeHub, output: Path, waits: list[float]) -> None:
     hub.fault = lambda request: Answer(429) if "/commit/" in request else None
-    with pytest.raises(OutputError, match=r"cannot push: the hub asks for fewer requests: run again in some minutes"):
+    with pytest.raises(StoreError, match=r"out@main: the hub asks for fewer requests; run again in some minutes"):
         push(output, TARGET)
     assert waits.count(300) == 11
 

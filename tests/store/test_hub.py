@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gneiss
-from gneiss.errors import GneissError, InputError, OutputError
+from gneiss.errors import GneissError, InputError, OutputError, StoreError
 from gneiss.input.model_files import locate
 from gneiss.output.finished_run import open_run
 from gneiss.recipe.recipe import Recipe
@@ -181,7 +181,7 @@ def test_a_bucket_is_read(hub: FakeHub) -> None:
     assert (folder / "b/c.bin").read() == b"three"
     assert (folder / "a.bin").find() == next(file for file in folder.files() if file.name == "a.bin")
     assert (folder / "no").find() is None
-    with pytest.raises(FileNotFoundError, match="not on the hub, or private"):
+    with pytest.raises(StoreError, match="not on the hub, or private"):
         list(place_of("hf://buckets/owner/no").files())
 
 
@@ -335,10 +335,12 @@ def test_a_hub_that_is_busy_is_asked_again_and_said(hub: FakeHub, tmp_path: Path
     assert place.read() == b"x" * 200_000
     assert waits == [8.0]
     hub.fault = lambda request: Answer(429, b"", {"ratelimit": '"resolvers";r=0;t=7'})
-    with pytest.raises(OSError, match="the hub asks for fewer requests: run again in 7 s; what is finished is kept"):
+    with pytest.raises(
+        StoreError, match="the hub asks for fewer requests; run again in 7 s, with fewer workers: what is"
+    ):
         place.read()
     hub.fault = lambda request: Answer(503, b"sorry")
-    with pytest.raises(OSError, match="the hub answered 503"):
+    with pytest.raises(StoreError, match="the hub answered 503"):
         place.read()
 
 
@@ -348,7 +350,7 @@ def test_a_hub_that_does_not_answer_is_not_waited_for_for_ever(
     monkeypatch.setattr("gneiss.store.hub_errors.PATIENCE_SECONDS", 0.05)
     ended = Event()
     hub.fault = lambda request: Answer(200) if ended.wait(20) else None
-    assert "cannot reach the hub (ReadTimeout); run again" in refusal(CORPUS, tmp_path)
+    assert "cannot reach the hub (ReadTimeout); check the network" in refusal(CORPUS, tmp_path)
     ended.set()
 
 
@@ -356,7 +358,7 @@ def test_no_network_is_said(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     assert "cannot reach the hub (ConnectError)" in refusal(CORPUS, tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert "HF_HUB_OFFLINE is set: unset it, or name a local path" in refusal(CORPUS, tmp_path)
+    assert "HF_HUB_OFFLINE is set; unset it, or name a local path" in refusal(CORPUS, tmp_path)
 
 
 def test_an_output_on_the_hub_is_pushed(hub: FakeHub, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def print_counts(out: Console, statistics: Statistics) -> None:
     """Documents and bytes: kept, dropped, quarantined, cut."""
-    from gneiss.curate.reading import BAD_DATA
+    from gneiss.curate.reading import is_bad_data
 
     counts = statistics.counts
     rows, text = max(counts["rows"], 1), max(counts["input_text_bytes"], 1)
@@ -32,7 +32,7 @@ def print_counts(out: Console, statistics: Statistics) -> None:
         f" {size(counts['orphaned_bytes'])} of that orphaned (the surviving copy was dropped)"
     )
     for reason, count in sorted(statistics.reasons.items()):
-        by = "" if reason in BAD_DATA else " by a defect"
+        by = "" if is_bad_data(reason) else " by a defect"
         out.print(f"quarantined {count:,}{by}: {escape(printable(reason))}")
     if counts["repeated_ids"]:
         out.print(f"warning: {counts['repeated_ids']:,} documents repeat the id of another one in their shard")

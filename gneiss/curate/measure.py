@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from gneiss.arrays import BoolArray, Int64Array
 from gneiss.corpus_steps import STEPS, StepResult
 from gneiss.curate.phase import PhaseInput, PhaseOutput
-from gneiss.curate.reading import Documents
+from gneiss.curate.reading import Documents, kind_of
 from gneiss.curate.statistics import DROPPED, KEPT, QUARANTINED, ColumnStatistics, Statistics, bins_of
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.rule import FAILED, NOT_TRUE, TRUE, UNKNOWN
@@ -36,7 +36,7 @@ def measure(
                 **_step_counts(recipe, outputs, is_kept),
             }
         ),
-        reasons=Counter(annotations["reason"].drop_null().to_pylist()),
+        reasons=Counter(map(kind_of, annotations["reason"].drop_null().to_pylist())),
         columns={column.name: measure_column(annotations[column.name], is_kept) for column in recipe.columns},
     )
     marks = {NOT_TRUE: "0", TRUE: "1", UNKNOWN: "?", FAILED: "!"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,11 +12,13 @@ import pyarrow as pa
 from gneiss.arrays import Int64Array
 from gneiss.batch import TextBatch
 from gneiss.input.added import MADE_ID
+from gneiss.input.formats.format import MALFORMED
 from gneiss.input.shard import Shard
 
 NULL_TEXT, INVALID_TEXT = "null text", "invalid UTF-8"
-#: Reasons of quarantine that are in the data; all others are of code that failed on a document.
-BAD_DATA = frozenset({NULL_TEXT, INVALID_TEXT})
+#: What a reason of quarantine is counted as where it names a line, which is `line 17: …`.
+_MALFORMED = "malformed line: "
+_OF_LINE = re.compile(r"line \d+[^:]*: ")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +51,19 @@ def read_documents(shard: Shard, text: str, inputs: Mapping[str, str], limit: in
     inputs = {"id": MADE_ID, **inputs}
     texts: list[pa.Array] = []
     read: dict[str, list[pa.Array]] = {name: [] for name in inputs}
+    malformed: dict[int, str] = {}
     rows = 0
-    for _, table in shard.tables(list(dict.fromkeys([text, *inputs.values()]))):
+    said = [MALFORMED] if shard.format.finds_malformed else []
+    for _, table in shard.tables(list(dict.fromkeys([text, *inputs.values(), *said]))):
         table = table.slice(0, None if limit is None else limit - rows)
         texts.extend(raw_strings(chunk) for chunk in table[text].chunks)
         for name, column in inputs.items():
             chunks = [_readable(chunk) for chunk in table[column].chunks]
             read[name].extend(chunks if name == "id" else [chunk.fill_null("") for chunk in chunks])
+        for name in said:
+            its = table[name].combine_chunks()
+            bad = np.flatnonzero(its.is_valid().to_numpy(zero_copy_only=False))
+            malformed |= dict(zip((rows + bad).tolist(), its.take(pa.array(bad)).to_pylist(), strict=True))
         rows += table.num_rows
         if limit is not None and rows >= limit:
             break
@@ -64,6 +73,8 @@ def read_documents(shard: Shard, text: str, inputs: Mapping[str, str], limit: in
     for row in _invalid_rows(raw):
         unusable[row] = INVALID_TEXT
         valid[row] = False
+    unusable |= malformed
+    valid[list(malformed)] = False
     usable = raw if valid.all() else raw.filter(pa.array(valid))
     return Documents(
         rows,
@@ -73,6 +84,20 @@ def read_documents(shard: Shard, text: str, inputs: Mapping[str, str], limit: in
         dict(sorted(unusable.items())),
         int(pa.compute.sum(pa.compute.binary_length(raw)).as_py() or 0),
     )
+
+
+def kind_of(reason: str) -> str:
+    """What a reason of quarantine is counted as: without what differs from line to line.
+
+    >>> kind_of("line 17, byte 3: not JSON")
+    'malformed line: not JSON'
+    """
+    return _OF_LINE.sub(_MALFORMED, reason, count=1) if _OF_LINE.match(reason) else reason
+
+
+def is_bad_data(kind: str) -> bool:
+    """Whether a kind of reason is in the data; all others are of code that failed on a document."""
+    return kind in (NULL_TEXT, INVALID_TEXT) or kind.startswith(_MALFORMED)
 
 
 def raw_strings(array: pa.Array) -> pa.LargeBinaryArray:

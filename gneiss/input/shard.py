@@ -17,8 +17,9 @@ from gneiss.input.added import Added, added_columns
 from gneiss.input.columns import field_at, find_path, leaf_names
 from gneiss.input.files import find_files
 from gneiss.input.formats import format_of, input_names, is_input
-from gneiss.input.formats.format import UNREADABLE, Format, Part
+from gneiss.input.formats.format import UNREADABLE, CutFile, Format, Part
 from gneiss.store.place import Address, Place
+from gneiss.store.store import File
 
 #: The most columns that a message names.
 _NAMED = 20
@@ -94,9 +95,12 @@ class Shard:
     def schema(self) -> pa.Schema:
         """The columns of its file, and those that are added. Raises InputError when unreadable."""
         try:
-            return self.added.schema(self.format.schema(self.file))
+            own = self.format.schema(self.file, self.part)
         except UNREADABLE as error:
             raise InputError(f"{self.file}: cannot read: {first_line(error)}") from error
+        if both := next((name for name in self.added.types if name in own.names), None):
+            raise InputError(f"{self.file}: its first lines have no {both!r}, which was added to them, and others have")
+        return self.added.schema(own)
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
         """Yield (first row within the shard, table), in order. Raises InputError when unreadable, changed or cut.
@@ -172,7 +176,7 @@ def cut_shards(
     """
     held = [*required, *([] if id is None else [id])]
     root, files = find_files(source, is_input, input_names())
-    shards: list[Shard] = []
+    usable: list[tuple[str, File, Format, CutFile]] = []
     unreadable: list[UnreadableFile] = []
     refused: list[UnreadableFile] = []
     for file in files:
@@ -186,8 +190,7 @@ def cut_shards(
         parts = [id_ + part.name for part in cut.parts] or [id_]
         try:
             _check_columns(cut.schema, text)
-            added = added_columns(file.name, cut.schema, hive, id)
-            schema = added.schema(cut.schema)
+            schema = added_columns(file.name, cut.schema, hive, id).schema(cut.schema)
             _check_required(schema, required)
             if reason := refusal(schema):
                 raise InputError(reason)
@@ -195,8 +198,18 @@ def cut_shards(
         except InputError as error:
             refused.append(UnreadableFile(id_, place, str(error)))
             continue
-        fingerprint = _fingerprint(id_, cut.digest)
-        shards.extend(Shard(id_ + part.name, place, format_, part, fingerprint, file.etag, added) for part in cut.parts)
+        usable.append((id_, file, format_, cut))
+    schemas: dict[Format, list[pa.Schema]] = {}
+    for _, _, format_, cut in usable:
+        schemas.setdefault(format_, []).append(cut.schema)
+    together = {format_: format_.together(text, its) for format_, its in schemas.items()}
+    own = {format_: iter(its) for format_, (_, its) in together.items()}
+    shards: list[Shard] = []
+    for id_, file, format_, cut in usable:
+        place, fingerprint = root / file.name, _fingerprint(id_, cut.digest)
+        added = added_columns(file.name, next(own[format_]), hive, id)
+        reader = together[format_][0]
+        shards.extend(Shard(id_ + part.name, place, reader, part, fingerprint, file.etag, added) for part in cut.parts)
     if refused and not shards:
         raise InputError(f"{refused[0].file}: {refused[0].reason}")
     for its in refused:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from gneiss.arrays import BoolArray, Int64Array
 from gneiss.curate.examples import Examples
-from gneiss.curate.reading import BAD_DATA
+from gneiss.curate.reading import is_bad_data
 from gneiss.curate.statistics import KEPT, Statistics
 from gneiss.errors import BudgetError, DefectError, InputError, did_you_mean, first_line
 from gneiss.input.columns import find_path
@@ -136,7 +136,7 @@ class FinishedRun:
     @property
     def failed_documents(self) -> int:
         """How many documents are in quarantine for an exception in an annotator or editor, not for what they are."""
-        return sum(count for reason, count in self.statistics.reasons.items() if reason not in BAD_DATA)
+        return sum(count for reason, count in self.statistics.reasons.items() if not is_bad_data(reason))
 
     def check_budgets(self) -> None:
         """Raise BudgetError when more was quarantined than the recipe allows; DefectError when defects caused that."""

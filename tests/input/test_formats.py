@@ -85,7 +85,7 @@ def test_a_file_whose_name_does_not_say_is_parquet() -> None:
 def test_names_end_in_capitals_or_not_and_what_is_passed_over_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name in ("a.PARQUET", "b.pq", "c.Parquet", "d.jsonl.gz", "_SUCCESS", ".d.parquet.crc", "e.parquet.gzip"):
+    for name in ("a.PARQUET", "b.pq", "c.Parquet", "d.txt.gz", "_SUCCESS", ".d.parquet.crc", "e.parquet.gzip"):
         runs.write_corpus(tmp_path / name, runs.documents(30, seed=0))
     assert [shard.id for shard in cut_shards(tmp_path, text="text").shards] == ["a", "b", "c"]
-    assert "2 files are passed over, such as 'd.jsonl.gz'; expected files named *.parquet" in caplog.text
+    assert "2 files are passed over, such as 'd.txt.gz'; expected files named *.parquet" in caplog.text

@@ -6,10 +6,11 @@ from fnmatch import fnmatchcase
 
 from gneiss.input.formats.arrow import Arrow
 from gneiss.input.formats.format import Format
+from gneiss.input.formats.jsonl import Jsonl
 from gneiss.input.formats.parquet import Parquet
 
 #: All formats, a line each; the first is that of a file whose name does not say.
-FORMATS: tuple[Format, ...] = (Parquet(), Arrow())
+FORMATS: tuple[Format, ...] = (Parquet(), Arrow(), Jsonl())
 
 
 def format_of(name: str) -> Format:
@@ -24,5 +25,7 @@ def is_input(name: str) -> bool:
 
 
 def input_names() -> str:
-    """What input files are called, for messages."""
-    return "files named " + " or ".join(f"*{suffix}" for its in FORMATS for suffix in its.suffixes)
+    """What input files are called, for messages; compressed ones only where others are not called so."""
+    suffixes = [suffix for its in FORMATS for suffix in its.suffixes]
+    named = [its for its in suffixes if not any(its.startswith(f"{other}.") for other in suffixes)]
+    return "files named " + " or ".join(f"*{suffix}" for suffix in named)

@@ -38,6 +38,7 @@ class Arrow:
     batches: RowGroups | None = field(default=None, compare=False)
     suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather", ".ipc")
     counts_rows: ClassVar[bool] = True
+    finds_malformed: ClassVar[bool] = False
 
     def for_worker(self) -> Arrow:
         """See Format."""
@@ -69,12 +70,16 @@ class Arrow:
         largest = max(tables, default=0)  # a batch is read whole, however it is cut
         return CutFile(schema, tuple(replace(its, table_bytes=largest, table_rows=None) for its in parts), digest)
 
+    def together(self, text: str, schemas: Sequence[pa.Schema]) -> tuple[Arrow, Sequence[pa.Schema]]:
+        """See Format: each file has its own columns."""
+        return self, schemas
+
     def digest(self, file: Place) -> str:
         """See Format: of its size, its first and its last bytes, and what lies between is known by its etag."""
         with file.open() as opened:
             return _digest(opened)
 
-    def schema(self, file: Place) -> pa.Schema:
+    def schema(self, file: Place, part: Part) -> pa.Schema:
         """See Format."""
         with file.open() as opened:
             return _schema(opened)

@@ -12,6 +12,8 @@ from gneiss.store.place import Place
 
 #: The column, int64, that says where in its file each row begins, where parts count something other than rows.
 POSITION = "\0position"
+#: The column, of strings, that says what is wrong with rows that are malformed, whose text is what stands there.
+MALFORMED = "\0malformed"
 #: What reading a file that is damaged, or no file of its format, raises; the last for names of columns.
 UNREADABLE = (OSError, pa.ArrowException, UnicodeDecodeError)
 
@@ -62,6 +64,10 @@ class Format(Protocol):
     def counts_rows(self) -> bool:
         """Whether parts count rows; if not, its tables have the column POSITION where it or all are asked for."""
 
+    @property
+    def finds_malformed(self) -> bool:
+        """Whether rows can be malformed: its tables then have the column MALFORMED where it is asked for."""
+
     def cut(self, file: Place, text: str, part_max_bytes: int, held: Sequence[str] = ()) -> CutFile:
         """Cut a file into parts with at most so many decoded bytes in the column `text`, as far as its rows allow.
 
@@ -69,11 +75,14 @@ class Format(Protocol):
         column, parts do not matter: the caller refuses the file.
         """
 
+    def together(self, text: str, schemas: Sequence[pa.Schema]) -> tuple[Format, Sequence[pa.Schema]]:
+        """The format as it reads the files of one input, by their columns as they were cut, and their columns then."""
+
     def digest(self, file: Place) -> str:
         """The digest of `cut`, to tell whether a file is still the one that was cut."""
 
-    def schema(self, file: Place) -> pa.Schema:
-        """The columns of a file, with whatever metadata they have."""
+    def schema(self, file: Place, part: Part) -> pa.Schema:
+        """The columns of a part of a file, with whatever metadata they have."""
 
     def tables(self, file: Place, part: Part, columns: Sequence[str] | None) -> Iterator[pa.Table]:
         """The rows of a part, in order, all columns or some, in tables that fit into memory.

@@ -39,6 +39,7 @@ class Parquet:
     row_groups: RowGroups | None = field(default=None, compare=False)
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".parq", ".pq")
     counts_rows: ClassVar[bool] = True
+    finds_malformed: ClassVar[bool] = False
 
     def for_worker(self) -> Parquet:
         """See Format."""
@@ -61,12 +62,16 @@ class Parquet:
         parts = tuple(_cut(metadata, sizes, text, part_max_bytes, held)) if find_path(schema, text) else ()
         return CutFile(schema, parts, digest)
 
+    def together(self, text: str, schemas: Sequence[pa.Schema]) -> tuple[Parquet, Sequence[pa.Schema]]:
+        """See Format: each file has its own columns."""
+        return self, schemas
+
     def digest(self, file: Place) -> str:
         """See Format: of the footer, which has the checksum of no page but the place of each."""
         with file.open() as opened:
             return _digest(opened, _footer(opened))
 
-    def schema(self, file: Place) -> pa.Schema:
+    def schema(self, file: Place, part: Part) -> pa.Schema:
         """See Format."""
         with file.open() as opened:
             unit = int96_unit(opened, pq.read_metadata(opened))

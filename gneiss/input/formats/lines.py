@@ -1,0 +1,197 @@
+"""Lines of a file or of a range of it, compressed or not, in blocks of bounded size that depend on the file only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from gneiss.arrays import UInt8Array
+from gneiss.errors import first_line
+from gneiss.store.place import Place
+
+#: What the end of a name says of how a file is compressed, in pyarrow's words.
+CODECS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
+MOST_LINE_BYTES = 1 << 27
+#: As much of a longer line is kept.
+KEPT_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 23
+_SAMPLE_BYTES = 1 << 18
+_READ_BYTES = 1 << 20
+#: By how much a decompressor has read more than it has given, on average.
+_AHEAD_BYTES = 1 << 15
+_EDGE_BYTES = 1 << 16
+_BOM = b"\xef\xbb\xbf"
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\x04\x22\x4d\x18": "lz4"}
+_OTHER = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK\x03\x04": "a ZIP archive", b"PAR1": "Parquet"}
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Whole lines, each ending in a newline: `size` bytes of `data`, behind which there are others.
+
+    first_line: lines before it in its range; first_byte: bytes before it in the file, decompressed; is_cut: it is the
+    start of one line that is too long to be read.
+    """
+
+    data: UInt8Array
+    size: int
+    first_line: int
+    first_byte: int
+    is_cut: bool = False
+
+
+def codec_of(name: str) -> str | None:
+    """How a file is compressed, by the end of its name."""
+    return next((codec for suffix, codec in CODECS.items() if name.lower().endswith(suffix)), None)
+
+
+def digest(file: Place) -> str:
+    """Of the size of a file and of its first and last bytes; an ETag knows the others."""
+    with file.open() as opened:
+        size = opened.size()
+        found = xxhash.xxh3_128(size.to_bytes(8, "little"))
+        found.update(opened.read(_EDGE_BYTES))
+        opened.seek(max(size - _EDGE_BYTES, 0))
+        found.update(opened.read(_EDGE_BYTES))
+    return found.hexdigest()
+
+
+def blocks(file: Place, start: int, end: int, padding: int) -> Iterator[Block]:
+    """The lines that start in a range of bytes of a file, or all lines of a compressed one.
+
+    A line ends in a newline, the last one without it too. A byte order mark is left out. Raises OSError for files in
+    another encoding, and where a compressed file is damaged or cut short.
+    """
+    codec = codec_of(file.name)
+    with ExitStack() as stack:
+        opened = stack.enter_context(file.open())
+        if start:
+            opened.seek(start - 1)
+        stream = opened if codec is None else stack.enter_context(pa.CompressedInputStream(opened, codec))
+        lines = _Lines(stream, max(start - 1, 0), end if codec is None else None)
+        if start:
+            lines.skip_line()
+        else:
+            lines.begin(codec)
+        yield from lines.blocks(padding, _BLOCK_BYTES)
+
+
+def sample(file: Place, padding: int) -> tuple[Block | None, int]:
+    """The first lines of a file, if it has any, and its size, decompressed: about so if it is a large one.
+
+    Raises OSError as `blocks` does.
+    """
+    codec = codec_of(file.name)
+    with ExitStack() as stack:
+        opened = stack.enter_context(file.open())
+        size = int(opened.size())
+        stream = opened if codec is None else stack.enter_context(pa.CompressedInputStream(opened, codec))
+        lines = _Lines(stream, 0, None)
+        lines.begin(codec)
+        block = next(lines.blocks(padding, _SAMPLE_BYTES), None)
+        if codec is None:
+            return block, size
+        return block, lines.read if lines.ended else size * lines.read // max(opened.tell() - _AHEAD_BYTES, 1)
+
+
+class _Lines:
+    """A stream, and what was read of it and not given out yet."""
+
+    def __init__(self, stream: Any, at: int, end: int | None) -> None:
+        self._stream = stream
+        self._at, self._end = at, end  # where `_rest` begins, and the range ends; None: with the file
+        self._rest = b""
+        self.line = 0
+        self.ended = False
+
+    @property
+    def read(self) -> int:
+        """Bytes that were read, where the range begins with the file."""
+        return self._at + len(self._rest)
+
+    def begin(self, codec: str | None) -> None:
+        """The first bytes say what a file is."""
+        self._fill(4)
+        head = self._rest[:4]
+        for magic, its in _MAGIC.items():
+            if head.startswith(magic) and codec is None:
+                raise OSError(f"it is compressed by {its}, and its name does not say so; rename it")
+        for magic, its in _OTHER.items():
+            if head.startswith(magic):
+                raise OSError(f"expected lines of UTF-8, found {its}")
+        if head.startswith(_BOM):
+            self._take(len(_BOM))
+
+    def skip_line(self) -> None:
+        """Pass over the rest of a line."""
+        while (at := self._rest.find(b"\n")) < 0 and not self._is_past():
+            self._take(len(self._rest))
+            if not self._fill(_READ_BYTES):
+                return
+        self._take(at + 1 if at >= 0 else len(self._rest))
+
+    def blocks(self, padding: int, size: int) -> Iterator[Block]:
+        """Of about so many bytes."""
+        while not self._is_past():
+            self._fill(size)
+            last = self._last_newline()
+            while last < 0 and len(self._rest) <= MOST_LINE_BYTES and self._fill(len(self._rest) + size):
+                last = self._last_newline()
+            if not self._rest:
+                return
+            if last < 0 and len(self._rest) > MOST_LINE_BYTES:
+                kept = _padded(self._rest[:KEPT_BYTES] + b"\n", padding)
+                yield Block(kept, KEPT_BYTES + 1, self.line, self._at, is_cut=True)
+                self.skip_line()
+                self.line += 1
+                continue
+            ended = last + 1 if last >= 0 else len(self._rest)
+            data = self._rest[:ended]
+            data = data if data.endswith(b"\n") else data + b"\n"
+            block = Block(_padded(data, padding), len(data), self.line, self._at)
+            self.line += data.count(b"\n")
+            self._take(ended)
+            yield block
+
+    def _last_newline(self) -> int:
+        """The end of the last line in `_rest` that starts within the range."""
+        if self._end is None or self._end - self._at > len(self._rest):
+            return len(self._rest) - 1 if self.ended else self._rest.rfind(b"\n")
+        last = max(self._end - self._at - 1, 0)  # a byte of the last line
+        at = self._rest.find(b"\n", last)
+        return at if at >= 0 else self._rest.rfind(b"\n", 0, last)
+
+    def _is_past(self) -> bool:
+        """Whether the next line starts behind the range, or there is none."""
+        return (self._end is not None and self._at >= self._end) or (self.ended and not self._rest)
+
+    def _take(self, size: int) -> None:
+        self._rest = self._rest[size:]
+        self._at += size
+
+    def _fill(self, size: int) -> bool:
+        """Read until `_rest` has so many bytes; whether there were any more."""
+        pieces = [self._rest]
+        missing = size - len(self._rest)
+        before = missing
+        while missing > 0 and not self.ended:
+            try:
+                piece = self._stream.read(min(missing, _READ_BYTES))
+            except OSError as error:
+                lines = self.line + sum(its.count(b"\n") for its in pieces)
+                raise OSError(f"{first_line(error)}, after {lines:,} lines: damaged, or cut short") from error
+            self.ended = not piece
+            pieces.append(piece)
+            missing -= len(piece)
+        self._rest = b"".join(pieces)
+        return missing < before
+
+
+def _padded(data: bytes, padding: int) -> UInt8Array:
+    return np.frombuffer(data + bytes(padding), np.uint8)

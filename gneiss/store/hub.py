@@ -195,7 +195,8 @@ def _in_repository(at: HubAddress) -> Iterator[File]:
             at.repository, at.path or None, recursive=True, revision=at.revision, repo_type=at.kind
         ):
             if isinstance(found, RepoFile):
-                yield File(found.path, found.size, found.lfs.sha256 if found.lfs else found.blob_id)
+                its = (found.lfs.size, found.lfs.sha256) if found.lfs else (found.size, found.blob_id)
+                yield File(found.path, *its)
 
 
 def _in_bucket(at: HubAddress, *, is_file: bool = False) -> Iterator[File]:

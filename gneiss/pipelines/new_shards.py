@@ -27,13 +27,14 @@ from gneiss.output.layout import annotations_path
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, Receipt
 from gneiss.output.matching import check_documents
 from gneiss.output.parquet import write_parquet
+from gneiss.recipe.recipe import ORIGIN
 from gneiss.stages.exchange import Exchange
 from gneiss.store.place import Place
 
 #: The stages of a reshard.
 SCATTER, RESHARD = "scatter", "reshard"
 #: Where a row was in the run as it was curated; the first reshard adds them, and later ones keep them.
-ORIGIN = pa.schema([pa.field("gneiss_shard", pa.string()), pa.field("gneiss_row", pa.int64())])
+ORIGIN_COLUMNS = pa.schema(list(zip(ORIGIN, (pa.string(), pa.int64()), strict=True)))
 #: What `scatter` writes: for each new shard a batch, with a row for each piece of it.
 PIECES = pa.schema([pa.field("annotations", pa.large_binary()), pa.field("data", pa.large_binary())])
 _KEY = "gneiss_key"
@@ -77,7 +78,7 @@ class NewShards:
     @cached_property
     def written(self) -> pa.Schema:
         """The columns of the new annotations."""
-        own = [field for field in ORIGIN if field.name not in self.annotations.names]
+        own = [field for field in ORIGIN_COLUMNS if field.name not in self.annotations.names]
         return pa.schema([*self.annotations, *own])
 
 
@@ -277,10 +278,10 @@ def range_of(keys: UInt64Array, count: int) -> Int64Array:
 
 def with_origin(table: pa.Table, shard_id: str) -> pa.Table:
     """Annotations with the shard and the row that they are of, unless they say so already."""
-    if ORIGIN.names[0] in table.column_names:
+    if ORIGIN_COLUMNS.names[0] in table.column_names:
         return table
     shards = pa.array([shard_id] * table.num_rows, pa.string())
-    return table.append_column(ORIGIN.field(0), shards).append_column(ORIGIN.field(1), table["row"])
+    return table.append_column(ORIGIN_COLUMNS.field(0), shards).append_column(ORIGIN_COLUMNS.field(1), table["row"])
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -328,10 +328,10 @@ class Recipe(Part):
             for column in (*(BASE_COLUMNS if not index else ()), *phase.columns):
                 if column.name.lower() in names:
                     raise RecipeError(f"phase {phase.name!r}: the annotation {column.name!r} is computed twice")
-                if column.name.lower() in {*RESERVED, *evidence}:
+                if column.name.lower() in {*RESERVED, *ORIGIN, *evidence}:
                     raise RecipeError(
                         f"phase {phase.name!r}: an annotation cannot be named {column.name!r}:"
-                        " every annotation shard has a column of that name"
+                        " annotation shards have a column of that name"
                     )
                 if not column.name.isidentifier():
                     raise RecipeError(
@@ -438,6 +438,8 @@ class Recipe(Part):
 
 #: Columns of an annotation shard that are not annotations.
 RESERVED = ("row", "id", "status", "reason", "dropped_in", "failed", "decisive", "content_hash")
+#: Those that say of a row in a new shard in which shard of the run it was, and which row there.
+ORIGIN = ("gneiss_shard", "gneiss_row")
 
 
 def _fold(condition: str) -> str:

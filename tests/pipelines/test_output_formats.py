@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,7 @@ PHASES = """
   annotate: [readability]
   rules: {readable: eflaw < 30}
 """
-zstd = pytest.mark.skipif(find_spec("zstandard") is None, reason="needs zstandard")
-FORMATS = [pytest.param("jsonl.zst", marks=zstd), "jsonl.gz", "jsonl"]
+FORMATS = ["jsonl.zst", "jsonl.gz", "jsonl"]
 
 
 def recipe(output: str) -> Recipe:

@@ -31,10 +31,8 @@ from gneiss.pipelines import reshard as resharding
 from gneiss.pipelines.new_shards import row_keys
 from gneiss.pipelines.reshard import bounds_of, reshard
 from gneiss.recipe.recipe import Recipe
-from gneiss.store.place import Place
 from tests import runs
 from tests.chaos import killing
-from tests.store.memory import MemoryStore
 from tests.support import recipe_of
 
 PHASES = """
@@ -363,19 +361,6 @@ def test_others_load_it(curated: FinishedRun, tmp_path: Path) -> None:
     assert datasets.load_dataset(str(tmp_path / "new"), "quarantine", split="train", **settings).num_rows == 4
     card = (tmp_path / "new/README.md").read_text()
     assert f"- `data/` in new shards: {len(new.shards)} files of about 9,000 bytes, shuffled with seed 1\n" in card
-
-
-@pytest.mark.slow
-def test_it_works_from_and_to_any_store(curated: FinishedRun, tmp_path: Path) -> None:
-    on_disk = reshard(curated, tmp_path / "new", shuffle_seed=1, **SETTINGS)
-    bucket = Place(MemoryStore(), "bucket")
-    for name, path in runs.files(curated.folder).items():
-        with (bucket / "run" / name).create() as file:
-            file.write(path.read_bytes())
-    new = reshard(bucket / "run", bucket / "new", shuffle_seed=1, **SETTINGS)
-    for name in runs.promised(on_disk.folder):
-        assert (bucket / "new" / name).read() == (tmp_path / "new" / name).read_bytes(), name
-    assert new.digest == on_disk.digest
 
 
 TYPES = {

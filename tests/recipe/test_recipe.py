@@ -358,3 +358,9 @@ def test_a_recipe_is_a_value() -> None:
     assert again.digest() == recipe.digest()
     with pytest.raises(ValueError, match="frozen"):
         recipe.name = "other"
+
+
+def test_annotations_are_not_named_as_those_of_new_shards() -> None:
+    phase = "{name: one, annotate: [{fasttext: {models: {gneiss_row: {source: m.bin, label: hq}}}}]}"
+    with pytest.raises(RecipeError, match=r"an annotation cannot be named 'gneiss_row': annotation shards have"):
+        Recipe.parse(f"name: x\nphases: [{phase}]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from gneiss.loader.packed_files import pack, packed
 from gneiss.loader.packing import sequences
 from gneiss.loader.reader import documents
 from gneiss.output.finished_run import open_run
+from gneiss.pipelines.reshard import reshard
 from gneiss.store import place as places
 from gneiss.store.place import STORES, Place, place_of
 from tests import runs
@@ -82,6 +84,9 @@ def everything(source: Place, output: Place) -> None:
         log.add(1, batch, [[0.5] * 64] * 4)
     consolidate(output / "curated", [output / "losses"])
     export_hf(kept, output / "exported")
+    for seed in (None, 1):
+        to = output / f"resharded-{seed}"
+        reshard(output / "curated", to, shard_bytes=9_000, shuffle_seed=seed, backend=runs.InThisProcess())
 
 
 @pytest.mark.slow
@@ -93,7 +98,8 @@ def test_a_run_and_all_that_follows_have_the_bytes_that_they_have_on_a_disk(
     everything(disk / "input", disk / "out")
     everything(bucket / "input", bucket / "out")
     assert contents(bucket / "out") == contents(disk / "out")
-    assert {"curated/data/deep/b.g00000.parquet", "exported/train-00000.parquet"} <= contents(bucket / "out").keys()
+    expected = {"curated/data/deep/b", "exported/train", "resharded-None/data/train", "resharded-1/data/train"}
+    assert expected <= {re.sub(r"\.g00000.parquet$|-0000.*", "", name) for name in contents(bucket / "out")}
     assert not any(name.startswith("curated/_gneiss/exchange/") for name in contents(bucket / "out"))
     assert [d.id for d in documents(bucket / "out/curated")] == [d.id for d in documents(disk / "out/curated")]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
@@ -19,7 +20,8 @@ from gneiss.errors import InputError, OutputError
 from gneiss.loader.packed_files import PackedSequences
 from gneiss.loader.packing import TokenizerLike, encoder
 from gneiss.loader.reader import Document, Documents
-from gneiss.output.claim import refuse_nesting
+from gneiss.output.claim import held, refuse_nesting
+from gneiss.output.layout import LOCK_FILE
 from gneiss.output.parquet import write_bytes
 from gneiss.store.place import Address, Place
 from gneiss.version import __version__
@@ -113,21 +115,31 @@ def of_tokens(source: Source, format_: str) -> TokenizedDocuments:
     return replace(source, documents=replace(source.documents, shuffled=False, epochs=1))
 
 
-def begin(folder: Place, prefix: str, source: Source) -> None:
-    """Remove partial files of a killed export. Raises OutputError if the folder holds anything else, or the source."""
+@contextmanager
+def exporting(folder: Place, prefix: str, source: Source) -> Iterator[None]:
+    """Hold a folder, and remove partial files of a killed export. Raises OutputError.
+
+    It may hold nothing but files whose names begin with a prefix, and not the source.
+    """
     exported = source.packing.folder if isinstance(source, PackedSequences) else _documents_of(source).run.folder
     refuse_nesting(exported, [exported], folder)
-    if foreign := sorted(file.name for file in folder.files() if not file.name.startswith(prefix)):
+    if foreign := sorted(name for name in _names(folder) if not name.startswith(prefix)):
         raise OutputError(f"{folder}: expected an empty folder, found {foreign[0]!r}; choose another one")
-    folder.sweep()
+    with held(folder):
+        folder.sweep()
+        yield
 
 
 def complete(folder: Place, index: str, prefix: str, names: Iterable[str], content: Any) -> None:
     """Write the JSON index once all files of an export exist. Raises OutputError when there are others."""
-    left = {file.name for file in folder.files()} - {index, *names}
+    left = _names(folder) - {index, *names}
     if left:
         raise OutputError(f"{folder / min(left)}: left by another export; choose another folder")
     write_bytes(json.dumps(content, sort_keys=True).encode(), folder, index)
+
+
+def _names(folder: Place) -> set[str]:
+    return {file.name for file in folder.files()} - {LOCK_FILE}
 
 
 def _documents_of(source: Documents | TokenizedDocuments) -> Documents:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from gneiss.export.files import INDEX, Exported, Source, begin, complete, of_samples, origin, parts
+from gneiss.export.files import INDEX, Exported, Source, complete, exporting, of_samples, origin, parts
 from gneiss.loader.packed_files import SPANS, PackedSequences
 from gneiss.loader.packing import Sequence
 from gneiss.loader.reader import Document
@@ -49,14 +49,15 @@ def export_hf(source: Source, folder: Address, *, file_bytes: int = 500_000_000)
     >>> datasets.load_dataset("packed-hf", split="train")  # doctest: +SKIP
     """
     target, source = place_of(folder, "output"), of_samples(source, "hf")
-    begin(target, PREFIX, source)
-    if isinstance(source, PackedSequences):
-        files = _write(map(_of_sequence, source), SEQUENCES, target, file_bytes)
-    else:
-        files = _write(map(_of_document, source), DOCUMENTS, target, file_bytes)
-    index = {"format": "hf", **origin(source), "files": [{"name": file.path, "samples": file.rows} for file in files]}
-    complete(target, INDEX, PREFIX, [file.path for file in files], index)
-    return Exported(target, sum(file.rows for file in files), len(files))
+    with exporting(target, PREFIX, source):
+        if isinstance(source, PackedSequences):
+            files = _write(map(_of_sequence, source), SEQUENCES, target, file_bytes)
+        else:
+            files = _write(map(_of_document, source), DOCUMENTS, target, file_bytes)
+        listed = [{"name": file.path, "samples": file.rows} for file in files]
+        index = {"format": "hf", **origin(source), "files": listed}
+        complete(target, INDEX, PREFIX, [file.path for file in files], index)
+        return Exported(target, sum(file.rows for file in files), len(files))
 
 
 def _of_document(document: Document) -> dict[str, Any]:

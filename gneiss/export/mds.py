@@ -16,7 +16,7 @@ import xxhash
 
 from gneiss.arrays import AnyArray
 from gneiss.errors import OutputError
-from gneiss.export.files import Exported, Source, begin, complete, of_samples, parts
+from gneiss.export.files import Exported, Source, complete, exporting, of_samples, parts
 from gneiss.loader.packed_files import PackedSequences
 from gneiss.loader.packing import Sequence
 from gneiss.loader.reader import Document
@@ -61,10 +61,10 @@ def export_mds(source: Source, folder: Address, *, file_bytes: int = 1 << 26) ->
     >>> export_mds(documents("curated"), "curated-mds")  # doctest: +SKIP
     """
     target, source = place_of(folder, "output"), of_samples(source, "mds")
-    begin(target, PREFIX, source)
-    if isinstance(source, PackedSequences):
-        return _write(map(_of_sequence, source), SEQUENCE_COLUMNS, target, file_bytes)
-    return _write(map(_of_document, source), DOCUMENT_COLUMNS, target, file_bytes)
+    with exporting(target, PREFIX, source):
+        if isinstance(source, PackedSequences):
+            return _write(map(_of_sequence, source), SEQUENCE_COLUMNS, target, file_bytes)
+        return _write(map(_of_document, source), DOCUMENT_COLUMNS, target, file_bytes)
 
 
 def _of_document(document: Document) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gneiss.arrays import AnyArray, Int32Array, Int64Array
-from gneiss.export.files import INDEX, Exported, Source, begin, complete, of_tokens, origin, token_parts
+from gneiss.export.files import INDEX, Exported, Source, complete, exporting, of_tokens, origin, token_parts
 from gneiss.loader.reader import Document
 from gneiss.output.parquet import write_bytes
 from gneiss.store.place import Address, Place, place_of
@@ -42,11 +42,13 @@ def export_megatron(source: Source, folder: Address, *, file_tokens: int = 1 << 
     >>> export_megatron(source, "curated-megatron")  # doctest: +SKIP
     """
     target, source = place_of(folder, "output"), of_tokens(source, "megatron")
-    begin(target, PREFIX, source)
-    files = [_write_part(part, target, number, source.token_bytes) for number, part in token_parts(source, file_tokens)]
-    names = [file["prefix"] + suffix for file in files for suffix in SUFFIXES]
-    complete(target, INDEX, PREFIX, names, {"format": "megatron", **origin(source), "files": files})
-    return Exported(target, sum(file["documents"] for file in files), len(files))
+    with exporting(target, PREFIX, source):
+        files = [
+            _write_part(part, target, number, source.token_bytes) for number, part in token_parts(source, file_tokens)
+        ]
+        names = [file["prefix"] + suffix for file in files for suffix in SUFFIXES]
+        complete(target, INDEX, PREFIX, names, {"format": "megatron", **origin(source), "files": files})
+        return Exported(target, sum(file["documents"] for file in files), len(files))
 
 
 def _write_part(

@@ -20,7 +20,7 @@ import numpy as np
 
 from gneiss.arrays import Float32Array, Int32Array
 from gneiss.errors import InputError, first_line
-from gneiss.export.files import INDEX, Exported, Source, begin, complete, of_tokens, origin, token_parts
+from gneiss.export.files import INDEX, Exported, Source, complete, exporting, of_tokens, origin, token_parts
 from gneiss.loader.reader import Document
 from gneiss.store.place import Address, Place, place_of
 
@@ -44,12 +44,12 @@ def export_olmo(source: Source, folder: Address, *, file_tokens: int = 1 << 29) 
     target, source = place_of(folder, "output"), of_tokens(source, "olmo")
     if source.end_of_document is None:
         raise InputError("olmo: expected an end_of_document, by which OLMo-core separates documents, found none")
-    begin(target, PREFIX, source)
-    dtype = TYPES[source.token_bytes]
-    files = [_write_part(part, target, number, dtype) for number, part in token_parts(source, file_tokens)]
-    names = [file["name"] + suffix for file in files for suffix in (".npy", ".csv.gz")]
-    complete(target, INDEX, PREFIX, names, {"format": "olmo", **origin(source), "dtype": dtype, "files": files})
-    return Exported(target, sum(file["documents"] for file in files), len(files))
+    with exporting(target, PREFIX, source):
+        dtype = TYPES[source.token_bytes]
+        files = [_write_part(part, target, number, dtype) for number, part in token_parts(source, file_tokens)]
+        names = [file["name"] + suffix for file in files for suffix in (".npy", ".csv.gz")]
+        complete(target, INDEX, PREFIX, names, {"format": "olmo", **origin(source), "dtype": dtype, "files": files})
+        return Exported(target, sum(file["documents"] for file in files), len(files))
 
 
 def instance_log_priors(folder: Address, sequence_length: int) -> Float32Array:

@@ -137,6 +137,7 @@ def extract(
             chosen_workers = choose_workers(backend, workers, len(again), worker_resources(), shared_filesystem)
             done.update(job.run_tasks(chosen_workers, STAGE, ExtractStep(settings, folder), again))
         progress.end()
+        job.check()
         layout.delete_tasks(folder, {id_ for id_, receipt in done.items() if receipt.state != COMMITTED})
         finished = _summed(folder, found, done, skipped, max_quarantined)
         write_bytes((json.dumps(_as_json(finished), indent=1) + "\n").encode(), folder, layout.EXTRACTION_FILE)

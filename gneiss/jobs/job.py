@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -26,18 +26,26 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """A job whose output is held by this driver; `run`: what logs call it, the beginning of its run key."""
+    """A job whose output is held by this driver.
+
+    run: what logs call it, the beginning of its run key; check: raises OutputError when it is not held any more.
+    """
 
     output: Place
     run: str
     progress: Progress
     defects: Defects
+    check: Callable[[], None] = lambda: None
 
     def finished(self, kind: Kind, tasks: Sequence[JobTask]) -> dict[str, Receipt]:
         """Receipts of the tasks that need no more work, by id. Raises OutputError; see `finished_tasks`."""
         done, adopted = finished_tasks(self.output, kind, tasks)
-        ledger.append(self.output, adopted)
+        self.note(adopted)
         return done
+
+    def note(self, receipts: Iterable[Receipt]) -> None:
+        """Write receipts to the ledger. Raises OutputError."""
+        ledger.append(self.output, receipts, self.check)
 
     def run_tasks(
         self, workers: Workers, stage: str, step: Step[Task, Receipt], tasks: Sequence[Task]
@@ -49,10 +57,11 @@ class Job:
             log_fields(stage=stage),
             closing(attempts),
             closing(self._receipts(attempts)) as receipts,
-            closing(ledger.keep(self.output, receipts)) as kept,
+            closing(ledger.keep(self.output, receipts, self.check)) as kept,
         ):
             _log.info("%d tasks for %d workers", len(tasks), min(workers.count, len(tasks)))
             for receipt in kept:
+                self.check()
                 done[receipt.task] = receipt
                 _log_receipt(receipt, len(done), len(tasks))
                 self.progress.finished(receipt)
@@ -79,8 +88,8 @@ def open_job(
     first: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Iterator[Job]:
     """Hold an output for a job; see `claim`. The traceback of a defect that ends it is kept. Raises OutputError."""
-    with claim(output, identity, first):
-        job = Job(output, run_key(identity)[:12], progress, Defects(output))
+    with claim(output, identity, first) as check:
+        job = Job(output, run_key(identity)[:12], progress, Defects(output), check)
         with log_fields(run=job.run):
             try:
                 yield job

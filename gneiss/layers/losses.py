@@ -85,7 +85,7 @@ def consolidate(
     digest = sha256("\n".join(f"{s.limit} {s.path.checksum()}" for s in found).encode()).hexdigest()
     given = {"decay": decay, "window_steps": window_steps, "log": digest}
     made = Layer(layer, "losses", given, COLUMNS)
-    with held(run.folder):
+    with held(run.folder) as check:
         if there := existing_layer(run, made):
             return there
         survey = _Survey(run, window_steps)
@@ -97,7 +97,7 @@ def consolidate(
         def compute(first: int, table: pa.Table) -> Mapping[str, pa.Array]:
             return passes.columns(first, kept_mask(table))
 
-        return write_layer(run, made, [], compute, survey.summary(baseline))
+        return write_layer(run, made, [], compute, survey.summary(baseline), check)
 
 
 @dataclass(frozen=True, eq=False)

@@ -100,7 +100,7 @@ def write_weights(
     given = {"formula": FORMULA, "copies": COPIES, "alpha": float(alpha), "beta": float(beta), "gamma": float(gamma)}
     given |= {"quality": quality, "perplexity": perplexity, "category": category}
     given |= {"absent": _absent(run, quality, perplexity, category)}
-    with held(run.folder):
+    with held(run.folder) as check:
         if there := existing_layer(run, Layer(layer, "weights", given, COLUMNS)):
             return there
         factors = _Factors(run, quality, perplexity, category, float(alpha), float(beta), float(gamma))
@@ -115,7 +115,7 @@ def write_weights(
         def compute(first: int, table: pa.Table) -> Mapping[str, pa.Array]:
             return factors.columns(first, table, log_z)
 
-        return write_layer(run, made, factors.reads, compute, _summary(run, factors, totals, log_z, total))
+        return write_layer(run, made, factors.reads, compute, _summary(run, factors, totals, log_z, total), check)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from gneiss.errors import InputError, OutputError, first_line
 from gneiss.loader.order import EpochOrder, RowReader, Share
 from gneiss.loader.packing import Sequence, Sequences, Spans, encoder
 from gneiss.loader.stream import Stream
-from gneiss.output.claim import refuse_nesting
-from gneiss.output.layout import DATA
+from gneiss.output.claim import held, refuse_nesting
+from gneiss.output.layout import DATA, LOCK_FILE
 from gneiss.output.parquet import open_parquet, read_footer, write_bytes, write_parquet
 from gneiss.store.place import Address, Place, place_of
 from gneiss.version import __version__
@@ -88,18 +88,21 @@ def pack(sequences: Sequences, folder: Address) -> Packing:
         "parts": parts,
     }
     footer = json.dumps(metadata, sort_keys=True)
-    there = {file.name for file in target.files()}
+    there = {file.name for file in target.files()} - {LOCK_FILE}
     if foreign := sorted(name for name in there if not re.fullmatch(rf"part-\d+\.parquet|{METADATA_FILE}", name)):
         raise OutputError(f"{target}: expected an empty folder or packed sequences, found {foreign[0]!r}")
-    target.sweep()  # of a killed process
-    left = [part for part in range(parts) if _part(part) not in there]
-    loaded = replace(sequences, tokenizer=encoder(sequences.tokenizer)) if left else sequences
-    for part in left:
-        tables = _tables(iter(loaded.of_worker(part, parts)))
-        write_parquet(tables, SCHEMA, target, _part(part), {PART_KEY: footer})
-    counts = [_rows(target / _part(part), footer) for part in range(parts)]
-    whole = {**metadata, "sequences": counts}
-    write_bytes((json.dumps(whole, indent=1) + "\n").encode(), target, METADATA_FILE)
+    with held(target) as check:
+        target.sweep()  # of a killed process
+        left = [part for part in range(parts) if _part(part) not in there]
+        loaded = replace(sequences, tokenizer=encoder(sequences.tokenizer)) if left else sequences
+        for part in left:
+            check()
+            tables = _tables(iter(loaded.of_worker(part, parts)))
+            write_parquet(tables, SCHEMA, target, _part(part), {PART_KEY: footer})
+        counts = [_rows(target / _part(part), footer) for part in range(parts)]
+        whole = {**metadata, "sequences": counts}
+        check()
+        write_bytes((json.dumps(whole, indent=1) + "\n").encode(), target, METADATA_FILE)
     return Packing(target, whole, tuple(counts))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
 
@@ -24,32 +24,34 @@ _SAID = {
 @contextmanager
 def claim(
     output: Place, identity: Mapping[str, object], first: Mapping[str, bytes] = MappingProxyType({})
-) -> Iterator[None]:
+) -> Iterator[Callable[[], None]]:
     """Hold an output for one driver. A new one gets the run key of this identity; one with another key is refused.
 
-    first: files that an output has before its key, which may differ between runs of one key. Raises OutputError.
+    first: files that an output has before its key, which may differ between runs of one key. Yields a check, which
+    raises OutputError when the output is not held any more. Raises OutputError.
     """
     try:
         _refuse_foreign(output)
     except OSError as error:
         raise OutputError(f"{output}: cannot read: {first_line(error)}; check the path and its permissions") from error
-    with held(output):
+    with held(output) as check:
         _check_key(output, identity, first)
         output.sweep()  # of a driver or worker that was killed
-        yield
+        yield check
 
 
 @contextmanager
-def held(output: Place) -> Iterator[None]:
-    """Hold an output: nobody else writes meanwhile. Raises OutputError."""
+def held(output: Place) -> Iterator[Callable[[], None]]:
+    """Hold an output: nobody else writes meanwhile. Yields a check; see `claim`. Raises OutputError."""
     with ExitStack() as stack:
         try:
-            stack.enter_context((output / layout.LOCK_FILE).lock())
+            check = stack.enter_context((output / layout.LOCK_FILE).lock())
         except BlockingIOError as error:
+            by = f" ({error.strerror})" if (error.strerror or "").startswith("held by") else ""
             raise OutputError(
-                f"{output}: another run is writing here; wait for it, or choose another output"
+                f"{output}: another run is writing here{by}; wait for it, or choose another output"
             ) from error
-        yield
+        yield check
 
 
 def _refuse_foreign(output: Place) -> None:

@@ -49,7 +49,7 @@ def write_jsonl(
             for lines in _lines(table):
                 file.write(compress(lines))
         file.write(finish())
-    return WrittenFile(path, file.size_bytes, file.checksum, rows, (root / path).etag())
+    return WrittenFile(path, file.size_bytes, file.checksum, rows, file.etag)
 
 
 def read_jsonl(

@@ -96,11 +96,17 @@ def existing_layer(run: FinishedRun, layer: Layer) -> WrittenLayer | None:
 
 
 def write_layer(
-    run: FinishedRun, layer: Layer, reads: Sequence[str], compute: Compute, summary: Mapping[str, Any]
+    run: FinishedRun,
+    layer: Layer,
+    reads: Sequence[str],
+    compute: Compute,
+    summary: Mapping[str, Any],
+    check: Callable[[], None] = lambda: None,
 ) -> WrittenLayer:
     """Write the files of a layer that are not there yet, and its metadata last; the same call completes a killed one.
 
-    Parameters: `reads`: columns of `base` that `compute` needs. Raises OutputError when a file of another layer is in
+    Parameters: `reads`: columns of `base` that `compute` needs; `check`: raises OutputError when the output is not held
+    any more. Raises OutputError when a file of another layer is in
     the way, and when rows do not add up.
     """
     metadata = layer.metadata(run)
@@ -112,8 +118,10 @@ def write_layer(
         if (run.folder / path).find() is not None:
             _check_same(run.folder / path, footer, shard)
             continue
+        check()
         schema = pa.schema([pa.field("row", pa.int64()), pa.field("id", pa.string()), *layer.columns])
         write_parquet(_tables(run, shard, schema, reads, compute), schema, run.folder, path, {LAYER_KEY: footer})
+    check()
     whole = {**metadata, "summary": dict(summary)}
     content = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(content.encode(), run.folder, layer_file(layer.name))

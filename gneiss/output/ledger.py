@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from gneiss.errors import OutputError
 from gneiss.output.layout import ledger_segment, ledger_segments
-from gneiss.output.parquet import WrittenFile, read_footer, write_bytes
+from gneiss.output.parquet import WrittenFile, read_footer
 from gneiss.store.place import Place
 
 FOOTER_KEY = "gneiss.receipt"
@@ -57,15 +57,29 @@ class Receipt:
         return cls(**{**given, "files": tuple(WrittenFile(**file) for file in given["files"])})
 
 
-def append(output: Place, receipts: Iterable[Receipt]) -> None:
-    """Write receipts as the next segment of the ledger. Raises OutputError."""
+def append(output: Place, receipts: Iterable[Receipt], check: Callable[[], None] = lambda: None) -> None:
+    """Write receipts as the next segment of the ledger, which replaces none. Raises OutputError.
+
+    check: raises it when the output is not held any more.
+    """
     lines = [json.dumps(asdict(receipt), sort_keys=True) for receipt in receipts]
-    if lines:
-        number = 1 + max(ledger_segments(output), default=0)
-        write_bytes(("\n".join(lines) + "\n").encode(), output, ledger_segment(number))
+    if not lines:
+        return
+    number = 1 + max(ledger_segments(output), default=0)
+    while True:
+        check()
+        try:
+            with (output / ledger_segment(number)).create(is_new=True) as file:
+                file.write(("\n".join(lines) + "\n").encode())
+        except FileExistsError:  # which a list that lags behind did not have
+            number += 1
+        else:
+            return
 
 
-def keep(output: Place, receipts: Iterable[Receipt]) -> Generator[Receipt, None, None]:
+def keep(
+    output: Place, receipts: Iterable[Receipt], check: Callable[[], None] = lambda: None
+) -> Generator[Receipt, None, None]:
     """Pass receipts on, and write them as segments: one every few seconds, and one at the end, whatever the end is."""
     waiting: list[Receipt] = []
     written = time.monotonic()
@@ -74,10 +88,10 @@ def keep(output: Place, receipts: Iterable[Receipt]) -> Generator[Receipt, None,
             waiting.append(receipt)
             yield receipt
             if time.monotonic() - written >= SEGMENT_SECONDS:
-                append(output, waiting)
+                append(output, waiting, check)
                 waiting, written = [], time.monotonic()
     finally:
-        append(output, waiting)
+        append(output, waiting, check)
 
 
 def read(output: Place, stage: str = CURATE) -> dict[str, Receipt]:

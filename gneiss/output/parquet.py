@@ -55,7 +55,7 @@ def write_parquet(
                 waiting, waiting_bytes = [], 0
         if sum(table.num_rows for table in waiting):
             _write_group(writer, waiting)
-    return WrittenFile(path, file.size_bytes, file.checksum, rows, (root / path).etag())
+    return WrittenFile(path, file.size_bytes, file.checksum, rows, file.etag)
 
 
 def writable(type_: pa.DataType, is_in_list: bool = False, is_in_struct: bool = False) -> pa.DataType:
@@ -92,7 +92,10 @@ def write_bytes(content: bytes, root: Place, path: str) -> WrittenFile:
     if (found := place.find()) is None or found.size_bytes != len(content) or place.read() != content:
         with place.create() as file:
             file.write(content)
-    return WrittenFile(path, len(content), xxhash.xxh3_128_hexdigest(content), 0, place.etag())
+        etag = file.etag
+    else:
+        etag = found.etag
+    return WrittenFile(path, len(content), xxhash.xxh3_128_hexdigest(content), 0, etag)
 
 
 @contextmanager

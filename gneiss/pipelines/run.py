@@ -105,6 +105,7 @@ def _run(job: Job, plan: Plan, hire: Hire) -> FinishedRun:
             else:
                 done = _curate(job, kept, corpus, done)
     job.progress.end()
+    job.check()
     for shard in plan.input.shards:
         if done[shard.id].state != COMMITTED:  # whatever was written of it before it failed
             for path in layout.shard_paths(shard.id, recipe.output.format):
@@ -170,7 +171,7 @@ def _curate_usable(
         if not lost or unreadable + len(unusable) + len(lost) > corpus.recipe.budgets.shards:
             break
         _log.warning("%d shards failed that others were compared with: all are decided again without them", len(lost))
-        ledger.append(corpus.output, [replace(its, stage=CHECK) for its in lost.values()])
+        job.note(replace(its, stage=CHECK) for its in lost.values())
         done = {**unusable, **lost}
         sizes = {shard.id: shard.text_bytes for shard in usable.shards}
         job.progress.begin(corpus.recipe.name, sizes, lost)
@@ -209,10 +210,11 @@ def _are_decided_with(corpus: Corpus, usable: Corpus) -> bool:
 
 def _start_again(job: Job, usable: Corpus) -> None:
     """Forget what was decided with other shards than the usable ones; then note with which ones it is from now on."""
+    job.check()
     for folder in (layout.BASE, layout.DATA, layout.QUARANTINE):
         (job.output / folder).delete()
     Exchange(job.output).clear()
-    ledger.append(job.output, [Receipt(USABLE, COMMITTED, _ids(usable), None, stage=USABLE)])
+    job.note([Receipt(USABLE, COMMITTED, _ids(usable), None, stage=USABLE)])
 
 
 def _ids(corpus: Corpus) -> str:

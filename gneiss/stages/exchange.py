@@ -47,7 +47,7 @@ class Exchange:
             for batch in batches:
                 writer.write_batch(batch)
                 rows += batch.num_rows
-        return WrittenFile(self.path(stage, index), file.size_bytes, file.checksum, rows, place.etag())
+        return WrittenFile(self.path(stage, index), file.size_bytes, file.checksum, rows, file.etag)
 
     def batches(self, stage: str, index: int) -> int:
         """How many batches a task wrote. Raises OutputError when the file is missing or damaged."""

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -157,7 +157,7 @@ class HubStore:
         return open_ranges(fetch, size, fetch(max(0, size - _TAIL_BYTES), size) if size else b"")
 
     @contextmanager
-    def create(self, path: str) -> Iterator[BinaryIO]:
+    def create(self, path: str, *, is_new: bool = False) -> Iterator[BinaryIO]:
         """See Store. Raises OSError."""
         raise self._refused(path)
         yield
@@ -171,7 +171,7 @@ class HubStore:
         raise self._refused(folder)
 
     @contextmanager
-    def lock(self, path: str) -> Iterator[None]:
+    def lock(self, path: str) -> Iterator[Callable[[], None]]:
         """See Store. Raises OSError."""
         raise self._refused(path)
         yield

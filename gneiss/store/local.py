@@ -6,7 +6,9 @@ import errno
 import fcntl
 import os
 import re
+import secrets
 import shutil
+import socket
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,10 +22,12 @@ import xxhash
 from gneiss.errors import InputError
 from gneiss.store.store import File, matches, may_hold
 
-#: What a file is called while it is written: `.<name>.<process>.part`.
-_UNFINISHED = re.compile(r"(.*/)?\.[^/]*\.\d+\.part", re.DOTALL)
+#: What a file is called while it is written: `.<name>.<machine>.<process>.<random>.part`; once without two of them.
+_UNFINISHED = re.compile(r"(.*/)?\.[^/]*\.\d+(\.[0-9a-f]{8})?\.part", re.DOTALL)
 #: Bytes of a name that leave room for that: file systems take 255.
-_LONG_NAME = 230
+_LONG_NAME = 190
+#: What a file system answers that cannot do this for folders, or has no links.
+_UNABLE = (errno.EINVAL, errno.ENOTSUP, errno.EPERM, errno.ENOSYS)
 
 
 @dataclass(frozen=True)
@@ -92,21 +96,22 @@ class LocalStore:
             raise OSError(error.errno, os.strerror(error.errno), path) from error
 
     @contextmanager
-    def create(self, path: str) -> Iterator[BinaryIO]:
-        """See Store."""
+    def create(self, path: str, *, is_new: bool = False) -> Iterator[BinaryIO]:
+        """See Store. It outlasts a power cut, and so do the names of new folders."""
         final = Path(path)
         temporary = final.with_name(_unfinished(final.name))
-        final.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(final.parent)
         try:
             with temporary.open("wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(final)
+            _move(temporary, final, is_new)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
             raise
+        _keep_names(final.parent)
 
     def delete(self, path: str) -> None:
         """See Store."""
@@ -122,19 +127,68 @@ class LocalStore:
                 Path(folder, name).unlink(missing_ok=True)
 
     @contextmanager
-    def lock(self, path: str) -> Iterator[None]:
-        """See Store. The kernel lets go of it when the process ends, however it ends."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    def lock(self, path: str) -> Iterator[Callable[[], None]]:
+        """See Store. The kernel lets go of it when the process ends, however it ends, and not before."""
+        _make_folder(Path(path).parent)
         with open(path, "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise
+            except OSError as error:
+                reason = (
+                    f"its file system keeps no locks (flock: {error.strerror}); mount it so that it does"
+                    " (Lustre: -o flock; NFS: a lock daemon), or choose a place on another one"
+                )
+                raise OSError(error.errno, reason, path) from error
+            yield lambda: None
 
 
 def _unfinished(name: str) -> str:
     """What a file is called while it is written, however long its name is."""
     if len(os.fsencode(name)) > _LONG_NAME:
         name = xxhash.xxh3_128_hexdigest(os.fsencode(name))
-    return f".{name}.{os.getpid()}.part"
+    machine = re.sub(r"[^0-9A-Za-z-]", "-", socket.gethostname())[:32]
+    return f".{name}.{machine}.{os.getpid()}.{secrets.token_hex(4)}.part"
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder, and those that it lies in, so that a power cut leaves them."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileExistsError as error:  # a file
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
+        _keep_names(folder.parent)
+
+
+def _keep_names(folder: Path) -> None:
+    """Let the names in a folder outlast a power cut, where its file system can do that."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in _UNABLE:
+            raise
+    finally:
+        os.close(opened)
+
+
+def _move(temporary: Path, final: Path, is_new: bool) -> None:
+    """Give a file its name; is_new: one that no file has."""
+    if is_new:
+        try:
+            os.link(temporary, final)
+        except OSError as error:
+            if error.errno not in _UNABLE:
+                raise
+            if final.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(final)) from error
+        else:
+            temporary.unlink()
+            return
+    temporary.replace(final)
 
 
 def _file(name: str, found: os.stat_result) -> File:

@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from gneiss.errors import InputError
+from gneiss.store.lease import EXPIRY_SECONDS, Lease, leased
 from gneiss.store.object_errors import failing
 from gneiss.store.ranged import open_ranges
 from gneiss.store.store import File, matches
@@ -42,6 +43,7 @@ class ObjectStore:
     """The buckets of one service. A path is `bucket/key`. Credentials come from the environment; see docs/stores.md."""
 
     scheme: str
+    lease_seconds: float = EXPIRY_SECONDS
 
     refusal = None
     #: The Python class of each service's client.
@@ -133,10 +135,10 @@ class ObjectStore:
         return size, _whole(lambda: (size - start, obstore.get_range(client, key, start=start, end=size)))
 
     @contextmanager
-    def create(self, path: str) -> Iterator[BinaryIO]:
+    def create(self, path: str, *, is_new: bool = False) -> Iterator[BinaryIO]:
         """See Store."""
         client, key = self._client(path)
-        upload = _Upload(client, key, self.address(path))
+        upload = _Upload(client, key, self.address(path), is_new)
         try:
             yield upload  # type: ignore[misc]  # as far as it is written to
         except BaseException as error:
@@ -160,21 +162,11 @@ class ObjectStore:
         """See Store. What a killed process has sent of an object in parts is no file; buckets expire it by a rule."""
 
     @contextmanager
-    def lock(self, path: str) -> Iterator[None]:
-        """See Store."""
-        import obstore
-        from obstore.exceptions import AlreadyExistsError
-
-        client, key = self._client(path)
-        with failing("PutObject", self.address(path)):
-            try:
-                obstore.put(client, key, b"", mode="create")
-            except AlreadyExistsError:
-                raise BlockingIOError(f"{self.address(path)}: held") from None
-        try:
-            yield
-        finally:
-            self.delete(path)
+    def lock(self, path: str) -> Iterator[Callable[[], None]]:
+        """See Store. The object is a lease."""
+        cell = _Cell(*self._client(path), self.address(path), "version" if self.scheme == "gs" else "e_tag")
+        with leased(Lease(cell, self.address(path), self.lease_seconds)) as check:
+            yield check
 
     def _client(self, path: str) -> tuple[Client, str]:
         """The client of a path's bucket in this process, and its key."""
@@ -233,10 +225,51 @@ def _file(name: str, found: Any) -> File:
     return File(name, found["size"], found["e_tag"] or str(found["last_modified"]))
 
 
+@dataclass(frozen=True)
+class _Cell:
+    """See Cell. tag: by which of its tags the service compares objects."""
+
+    client: Client
+    key: str
+    address: str
+    tag: str
+
+    def get(self) -> tuple[bytes, str] | None:
+        """See Cell."""
+        import obstore
+
+        try:
+            with failing("GetObject", self.address):
+                found = obstore.get(self.client, self.key)
+                meta: Any = found.meta
+                return bytes(found.bytes()), meta[self.tag]
+        except FileNotFoundError:
+            return None
+
+    def put(self, content: bytes, etag: str | None) -> str | None:
+        """See Cell."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        mode: Any = "create" if etag is None else {self.tag: etag}
+        try:
+            with failing("PutObject", self.address), suppress(AlreadyExistsError, PreconditionError):
+                written: Any = obstore.put(self.client, self.key, content, mode=mode)
+                return str(written[self.tag])
+        except FileExistsError:  # two at once
+            return None
+        except FileNotFoundError:
+            if etag is None:
+                raise
+        return None
+
+
 class _Upload(io.RawIOBase):
     """An object that is being written: one put when it is small, else parts, sent while the rest is written."""
 
-    def __init__(self, client: Client, key: str, address: str) -> None:
+    def __init__(self, client: Client, key: str, address: str, is_new: bool) -> None:
+        self.etag: str | None = None
+        self._is_new = is_new
         self._client = client
         self._key = key
         self._address = address
@@ -252,7 +285,7 @@ class _Upload(io.RawIOBase):
     def write(self, data: Any) -> int:
         """Write bytes at the end."""
         self._waiting += data
-        if len(self._waiting) >= _PART_BYTES:
+        if len(self._waiting) >= _PART_BYTES and not self._is_new:
             if self._sender is None:
                 self._sender = threading.Thread(target=self._send, daemon=True)
                 self._sender.start()
@@ -300,6 +333,13 @@ class _Upload(io.RawIOBase):
 
     def _put(self, content: bytes | Iterator[bytes]) -> None:
         import obstore
+        from obstore.exceptions import AlreadyExistsError
 
+        options: Any = {"mode": "create"} if self._is_new else {"max_concurrency": _SENDING}
         with failing("PutObject", self._address):
-            obstore.put(self._client, self._key, content, chunk_size=_PART_BYTES, max_concurrency=_SENDING)
+            try:
+                found = obstore.put(self._client, self._key, content, chunk_size=_PART_BYTES, **options)
+                self.etag = found["e_tag"]
+            except AlreadyExistsError:
+                if obstore.get(self._client, self._key).bytes() != content:  # else it is here, but the answer was lost
+                    raise

@@ -6,7 +6,7 @@ import errno
 import io
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,11 @@ STORES: tuple[Store, ...] = (
     HubStore(),
 )
 _BLOCK_BYTES = 1 << 22
+_FULL = "free some space and run again: finished shards are kept"
+_ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
+    errno.ESTALE: "run again: finished shards are kept",
+}
 #: How users name a file or folder: a path, an address of a store, or a Place.
 Address: TypeAlias = str | os.PathLike[str]
 
@@ -111,10 +116,15 @@ class Place:
         return digest.hexdigest()
 
     @contextmanager
-    def create(self) -> Iterator[Sink]:
-        """Write a file, which appears whole when the block ends well, and not at all otherwise. Raises OutputError."""
-        with self._written(), self.store.create(self.path) as file:
-            yield Sink(file)
+    def create(self, *, is_new: bool = False) -> Iterator[Sink]:
+        """Write a file, which appears whole when the block ends well, and not at all otherwise. Raises OutputError.
+
+        is_new: it replaces none; raises FileExistsError where there is one.
+        """
+        with self._written(), self.store.create(self.path, is_new=is_new) as file:
+            sink = Sink(file)
+            yield sink
+        sink.etag = getattr(file, "etag", None) or self.etag()
 
     def put(self, file: Path) -> None:
         """Copy a file of this machine here: what a library can write to a local path only. Raises OutputError."""
@@ -132,42 +142,49 @@ class Place:
             self.store.sweep(self.path)
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold it, for one process at a time. Raises BlockingIOError while another one does, OutputError."""
+    def lock(self) -> Iterator[Callable[[], None]]:
+        """Hold it, for one process at a time. Raises BlockingIOError while another one does, OutputError.
+
+        Yields a check, which raises OutputError when it is not held any more.
+        """
         with ExitStack() as held:
             try:
-                held.enter_context(self.store.lock(self.path))
+                check = held.enter_context(self.store.lock(self.path))
             except BlockingIOError:
                 raise
             except OSError as error:
                 raise self._refused(error) from error
-            yield
+
+            def checked() -> None:
+                with self._written():
+                    check()
+
+            yield checked
 
     @contextmanager
     def _written(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
+            if isinstance(error, FileExistsError):
+                raise
             raise self._refused(error) from error
 
     def _refused(self, error: OSError) -> InputError | OutputError:
         if error.errno == errno.ENAMETOOLONG:  # a fault of the input's name, which other files do not have
             return InputError(f"{self}: cannot write: a name or path longer than the file system allows; shorten it")
-        advice = (
-            "free some space and run again: finished shards are kept"
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            else "check the path and its permissions"
-        )
+        advice = _ADVICE.get(error.errno or 0, "check the path and its permissions")
         return OutputError(f"{self}: cannot write: {error.strerror or error}; {advice}")
 
 
 class Sink(io.RawIOBase):
-    """A file that is being written: its size and checksum (xxh3-128) are known when it is whole."""
+    """A file that is being written: its size, checksum (xxh3-128) and ETag are known when it is whole."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._digest = xxhash.xxh3_128()
         self.size_bytes = 0
+        self.etag: str | None = None
 
     def writable(self) -> bool:
         """Yes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -55,8 +55,12 @@ class Store(Protocol):
     def open(self, path: str) -> Any:
         """Open a file for reads of any range of it, as a `pyarrow.NativeFile`."""
 
-    def create(self, path: str) -> AbstractContextManager[BinaryIO]:
-        """Write a file, which replaces one that was there when the block ends well, and never is there in part."""
+    def create(self, path: str, *, is_new: bool = False) -> AbstractContextManager[BinaryIO]:
+        """Write a file, which replaces one that was there when the block ends well, and never is there in part.
+
+        is_new: it replaces none; raises FileExistsError where there is one. An `etag` that what is yielded has in the
+        end is the file's.
+        """
 
     def delete(self, path: str) -> None:
         """Delete a file, or a folder with all that is in it; nothing may be there."""
@@ -64,8 +68,12 @@ class Store(Protocol):
     def sweep(self, folder: str) -> None:
         """Remove what killed processes have left in a folder of files that they were writing; nobody may be writing."""
 
-    def lock(self, path: str) -> AbstractContextManager[None]:
-        """Hold a path, for one process at a time. Raises BlockingIOError while another one holds it."""
+    def lock(self, path: str) -> AbstractContextManager[Callable[[], None]]:
+        """Hold a path, for one process at a time. Raises BlockingIOError while another one holds it.
+
+        Yields a check, which raises OSError when it is not held any more: before anything is written that nobody else
+        may write meanwhile.
+        """
 
 
 def matches(name: str, pattern: str) -> bool:

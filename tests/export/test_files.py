@@ -84,7 +84,7 @@ def test_an_export_is_the_same_again_begins_anew_or_not_at_all(export: Export, r
         export(source_of(export, released), folder)
 
     (folder / index).unlink()  # as a killed one leaves it
-    victim = min(path for path in folder.iterdir())
+    victim = min(path for path in folder.iterdir() if path.is_file())
     victim.write_bytes(b"cut off")
     (folder / f".{victim.name}.123.part").write_bytes(b"half")
     (folder / f".{index}.123.part").write_bytes(b"half")
@@ -92,6 +92,8 @@ def test_an_export_is_the_same_again_begins_anew_or_not_at_all(export: Export, r
     assert contents(folder) == first
 
     (folder / index).unlink()
+    with place_of(folder / "_gneiss/lock").lock(), pytest.raises(OutputError, match="another run is writing here"):
+        export(source_of(export, released), folder)
     victim.with_name(victim.name.replace("00000", "00001")).write_bytes(b"left")
     with pytest.raises(OutputError, match=r"00001.*: left by another export; choose another folder"):
         export(source_of(export, released), folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -53,9 +53,11 @@ class MemoryStore:
         return pa.BufferReader(self.content[path][0])
 
     @contextmanager
-    def create(self, path: str) -> Iterator[BinaryIO]:
+    def create(self, path: str, *, is_new: bool = False) -> Iterator[BinaryIO]:
         file = io.BytesIO()
         yield file
+        if is_new and path in self.content:
+            raise FileExistsError(17, "there already", path)
         self.content[path] = (file.getvalue(), 1 + max((number for _, number in self.content.values()), default=0))
 
     def delete(self, path: str) -> None:
@@ -66,11 +68,11 @@ class MemoryStore:
         pass
 
     @contextmanager
-    def lock(self, path: str) -> Iterator[None]:
+    def lock(self, path: str) -> Iterator[Callable[[], None]]:
         if path in self.held:
             raise BlockingIOError(11, "held", path)
         self.held.add(path)
         try:
-            yield
+            yield lambda: None
         finally:
             self.held.remove(path)

@@ -7,7 +7,9 @@ import glob
 import os
 import pickle
 import signal
+import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 from gneiss.errors import InputError, OutputError
 from gneiss.store import place as places
 from gneiss.store.local import LocalStore
+from gneiss.store.objects import ObjectStore
 from gneiss.store.place import STORES, Place, place_of
 from gneiss.store.store import File, Store, matches, may_hold
 from tests.store.memory import MemoryStore
@@ -28,6 +31,8 @@ from tests.store.memory import MemoryStore
 def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """An empty folder in a store."""
     if request.param == "s3":
+        stores = tuple(replace(its, lease_seconds=0.5) if isinstance(its, ObjectStore) else its for its in STORES)
+        monkeypatch.setattr(places, "STORES", stores)
         return place_of(request.getfixturevalue("s3_folder"))
     stores: tuple[Store, ...] = (*STORES, MemoryStore())
     monkeypatch.setattr(places, "STORES", stores)  # the line that a store of one's own takes
@@ -118,13 +123,30 @@ def test_what_is_deleted_is_gone(folder: Place) -> None:
 
 def test_a_lock_is_held_by_one(folder: Place) -> None:
     place = folder / "own/lock"
-    with place.lock():
+    with place.lock() as check:
+        check()
         with pytest.raises(BlockingIOError), place.lock():
             pass
         with (folder / "own/other").lock():
             pass
     with place.lock():
         pass
+
+
+def test_a_new_file_replaces_none(folder: Place) -> None:
+    with (folder / "a").create(is_new=True) as file:
+        file.write(b"first")
+    assert file.etag == (folder / "a").etag()
+    with pytest.raises(FileExistsError), (folder / "a").create(is_new=True) as file:
+        file.write(b"second")
+    assert (folder / "a").read() == b"first"
+    assert names(folder.files()) == ["a"]
+
+
+def test_an_etag_is_known_when_a_file_is_written(folder: Place) -> None:
+    with (folder / "a").create() as file:
+        file.write(b"content")
+    assert file.etag == (folder / "a").etag() is not None
 
 
 def test_a_place_travels_and_shows_its_address(folder: Place) -> None:
@@ -216,6 +238,59 @@ def test_what_a_killed_process_wrote_is_not_seen_and_is_swept(warm: ForkServerCo
     folder.sweep()
     assert not left.exists()
     assert names(folder.files()) == ["deep/.mine.part", "deep/a"]
+
+
+def test_what_is_written_outlasts_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def note(what: str, path: object) -> None:
+        name = os.path.relpath(str(path), tmp_path)
+        calls.append(f"{what} {'temporary' if name.endswith('.part') else name}")
+
+    def fsync(number: int) -> None:
+        note("fsync", os.readlink(f"/proc/self/fd/{number}"))
+        real_fsync(number)
+
+    real_fsync, real_replace, real_link, real_mkdir = os.fsync, Path.replace, os.link, Path.mkdir
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", lambda a, b: (note("replace", b), real_replace(a, b))[1])
+    monkeypatch.setattr(os, "link", lambda a, b: (note("link", b), real_link(a, b))[1])
+    monkeypatch.setattr(Path, "mkdir", lambda a, **its: (note("mkdir", a), real_mkdir(a, **its))[1])
+    write(place_of(tmp_path / "x/y/a"), b"content")
+    written = ["fsync temporary", "replace x/y/a", "fsync x/y"]
+    assert calls == ["mkdir x", "fsync .", "mkdir x/y", "fsync x", *written]
+    calls.clear()
+    with place_of(tmp_path / "x/y/b").create(is_new=True) as file:
+        file.write(b"content")
+    assert calls == ["fsync temporary", "link x/y/b", "fsync x/y"]
+
+
+def test_temporary_files_of_two_machines_have_two_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = place_of(tmp_path / "a")
+    with place.create(), place.create():
+        first, second = sorted(tmp_path.iterdir())
+        assert first.name.split(".")[-2] != second.name.split(".")[-2]
+        assert all(f".{os.getpid()}." in each.name for each in (first, second))
+        monkeypatch.setattr(socket, "gethostname", lambda: "node/7.cluster")
+        with place_of(tmp_path / "b").create():
+            assert [*tmp_path.glob(".b.node-7-cluster.*.part")]
+    (tmp_path / ".c.123.part").touch()  # as they were called once
+    assert names(place_of(tmp_path).files()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with (
+        pytest.raises(
+            OutputError, match=r"lock: cannot write: its file system keeps no locks \(flock: .*Lustre: -o flock"
+        ),
+        place_of(tmp_path / "lock").lock(),
+    ):
+        pass
 
 
 def hold_and_die(place: Place) -> None:

@@ -45,7 +45,7 @@ def source_of(export: Export, output: Path) -> Source:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 @given(st.lists(st.integers(0, 9)), st.integers(0, 20), st.integers(1, 4) | st.none())

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["STRICT_KEYS", "Annotate", "Annotator", "Column", "annotate"]
 
+#: What `reads` has before the name of an input column.
+OF_COLUMN = "column:"
 #: For a dataclass's `__pydantic_config__`: an unknown key in a recipe is an error.
 STRICT_KEYS: dict[str, str] = {"extra": "forbid"}
 ColumnType: TypeAlias = Literal["float64", "int64", "string", "bool"]
@@ -54,10 +56,13 @@ class Annotator:
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT_KEYS
     #: The short name of a packaged annotator in recipes; others are named by `module:Class`, or by an entry point.
     key: ClassVar[str] = ""
-    #: The input column whose values are its batches.
-    reads: ClassVar[Literal["text", "id", "url"]] = "text"
     #: Name → condition, as published for it: what `filters:` in a recipe brings along. Packaged ones have a page.
     rules: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def reads(self) -> str:
+        """What its batches are: `text`, `id` or `url` of the documents, or OF_COLUMN and the name of a column."""
+        return "text"
 
     @property
     def columns(self) -> tuple[Column, ...]:

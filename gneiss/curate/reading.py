@@ -59,7 +59,7 @@ def read_documents(shard: Shard, text: str, inputs: Mapping[str, str], limit: in
         texts.extend(raw_strings(chunk) for chunk in table[text].chunks)
         for name, column in inputs.items():
             chunks = [_readable(chunk) for chunk in table[column].chunks]
-            read[name].extend(chunks if name == "id" else [chunk.fill_null("") for chunk in chunks])
+            read[name].extend([chunk.fill_null("") for chunk in chunks] if name == "url" else chunks)
         for name in said:
             its = table[name].combine_chunks()
             bad = np.flatnonzero(its.is_valid().to_numpy(zero_copy_only=False))

@@ -13,6 +13,7 @@ from gneiss.filters import (
     fasttext,
     fineweb,
     gopher,
+    input_column,
     language,
     membership,
     perplexity,
@@ -29,7 +30,7 @@ Kind = TypeVar("Kind", Annotator, Editor)
 #: In the order of the pages.
 MODULES = (
     fasttext, readability, tokens, perplexity, membership, gopher, c4, fineweb, language, replaced_characters, urls,
-    contamination, pii,
+    contamination, pii, input_column,
 )  # fmt: skip
 
 

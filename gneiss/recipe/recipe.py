@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from gneiss.annotation import Annotator, Column, ColumnType
+from gneiss.annotation import OF_COLUMN, Annotator, Column, ColumnType
 from gneiss.corpus_steps import STEPS, CorpusStep
 from gneiss.edit import Editor
 from gneiss.errors import InputError, RecipeError, did_you_mean
@@ -385,12 +385,16 @@ class Recipe(Part):
 
     @property
     def inputs(self) -> dict[str, str]:
-        """The columns beside the text that annotators read, by what they mean: `id` always, if there is one, `url`."""
+        """The columns beside the text that annotators read, by what they mean: `id` always, if there is one, `url`.
+
+        A column that is read for itself is known by what its annotator `reads`.
+        """
         read = {annotator.reads for phase in self.phases for annotator in phase.annotators}
         known = {"id": self.input.id, "url": self.input.url}
         if "id" in read and self.input.id is None:
             raise RecipeError("input.id: an annotator reads ids, but the recipe has `id: null`; name the column")
-        return {name: column for name, column in known.items() if column and (name == "id" or name in read)}
+        own = {reads: reads.removeprefix(OF_COLUMN) for reads in sorted(read) if reads.startswith(OF_COLUMN)}
+        return {name: column for name, column in known.items() if column and (name == "id" or name in read)} | own
 
     @property
     def makes_ids(self) -> str | None:

@@ -215,7 +215,8 @@ def cut_shards(
     for its in refused:
         _log.warning("%s is quarantined: %s", its.file, its.reason)
     if made := [shard for shard in shards if shard.added.id is not None]:
-        _log.warning("%s: no column %r; ids are made: path, #, row", made[0].file, made[0].added.id)
+        number = "row" if made[0].format.counts_rows else "byte where the row begins"
+        _log.warning("%s: no column %r; ids are made of its path and the %s", made[0].file, made[0].added.id, number)
     _check_ids(source, shards, [*unreadable, *refused])
     unusable = sorted((*unreadable, *refused), key=lambda its: its.file.path.encode())
     return Input(tuple(shards), tuple(unusable), sum(file.size_bytes for file in files))

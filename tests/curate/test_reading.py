@@ -125,9 +125,9 @@ def test_ids_of_any_type_are_shown_as_strings(tmp_path: Path, ids: pa.Array, rea
     assert found.ids.type == pa.string()
 
 
-def test_without_an_id_column_ids_are_null(tmp_path: Path) -> None:
+def test_without_an_id_column_ids_are_made(tmp_path: Path) -> None:
     found = read(tmp_path, pa.table({"text": ["a", "b"]}), id_=None)
-    assert found.ids.to_pylist() == [None, None]
+    assert found.ids.to_pylist() == ["a.parquet#0", "a.parquet#1"]
 
 
 def test_a_shard_that_is_a_part_of_a_row_group_has_its_own_rows(tmp_path: Path) -> None:

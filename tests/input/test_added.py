@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,22 @@ def test_ids_are_made_of_file_and_row_however_shards_are_cut(tmp_path: Path, cap
         assert [id_ for shard in shards for id_ in table_of(shard, "id")["id"].to_pylist()] == expected
         assert [id_ for shard in shards for id_ in table_of(shard, MADE_ID)[MADE_ID].to_pylist()] == expected
         assert [shard.schema().names for shard in shards] == [["text", "id"]] * len(shards)
-    assert "deep/a.parquet: no column 'id'; ids are made: path, #, row" in caplog.text
+    assert "deep/a.parquet: no column 'id'; ids are made of its path and the row" in caplog.text
+
+
+def test_ids_of_lines_are_the_bytes_where_they_begin(tmp_path: Path) -> None:
+    """The number of a line is not known where a shard begins in mid-file; lines of bad JSON have ids too."""
+    lines = [json.dumps({"text": f"text {row}", "meta": {"n": row}}) for row in range(20)]
+    lines[7] = "no JSON"
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    begins = [0, *accumulate(len(line) + 1 for line in lines)][:-1]
+    expected = [f"a.jsonl#{begin}" for begin in begins]
+    for shard_max_bytes in (60, 200, 10**6):
+        shards = shards_of(tmp_path, id="id", shard_max_bytes=shard_max_bytes)
+        assert [id_ for shard in shards for id_ in table_of(shard, "id")["id"].to_pylist()] == expected
+        numbers = [n for shard in shards for n in table_of(shard, "meta.n")["meta.n"].to_pylist()]
+        assert numbers == [None if row == 7 else row for row in range(20)]
+    assert len(shards_of(tmp_path, shard_max_bytes=60)) > 1
 
 
 @pytest.mark.parametrize("id_", ["id", "null"])

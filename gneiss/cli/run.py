@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def run(
     recipe: RecipeArgument,
-    input: Annotated[str, typer.Option("--input", "-i", help="A Parquet file, a directory, a glob, or file://.")],
+    input: Annotated[
+        str, typer.Option("--input", "-i", help="A file, a directory or a glob; a path, or s3://, gs://, az://, hf://.")
+    ],
     output: Annotated[str, typer.Option("--output", "-o", help="An output folder; the same command resumes.")],
     workers: Workers = None,
     backend: OnBackend = BackendOption.auto,

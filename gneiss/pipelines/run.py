@@ -62,10 +62,11 @@ def run(
 ) -> FinishedRun:
     """Curate every shard of an input into an output; finished shards are skipped, so the same call resumes.
 
-    Parameters: `recipe`: a Recipe, the name of a packaged one, or a YAML file; `input`: file, directory, glob or
-    file://; `output`: a folder; `workers`: processes or actors, by default one a CPU as memory allows; `backend`:
-    `auto` takes Ray inside a Ray job or when RAY_ADDRESS is set; or a Backend; `progress`: called as shards finish.
-    Raises RecipeError, InputError, ModelError, OutputError, MachineError. Budgets: `FinishedRun.check_budgets`.
+    Parameters: `recipe`: a Recipe, the name of a packaged one, or a YAML file; `input`: file, directory or glob, as a
+    path or an address of a store; `output`: a folder; `workers`: processes or actors, by default one a CPU as memory
+    allows; `backend`: `auto` takes Ray inside a Ray job or when RAY_ADDRESS is set; or a Backend; `progress`: called as
+    shards finish. Raises RecipeError, InputError, ModelError, OutputError, StoreError, MachineError. Budgets:
+    `FinishedRun.check_budgets`.
 
     >>> import gneiss
     >>> done = gneiss.run("gneissweb-bytes", "crawl/", "curated/")  # doctest: +SKIP

@@ -31,6 +31,8 @@ _ADDRESS = re.compile(
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 #: The last bytes of a file, which are read when it is opened: most footers are in them.
 _TAIL_BYTES = 1 << 16
+#: Of a file that the hub serves itself, which is small, each range would count as a request to it: all is read.
+_WHOLE_BYTES = 1 << 24
 #: The hub signs where the bytes of a file lie for an hour.
 _SIGNED_SECONDS = 1800
 _REMEMBERED = 4096
@@ -153,8 +155,8 @@ class HubStore:
             with asking_hub(str(at)):
                 return _fetched(at.url, found.location, start, end)
 
-        size = found.size
-        return open_ranges(fetch, size, fetch(max(0, size - _TAIL_BYTES), size) if size else b"")
+        size, at_once = found.size, _TAIL_BYTES if found.location != at.url else _WHOLE_BYTES
+        return open_ranges(fetch, size, fetch(max(0, size - at_once), size) if size else b"")
 
     @contextmanager
     def create(self, path: str, *, is_new: bool = False) -> Iterator[BinaryIO]:

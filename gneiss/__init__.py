@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gneiss.output.finished_run import open_run
     from gneiss.output.push import push
     from gneiss.pipelines.dry_run import dry_run
+    from gneiss.pipelines.reshard import reshard
     from gneiss.pipelines.run import run
     from gneiss.recipe import Recipe
 
@@ -51,6 +52,7 @@ __all__ = [
     "find_near_duplicates",
     "open_run",
     "push",
+    "reshard",
     "run",
 ]
 #: Name → the module that it comes from.
@@ -64,6 +66,7 @@ _HOMES = {
     "find_near_duplicates": "dedup",
     "open_run": "output.finished_run",
     "push": "output.push",
+    "reshard": "pipelines.reshard",
     "run": "pipelines.run",
 }
 

@@ -123,7 +123,8 @@ def resharded_card(card: str, output: Place, files: OutputFiles, shards: int) ->
     text = card[marked.end() :] if marked else f"\n{card}"
     text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(_LAID_OUT))
     bullet = re.compile(rf"^- `{layout.DATA}/`: .*\n", re.MULTILINE)
-    text = bullet.sub(lambda _: f"{_data(files)}\n{_LAID_OUT}{_laid_out(files, shards)}\n", text, count=1)
+    said = f"{_laid_out(files, shards)}; the recipe written out has this `output`, and so another sha256"
+    text = bullet.sub(lambda _: f"{_data(files)}\n{_LAID_OUT}{said}\n", text, count=1)
     return f"---\n{write_yaml({**known, 'configs': configurations})}---\n{text}"
 
 

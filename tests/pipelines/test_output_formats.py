@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,16 @@ def test_columns_that_json_cannot_hold_are_refused_before_the_run(tmp_path: Path
         run(tmp_path, "{format: jsonl}")
     assert not (tmp_path / "out/data").exists()
     assert run(tmp_path, "{}").documents
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", FORMATS)
+def test_documents_are_an_input_again(tmp_path: Path, format: str) -> None:
+    done = run(tmp_path, f"{{format: {format}}}")
+    everything = recipe_of("- name: only\n", output=f"{{format: {format}}}")
+    again = gneiss.run(everything, done.folder / "data", tmp_path / "again", backend=runs.InThisProcess())
+    again.check_budgets()
+    assert sorted(rows_of(again), key=itemgetter("id")) == sorted(rows_of(done), key=itemgetter("id"))
 
 
 @pytest.mark.slow

@@ -360,7 +360,7 @@ def test_others_load_it(curated: FinishedRun, tmp_path: Path) -> None:
     assert noted["gneiss_row"][:] == [row["gneiss_row"] for row in annotated(new)]
     assert datasets.load_dataset(str(tmp_path / "new"), "quarantine", split="train", **settings).num_rows == 4
     card = (tmp_path / "new/README.md").read_text()
-    assert f"- `data/` in new shards: {len(new.shards)} files of about 9,000 bytes, shuffled with seed 1\n" in card
+    assert f"- `data/` in new shards: {len(new.shards)} files of about 9,000 bytes, shuffled with seed 1;" in card
 
 
 TYPES = {

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -126,6 +127,7 @@ def check(rows: list[dict[str, Any]], shard: Shard) -> None:
             assert comparable(its) == comparable(as_type(value, column.type, is_json)), column
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     rows=ROWS,
@@ -167,6 +169,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=400)
 @given(
     row=ROWS.map(lambda rows: json.dumps(rows[0]).encode()),
@@ -179,6 +182,7 @@ def test_a_line_is_malformed_where_python_cannot_read_it(row: bytes, edits: list
     assert is_fine(row) == is_object(row)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=400)
 @given(st.lists(PIECES, max_size=12).map(b"".join))
 def test_any_bytes_are_read_or_refused(inner: bytes) -> None:
@@ -195,7 +199,7 @@ def test_any_bytes_are_read_or_refused(inner: bytes) -> None:
 def is_fine(line: bytes) -> bool:
     """Whether a line is a row; a blank one is none, and here not fine."""
     data = line + b"\n"
-    block = lines.Block(lines._padded(data, json_scan.PADDING), len(data), 0, 0)
+    block = lines.Block(np.frombuffer(data + bytes(json_scan.PADDING), np.uint8), len(data), 0, 0)
     found = [wrong == json_scan.FINE for rows in jsonl._scanned(block, json_scan.Tree()) for wrong in rows.wrong]
     assert len(found) <= 1
     return found == [True]
@@ -265,6 +269,7 @@ def test_types_do_not_depend_on_the_size_of_blocks(tmp_path: Path, monkeypatch: 
     expected = whole.schema(), [table.to_pylist() for _, table in whole.tables()]
     monkeypatch.setattr(lines, "_BLOCK_BYTES", 64)
     monkeypatch.setattr(lines, "_READ_BYTES", 7)
+    monkeypatch.setattr(lines, "_LEAST_BYTES", 7)
     found = whole.schema(), [table.to_pylist() for _, table in whole.tables()]
     assert found[0] == expected[0]
     assert len(found[1]) > 10
@@ -429,6 +434,7 @@ def test_a_line_that_is_too_long_is_one_malformed_row(tmp_path: Path, monkeypatc
     monkeypatch.setattr(lines, "KEPT_BYTES", 10)
     monkeypatch.setattr(lines, "_BLOCK_BYTES", 100)
     monkeypatch.setattr(lines, "_READ_BYTES", 64)
+    monkeypatch.setattr(lines, "_LEAST_BYTES", 64)
     long = b'{"text": "' + b"x" * 5000 + b'"}'
     for data in (long, b'{"text": "a"}\n' + long + b'\n{"text": "b"}\nnope\n'):
         (shard,) = shards_of(write(tmp_path / "a.jsonl", data))
@@ -458,6 +464,7 @@ def test_ranges_share_out_the_lines(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lines, "_BLOCK_BYTES", block)
         patch.setattr(lines, "_READ_BYTES", 5)
+        patch.setattr(lines, "_LEAST_BYTES", 3)
         for low, high in pairwise(marks):
             for its in lines.blocks(place_of(path), low, high, 0):
                 raw = its.data[: its.size].tobytes()
@@ -512,6 +519,7 @@ def test_spellings_of_names(name: str, tmp_path: Path) -> None:
     assert rows_of(*shards_of(tmp_path / "in")) == [{"text": "a"}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", [its for its in COMPRESS if its])
 @pytest.mark.parametrize("damage", ["cut short", "followed by others"])
 def test_a_damaged_file_is_unreadable_and_says_after_how_many_lines(codec: str, damage: str, tmp_path: Path) -> None:

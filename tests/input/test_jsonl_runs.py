@@ -47,6 +47,7 @@ def hashes(output: Path) -> dict[str, str]:
     return {name: its for name, its in runs.promised(output).items() if name.startswith("data")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phases", [SHARD_SCOPE, CORPUS_SCOPE], ids=["shard", "corpus"])
 def test_a_run_over_json_lines_keeps_what_one_over_parquet_keeps(phases: str, tmp_path: Path) -> None:
     recipe = recipe_of(phases, budgets="{documents: 1}")
@@ -106,6 +107,7 @@ def test_a_file_that_is_cut_short_is_a_quarantined_shard(tmp_path: Path) -> None
     assert "lines: damaged, or cut short" in done.quarantined_shards["b"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [None, 3, 100])
 def test_a_dry_run_over_ranges_of_a_file(limit: int | None, tmp_path: Path) -> None:
     recipe = recipe_of(CORPUS_SCOPE, shard_max_bytes=2000, budgets="{documents: 1}")

@@ -26,6 +26,8 @@ _READ_BYTES = 1 << 20
 #: By how much a decompressor has read more than it has given, on average.
 _AHEAD_BYTES = 1 << 15
 _EDGE_BYTES = 1 << 16
+_LEAST_BYTES = 1 << 16
+_NEWLINE = 10
 _BOM = b"\xef\xbb\xbf"
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\x04\x22\x4d\x18": "lz4"}
 _OTHER = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK\x03\x04": "a ZIP archive", b"PAR1": "Parquet"}
@@ -74,12 +76,12 @@ def blocks(file: Place, start: int, end: int, padding: int) -> Iterator[Block]:
         if start:
             opened.seek(start - 1)
         stream = opened if codec is None else stack.enter_context(pa.CompressedInputStream(opened, codec))
-        lines = _Lines(stream, max(start - 1, 0), end if codec is None else None)
+        lines = _Lines(stream, max(start - 1, 0), end if codec is None else None, padding)
         if start:
             lines.skip_line()
         else:
             lines.begin(codec)
-        yield from lines.blocks(padding, _BLOCK_BYTES)
+        yield from lines.blocks(_BLOCK_BYTES)
 
 
 def sample(file: Place, padding: int) -> tuple[Block | None, int]:
@@ -92,106 +94,108 @@ def sample(file: Place, padding: int) -> tuple[Block | None, int]:
         opened = stack.enter_context(file.open())
         size = int(opened.size())
         stream = opened if codec is None else stack.enter_context(pa.CompressedInputStream(opened, codec))
-        lines = _Lines(stream, 0, None)
+        lines = _Lines(stream, 0, None, padding)
         lines.begin(codec)
-        block = next(lines.blocks(padding, _SAMPLE_BYTES), None)
+        block = next(lines.blocks(_SAMPLE_BYTES), None)
         if codec is None:
             return block, size
         return block, lines.read if lines.ended else size * lines.read // max(opened.tell() - _AHEAD_BYTES, 1)
 
 
 class _Lines:
-    """A stream, and what was read of it and not given out yet."""
+    """A stream, and what was read of it and not given out yet: `_size` bytes of `_rest`."""
 
-    def __init__(self, stream: Any, at: int, end: int | None) -> None:
+    def __init__(self, stream: Any, at: int, end: int | None, padding: int) -> None:
         self._stream = stream
         self._at, self._end = at, end  # where `_rest` begins, and the range ends; None: with the file
-        self._rest = b""
+        self._padding = padding + 1
+        self._rest, self._size = bytearray(), 0
         self.line = 0
         self.ended = False
 
     @property
     def read(self) -> int:
         """Bytes that were read, where the range begins with the file."""
-        return self._at + len(self._rest)
+        return self._at + self._size
 
     def begin(self, codec: str | None) -> None:
         """The first bytes say what a file is."""
         self._fill(4)
-        head = self._rest[:4]
         for magic, its in _MAGIC.items():
-            if head.startswith(magic) and codec is None:
+            if self._rest.startswith(magic) and codec is None:
                 raise OSError(f"it is compressed by {its}, and its name does not say so; rename it")
         for magic, its in _OTHER.items():
-            if head.startswith(magic):
+            if self._rest.startswith(magic):
                 raise OSError(f"expected lines of UTF-8, found {its}")
-        if head.startswith(_BOM):
+        if self._rest.startswith(_BOM):
             self._take(len(_BOM))
 
     def skip_line(self) -> None:
         """Pass over the rest of a line."""
-        while (at := self._rest.find(b"\n")) < 0 and not self._is_past():
-            self._take(len(self._rest))
+        while (at := self._rest.find(b"\n", 0, self._size)) < 0 and not self._is_past():
+            self._take(self._size)
             if not self._fill(_READ_BYTES):
                 return
-        self._take(at + 1 if at >= 0 else len(self._rest))
+        self._take(at + 1 if at >= 0 else self._size)
 
-    def blocks(self, padding: int, size: int) -> Iterator[Block]:
+    def blocks(self, size: int) -> Iterator[Block]:
         """Of about so many bytes."""
         while not self._is_past():
-            self._fill(size)
+            self._fill(size if self._end is None else min(size, self._end - self._at))
             last = self._last_newline()
-            while last < 0 and len(self._rest) <= MOST_LINE_BYTES and self._fill(len(self._rest) + size):
+            while last < 0 and self._size <= MOST_LINE_BYTES and self._fill(self._size + max(_LEAST_BYTES, self._size)):
                 last = self._last_newline()
-            if not self._rest:
+            if not self._size:
                 return
-            if last < 0 and len(self._rest) > MOST_LINE_BYTES:
-                kept = _padded(self._rest[:KEPT_BYTES] + b"\n", padding)
-                yield Block(kept, KEPT_BYTES + 1, self.line, self._at, is_cut=True)
+            if is_cut := last < 0 and self._size > MOST_LINE_BYTES:
+                given, size_ = self._rest[:KEPT_BYTES] + bytearray(self._padding), KEPT_BYTES
+            else:
+                given, size_ = self._rest, last + 1 if last >= 0 else self._size
+            rest = self._rest[size_ : self._size]
+            if given[size_ - 1] != _NEWLINE:
+                given[size_] = _NEWLINE
+                size_ += 1
+            block = Block(np.frombuffer(given, np.uint8), size_, self.line, self._at, is_cut)
+            if is_cut:
                 self.skip_line()
                 self.line += 1
-                continue
-            ended = last + 1 if last >= 0 else len(self._rest)
-            data = self._rest[:ended]
-            data = data if data.endswith(b"\n") else data + b"\n"
-            block = Block(_padded(data, padding), len(data), self.line, self._at)
-            self.line += data.count(b"\n")
-            self._take(ended)
+            else:
+                self.line += int(np.count_nonzero(block.data[:size_] == _NEWLINE))
+                self._at += self._size - len(rest)
+                self._rest, self._size = rest, len(rest)
             yield block
 
     def _last_newline(self) -> int:
         """The end of the last line in `_rest` that starts within the range."""
-        if self._end is None or self._end - self._at > len(self._rest):
-            return len(self._rest) - 1 if self.ended else self._rest.rfind(b"\n")
+        if self._end is None or self._end - self._at > self._size:
+            return self._size - 1 if self.ended else self._rest.rfind(b"\n", 0, self._size)
         last = max(self._end - self._at - 1, 0)  # a byte of the last line
-        at = self._rest.find(b"\n", last)
+        at = self._rest.find(b"\n", last, self._size)
         return at if at >= 0 else self._rest.rfind(b"\n", 0, last)
 
     def _is_past(self) -> bool:
         """Whether the next line starts behind the range, or there is none."""
-        return (self._end is not None and self._at >= self._end) or (self.ended and not self._rest)
+        return (self._end is not None and self._at >= self._end) or (self.ended and not self._size)
 
     def _take(self, size: int) -> None:
-        self._rest = self._rest[size:]
+        self._rest = self._rest[size : self._size]
         self._at += size
+        self._size -= size
 
     def _fill(self, size: int) -> bool:
         """Read until `_rest` has so many bytes; whether there were any more."""
-        pieces = [self._rest]
-        missing = size - len(self._rest)
-        before = missing
-        while missing > 0 and not self.ended:
+        before = self._size
+        if len(self._rest) < size + self._padding:
+            larger = bytearray(size + self._padding)
+            larger[:before] = self._rest[:before]
+            self._rest = larger
+        target = memoryview(self._rest)
+        while self._size < size and not self.ended:
             try:
-                piece = self._stream.read(min(missing, _READ_BYTES))
+                count = self._stream.readinto(target[self._size : min(size, self._size + _READ_BYTES)])
             except OSError as error:
-                lines = self.line + sum(its.count(b"\n") for its in pieces)
+                lines = self.line + self._rest.count(b"\n", 0, self._size)
                 raise OSError(f"{first_line(error)}, after {lines:,} lines: damaged, or cut short") from error
-            self.ended = not piece
-            pieces.append(piece)
-            missing -= len(piece)
-        self._rest = b"".join(pieces)
-        return missing < before
-
-
-def _padded(data: bytes, padding: int) -> UInt8Array:
-    return np.frombuffer(data + bytes(padding), np.uint8)
+            self.ended = not count
+            self._size += count
+        return self._size > before

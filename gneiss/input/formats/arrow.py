@@ -19,7 +19,7 @@ import xxhash
 
 from gneiss.input.columns import field_at, find_path
 from gneiss.input.formats.format import CutFile, Part
-from gneiss.input.formats.messages import BATCH, DICTIONARY, SCHEMA, Message, bounds, column_bytes, expansion, messages
+from gneiss.input.formats.messages import BATCH, DICTIONARY, SCHEMA, Message, column_bytes, expansion, is_file, messages
 from gneiss.input.formats.row_groups import Begun, RowGroups, cut_groups
 from gneiss.store.place import Place
 
@@ -88,25 +88,33 @@ class Arrow:
         """See Format."""
         with ExitStack() as opened:
             source = opened.enter_context(file.open())
-            found, head = _within(source, part), list[Message]()
-            at = part.end
-            for row, message in found:
-                head.append(message)
-                if message.kind == BATCH:
-                    at = row
+            found, head = _within(source, part), list[_Located]()
+            for its in found:
+                head.append(its)
+                if its.message.kind == BATCH:
                     break
-            if not head or head[-1].kind != BATCH:
+            if not head or head[-1].message.kind != BATCH:
                 return
-            if part.start <= at and at + head[-1].rows <= part.end:
-                yield from _gathered(_read(source, chain(head, (message for _, message in found)), columns))
+            first = head[-1]
+            if part.start <= first.row and first.row + first.message.rows <= part.end:
+                yield from _gathered(_read(source, chain(head, found), columns))
                 return
             batches = self.batches  # of a batch that is cut into parts
             if batches is None:
                 batches = RowGroups()
                 opened.callback(batches.close)
-            key = (file, head[-1].start, None if columns is None else tuple(columns))
+            key = (file, first.message.start, None if columns is None else tuple(columns))
             begin = partial(_begin, file, head, columns)
-            yield from batches.read(key, begin, part.start - at, part.end - at)
+            yield from batches.read(key, begin, part.start - first.row, part.end - first.row)
+
+
+@dataclass(frozen=True)
+class _Located:
+    """A message, the row at which it begins, and how many batches come before it."""
+
+    message: Message
+    row: int
+    number: int
 
 
 class _Spliced(io.RawIOBase):
@@ -138,48 +146,52 @@ class _Spliced(io.RawIOBase):
 
 
 def _schema(source: Any) -> pa.Schema:
+    if is_file(source):
+        source.seek(0)
+        return pa.ipc.open_file(source).schema
     first = next(messages(source))
     source.seek(first.start)
     return pa.ipc.read_schema(pa.ipc.read_message(source))
 
 
-def _within(source: Any, part: Part) -> Iterator[tuple[int, Message]]:
-    """The batches with rows of a part, and what must be read before them; with the row at which each begins."""
-    found = messages(source)
-    if bounds(source)[2] and any(_has_dictionary(column.type) for column in _schema(source)):
-        found = iter(sorted(found, key=lambda its: its.kind == BATCH))  # in a file, dictionaries may lie anywhere
-    at = 0
-    for message in found:
-        if at >= part.end:
+def _within(source: Any, part: Part) -> Iterator[_Located]:
+    """The batches with rows of a part, and what must be read before them."""
+    row = number = 0
+    for message in messages(source):
+        if row >= part.end:
             return
-        if message.kind in (SCHEMA, DICTIONARY) or (message.kind == BATCH and at + message.rows > part.start):
-            yield at, message
-        at += message.rows if message.kind == BATCH else 0
+        is_batch = message.kind == BATCH
+        if message.kind in (SCHEMA, DICTIONARY) or (is_batch and row + message.rows > part.start):
+            yield _Located(message, row, number)
+        row, number = row + (message.rows if is_batch else 0), number + is_batch
 
 
-def _has_dictionary(type_: pa.DataType) -> bool:
-    if isinstance(type_, pa.BaseExtensionType):
-        return _has_dictionary(type_.storage_type)
-    fields = (type_.field(number) for number in range(type_.num_fields))
-    return bool(pa.types.is_dictionary(type_)) or any(_has_dictionary(field.type) for field in fields)
-
-
-def _read(source: Any, wanted: Iterator[Message], columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+def _read(source: Any, wanted: Iterator[_Located], columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
     """The record batches among some messages, without those of no rows."""
     schema = _schema(source)
     paths = [path for path in (find_path(schema, name) for name in columns or ()) if path]
     chosen = sorted({schema.get_field_index(path[0]) for path in paths})
     options = pa.ipc.IpcReadOptions(included_fields=chosen)  # none: all
-    stream = _Spliced(source, ((message.start, message.end) for message in wanted))
+    for batch in _batches(source, wanted, options):
+        for column in batch.columns:
+            column.view(_as_bytes(column.type)).validate(full=True)
+        if batch.num_rows:
+            yield batch if columns is None or chosen else batch.select([])
+
+
+def _batches(source: Any, wanted: Iterator[_Located], options: pa.ipc.IpcReadOptions) -> Iterator[pa.RecordBatch]:
+    if is_file(source):
+        with pa.ipc.open_file(source, options=options) as file:
+            for its in wanted:
+                if its.message.kind == BATCH:
+                    yield file.get_batch(its.number)
+        return
+    stream = _Spliced(source, ((its.message.start, its.message.end) for its in wanted))
     with pa.ipc.open_stream(stream, options=options) as reader:
-        for batch in reader:
-            for column in batch.columns:
-                column.view(_as_bytes(column.type)).validate(full=True)
-            if batch.num_rows:
-                yield batch if columns is None or chosen else batch.select([])
+        yield from reader
 
 
-def _begin(file: Place, head: Sequence[Message], columns: Sequence[str] | None) -> Begun:
+def _begin(file: Place, head: Sequence[_Located], columns: Sequence[str] | None) -> Begun:
     """A batch that is cut into parts, from its first row."""
     opened = ExitStack()
     source = opened.enter_context(file.open())

@@ -21,6 +21,8 @@ _MOST_METADATA = 1 << 28
 #: Fields of a message, of a dictionary batch and of a record batch.
 _HEADER_TYPE, _HEADER, _BODY_LENGTH = 1, 2, 3
 _DICTIONARY_DATA = 1
+#: Fields of a footer, and what they hold: offset, size of the metadata, size of the body.
+_DICTIONARIES, _BATCHES, _BLOCK = 2, 3, "<qi4xq"
 _ROWS, _BUFFERS, _COMPRESSION, _VIEW_BUFFERS = 0, 2, 3, 4
 
 
@@ -43,9 +45,22 @@ class Message:
 
 
 def messages(file: Any) -> Iterator[Message]:
-    """The messages of an IPC file or stream, in order. Raises OSError when it is none, or damaged."""
-    at, end, _ = bounds(file)
-    is_first = True
+    """The messages of an IPC file or stream, in order, of a file without its schema.
+
+    Raises OSError when it is none, or damaged.
+    """
+    if footer := _footer(file):
+        return _of_footer(file, *footer)
+    return _of_stream(file, int(file.size()))
+
+
+def is_file(file: Any) -> bool:
+    """Whether these are bytes of the IPC file format, or else of a stream. Raises OSError for a file cut short."""
+    return _footer(file) is not None
+
+
+def _of_stream(file: Any, end: int) -> Iterator[Message]:
+    at, is_first = 0, True
     while at + 4 <= end:
         word = _int32(file, at)
         if word == _CONTINUATION and at + 8 > end:
@@ -67,19 +82,35 @@ def messages(file: Any) -> Iterator[Message]:
         raise OSError("expected an Arrow IPC file or stream, found none, or one that is cut short")
 
 
-def bounds(file: Any) -> tuple[int, int, bool]:
-    """Where the messages of a file begin and end, and whether it is a file of the IPC format, and no stream."""
+def _of_footer(file: Any, start: int, end: int) -> Iterator[Message]:
+    try:
+        table = _Table.root(_read(file, start, end - start))
+        blocks = [*table.structs(_DICTIONARIES, _BLOCK), *table.structs(_BATCHES, _BLOCK)]
+    except struct.error as error:
+        raise OSError(f"the footer is damaged: {error}") from error
+    for at, size, body in blocks:
+        if not (at >= 0 and 8 < size <= _MOST_METADATA and body >= 0 and at + size + body <= start):
+            raise OSError("a record batch lies beyond the file: damaged")
+        metadata = _read(file, at, size)
+        found = _message(metadata[8 if metadata[:4] == b"\xff" * 4 else 4 :], at, at + size)
+        if found.kind not in (DICTIONARY, BATCH) or found.end != at + size + body:
+            raise OSError("a record batch that is not as the footer says: damaged")
+        yield found
+
+
+def _footer(file: Any) -> tuple[int, int] | None:
+    """Where the footer of a file begins and ends; None: it is a stream."""
     size = int(file.size())
     head = _read(file, 0, min(8, size))
     if head.startswith(_FEATHER_V1):
         raise OSError("Feather of version 1; read it with pandas, and write version 2")
     if not head.startswith(_MAGIC):
-        return 0, size, False
+        return None
     tail = _read(file, max(8, size - 10), 10) if size >= 18 else b""
-    footer = int.from_bytes(tail[:4], "little", signed=True)
-    if tail[4:] != _MAGIC or not 0 < footer <= size - 18:
+    length = int.from_bytes(tail[:4], "little", signed=True)
+    if tail[4:] != _MAGIC or not 0 < length <= size - 18:
         raise OSError("an Arrow IPC file without its footer: cut short")
-    return 8, size - 10 - footer, True
+    return size - 10 - length, size - 10
 
 
 def column_bytes(schema: pa.Schema, message: Message, path: Sequence[str]) -> int:

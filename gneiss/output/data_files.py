@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from gneiss.output import jsonl
+from gneiss.output import jsonl, parquet
 from gneiss.output.layout import data_path
 from gneiss.output.parquet import WrittenFile, open_parquet, read_footer, write_parquet
 from gneiss.recipe.recipe import OutputFiles
@@ -49,8 +49,8 @@ class DataFiles:
         return data_path(shard_id, self.format)
 
     def refusal(self, schema: pa.Schema) -> str | None:
-        """Why columns cannot be written in this format, if they cannot."""
-        return None if self.is_parquet else jsonl.refusal(schema)
+        """Why columns cannot be written in this format, or to quarantine, which is Parquet, if they cannot."""
+        return (None if self.is_parquet else jsonl.refusal(schema)) or parquet.refusal(schema)
 
     def written(self, schema: pa.Schema) -> pa.Schema:
         """The columns as this format holds them. Raises InputError for a column that it cannot hold."""

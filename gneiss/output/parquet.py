@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from gneiss.errors import InputError, first_line
+from gneiss.errors import first_line
 from gneiss.store.place import Place
 
 ROW_GROUP_BYTES = 64_000_000
@@ -59,7 +60,12 @@ def write_parquet(
 
 
 def writable(type_: pa.DataType, is_in_list: bool = False, is_in_struct: bool = False) -> pa.DataType:
-    """The type that a column is written as: itself, but for views in structs in lists, which pyarrow cannot write."""
+    """The type that a column is written as: itself, but for views that pyarrow cannot write.
+
+    Those are views in structs in lists, and dictionaries of views.
+    """
+    if pa.types.is_dictionary(type_):
+        return pa.dictionary(type_.index_type, writable(type_.value_type, True, True), type_.ordered)
     if is_in_struct and pa.types.is_string_view(type_):
         return pa.string()
     if is_in_struct and pa.types.is_binary_view(type_):
@@ -72,15 +78,18 @@ def writable(type_: pa.DataType, is_in_list: bool = False, is_in_struct: bool = 
     return type_
 
 
-def refuse_unwritable(schema: pa.Schema, file: Place) -> None:
-    """Refuse columns of an input file of types that Parquet files cannot have. Raises InputError."""
+@lru_cache(maxsize=64)  # the files of an input have the same columns, mostly
+def refusal(schema: pa.Schema) -> str | None:
+    """Why columns cannot be written to Parquet, if they cannot: pyarrow says so of some types only when it writes."""
     for column in schema:
+        nulls = pa.table({column.name: pa.nulls(1, writable(column.type))})
         try:
-            pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([column.with_type(writable(column.type))])).close()
-        except pa.ArrowException as error:
-            raise InputError(
-                f"{file}: column {column.name!r}: {column.type} cannot be written to Parquet: {first_line(error)}"
-            ) from error
+            pq.write_table(nulls, pa.BufferOutputStream())
+        except pa.ArrowNotImplementedError as error:
+            return f"column {column.name!r}: {column.type} cannot be written to Parquet: {first_line(error)}; drop it"
+        except pa.ArrowInvalid:
+            continue  # a field that may not be null
+    return None
 
 
 def write_bytes(content: bytes, root: Place, path: str) -> WrittenFile:

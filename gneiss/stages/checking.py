@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from gneiss.input.shard import Shard, reading_on
 from gneiss.output.ledger import COMMITTED, UNREADABLE, Receipt
-from gneiss.output.parquet import refuse_unwritable
 
 CHECK = "check"
 
@@ -33,6 +32,5 @@ class CheckStep:
 
 
 def _check(shard: Shard) -> Receipt:
-    refuse_unwritable(shard.schema(), shard.file)
     rows = sum(table.num_rows for _, table in shard.tables())
     return Receipt(shard.id, COMMITTED, shard.fingerprint, rows, etag=shard.etag, stage=CHECK)

@@ -71,13 +71,15 @@ def extraction_part(corpus: Path, quick: bool) -> Figures:
     limit = QUICK_RECORDS if quick else None
     tasks = sorted(find_crawl_files(corpus / "warc").tasks, key=lambda task: task.size_bytes)[: 1 if quick else None]
     pages = [page for task in tasks for page in pages_of(task, limit)]
-    html = [to_text(decode_body(page.body, page.codings, Limits.max_record_bytes), page.charset) for page in pages]
     size_bytes = sum(len(page.body) for page in pages)
     figures: Figures = {"extraction_pages": len(pages), "extraction_html_bytes": size_bytes}
     for extractor in (Resiliparse(), Trafilatura()):
         name = type(extractor).__name__.lower()
         alone, whole = [], []
         for _ in range(REPETITIONS):
+            # anew each time, since a string keeps its UTF-8 once it was asked for
+            bodies = [(decode_body(page.body, page.codings, Limits.max_record_bytes), page.charset) for page in pages]
+            html = [to_text(body, charset) for body, charset in bodies]
             alone.append(cpu_seconds(partial(run_alone, extractor, html)))
             whole.append(cpu_seconds(partial(run_whole, Settings(extractor, limit=limit), tasks)))
         ratios = [(ours - its) / its for ours, its in zip(whole, alone, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gneiss.extraction.labels import charset_of
@@ -111,4 +112,7 @@ def _detected(body: bytes) -> str | None:
 def _text(body: bytes, charset: str) -> str:
     from endec import decode
 
+    if charset == "utf-8":
+        with suppress(UnicodeDecodeError):
+            return body.decode().replace("\0", "")
     return decode(body, charset, "replace", bom="ignore").replace("\0", "")

@@ -1,6 +1,7 @@
 """The sandboxed process: decodes a page and extracts its text, under limits that end the process.
 
-`python -m gneiss.extraction.inside DESCRIPTION` reads batches of pages on stdin and answers on stdout; see `sandbox`.
+`python -m gneiss.extraction.inside DESCRIPTION BODIES` reads batches of pages on stdin, their bodies from the open file
+BODIES, and answers on stdout; see `sandbox`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def answer_to(page: Page, extract: Callable[[str], tuple[str, str]], max_record_
         if kind not in (HTML, XHTML):
             return Answer(Outcome.NOT_HTML, kind)
         found = decoded(body, page.charset)
-        if is_garbled(found.text):
+        if is_garbled(found.text, body if found.charset == "utf-8" else None):
             return Answer(Outcome.NOT_HTML, UNKNOWN)
         text, extractor = ("", "") if found.charset == REPLACEMENT else extract(found.text)
         return Answer(Outcome.TEXT, text.replace("\0", ""), found.charset, found.charset_from, extractor)
@@ -52,7 +53,7 @@ def answer_to(page: Page, extract: Callable[[str], tuple[str, str]], max_record_
         return Answer(Outcome.FAILED, f"{type(error).__name__}: {error}"[:300])
 
 
-def main(description: str) -> None:
+def main(description: str, bodies: int) -> None:
     """Answer batch after batch until stdin ends."""
     its = json.loads(description)
     answers = os.dup(1)
@@ -67,7 +68,7 @@ def main(description: str) -> None:
     _limit(its)
     _write(answers, READY)
     stdin = os.fdopen(0, "rb", 1 << 20)
-    while batch := read_batch(stdin):
+    while batch := [*read_batch(stdin, bodies)]:
         for page in batch:
             signal.setitimer(signal.ITIMER_PROF, its["deadline_seconds"])  # its signal ends the process: no handler
             try:
@@ -117,7 +118,7 @@ def _write(descriptor: int, message: bytes) -> None:
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1])
+        main(sys.argv[1], int(sys.argv[2]))
     except (BrokenPipeError, KeyboardInterrupt):
         os._exit(0)  # the parent is gone
     except MemoryError:

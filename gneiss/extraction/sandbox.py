@@ -30,6 +30,7 @@ from gneiss.extraction.wire import (
     answer_size,
     pack_batch,
     unpack_answer,
+    write_bodies,
 )
 
 DEADLINE, MEMORY, CRASH = "deadline", "memory", "crash"
@@ -78,14 +79,17 @@ class Sandbox:
         self._limits = limits
         self._description = json.dumps({"extractor": describe(extractor), **asdict(limits)})
         self._process: subprocess.Popen[bytes] | None = None
+        self._bodies = -1
 
     def __enter__(self) -> Sandbox:
+        self._bodies = os.memfd_create("gneiss-pages")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end()
+        os.close(self._bodies)
 
     def extract(self, pages: Sequence[Page]) -> list[Answer | Death]:
         """An answer for each page, in order. Raises MachineError when the process cannot start or others kill it."""
@@ -108,6 +112,7 @@ class Sandbox:
         process = self._process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
+        write_bodies(self._bodies, pages)
         to_send = memoryview(pack_batch(pages))
         answers: list[Answer] = []
         received = bytearray()
@@ -154,11 +159,12 @@ class Sandbox:
         environment |= {"PYTHONPATH": modules, "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
         try:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "gneiss.extraction.inside", self._description],
+                [sys.executable, "-P", "-m", "gneiss.extraction.inside", self._description, str(self._bodies)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
+                pass_fds=(self._bodies,),
                 env=environment,
             )
         except OSError as error:
@@ -178,7 +184,7 @@ class Sandbox:
                 self._end()
                 raise MachineError(
                     f"the extractor's process ended before it was ready (exit code {process.returncode}). Try"
-                    f" `{sys.executable} -m gneiss.extraction.inside '{self._description}'`, which says why"
+                    f" `{sys.executable} -m gneiss.extraction.inside '{self._description}' 0`, which says why"
                 )
             said += block
         return process

@@ -80,9 +80,14 @@ def looks_like_text(body: bytes) -> bool:
     return _signature(header) is None and _binary_bytes(header) <= _MOST_BINARY * len(header)
 
 
-def is_garbled(text: str) -> bool:
-    """Whether a decoded text is of binary bytes: more than strays of its characters are controls."""
-    return _binary_bytes(text.encode("utf-8", "surrogatepass")) > _MOST_BINARY * len(text)
+def is_garbled(text: str, utf8: bytes | None = None) -> bool:
+    """Whether a decoded text is of binary bytes: more than strays of its characters are controls.
+
+    utf8: the bytes that it was decoded from without its NULs, if they are UTF-8.
+    """
+    if utf8 is None:
+        utf8 = text.encode("utf-8", "surrogatepass")
+    return _binary_bytes(utf8) - utf8.count(0) > _MOST_BINARY * len(text)
 
 
 def _binary_bytes(body: bytes) -> int:

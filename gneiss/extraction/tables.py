@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -106,5 +106,5 @@ def _tables(documents: Iterable[Document]) -> Iterator[pa.Table]:
 
 
 def _table(rows: Sequence[Document] | Sequence[Rejected], schema: pa.Schema) -> pa.Table:
-    columns = zip(*map(astuple, rows), strict=True)
+    columns = ([getattr(row, name) for row in rows] for name in schema.names)
     return pa.table([pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)], schema=schema)

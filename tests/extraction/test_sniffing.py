@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import zipfile
 from io import BytesIO
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gneiss.extraction.charset import decoded
 from gneiss.extraction.sniffing import is_garbled, looks_like_text, sniff
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
@@ -99,3 +101,11 @@ def test_the_worst_bodies_take_linear_time(body: bytes) -> None:
 def test_any_bytes_have_a_type(body: bytes, supplied: str) -> None:
     found = sniff(body, supplied)
     assert found.startswith("binary: ") or "/" in found
+
+
+@given(st.binary(max_size=200).map(lambda body: body * 3), st.booleans())
+def test_binary_bytes_are_counted_in_a_body_as_in_its_text(body: bytes, is_valid: bool) -> None:
+    body = body.decode("utf-8", "ignore").encode() if is_valid else body
+    found = decoded(codecs.BOM_UTF8 + body)
+    assert found.charset == "utf-8"
+    assert is_garbled(found.text) == is_garbled(found.text, codecs.BOM_UTF8 + body)

@@ -20,12 +20,15 @@ from gneiss.store.hub import HubStore
 from gneiss.store.local import LocalStore
 from gneiss.store.objects import ObjectStore
 from gneiss.store.store import File, Store
+from gneiss.store.web import WebStore
 
 #: All stores, a line each.
 STORES: tuple[Store, ...] = (
     LocalStore(),
     *(ObjectStore(scheme) for scheme in ObjectStore.services),
     HubStore(),
+    WebStore("https"),
+    WebStore("http"),
 )
 _BLOCK_BYTES = 1 << 22
 _FULL = "free some space and run again: finished shards are kept"

@@ -29,9 +29,20 @@ class ExtractorOption(StrEnum):
 
 def extract(
     input: Annotated[
-        str, typer.Option("--input", "-i", help="A WARC, WET or HTML file, a directory, a glob, or file://.")
+        str,
+        typer.Option(
+            "--input",
+            "-i",
+            help="A WARC, WET or HTML file, a folder, a glob, or such an address: s3://, https://, …",
+        ),
     ],
     output: Annotated[str, typer.Option("--output", "-o", help="An output folder; the same command resumes.")],
+    paths: Annotated[
+        str | None, typer.Option(help="A list of archives, such as warc.paths.gz: paths relative to --input.")
+    ] = None,
+    cdx: Annotated[
+        str | None, typer.Option(help="An index, CDXJ or Parquet: only its records are read, of files in --input.")
+    ] = None,
     extractor: Annotated[
         ExtractorOption,
         typer.Option(help="`trafilatura`: best text; `resiliparse`: many times faster, or where there is none."),
@@ -64,6 +75,8 @@ def extract(
     finished = run_extraction(
         input,
         output,
+        paths=paths,
+        cdx=cdx,
         extractor=extractor.value,
         dump=dump,
         limit=limit,

@@ -6,6 +6,7 @@ import re
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -13,7 +14,9 @@ import xxhash
 
 from gneiss.errors import InputError
 from gneiss.extraction.records import WHOLE, ByteRange, Damage, RangeReader, Record
+from gneiss.extraction.selection import Selected, lines_of, path_in, read_index, read_selected
 from gneiss.input.files import find_files
+from gneiss.store.local import LocalStore
 from gneiss.store.place import Address, Place, place_of
 from gneiss.store.store import File
 
@@ -21,6 +24,10 @@ _ARCHIVE = re.compile(r"\.(?:warc\.(?=wet))?(warc|wet)(?:\.(?:gz|zst|zstd))?$", 
 _HTML = re.compile(r"\.x?html?$", re.IGNORECASE)
 #: A group of HTML files ends with the file that reaches one of these.
 _GROUP_FILES, _GROUP_BYTES = 5_000, 64_000_000
+#: Selected records of a task: they lie in as many archives, at worst.
+_GROUP_RECORDS = 2_000
+#: Archives of a list that are looked for at once.
+_LOOKS = 32
 _EDGE_BYTES = 1 << 16
 #: Of the end of a name that is not read, how it is reported.
 _ENDING = re.compile(r"(?:\.\w{1,8}){1,2}$", re.ASCII)
@@ -30,11 +37,12 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True)
 class CrawlFiles:
-    """A task: an archive or a range of its bytes, or a group of HTML files.
+    """A task: an archive or a range of its bytes, a group of HTML files, or records that an index selects.
 
     id: the path relative to the input, without suffix, and which range of how many it is; names: paths relative to the
     input, as in `file_path`; places: where they are; fingerprint: of names, sizes, and the two ends of each file; etag:
-    of the archive, or of all files; range: of the archive, if it is not the whole.
+    of the archive, or of all files; range: of the archive, if it is not the whole; selected: the records that are read,
+    if an index selects them: of files in the first place.
     """
 
     id: str
@@ -45,6 +53,7 @@ class CrawlFiles:
     is_archive: bool
     etag: str
     range: ByteRange = WHOLE
+    selected: tuple[Selected, ...] = ()
 
     @property
     def file(self) -> Place:
@@ -52,7 +61,9 @@ class CrawlFiles:
         return self.places[0]
 
     def check_unchanged(self) -> None:
-        """Raise InputError when a file is not the one that was found."""
+        """Raise InputError when a file is not the one that was found. Selected records are looked at one by one."""
+        if self.selected:
+            return
         found = [place.find() for place in self.places]
         if _etag([file.etag if file else "" for file in found], self.is_archive) != self.etag:
             raise InputError(
@@ -100,11 +111,63 @@ def find_crawl_files(input: Address, task_max_bytes: int | None = None) -> Crawl
         else:
             tasks += _ranges(_task(_id_of(file.name), root, [file], True), task_max_bytes or file.size_bytes)
     tasks += _groups(root, pages)
+    _refuse_twins(input, tasks)
+    return CrawlInput(tasks, passed_over)
+
+
+def find_listed(base: Address, paths: Address, task_max_bytes: int | None = None) -> CrawlInput:
+    """The archives that a list names, such as Common Crawl's `warc.paths.gz`: a path a line, relative to a base.
+
+    One that is not there is found out when it is read. Raises InputError.
+    """
+    root, listed = place_of(base), place_of(paths, "list")
+    names: dict[str, None] = {}
+    for number, line in lines_of(listed):
+        try:
+            names |= {path_in(line): None} if line else {}
+        except ValueError as error:
+            raise InputError(f"{listed}, line {number}: {error}") from error
+    if not names:
+        raise InputError(f"{listed}: expected a path of an archive on each line, found none")
+
+    def task(name: str) -> CrawlFiles:
+        try:
+            found = (root / name).find()
+        except OSError:  # reading it says so again
+            found = None
+        return _task(_id_of(name), root, [replace(found, name=name) if found else File(name, 0, "")], True)
+
+    with ThreadPoolExecutor(_LOOKS) as pool:
+        tasks = [
+            part
+            for whole in pool.map(task, sorted(names, key=str.encode))
+            for part in _ranges(whole, task_max_bytes or whole.size_bytes)
+        ]
+    _refuse_twins(paths, tasks)
+    return CrawlInput(tasks, Counter())
+
+
+def find_selected(base: Address, index: Address) -> CrawlInput:
+    """The records that an index names, in groups; see `read_index`. Raises InputError."""
+    root, selected = place_of(base), read_index(index)
+    tasks: list[CrawlFiles] = []
+    start = size = 0
+    for at, its in enumerate(selected, 1):
+        size += its.length
+        if at - start == _GROUP_RECORDS or size >= _GROUP_BYTES or at == len(selected):
+            some = tuple(selected[start:at])
+            digest = xxhash.xxh3_128_hexdigest(repr([(one.file, one.offset, one.length) for one in some]).encode())
+            id_ = f"selected-{len(tasks):05d}"
+            tasks.append(CrawlFiles(id_, (), (root,), size, digest, False, digest, selected=some))
+            start, size = at, 0
+    return CrawlInput(tasks, Counter())
+
+
+def _refuse_twins(input: Address, tasks: Iterable[CrawlFiles]) -> None:
     ids = Counter(task.id for task in tasks)
     twice = sorted(id_ for id_, count in ids.items() if count > 1)
     if twice:
         raise InputError(f"{input}: two files would write to the same place {twice[0]!r}; rename one of them")
-    return CrawlInput(tasks, passed_over)
 
 
 def _by_ending(names: Iterable[str]) -> Counter[str]:
@@ -128,16 +191,21 @@ def describe_passed_over(files: Counter[str]) -> str:
 class CrawlReader:
     """The records of a task, each with the name of its file, in order: an iterable.
 
-    archive: knows where it was read; None of HTML files. Iterating raises InputError when an archive cannot be read.
+    archive: knows where it was read; None of HTML files and selected records. Iterating raises InputError when an
+    archive cannot be read.
     """
 
     def __init__(self, task: CrawlFiles, max_record_bytes: int) -> None:
         self._task, self._max_record_bytes = task, max_record_bytes
         self.archive = RangeReader(task.file, max_record_bytes, task.range) if task.is_archive else None
+        self.is_of_archives = task.is_archive or bool(task.selected)
 
     def __iter__(self) -> Iterator[tuple[str, Record | Damage]]:
         for record in self.archive or ():
             yield self._task.names[0], record
+        if self._task.selected:
+            yield from read_selected(self._task.file, self._task.selected, self._max_record_bytes)
+            return
         for name, place in zip(self._task.names, self._task.places, strict=True) if self.archive is None else ():
             yield name, _read_page(name, place, self._max_record_bytes)
 
@@ -212,6 +280,9 @@ def _fingerprint(files: Sequence[File], places: Sequence[Place]) -> str:
     digest = xxhash.xxh3_128()
     for file, place in zip(files, places, strict=True):
         digest.update(f"{file.name}\0{file.size_bytes}\0".encode())
+        if not isinstance(place.store, LocalStore):
+            digest.update(file.etag.encode())  # other stores change it only with the bytes, and may count requests
+            continue
         try:
             with place.open() as opened:
                 digest.update(opened.read(_EDGE_BYTES))

@@ -13,13 +13,14 @@ import pyarrow as pa
 from gneiss.backends import Backend
 from gneiss.backends.choice import BackendName, choose_workers
 from gneiss.backends.resources import worker_resources
-from gneiss.errors import BudgetError, DefectError, OutputError, first_line
-from gneiss.extraction.crawl_files import CrawlInput, find_crawl_files
+from gneiss.errors import BudgetError, DefectError, InputError, OutputError, first_line
+from gneiss.extraction.crawl_files import CrawlInput, find_crawl_files, find_listed, find_selected
 from gneiss.extraction.decoding import Decoding
 from gneiss.extraction.extractors import EXTRACTORS, Extractor, describe, versions_of
 from gneiss.extraction.ranges import misplaced
+from gneiss.extraction.records import DAMAGED
 from gneiss.extraction.sandbox import Limits
-from gneiss.extraction.step import DAMAGED, STAGE, ExtractStep, Settings
+from gneiss.extraction.step import STAGE, ExtractStep, Settings
 from gneiss.jobs.job import open_job
 from gneiss.jobs.progress import Progress, Silent
 from gneiss.jobs.resume import Kind
@@ -91,6 +92,8 @@ def extract(
     input: Address,
     output: Address,
     *,
+    paths: Address | None = None,
+    cdx: Address | None = None,
     extractor: str | Extractor = "trafilatura",
     dump: str | None = None,
     limit: int | None = None,
@@ -105,7 +108,8 @@ def extract(
 ) -> Extraction:
     """Extract the text of every page of an input into Parquet files; finished files are skipped: the call resumes.
 
-    Parameters: `input`: archive or HTML file, directory, glob or file://; `output`: a folder, of which `data/` is input
+    Parameters: `input`: archive or HTML file, directory, glob or address; `paths`: a list of archives, `cdx`: an index
+    of records, by paths relative to `input`: only these are read; `output`: a folder, of which `data/` is input
     for `gneiss.run`; `extractor`: a name, or a value of one's own; `dump`: the column's value, by default what archives
     say of themselves; `limit`: records of each file; `task_max_bytes`: longer archives are cut into
     several tasks; `limits`: of one page; `workers`, `backend`,
@@ -121,7 +125,7 @@ def extract(
     chosen = EXTRACTORS[extractor]() if isinstance(extractor, str) else extractor
     settings = Settings(chosen, limits, dump, limit, part_max_bytes, task_max_bytes)
     identity = _identity(settings)
-    found = find_crawl_files(input, task_max_bytes if limit is None else None)
+    found = _found(input, paths, cdx, task_max_bytes if limit is None else None)
     tasks = found.tasks
     refuse_nesting(input, [task.file for task in tasks], folder)
     with open_job(folder, identity, progress) as job:
@@ -142,6 +146,16 @@ def extract(
         finished = _summed(folder, found, done, skipped, max_quarantined)
         write_bytes((json.dumps(_as_json(finished), indent=1) + "\n").encode(), folder, layout.EXTRACTION_FILE)
     return finished
+
+
+def _found(input: Address, paths: Address | None, cdx: Address | None, task_max_bytes: int | None) -> CrawlInput:
+    if paths is not None and cdx is not None:
+        raise InputError("expected a list of archives (paths) or an index of records (cdx), found both")
+    if cdx is not None:
+        return find_selected(input, cdx)
+    if paths is not None:
+        return find_listed(input, paths, task_max_bytes)
+    return find_crawl_files(input, task_max_bytes)
 
 
 def _identity(settings: Settings) -> dict[str, Any]:

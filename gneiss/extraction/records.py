@@ -15,6 +15,8 @@ from gneiss.store.place import Address, Place, place_of
 
 #: Record types whose content is read; of all others only the headers.
 _READ = {"response", "resource", "conversion", "warcinfo"}
+#: Why bytes are in quarantine.
+DAMAGED, NO_RECORD = "damaged archive", "no record"
 _NO_RECORD = "no record where one should start"
 _LONGEST_HEADER = 1 << 16
 _SHORT_HEADER = 1 << 12
@@ -69,11 +71,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Damage:
-    """Bytes of an archive in which no record can be read."""
+    """Bytes of an archive in which no record can be read. kind: DAMAGED; or NO_RECORD, if an index led there."""
 
     offset: int
     size_bytes: int
     reason: str
+    kind: str = DAMAGED
 
 
 @dataclass(frozen=True)
@@ -110,17 +113,24 @@ def read_record(archive: Address, offset: int, length: int, max_record_bytes: in
             whole = Members(Blocks(file))
             if stored.startswith(FRAME):
                 whole.after_padding(0)  # which knows the dictionary then
-        blocks = Blocks(io.BytesIO(stored))
-        reader = _Archive(blocks, Members(blocks, whole.dictionary), max_record_bytes)
-        found = list(reader.records_at(0))
-        if len(found) != 1 or reader.members.after_padding(reader.end) < len(stored):
-            raise BrokenArchiveError("there are several")
-        if found[0].cut_short or len(stored) < length:
-            raise BrokenArchiveError(CUT_SHORT)
+        return record_in(stored, offset, length, max_record_bytes, whole.dictionary)
     except BrokenArchiveError as error:
         raise InputError(f"{place}: expected a record in the {length} bytes from {offset} on: {error}") from error
     except OSError as error:
         raise InputError(f"{place}: cannot read: {error.strerror or error}") from error
+
+
+def record_in(
+    stored: bytes, offset: int, length: int, max_record_bytes: int, dictionary: bytes | None = None
+) -> Record:
+    """The record in the bytes of an archive from an offset on. Raises BrokenArchiveError where that is not all."""
+    blocks = Blocks(io.BytesIO(stored))
+    reader = _Archive(blocks, Members(blocks, dictionary), max_record_bytes)
+    found = list(reader.records_at(0))
+    if len(found) != 1 or reader.members.after_padding(reader.end) < len(stored):
+        raise BrokenArchiveError("there are several")
+    if found[0].cut_short or len(stored) < length:
+        raise BrokenArchiveError(CUT_SHORT)
     return replace(found[0], offset=offset)
 
 

@@ -23,8 +23,8 @@ from gneiss.output.ledger import COMMITTED, FOOTER_KEY, UNREADABLE, Receipt
 from gneiss.store.place import Place
 
 STAGE = "extract"
-#: Why a record is in quarantine, beside the sandbox's DEADLINE, MEMORY and CRASH.
-DAMAGED, CUT_SHORT, UNDECODABLE, FAILED = "damaged archive", "cut short", "cannot be decoded", "extractor failed"
+#: Why a record is in quarantine, beside DAMAGED and NO_RECORD, and the sandbox's DEADLINE, MEMORY and CRASH.
+CUT_SHORT, UNDECODABLE, FAILED = "cut short", "cannot be decoded", "extractor failed"
 #: Why a record is skipped, by what the sandbox answers.
 _SKIPPED = {Outcome.TEXT: NO_TEXT, Outcome.TOO_LARGE: TOO_LARGE, Outcome.NOT_HTML: NOT_HTML}
 _BATCH_PAGES, _BATCH_BYTES = 256, 1_000_000
@@ -115,7 +115,7 @@ class _Sorting:
             self.records += 1
             if isinstance(record, Damage):
                 at = (None, None, name, record.offset, record.size_bytes)
-                self.quarantined.append(Rejected(DAMAGED, record.reason, *at))
+                self.quarantined.append(Rejected(record.kind, record.reason, *at))
                 continue
             if record.kind == "warcinfo" and self.settings.dump is None and record.content:
                 dump = _dump_of(record)
@@ -129,7 +129,7 @@ class _Sorting:
                 self.skipped.append(replace(unless, reason=page.reason, detail=page.detail))
                 continue
             document = Document("", record.id, dump, record.url, record.date, name)
-            if reader.archive:
+            if reader.is_of_archives:
                 document = replace(document, warc_file=name, warc_offset=record.offset, warc_length=record.length)
             waiting.append((document, unless, page))
             waiting_bytes += len(page.body)

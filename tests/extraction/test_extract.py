@@ -22,9 +22,9 @@ from gneiss.extraction.crawl_files import find_crawl_files
 from gneiss.extraction.decoding import Decoding
 from gneiss.extraction.extractors import Resiliparse, Trafilatura
 from gneiss.extraction.job import Extraction, extract
-from gneiss.extraction.records import read_record
+from gneiss.extraction.records import DAMAGED, read_record
 from gneiss.extraction.sandbox import Limits
-from gneiss.extraction.step import DAMAGED, ExtractStep, Settings
+from gneiss.extraction.step import ExtractStep, Settings
 from gneiss.extraction.tables import write_documents, write_rejected
 from gneiss.output import layout
 from gneiss.output.claim import claim

@@ -1,0 +1,78 @@
+"""A web server on loopback, with ranges or without, that fails as it is asked to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
+
+
+@dataclass
+class Server:
+    """A server on loopback, and how it behaves. failures: answers of 503 that come first; cut: bytes of a body sent."""
+
+    address: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    has_ranges: bool = True
+    failures: int = 0
+    cuts: int = 0
+    etag: str = '"1"'
+    status: int = 0
+    asked: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def serving(files: dict[str, bytes]) -> Iterator[Server]:
+    """A server of files, by path, in a thread of this process."""
+    its = Server(files=files)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            its.asked.append(f"{self.path} {self.headers['Range']}")
+            path = unquote(self.path)
+            if its.failures or its.status:
+                its.failures -= bool(its.failures)
+                self._answer(its.status or 503, b"no", {})
+            elif path.startswith("/moved"):
+                self._answer(302, b"", {"Location": self.path.removeprefix("/moved")})
+            elif path not in its.files:
+                self._answer(404, b"", {})
+            else:
+                whole = its.files[path]
+                start, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
+                end = min(len(whole), int(last) + 1) if last else len(whole)
+                if not its.has_ranges:
+                    self._answer(200, whole, {"ETag": its.etag})
+                elif int(start) >= len(whole):
+                    self._answer(416, b"", {"Content-Range": f"bytes */{len(whole)}", "ETag": its.etag})
+                else:
+                    where = f"bytes {start}-{end - 1}/{len(whole)}"
+                    self._answer(206, whole[int(start) : end], {"Content-Range": where, "ETag": its.etag})
+
+        def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            is_cut = its.cuts and len(body) > 1000
+            its.cuts -= bool(is_cut)
+            with suppress(OSError):  # whoever reads no further
+                self.wfile.write(body[: len(body) // 2] if is_cut else body)
+            self.close_connection = self.close_connection or bool(is_cut)
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    its.address = f"http://127.0.0.1:{running.server_port}"
+    try:
+        yield its
+    finally:
+        running.shutdown()
+        running.server_close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -87,7 +87,7 @@ class WebStore:
             return pa.PythonFile(_Streamed(address, size, etag), "r")
         return open_ranges(lambda start, end: b"".join(_pieces(address, etag, start, end)), size)
 
-    def create(self, path: str) -> AbstractContextManager[BinaryIO]:
+    def create(self, path: str, *, is_new: bool = False) -> AbstractContextManager[BinaryIO]:
         """Nothing can be written."""
         raise OSError(errno.EROFS, self.refusal, self.address(path))
 
@@ -99,7 +99,7 @@ class WebStore:
         """Nothing can be deleted."""
         raise OSError(errno.EROFS, self.refusal, self.address(folder))
 
-    def lock(self, path: str) -> AbstractContextManager[None]:
+    def lock(self, path: str) -> AbstractContextManager[Callable[[], None]]:
         """Nothing can be held."""
         raise OSError(errno.EROFS, self.refusal, self.address(path))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
 from typing import Any, TypeAlias
@@ -16,6 +17,7 @@ from gneiss.backends.choice import BackendName, choose_workers
 from gneiss.backends.resources import Resources, worker_resources
 from gneiss.errors import InputError, OutputError, first_line
 from gneiss.input.plan import format_versions
+from gneiss.input.shard import Shard
 from gneiss.jobs.job import Job, open_job
 from gneiss.jobs.progress import Progress, Silent
 from gneiss.jobs.resume import Kind
@@ -36,6 +38,8 @@ SHARD_BYTES = 500_000_000
 BYTE_SHAPING = ("numpy", "pyarrow", "xxhash")
 #: Decoded bytes of documents that are sorted at once.
 PIECE_BYTES = 64_000_000
+#: Footers that are read at once.
+_READERS = 16
 #: A shuffled shard has so many documents on average, at least, so that none is empty.
 _FEWEST_DOCUMENTS = 32
 #: What chooses the workers for a number of tasks.
@@ -143,25 +147,36 @@ def bounds_of(shards: tuple[FinishedShard, ...], sizes: list[int], count: int) -
     return [*sorted(bounds - {documents}), documents] if documents else [0, 1]
 
 
+def refuse_unfit(shards: Sequence[Shard], files: OutputFiles) -> None:
+    """Refuse input files whose columns do not fit one data file, before a run begins. Raises InputError."""
+    by_file = {shard.file: shard for shard in shards}
+    with ThreadPoolExecutor(_READERS) as readers:
+        schemas = readers.map(DataFiles.of(files).written, readers.map(Shard.schema, by_file.values()))
+        _together(zip(by_file, schemas, strict=True))
+
+
 def _columns(run: FinishedRun) -> pa.Schema:
     """The columns of the documents of all shards, in types that hold the values of each. Raises InputError."""
-    schemas = [(shard, run.data_schema(shard)) for shard in run.shards]
-    if not schemas:
-        return pa.schema([])
-    whole = schemas[0][1]
-    for shard, schema in schemas:
+    return _together((run.data_file(shard), run.data_schema(shard)) for shard in run.shards)
+
+
+def _together(schemas: Iterable[tuple[Place, pa.Schema]]) -> pa.Schema:
+    whole: pa.Schema | None = None
+    for file, schema in schemas:
         if twice := next((name for name in schema.names if schema.names.count(name) > 1), None):
-            raise InputError(f"{run.data_file(shard)}: the column {twice!r} is there twice; keep one in the input")
+            raise InputError(f"{file}: the column {twice!r} is there twice; keep one in the input")
+        if whole is None:
+            whole, common = schema, schema.metadata or {}
+            continue
         try:
             whole = pa.unify_schemas([whole, schema], promote_options="permissive")
         except pa.ArrowException as error:
             raise InputError(
-                f"{run.data_file(shard)}: its columns and those of earlier shards do not fit one file:"
-                f" {first_line(error)}; give them one type in the input"
+                f"{file}: its columns and those of earlier files do not fit one file: {first_line(error)}; give them"
+                " one type in the input"
             ) from error
-    metadata = [schema.metadata or {} for _, schema in schemas]
-    common = {key: value for key, value in metadata[0].items() if all(its.get(key) == value for its in metadata)}
-    return whole.with_metadata(common or None)
+        common = {key: value for key, value in common.items() if (schema.metadata or {}).get(key) == value}
+    return pa.schema([]) if whole is None else whole.with_metadata(common or None)
 
 
 def write_shards(job: Job, hire: Hire, new: NewShards) -> None:

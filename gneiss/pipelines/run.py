@@ -31,7 +31,7 @@ from gneiss.output.dataset_card import dataset_card
 from gneiss.output.finished_run import FinishedRun
 from gneiss.output.ledger import COMMITTED, CURATE, Receipt
 from gneiss.output.parquet import write_bytes
-from gneiss.pipelines.reshard import Hire, finish, laid_out, lay_out, write_shards
+from gneiss.pipelines.reshard import Hire, finish, laid_out, lay_out, refuse_unfit, write_shards
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.checking import CHECK, CheckStep
 from gneiss.stages.corpus import Corpus
@@ -125,6 +125,7 @@ def _run_and_lay_out(job: Job, plan: Plan, hire: Hire) -> FinishedRun:
     if (finished := laid_out(folder)) is not None:
         within.delete()
         return replace(finished, finished_before=len(finished.shards) + len(finished.quarantined_shards))
+    refuse_unfit(plan.input.shards, plan.recipe.output)
     curating = plan.recipe.changed({"output.shard_bytes": None, "output.shuffle_seed": None})
     own = replace(plan, recipe=curating)
     with _open(own, within, job.progress) as inner:

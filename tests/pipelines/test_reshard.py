@@ -416,9 +416,12 @@ def test_columns_that_do_not_fit_one_file_are_refused(tmp_path: Path) -> None:
     runs.write_corpus(tmp_path / "input/b.parquet", texts, score=["one"] * 60)
     done = gneiss.run(recipe(), tmp_path / "input", tmp_path / "out", backend=runs.InThisProcess())
     with pytest.raises(
-        InputError, match=r"b\..*parquet: its columns and those of earlier shards do not fit one file: .*score"
+        InputError, match=r"b\..*parquet: its columns and those of earlier files do not fit one file: .*score"
     ):
         reshard(done, tmp_path / "new", **SETTINGS)
+    with pytest.raises(InputError, match=r"b\.parquet: its columns and those of earlier files do not fit one file"):
+        gneiss.run(recipe("{shard_bytes: 9000}"), tmp_path / "input", tmp_path / "one", backend=runs.InThisProcess())
+    assert not (tmp_path / "one/_gneiss/curated").exists()
 
 
 def test_a_run_that_kept_nothing(tmp_path: Path) -> None:

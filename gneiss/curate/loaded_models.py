@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import fcntl
-import os
+import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from gneiss.annotation import Annotate, Annotator, Prepares
 from gneiss.corpus_steps import CorpusStep
 from gneiss.errors import MachineError
-from gneiss.input.model_files import locate
+from gneiss.input.model_files import cache_folder, locate
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.rule import locked_connection
 
 if TYPE_CHECKING:
     import duckdb
 
+#: How often the lock of the cache is looked at, when waiting for it is said, and when it is given up.
+_LOOK_SECONDS, _SAID_SECONDS, _WAIT_SECONDS = 0.1, 10, 3600
+_log = logging.getLogger(__name__)
 #: For each phase, for each annotator: source → the local file that it loads.
 Prepared: TypeAlias = tuple[tuple[Mapping[str, Path], ...], ...]
 
@@ -56,11 +61,34 @@ def prepare(recipe: Recipe) -> Prepared:
             f"{folder}: cannot write converted models: {error.strerror}; set GNEISS_CACHE to a folder"
         ) from error
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the first worker of a node converts, the others wait for it
+        _wait_for(lock, folder)  # the first worker of a node converts, the others wait for it
         return tuple(
             tuple(a.prepare(files, folder) if isinstance(a, Prepares) else files for a in phase.annotators)
             for phase in recipe.phases
         )
+
+
+def _wait_for(lock: IO[str], folder: Path) -> None:
+    """Hold the lock of the cache. Raises MachineError after an hour, and where there are no locks."""
+    for tries in count():
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if tries == _SAID_SECONDS / _LOOK_SECONDS:
+                _log.warning("%s: waiting for another process, which converts models", folder)
+            if tries >= _WAIT_SECONDS / _LOOK_SECONDS:
+                raise MachineError(
+                    f"{folder}: another process has been converting models for {_WAIT_SECONDS // 60} minutes;"
+                    " end it, or set GNEISS_CACHE to another folder"
+                ) from error
+        except OSError as error:
+            raise MachineError(
+                f"{folder}: its file system keeps no locks (flock: {error.strerror}); set GNEISS_CACHE to a folder of"
+                " another one"
+            ) from error
+        else:
+            return
+        time.sleep(_LOOK_SECONDS)
 
 
 def load_models(recipe: Recipe, prepared: Prepared | None = None) -> LoadedModels:
@@ -92,10 +120,3 @@ def prepared_here(recipe: Recipe, prepared: Prepared | None) -> Prepared:
 def load_step(step: CorpusStep, recipe: Recipe) -> Any:
     """The loaded models of a corpus-wide step. Raises ModelError."""
     return step.load({file: locate(file, recipe.folder) for file in step.model_files})
-
-
-def cache_folder() -> Path:
-    """The folder of converted models: GNEISS_CACHE, or gneiss/ in the user's cache folder."""
-    if folder := os.environ.get("GNEISS_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gneiss"

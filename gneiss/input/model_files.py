@@ -1,4 +1,6 @@
-"""Model and tokenizer files: a local path or `hf://owner/repo@revision/file`, resolved once, identified by checksum.
+"""Model and tokenizer files: a local path, `hf://owner/repo@revision/file` or an address of a store; resolved once.
+
+They are identified by checksum.
 
 A path that ends in a slash is a local folder: all files in it.
 """
@@ -7,13 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+
+import xxhash
 
 from gneiss.annotation import files_of
 from gneiss.errors import InputError, ModelError, StoreError, first_line
 from gneiss.store.hub import HubAddress
 from gneiss.store.hub_errors import asking_hub
+from gneiss.store.local import LocalStore
+from gneiss.store.place import place_of
+
+#: Bytes that are copied at once.
+_BLOCK_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -49,17 +59,43 @@ def _sha256(path: Path) -> bytes:
 
 
 def locate(source: str, folder: Path = Path()) -> Path:
-    """The local path of a source, fetched from the hub if it is not cached. Raises ModelError."""
+    """The local path of a source, fetched if it is not cached. Raises ModelError."""
     if source.startswith("hf://"):
         return _from_hub(source)
     if "://" in source:
-        raise ModelError(f"model {source}: expected a local path or hf://owner/repo@revision/file")
+        return _from_store(source)
     path = (folder / source).resolve()
     if source.endswith("/") and not path.is_dir():
         raise ModelError(f"model {source}: no folder at {path}; put it there, or name another in the recipe")
     if not source.endswith("/") and not path.is_file():
         raise ModelError(f"model {source}: no file at {path}; put it there, or name another in the recipe")
     return path
+
+
+def _from_store(source: str) -> Path:
+    """A file of a store, fetched into the cache once for each ETag."""
+    try:
+        place = place_of(source, "model")
+        if isinstance(place.store, LocalStore):
+            return locate(place.path)
+        if (found := place.find()) is None:
+            raise ModelError(f"model {source}: no file there; put it there, or name another in the recipe")
+        name = xxhash.xxh3_128_hexdigest(f"{place}\0{found.etag}\0{found.size_bytes}".encode())
+        path = cache_folder() / "models" / name / os.path.basename(found.name)
+        if not path.is_file() or path.stat().st_size != found.size_bytes:
+            with place.open() as remote, place_of(path).create() as copy:
+                shutil.copyfileobj(remote, copy, _BLOCK_BYTES)
+    except (InputError, OSError, StoreError) as error:
+        reason = first_line(error).removeprefix(f"model {source}: ").removeprefix(f"{source}: ")
+        raise ModelError(f"model {source}: {reason}") from error
+    return path
+
+
+def cache_folder() -> Path:
+    """The folder of fetched and converted models: GNEISS_CACHE, or gneiss/ in the user's cache folder."""
+    if folder := os.environ.get("GNEISS_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gneiss"
 
 
 def _from_hub(source: str) -> Path:

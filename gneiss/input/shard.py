@@ -18,6 +18,7 @@ from gneiss.input.columns import field_at, find_path, leaf_names
 from gneiss.input.files import find_files
 from gneiss.input.formats import format_of, input_names, is_input
 from gneiss.input.formats.format import UNREADABLE, CutFile, Format, Part
+from gneiss.store.at_once import at_once
 from gneiss.store.place import Address, Place
 from gneiss.store.store import File
 
@@ -86,6 +87,8 @@ class Shard:
         try:
             if (found := self.file.find()) is None:
                 raise InputError(f"{self.file}: cannot read: it is not there any more")
+            if found.etag == self.etag and self.file.store.knows_bytes:
+                return
             digest = self.format.digest(self.file) if found.etag == self.etag else ""
         except UNREADABLE as error:
             raise InputError(f"{self.file}: cannot read: {first_line(error)}") from error
@@ -179,13 +182,18 @@ def cut_shards(
     usable: list[tuple[str, File, Format, CutFile]] = []
     unreadable: list[UnreadableFile] = []
     refused: list[UnreadableFile] = []
-    for file in files:
+
+    def cut_or_reason(file: File) -> CutFile | str:
+        try:
+            return format_of(file.name).cut(root / file.name, text, shard_max_bytes, held)
+        except UNREADABLE as error:
+            return first_line(error)
+
+    for file, cut in zip(files, at_once(cut_or_reason, files), strict=True):
         place, format_ = root / file.name, format_of(file.name)
         id_ = _without_suffix(file.name, format_)
-        try:
-            cut = format_.cut(place, text, shard_max_bytes, held)
-        except UNREADABLE as error:
-            unreadable.append(UnreadableFile(id_, place, first_line(error)))
+        if isinstance(cut, str):
+            unreadable.append(UnreadableFile(id_, place, cut))
             continue
         parts = [id_ + part.name for part in cut.parts] or [id_]
         try:

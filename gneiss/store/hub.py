@@ -93,6 +93,7 @@ class HubStore:
     """The hub that HF_ENDPOINT names. A path is an address without `hf://`; an ETag is the hash of the bytes."""
 
     schemes = ("hf",)
+    knows_bytes = True
     refusal = "an output is not written to the hub: write to a folder or an object store, then `gneiss push OUT hf://…`"
 
     def path(self, address: str) -> str:

@@ -35,6 +35,7 @@ class LocalStore:
     """The file system of this machine, and what is mounted into it. An ETag is the time of modification, in ns."""
 
     schemes = ("", "file")
+    knows_bytes = False
     refusal = None
 
     def path(self, address: str) -> str:

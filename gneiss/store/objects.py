@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from gneiss.errors import InputError
+from gneiss.store.aws_profile import with_profile
 from gneiss.store.lease import EXPIRY_SECONDS, Lease, leased
 from gneiss.store.object_errors import failing
 from gneiss.store.ranged import open_ranges
@@ -36,6 +37,14 @@ _LISTED = 1000
 _TRIES, _WAIT_SECONDS = 4, 0.2
 #: What decides which client is made: endpoints, regions, credentials.
 _SETTINGS = ("AWS_", "GOOGLE_", "AZURE_")
+#: What a profile may say beside the environment, as obstore calls it.
+_CONFIGURED = {
+    "AWS_ACCESS_KEY_ID": "access_key_id",
+    "AWS_SECRET_ACCESS_KEY": "secret_access_key",
+    "AWS_SESSION_TOKEN": "session_token",
+    "AWS_REGION": "region",
+    "AWS_ENDPOINT_URL": "endpoint",
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,7 @@ class ObjectStore:
     scheme: str
     lease_seconds: float = EXPIRY_SECONDS
 
+    knows_bytes = True
     refusal = None
     #: The Python class of each service's client.
     services: ClassVar[dict[str, str]] = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
@@ -180,14 +190,15 @@ def _client(scheme: str, bucket: str, settings: frozenset[tuple[str, str]], proc
     """A client, which keeps its connections and renews its credentials."""
     from obstore import store
 
-    given = dict(settings)
+    given = with_profile(dict(settings)) if scheme == "s3" else dict(settings)
     endpoints = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "GOOGLE_BASE_URL", "AZURE_ENDPOINT")
     service = getattr(store, ObjectStore.services[scheme])
     options: dict[str, str | bool] = {"timeout": "10min", "read_timeout": "60s", "connect_timeout": "10s"}
     if any(given.get(name, "").startswith("http://") for name in endpoints):
         options["allow_http"] = True
     retries = int(given.get("AWS_MAX_ATTEMPTS", 11)) - 1
-    client: Client = service(bucket, client_options=options, retry_config={"max_retries": retries})
+    own = {_CONFIGURED[name]: value for name, value in given.items() if name in _CONFIGURED} if scheme == "s3" else {}
+    client: Client = service(bucket, config=own, client_options=options, retry_config={"max_retries": retries})
     return client
 
 

@@ -34,6 +34,10 @@ class Store(Protocol):
     def refusal(self) -> str | None:
         """Why nothing can be written, and what to do instead; None where it can."""
 
+    @property
+    def knows_bytes(self) -> bool:
+        """Whether files of one ETag have the same bytes, whatever was done to keep it."""
+
     def path(self, address: str) -> str:
         """The path that an address names. Raises InputError."""
 

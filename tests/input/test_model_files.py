@@ -11,6 +11,10 @@ import pytest
 from gneiss.annotation import files_of
 from gneiss.errors import ModelError
 from gneiss.input.model_files import is_pinned, locate, resolve
+from gneiss.output.parquet import write_bytes
+from gneiss.store import place as places
+from gneiss.store.place import STORES, place_of
+from tests.store.memory import MemoryStore
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -87,9 +91,27 @@ def test_a_folder_must_be_one_and_hold_files(tmp_path: Path) -> None:
         locate("empty", tmp_path)
 
 
-@pytest.mark.parametrize("source", ["s3://bucket/model.bin", "https://example.org/model.bin", "file:///model.bin"])
+def test_a_model_in_a_store_is_fetched_once_for_each_etag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GNEISS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(places, "STORES", (*STORES, store := MemoryStore()))
+    write_bytes(b"a model", place_of("memory://bucket"), "models/a.bin")
+    found = resolve("memory://bucket/models/a.bin")
+    assert (found.path.name, found.path.read_bytes(), found.size_bytes) == ("a.bin", b"a model", 7)
+    monkeypatch.setattr(MemoryStore, "open", None)
+    assert resolve("memory://bucket/models/a.bin") == found
+    monkeypatch.undo()
+    monkeypatch.setenv("GNEISS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(places, "STORES", (*STORES, store))
+    write_bytes(b"another", place_of("memory://bucket"), "models/a.bin")
+    assert resolve("memory://bucket/models/a.bin").path.read_bytes() == b"another"
+    assert found.path.read_bytes() == b"a model"
+    with pytest.raises(ModelError, match=r"model memory://bucket/b\.bin: no file there"):
+        locate("memory://bucket/b.bin")
+
+
+@pytest.mark.parametrize("source", ["sftp://host/model.bin", "https://example.org/model.bin"])
 def test_other_schemes_are_refused(source: str) -> None:
-    with pytest.raises(ModelError, match="expected a local path or hf://owner/repo@revision/file"):
+    with pytest.raises(ModelError, match="no store has the scheme"):
         locate(source)
 
 

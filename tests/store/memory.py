@@ -21,6 +21,7 @@ class MemoryStore:
     held: set[str] = field(default_factory=set)
 
     schemes = ("memory",)
+    knows_bytes = True
     refusal = None
 
     def path(self, address: str) -> str:

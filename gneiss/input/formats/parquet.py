@@ -20,12 +20,15 @@ from gneiss.input.formats.format import CutFile, Part
 from gneiss.input.formats.int96 import int96_unit
 from gneiss.input.formats.row_groups import Begun, RowGroups, cut_groups
 from gneiss.store.place import Place
+from gneiss.store.ranged import read_ahead
 
 if TYPE_CHECKING:
     from gneiss.input.formats.footer import ColumnChunks
 
 _MAGIC, _ENCRYPTED_MAGIC = b"PAR1", b"PARE"
 _READ_BYTES = 1 << 20
+#: Bytes between columns that are read with them rather than asked for around them.
+_HOLE_BYTES = 1 << 20
 #: Where a writer did not say how large values are, some rows of some row groups are decoded; what they add to the
 #: encoded size counts from a factor on, so that the cut of most files depends on their footers only.
 _SAMPLED_GROUPS, _SAMPLED_ROWS, _FACTOR = 8, 4096, 2
@@ -80,17 +83,21 @@ class Parquet:
     def tables(self, file: Place, part: Part, columns: Sequence[str] | None) -> Iterator[pa.Table]:
         """See Format."""
         with ExitStack() as opened:
-            parquet = _open(opened, file, part, columns)
+            source, parquet = _open(opened, file, part, columns)
             row_groups = self.row_groups
             if row_groups is None:
                 row_groups = RowGroups()
                 opened.callback(row_groups.close)
-            at = 0
+            at, next_group = 0, partial(_read_ahead, source, parquet.metadata, part, columns)
             for group in range(parquet.num_row_groups):
                 size = parquet.metadata.row_group(group).num_rows
                 start, end = max(at, part.start), min(at + size, part.end)
                 if end - start == size > 0 and part.table_rows is None:
-                    yield parquet.read_row_group(group, columns=columns, use_threads=False)
+                    if at <= part.start:
+                        next_group(group, at)
+                    table = parquet.read_row_group(group, columns=columns, use_threads=False)
+                    next_group(group + 1, at + size)
+                    yield table
                 elif start < end:
                     key = (file, group, None if columns is None else tuple(columns), part.table_rows)
                     begin = partial(_begin, file, group, part, columns)
@@ -98,22 +105,49 @@ class Parquet:
                 at += size
 
 
-def _open(opened: ExitStack, file: Place, part: Part, columns: Sequence[str] | None) -> pq.ParquetFile:
+def _read_ahead(
+    source: Any, metadata: pq.FileMetaData, part: Part, columns: Sequence[str] | None, group: int, at: int
+) -> None:
+    """Begin to fetch a row group, whose first row is `at`, if all of it is read."""
+    if group < metadata.num_row_groups and at + metadata.row_group(group).num_rows <= part.end:
+        read_ahead(source, _ranges(metadata.row_group(group), columns))
+
+
+def _ranges(group: pq.RowGroupMetaData, columns: Sequence[str] | None) -> list[tuple[int, int]]:
+    """Where the columns of a row group lie, those that are near each other together."""
+    chunks = map(group.column, range(group.num_columns))
+    wanted = None if columns is None else tuple(f"{name}." for name in columns)
+    starts = sorted(
+        (min(filter(None, (its.dictionary_page_offset, its.data_page_offset))), its.total_compressed_size)
+        for its in chunks
+        if wanted is None or f"{its.path_in_schema}.".startswith(wanted)
+    )
+    found: list[tuple[int, int]] = []
+    for start, size in starts:
+        if found and start - found[-1][1] <= _HOLE_BYTES:
+            found[-1] = (found[-1][0], max(found[-1][1], start + size))
+        else:
+            found.append((start, start + size))
+    return found
+
+
+def _open(opened: ExitStack, file: Place, part: Part, columns: Sequence[str] | None) -> tuple[Any, pq.ParquetFile]:
     source = opened.enter_context(file.open())
     metadata = pq.read_metadata(source)
     streamed: dict[str, Any] = {"pre_buffer": False, "buffer_size": _READ_BYTES}
-    return pq.ParquetFile(
+    parquet = pq.ParquetFile(
         source,
         metadata=metadata,
         coerce_int96_timestamp_unit=int96_unit(source, metadata, columns),
         **({} if part.table_rows is None else streamed),
     )
+    return source, parquet
 
 
 def _begin(file: Place, group: int, part: Part, columns: Sequence[str] | None) -> Begun:
     """A row group that may be too large to hold, from its first row, in tables."""
     opened = ExitStack()
-    parquet = _open(opened, file, part, columns)
+    _, parquet = _open(opened, file, part, columns)
     batches = parquet.iter_batches(part.table_rows or 1, row_groups=[group], columns=columns, use_threads=False)
     return Begun(batches, opened)
 

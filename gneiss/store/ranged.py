@@ -31,7 +31,7 @@ class Ranges(io.RawIOBase):
         """Begin to fetch (start, end) of bytes that are read next, each by one request; what was ahead is forgotten."""
         self._pool = self._pool or ThreadPoolExecutor(_AHEAD_AT_ONCE)
         first = self._size_bytes - len(self._tail)
-        fetched = ((start, end) for start, end in ranges if start < first)
+        fetched = ((start, end) for start, end in ranges if 0 <= start < first and start < end <= self._size_bytes)
         self._ahead = [(start, end, self._pool.submit(self._fetch, start, end)) for start, end in fetched]
 
     def close(self) -> None:

@@ -118,7 +118,7 @@ def _ranges(group: pq.RowGroupMetaData, columns: Sequence[str] | None) -> list[t
     chunks = map(group.column, range(group.num_columns))
     wanted = None if columns is None else tuple(f"{name}." for name in columns)
     starts = sorted(
-        (min(filter(None, (its.dictionary_page_offset, its.data_page_offset))), its.total_compressed_size)
+        (min(filter(None, (its.dictionary_page_offset, its.data_page_offset)), default=0), its.total_compressed_size)
         for its in chunks
         if wanted is None or f"{its.path_in_schema}.".startswith(wanted)
     )

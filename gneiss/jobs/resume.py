@@ -46,7 +46,8 @@ def finished_tasks(output: Place, kind: Kind, tasks: Sequence[JobTask]) -> tuple
     since, or when the output holds tasks that the input lacks.
     """
     known = {id_: found for id_, found in ledger.read(output, kind.stage).items() if found.state == COMMITTED}
-    if lacking := {*known, *kind.held(output)} - {task.id for task in tasks}:
+    held = kind.held(output)
+    if lacking := {*known, *held} - {task.id for task in tasks}:
         raise OutputError(
             f"{output}: it holds {len(lacking)} {kind.task}s that this input lacks, first {min(lacking)!r};"
             " give the same input, or another output"
@@ -57,7 +58,7 @@ def finished_tasks(output: Place, kind: Kind, tasks: Sequence[JobTask]) -> tuple
         if receipt := known.get(task.id):  # which also knows the checksum of the file whose footer says the rest
             if not ledger.is_whole(output, receipt):
                 continue
-        elif receipt := ledger.receipt_of(output, kind.last(task.id)):
+        elif task.id in held and (receipt := ledger.receipt_of(output, kind.last(task.id))):
             adopted.append(receipt)
         else:
             continue

@@ -18,7 +18,7 @@ from gneiss.input.shard import Shard
 NULL_TEXT, INVALID_TEXT = "null text", "invalid UTF-8"
 #: What a reason of quarantine is counted as where it names a line, which is `line 17: …`.
 _MALFORMED = "malformed line: "
-_OF_LINE = re.compile(r"line \d+[^:]*: ")
+_OF_LINE = re.compile(r"(line|row) \d+[^:]*: ")
 
 
 @dataclass(frozen=True, eq=False)

@@ -225,6 +225,12 @@ def cut_shards(
     if made := [shard for shard in shards if shard.added.id is not None]:
         number = "row" if made[0].format.counts_rows else "byte where the row begins"
         _log.warning("%s: no column %r; ids are made of its path and the %s", made[0].file, made[0].added.id, number)
+    if large := [shard for shard in shards if shard.known_rows is None and shard.text_bytes > 2 * shard_max_bytes]:
+        _log.warning(
+            "%s: %d files cannot be cut and have more than shard_max_bytes of text, such as %s with about %d MB:"
+            " workers need memory for them; smaller files, or plain ones, are cut",
+            *(source, len(large), large[0].file, large[0].text_bytes // 1_000_000),
+        )
     _check_ids(source, shards, [*unreadable, *refused])
     unusable = sorted((*unreadable, *refused), key=lambda its: its.file.path.encode())
     return Input(tuple(shards), tuple(unusable), sum(file.size_bytes for file in files))

@@ -511,6 +511,16 @@ def test_a_compressed_file_is_a_shard_and_read_to_its_end(codec: str, tmp_path: 
     assert shard.text_bytes == pytest.approx(sum(len(row["text"]) for row in rows), rel=0.02)
 
 
+def test_a_compressed_file_that_is_too_large_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.jsonl.gz", "b.jsonl"):
+        data = b"".join(json.dumps({"text": "x" * 90}).encode() + b"\n" for _ in range(100))
+        write(tmp_path / name, COMPRESS[".gz" if name.endswith("gz") else ""](data))
+    shards = shards_of(tmp_path, shard_max_bytes=2_000)
+    assert [shard.id for shard in shards].count("a") == 1
+    assert "1 files cannot be cut and have more than shard_max_bytes of text, such as" in caplog.text
+    assert "a.jsonl.gz with about 0 MB" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["a.ndjson", "a.json.gz", "a.JSONL.ZST", "a.jsonlines", "a.jsonl.zstd", "a.json.bz2"])
 def test_spellings_of_names(name: str, tmp_path: Path) -> None:
     codec = next((its for its in (".gz", ".zst", ".bz2") if its in name.lower()), "")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from gneiss.input.formats.arrow import Arrow
+from gneiss.input.formats.csv import Csv
 from gneiss.input.formats.format import Format
 from gneiss.input.formats.jsonl import Jsonl
 from gneiss.input.formats.parquet import Parquet
 
 #: All formats, a line each; the first is that of a file whose name does not say.
-FORMATS: tuple[Format, ...] = (Parquet(), Arrow(), Jsonl())
+FORMATS: tuple[Format, ...] = (Parquet(), Arrow(), Jsonl(), Csv())
 
 
 def format_of(name: str) -> Format:

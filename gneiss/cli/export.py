@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,9 +23,9 @@ class ExportFormat(StrEnum):
 
 def export(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="The output folder of a finished run, or what `gneiss pack` wrote.")
+        str, typer.Argument(metavar="RUN", help="The output folder of a finished run, or what `gneiss pack` wrote.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="An empty folder.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="An empty folder.")],
     format: Annotated[
         ExportFormat, typer.Option(help="MosaicML streaming, Hugging Face datasets, Megatron-LM, or OLMo-core.")
     ] = ExportFormat.mds,
@@ -43,6 +42,7 @@ def export(
     from gneiss.export.olmo import export_olmo
     from gneiss.loader.packed_files import METADATA_FILE, packed
     from gneiss.loader.reader import Documents, documents
+    from gneiss.store.place import place_of
 
     exports: dict[ExportFormat, Export] = {
         ExportFormat.mds: export_mds,
@@ -50,7 +50,7 @@ def export(
         ExportFormat.megatron: export_megatron,
         ExportFormat.olmo: export_olmo,
     }
-    is_packed = (run / METADATA_FILE).is_file()
+    is_packed = (place_of(run) / METADATA_FILE).find() is not None
     if tokenizer is None and (end_of_document is not None or token_bytes != 4):
         raise InputError("--end-of-document and --token-bytes need --tokenizer")
     if tokenizer is not None and is_packed:

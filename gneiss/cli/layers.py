@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -37,7 +36,7 @@ def weights(
 def losses(
     run: RunArgument,
     input: Annotated[
-        list[Path], typer.Option("--input", "-i", help="A folder that LossLog wrote (may be repeated, in order).")
+        list[str], typer.Option("--input", "-i", help="A folder that LossLog wrote (may be repeated, in order).")
     ],
     layer: Layer = "losses",
     decay: Annotated[float, typer.Option(help="Of the moving averages, per visit.")] = 0.9,
@@ -82,8 +81,8 @@ def _print_losses(written: WrittenLayer) -> None:
         say(f"position   {bucket['from']:>8,} on: mean loss {bucket['loss']:.4f} over {bucket['tokens']:,} tokens")
 
 
-def _print_files(run: Path, written: WrittenLayer) -> None:
+def _print_files(run: str, written: WrittenLayer) -> None:
     layer = written.metadata["layer"]
     was_there = "  (it was there already, with these parameters)" if written.was_there else ""
-    say(f"layer      {run / annotations_folder(layer)}{was_there}")
-    say(f"metadata   {run / layer_file(layer)}")
+    say(f"layer      {run}/{annotations_folder(layer)}{was_there}")
+    say(f"metadata   {run}/{layer_file(layer)}")

@@ -33,7 +33,7 @@ Changes: TypeAlias = Annotated[
         help="Another value for a key of the recipe, such as phases.NAME.rules.RULE; may be repeated.",
     ),
 ]
-RunArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="RUN", help="The output folder of a finished run.")]
+RunArgument: TypeAlias = Annotated[str, typer.Argument(metavar="RUN", help="The output folder of a finished run.")]
 InputFile: TypeAlias = Annotated[Path, typer.Option("--input", "-i", help="One Parquet file.")]
 Layer: TypeAlias = Annotated[str, typer.Option(help="Name of the annotation layer to write.")]
 WeightsLayer: TypeAlias = Annotated[str, typer.Option(help="The annotation layer with the weights.")]

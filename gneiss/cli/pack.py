@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +13,7 @@ from gneiss.cli.terminal import say
 def pack(
     run: RunArgument,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="A folder for the sequences; the same command resumes.")
+        str, typer.Option("--output", "-o", help="A folder for the sequences; the same command resumes.")
     ],
     tokenizer: Annotated[str, typer.Option(help="As in a recipe: builtin:cl100k_base, or a tokenizer.json.")],
     length: Annotated[int, typer.Option(min=2, help="Tokens of a sequence.")] = 2048,

@@ -35,6 +35,7 @@ class WebStore:
 
     scheme: str
 
+    knows_bytes = False  # some have no ETags but times
     refusal = "web servers are read only: write to a folder or an object store"
 
     @property

@@ -45,8 +45,8 @@ def with_profile(settings: Mapping[str, str]) -> dict[str, str]:
             found |= _of_process(command, name or "default")
         elif other := next((key for key in ("sso_session", "sso_start_url", "role_arn") if key in profile), None):
             raise StoreError(
-                f"AWS profile {name or 'default'!r} has {other}, which gneiss does not follow; run"
-                f' `eval "$(aws configure export-credentials --profile {shlex.quote(name or "default")} --format env)"`'
+                f"AWS profile {name or 'default'!r} has {other}, which gneiss does not follow; put what"
+                " `aws configure export-credentials` prints for it into the environment"
             )
     if "AWS_DEFAULT_REGION" in settings:
         found.pop("AWS_REGION", None)

@@ -143,7 +143,7 @@ class _Lines:
         while not self._is_past():
             self._fill(size if self._end is None else min(size, self._end - self._at))
             last = self._last_newline()
-            while last < 0 and self._size <= MOST_LINE_BYTES and self._fill(self._size + max(_LEAST_BYTES, self._size)):
+            while last < 0 and self._size <= MOST_LINE_BYTES and self._fill(self._more()):
                 last = self._last_newline()
             if not self._size:
                 return
@@ -151,7 +151,7 @@ class _Lines:
                 given, size_ = self._rest[:KEPT_BYTES] + bytearray(self._padding), KEPT_BYTES
             else:
                 given, size_ = self._rest, last + 1 if last >= 0 else self._size
-            rest = self._rest[size_ : self._size]
+            rest = bytearray() if is_cut else self._rest[size_ : self._size]
             if given[size_ - 1] != _NEWLINE:
                 given[size_] = _NEWLINE
                 size_ += 1
@@ -164,6 +164,10 @@ class _Lines:
                 self._at += self._size - len(rest)
                 self._rest, self._size = rest, len(rest)
             yield block
+
+    def _more(self) -> int:
+        """How much to read where that is not a line yet: twice as much, or what makes it too long."""
+        return max(self._size + 1, min(self._size + max(_LEAST_BYTES, self._size), MOST_LINE_BYTES + 1))
 
     def _last_newline(self) -> int:
         """The end of the last line in `_rest` that starts within the range."""

@@ -191,7 +191,7 @@ class _Lines:
         before = self._size
         if len(self._rest) < size + self._padding:
             larger = bytearray(size + self._padding)
-            larger[:before] = self._rest[:before]
+            memoryview(larger)[:before] = memoryview(self._rest)[:before]
             self._rest = larger
         target = memoryview(self._rest)
         while self._size < size and not self.ended:

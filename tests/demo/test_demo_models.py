@@ -48,6 +48,7 @@ def test_the_models_have_the_published_labels_and_are_small(models: DemoModels) 
         assert {file.name for file in path.parent.iterdir()} == {path.name, "MODEL.md"}
 
 
+@pytest.mark.slow
 def test_the_labels_are_learnable(models: DemoModels) -> None:
     for model, better_than in ((models.quality, 0.92), (models.technology, 0.8)):
         held_out = model.classifier.held_out
@@ -55,6 +56,7 @@ def test_the_labels_are_learnable(models: DemoModels) -> None:
         assert min(held_out.by_label.precision or 0, held_out.by_label.recall) > 0.6
 
 
+@pytest.mark.slow
 def test_labels_are_of_kinds_and_packages(sample: Path, models: DemoModels) -> None:
     documents = rows(sample)
     for classifier, positives in (
@@ -65,6 +67,7 @@ def test_labels_are_of_kinds_and_packages(sample: Path, models: DemoModels) -> N
         assert classifier.rows == len(documents)
 
 
+@pytest.mark.slow
 def test_a_threshold_keeps_what_its_quantile_says(sample: Path, models: DemoModels) -> None:
     texts = [row["text"] for row in rows(sample)]
     for model in (models.quality, models.technology):

@@ -63,6 +63,7 @@ def test_the_corpus_of_this_installation_is_large_and_varied(sample: tuple[Path,
     assert "gneiss" not in manifest.packages
 
 
+@pytest.mark.slow
 def test_rows_are_fineweb_like_documents(sample: tuple[Path, Manifest]) -> None:
     table = read(sample[0])
     table.validate(full=True)  # UTF-8
@@ -80,6 +81,7 @@ def test_rows_are_fineweb_like_documents(sample: tuple[Path, Manifest]) -> None:
     assert set(table["kind"].to_pylist()) == set(KINDS)
 
 
+@pytest.mark.slow
 def test_the_manifest_counts_what_is_in_the_shards_and_names_no_place(sample: tuple[Path, Manifest]) -> None:
     folder, manifest = sample
     table = read(folder)

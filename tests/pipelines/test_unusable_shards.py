@@ -170,8 +170,8 @@ def test_no_usable_shard_is_a_run_without_documents(corpus: Path, tmp_path: Path
 
 @pytest.mark.parametrize("file", ["data/a.parquet", "quarantine/a.parquet", "_gneiss/statistics/a.json"])
 def test_a_quarantined_shard_leaves_no_file(file: str, corpus: Path, tmp_path: Path) -> None:
-    def failing(write: Any, *given: Any) -> Any:
-        written = write(*given)
+    def failing(write: Any, *given: Any, **named: Any) -> Any:
+        written = write(*given, **named)
         if file in given:
             raise InputError("broken")
         return written
@@ -179,6 +179,7 @@ def test_a_quarantined_shard_leaves_no_file(file: str, corpus: Path, tmp_path: P
     recipe = Recipe.parse(runs.WITHOUT_MODEL.replace("phases:", "budgets: {documents: 1}\nphases:"))
     with (
         mock.patch("gneiss.output.commit.write_parquet", partial(failing, write_parquet)),
+        mock.patch("gneiss.output.data_files.write_parquet", partial(failing, write_parquet)),
         mock.patch("gneiss.output.commit.write_bytes", partial(failing, write_bytes)),
     ):
         done = pipeline.run(recipe, corpus, tmp_path / "out", backend=runs.InThisProcess())

@@ -25,8 +25,8 @@ TOUCHING = {
     "read_text", "remove", "removedirs", "rename", "rglob", "rmdir", "rmtree", "scandir", "stat", "symlink_to",
     "touch", "unlink", "walk", "write_bytes", "write_text",
 }  # fmt: skip
-#: The places that know Parquet; they are handed open files.
-PARQUET = {"input/formats/parquet.py", "input/formats/int96.py", "output/parquet.py"}
+#: The places that know Parquet or Arrow's messages; they are handed open files.
+PARQUET = {"input/formats/arrow.py", "input/formats/parquet.py", "input/formats/int96.py", "output/parquet.py"}
 READING = {"ParquetFile", "ParquetWriter", "read_metadata", "read_schema", "read_table", "write_table"}
 
 

@@ -66,6 +66,7 @@ def test_an_archive_in_ranges_has_the_same_records(
 @pytest.mark.parametrize("pack", [plain, gz, zst, stored])
 @given(data=st.data(), cut=st.integers(60, 9000))
 @settings(max_examples=120)
+@pytest.mark.slow
 def test_so_has_one_that_is_damaged_or_holds_others(
     pack: Packing, data: st.DataObject, cut: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -109,6 +110,7 @@ def test_a_range_that_follows_an_unreadable_one_is_believed(tmp_path: Path) -> N
 @pytest.mark.parametrize("pack", [gz, stored])
 @given(data=st.data())
 @settings(max_examples=120)
+@pytest.mark.slow
 def test_small_flawless_members_are_read_as_all_others_are(
     pack: Packing, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

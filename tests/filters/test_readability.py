@@ -106,6 +106,7 @@ def test_split_and_re_agree_on_white_space() -> None:
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=40), st.sampled_from(["", " "]))
+@pytest.mark.slow
 def test_equals_oracle_and_textstat(pieces: list[str], separator: str) -> None:
     text = separator.join(pieces)
     check(["".join(character for character in text if character not in newer_characters())])

@@ -31,6 +31,7 @@ def test_prose_without_capitals_counts_as_with_punkt(sentences: str, line: str) 
 
 
 @given(TEXTS | st.text(st.sampled_from("aAb19 .!?…\"')]»”’(“,-é\u00a0IT")))
+@pytest.mark.slow
 def test_counts_equal_plain_python(text: str) -> None:
     for line in filter(str.strip, text.splitlines()):
         assert counted(line) == 1 + len(sentence_ends(line))

@@ -149,6 +149,7 @@ def test_builtin_equals_tokenizers_on_real_text(cl100k: tokenizers.Tokenizer) ->
 
 @settings(max_examples=150, deadline=None)
 @given(texts=st.lists(HOSTILE, max_size=4))
+@pytest.mark.slow
 def test_builtin_equals_tokenizers_on_hostile_text(
     builtin: Tokenizer, cl100k: tokenizers.Tokenizer, texts: list[str]
 ) -> None:
@@ -198,6 +199,7 @@ def test_long_words_and_lines(engines: dict[str, tuple[Tokenizer, tokenizers.Tok
     assert builtin.counts(TextBatch.of(["a" * 3_000_000])).tolist() == [375_000]
 
 
+@pytest.mark.slow
 def test_cache_stays_bounded(trained: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     import splintr
 

@@ -77,6 +77,7 @@ texts = st.lists(st.none() | st.text(max_size=30), max_size=9)
 
 @given(st.lists(texts, min_size=1, max_size=6), st.permutations(list(COLUMNS)), st.data())
 @settings(max_examples=60, deadline=None)
+@pytest.mark.slow
 def test_every_row_is_read_once_and_in_order(
     tmp_path_factory: pytest.TempPathFactory, batches: list[list[str | None]], names: list[str], data: st.DataObject
 ) -> None:

@@ -242,6 +242,7 @@ def is_fine(line: bytes) -> bool:
         (['"\\u00e9"', "1"], "json", ['"\\u00e9"', "1"]),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_a_column_has_the_type_that_holds_all_its_values(
     values: list[str], type_: Any, held: list[Any], tmp_path: Path
 ) -> None:

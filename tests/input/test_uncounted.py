@@ -79,6 +79,7 @@ def write_both(folder: Path) -> tuple[Path, Path]:
 
 @pytest.mark.usefixtures("uncounted")
 @pytest.mark.parametrize("phases", [SHARD_SCOPE, CORPUS_SCOPE], ids=["shard", "corpus"])
+@pytest.mark.slow
 def test_a_run_over_shards_that_nobody_counted_is_that_over_counted_ones(phases: str, tmp_path: Path) -> None:
     recipe = recipe_of(phases, budgets="{documents: 1}")
     known, unknown = write_both(tmp_path)
@@ -91,6 +92,7 @@ def test_a_run_over_shards_that_nobody_counted_is_that_over_counted_ones(phases:
 
 @pytest.mark.usefixtures("uncounted")
 @pytest.mark.parametrize("limit", [None, 5, 20, 40, 50])
+@pytest.mark.slow
 def test_a_dry_run_counts_what_it_reads(limit: int | None, tmp_path: Path) -> None:
     recipe = recipe_of(CORPUS_SCOPE, budgets="{documents: 1}", shard_max_bytes=1)
     path = runs.write_corpus(tmp_path / "a.parquet", runs.documents(40, seed=1), row_group_size=10)

@@ -58,6 +58,7 @@ def check_nothing_is_lost(found: list[Sequence], released: Path, end: int | None
 
 
 @pytest.mark.parametrize(("length", "end"), [(2, None), (64, END), (1000, None), (100_000, END)])
+@pytest.mark.slow
 def test_every_document_is_there_whole(length: int, end: int | None, released: Path) -> None:
     found = list(sequences(documents(released), ENCODE, length, end_of_document=end))
     check_nothing_is_lost(found, released, end)

@@ -147,6 +147,7 @@ def bucket() -> Place:
 
 
 @given(table=tables())
+@pytest.mark.slow
 def test_every_value_is_what_the_rules_say(table: pa.Table) -> None:
     folder = Place(MemoryStore(), "bucket")
     found = [json.loads(line) for line in write(folder, [table], "none").split(b"\n")[:-1]]

@@ -187,6 +187,7 @@ def test_the_sample_puts_every_rule_to_the_test(expected: list[tuple[str, Judged
     assert 5 < changed < 50
 
 
+@pytest.mark.slow
 def test_every_document_is_decided_as_plain_python_does(curated: Curated, expected: list[tuple[str, Judged]]) -> None:
     statuses = ["kept" if judged.kept else "dropped" for _, judged in expected]
     assert curated.annotations["status"].to_pylist() == statuses

@@ -260,6 +260,7 @@ def test_the_commit_is_in_the_run_key_and_on_the_card(hub: FakeHub, tmp_path: Pa
         ("- a", {}, (None, None)),
     ],
 )
+@pytest.mark.slow
 def test_the_card_has_what_the_card_of_the_input_says(
     hub: FakeHub, tmp_path: Path, card: str, said: dict[str, object], expected: tuple[object, object]
 ) -> None:

@@ -25,6 +25,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.mark.parametrize("has_ranges", [True, False])
 @pytest.mark.parametrize("trouble", ["", "cuts", "failures"])
+@pytest.mark.slow
 def test_a_file_is_read_in_any_order(server: Server, has_ranges: bool, trouble: str) -> None:
     server.has_ranges = has_ranges
     place = place_of(f"{server.address}/a/b%20c.bin")

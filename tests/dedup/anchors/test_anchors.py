@@ -53,6 +53,7 @@ def test_hard_corpora(name: str, min_length: int) -> None:
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int32])
 @pytest.mark.parametrize("seed", range(60))
+@pytest.mark.slow
 def test_patchwork(seed: int, kind: type) -> None:
     random = np.random.default_rng(seed)
     min_length = int(random.integers(1, 160))

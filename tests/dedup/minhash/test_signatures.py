@@ -140,6 +140,7 @@ def test_estimates_and_matches_are_as_often_as_they_should_be(jaccard: float) ->
     assert abs(share - likely) < 4 * (likely * (1 - likely) / pairs) ** 0.5 + 1e-9
 
 
+@pytest.mark.slow
 def test_hashes_of_shingles_are_spread() -> None:
     """100,000 shingles of few words: hardly more of them collide in 32 bits than of random numbers, 1.2."""
     choose = random.Random(2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def crash_this_process() -> None:
 def killed_at(
     number: int, trace: list[str] | None = None, end: Callable[[], None] = kill_this_process
 ) -> Iterator[None]:
-    """End this process at its n-th event: a row group written, a file written aside, a file renamed into place.
+    """End this process at its n-th event: a row group written, a file written aside, a file put in its place.
 
     trace: is told each event, as `kind path`; end: how.
     """
@@ -70,7 +71,8 @@ def killed_at(
         event("half", "")
 
     def before_sync(descriptor: int) -> None:
-        event("aside", os.readlink(f"/proc/self/fd/{descriptor}"))
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            event("aside", os.readlink(f"/proc/self/fd/{descriptor}"))
         sync(descriptor)
 
     def after_rename(self: Path, target: Path) -> Path:
@@ -78,11 +80,16 @@ def killed_at(
         event("renamed", str(target))
         return renamed
 
-    write_group, sync, rename = parquet._write_group, os.fsync, Path.replace
+    def after_link(source: Path, target: Path) -> None:
+        link(source, target)
+        event("renamed", str(target))
+
+    write_group, sync, rename, link = parquet._write_group, os.fsync, Path.replace, os.link
     with (
         mock.patch.object(parquet, "_write_group", after_half),
         mock.patch.object(os, "fsync", before_sync),
         mock.patch.object(Path, "replace", after_rename),
+        mock.patch.object(os, "link", after_link),
     ):
         yield
 

@@ -114,7 +114,7 @@ def test_the_real_library_reads_it_and_writes_the_same(
     outcome = runs.python(Path(__file__).parent / "streaming_process.py", ours, theirs, json.dumps(columns))
     assert outcome.returncode == 0, outcome.stderr
     assert outcome.stdout.split()[-1] == str(done.samples)
-    written = {path.name: path.read_bytes() for path in ours.iterdir()}
+    written = {path.name: path.read_bytes() for path in ours.iterdir() if path.is_file()}
     assert done.files > 1
     assert {path.name: path.read_bytes() for path in theirs.iterdir() if path.suffix == ".mds"} == {
         name: content for name, content in written.items() if name.endswith(".mds")

@@ -26,6 +26,7 @@ def said(*arguments: str | Path) -> str:
     return ended.output
 
 
+@pytest.mark.slow
 def test_from_a_run_to_training_and_back(curated: Path, released: Path, copy_of: Copy, tmp_path: Path) -> None:
     output = copy_of(curated)
     options = ("--beta", "0.25", "--quality", "prose", "--category", "prose_label")

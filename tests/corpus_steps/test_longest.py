@@ -105,6 +105,7 @@ def kept(output: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("scope", "expected"), [("shard", ["ccc", "dddd", "eeee"]), ("corpus", ["dddd", "eeee"])])
+@pytest.mark.slow
 def test_a_run_keeps_what_the_step_found(folder: Path, scope: str, expected: list[str]) -> None:
     gneiss.run(recipe(scope), folder / "input", folder / "output", backend=runs.InThisProcess())
     assert list(kept(folder / "output")) == expected

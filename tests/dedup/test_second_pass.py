@@ -22,6 +22,7 @@ def windows(texts: list[str], length: int) -> dict[str, list[Window]]:
 
 @pytest.mark.parametrize("policy", ["protect", "union", "all"])
 @given(texts=st.lists(st.text("ab", max_size=40), min_size=1, max_size=5), length=st.integers(2, 6))
+@pytest.mark.slow
 def test_windows_that_are_whole_in_input_and_output_repeat_only_where_the_page_says(
     policy: str, texts: list[str], length: int
 ) -> None:

@@ -55,6 +55,7 @@ def read_cut(path: Path, task_max_bytes: int) -> tuple[list[Record | Damage], in
 @pytest.mark.parametrize("pack", [plain, gz, zst])
 @given(parts=st.lists(st.sampled_from(GOOD), min_size=1, max_size=9), cut=st.integers(60, 9000))
 @settings(max_examples=60)
+@pytest.mark.slow
 def test_an_archive_in_ranges_has_the_same_records(
     pack: Packing, parts: list[bytes], cut: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -310,6 +310,7 @@ def test_reading_after_damage_takes_linear_time(pack: Packing, junk: bytes, tmp_
 
 @pytest.mark.parametrize("pack", [gz, zst])
 @pytest.mark.parametrize("line", [b"\nWARC/1", b"\nWARC/1.0\n", b"\r", b"\r\n", b"\r\n \r", b"\ta\n", b"a: b\n"])
+@pytest.mark.slow
 def test_the_worst_records_take_linear_time(pack: Packing, line: bytes, tmp_path: Path) -> None:
     lines = line * (SIZE // len(line))
     before = process_time()

@@ -65,6 +65,7 @@ LINES = st.lists(TEXTS | st.just("So it is. And it was."), max_size=5).map("\n".
 
 
 @given(st.lists(LINES, max_size=3), VARIANTS)
+@pytest.mark.slow
 def test_columns_equal_plain_python(texts: list[str], annotator: C4) -> None:
     assert annotate(annotator, texts).to_pylist() == [measured(text, annotator) for text in texts]
 

@@ -116,6 +116,7 @@ def test_every_code_point() -> None:
     check([joint.join(known[start : start + 999]) for start in range(0, len(known), 999) for joint in ("", "a ")])
 
 
+@pytest.mark.slow
 def test_classes_equal_python() -> None:
     import unicodedata
 

@@ -30,6 +30,7 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Urls:
 
 
 @given(st.lists(st.sampled_from(["bad", "sub", "worse", "co", "example", "org", "www", "a"]), max_size=6))
+@pytest.mark.slow
 def test_a_host_is_listed_with_its_parents(lists: Urls, parts: list[str]) -> None:
     host = ".".join(parts)
     expected = any(".".join(parts[first:]) in LISTED for first in range(len(parts)))

@@ -69,6 +69,7 @@ def test_codings(body: bytes, codings: list[str]) -> None:
 
 @pytest.mark.parametrize("supplied", ["", "text/html", "text/xml"])
 @given(body=BODIES)
+@pytest.mark.slow
 def test_sniffing(supplied: str, body: bytes) -> None:
     found = sniff(body, supplied)
     assert found.startswith("binary: ") or "/" in found

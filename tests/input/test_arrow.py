@@ -159,6 +159,7 @@ def test_files_of_feather_and_pandas_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("splits", [False, True])
+@pytest.mark.slow
 def test_folders_of_save_to_disk_are_read_without_their_caches(
     tmp_path: Path, splits: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -214,6 +215,7 @@ def test_a_file_that_is_no_arrow_is_set_aside_with_the_reason(tmp_path: Path, co
 
 
 @pytest.mark.parametrize("kind", ["stream", "file"])
+@pytest.mark.slow
 def test_a_file_cut_short_is_never_a_shorter_file(tmp_path: Path, kind: str) -> None:
     """But for a stream that ends between two messages, which is whole by definition."""
     table = pa.table({"text": ["one", "two", "three"]})

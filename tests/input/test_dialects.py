@@ -52,6 +52,7 @@ def assert_kept(folder: Path, table: pa.Table, **options: Any) -> None:
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_any_codec_page_and_encoding(tmp_path: Path, options: dict[str, Any]) -> None:
     numbers = {"f": pa.array(np.arange(ROWS) / 3), "i": pa.array(range(ROWS), pa.int32())}
     assert_kept(tmp_path, pa.table({**dict(zip(BASE.column_names, BASE.columns, strict=True)), **numbers}), **options)
@@ -77,6 +78,7 @@ def test_any_codec_page_and_encoding(tmp_path: Path, options: dict[str, Any]) ->
     ],
     ids=lambda its: str(its) if isinstance(its, pa.DataType) else "",
 )
+@pytest.mark.slow
 def test_columns_of_any_type(tmp_path: Path, type_: pa.DataType, value: object) -> None:
     values = pa.array([None if row % 5 == 0 else value for row in range(ROWS)], type_)
     assert_kept(tmp_path, BASE.append_column("a.b", values))

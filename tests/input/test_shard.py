@@ -43,6 +43,7 @@ def rows_of(shard: Shard) -> list[str]:
 
 @given(st.lists(st.integers(0, 12), max_size=6), st.integers(1, 400))
 @settings(max_examples=60)
+@pytest.mark.slow
 def test_shards_of_any_size_hold_each_row_once_and_in_order(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], shard_max_bytes: int
 ) -> None:

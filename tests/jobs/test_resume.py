@@ -46,6 +46,7 @@ def test_shards_that_the_ledger_missed_are_adopted_from_their_footers(tmp_path: 
 
 @pytest.mark.parametrize("folder", ["data", "annotations/base", "_gneiss/statistics"])
 @pytest.mark.parametrize("harm", ["gone", "short", "other bytes"])
+@pytest.mark.slow
 def test_a_shard_whose_files_are_not_as_its_receipt_says_is_not_finished(
     tmp_path: Path, folder: str, harm: str
 ) -> None:

@@ -144,6 +144,7 @@ def test_the_layer_is_what_the_oracle_says(
         check_layer(output, expected, limit.lower())
 
 
+@pytest.mark.slow
 def test_a_pass_reads_every_segment_once_whatever_the_epochs(
     released: Path, copy_of: Copy, epochs: list[list[Sequence]], tmp_path: Path
 ) -> None:

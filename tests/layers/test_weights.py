@@ -83,6 +83,7 @@ def with_columns(output: Path, columns: Mapping[str, Callable[[int], Any]], type
 
 
 @pytest.mark.parametrize(("alpha", "beta", "quality"), [(0.5, 0.0, None), (2.0, 0.0, "prose"), (0.0, 0.7, "prose")])
+@pytest.mark.slow
 def test_weights_are_those_of_the_formula(
     alpha: float, beta: float, quality: str | None, curated: Path, copy_of: Copy
 ) -> None:

@@ -89,6 +89,7 @@ def files_under(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("text_type", [pa.string(), pa.large_string()])
 @pytest.mark.parametrize("rows", [1, 2, 3, 100])
+@pytest.mark.slow
 def test_kept_rows_have_their_columns_types_and_metadata(tmp_path: Path, text_type: pa.DataType, rows: int) -> None:
     table = table_of(text_type)
     receipt, data = committed(tmp_path, table, rows=rows)

@@ -31,6 +31,7 @@ def test_their_digests_are_these() -> None:
 
 
 @pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.slow
 def test_their_rules_are_the_published_ones(name: str) -> None:
     for phase in Recipe.load(name).phases:
         for rule, condition in phase.rules.items():

@@ -155,6 +155,7 @@ def test_past_the_budget_the_same_command_tries_again(step: str, when: str, corp
     assert not expected.quarantined_shards
 
 
+@pytest.mark.slow
 def test_no_usable_shard_is_a_run_without_documents(corpus: Path, tmp_path: Path) -> None:
     for path in corpus.glob("*.parquet"):
         damage(path, 2)

@@ -170,6 +170,7 @@ def test_a_value_that_cannot_be_computed_is_missing_wherever_it_arises(
         ("n > 0.0000000000000000000000001", {"n": 2**62}, TRUE),
     ],
 )
+@pytest.mark.slow
 def test_unknown_is_told_apart_from_failed(connection: Any, condition: str, row: Row, expected: int) -> None:
     assert truth_of(connection, condition, [row]) == [expected]
 

@@ -62,6 +62,7 @@ def test_a_good_recipe_is_understood() -> None:
 
 
 @pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.slow
 def test_every_packaged_recipe_loads_and_says_what_it_is(name: str) -> None:
     recipe = Recipe.load(name)
     assert recipe.name == name

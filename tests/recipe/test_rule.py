@@ -454,6 +454,7 @@ def test_whatever_reaches_beyond_the_document_is_refused(condition: str) -> None
         "sqrt(label) > 3",
     ],
 )
+@pytest.mark.slow
 def test_what_is_no_single_condition_is_refused(condition: str) -> None:
     with pytest.raises(RecipeError, match=r"^rule 'r': ") as caught:
         check(Rules({"r": condition}, "r", {}), COLUMNS)

@@ -89,6 +89,7 @@ values = st.recursive(
 
 @given(values)
 @settings(max_examples=200)
+@pytest.mark.slow
 def test_what_is_written_is_read_as_the_same_value_also_by_yaml_1_1(value: Any) -> None:
     text = write_yaml(value)
     assert read_yaml(text) == value

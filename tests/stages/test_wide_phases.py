@@ -144,6 +144,7 @@ def test_workers_do_not_change_a_byte(corpus: Path, tmp_path: Path) -> None:
     assert runs.promised(tmp_path / "there") == runs.promised(tmp_path / "here")
 
 
+@pytest.mark.slow
 def test_what_an_earlier_phase_computed_is_not_computed_again(corpus: Path, tmp_path: Path) -> None:
     from gneiss.filters.c4 import C4
 

@@ -65,6 +65,7 @@ octets = st.binary(max_size=30) | st.lists(
 
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 @given(st.lists(octets, min_size=1, max_size=4), st.binary(min_size=8, max_size=8))
+@pytest.mark.slow
 def test_what_is_not_utf8_stays_within_bounds(normalize: Any, documents: list[bytes], around: bytes) -> None:
     """Nothing depends on the bytes before and after the documents, and nothing is written beyond them."""
     present = np.ones(len(documents), np.bool_)

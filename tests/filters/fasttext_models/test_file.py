@@ -73,6 +73,7 @@ def test_reads_quantized(quantized):
 
 
 @pytest.mark.parametrize("kind", ["model", "quantized"])
+@pytest.mark.slow
 def test_truncated_anywhere(kind, request, tmp_path):
     data = request.getfixturevalue(kind).read_bytes()
     step = max(len(data) // 700, 1)

@@ -11,8 +11,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -32,9 +32,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LocalProcesses:
-    """Workers on this machine."""
+    """Workers on this machine. idle: those that live on, where workers are kept."""
 
     patience: Patience = field(default_factory=Patience)
+    idle: list[_Process] | None = field(default=None, compare=False, repr=False)
 
     def room(self, resources: Resources) -> Room:
         """See Backend."""
@@ -51,38 +52,20 @@ class LocalProcesses:
     ) -> Generator[Done, None, None]:
         """See Backend."""
         with self.kept() as kept:
-            yield from kept.run(step, tasks, workers, resources)
+            assert kept.idle is not None
+            yield from drive(_Processes(step, self.patience, kept.idle), step, tasks, workers, self.patience)
 
     @contextmanager
-    def kept(self) -> Iterator[_KeptProcesses]:
+    def kept(self) -> Iterator[LocalProcesses]:
         """See Backend."""
+        if self.idle is not None:
+            yield self
+            return
         idle: list[_Process] = []
         try:
-            yield _KeptProcesses(self, idle)
+            yield replace(self, idle=idle)
         finally:
             _end_all(idle, self.patience)
-
-
-@dataclass(frozen=True)
-class _KeptProcesses:
-    """See Backend. idle: the processes that live on."""
-
-    local: LocalProcesses
-    idle: list[_Process]
-
-    def room(self, resources: Resources) -> Room:
-        return self.local.room(resources)
-
-    def admit(self, workers: int, resources: Resources) -> None:
-        self.local.admit(workers, resources)
-
-    def run(
-        self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
-    ) -> Generator[Done, None, None]:
-        return drive(_Processes(step, self.local.patience, self.idle), step, tasks, workers, self.local.patience)
-
-    def kept(self) -> AbstractContextManager[_KeptProcesses]:
-        return nullcontext(self)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from threading import current_thread, main_thread
@@ -32,11 +32,12 @@ _log = logging.getLogger(__name__)
 class RayActors:
     """One actor a worker, on a running cluster (RAY_ADDRESS, or inside a Ray job) or one started here.
 
-    shared_filesystem: the output is the same folder on every node.
+    shared_filesystem: the output is the same folder on every node; idle: actors that live on, where workers are kept.
     """
 
     shared_filesystem: bool = False
     patience: Patience = field(default_factory=Patience)
+    idle: list[_Actor] | None = field(default=None, compare=False, repr=False)
 
     def room(self, resources: Resources) -> Room:
         """See Backend. Raises MachineError when there is no cluster to connect to."""
@@ -50,40 +51,22 @@ class RayActors:
         self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
     ) -> Generator[Done, None, None]:
         """See Backend."""
+        _nodes()
         with self.kept() as kept:
-            yield from kept.run(step, tasks, workers, resources)
+            assert kept.idle is not None
+            yield from drive(_Actors(step, resources, kept.idle), step, tasks, workers, self.patience)
 
     @contextmanager
-    def kept(self) -> Iterator[_KeptActors]:
+    def kept(self) -> Iterator[RayActors]:
         """See Backend."""
+        if self.idle is not None:
+            yield self
+            return
         idle: list[_Actor] = []
         try:
-            yield _KeptActors(self, idle)
+            yield replace(self, idle=idle)
         finally:
             _kill_all(idle)
-
-
-@dataclass(frozen=True)
-class _KeptActors:
-    """See Backend. idle: the actors that live on."""
-
-    ray: RayActors
-    idle: list[_Actor]
-
-    def room(self, resources: Resources) -> Room:
-        return self.ray.room(resources)
-
-    def admit(self, workers: int, resources: Resources) -> None:
-        self.ray.admit(workers, resources)
-
-    def run(
-        self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
-    ) -> Generator[Done, None, None]:
-        _nodes()
-        return drive(_Actors(step, resources, self.idle), step, tasks, workers, self.ray.patience)
-
-    def kept(self) -> AbstractContextManager[_KeptActors]:
-        return nullcontext(self)
 
 
 @dataclass(frozen=True)
@@ -265,9 +248,9 @@ class _Actors:
 
 
 def _kill_all(actors: Sequence[_Actor]) -> None:
-    for actor in actors:
-        import ray
+    import ray
 
+    for actor in actors:
         ray.kill(actor.handle)
 
 

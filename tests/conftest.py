@@ -26,6 +26,7 @@ from tests.process_starts import ProcessStarts
 
 if TYPE_CHECKING:
     from gneiss.output.finished_run import FinishedRun
+    from tests.store.fake_hub import FakeHub
     from tests.store.faults import Proxy
     from tests.store.s3_server import S3Server
 
@@ -178,3 +179,20 @@ def s3_folder(proxy: Proxy, request: pytest.FixtureRequest, monkeypatch: pytest.
     for name, value in environment(proxy.endpoint).items():
         monkeypatch.setenv(name, value)
     return f"s3://gneiss/{xxhash.xxh3_64_hexdigest(request.node.nodeid.encode())}"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub on the loopback interface, which the client of the hub is pointed to."""
+    from tests.store.fake_hub import FakeHub, used
+
+    with used(FakeHub(), monkeypatch) as its:
+        yield its
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that code would have slept."""
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    return waited

@@ -26,15 +26,6 @@ SHARDS = [f"{number:02d}" for number in range(len(DEADLY_EVENTS) + 1)]
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recipe with dedup, a model and readability: what loads fast, as it is loaded a hundred times."""
-    folder = tmp_path_factory.mktemp("recipe")
-    runs.train(folder / "tiny.bin")
-    (folder / "chaos.yaml").write_text(killing.RECIPE)
-    return folder / "chaos.yaml"
-
-
-@pytest.fixture(scope="module")
 def two_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One shard with quarantined documents, one without."""
     folder = tmp_path_factory.mktemp("two")

@@ -27,7 +27,6 @@ from gneiss.output import ledger
 from gneiss.store.objects import ObjectStore
 from gneiss.store.place import Place, place_of
 from tests import runs
-from tests.chaos import killing
 from tests.store.faults import Fault, Proxy
 from tests.store.s3_server import S3Server
 
@@ -36,15 +35,6 @@ pytestmark = pytest.mark.processes
 #: How often each is killed; a run with two workers lasts longer, and a server needs seconds to start.
 KILLS = int(os.environ.get("GNEISS_KILLS", "3"))
 NOT_PROMISED = ("_gneiss/ledger/", "_gneiss/run.json", "_gneiss/lock", "_gneiss/logs/", "README.md")
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recipe that loads fast."""
-    folder = tmp_path_factory.mktemp("recipe")
-    runs.train(folder / "tiny.bin")
-    (folder / "chaos.yaml").write_text(killing.RECIPE)
-    return folder / "chaos.yaml"
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,26 +26,13 @@ from gneiss.recipe.recipe import Recipe
 from gneiss.store import place as places
 from gneiss.store.place import STORES, place_of
 from tests import runs
-from tests.store.fake_hub import SIGNATURE, TOKEN, Answer, FakeHub, used
+from tests.store.fake_hub import SIGNATURE, TOKEN, Answer, FakeHub
 from tests.store.memory import MemoryStore
 
 pytestmark = pytest.mark.slow
 
 TARGET = "hf://datasets/owner/out"
 NAMES = ("test-00000", "validation/part", "100% [b]+ä", "c", "d", "e")
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    with used(FakeHub(), monkeypatch) as its:
-        yield its
-
-
-@pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    waited: list[float] = []
-    monkeypatch.setattr("time.sleep", waited.append)
-    return waited
 
 
 def curate(folder: Path, names: tuple[str, ...] = NAMES, threshold: int = 3, license: str = "odc-by") -> Path:

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 
@@ -28,7 +27,7 @@ from gneiss.recipe.yaml_text import read_yaml
 from gneiss.store.hub import HubAddress
 from gneiss.store.place import Place, place_of
 from tests import runs
-from tests.store.fake_hub import TOKEN, Answer, FakeHub, used
+from tests.store.fake_hub import TOKEN, Answer, FakeHub
 
 NAMES = ("a", "deep/b", "with space", "100% [x]+#?&ä", "train/test-0", "c", "d", "e")
 CORPUS = "hf://datasets/owner/corpus"
@@ -42,20 +41,6 @@ phases:
     annotate: [readability]
     rules: {readable: eflaw < 30}
 """
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    with used(FakeHub(), monkeypatch) as its:
-        yield its
-
-
-@pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that the client of the hub would have waited."""
-    waited: list[float] = []
-    monkeypatch.setattr("time.sleep", waited.append)
-    return waited
 
 
 def documents(folder: Path) -> Path:

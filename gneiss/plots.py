@@ -154,16 +154,16 @@ def plot_histogram(axes: Axes, output: FinishedRun, annotation: str) -> None:
 
 def plot_rules(axes: Axes, output: FinishedRun, phase: Phase) -> None:
     """A bar a rule: for how many documents of the phase it is true, false, unknown; and how many it alone dropped."""
-    told = output.statistics.rule_counts(phase.name, phase.rules)
+    rule_counts = output.statistics.rule_counts(phase.name, phase.rules)
     entered = sum(output.statistics.patterns.get(phase.name, {}).values())
-    names = list(told)
+    names = list(rule_counts)
     left = np.zeros(len(names))
     for what, colour, label in (("true", KEPT, "true"), ("false", LOST, "false"), ("unknown", UNKNOWN, "unknown")):
-        width = np.array([told[name][what] for name in names], np.float64)
+        width = np.array([rule_counts[name][what] for name in names], np.float64)
         axes.barh(names, width, left=left, color=colour, height=0.62, label=label)
         left += width
     for place, name in enumerate(names):
-        text = f"{told[name]['decisive']:,} dropped by it alone"
+        text = f"{rule_counts[name]['decisive']:,} dropped by it alone"
         axes.text(entered * 1.015, place, text, va="center", fontsize=9, color=MARK)
     axes.invert_yaxis()
     axes.set(xlabel=f"documents that reached phase {phase.name}", xlim=(0, max(entered, 1)))

@@ -156,7 +156,7 @@ class _Crew(Generic[Task]):
         self._passed = 0.0
 
     def fill(self, workers: int) -> None:
-        """Start workers until there are so many."""
+        """Start workers until there are this many."""
         while len(self._workers) < workers:
             number = self._pool.start()
             self._workers[number] = _Worker(number, self._failed_starts.pop() if self._failed_starts else 0)

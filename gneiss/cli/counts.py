@@ -43,16 +43,16 @@ def print_rules(out: Console, recipe: Recipe, statistics: Statistics) -> None:
     for phase in recipe.phases:
         if not phase.rules:
             continue
-        told = statistics.rule_counts(phase.name, phase.rules)
+        rule_counts = statistics.rule_counts(phase.name, phase.rules)
         entered = sum(statistics.patterns.get(phase.name, {}).values())
         kept = entered - statistics.dropped_in[phase.name]
         rows = table("rule", "true", "false", "unknown", "decisive alone", "condition")
-        for rule, counts in told.items():
+        for rule, counts in rule_counts.items():
             numbers = (f"{counts[name]:,}" for name in ("true", "false", "unknown", "decisive"))
             rows.add_row(rule, *numbers, escape(shorten(phase.rules[rule], 60)))
         out.print(f"\nphase {phase.name}: {kept:,} of {entered:,} kept by {escape(printable(phase.decision.keep))}")
         out.print(rows)
-        for rule, counts in told.items():
+        for rule, counts in rule_counts.items():
             if counts["errors"]:
                 out.print(
                     f"warning: {rule} cannot be computed for {counts['errors']:,} documents, for which it is unknown:"

@@ -74,12 +74,12 @@ def _print_dry_run(dry: DryRun, corpus_gb: float) -> None:
 def _print_annotations(out: Console, recipe: Recipe, statistics: Statistics) -> None:
     rows = table("annotation", "null", *(f"p{round(100 * q)}" for q in QUANTILES))
     for column in recipe.columns:
-        told = statistics.columns[column.name]
-        if told.values:
-            shown = [f"{value}: {count:,}" for value, count in told.values.most_common(len(QUANTILES))]
+        column_counts = statistics.columns[column.name]
+        if column_counts.values:
+            shown = [f"{value}: {count:,}" for value, count in column_counts.values.most_common(len(QUANTILES))]
         else:
-            shown = [number(told.quantile(q)) for q in QUANTILES]
-        rows.add_row(column.name, f"{told.missing + told.nan:,}", *(escape(s) for s in shown))
+            shown = [number(column_counts.quantile(q)) for q in QUANTILES]
+        rows.add_row(column.name, f"{column_counts.missing + column_counts.nan:,}", *(escape(s) for s in shown))
     out.print()
     out.print(rows)
 

@@ -53,7 +53,7 @@ app.add_typer(train_app, name="train")
 def _find_modules_here() -> None:
     """Let a recipe name a class of a module in the current directory, after all that is installed.
 
-    `python -m gneiss` looks there too, but first. Not where Python was told to keep to a safe path (`-P`).
+    `python -m gneiss` looks there too, but first. Not where Python keeps to a safe path (`-P`).
     """
     if not sys.flags.safe_path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

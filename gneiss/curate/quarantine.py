@@ -1,4 +1,4 @@
-"""Isolation: work on a batch, and where one document breaks it, on each alone, so that it costs only itself."""
+"""Quarantine of documents: where one breaks the work on a batch, each is tried by itself."""
 
 from __future__ import annotations
 

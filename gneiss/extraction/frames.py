@@ -19,7 +19,7 @@ Peek = Callable[[int, int], bytes]
 
 
 def is_empty(head: bytes) -> bool:
-    """Whether a frame that starts with these bytes, at least nine where there are so many, holds no data."""
+    """Whether a frame that starts with these bytes (nine or more, where there are any) holds no data."""
     if head[1:4] == _SKIPPABLE:
         return head[0] in _SKIPPABLE_KINDS
     first = _first_block(head)

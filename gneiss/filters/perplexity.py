@@ -23,7 +23,7 @@ Normalization: TypeAlias = Literal["none", "ccnet"]
 _Row: TypeAlias = tuple[float | None, float | None, int | None, float | None, float | None]
 #: What SentencePiece puts before the pieces that begin words.
 _MARK = "\u2581"
-#: Perplexities of so many documents are near each other if nine in ten differ by less than this factor.
+#: Perplexities of this many documents are near each other if nine in ten differ by less than this factor.
 _ENOUGH, _NEAR = 50, 1.05
 _log = logging.getLogger(__name__)
 

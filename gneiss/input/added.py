@@ -149,19 +149,19 @@ def _metadata(metadata: Mapping[bytes, bytes] | None, added: Mapping[str, str]) 
     for key, add in ((_SPARK, _to_spark), (_HUGGINGFACE, _to_huggingface)):
         if key in metadata:
             try:
-                told = json.loads(metadata[key])
-                add(told, added)
+                schema = json.loads(metadata[key])
+                add(schema, added)
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue
-            changed[key] = json.dumps(told).encode()
+            changed[key] = json.dumps(schema).encode()
     return changed
 
 
-def _to_spark(told: Any, added: Mapping[str, str]) -> None:
+def _to_spark(schema: Any, added: Mapping[str, str]) -> None:
     for name, type_ in added.items():
-        told["fields"].append({"name": name, "type": _SPARK_TYPES[type_], "nullable": True, "metadata": {}})
+        schema["fields"].append({"name": name, "type": _SPARK_TYPES[type_], "nullable": True, "metadata": {}})
 
 
-def _to_huggingface(told: Any, added: Mapping[str, str]) -> None:
+def _to_huggingface(schema: Any, added: Mapping[str, str]) -> None:
     for name, type_ in added.items():
-        told["info"]["features"][name] = {"dtype": type_, "_type": "Value"}
+        schema["info"]["features"][name] = {"dtype": type_, "_type": "Value"}

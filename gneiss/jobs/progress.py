@@ -17,7 +17,7 @@ LINE_SECONDS = 5.0
 
 
 class Progress(Protocol):
-    """Is told how a job goes."""
+    """Receives the events of a job."""
 
     def begin(self, job: str, sizes_bytes: Mapping[str, int], done: Collection[str]) -> None:
         """A job starts: its tasks by id, with their sizes, and those that are finished already."""

@@ -1,4 +1,4 @@
-"""The ledger: the receipts of a run, kept by the driver alone, in segments that are new files."""
+"""The ledger: the receipts of a run, written only by the driver, in segments that are new files."""
 
 from __future__ import annotations
 

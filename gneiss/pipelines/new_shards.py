@@ -258,7 +258,7 @@ def _scattered(new: NewShards, number: int) -> Iterator[pa.RecordBatch]:
 
 
 def row_keys(seed: int, first: int, rows: int) -> UInt64Array:
-    """The keys of rows of a run by which it is shuffled: of so many from the one numbered `first` on; no two are equal.
+    """The keys of rows of a run by which it is shuffled: of `rows` from `first` on; no two are equal.
 
     >>> row_keys(1, 0, 4)[2:].tolist() == row_keys(1, 2, 2).tolist()
     True

@@ -40,7 +40,7 @@ BYTE_SHAPING = ("numpy", "pyarrow", "xxhash")
 PIECE_BYTES = 64_000_000
 #: Footers that are read at once.
 _READERS = 16
-#: A shuffled shard has so many documents on average, at least, so that none is empty.
+#: A shuffled shard has at least this many documents on average, so that none is empty.
 _FEWEST_DOCUMENTS = 32
 #: What chooses the workers for a number of tasks.
 Hire: TypeAlias = Callable[[int, Resources], Workers]

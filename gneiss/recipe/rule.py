@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NOT_TRUE, TRUE, UNKNOWN, FAILED = 0, 1, -1, -2
 #: The most rules of a phase.
 MOST_RULES = 500
-# Rows that are evaluated together: the results of all steps are held for so many.
+# Rows that are evaluated together: bounds the memory for the results of all steps.
 _ROWS = 16_384
 
 

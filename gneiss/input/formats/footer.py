@@ -40,7 +40,7 @@ class ColumnChunks:
 
 
 def column_chunks(footer: bytes, row_groups: int, columns: int) -> ColumnChunks:
-    """Read a footer (without its length and magic) of so many row groups and columns. Raises OSError when damaged."""
+    """Read a footer (without length and magic) with this many row groups and columns. Raises OSError when damaged."""
     if row_groups * columns > len(footer):
         raise OSError("the footer is damaged: cut short")
     found = np.full((5, row_groups, columns), -1, np.int64)

@@ -69,7 +69,7 @@ class Format(Protocol):
         """Whether rows can be malformed: its tables then have the column MALFORMED where it is asked for."""
 
     def cut(self, file: Place, text: str, part_max_bytes: int, held: Sequence[str] = ()) -> CutFile:
-        """Cut a file into parts with at most so many decoded bytes in the column `text`, as far as its rows allow.
+        """Cut a file into parts with at most this many decoded bytes in the column `text`, as far as its rows allow.
 
         held: other columns that are read for all rows of a part. A file has one part at least. Where there is no such
         column, parts do not matter: the caller refuses the file.

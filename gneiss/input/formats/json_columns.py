@@ -151,7 +151,7 @@ def array_of(rows: Scanned, column: Column) -> pa.Array:
 
 
 def _strings(data: UInt8Array, start: Int64Array, end: Int64Array, escaped: BoolArray, is_null: BoolArray) -> pa.Array:
-    """Bytes of `data` as strings, which are null where they are told to be."""
+    """Bytes of `data` as strings, null where the mask says so."""
     out = np.empty(int((end - start).sum()) + PADDING, np.uint8)
     offsets = np.empty(len(start) + 1, np.int32)
     _copy(data, start, end, escaped, out, offsets)
@@ -190,7 +190,7 @@ def _integers(data, start, end):  # type: ignore[no-untyped-def]
 
 
 def _lists(data: UInt8Array, start: Int64Array, end: Int64Array, type_: pa.DataType) -> pa.Array:
-    """Arrays of JSON, which pyarrow reads where it is told the type; null where there are none."""
+    """Arrays of JSON, which pyarrow reads with the type given; null where there are none."""
     import pyarrow.json as pj
 
     lines = io.BytesIO()

@@ -139,7 +139,7 @@ class _Lines:
         self._take(at + 1 if at >= 0 else self._size)
 
     def blocks(self, size: int) -> Iterator[Block]:
-        """Of about so many bytes."""
+        """Blocks of about this many bytes."""
         while not self._is_past():
             self._fill(size if self._end is None else min(size, self._end - self._at))
             last = self._last_newline()
@@ -187,7 +187,7 @@ class _Lines:
         self._size -= size
 
     def _fill(self, size: int) -> bool:
-        """Read until `_rest` has so many bytes; whether there were any more."""
+        """Read until `_rest` has this many bytes; whether there were any more."""
         before = self._size
         if len(self._rest) < size + self._padding:
             larger = bytearray(size + self._padding)

@@ -74,7 +74,7 @@ def cut_groups(
     tables: Sequence[int],
     part_max_bytes: int,
 ) -> Iterator[Part]:
-    """Parts of consecutive row groups with at most so many bytes of text; a larger row group is split by rows.
+    """Parts of consecutive row groups with at most this many bytes of text; a larger row group is split by rows.
 
     Of each row group: `rows`; decoded bytes of the text, `sizes`, of columns held `beside` it, and of all, `tables`.
     letter: what a part's name has before the number of its first row group.

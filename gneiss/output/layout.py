@@ -22,6 +22,8 @@ RECIPE_FILE = f"{OWN}/recipe.yaml"
 STATISTICS_FILE = f"{OWN}/statistics.json"
 EXTRACTION_FILE = f"{OWN}/extraction.json"
 LOCK_FILE = f"{OWN}/lock"
+#: Who holds a share of a run: `3-of-8`.
+SHARES = f"{OWN}/shares"
 LEDGER = f"{OWN}/ledger"
 LAYERS = f"{OWN}/layers"
 EXCHANGE = f"{OWN}/exchange"
@@ -119,6 +121,16 @@ def ledger_segments(output: Place) -> list[int]:
     """The numbers of the segments of the ledger that are there, in order."""
     found = (re.fullmatch(r"(\d+)\.jsonl", file.name) for file in (output / LEDGER).files())
     return sorted(int(match[1]) for match in found if match)
+
+
+def share_lock(share: str) -> str:
+    """What the driver of a share holds."""
+    return f"{SHARES}/{share}"
+
+
+def share_locks(output: Place) -> list[str]:
+    """The shares that drivers hold, or held."""
+    return sorted(file.name for file in (output / SHARES).files() if re.fullmatch(r"\d+-of-\d+", file.name))
 
 
 def exchange_folder(stage: str) -> str:

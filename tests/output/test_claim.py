@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
+from time import sleep
 
 import pytest
 
 from gneiss.errors import OutputError
 from gneiss.input.plan import Plan, make_plan
-from gneiss.output.claim import claim
-from gneiss.output.layout import RECIPE_FILE, RUN_FILE
+from gneiss.output.claim import Share, claim, held
+from gneiss.output.layout import RECIPE_FILE, RUN_FILE, share_locks
 from gneiss.store.place import place_of
 from tests.support import recipe_of, write_documents
 
@@ -76,3 +79,39 @@ def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> N
         claim(place_of(tmp_path / "file/out"), plan_of(tmp_path).identity),
     ):
         pass
+
+
+def test_drivers_of_shares_hold_an_output_together(tmp_path: Path) -> None:
+    identity, output = plan_of(tmp_path).identity, place_of(tmp_path / "out")
+    with claim(output, identity, share=Share(0, 2)), claim(output, identity, share=Share(1, 2)):
+        for other, owner in ((Share(1, 2), "another task 1"), (Share(0, 3), "task 0 of 2 of a run"), (None, "task 0")):
+            with pytest.raises(OutputError, match=f"{owner}.* is writing here"), claim(output, identity, share=other):
+                pass
+    with claim(output, identity):
+        assert not share_locks(output)
+        with pytest.raises(OutputError, match="another run"), claim(output, identity, share=Share(0, 2)):
+            pass
+    with claim(output, identity, share=Share(2, 3)), pytest.raises(OutputError, match="task 2 of 3"), held(output):
+        pass
+
+
+def test_who_begins_waits_for_who_ends(tmp_path: Path) -> None:
+    identity, output, held_now = plan_of(tmp_path).identity, place_of(tmp_path / "out"), Event()
+
+    def hold() -> None:
+        with claim(output, identity, share=Share(1, 2)):
+            held_now.set()
+            sleep(0.5)
+
+    with ThreadPoolExecutor() as pool:
+        holder = pool.submit(hold)
+        assert held_now.wait(30)
+        with claim(output, identity, patience_seconds=60):
+            pass
+        holder.result()
+
+
+@pytest.mark.parametrize(("task", "of"), [(2, 2), (-1, 2), (0, 0)])
+def test_a_task_that_there_is_not(task: int, of: int) -> None:
+    with pytest.raises(OutputError, match=f"task {task} of {of}"):
+        Share(task, of)

@@ -37,6 +37,7 @@ def main() -> None:
         sys.exit(CANNOT)
     with tempfile.TemporaryDirectory(prefix="gneiss-fresh-") as folder:
         root = Path(folder)
+        root.chmod(0o755)  # other users go in
         run(["debootstrap", "--variant=minbase", "--include=ca-certificates", RELEASE, folder, given.mirror])
         shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
         binds = [(str(REPOSITORY), "/repository"), *((name, name) for name in given.bind)]
@@ -90,7 +91,9 @@ def inside(root: Path, binds: Sequence[tuple[str, str]], script: str, folder: st
     home = f"HOME={'/root' if user == 'root' else f'/home/{user}'}"
     command = ["env", "-i", path, home, *passed, "bash", "-euo", "pipefail", "-c", f"cd {folder}\n{script}"]
     entered = ["chroot", f"--userspec={user}", str(root), *command]
-    run(["unshare", "--mount", "--pid", "--fork", "bash", "-ec", f"{' && '.join(mounts)} && exec {shlex.join(entered)}"])
+    run(
+        ["unshare", "--mount", "--pid", "--fork", "bash", "-ec", f"{' && '.join(mounts)} && exec {shlex.join(entered)}"]
+    )
 
 
 def run(command: Sequence[str]) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import xxhash
-
-from gneiss.backends import Backend, Workers
+from gneiss.backends import Backend
 from gneiss.backends.choice import BackendName, choose_workers
 from gneiss.backends.resources import Resources, worker_resources
 from gneiss.curate.examples import Examples, merge_examples
@@ -23,31 +20,24 @@ from gneiss.input.plan import Plan, make_plan
 from gneiss.input.shard import Shard
 from gneiss.jobs.job import Job, open_job
 from gneiss.jobs.progress import Progress, Silent
-from gneiss.jobs.resume import Kind
-from gneiss.output import layout, ledger
+from gneiss.output import layout
 from gneiss.output.claim import refuse_nesting
 from gneiss.output.data_files import DataFiles
 from gneiss.output.dataset_card import dataset_card
 from gneiss.output.finished_run import FinishedRun
-from gneiss.output.ledger import COMMITTED, CURATE, Receipt
+from gneiss.output.ledger import COMMITTED, Receipt
 from gneiss.output.parquet import write_bytes
+from gneiss.pipelines.curation import CURATION, are_counted, curate, curate_usable, unusable_shards
 from gneiss.pipelines.reshard import Hire, finish, laid_out, lay_out, refuse_unfit, write_shards
 from gneiss.recipe.recipe import Recipe
-from gneiss.stages.checking import CHECK, CheckStep
 from gneiss.stages.corpus import Corpus
-from gneiss.stages.curating import CurateStep
 from gneiss.stages.exchange import Exchange
-from gneiss.stages.of_recipe import RunStage, StageWork, counted_after, counts_after, stages_after, stages_before
+from gneiss.stages.of_recipe import counted_after
 from gneiss.store.place import Address, Place, place_of
 
 # Memory of a worker where no step needs more, beside WORKER_BYTES: for each byte of text of a shard, of its ids and
 # URLs, of the largest table that is read of it at once, and for each row.
 BYTES_PER_BYTE, BYTES_PER_HELD_BYTE, BYTES_PER_TABLE_BYTE, BYTES_PER_ROW = 4, 5, 2, 400
-
-_log = logging.getLogger(__name__)
-#: The receipt that says by which shards all others are decided, where shards see each other.
-USABLE = "usable"
-CURATION = Kind(CURATE, "shard", layout.annotations_path, layout.held_shards)
 
 
 def run(
@@ -93,18 +83,18 @@ def _run(job: Job, plan: Plan, hire: Hire) -> FinishedRun:
     skipped = len(done)
     corpus = Corpus(recipe, (), plan.input.shards, folder)
     if corpus.wide_phases:
-        unusable = _unusable(folder)
+        unusable = unusable_shards(folder)
         if len(unusable) + len(plan.input.unreadable) <= recipe.budgets.shards:  # else they are tried again
             done |= unusable
     job.progress.begin(recipe.name, {shard.id: shard.text_bytes for shard in plan.input.shards}, done)
-    if len(done) < len(corpus.shards) or not _are_counted(corpus):
+    if len(done) < len(corpus.shards) or not are_counted(corpus):
         corpus = replace(corpus, prepared=prepare(recipe))
         tasks = len(corpus.shards) - (0 if corpus.wide_phases else len(done))
         with hire(tasks, resources_of(plan)).kept() as kept:
             if corpus.wide_phases:
-                done = _curate_usable(job, kept, corpus, done, len(plan.input.unreadable))
+                done = curate_usable(job, kept, corpus, done, len(plan.input.unreadable))
             else:
-                done = _curate(job, kept, corpus, done)
+                done = curate(job, kept, corpus, done)
     job.progress.end()
     job.check()
     for shard in plan.input.shards:
@@ -139,110 +129,6 @@ def _run_and_lay_out(job: Job, plan: Plan, hire: Hire) -> FinishedRun:
         finished = finish(job, new, lambda: dataset_card(plan, curated.statistics, curated.quarantined_shards, folder))
     within.delete()
     return finished
-
-
-def _curate(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receipt]) -> dict[str, Receipt]:
-    """Curate the shards that are not done; receipts of all."""
-    done = dict(done)
-    if left := [shard for shard in corpus.shards if shard.id not in done]:
-        _run_stages(job, workers, corpus, stages_before(corpus))
-        _forget_counts(corpus)
-        done.update(job.run_tasks(workers, CURATE, CurateStep(corpus), left))
-    return done
-
-
-def _curate_usable(
-    job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receipt], unreadable: int
-) -> dict[str, Receipt]:
-    """The same for shards that see each other, as if there were no others than the usable ones.
-
-    A shard that cannot be curated although it was read in full (a filter failed, its worker died) may have been a first
-    copy. Where the budget allows to do without it, all is decided again without it; else it is tried again next time.
-    """
-    _check(job, workers, corpus, done)
-    while True:
-        unusable = _unusable(corpus.output)
-        for id_ in unusable.keys() - done.keys():
-            job.progress.finished(replace(unusable[id_], stage=CURATE))
-        usable = replace(corpus, shards=_counted(corpus, unusable))
-        if not _are_decided_with(corpus, usable):
-            _start_again(job, usable)
-            done = unusable
-        receipts = _curate(job, workers, usable, done)
-        lost = {id_: its for id_, its in receipts.items() if its.state != COMMITTED and id_ not in unusable}
-        if not lost or unreadable + len(unusable) + len(lost) > corpus.recipe.budgets.shards:
-            break
-        _log.warning("%d shards failed that others were compared with: all are decided again without them", len(lost))
-        job.note(replace(its, stage=CHECK) for its in lost.values())
-        done = {**unusable, **lost}
-        sizes = {shard.id: shard.text_bytes for shard in usable.shards}
-        job.progress.begin(corpus.recipe.name, sizes, lost)
-    if not _are_counted(usable):
-        _run_stages(job, workers, usable, stages_after(usable))
-        for name, total in counts_after(usable).items():
-            write_bytes(f"{total}\n".encode(), corpus.output, layout.count_path(name))
-    return {**receipts, **unusable}
-
-
-def _check(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receipt]) -> None:
-    """Verdicts on the shards that have none in the ledger, and on those found unusable that are not done with."""
-    known = ledger.read(corpus.output, CHECK)
-    known = {id_: its for id_, its in known.items() if its.state == COMMITTED or id_ in done}
-    if left := [shard for shard in corpus.shards if shard.id not in known]:
-        job.progress.stage(CHECK, len(left))
-        job.run_tasks(workers, CHECK, CheckStep(), left)
-
-
-def _counted(corpus: Corpus, unusable: Collection[str]) -> tuple[Shard, ...]:
-    """The shards that are usable, with the rows that were counted when they were checked."""
-    verdicts = ledger.read(corpus.output, CHECK)
-    return tuple(its.counted(verdicts[its.id].rows) for its in corpus.shards if its.id not in unusable)
-
-
-def _unusable(output: Place) -> dict[str, Receipt]:
-    """The verdicts in the ledger on shards that cannot be used, by id."""
-    return {id_: its for id_, its in ledger.read(output, CHECK).items() if its.state != COMMITTED}
-
-
-def _are_decided_with(corpus: Corpus, usable: Corpus) -> bool:
-    """Whether all that was decided so far was decided with the usable shards, and with no others."""
-    noted = ledger.read(corpus.output, USABLE).get(USABLE)
-    return _ids(usable) == (noted.fingerprint if noted else _ids(corpus))
-
-
-def _start_again(job: Job, usable: Corpus) -> None:
-    """Forget what was decided with other shards than the usable ones; then note with which ones it is from now on."""
-    job.check()
-    for folder in (layout.BASE, layout.DATA, layout.QUARANTINE):
-        (job.output / folder).delete()
-    Exchange(job.output).clear()
-    job.note([Receipt(USABLE, COMMITTED, _ids(usable), None, stage=USABLE)])
-
-
-def _ids(corpus: Corpus) -> str:
-    return xxhash.xxh3_128_hexdigest("\0".join(shard.id for shard in corpus.shards).encode())
-
-
-def _are_counted(corpus: Corpus) -> bool:
-    """Whether the counts of the stages after `curate` are there."""
-    return all((corpus.output / layout.count_path(name)).find() for name in counted_after(corpus))
-
-
-def _forget_counts(corpus: Corpus) -> None:
-    """What an earlier driver counted after `curate` does not hold once another shard is curated: count anew."""
-    for name in counted_after(corpus):
-        (corpus.output / layout.count_path(name)).delete()
-    for its in stages_after(corpus):
-        for part in its.parts:
-            corpus.exchange.discard(part.name)
-
-
-def _run_stages(job: Job, workers: Workers, corpus: Corpus, stages: Iterable[RunStage]) -> None:
-    """Run the tasks of each stage that have not left their file yet."""
-    for its in stages:
-        names = [part.name for part in its.parts]
-        left = [t for t in range(its.tasks) if not all(corpus.exchange.has(name, t) for name in names)]
-        job.run_stage(workers, its.name, StageWork(corpus, its.name), left)
 
 
 def _finish(

@@ -164,7 +164,7 @@ def test_killed_actors_are_replaced_and_a_shard_that_always_kills_is_given_up(
     once = {"a": 3, "c.g00001": 0, "deep/b.g00000": 7}
     with monkeypatch.context() as patch:
         patch.setattr(
-            "gneiss.pipelines.run.CurateStep",
+            "gneiss.pipelines.curation.CurateStep",
             lambda *given: killing.DeadlyStep(CurateStep(*given), attempts, once, ("c.g00000",)),
         )
         done = run(material.recipe, material.input, output, workers=2, backend="ray")
@@ -185,7 +185,7 @@ def test_errors_that_concern_the_run_come_back_from_an_actor(
         (ModelError("the model is green"), pytest.raises(ModelError, match=r"^the model is green$")),
         (ValueError("no number"), pytest.raises(DefectError, match="a worker cannot start: ValueError: no number")),
     ):
-        monkeypatch.setattr("gneiss.pipelines.run.CurateStep", lambda *_, error=error: killing.FailsToLoad(error))
+        monkeypatch.setattr("gneiss.pipelines.curation.CurateStep", lambda *_, error=error: killing.FailsToLoad(error))
         with expected:
             run(material.recipe, material.input, tmp_path / "output", workers=1, backend="ray")
 

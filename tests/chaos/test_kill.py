@@ -104,7 +104,7 @@ def receipts(output: Path) -> list[str]:
 def deadly(monkeypatch: pytest.MonkeyPatch, attempts: Path, once: dict[str, int], always: tuple[str, ...] = ()) -> None:
     attempts.mkdir()
     monkeypatch.setattr(
-        "gneiss.pipelines.run.CurateStep", lambda *given: killing.DeadlyStep(CurateStep(*given), attempts, once, always)
+        "gneiss.pipelines.curation.CurateStep", lambda *given: killing.DeadlyStep(CurateStep(*given), attempts, once, always)
     )
 
 
@@ -133,7 +133,7 @@ def test_killed_workers_are_replaced_and_a_shard_that_always_kills_is_given_up(
 def test_workers_that_die_while_they_load_end_the_run(
     recipe: Path, many_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gneiss.pipelines.run.CurateStep", lambda *_: killing.DiesWhileLoading())
+    monkeypatch.setattr("gneiss.pipelines.curation.CurateStep", lambda *_: killing.DiesWhileLoading())
     with pytest.raises(MachineError, match=r"3 workers died before they were ready \(Segmentation fault\)"):
         run(recipe, many_shards, tmp_path / "output", workers=1, backend="local")
 

@@ -15,7 +15,7 @@ from gneiss.input.plan import Plan
 from gneiss.jobs.resume import finished_tasks
 from gneiss.output import ledger
 from gneiss.output.commit import commit
-from gneiss.pipelines.run import CURATION
+from gneiss.pipelines.curation import CURATION
 from gneiss.store.place import Place, place_of
 from tests.output.test_claim import plan_of
 from tests.support import write_documents

@@ -38,7 +38,7 @@ def test_errors_that_concern_the_run_come_back_from_a_worker_process(
         (ModelError("the model is green"), pytest.raises(ModelError, match=r"^the model is green$")),
         (ValueError("no number"), pytest.raises(DefectError, match=r"^a worker cannot start: ValueError: no number$")),
     ):
-        monkeypatch.setattr("gneiss.pipelines.run.CurateStep", lambda *_, error=error: killing.FailsToLoad(error))
+        monkeypatch.setattr("gneiss.pipelines.curation.CurateStep", lambda *_, error=error: killing.FailsToLoad(error))
         with expected:
             run(simple, material.input, tmp_path / "output", workers=1, backend="local")
 

@@ -199,7 +199,7 @@ def test_orphaned_bytes_are_counted_anew_when_a_quarantined_shard_is_curated(
         return curate(shard, *args, **named)
 
     def dies() -> None:
-        killed = mock.patch("gneiss.pipelines.run.counts_after", side_effect=KeyboardInterrupt)
+        killed = mock.patch("gneiss.pipelines.curation.counts_after", side_effect=KeyboardInterrupt)
         with killed, pytest.raises(KeyboardInterrupt):
             recipe(output)
 

@@ -1,0 +1,132 @@
+"""Curate the shards of a run: the stages before, `curate` itself, and the stages after; with the choice of shards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+
+import xxhash
+
+from gneiss.backends import Workers
+from gneiss.input.shard import Shard
+from gneiss.jobs.job import Job
+from gneiss.jobs.resume import Kind
+from gneiss.output import layout, ledger
+from gneiss.output.ledger import COMMITTED, CURATE, Receipt
+from gneiss.output.parquet import write_bytes
+from gneiss.stages.checking import CHECK, CheckStep
+from gneiss.stages.corpus import Corpus
+from gneiss.stages.curating import CurateStep
+from gneiss.stages.exchange import Exchange
+from gneiss.stages.of_recipe import RunStage, StageWork, counted_after, counts_after, stages_after, stages_before
+from gneiss.store.place import Place
+
+_log = logging.getLogger(__name__)
+#: The receipt that says by which shards all others are decided, where shards see each other.
+USABLE = "usable"
+CURATION = Kind(CURATE, "shard", layout.annotations_path, layout.held_shards)
+
+
+def curate(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receipt]) -> dict[str, Receipt]:
+    """Curate the shards that are not done; receipts of all."""
+    done = dict(done)
+    if left := [shard for shard in corpus.shards if shard.id not in done]:
+        _run_stages(job, workers, corpus, stages_before(corpus))
+        _forget_counts(corpus)
+        done.update(job.run_tasks(workers, CURATE, CurateStep(corpus), left))
+    return done
+
+
+def curate_usable(
+    job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receipt], unreadable: int
+) -> dict[str, Receipt]:
+    """The same for shards that see each other, as if there were no others than the usable ones.
+
+    A shard that cannot be curated although it was read in full (a filter failed, its worker died) may have been a first
+    copy. Where the budget allows to do without it, all is decided again without it; else it is tried again next time.
+    """
+    _check(job, workers, corpus, done)
+    while True:
+        unusable = unusable_shards(corpus.output)
+        for id_ in unusable.keys() - done.keys():
+            job.progress.finished(replace(unusable[id_], stage=CURATE))
+        usable = replace(corpus, shards=_counted(corpus, unusable))
+        if not _are_decided_with(corpus, usable):
+            _start_again(job, usable)
+            done = unusable
+        receipts = curate(job, workers, usable, done)
+        lost = {id_: its for id_, its in receipts.items() if its.state != COMMITTED and id_ not in unusable}
+        if not lost or unreadable + len(unusable) + len(lost) > corpus.recipe.budgets.shards:
+            break
+        _log.warning("%d shards failed that others were compared with: all are decided again without them", len(lost))
+        job.note(replace(its, stage=CHECK) for its in lost.values())
+        done = {**unusable, **lost}
+        sizes = {shard.id: shard.text_bytes for shard in usable.shards}
+        job.progress.begin(corpus.recipe.name, sizes, lost)
+    if not are_counted(usable):
+        _run_stages(job, workers, usable, stages_after(usable))
+        for name, total in counts_after(usable).items():
+            write_bytes(f"{total}\n".encode(), corpus.output, layout.count_path(name))
+    return {**receipts, **unusable}
+
+
+def _check(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receipt]) -> None:
+    """Verdicts on the shards that have none in the ledger, and on those found unusable that are not done with."""
+    known = ledger.read(corpus.output, CHECK)
+    known = {id_: its for id_, its in known.items() if its.state == COMMITTED or id_ in done}
+    if left := [shard for shard in corpus.shards if shard.id not in known]:
+        job.progress.stage(CHECK, len(left))
+        job.run_tasks(workers, CHECK, CheckStep(), left)
+
+
+def _counted(corpus: Corpus, unusable: Collection[str]) -> tuple[Shard, ...]:
+    """The shards that are usable, with the rows that were counted when they were checked."""
+    verdicts = ledger.read(corpus.output, CHECK)
+    return tuple(its.counted(verdicts[its.id].rows) for its in corpus.shards if its.id not in unusable)
+
+
+def unusable_shards(output: Place) -> dict[str, Receipt]:
+    """The verdicts in the ledger on shards that cannot be used, by id."""
+    return {id_: its for id_, its in ledger.read(output, CHECK).items() if its.state != COMMITTED}
+
+
+def _are_decided_with(corpus: Corpus, usable: Corpus) -> bool:
+    """Whether all that was decided so far was decided with the usable shards, and with no others."""
+    noted = ledger.read(corpus.output, USABLE).get(USABLE)
+    return _ids(usable) == (noted.fingerprint if noted else _ids(corpus))
+
+
+def _start_again(job: Job, usable: Corpus) -> None:
+    """Forget what was decided with other shards than the usable ones; then note with which ones it is from now on."""
+    job.check()
+    for folder in (layout.BASE, layout.DATA, layout.QUARANTINE):
+        (job.output / folder).delete()
+    Exchange(job.output).clear()
+    job.note([Receipt(USABLE, COMMITTED, _ids(usable), None, stage=USABLE)])
+
+
+def _ids(corpus: Corpus) -> str:
+    return xxhash.xxh3_128_hexdigest("\0".join(shard.id for shard in corpus.shards).encode())
+
+
+def are_counted(corpus: Corpus) -> bool:
+    """Whether the counts of the stages after `curate` are there."""
+    return all((corpus.output / layout.count_path(name)).find() for name in counted_after(corpus))
+
+
+def _forget_counts(corpus: Corpus) -> None:
+    """What an earlier driver counted after `curate` does not hold once another shard is curated: count anew."""
+    for name in counted_after(corpus):
+        (corpus.output / layout.count_path(name)).delete()
+    for its in stages_after(corpus):
+        for part in its.parts:
+            corpus.exchange.discard(part.name)
+
+
+def _run_stages(job: Job, workers: Workers, corpus: Corpus, stages: Iterable[RunStage]) -> None:
+    """Run the tasks of each stage that have not left their file yet."""
+    for its in stages:
+        names = [part.name for part in its.parts]
+        left = [t for t in range(its.tasks) if not all(corpus.exchange.has(name, t) for name in names)]
+        job.run_stage(workers, its.name, StageWork(corpus, its.name), left)

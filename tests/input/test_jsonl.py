@@ -11,14 +11,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gneiss.errors import InputError
-from gneiss.input.formats import json_scan, jsonl, lines
+from gneiss.input.formats import json_tree, lines
 from gneiss.input.formats.format import MALFORMED, POSITION
 from gneiss.input.formats.json_columns import AS_JSON
 from gneiss.input.shard import Shard, cut_shards, reading_on
@@ -81,10 +80,10 @@ VALUES = st.recursive(
 )
 ROWS = st.lists(
     st.fixed_dictionaries(
-        {"text": st.text(max_size=80) | st.none()}, optional=dict.fromkeys(("a", "b", "ü", "", "a.b"), VALUES)
+        {"text": st.text(max_size=80) | st.none()}, optional=dict.fromkeys(("a", "ü", "", "a.b"), VALUES)
     ),
     min_size=1,
-    max_size=8,
+    max_size=4,
 )
 
 
@@ -146,65 +145,6 @@ def test_values_are_those_of_python(
         check(rows, *shards)
 
 
-def refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({key for key, _ in pairs}) < len(pairs):
-        raise ValueError("a key twice")
-    return dict(pairs)
-
-
-def is_object(line: bytes) -> bool:
-    """Whether a line is an object as Python reads it, without the two things that it lets pass."""
-    try:
-        value = json.loads(line.decode(), object_pairs_hook=refuse_twice)
-        json.dumps(value, ensure_ascii=False).encode()
-    except ValueError:
-        return False
-    return isinstance(value, dict)
-
-
-PIECES = st.sampled_from(
-    [b'"', b"\\", b"{", b"}", b"[", b"]", b":", b",", b"0", b"-", b"1", b".", b"e", b"E", b"+", b"u", b"\\u00e9",
-     b"null", b"true", b"NaN", b"Infinity", b" ", b"\t", b"\r", b"\x00", b"\x1f", b"\x7f", b"\xff", b"\xc3\xa9",
-     b"\\ud83d\\ude00", b"\\ud83d", b"a", b'"a"', b'"a":', b"/", b"\\n"]
-)  # fmt: skip
-
-
-@pytest.mark.slow
-@settings(deadline=None, max_examples=400)
-@given(
-    row=ROWS.map(lambda rows: json.dumps(rows[0]).encode()),
-    edits=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 3), PIECES), max_size=3),
-)
-def test_a_line_is_malformed_where_python_cannot_read_it(row: bytes, edits: list[tuple[int, int, bytes]]) -> None:
-    for at, size, piece in edits:
-        at %= len(row) + 1
-        row = row[:at] + piece + row[at + size :]
-    assert is_fine(row) == is_object(row)
-
-
-@pytest.mark.slow
-@settings(deadline=None, max_examples=400)
-@given(st.lists(PIECES, max_size=12).map(b"".join))
-def test_any_bytes_are_read_or_refused(inner: bytes) -> None:
-    for line in (
-        inner,
-        b"{" + inner + b"}",
-        b'{"a":' + inner + b"}",
-        b'{"a":"' + inner + b'"}',
-        b'{"a":[' + inner + b"]}",
-    ):
-        assert is_fine(line) == is_object(line)
-
-
-def is_fine(line: bytes) -> bool:
-    """Whether a line is a row; a blank one is none, and here not fine."""
-    data = line + b"\n"
-    block = lines.Block(np.frombuffer(data + bytes(json_scan.PADDING), np.uint8), len(data), 0, 0)
-    found = [wrong == json_scan.FINE for rows in jsonl._scanned(block, json_scan.Tree()) for wrong in rows.wrong]
-    assert len(found) <= 1
-    return found == [True]
-
-
 # Types of columns
 
 
@@ -223,6 +163,9 @@ def is_fine(line: bytes) -> bool:
         (['["2024-01-01"]'], pa.list_(pa.string()), [["2024-01-01"]]),
         (["[18446744073709551615]"], pa.list_(pa.uint64()), [[2**64 - 1]]),
         (["[]", "[[]]"], pa.list_(pa.list_(pa.null())), [[], [[]]]),
+        (["[null, null]", "null", "[null]"], pa.list_(pa.null()), [[None, None], None, [None]]),
+        (['[{"x": [null, null]}, null]', "[null, {}]"], pa.list_(pa.struct([("x", pa.list_(pa.null()))])),
+         [[{"x": [None, None]}, None], [None, {"x": None}]]),
         (['{"x": 1}', "null", '{"y": "z"}'], pa.struct([("x", pa.int64()), ("y", pa.string())]),
          [{"x": 1, "y": None}, None, {"x": None, "y": "z"}]),
         (['{"x": {"y": [{"z": true}]}}'],
@@ -287,7 +230,7 @@ def test_files_of_an_input_have_the_columns_of_all(tmp_path: Path) -> None:
 
 
 def test_a_map_with_many_keys_is_json(tmp_path: Path) -> None:
-    rows = [{"text": "t", "m": {f"k{n}": 1}, "n": {"a": 1}} for n in range(json_scan.MOST_KEYS + 1)]
+    rows = [{"text": "t", "m": {f"k{n}": 1}, "n": {"a": 1}} for n in range(json_tree.MOST_KEYS + 1)]
     (shard,) = shards_of(write(tmp_path / "a.jsonl", rows))
     assert shard.schema().field("m").metadata == AS_JSON
     assert rows_of(shard)[-1]["m"] == '{"k256": 1}'
@@ -295,7 +238,7 @@ def test_a_map_with_many_keys_is_json(tmp_path: Path) -> None:
 
 
 def test_rows_with_too_many_keys_are_no_table(tmp_path: Path) -> None:
-    rows = [{"text": "t", f"k{n}": 1} for n in range(json_scan.MOST_COLUMNS + 1)]
+    rows = [{"text": "t", f"k{n}": 1} for n in range(json_tree.MOST_COLUMNS + 1)]
     with pytest.raises(InputError, match="more than 1,000 different keys"):
         rows_of(*shards_of(write(tmp_path / "a.jsonl", [*rows[:10], {"text": "x" * 300_000}, *rows])))
 

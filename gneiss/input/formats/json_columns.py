@@ -13,27 +13,30 @@ from numba import njit
 
 from gneiss.arrays import BoolArray, Int64Array, UInt8Array
 from gneiss.input.formats import json_scan as scan
-from gneiss.input.formats.json_scan import PADDING, Scanned, Tree
+from gneiss.input.formats import json_tree
+from gneiss.input.formats.json_scan import Scanned
+from gneiss.input.formats.json_tree import Tree
+from gneiss.input.formats.json_values import PADDING, unescape
 
-_INTEGERS = scan.INT | scan.NEGATIVE | scan.WIDE
-_UNSIGNED = scan.INT | scan.WIDE | scan.UNSIGNED
+_INTEGERS = json_tree.INT | json_tree.NEGATIVE | json_tree.WIDE
+_UNSIGNED = json_tree.INT | json_tree.WIDE | json_tree.UNSIGNED
 #: Numbers that a double holds to the last digit, as far as it does.
-_DOUBLES = scan.INT | scan.NEGATIVE | scan.FLOAT
+_DOUBLES = json_tree.INT | json_tree.NEGATIVE | json_tree.FLOAT
 _SCALARS = (
-    (scan.BOOL, pa.bool_()),
+    (json_tree.BOOL, pa.bool_()),
     (_INTEGERS, pa.int64()),
     (_UNSIGNED, pa.uint64()),
     (_DOUBLES, pa.float64()),
-    (scan.STRING, pa.string()),
+    (json_tree.STRING, pa.string()),
 )
 #: What a type says of the kinds of values that it held.
 _NOTED = {
-    pa.null(): scan.NULL,
-    pa.bool_(): scan.BOOL,
-    pa.int64(): scan.INT | scan.NEGATIVE,
-    pa.uint64(): scan.INT | scan.UNSIGNED,
-    pa.float64(): scan.FLOAT,
-    pa.string(): scan.STRING,
+    pa.null(): json_tree.NULL,
+    pa.bool_(): json_tree.BOOL,
+    pa.int64(): json_tree.INT | json_tree.NEGATIVE,
+    pa.uint64(): json_tree.INT | json_tree.UNSIGNED,
+    pa.float64(): json_tree.FLOAT,
+    pa.string(): json_tree.STRING,
 }
 #: Metadata of a column that holds JSON.
 AS_JSON = {b"gneiss.holds": b"JSON"}
@@ -72,13 +75,13 @@ def _note(tree: Tree, node: int, type_: pa.DataType, is_json: bool = False) -> N
     if node < 0:
         return
     if is_json:
-        tree.kinds[node] |= scan.MANY
+        tree.kinds[node] |= json_tree.MANY
     elif pa.types.is_struct(type_):
-        tree.kinds[node] |= scan.OBJECT
+        tree.kinds[node] |= json_tree.OBJECT
         for member in type_:
             _note(tree, tree.child(node, member.name), member.type, member.metadata == AS_JSON)
     elif pa.types.is_list(type_):
-        tree.kinds[node] |= scan.ARRAY
+        tree.kinds[node] |= json_tree.ARRAY
         _note(tree, tree.child(node, None), type_.value_type)
     else:
         tree.kinds[node] |= _NOTED[type_]
@@ -88,7 +91,7 @@ def _column(tree: Tree, node: int, text: Sequence[int], level: int = 0) -> Colum
     name, members = tree.name(node) or "", tree.members(node)
     if node in text[-1:]:
         return Column(name, node, pa.string(), False)
-    is_struct = _kinds(tree, node) == scan.OBJECT and members and level < _MOST_LEVELS
+    is_struct = _kinds(tree, node) == json_tree.OBJECT and members and level < _MOST_LEVELS
     if node in text or is_struct:
         its = tuple(_column(tree, member, text, level + 1) for member in members)
         return Column(name, node, pa.struct(schema_of(its)), False, its)
@@ -97,7 +100,7 @@ def _column(tree: Tree, node: int, text: Sequence[int], level: int = 0) -> Colum
 
 
 def _kinds(tree: Tree, node: int) -> int:
-    return int(tree.kinds[node]) & ~scan.NULL
+    return int(tree.kinds[node]) & ~json_tree.NULL
 
 
 def _type(tree: Tree, node: int, level: int) -> pa.DataType | None:
@@ -112,9 +115,9 @@ def _type(tree: Tree, node: int, level: int) -> pa.DataType | None:
     types = [_type(tree, member, level + 1) for member in members]
     if level == _MOST_LEVELS or None in types:
         return None
-    if kinds == scan.OBJECT and members:
+    if kinds == json_tree.OBJECT and members:
         return pa.struct([(tree.name(member), type_) for member, type_ in zip(members, types, strict=True)])
-    if kinds == scan.ARRAY:
+    if kinds == json_tree.ARRAY:
         return pa.list_(types[0] if types else pa.null())
     return None
 
@@ -168,7 +171,7 @@ def _copy(data, start, end, escaped, out, offsets):  # type: ignore[no-untyped-d
     offsets[0] = 0
     for row in range(len(start)):
         if escaped[row]:
-            to = scan.unescape(data, start[row], end[row], out, to)
+            to = unescape(data, start[row], end[row], out, to)
         else:
             size = end[row] - start[row]
             out[to : to + size] = data[start[row] : end[row]]
@@ -199,8 +202,33 @@ def _lists(data: UInt8Array, start: Int64Array, end: Int64Array, type_: pa.DataT
         lines.write(b'{"c":' + bytes(view[low:high]) + b"}\n" if high > low else b"{}\n")
     size = lines.tell()
     lines.seek(0)
-    return pj.read_json(
+    found = pj.read_json(
         lines,
         read_options=pj.ReadOptions(use_threads=False, block_size=size + 1),
-        parse_options=pj.ParseOptions(explicit_schema=pa.schema([("c", type_)]), unexpected_field_behavior="error"),
-    )["c"].combine_chunks()
+        parse_options=pj.ParseOptions(
+            explicit_schema=pa.schema([("c", _without_nulls(type_))]), unexpected_field_behavior="error"
+        ),
+    )["c"]
+    return _with_nulls(found.combine_chunks(), type_)
+
+
+def _without_nulls(type_: pa.DataType) -> pa.DataType:
+    """A type with truth values in the place of nothing but nulls, which pyarrow counts wrongly in lists."""
+    if pa.types.is_null(type_):
+        return pa.bool_()
+    if pa.types.is_list(type_):
+        return pa.list_(_without_nulls(type_.value_type))
+    return pa.struct([its.with_type(_without_nulls(its.type)) for its in type_]) if pa.types.is_struct(type_) else type_
+
+
+def _with_nulls(array: pa.Array, type_: pa.DataType) -> pa.Array:
+    """Values of `_without_nulls(type_)` as values of `type_`."""
+    if array.type == type_:
+        return array
+    if pa.types.is_null(type_):
+        return pa.nulls(len(array))
+    if pa.types.is_list(type_):
+        items = _with_nulls(array.values, type_.value_type)
+        return pa.ListArray.from_arrays(array.offsets, items, type_, mask=array.is_null())
+    members = [_with_nulls(array.field(index), its.type) for index, its in enumerate(type_)]
+    return pa.StructArray.from_arrays(members, fields=list(type_), mask=array.is_null())

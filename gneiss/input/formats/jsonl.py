@@ -13,10 +13,12 @@ import pyarrow as pa
 
 from gneiss.arrays import Int64Array
 from gneiss.input.columns import find_path
-from gneiss.input.formats import json_scan, lines
+from gneiss.input.formats import json_scan, json_tree, json_values, lines
 from gneiss.input.formats.format import MALFORMED, POSITION, CutFile, Part
 from gneiss.input.formats.json_columns import Column, array_of, columns_of, note, schema_of
-from gneiss.input.formats.json_scan import PADDING, WRONG, Scanned, Tree, scan
+from gneiss.input.formats.json_scan import Scanned, scan
+from gneiss.input.formats.json_tree import ROOT, Tree
+from gneiss.input.formats.json_values import PADDING, WRONG
 from gneiss.input.formats.lines import Block
 from gneiss.store.place import Place
 
@@ -67,7 +69,7 @@ class Jsonl:
         tree = Tree()
         rows = [] if block is None else list(_scanned(block, tree))
         count = sum(len(its) for its in rows)
-        good = sum(int((its.wrong == json_scan.FINE).sum()) for its in rows)
+        good = sum(int((its.wrong == json_values.FINE).sum()) for its in rows)
         schema = schema_of(columns_of(tree, _text_nodes(tree, text)))
         if not good and (count == 0 or (block is not None and block.is_cut)):  # nothing says that it has other columns
             schema = pa.schema([(name, pa.string() if name == text else pa.null()) for name in (text, *held)])
@@ -117,10 +119,10 @@ class Jsonl:
         """The tree of a part before any of its rows, and the nodes on the way to the text."""
         tree = Tree()
         note(tree, self.expected)
-        nodes = [json_scan.ROOT]
+        nodes = [ROOT]
         for name in self.text:
             nodes.append(tree.child(nodes[-1], name))
-            tree.kinds[nodes[-1]] |= json_scan.OBJECT
+            tree.kinds[nodes[-1]] |= json_tree.OBJECT
         return tree, nodes[1:]
 
     def _survey(self, file: Place, part: Part) -> tuple[Column, ...]:
@@ -141,13 +143,13 @@ class Jsonl:
         return columns
 
 
-def _text_nodes(tree: Tree, name: str, parent: int = json_scan.ROOT) -> list[int]:
+def _text_nodes(tree: Tree, name: str, parent: int = ROOT) -> list[int]:
     """The nodes on the way to the text that a name or path means, if there are objects and strings on it."""
     for member in tree.members(parent):
         key = tree.name(member)
-        if key == name and tree.kinds[member] & json_scan.STRING:
+        if key == name and tree.kinds[member] & json_tree.STRING:
             return [member]
-        is_on_the_way = name.startswith(f"{key}.") and tree.kinds[member] & json_scan.OBJECT
+        is_on_the_way = name.startswith(f"{key}.") and tree.kinds[member] & json_tree.OBJECT
         if is_on_the_way and (rest := _text_nodes(tree, name.removeprefix(f"{key}."), member)):
             return [member, *rest]
     return []
@@ -157,7 +159,7 @@ def _scanned(block: Block, tree: Tree) -> Iterator[Scanned]:
     """The rows of a block."""
     if block.is_cut:
         none, no_cells = np.zeros(1, np.int64), np.zeros(0, np.int32)
-        wrong, end = np.full(1, json_scan.LONG, np.int32), np.full(1, block.size - 1, np.int64)
+        wrong, end = np.full(1, json_values.LONG, np.int32), np.full(1, block.size - 1, np.int64)
         places = np.zeros(0, np.int64)
         yield Scanned(block.data, none, none, end, wrong, none, no_cells, no_cells, no_cells, places, places)
         return
@@ -195,7 +197,7 @@ def _with_text(rows: Scanned, text: Sequence[int]) -> Scanned:
         is_string = np.isin(rows.kind[other], (json_scan.IS_STRING, json_scan.IS_ESCAPED))
         at = rows.row[other]
         start[at], end[at] = rows.value_start[other] - is_string, rows.value_end[other] + is_string
-        wrong[at], wrong_at[at] = json_scan.NO_STRING, start[at] - rows.start[at]
+        wrong[at], wrong_at[at] = json_values.NO_STRING, start[at] - rows.start[at]
     bad = np.flatnonzero(wrong)
     if not len(bad):
         return rows
@@ -241,7 +243,7 @@ def _top_level(schema: pa.Schema, columns: Sequence[str]) -> list[str]:
 
 def _bytes_at(rows: Sequence[Scanned], tree: Tree, path: Sequence[str]) -> int:
     """The bytes of the values that a path leads to."""
-    node = json_scan.ROOT
+    node = ROOT
     for name in path:
         node = tree.child(node, name)
     return sum(int((its.value_end - its.value_start)[its.node == node].sum()) for its in rows) if path else 0

@@ -16,6 +16,7 @@ from gneiss.curate.examples import EXCERPT_CHARS, Examples, take_examples
 from gneiss.curate.loaded_models import LoadedModels
 from gneiss.curate.measure import measure
 from gneiss.curate.phase import CorpusResults, PhaseInput, PhaseOutput, compute_phase, decide_phase
+from gneiss.curate.quarantine import Unwatched, Watch
 from gneiss.curate.reading import Documents, read_documents
 from gneiss.curate.statistics import DROPPED, KEPT, QUARANTINED, Statistics
 from gneiss.input.shard import Shard
@@ -44,18 +45,23 @@ class Curated:
 
 
 def curate(
-    shard: Shard, recipe: Recipe, models: LoadedModels, limit: int | None = None, results: CorpusResults = NO_RESULTS
+    shard: Shard,
+    recipe: Recipe,
+    models: LoadedModels,
+    limit: int | None = None,
+    results: CorpusResults = NO_RESULTS,
+    watch: Watch = Unwatched(),  # noqa: B008
 ) -> Curated:
     """Take a shard (or its first `limit` rows) through all phases; the answer depends only on the arguments.
 
     results: the corpus-wide stages' results for it; without them steps see only this shard.
-    Raises InputError when the shard cannot be read.
+    Raises InputError when the shard cannot be read, DefectError when a filter fails on each of many documents.
     """
     documents = read_documents(shard, recipe.input.text, recipe.inputs, limit)
     entering = first_input(shard.id, documents)
     outputs: list[PhaseOutput] = []
     for phase, phase_models in zip(recipe.phases, models.phases, strict=True):
-        result = results.phases.get(phase.name) or compute_phase(phase, phase_models, entering, results)
+        result = results.phases.get(phase.name) or compute_phase(phase, phase_models, entering, results, watch)
         outputs.append(decide_phase(phase, models.connection, entering, result))
         entering = outputs[-1].staying
     failures = {row: why for output in outputs for row, why in output.failures.items()}

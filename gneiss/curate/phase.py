@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gneiss.annotation import Annotate, Annotator, Column, annotate_present, arrow_type, checked
+from gneiss.annotation import Annotate, Annotator, Column, arrow_type, checked
 from gneiss.arrays import BoolArray, Int64Array
 from gneiss.batch import TextBatch
 from gneiss.corpus_steps import PhaseDocuments, StepResult
 from gneiss.curate.loaded_models import PhaseModels
 from gneiss.curate.phase_result import Annotations, PhaseResult
-from gneiss.curate.quarantine import isolated
+from gneiss.curate.quarantine import Unwatched, Watch, Watched, isolated
 from gneiss.edit import Edited, Editor, Edits
-from gneiss.recipe.recipe import BASE_COLUMNS, Phase
+from gneiss.recipe.recipe import Phase
 from gneiss.recipe.rule import Verdicts, evaluate
 
 if TYPE_CHECKING:
@@ -91,8 +91,14 @@ class CorpusResults:
     phases: Mapping[str, PhaseResult] = field(default_factory=dict)
 
 
-def compute_phase(phase: Phase, models: PhaseModels, entering: PhaseInput, results: CorpusResults) -> PhaseResult:
-    """The edits of a phase and the annotations of the edited texts. Raises ModelError."""
+def compute_phase(
+    phase: Phase,
+    models: PhaseModels,
+    entering: PhaseInput,
+    results: CorpusResults,
+    watch: Watch = Unwatched(),  # noqa: B008
+) -> PhaseResult:
+    """The edits of a phase and the annotations of the edited texts. Raises ModelError and DefectError."""
     edits = Edits.none()
     annotations: Annotations = {}
     evidence: Annotations = {}
@@ -102,16 +108,24 @@ def compute_phase(phase: Phase, models: PhaseModels, entering: PhaseInput, resul
         edits = edits if found.edits is None else edits.then(found.edits)
         annotations |= found.annotations
         evidence |= found.evidence
-    edited, failures = _edit(entering.batch, phase.editors)
+    parts: list[Annotator | Editor] = [*phase.editors, *phase.annotators]
+    watched = [
+        Watched(_name(part), f"{phase.name}/{_name(part)} ({n}) of {entering.shard_id}", watch)
+        for n, part in enumerate(parts)
+    ]
+    of_annotators = list(zip(watched[len(phase.editors) :], models.annotators, strict=True))
+    edited, failures = _edit(entering.batch, entering.rows, list(zip(watched, phase.editors, strict=False)))
     edits = edits.then(edited.edits)
     batch = edits.apply(entering.batch)
-    of_text = [(annotator, compute) for annotator, compute in models.annotators if annotator.reads == "text"]
-    computed, failed = _annotate(batch, of_text)
-    for annotator, compute in models.annotators:
-        if annotator.reads != "text":
-            computed |= annotate_present(annotator, compute, entering.inputs[annotator.reads])
-    annotations |= {**edited.annotations, **computed}
-    return PhaseResult(edits, annotations, {**failed, **failures}, evidence, batch)
+    annotations |= {**edited.annotations, "text_bytes": pa.array(np.diff(batch.offsets))}
+    annotations["text_chars"] = pc.utf8_length(batch.to_arrow())
+    of_text = [(its, pair) for its, pair in of_annotators if pair[0].reads == "text"]
+    computed, failed = _annotate(batch, entering.rows, of_text)
+    for its, pair in of_annotators:
+        if pair[0].reads != "text":
+            found_, failed_ = _annotate_input(entering.inputs[pair[0].reads], entering.rows, its, pair)
+            computed, failed = computed | found_, failed_ | failed
+    return PhaseResult(edits, annotations | computed, {**failed, **failures}, evidence, batch)
 
 
 def decide_phase(
@@ -139,17 +153,19 @@ def annotated(entering: PhaseInput, result: PhaseResult) -> PhaseInput:
     return documents.where(~np.isin(np.arange(len(touched)), list(result.failures)))
 
 
-def _edit(batch: TextBatch, editors: Sequence[Editor]) -> tuple[Edited, dict[int, str]]:
+def _edit(
+    batch: TextBatch, rows: Int64Array, editors: Sequence[tuple[Watched, Editor]]
+) -> tuple[Edited, dict[int, str]]:
     """All editors' edits of a batch, and position → reason of documents on which an editor failed."""
     if not editors:
         return Edited(Edits.none()), {}
     parts: list[Edits] = []
-    annotations = _Columns(column for editor in editors for column in editor.columns)
+    annotations = _Columns(column for _, editor in editors for column in editor.columns)
     failures: dict[int, str] = {}
     for start, stop in _slices(batch):
         part, together = batch.slice(start, stop), Edits.none()
-        for editor in editors:
-            results, failed = isolated(part, _name(editor), partial(_edited, editor))
+        for its, editor in editors:
+            results, failed = isolated(part, its, partial(_edited, editor), rows[start:stop])
             annotations.add(
                 editor.columns, [(size, edited.annotations if edited else None) for size, edited in results]
             )
@@ -161,19 +177,31 @@ def _edit(batch: TextBatch, editors: Sequence[Editor]) -> tuple[Edited, dict[int
     return Edited(Edits.concatenated(parts), annotations.arrays()), failures
 
 
-def _annotate(batch: TextBatch, annotators: Sequence[tuple[Annotator, Annotate]]) -> tuple[Annotations, dict[int, str]]:
+def _annotate(
+    batch: TextBatch, rows: Int64Array, annotators: Sequence[tuple[Watched, tuple[Annotator, Annotate]]]
+) -> tuple[Annotations, dict[int, str]]:
     """All annotations of a batch, slice by slice, and position → reason of documents on which an annotator failed."""
-    annotations = _Columns([*BASE_COLUMNS, *(column for annotator, _ in annotators for column in annotator.columns)])
+    annotations = _Columns(column for _, (annotator, _) in annotators for column in annotator.columns)
     failures: dict[int, str] = {}
     for start, stop in _slices(batch):
         part = batch.slice(start, stop)
-        sizes = {"text_bytes": pa.array(np.diff(part.offsets)), "text_chars": pc.utf8_length(part.to_arrow())}
-        annotations.add(BASE_COLUMNS, [(len(part), sizes)])
-        for annotator, compute in annotators:
-            results, failed = isolated(part, _name(annotator), partial(_annotated, annotator, compute))
+        for its, (annotator, compute) in annotators:
+            results, failed = isolated(part, its, partial(_annotated, annotator, compute), rows[start:stop])
             annotations.add(annotator.columns, results)
             failures |= {start + position: why for position, why in failed.items()}
     return annotations.arrays(), failures
+
+
+def _annotate_input(
+    values: pa.Array, rows: Int64Array, its: Watched, annotator: tuple[Annotator, Annotate]
+) -> tuple[Annotations, dict[int, str]]:
+    """The same for an annotator of another column than the text, which may have nulls: these have null annotations."""
+    there = np.flatnonzero(values.is_valid())
+    found, failed = _annotate(TextBatch.of(values.drop_null()), rows[there], [(its, annotator)])
+    places = np.full(len(values), -1)
+    places[there] = np.arange(len(there))
+    chosen = pa.array(places, mask=places < 0)
+    return {name: its.take(chosen) for name, its in found.items()}, {int(there[at]): why for at, why in failed.items()}
 
 
 def _slices(batch: TextBatch) -> Iterator[tuple[int, int]]:

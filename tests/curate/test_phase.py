@@ -49,7 +49,7 @@ def test_a_document_that_an_annotator_fails_on_is_quarantined_alone(tmp_path: Pa
     found = curate_breaking(tmp_path / "a.parquet", explode(ValueError("cannot read boom\nsecond line")))
     rows = found.annotations.to_pylist()
     assert [row["status"] for row in rows] == ["kept", "quarantined", "kept", "kept", "quarantined"]
-    assert rows[1]["reason"] == "readability failed: ValueError: cannot read boom"
+    assert rows[1]["reason"] == "readability failed: ValueError"
     assert rows[4]["reason"] == "null text"
     for name in ("eflaw", "words", "text_bytes", "content_hash", "dropped_in"):
         assert rows[1][name] is None
@@ -58,7 +58,7 @@ def test_a_document_that_an_annotator_fails_on_is_quarantined_alone(tmp_path: Pa
     others = [0, 2, 3]
     assert found.annotations.take(others).equals(whole.annotations.take(others)), "the others are as ever"
     assert found.statistics.counts["quarantined"] == 2
-    assert found.unusable == {1: "readability failed: ValueError: cannot read boom", 4: "null text"}
+    assert found.unusable == {1: "readability failed: ValueError", 4: "null text"}
 
 
 def test_an_answer_of_the_wrong_length_is_a_failure(tmp_path: Path) -> None:
@@ -69,12 +69,10 @@ def test_an_answer_of_the_wrong_length_is_a_failure(tmp_path: Path) -> None:
         return computed
 
     found = curate_breaking(tmp_path / "a.parquet", compute)
-    assert found.annotations["reason"].to_pylist()[1] == (
-        "readability failed: ValueError: eflaw: expected 1 values, found 2"
-    )
+    assert found.annotations["reason"].to_pylist()[1] == "readability failed: ValueError"
 
 
-@pytest.mark.parametrize("kind", [MemoryError, ModelError, KeyboardInterrupt])
+@pytest.mark.parametrize("kind", [ModelError, KeyboardInterrupt])
 def test_what_concerns_the_worker_is_no_fault_of_a_document(tmp_path: Path, kind: type[BaseException]) -> None:
     with pytest.raises(kind):
         curate_breaking(tmp_path / "a.parquet", explode(kind("the model is gone")))
@@ -95,6 +93,20 @@ def test_a_document_that_fails_in_a_later_phase_loses_what_was_decided_before(tm
     assert (row["status"], row["failed"], row["text_chars"]) == ("quarantined", [], None)
     counts = found.statistics.counts
     assert counts["rows"] == counts["kept"] + counts["dropped"] + counts["quarantined"] == 5
+
+
+def test_an_annotator_of_another_column_costs_its_document_too(tmp_path: Path) -> None:
+    (tmp_path / "blocked.txt").write_text("bad.example\n")
+    annotate = f"annotate: [urls: {{domains: [{tmp_path / 'blocked.txt'}]}}]"
+    recipe = recipe_of(f"- {{name: only, {annotate}, rules: {{ok: NOT url_domain_listed}}}}", input="{url: address}")
+    loaded = load_models(recipe)
+    ((urls, compute),) = loaded.phases[0].annotators
+    broken = PhaseModels(((urls, lambda batch: explode(OSError("no"))(batch, compute)),))
+    addresses = ["https://bad.example/x", "https://boom.example/", None, "https://good.example"]
+    shard = shard_of(tmp_path / "a.parquet", list("abcd"), address=addresses)
+    found = curate(shard, recipe, LoadedModels((broken,), loaded.connection))
+    assert found.unusable == {1: "urls failed: OSError"}
+    assert found.annotations["url_domain_listed"].to_pylist() == [True, None, False, False]
 
 
 # Two phases.
@@ -192,7 +204,7 @@ def test_an_editor_changes_texts_before_they_are_annotated(tmp_path: Path, slice
     found = curate_with_capitals(tmp_path / "a.parquet", texts, phase, slices)
     rows = found.annotations.to_pylist()
     assert [row["status"] for row in rows] == ["kept", "dropped", "dropped", "quarantined", "kept", "quarantined"]
-    assert rows[5]["reason"] == "capitals failed: OSError: no exclamations"
+    assert rows[5]["reason"] == "capitals failed: OSError"
     assert [row["capitals"] for row in rows] == [2, 0, 0, None, 5, None]
     assert [row["text_bytes"] for row in rows[:3]] == [9, 4, 0]
     assert found.texts.texts() == ["<>ne <>wo", "<>" * 5]

@@ -110,7 +110,7 @@ def test_no_traceback_reaches_what_is_promised(
     monkeypatch.syspath_prepend(folder)
     done = pipeline.run("defects.yaml", "input", folder / "output", backend=runs.InThisProcess())
     found = pq.read_table(folder / "output/annotations/base/a.parquet")
-    assert found["reason"].to_pylist()[1] == "length failed: TypeError: unhashable: odd 1,"
+    assert found["reason"].to_pylist()[1] == "length failed: TypeError"
     assert done.failed_documents == 4
     assert done.failed_shards == []
     for name in runs.promised(folder / "output"):
@@ -124,7 +124,7 @@ def test_a_dry_run_quotes_it_too(folder: Path) -> None:
     ended = gneiss(folder, "dry-run", "defects.yaml", "-i", "input/a.parquet")
     assert ended.returncode == 0
     assert ended.stderr.count("raise TypeError(") == 1
-    assert "quarantined 1 by a defect: length failed: TypeError: unhashable: odd 1," in ended.stdout
+    assert "quarantined 2 by a defect: length failed: TypeError" in ended.stdout
 
 
 # In a worker
@@ -245,9 +245,9 @@ def test_a_refusal_is_no_defect(folder: Path) -> None:
     [
         ({"null text": 1}, {}, [], None),
         ({"null text": 2}, {}, [], BudgetError),
-        ({"null text": 1, "x failed: TypeError: y": 1}, {}, [], DefectError),
-        ({"null text": 2, "x failed: TypeError: y": 1}, {}, [], BudgetError),
-        ({"x failed: TypeError: y": 1}, {}, [], None),
+        ({"null text": 1, "x failed: TypeError": 1}, {}, [], DefectError),
+        ({"null text": 2, "x failed: TypeError": 1}, {}, [], BudgetError),
+        ({"x failed: TypeError": 1}, {}, [], None),
         ({}, {"a": "cut short"}, [], BudgetError),
         ({}, {"a": "cut short", "b": "TypeError: y"}, ["b"], DefectError),
     ],

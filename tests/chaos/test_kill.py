@@ -104,7 +104,8 @@ def receipts(output: Path) -> list[str]:
 def deadly(monkeypatch: pytest.MonkeyPatch, attempts: Path, once: dict[str, int], always: tuple[str, ...] = ()) -> None:
     attempts.mkdir()
     monkeypatch.setattr(
-        "gneiss.pipelines.curation.CurateStep", lambda *given: killing.DeadlyStep(CurateStep(*given), attempts, once, always)
+        "gneiss.pipelines.curation.CurateStep",
+        lambda *given: killing.DeadlyStep(CurateStep(*given), attempts, once, always),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from typing import ClassVar, Literal, TypeAlias, cast
 
 import numpy as np
@@ -108,7 +109,7 @@ class _Duplicates(CorpusStep):
         needed = matching.partitions_for(documents, criterion.keys_per_document, REDUCER_MEMORY_BYTES)
         partitions = corpus.partitions or min(needed, MOST_PARTITIONS)
         return (
-            Stage("keys", len(corpus.shards), keys.SCHEMA, partial(_keys, criterion, partitions), is_local=True),
+            Stage("keys", len(corpus.shards), keys.SCHEMA, partial(_keys, criterion, partitions), True, partitions),
             Stage("matched", partitions, matching.SCHEMA, _matched),
             Stage("clusters", 1, clusters.SCHEMA, partial(_clusters, partitions)),
         )
@@ -201,9 +202,5 @@ def _matched(corpus: StepCorpus, partition: int) -> Batches:
 def _clusters(partitions: int, corpus: StepCorpus, task: int) -> Batches:
     from gneiss.dedup.minhash.clusters import clusters
 
-    edges = (
-        corpus.batch("matched", partition, number)
-        for partition in range(partitions)
-        for number in range(corpus.batch_count("matched", partition))
-    )
+    edges = chain.from_iterable(corpus.batches("matched", partition) for partition in range(partitions))
     return clusters(edges, [shard.rows for shard in corpus.shards])

@@ -81,11 +81,11 @@ class StepCorpus(Protocol):
     def batch(self, stage: str, task: int, number: int = 0) -> pa.RecordBatch:
         """One batch of a task of an earlier stage of this step."""
 
-    def batch_count(self, stage: str, task: int) -> int:
-        """The number of batches of a task."""
+    def batches(self, stage: str, task: int) -> Iterable[pa.RecordBatch]:
+        """All batches of a task, in order; can be iterated once."""
 
-    def across(self, stage: str, tasks: int, number: int) -> Iterable[pa.RecordBatch]:
-        """The same batch of each of the first `tasks` tasks of a stage, read again at each iteration."""
+    def across(self, stage: str, tasks: int, receiver: int) -> Iterable[pa.RecordBatch]:
+        """The batches for a receiver of each of the tasks of a stage, in order; can be iterated several times."""
 
     def annotations(self, shard: int, columns: Sequence[str]) -> pa.Table | None:
         """Columns of the annotation shard, for stages after `curate`; None for a quarantined shard."""
@@ -100,7 +100,9 @@ class Stage:
 
     Parameters: `name`: within the step; `tasks`: how many, numbered from 0; `schema`: of the batches of a task; `work`:
     the batches of a task, by its number; `is_local`: a task reads nothing but texts of the shard of its number and what
-    the same task of the stages right before wrote, so that no barrier is needed between them.
+    the same task of the stages right before wrote, so that no barrier is needed between them; `receivers`: how many
+    there are, where they read `across` all tasks: batch `i` is for receiver `i % receivers`. Then the files of tasks
+    may be merged, and are gone afterwards, unless `is_read_by_task`: later stages also read the batches of one task.
     """
 
     name: str
@@ -108,6 +110,8 @@ class Stage:
     schema: pa.Schema
     work: Callable[[StepCorpus, int], Batches]
     is_local: bool = False
+    receivers: int | None = None
+    is_read_by_task: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -153,7 +153,7 @@ class Dedup(CorpusStep):
         plan = _plan(self, corpus)
         shards, buckets = len(corpus.shards), len(plan.buckets)
         tally = (
-            Stage("sources", shards, SOURCES, partial(_sources, plan), is_local=self.scope == "corpus"),
+            Stage("sources", shards, SOURCES, partial(_sources, plan), self.scope == "corpus", buckets),
             Stage("repeated_bytes", buckets, ANSWERED, partial(_repeated_bytes, plan)),
         )
         if self.scope == "group":
@@ -164,17 +164,17 @@ class Dedup(CorpusStep):
         in_tokens = self.unit == "tokens"
         return (
             *([Stage("units", shards, TOKENS, _token_units, True)] if in_tokens else []),
-            Stage("keys", shards, keys.SCHEMA, partial(_keys, plan), True),
-            Stage("repeated", partitions, FLAGS, partial(_repeated, plan)),
-            Stage("contents", shards, contents.SCHEMA, partial(_contents, plan)),
-            Stage("wanted", partitions, FLAGS, partial(_wanted, plan)),
-            Stage("texts", shards, TEXTS[self.unit], partial(_texts, plan)),
-            Stage("answers", partitions, answers.SCHEMA, partial(_answers, plan)),
+            Stage("keys", shards, keys.SCHEMA, partial(_keys, plan), True, partitions),
+            Stage("repeated", partitions, FLAGS, partial(_repeated, plan), receivers=shards),
+            Stage("contents", shards, contents.SCHEMA, partial(_contents, plan), receivers=partitions),
+            Stage("wanted", partitions, FLAGS, partial(_wanted, plan), receivers=shards, is_read_by_task=True),
+            Stage("texts", shards, TEXTS[self.unit], partial(_texts, plan), receivers=partitions),
+            Stage("answers", partitions, answers.SCHEMA, partial(_answers, plan), receivers=shards),
             *(
                 [
                     Stage("token_cuts", shards, cuts.SCHEMA, partial(_token_cuts, plan)),
-                    Stage("asked", shards, SOURCES, partial(_asked, plan), True),
-                    Stage("replied", buckets, ANSWERED, partial(_replied, plan)),
+                    Stage("asked", shards, SOURCES, partial(_asked, plan), True, buckets),
+                    Stage("replied", buckets, ANSWERED, partial(_replied, plan), receivers=shards),
                     Stage("cuts", shards, CUTS, partial(_cuts_in_bytes, plan)),
                 ]
                 if in_tokens
@@ -202,9 +202,10 @@ class Dedup(CorpusStep):
     def stages_after(self, corpus: StepCorpus) -> Sequence[Stage]:
         """See CorpusStep."""
         plan = _plan(self, corpus)
+        shards, buckets = len(corpus.shards), len(plan.buckets)
         return (
-            Stage("kept_sources", len(corpus.shards), SOURCES, partial(_kept_sources, plan)),
-            Stage("orphans", len(plan.buckets), ANSWERED, partial(_orphans, plan)),
+            Stage("kept_sources", shards, SOURCES, partial(_kept_sources, plan), receivers=buckets),
+            Stage("orphans", buckets, ANSWERED, partial(_orphans, plan)),
         )
 
     def counts(self, rows: Int64Array, result: StepResult, is_kept: BoolArray) -> Mapping[str, int]:
@@ -220,11 +221,9 @@ class Dedup(CorpusStep):
 
     def counts_after(self, corpus: StepCorpus) -> Mapping[str, int]:
         """Bytes cut from kept documents whose source was not kept."""
-        total = 0
-        for task, bucket in enumerate(_plan(self, corpus).buckets):
-            for number in range(len(bucket)):
-                total += int(_column(corpus.batch("orphans", task, number), "amount").sum())
-        return {"orphaned_bytes": total}
+        buckets = range(len(_plan(self, corpus).buckets))
+        found = (int(_column(batch, "amount").sum()) for its in buckets for batch in corpus.batches("orphans", its))
+        return {"orphaned_bytes": sum(found)}
 
     def shard_memory_bytes(self, shards: Sequence[ShardSize]) -> int:
         """See CorpusStep."""
@@ -370,7 +369,7 @@ def _units(plan: _Plan, corpus: StepCorpus, shard: int) -> Units:
 
 def _to_shard(plan: _Plan, corpus: StepCorpus, stage: str, shard: int) -> list[pa.RecordBatch]:
     """What all partitions sent to a shard."""
-    return [corpus.batch(stage, partition, shard) for partition in range(plan.scheme.partitions)]
+    return list(corpus.across(stage, plan.scheme.partitions, shard))
 
 
 def _passes(sent: Any) -> int:
@@ -418,17 +417,14 @@ def _answers(plan: _Plan, corpus: StepCorpus, partition: int) -> Batches:
 
     shards = len(corpus.shards)
     sent, texts = (corpus.across(stage, shards, partition) for stage in ("contents", "texts"))
-    wanted = [corpus.batch("wanted", partition, shard) for shard in range(shards)]
+    wanted = list(corpus.batches("wanted", partition))
     return answer_shards(sent, wanted, texts, plan.scheme, plan.dedup.policy, _passes(sent))
 
 
 def _cuts_of(plan: _Plan, corpus: StepCorpus, shard: int, units: Units) -> pa.RecordBatch:
     from gneiss.dedup.corpus_scope import shard_cuts
 
-    answers: list[pa.RecordBatch] = []
-    for partition in range(plan.scheme.partitions):  # a batch for each shard, pass by pass
-        numbers = range(shard, corpus.batch_count("answers", partition), len(corpus.shards))
-        answers += [corpus.batch("answers", partition, number) for number in numbers]
+    answers = _to_shard(plan, corpus, "answers", shard)
     copies = plan.scheme.anchors(units).copies
     return shard_cuts(shard, units, copies, plan.scheme, answers, plan.dedup.policy)
 
@@ -468,8 +464,9 @@ def _cuts_in_bytes(plan: _Plan, corpus: StepCorpus, shard: int) -> Batches:
     found = corpus.batch("token_cuts", shard)
     start = np.zeros(found.num_rows, np.int64)
     source_shard = _column(found, "source_shard")
-    for number, bucket in enumerate(plan.buckets):
-        start[_within(source_shard, bucket)] = _column(corpus.batch("replied", number, shard), "amount")
+    replied = corpus.across("replied", len(plan.buckets), shard)
+    for bucket, batch in zip(plan.buckets, replied, strict=True):
+        start[_within(source_shard, bucket)] = _column(batch, "amount")
     found = found.set_column(found.schema.get_field_index("source_start"), "source_start", pa.array(start))
     return [_shrunk(plan, corpus.texts(shard), found)]
 

@@ -140,7 +140,22 @@ def exchange_folder(stage: str) -> str:
 
 def exchange_path(stage: str, task: int) -> str:
     """What a task of a stage hands on."""
-    return f"{exchange_folder(stage)}/{task:06d}.arrow"
+    return f"{exchange_folder(stage)}/{task:06d}.arrows"
+
+
+def tiles_folder(stage: str) -> str:
+    """What the tasks of a stage hand on, merged."""
+    return f"{EXCHANGE}/{stage}.tiles"
+
+
+def tile_path(stage: str, tile: int) -> str:
+    """A tile of it."""
+    return f"{tiles_folder(stage)}/{tile:06d}.arrows"
+
+
+def grid_path(stage: str) -> str:
+    """How it is merged."""
+    return f"{tiles_folder(stage)}/grid.json"
 
 
 def ids_in(output: Place, folder: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import xxhash
@@ -15,11 +15,12 @@ from gneiss.jobs.resume import Kind
 from gneiss.output import layout, ledger
 from gneiss.output.ledger import COMMITTED, CURATE, Receipt
 from gneiss.output.parquet import write_bytes
+from gneiss.pipelines.run_stages import run_stages
 from gneiss.stages.checking import CHECK, CheckStep
 from gneiss.stages.corpus import Corpus
 from gneiss.stages.curating import CurateStep
 from gneiss.stages.exchange import Exchange
-from gneiss.stages.of_recipe import RunStage, StageWork, counted_after, counts_after, stages_after, stages_before
+from gneiss.stages.of_recipe import counted_after, counts_after, stages_after, stages_before
 from gneiss.store.place import Place
 
 _log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def curate(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receip
     """Curate the shards that are not done; receipts of all."""
     done = dict(done)
     if left := [shard for shard in corpus.shards if shard.id not in done]:
-        _run_stages(job, workers, corpus, stages_before(corpus))
+        run_stages(job, workers, corpus, stages_before(corpus))
         _forget_counts(corpus)
         done.update(job.run_tasks(workers, CURATE, CurateStep(corpus), left))
     return done
@@ -65,7 +66,7 @@ def curate_usable(
         sizes = {shard.id: shard.text_bytes for shard in usable.shards}
         job.progress.begin(corpus.recipe.name, sizes, lost)
     if not are_counted(usable):
-        _run_stages(job, workers, usable, stages_after(usable))
+        run_stages(job, workers, usable, stages_after(usable))
         for name, total in counts_after(usable).items():
             write_bytes(f"{total}\n".encode(), corpus.output, layout.count_path(name))
     return {**receipts, **unusable}
@@ -122,11 +123,3 @@ def _forget_counts(corpus: Corpus) -> None:
     for its in stages_after(corpus):
         for part in its.parts:
             corpus.exchange.discard(part.name)
-
-
-def _run_stages(job: Job, workers: Workers, corpus: Corpus, stages: Iterable[RunStage]) -> None:
-    """Run the tasks of each stage that have not left their file yet."""
-    for its in stages:
-        names = [part.name for part in its.parts]
-        left = [t for t in range(its.tasks) if not all(corpus.exchange.has(name, t) for name in names)]
-        job.run_stage(workers, its.name, StageWork(corpus, its.name), left)

@@ -190,8 +190,7 @@ def write_shards(job: Job, hire: Hire, new: NewShards) -> None:
     tasks = len(left) if new.seed is None else max(len(left), len(new.run.shards))
     with hire(tasks, resources_of(new)).kept() as workers:
         if new.seed is not None:
-            missing = [number for number in range(len(new.run.shards)) if not new.exchange.has(SCATTER, number)]
-            job.run_stage(workers, SCATTER, ScatterStep(new), missing)
+            job.run_stage(workers, SCATTER, ScatterStep(new), new.exchange.missing(SCATTER, len(new.run.shards)))
         job.run_tasks(workers, RESHARD, ReshardStep(new), left)
 
 

@@ -24,6 +24,7 @@ from gneiss.output.layout import annotations_path
 from gneiss.output.parquet import read_table
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.exchange import Exchange
+from gneiss.stages.grid import Grid
 from gneiss.store.place import Place
 
 
@@ -77,6 +78,7 @@ class Reader:
     _shard: int = -1
     _text: TextBatch | None = None
     _of_worker: Callable[[Shard], Shard] = field(default_factory=reading_on)
+    _grids: dict[str, Grid | None] = field(default_factory=dict)
 
     def entering(self, phase: int, shard: int) -> PhaseInput | None:
         """The documents of a shard that reach a phase, with their annotations; None for a shard that cannot be read."""
@@ -102,6 +104,12 @@ class Reader:
             self._text = None  # before the next one is read
             self._phase, self._shard, self._text = phase, shard, self._read(phase, shard)
         return self._text
+
+    def grid(self, stage: str) -> Grid | None:
+        """How an earlier stage is merged, if it is; read once."""
+        if stage not in self._grids:
+            self._grids[stage] = self.corpus.exchange.grid(stage)
+        return self._grids[stage]
 
     def remember(self, phase: int, documents: PhaseInput, shard: int) -> None:
         """Documents that reach a phase, whose texts need not be read again."""
@@ -171,13 +179,14 @@ class StepView:
         """See StepCorpus. Raises OutputError."""
         return self.corpus.exchange.batch(self.stage_name(stage), task, number)
 
-    def batch_count(self, stage: str, task: int) -> int:
+    def batches(self, stage: str, task: int) -> Iterable[pa.RecordBatch]:
         """See StepCorpus. Raises OutputError."""
         return self.corpus.exchange.batches(self.stage_name(stage), task)
 
-    def across(self, stage: str, tasks: int, number: int) -> Iterable[pa.RecordBatch]:
-        """See StepCorpus."""
-        return self.corpus.exchange.across(self.stage_name(stage), tasks, number)
+    def across(self, stage: str, tasks: int, receiver: int) -> Iterable[pa.RecordBatch]:
+        """See StepCorpus. Raises OutputError."""
+        name = self.stage_name(stage)
+        return self.corpus.exchange.across(name, tasks, receiver, self.reader.grid(name))
 
     def annotations(self, shard: int, columns: Sequence[str]) -> pa.Table | None:
         """See StepCorpus."""

@@ -21,11 +21,16 @@ from gneiss.stages.corpus import Corpus, Reader, StepView
 
 @dataclass(frozen=True)
 class Part:
-    """What a task of a stage writes to one file: its name in the run, its schema and, once per worker, the work."""
+    """What a task of a stage writes to one file: its name in the run, its schema and, once per worker, the work.
+
+    receivers, is_read_by_task: see Stage.
+    """
 
     name: str
     schema: pa.Schema
     open: Callable[[Reader], Callable[[int], Batches]]
+    receivers: int | None = None
+    is_read_by_task: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,8 @@ def _stages(corpus: Corpus, step: CorpusStep, phase: int, stages: Sequence[Stage
         def open_(reader: Reader, work: Callable[[StepView, int], Batches] = stage.work) -> Callable[[int], Batches]:
             return partial(work, StepView(corpus, step, phase, reader))
 
-        parts.append(Part(f"{step.key}_{stage.name}", stage.schema, open_))
+        name = f"{step.key}_{stage.name}"
+        parts.append(Part(name, stage.schema, open_, stage.receivers, stage.is_read_by_task))
     if parts:
         yield RunStage(tasks, tuple(parts)), is_local
 
@@ -175,12 +181,14 @@ class StageWork:
     def open(self) -> Callable[[int], Receipt]:
         """Load what the stage needs, once per worker."""
         exchange, reader = self.corpus.exchange, Reader(self.corpus)
-        parts = [(part, part.open(reader)) for part in self.stage.parts]
+        parts = [(part, part.open(reader)) for part in self.stage.parts if not exchange.is_merged(part.name)]
 
         def work(task: int) -> Receipt:
             wall, cpu = time.perf_counter(), time.process_time()
             missing = ((part, batches) for part, batches in parts if not exchange.has(part.name, task))
-            files = tuple(exchange.write(part.name, task, part.schema, batches(task)) for part, batches in missing)
+            files = tuple(
+                exchange.write(part.name, task, part.schema, batches(task), part.receivers) for part, batches in missing
+            )
             cost = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
             return Receipt(f"{task}", COMMITTED, "", None, files=files, cost=cost, stage=self.name)
 

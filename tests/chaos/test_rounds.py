@@ -113,7 +113,7 @@ def test_a_worker_killed_in_each_round_is_replaced(
     def deadly(*given: Any) -> DeadlyRound:
         return DeadlyRound(StageWork(*given), marks)
 
-    with mock.patch("gneiss.pipelines.curation.StageWork", deadly):
+    with mock.patch("gneiss.pipelines.run_stages.StageWork", deadly):
         run(recipe, source, tmp_path / "output", workers=2, backend="local")
     assert len(list(marks.iterdir())) == 12
     assert {

@@ -1,0 +1,43 @@
+"""Running the stages of corpus-wide steps: what is left of each, and the merge of what it hands on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gneiss.backends import Workers
+from gneiss.jobs.job import Job
+from gneiss.stages.corpus import Corpus
+from gneiss.stages.exchange import Exchange
+from gneiss.stages.grid import grid_for
+from gneiss.stages.merging import MergeWork
+from gneiss.stages.of_recipe import RunStage, StageWork
+
+
+def run_stages(job: Job, workers: Workers, corpus: Corpus, stages: Iterable[RunStage]) -> None:
+    """Run the tasks of each stage that have not left their file yet. Raises GneissError."""
+    exchange = corpus.exchange
+    for its in stages:
+        left = {task for part in its.parts for task in exchange.missing(part.name, its.tasks)}
+        job.run_stage(workers, its.name, StageWork(corpus, its.name), sorted(left))
+        for part in its.parts:
+            if part.receivers is not None:
+                merge(job, workers, exchange, part.name, its.tasks, part.receivers)
+                if not part.is_read_by_task and exchange.is_merged(part.name):
+                    job.check()
+                    exchange.discard_tasks(part.name)
+
+
+def merge(job: Job, workers: Workers, exchange: Exchange, stage: str, tasks: int, receivers: int) -> None:
+    """Merge the files of a stage's tasks for their receivers, where that saves reads. Raises GneissError.
+
+    An earlier driver may have decided how: what it left is used.
+    """
+    grid = exchange.grid(stage)
+    if grid is None:
+        grid = grid_for(tasks, receivers, exchange.size_bytes(stage))
+        if grid is None:
+            return
+        job.check()
+        exchange.write_grid(stage, grid)
+    work = MergeWork(exchange, stage, grid)
+    job.run_stage(workers, work.name, work, exchange.missing_tiles(stage, grid))

@@ -70,7 +70,9 @@ def test_what_tasks_send_is_read_by_task_and_across_tasks_merged_or_not(
 @given(st.integers(1, 60), st.integers(1, 60), st.data())
 def test_each_batch_is_in_one_tile(tasks: int, receivers: int, data: Any) -> None:
     grid = Grid(tasks, receivers, data.draw(st.integers(1, tasks)), data.draw(st.integers(1, receivers)))
-    held = [(task, its) for tile in range(grid.tiles) for task in grid.tasks_of(tile) for its in grid.receivers_of(tile)]
+    held = [
+        (task, its) for tile in range(grid.tiles) for task in grid.tasks_of(tile) for its in grid.receivers_of(tile)
+    ]
     assert sorted(held) == [(task, receiver) for task in range(tasks) for receiver in range(receivers)]
     for receiver in range(receivers):
         column = grid.column(receiver)
@@ -161,6 +163,6 @@ def test_a_damaged_file_is_named(tmp_path: Path, merged: bool, damage: str) -> N
         case "gone":
             path.unlink()
     told = "not there any more; run again" if damage == "gone" else r"damaged \(.*\); delete it and run again"
+    across = [exchange.across("s", 2, receiver, grid if merged else None) for receiver in range(3)]
     with pytest.raises(OutputError, match=f"{path.name}: {told}"):
-        for receiver in range(3):
-            list(exchange.across("s", 2, receiver, grid if merged else None))
+        list(chain.from_iterable(across))

@@ -88,5 +88,17 @@ def grid_for(tasks: int, receivers: int, size_bytes: int) -> Grid | None:
     return grid if batches - grid.merge_reads - grid.reads >= WORTH_READS else None
 
 
+def reads(tasks: int, receivers: int, size_bytes: int, times: int = 1) -> int:
+    """How many reads it takes until all receivers have their batches `times` times, those that merge files included.
+
+    A read of an object store is a request for the end of a file, where the index is, and one for the batches.
+
+    >>> reads(40_000, 25_500, 800 * 10**9), reads(10, 10, 10**6)
+    (3610500, 100)
+    """
+    grid = grid_for(tasks, receivers, size_bytes)
+    return tasks * receivers * times if grid is None else grid.merge_reads + grid.reads * times
+
+
 def _part(count: int, parts: int, number: int) -> range:
     return range(number * count // parts, (number + 1) * count // parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections import Counter
@@ -20,6 +21,7 @@ from gneiss.input.formats import format_of, input_names, is_input
 from gneiss.input.formats.format import UNREADABLE, CutFile, Format, Part
 from gneiss.store.at_once import at_once
 from gneiss.store.place import Address, Place
+from gneiss.store.ranged import Memory
 from gneiss.store.store import File
 
 #: The most columns that a message names.
@@ -84,23 +86,23 @@ class Shard:
 
     def check_unchanged(self) -> None:
         """Raise InputError when its file is not the one that was cut, or cannot be read."""
+        if self.file.is_in_one_version:
+            return  # which whatever reads it sees to
         try:
             if (found := self.file.find()) is None:
                 raise InputError(f"{self.file}: cannot read: it is not there any more")
-            if found.etag == self.etag and self.file.store.knows_bytes:
-                return
             digest = self.format.digest(self.file) if found.etag == self.etag else ""
         except UNREADABLE as error:
-            raise InputError(f"{self.file}: cannot read: {first_line(error)}") from error
+            raise self._unreadable(error) from error
         if _fingerprint(self.id.removesuffix(self.part.name), digest) != self.fingerprint:
-            raise InputError(f"{self.file}: modified or replaced after the run began; run again when it is whole")
+            raise self._replaced()
 
     def schema(self) -> pa.Schema:
         """The columns of its file, and those that are added. Raises InputError when unreadable."""
         try:
             own = self.format.schema(self.file, self.part)
         except UNREADABLE as error:
-            raise InputError(f"{self.file}: cannot read: {first_line(error)}") from error
+            raise self._unreadable(error) from error
         if both := next((name for name in self.added.types if name in own.names), None):
             raise InputError(f"{self.file}: its first lines have no {both!r}, which was added to them, and others have")
         return self.added.schema(own)
@@ -118,19 +120,31 @@ class Shard:
                 yield first, self.added.table(table, columns, self.part.start + first if numbers_rows else None)
                 first += table.num_rows
         except UNREADABLE as error:
-            raise InputError(f"{self.file}: cannot read: {first_line(error)}") from error
+            raise self._unreadable(error) from error
         if self.known_rows not in (None, first):
             raise InputError(f"{self.file}: expected {self.known_rows} rows in shard {self.id}, found {first}: damaged")
 
+    def _unreadable(self, error: Exception) -> InputError:
+        if isinstance(error, OSError) and error.errno == errno.ESTALE:
+            return self._replaced()
+        return InputError(f"{self.file}: cannot read: {first_line(error)}")
+
+    def _replaced(self) -> InputError:
+        return InputError(f"{self.file}: modified or replaced after the run began; run again when it is whole")
+
 
 def reading_on() -> Callable[[Shard], Shard]:
-    """Shards as one worker reads them: a part of a file from where the part before it ended, if it was read here."""
+    """Shards as one worker reads them: a part of a file from where the part before it ended, if it was read here.
+
+    What comes over a network and is read again is kept, as far as it fits.
+    """
     formats: dict[Format, Format] = {}
+    memory = Memory()
 
     def of_worker(shard: Shard) -> Shard:
         if shard.format not in formats:
             formats[shard.format] = shard.format.for_worker()
-        return replace(shard, format=formats[shard.format])
+        return replace(shard, format=formats[shard.format], file=shard.file.remembered_in(memory))
 
     return of_worker
 
@@ -185,12 +199,12 @@ def cut_shards(
 
     def cut_or_reason(file: File) -> CutFile | str:
         try:
-            return format_of(file.name).cut(root / file.name, text, shard_max_bytes, held)
+            return format_of(file.name).cut((root / file.name).in_version(file), text, shard_max_bytes, held)
         except UNREADABLE as error:
             return first_line(error)
 
     for file, cut in zip(files, at_once(cut_or_reason, files), strict=True):
-        place, format_ = root / file.name, format_of(file.name)
+        place, format_ = (root / file.name).in_version(file), format_of(file.name)
         id_ = _without_suffix(file.name, format_)
         if isinstance(cut, str):
             unreadable.append(UnreadableFile(id_, place, cut))
@@ -214,7 +228,7 @@ def cut_shards(
     own = {format_: iter(its) for format_, (_, its) in together.items()}
     shards: list[Shard] = []
     for id_, file, format_, cut in usable:
-        place, fingerprint = root / file.name, _fingerprint(id_, cut.digest)
+        place, fingerprint = (root / file.name).in_version(file), _fingerprint(id_, cut.digest)
         added = added_columns(file.name, next(own[format_]), hive, id)
         reader = together[format_][0]
         shards.extend(Shard(id_ + part.name, place, reader, part, fingerprint, file.etag, added) for part in cut.parts)

@@ -20,7 +20,7 @@ from gneiss.input.columns import column_with, field_at, find_path, schema_with, 
 from gneiss.output.data_files import DataFiles
 from gneiss.output.layout import annotations_path, quarantine_path, statistics_path
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, Receipt
-from gneiss.output.parquet import WrittenFile, writable, write_bytes, write_parquet
+from gneiss.output.parquet import WrittenFile, writable, write_new, write_parquet
 from gneiss.recipe.recipe import Recipe
 from gneiss.store.place import Place
 
@@ -51,7 +51,7 @@ def commit(curated: Curated, recipe: Recipe, output: Place) -> Receipt:
         files.append(_write_quarantine(curated, recipe, output))
     told = {"statistics": curated.statistics.to_json(), "samples": curated.examples}
     shard.check_unchanged()  # which is what was read before its last file says that it is done
-    files.append(write_bytes((json.dumps(told, ensure_ascii=False) + "\n").encode(), output, statistics_path(shard.id)))
+    files.append(write_new((json.dumps(told, ensure_ascii=False) + "\n").encode(), output, statistics_path(shard.id)))
     receipt = Receipt(shard.id, COMMITTED, shard.fingerprint, came_in, fates, tuple(files))
     own = write_parquet(
         _portions(curated.annotations),

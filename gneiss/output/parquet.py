@@ -99,12 +99,15 @@ def write_bytes(content: bytes, root: Place, path: str) -> WrittenFile:
     """
     place = root / path
     if (found := place.find()) is None or found.size_bytes != len(content) or place.read() != content:
-        with place.create() as file:
-            file.write(content)
-        etag = file.etag
-    else:
-        etag = found.etag
-    return WrittenFile(path, len(content), xxhash.xxh3_128_hexdigest(content), 0, etag)
+        return write_new(content, root, path)
+    return WrittenFile(path, len(content), xxhash.xxh3_128_hexdigest(content), 0, found.etag)
+
+
+def write_new(content: bytes, root: Place, path: str) -> WrittenFile:
+    """Write a small file to `root / path`, whole or not at all. Raises OutputError."""
+    with (root / path).create() as file:
+        file.write(content)
+    return WrittenFile(path, file.size_bytes, file.checksum, 0, file.etag)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from gneiss.errors import InputError
 from gneiss.store.hub_errors import asking_hub
-from gneiss.store.ranged import open_ranges
+from gneiss.store.ranged import TAIL_BYTES, open_ranges
 from gneiss.store.store import File, matches
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ _ADDRESS = re.compile(
     re.ASCII | re.DOTALL,
 )
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-#: The last bytes of a file, which are read when it is opened: most footers are in them.
-_TAIL_BYTES = 1 << 16
 #: Of a file that the hub serves itself, which is small, each range would count as a request to it: all is read.
 _WHOLE_BYTES = 1 << 24
 #: The hub signs where the bytes of a file lie for an hour.
@@ -93,7 +91,7 @@ class HubStore:
     """The hub that HF_ENDPOINT names. A path is an address without `hf://`; an ETag is the hash of the bytes."""
 
     schemes = ("hf",)
-    knows_bytes = True
+    reads_versions = True
     refusal = "an output is not written to the hub: write to a folder or an object store, then `gneiss push OUT hf://…`"
 
     def path(self, address: str) -> str:
@@ -145,9 +143,11 @@ class HubStore:
             if file.name.startswith(start) and (pattern is None or matches(name, pattern)):
                 yield replace(file, name=name)
 
-    def open(self, path: str) -> Any:
-        """See Store. It is asked once where the bytes lie, and then read from there."""
+    def open(self, path: str, version: File | None = None) -> Any:
+        """See Store. It is asked once where the bytes lie, and then read from there, under their hash."""
         at = _parsed(path)
+        if version is not None and not at.is_pinned and ((now := self.find(path)) is None or now.etag != version.etag):
+            raise OSError(errno.ESTALE, "replaced after it was found", str(at))
         found = _described(at)
         if found.size is None:
             raise OSError(errno.EIO, "the hub does not say how large it is", str(at))
@@ -156,8 +156,7 @@ class HubStore:
             with asking_hub(str(at)):
                 return _fetched(at.url, found.location, start, end)
 
-        size, at_once = found.size, _TAIL_BYTES if found.location != at.url else _WHOLE_BYTES
-        return open_ranges(fetch, size, fetch(max(0, size - at_once), size) if size else b"")
+        return open_ranges(fetch, found.size, tail_bytes=TAIL_BYTES if found.location != at.url else _WHOLE_BYTES)
 
     @contextmanager
     def create(self, path: str, *, is_new: bool = False) -> Iterator[BinaryIO]:

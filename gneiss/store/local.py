@@ -35,7 +35,7 @@ class LocalStore:
     """The file system of this machine, and what is mounted into it. An ETag is the time of modification, in ns."""
 
     schemes = ("", "file")
-    knows_bytes = False
+    reads_versions = False
     refusal = None
 
     def path(self, address: str) -> str:
@@ -83,7 +83,7 @@ class LocalStore:
             else:
                 yield _file(name, found)
 
-    def open(self, path: str) -> Any:
+    def open(self, path: str, version: File | None = None) -> Any:
         """See Store."""
         import pyarrow as pa
 

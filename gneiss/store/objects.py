@@ -18,14 +18,12 @@ from gneiss.errors import InputError, StoreError
 from gneiss.store.aws_profile import with_profile
 from gneiss.store.lease import EXPIRY_SECONDS, Lease, leased
 from gneiss.store.object_errors import failing
-from gneiss.store.ranged import open_ranges
+from gneiss.store.ranged import TAIL_BYTES, open_ranges
 from gneiss.store.store import File, matches
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Client
 
-#: The last bytes of a file, which come with its size: most footers are in them.
-_TAIL_BYTES = 1 << 16
 #: A larger file is put in parts, each a request.
 _PART_BYTES = 1 << 24
 #: Parts that are sent at once.
@@ -54,7 +52,7 @@ class ObjectStore:
     scheme: str
     lease_seconds: float = EXPIRY_SECONDS
 
-    knows_bytes = True
+    reads_versions = True
     refusal = None
     #: The Python class of each service's client.
     services: ClassVar[dict[str, str]] = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
@@ -109,40 +107,40 @@ class ObjectStore:
         if last and (pattern is None or matches(last.name, pattern)):
             yield last
 
-    def open(self, path: str) -> Any:
-        """See Store. Its size and its end come with the first request."""
-        import obstore
-
+    def open(self, path: str, version: File | None = None) -> Any:
+        """See Store. Without a version, the first request finds one, with the last bytes."""
         client, key = self._client(path)
-        address = self.address(path)
-        with failing("GetObject", address):
-            size, tail = self._tail(client, key)
+        address, tail = self.address(path), None
+        if version is None:
+            with failing("GetObject", address):
+                version, tail = self._tail(client, key, address)
+        size, etag = version.size_bytes, version.etag
 
         def fetch(start: int, end: int) -> Any:
             with failing("GetObject", address):
-                return _whole(lambda: (end - start, obstore.get_range(client, key, start=start, end=end)))
+                return _whole(lambda: (end - start, _range(client, key, start, end, etag, address)))
 
         return open_ranges(fetch, size, tail)
 
-    def _tail(self, client: Client, key: str) -> tuple[int, Any]:
-        """The size of an object, and its last bytes."""
+    def _tail(self, client: Client, key: str, address: str) -> tuple[File, Any]:
+        """An object as it is found, and its last bytes."""
         import obstore
         from obstore.exceptions import GenericError
 
         if self.scheme != "az":  # which cannot count from the end
             try:
-                found = obstore.get(client, key, options={"range": {"suffix": _TAIL_BYTES}})
-                size, tail = found.meta["size"], found.bytes()
-                if len(tail) == min(size, _TAIL_BYTES):
-                    return size, tail
+                found = obstore.get(client, key, options={"range": {"suffix": TAIL_BYTES}})
+                file, tail = _file(key, found.meta), found.bytes()
+                if len(tail) == min(file.size_bytes, TAIL_BYTES):
+                    return file, tail
             except GenericError as error:
                 if not any(answer in str(error) for answer in _NO_RANGE):
                     raise
-        size = obstore.head(client, key)["size"]
-        start = max(0, size - _TAIL_BYTES)
+        file = _file(key, obstore.head(client, key))
+        size, start = file.size_bytes, max(0, file.size_bytes - TAIL_BYTES)
         if not size:
-            return 0, b""
-        return size, _whole(lambda: (size - start, obstore.get_range(client, key, start=start, end=size)))
+            return file, b""
+        return file, _whole(lambda: (size - start, _range(client, key, start, size, file.etag, address)))
 
     @contextmanager
     def create(self, path: str, *, is_new: bool = False) -> Iterator[BinaryIO]:
@@ -232,8 +230,29 @@ def _whole(read: Callable[[], tuple[int, Any]]) -> Any:
     raise OSError(errno.EIO, f"expected {expected} bytes, found {len(found)}: cut short")
 
 
+def _range(client: Client, key: str, start: int, end: int, etag: str, address: str) -> Any:
+    """Bytes of an object in the version of an ETag. Raises OSError with ESTALE where it is another one."""
+    import obstore
+    from obstore.exceptions import PreconditionError
+
+    options: Any = {"range": (start, end)}
+    if etag.startswith('"'):  # no weak one, and no time, which are no conditions
+        options["if_match"] = etag
+    with suppress(PreconditionError):
+        found = obstore.get(client, key, options=options)
+        if _etag(found.meta) == etag:
+            return found.bytes()
+    raise OSError(errno.ESTALE, "replaced after it was found", address)
+
+
 def _file(name: str, found: Any) -> File:
-    return File(name, found["size"], found["e_tag"] or str(found["last_modified"]))
+    return File(name, found["size"], _etag(found))
+
+
+def _etag(found: Any) -> str:
+    """The ETag of an object, or when it was modified: in quotes, which the lists of Azure leave out."""
+    etag = found["e_tag"]
+    return str(found["last_modified"]) if etag is None else etag if etag.endswith('"') else f'"{etag}"'
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from gneiss.errors import InputError, OutputError
 from gneiss.store.hub import HubStore
 from gneiss.store.local import LocalStore
 from gneiss.store.objects import ObjectStore
+from gneiss.store.ranged import Memory, ranges_of
 from gneiss.store.store import File, Store
 from gneiss.store.web import WebStore
 
@@ -45,11 +46,14 @@ class Place:
     """A file or a folder of a store, there or not; `place / "name"` lies in it.
 
     What fails in reading raises OSError, since only the reader knows what was read; writing raises OutputError. A store
-    that refuses or cannot be reached raises StoreError.
+    that refuses or cannot be reached raises StoreError. version: a file's, in which it is read, or not at all where
+    the store can see to that; memory: what a worker keeps of it between two times that it is opened.
     """
 
     store: Store
     path: str
+    version: File | None = None
+    memory: Memory | None = field(default=None, compare=False, repr=False)
 
     def __truediv__(self, name: str) -> Place:
         return Place(self.store, f"{self.path.rstrip('/')}/{name}")
@@ -88,6 +92,19 @@ class Place:
         pinned = self.store.pin(self.path)
         return None if pinned is None else Place(self.store, pinned)
 
+    def in_version(self, version: File) -> Place:
+        """The same file in the version that was found, and no other one."""
+        return replace(self, version=version)
+
+    def remembered_in(self, memory: Memory) -> Place:
+        """The same file for one worker, who keeps some of it; only where it has a version that its store sees to."""
+        return replace(self, memory=memory) if self.is_in_one_version else self
+
+    @property
+    def is_in_one_version(self) -> bool:
+        """Whether whatever is read of it is of one version."""
+        return self.version is not None and self.store.reads_versions
+
     def find(self) -> File | None:
         """The file, if it is one."""
         return self.store.find(self.path)
@@ -103,7 +120,10 @@ class Place:
 
     def open(self) -> Any:
         """Open a file for reads of any range, as a `pyarrow.NativeFile`."""
-        return self.store.open(self.path)
+        file = self.store.open(self.path, self.version)
+        if self.memory is not None and (ranges := ranges_of(file)):
+            ranges.kept = self.memory.of((self.store, self.path, self.version))
+        return file
 
     def read(self) -> bytes:
         """All bytes of a file."""

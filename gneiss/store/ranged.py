@@ -3,36 +3,113 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from bisect import bisect, insort
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 #: (start, end) of bytes in a file → these bytes.
 Fetch: TypeAlias = Callable[[int, int], Any]
+#: The last bytes of a file, which are read together: most footers are in them.
+TAIL_BYTES = 1 << 16
 #: Where reads follow each other, each request asks for twice as much as the one before it, from and up to this.
 _FIRST_BYTES, _MOST_BYTES = 1 << 16, 1 << 23
 _AHEAD_AT_ONCE = 4
+#: A file that is read more than once is fetched whole if it is no larger: that takes hardly longer than its tail.
+_WHOLE_BYTES = 1 << 20
+#: As much a worker keeps of the file that it reads.
+_KEPT_BYTES = 1 << 26
+
+
+class Kept:
+    """Bytes of a file that outlast its opening: its tail, and `most_bytes`. What was kept first is forgotten first."""
+
+    def __init__(self, most_bytes: int = 0, tail: tuple[int, memoryview] | None = None) -> None:
+        self.most_bytes, self.tail = most_bytes, tail
+        self._pieces: dict[int, memoryview] = {}
+        self._starts: list[int] = []
+        self._size = 0
+
+    def keep(self, start: int, content: Any) -> None:
+        """Keep bytes from `start` on, unless they are too many."""
+        piece = memoryview(content)
+        if len(piece) > self.most_bytes or self.find(start, start + len(piece)) is not None:
+            return
+        if start in self._pieces:
+            self._forget(start)
+        self._pieces[start] = piece
+        self._size += len(piece)
+        insort(self._starts, start)
+        while self._size > self.most_bytes:
+            self._forget(next(iter(self._pieces)))
+
+    def find(self, start: int, end: int) -> memoryview | None:
+        """The bytes from `start` to `end`, if they were kept together."""
+        pieces = [] if self.tail is None else [self.tail]
+        if at := bisect(self._starts, start):
+            pieces.append((self._starts[at - 1], self._pieces[self._starts[at - 1]]))
+        found = (piece[start - at : end - at] for at, piece in pieces if at <= start and end <= at + len(piece))
+        return next(found, None)
+
+    def _forget(self, start: int) -> None:
+        self._size -= len(self._pieces.pop(start))
+        self._starts.remove(start)
+
+
+@dataclass(eq=False)
+class Memory:
+    """What one worker keeps of the file that it reads: a shard is read to decide it, and again to write it."""
+
+    most_bytes: int = _KEPT_BYTES
+    _file: Hashable = None
+    _kept: Kept = field(default_factory=Kept)
+
+    def of(self, file: Hashable) -> Kept:
+        """What is kept of a version of a file; nothing is of any other from now on."""
+        if file != self._file:
+            self._file, self._kept = file, Kept(self.most_bytes)
+        return self._kept
+
+
+@dataclass
+class _Ahead:
+    """Bytes that are being fetched, and those of them that are to be kept."""
+
+    start: int
+    end: int
+    fetched: Future[Any]
+    kept: Sequence[tuple[int, int]]
 
 
 class Ranges(io.RawIOBase):
-    """A file of a known size whose bytes are fetched. tail: its last bytes, as far as they are there already."""
+    """A file of a known size whose bytes are fetched.
 
-    def __init__(self, fetch: Fetch, size_bytes: int, tail: Any = b"") -> None:
+    tail: its last bytes, if they are there already; tail_bytes: how many are fetched together if not.
+    """
+
+    def __init__(self, fetch: Fetch, size_bytes: int, tail: Any = None, tail_bytes: int = TAIL_BYTES) -> None:
+        self.kept = Kept(tail=None if tail is None else (size_bytes - len(tail), memoryview(tail)))
         self._fetch = fetch
-        self._size_bytes = size_bytes
-        self._tail = memoryview(tail)
+        self._size_bytes, self._tail_bytes = size_bytes, tail_bytes
         self._at = 0
         self._block = (0, 0, memoryview(b""))
         self._next_bytes = _FIRST_BYTES
-        self._ahead: list[tuple[int, int, Future[Any]]] = []
+        self._ahead: list[_Ahead] = []
         self._pool: ThreadPoolExecutor | None = None
 
-    def ahead(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Begin to fetch (start, end) of bytes that are read next, each by one request; what was ahead is forgotten."""
+    def ahead(self, ranges: Sequence[tuple[int, int]], kept: Sequence[tuple[int, int]] = ()) -> None:
+        """Begin to fetch (start, end) of bytes that are read next, each by one request; others are forgotten.
+
+        kept: (start, end) in them of bytes that are kept.
+        """
         self._pool = self._pool or ThreadPoolExecutor(_AHEAD_AT_ONCE)
-        first = self._size_bytes - len(self._tail)
-        fetched = ((start, end) for start, end in ranges if 0 <= start < first and start < end <= self._size_bytes)
-        self._ahead = [(start, end, self._pool.submit(self._fetch, start, end)) for start, end in fetched]
+        begun = {(its.start, its.end): its for its in self._ahead}
+        self._ahead = [
+            begun.get((start, end)) or self._begin(start, end, [its for its in kept if start <= its[0] < its[1] <= end])
+            for start, end in ranges
+            if 0 <= start < end <= self._size_bytes and self.kept.find(start, end) is None
+        ]
 
     def close(self) -> None:
         """Wait for nothing more."""
@@ -75,45 +152,68 @@ class Ranges(io.RawIOBase):
         return len(found)
 
     def _bytes(self, start: int, end: int) -> memoryview | bytes:
-        first = self._size_bytes - len(self._tail)
-        if start >= first:
-            return self._tail[start - first : end - first]
-        for ahead_start, ahead_end, fetched in self._ahead:
-            if ahead_start <= start and end <= ahead_end:
-                return self._checked(fetched.result(), ahead_start, ahead_end)[start - ahead_start : end - ahead_start]
+        if (kept := self.kept.find(start, end)) is not None:
+            return kept
+        for its in self._ahead:
+            if its.start <= start and end <= its.end:
+                return self._arrived(its)[start - its.start : end - its.start]
         its_start, its_end, block = self._block
         if its_start <= start < its_end:
             if end <= its_end:
                 return block[start - its_start : end - its_start]
             return b"".join((block[start - its_start :], self._bytes(its_end, end)))
-        self._next_bytes = min(2 * self._next_bytes, _MOST_BYTES) if start == its_end > 0 else _FIRST_BYTES
-        wanted = min(max(end, start + self._next_bytes), max(end, first))
-        found = self._checked(self._fetch(start, wanted), start, wanted)
+        follows = start == its_end > 0
+        if self.kept.tail is None and start >= self._tail_start and not follows:
+            self.kept.tail = self._tail_start, self._whole(self._tail_start, self._size_bytes)
+            return self._bytes(start, end)
+        self._next_bytes = min(2 * self._next_bytes, _MOST_BYTES) if follows else _FIRST_BYTES
+        tail = self._size_bytes if self.kept.tail is None else self.kept.tail[0]
+        wanted = min(max(end, start + self._next_bytes), max(end, tail))
+        found = self._whole(start, wanted)
+        if self._size_bytes <= self.kept.most_bytes:
+            self.kept.keep(start, found)
         self._block = (start, wanted, found)
         return found[: end - start]
 
-    @staticmethod
-    def _checked(fetched: Any, start: int, end: int) -> memoryview:
-        found = memoryview(fetched)
+    @property
+    def _tail_start(self) -> int:
+        """Where the bytes begin that are fetched together with the last one."""
+        is_small = self.kept.most_bytes > 0 and self._size_bytes <= _WHOLE_BYTES
+        return 0 if is_small else max(0, self._size_bytes - self._tail_bytes)
+
+    def _begin(self, start: int, end: int, kept: Sequence[tuple[int, int]]) -> _Ahead:
+        assert self._pool is not None
+        return _Ahead(start, end, self._pool.submit(self._whole, start, end), kept)
+
+    def _arrived(self, its: _Ahead) -> memoryview:
+        found: memoryview = its.fetched.result()
+        for start, end in its.kept:
+            piece = found[start - its.start : end - its.start]
+            self.kept.keep(start, piece if len(piece) == len(found) else bytes(piece))
+        its.kept = ()
+        return found
+
+    def _whole(self, start: int, end: int) -> memoryview:
+        found = memoryview(self._fetch(start, end))
         if len(found) != end - start:
             raise OSError(f"expected {end - start} bytes from {start} on, found {len(found)}: cut short")
         return found
 
 
-def open_ranges(fetch: Fetch, size_bytes: int, tail: Any = b"") -> Any:
+def open_ranges(fetch: Fetch, size_bytes: int, tail: Any = None, tail_bytes: int = TAIL_BYTES) -> Any:
     """See Ranges, as a `pyarrow.NativeFile`."""
     import pyarrow as pa
 
     class RangedFile(pa.PythonFile):  # type: ignore[misc]
-        """Knows how to read ahead; see `read_ahead`."""
+        """Knows how to read ahead; see `ranges_of`."""
 
         def __init__(self, ranges: Ranges, _mode: str) -> None:
             self.ranges = ranges
 
-    return RangedFile(Ranges(fetch, size_bytes, tail), "r")
+    return RangedFile(Ranges(fetch, size_bytes, tail, tail_bytes), "r")
 
 
-def read_ahead(file: Any, ranges: Sequence[tuple[int, int]]) -> None:
-    """Say what is read next of a file, (start, end) of bytes: it comes meanwhile, if the file lies in a network."""
-    if isinstance(found := getattr(file, "ranges", None), Ranges):
-        found.ahead(ranges)
+def ranges_of(file: Any) -> Ranges | None:
+    """The ranges of an open file, if it lies in a network."""
+    found = getattr(file, "ranges", None)
+    return found if isinstance(found, Ranges) else None

@@ -35,8 +35,8 @@ class Store(Protocol):
         """Why nothing can be written, and what to do instead; None where it can."""
 
     @property
-    def knows_bytes(self) -> bool:
-        """Whether files of one ETag have the same bytes, whatever was done to keep it."""
+    def reads_versions(self) -> bool:
+        """Whether a file that is opened in a version is read in that version, or not at all."""
 
     def path(self, address: str) -> str:
         """The path that an address names. Raises InputError."""
@@ -56,8 +56,12 @@ class Store(Protocol):
     def files(self, folder: str, pattern: str | None = None) -> Iterator[File]:
         """All files in a folder and in its folders, or those whose names match a pattern as `matches` defines it."""
 
-    def open(self, path: str) -> Any:
-        """Open a file for reads of any range of it, as a `pyarrow.NativeFile`."""
+    def open(self, path: str, version: File | None = None) -> Any:
+        """Open a file for reads of any range of it, as a `pyarrow.NativeFile`.
+
+        version: what was found there; where the store `reads_versions`, opening or reading another one raises OSError
+        with ESTALE.
+        """
 
     def create(self, path: str, *, is_new: bool = False) -> AbstractContextManager[BinaryIO]:
         """Write a file, which replaces one that was there when the block ends well, and never is there in part.

@@ -35,7 +35,7 @@ class WebStore:
 
     scheme: str
 
-    knows_bytes = False  # some have no ETags but times
+    reads_versions = False
     refusal = "web servers are read only: write to a folder or an object store"
 
     @property
@@ -77,7 +77,7 @@ class WebStore:
         """See Store. Web servers list nothing."""
         return iter(())
 
-    def open(self, path: str) -> Any:
+    def open(self, path: str, version: File | None = None) -> Any:
         """See Store. Where a server has no ranges, a file is read from its start, and again when reading goes back."""
         import pyarrow as pa
 

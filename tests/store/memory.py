@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ class MemoryStore:
     held: set[str] = field(default_factory=set)
 
     schemes = ("memory",)
-    knows_bytes = True
+    reads_versions = True
     refusal = None
 
     def path(self, address: str) -> str:
@@ -48,9 +49,11 @@ class MemoryStore:
             if name != path and (pattern is None or matches(name, pattern)):
                 yield File(name, len(content), str(number))
 
-    def open(self, path: str) -> Any:
-        if path not in self.content:
+    def open(self, path: str, version: File | None = None) -> Any:
+        if (found := self.find(path)) is None:
             raise FileNotFoundError(2, "no such object", path)
+        if version is not None and version.etag != found.etag:
+            raise OSError(errno.ESTALE, "another version", path)
         return pa.BufferReader(self.content[path][0])
 
     @contextmanager

@@ -155,7 +155,8 @@ def test_a_run_on_a_day_that_passes_has_the_bytes_of_a_disk(
     with ExitStack() as stack:
         for number, (name, its) in enumerate(PASSING.items()):
             if day in (name, "all at once"):
-                stack.enter_context(proxy.fault(every=(3 if day == name else 11 + 2 * number), **its))
+                often = 3 if day == name else 7 if "operation" in its else 11 + 2 * number
+                stack.enter_context(proxy.fault(every=often, **its))
         output = crawl.parent / "output"
         gneiss.run(recipe(material), crawl, output, backend=runs.InThisProcess())
     assert contents(output) == expected
@@ -214,9 +215,19 @@ def test_an_input_that_is_replaced_in_mid_run_is_quarantined(
         bucket, _, key = (crawl / "a.parquet").path.partition("/")
         s3_server.put(bucket, key.encode(), other.read_bytes())
 
-    with proxy.fault("PutObject", "*/data/a.*", times=1, then=replace):
+    with proxy.fault("PutObject", "*/_gneiss/run.json", times=1, then=replace):
         done = gneiss.run(recipe(material), crawl, crawl.parent / "output", backend=runs.InThisProcess())
     assert "modified or replaced after the run began" in done.quarantined_shards["a"]
+
+
+def test_an_input_that_is_replaced_when_all_of_it_is_read_does_not_matter(
+    proxy: Proxy, s3_server: S3Server, material: runs.Material, crawl: Place, expected: dict[str, bytes]
+) -> None:
+    bucket, _, key = (crawl / "a.parquet").path.partition("/")
+    output = crawl.parent / "output"
+    with proxy.fault("PutObject", "*/data/a.*", times=1, then=lambda: s3_server.put(bucket, key.encode(), b"another")):
+        gneiss.run(recipe(material), crawl, output, backend=runs.InThisProcess())
+    assert contents(output) == expected
 
 
 # Credentials.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import random
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,9 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.store.ranged import open_ranges, read_ahead
+from gneiss.input.formats.format import Part
+from gneiss.input.formats.parquet import Parquet
+from gneiss.store.ranged import Kept, Memory, Ranges, open_ranges, ranges_of
 
 CONTENT = bytes(range(256)) * 2000
+
+
+def ranges(file: Any) -> Ranges:
+    found = ranges_of(file)
+    assert found is not None
+    return found
 
 
 class Fetched(list[tuple[int, int]]):
@@ -31,9 +41,17 @@ class Fetched(list[tuple[int, int]]):
 def test_any_reads_give_the_bytes_of_the_file(
     reads: list[tuple[int, int]], tail: int, ahead: list[tuple[int, int]]
 ) -> None:
+    for kept in (Kept(), Kept(1000), Kept(100_000), Kept(len(CONTENT))):
+        read_any(reads, tail, ahead, kept)
+
+
+def read_any(reads: list[tuple[int, int]], tail: int, ahead: list[tuple[int, int]], kept: Kept) -> None:
     oracle = io.BytesIO(CONTENT)
-    with open_ranges(Fetched(), len(CONTENT), CONTENT[len(CONTENT) - tail :]) as file:
-        read_ahead(file, [(start, min(start + size, len(CONTENT))) for start, size in ahead if start < len(CONTENT)])
+    with open_ranges(Fetched(), len(CONTENT), CONTENT[len(CONTENT) - tail :] if tail else None) as file:
+        if kept.most_bytes:
+            ranges(file).kept = kept
+        its = [(at, min(at + size, len(CONTENT))) for at, size in ahead]
+        ranges(file).ahead(its, [(at, at + 9) for at, _ in its])
         for start, size in reads:
             oracle.seek(start)
             file.seek(start)
@@ -50,12 +68,12 @@ def test_a_file_is_read_from_end_to_end_by_few_requests() -> None:
 def test_what_is_ahead_is_asked_for_once() -> None:
     fetched = Fetched()
     with open_ranges(fetched, len(CONTENT)) as file:
-        read_ahead(file, [(0, 1000), (5000, 9000)])
+        ranges(file).ahead([(0, 1000), (5000, 9000)])
         for start in (0, 500, 5000, 8999):
             file.seek(start)
             assert file.read(1) == CONTENT[start : start + 1]
     assert sorted(fetched) == [(0, 1000), (5000, 9000)]
-    read_ahead(pa.BufferReader(b"local"), [(0, 1)])
+    assert ranges_of(pa.BufferReader(b"local")) is None
 
 
 def test_an_answer_that_is_cut_short_is_an_error() -> None:
@@ -64,16 +82,66 @@ def test_an_answer_that_is_cut_short_is_an_error() -> None:
         file.read(10)
 
 
-def test_the_columns_of_a_row_group_come_by_one_request() -> None:
-    from gneiss.input.formats.parquet import _ranges
+def test_the_end_of_a_file_is_asked_for_once() -> None:
+    fetched = Fetched()
+    with open_ranges(fetched, len(CONTENT)) as file:
+        for size in (8, 1000, 60_000):
+            file.seek(len(CONTENT) - size)
+            assert file.read() == CONTENT[-size:]
+    assert fetched == [(len(CONTENT) - 65_536, len(CONTENT))]
 
-    sink = io.BytesIO()
-    table = pa.table({name: [f"{name}{number}" for number in range(1000)] for name in ("a", "b", "c")})
-    pq.write_table(table, sink, row_group_size=500)
-    metadata = pq.read_metadata(sink)
-    for group in range(2):
-        (one,) = _ranges(metadata.row_group(group), ["a", "c"])
-        columns = [metadata.row_group(group).column(index) for index in range(3)]
-        assert one[0] <= min(its.dictionary_page_offset for its in columns)
-        assert one[1] - one[0] == sum(its.total_compressed_size for its in columns)
-    assert len(_ranges(metadata.row_group(0), ["b"])) == 1
+
+def test_a_small_file_that_is_read_again_is_asked_for_once() -> None:
+    fetched, memory = Fetched(), Memory()
+    for _ in range(2):
+        with open_ranges(fetched, len(CONTENT)) as file:
+            ranges(file).kept = memory.of("a")
+            assert file.read(10) == CONTENT[:10]
+            file.seek(300_000)
+            assert file.read() == CONTENT[300_000:]
+    assert fetched == [(0, len(CONTENT))]
+    assert memory.of("b").find(0, 10) is None
+    assert memory.of("a").find(0, 10) is None, "only the last file is kept"
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 30)), max_size=12), st.integers(0, 60))
+def test_what_is_kept_is_bounded_and_right(pieces: list[tuple[int, int]], most: int) -> None:
+    kept = Kept(most)
+    for start, size in pieces:
+        kept.keep(start, CONTENT[start : start + size])
+        found = {at for at in range(100) if kept.find(at, at + 1) is not None}
+        assert len(found) <= most
+        assert all(kept.find(at, at + 1) == CONTENT[at : at + 1] for at in found)
+        assert size > most or kept.find(start, start + size) == CONTENT[start : start + size]
+
+
+def parquet_file() -> bytes:
+    """Five row groups; the column `text` is the largest by far."""
+    sink, draw = io.BytesIO(), random.Random(0)
+    names = [f"{number}" for number in range(1000)]
+    texts = [draw.randbytes(600).hex() for _ in names]
+    pq.write_table(pa.table({"id": names, "text": texts, "other": names}), sink, row_group_size=200, compression=None)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(("most_bytes", "again"), [(0, 5), (100_000, 0)])
+def test_row_groups_come_by_one_request_each_and_what_fits_is_not_asked_for_again(most_bytes: int, again: int) -> None:
+    content = parquet_file()
+    fetched, kept = list[tuple[int, int]](), Kept(most_bytes)
+
+    def fetch(start: int, end: int) -> bytes:
+        fetched.append((start, end))
+        return content[start:end]
+
+    class Remembered:
+        def open(self) -> Any:
+            file = open_ranges(fetch, len(content))
+            ranges(file).kept = kept
+            return file
+
+    part = Part("", 0, 1000, 1000, 0)
+    for columns, requests in ((["text"], 1 + 5), (["id", "other"], again)):
+        fetched.clear()
+        tables = list(Parquet().tables(Remembered(), part, columns))  # type: ignore[arg-type]
+        assert pa.concat_tables(tables).equals(pq.read_table(io.BytesIO(content), columns=columns))
+        assert len(fetched) == requests

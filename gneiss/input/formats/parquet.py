@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,7 +22,7 @@ from gneiss.input.formats.format import CutFile, Part
 from gneiss.input.formats.int96 import int96_unit
 from gneiss.input.formats.row_groups import Begun, RowGroups, cut_groups
 from gneiss.store.place import Place
-from gneiss.store.ranged import read_ahead
+from gneiss.store.ranged import ranges_of
 
 if TYPE_CHECKING:
     from gneiss.input.formats.footer import ColumnChunks
@@ -29,6 +31,8 @@ _MAGIC, _ENCRYPTED_MAGIC = b"PAR1", b"PARE"
 _READ_BYTES = 1 << 20
 #: Bytes between columns that are read with them rather than asked for around them.
 _HOLE_BYTES = 1 << 20
+#: Row groups are asked for before they are read: one at least, and as many as are no larger together, up to so many.
+_AHEAD_BYTES, _AHEAD_GROUPS = 1 << 25, 8
 #: Where a writer did not say how large values are, some rows of some row groups are decoded; what they add to the
 #: encoded size counts from a factor on, so that the cut of most files depends on their footers only.
 _SAMPLED_GROUPS, _SAMPLED_ROWS, _FACTOR = 8, 4096, 2
@@ -88,15 +92,14 @@ class Parquet:
             if row_groups is None:
                 row_groups = RowGroups()
                 opened.callback(row_groups.close)
-            at, next_group = 0, partial(_read_ahead, source, parquet.metadata, part, columns)
+            at, read_ahead = 0, _reading_ahead(source, parquet.metadata, part, columns)
             for group in range(parquet.num_row_groups):
                 size = parquet.metadata.row_group(group).num_rows
                 start, end = max(at, part.start), min(at + size, part.end)
                 if end - start == size > 0 and part.table_rows is None:
-                    if at <= part.start:
-                        next_group(group, at)
+                    read_ahead(group)
                     table = parquet.read_row_group(group, columns=columns, use_threads=False)
-                    next_group(group + 1, at + size)
+                    read_ahead(group + 1)
                     yield table
                 elif start < end:
                     key = (file, group, None if columns is None else tuple(columns), part.table_rows)
@@ -105,29 +108,84 @@ class Parquet:
                 at += size
 
 
-def _read_ahead(
-    source: Any, metadata: pq.FileMetaData, part: Part, columns: Sequence[str] | None, group: int, at: int
-) -> None:
-    """Begin to fetch a row group, whose first row is `at`, if all of it is read."""
-    if group < metadata.num_row_groups and at + metadata.row_group(group).num_rows <= part.end:
-        read_ahead(source, _ranges(metadata.row_group(group), columns))
+def _reading_ahead(
+    source: Any, metadata: pq.FileMetaData, part: Part, columns: Sequence[str] | None
+) -> Callable[[int], None]:
+    """What is called before a row group is read: it and those after it that are read whole are fetched meanwhile.
 
-
-def _ranges(group: pq.RowGroupMetaData, columns: Sequence[str] | None) -> list[tuple[int, int]]:
-    """Where the columns of a row group lie, those that are near each other together."""
-    chunks = map(group.column, range(group.num_columns))
+    What is fetched with the columns, if there is room, is kept for whoever reads others of the part later.
+    """
+    if part.table_rows is not None or (ranges := ranges_of(source)) is None:
+        return lambda _: None
+    groups = {group: _chunks(metadata.row_group(group)) for group in _whole_groups(metadata, part)}
+    kept = _fitting(groups.values(), ranges.kept.most_bytes)
     wanted = None if columns is None else tuple(f"{name}." for name in columns)
-    starts = sorted(
-        (min(filter(None, (its.dictionary_page_offset, its.data_page_offset)), default=0), its.total_compressed_size)
-        for its in chunks
-        if wanted is None or f"{its.path_in_schema}.".startswith(wanted)
-    )
+
+    def read_ahead(first: int) -> None:
+        ahead, asked, size = list[tuple[int, int]](), list[tuple[int, int]](), 0
+        for group in range(first, first + _AHEAD_GROUPS):
+            missing = [its for its in groups.get(group, ()) if ranges.kept.find(its.start, its.end) is None]
+            if wanted is not None and not any(f"{its.path}.".startswith(wanted) for its in missing):
+                continue
+            fetched = [
+                its for its in missing if wanted is None or its.path in kept or f"{its.path}.".startswith(wanted)
+            ]
+            size += sum(its.end - its.start for its in fetched)
+            if ahead and size > _AHEAD_BYTES:
+                break
+            ahead += _together(fetched)
+            asked += [(its.start, its.end) for its in fetched if its.path in kept]
+        ranges.ahead(ahead, asked)
+
+    return read_ahead
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """The values of a column in a row group, from `start` to `end` in the file."""
+
+    start: int
+    end: int
+    path: str
+
+
+def _whole_groups(metadata: pq.FileMetaData, part: Part) -> Iterator[int]:
+    """The row groups whose rows all belong to a part."""
+    at = 0
+    for group in range(metadata.num_row_groups):
+        size = metadata.row_group(group).num_rows
+        if part.start <= at and at + size <= part.end and size:
+            yield group
+        at += size
+
+
+def _chunks(group: pq.RowGroupMetaData) -> list[_Chunk]:
+    """The column chunks of a row group, as they lie in the file."""
+    found = []
+    for its in map(group.column, range(group.num_columns)):
+        start = min(filter(None, (its.dictionary_page_offset, its.data_page_offset)), default=0)
+        found.append(_Chunk(start, start + its.total_compressed_size, its.path_in_schema))
+    return sorted(found, key=lambda chunk: chunk.start)
+
+
+def _fitting(groups: Iterable[Sequence[_Chunk]], most_bytes: int) -> set[str]:
+    """The columns, the smallest ones first, whose chunks are no larger than this together."""
+    sizes = Counter[str]()
+    for chunk in chain.from_iterable(groups):
+        sizes[chunk.path] += chunk.end - chunk.start
+    rising = sorted(sizes, key=lambda path: (sizes[path], path))
+    together = accumulate(sizes[path] for path in rising)
+    return {path for path, size in zip(rising, together, strict=True) if size <= most_bytes}
+
+
+def _together(chunks: Sequence[_Chunk]) -> list[tuple[int, int]]:
+    """Where chunks lie, those that are near each other together."""
     found: list[tuple[int, int]] = []
-    for start, size in starts:
-        if found and start - found[-1][1] <= _HOLE_BYTES:
-            found[-1] = (found[-1][0], max(found[-1][1], start + size))
+    for its in chunks:
+        if found and its.start - found[-1][1] <= _HOLE_BYTES:
+            found[-1] = (found[-1][0], max(found[-1][1], its.end))
         else:
-            found.append((start, start + size))
+            found.append((its.start, its.end))
     return found
 
 

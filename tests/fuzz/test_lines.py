@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.errors import InputError
-from gneiss.input.formats import json_values, jsonl, lines
+from gneiss.input.formats import json_rows, json_values, lines
 from gneiss.input.formats.format import MALFORMED
 from gneiss.input.formats.json_tree import Tree
 from gneiss.input.shard import Shard, cut_shards, reading_on
@@ -49,7 +49,7 @@ def is_fine(line: bytes) -> bool:
     """Whether a line is a row; a blank one is none, and here not fine."""
     data = line + b"\n"
     block = lines.Block(np.frombuffer(bytearray(data) + bytes(json_values.PADDING), np.uint8), len(data), 0, 0)
-    found = [wrong == json_values.FINE for rows in jsonl._scanned(block, Tree()) for wrong in rows.wrong]
+    found = [wrong == json_values.FINE for rows in json_rows.scanned_rows(block, Tree()) for wrong in rows.wrong]
     assert len(found) <= 1
     return found == [True]
 

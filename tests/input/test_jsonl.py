@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gneiss.errors import InputError
-from gneiss.input.formats import json_tree, lines
+from gneiss.input.formats import json_tree, jsonl, lines
 from gneiss.input.formats.format import MALFORMED, POSITION
 from gneiss.input.formats.json_columns import AS_JSON
 from gneiss.input.shard import Shard, cut_shards, reading_on
@@ -243,7 +243,8 @@ def test_rows_with_too_many_keys_are_no_table(tmp_path: Path) -> None:
         rows_of(*shards_of(write(tmp_path / "a.jsonl", [*rows[:10], {"text": "x" * 300_000}, *rows])))
 
 
-def test_a_worker_surveys_a_part_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def passes_of(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """An item for each time that a file is read from now on."""
     passes = []
     blocks = lines.blocks
 
@@ -252,13 +253,68 @@ def test_a_worker_surveys_a_part_once(tmp_path: Path, monkeypatch: pytest.Monkey
         return blocks(*arguments)
 
     monkeypatch.setattr(lines, "blocks", counted)
-    shard = reading_on()(one(tmp_path, '{"text": "a", "id": 1}'))
-    list(shard.tables(["text", "id"]))
+    return passes
+
+
+def test_a_worker_reads_a_part_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = passes_of(monkeypatch)
+    shard = reading_on()(one(tmp_path, '{"text": "a", "id": 1}', '{"text": "b", "id": 2}'))
+    assert [table.to_pydict() for _, table in shard.tables(["text", "id"])] == [{"text": ["a", "b"], "id": [1, 2]}]
     shard.schema()
+    assert [table.to_pydict() for _, table in shard.tables(["id"])] == [{"id": [1, 2]}]
+    assert len(passes) == 1
     rows_of(shard)
+    assert len(passes) == 2
+
+
+@pytest.mark.parametrize("limit", ["_MOST_HELD_BYTES", "_MOST_TEXT_BYTES"])
+def test_a_part_that_is_too_large_to_be_held_is_read_again(
+    limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jsonl, limit, 10_000)
+    monkeypatch.setattr(lines, "_BLOCK_BYTES", 4_000)
+    passes = passes_of(monkeypatch)
+    rows = [{"text": "t" * 90, "id": n, "beside": "b" * 90} for n in range(300)]
+    shard = reading_on()(shards_of(write(tmp_path / "a.jsonl", rows))[0])
+    assert [row["id"] for _, table in shard.tables(["text", "id"]) for row in table.to_pylist()] == [*range(300)]
+    assert len(passes) == 2
+    assert rows_of(shard) == rows
     assert len(passes) == 3
-    list(shard.tables(["text", MALFORMED]))
-    assert len(passes) == 4
+
+
+FIRST = b'{"text": "first", "d": {"text": "first", "x": ""}, "n": 0, "s": ""}'
+LINES = st.sampled_from(
+    [b'{"n": 2.5, "text": "\\u00e9b", "d": {"x": "y", "text": "c", "z": ["w"]}, "s": "\\n"}', b"nope", b"", b"{",
+     b'{"text": "a", "n": 1}', b'{"text": [{"n": 1}], "n": 4}', b'{"d": 5, "n": "5"}', b'{"d": {"text": 6, "q": 6}}',
+     b'{"d": null, "text": ""}', b'{"s": "t", "d": {"text": {"x": 1}, "x": null}, "text": 5}', b'{"text": "\xff"}',
+     b'{"text": null}']
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(written=st.lists(LINES, max_size=8), text=st.sampled_from(["text", "d.text"]))
+def test_what_is_held_of_a_part_is_what_its_file_has(
+    written: list[bytes], text: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = write(tmp_path_factory.getbasetemp() / "held.jsonl", b"\n".join([FIRST, *written]))
+    (shard,) = cut_shards(path, text=text).shards
+    for first in (["n", text, MALFORMED], [text, "d.x"], ["s", "d", MALFORMED], ["d.x"], None):
+        of_worker = reading_on()(shard)
+        for columns in (first, ["n", "s", MALFORMED], ["d"], ["d.x", "n"], ["text", "n"]):
+            assert table_or_error(of_worker, columns) == table_or_error(shard, columns)
+
+
+def table_or_error(shard: Shard, columns: list[str] | None) -> pa.Table | str:
+    try:
+        return pa.concat_tables(table for _, table in shard.tables(columns))
+    except InputError as error:
+        return str(error)
+
+
+def test_a_path_into_a_column_that_is_no_struct_in_this_file(tmp_path: Path) -> None:
+    shard = one(tmp_path, '{"text": "a", "d": {"x": 1}}', '{"text": "b", "d": 5}')
+    with pytest.raises(InputError, match=r"a.jsonl: cannot read: no column 'd.x': 'd' holds values of several types"):
+        list(shard.tables(["d.x"]))
 
 
 # Traps, each with a stated answer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
-from gneiss.arrays import BoolArray, Int64Array, UInt8Array
+from gneiss.arrays import BoolArray, Int32Array, Int64Array, UInt8Array
 from gneiss.input.formats import json_scan as scan
 from gneiss.input.formats import json_tree
 from gneiss.input.formats.json_scan import Scanned
@@ -122,8 +122,10 @@ def _type(tree: Tree, node: int, level: int) -> pa.DataType | None:
     return None
 
 
-def array_of(rows: Scanned, column: Column) -> pa.Array:
-    """The values of a column, (rows,)."""
+def array_of(rows: Scanned, column: Column, made: Mapping[int, pa.Array]) -> pa.Array:
+    """The values of a column, (rows,). made: those of nodes that are there already."""
+    if column.node in made:
+        return made[column.node]
     cells = np.flatnonzero(rows.node == column.node)
     count, type_ = len(rows), column.type
     kind = np.zeros(count, np.int32)
@@ -148,21 +150,27 @@ def array_of(rows: Scanned, column: Column) -> pa.Array:
     if pa.types.is_floating(type_):
         return pc.cast(_strings(rows.data, start, end, plain, is_null), type_)
     if pa.types.is_struct(type_):
-        members = [array_of(rows, member) for member in column.members]
+        members = [array_of(rows, member, made) for member in column.members]
         return pa.StructArray.from_arrays(members, fields=list(type_), mask=pa.array(is_null))
     return _lists(rows.data, start, end, type_)
 
 
 def _strings(data: UInt8Array, start: Int64Array, end: Int64Array, escaped: BoolArray, is_null: BoolArray) -> pa.Array:
     """Bytes of `data` as strings, null where the mask says so."""
-    out = np.empty(int((end - start).sum()) + PADDING, np.uint8)
-    offsets = np.empty(len(start) + 1, np.int32)
-    _copy(data, start, end, escaped, out, offsets)
+    out, offsets = copied(data, start, end, escaped)
     valid = None
     if is_null.any():
         valid = pa.array(~is_null).buffers()[1]
     buffers = [valid, pa.py_buffer(offsets), pa.py_buffer(out).slice(0, int(offsets[-1]))]
     return pa.StringArray.from_buffers(len(start), buffers[1], buffers[2], valid, -1 if valid else 0)
+
+
+def copied(data: UInt8Array, start: Int64Array, end: Int64Array, escaped: BoolArray) -> tuple[UInt8Array, Int32Array]:
+    """Pieces of `data` in a row, with PADDING, escaped ones as what they mean; where each begins and ends."""
+    out = np.empty(int((end - start).sum()) + PADDING, np.uint8)
+    offsets = np.empty(len(start) + 1, np.int32)
+    _copy(data, np.ascontiguousarray(start), np.ascontiguousarray(end), escaped, out, offsets)
+    return out, offsets
 
 
 @njit(cache=True, nogil=True)

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import ClassVar
 
-import numpy as np
 import pyarrow as pa
 
-from gneiss.arrays import Int64Array
 from gneiss.input.columns import find_path
-from gneiss.input.formats import json_scan, json_tree, json_values, lines
+from gneiss.input.formats import json_tree, json_values, lines
 from gneiss.input.formats.format import MALFORMED, POSITION, CutFile, Part
 from gneiss.input.formats.json_columns import Column, array_of, columns_of, note, schema_of
-from gneiss.input.formats.json_scan import Scanned, scan
+from gneiss.input.formats.json_rows import Rows, rows_of, scanned_rows
+from gneiss.input.formats.json_scan import Scanned
 from gneiss.input.formats.json_tree import ROOT, Tree
 from gneiss.input.formats.json_values import PADDING, WRONG
-from gneiss.input.formats.lines import Block
 from gneiss.store.place import Place
 
 #: What is held of a file at once: a block of lines, the values in it, and the columns that they become.
 _TABLE_BYTES = 4 << 23
 #: How many parts a worker remembers the columns of.
 _MOST_SURVEYS = 4
+#: As much is held of a part when it is read first: of what is beside its texts, for later reads, and of these, for one.
+_MOST_HELD_BYTES, _MOST_TEXT_BYTES = 1 << 26, 1 << 28
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found when a part was read. rows: all of them without their texts; None: they are too large."""
+
+    columns: tuple[Column, ...]
+    rows: Sequence[Rows] | None
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class Jsonl:
 
     text: tuple[str, ...] = ()
     expected: pa.Schema = field(default_factory=lambda: pa.schema([]))
-    surveys: dict[tuple[Place, Part], tuple[Column, ...]] | None = field(default=None, compare=False)
+    surveys: dict[tuple[Place, Part], Survey] | None = field(default=None, compare=False)
     suffixes: ClassVar[tuple[str, ...]] = (
         *(f"{name}{codec}" for name in (".jsonl", ".ndjson", ".jsonlines") for codec in ("", *lines.CODECS)),
         *(f".json{codec}" for codec in lines.CODECS),
@@ -67,7 +76,7 @@ class Jsonl:
         """See Format: by a sample of the first lines."""
         block, size = lines.sample(file, PADDING)
         tree = Tree()
-        rows = [] if block is None else list(_scanned(block, tree))
+        rows = [] if block is None else list(scanned_rows(block, tree))
         count = sum(len(its) for its in rows)
         good = sum(int((its.wrong == json_values.FINE).sum()) for its in rows)
         schema = schema_of(columns_of(tree, _text_nodes(tree, text)))
@@ -83,13 +92,14 @@ class Jsonl:
         opened = file.find()
         on_disk = opened.size_bytes if opened else 0
         parts = 1 if lines.codec_of(file.name) else max(1, -(-text_bytes // part_max_bytes))
+        beside = min(max(size - text_bytes, 0) // parts, _MOST_HELD_BYTES)
         edges = [number * on_disk // parts for number in range(parts + 1)]
         return CutFile(
             schema,
             tuple(
                 Part(
                     "" if parts == 1 else f".b{low:012d}", low, high, None, text_bytes // parts, held_bytes // parts,
-                    _TABLE_BYTES, likely_rows=likely // parts,
+                    _TABLE_BYTES + beside, likely_rows=likely // parts,
                 )
                 for low, high in pairwise(edges)
             ),
@@ -98,22 +108,32 @@ class Jsonl:
 
     def schema(self, file: Place, part: Part) -> pa.Schema:
         """See Format."""
-        return schema_of(self._survey(file, part))
+        return schema_of(self._survey(file, part).columns)
 
     def tables(self, file: Place, part: Part, columns: Sequence[str] | None) -> Iterator[pa.Table]:
         """See Format."""
         tree, text = self._tree()
         if columns is not None and len(self.text) == 1 and {*columns} <= {*self.text, POSITION, MALFORMED}:
-            known: Mapping[str, Column] = {self.text[0]: Column(self.text[0], text[0], pa.string(), False)}
-            names = list(columns)
-        else:
-            survey = self._survey(file, part)
-            known, schema = {its.name: its for its in survey}, schema_of(survey)
-            names = [*known, POSITION] if columns is None else _top_level(schema, columns)
+            known = {self.text[0]: Column(self.text[0], text[0], pa.string(), False)}
+            for rows in self._rows(file, part, tree, text):
+                yield rows.table(columns, known, {})
+            return
+        texts = deque[pa.Array]()
+        paths = [find_path(self.expected, name) for name in columns or ()]
+        survey = self._survey(file, part, texts if any(path[:1] == self.text[:1] for path in paths) else None)
+        known, schema = {its.name: its for its in survey.columns}, schema_of(survey.columns)
+        names = [*known, POSITION] if columns is None else _top_level(schema, columns)
+        if survey.rows is not None and (texts or self.text[0] not in names):
+            for rows in survey.rows:
+                yield rows.table(names, known, {text[-1]: texts.popleft()} if texts else {})
+            return
+        for rows in self._rows(file, part, tree, text):
+            yield rows.table(names, known, {})
+
+    def _rows(self, file: Place, part: Part, tree: Tree, text: Sequence[int]) -> Iterator[Rows]:
+        """All rows of a part, from the file."""
         for block in lines.blocks(file, part.start, part.end, PADDING):
-            for rows in _scanned(block, tree):
-                rows = _with_text(rows, text)
-                yield _table(rows, names, known, block, part)
+            yield from rows_of(block, tree, text, part)
 
     def _tree(self) -> tuple[Tree, list[int]]:
         """The tree of a part before any of its rows, and the nodes on the way to the text."""
@@ -125,22 +145,35 @@ class Jsonl:
             tree.kinds[nodes[-1]] |= json_tree.OBJECT
         return tree, nodes[1:]
 
-    def _survey(self, file: Place, part: Part) -> tuple[Column, ...]:
-        """The columns of a part: what all its rows hold."""
+    def _survey(self, file: Place, part: Part, texts: deque[pa.Array] | None = None) -> Survey:
+        """What all rows of a part say of its columns. texts: where to put the texts beside `rows`, if not too large."""
         if self.surveys is not None and (file, part) in self.surveys:
             return self.surveys[file, part]
         tree, text = self._tree()
-        for block in lines.blocks(file, part.start, part.end, PADDING):
-            for _ in _scanned(block, tree):
-                pass
+        held: list[Rows] | None = []
+        free, text_free = _MOST_HELD_BYTES, _MOST_TEXT_BYTES
+        for rows in self._rows(file, part, tree, text):
+            if held is not None:
+                held.append(rows.without(text[-1]))
+                free -= held[-1].nbytes
+                if texts is not None:
+                    texts.append(array_of(rows.scanned, Column("", text[-1], pa.string(), False), {}))
+                    text_free -= texts[-1].nbytes
+                if min(free, text_free) < 0:
+                    held = None
+                    if texts is not None:
+                        texts.clear()
         columns = columns_of(tree, text)
+        survey = Survey(columns, held)
         if self.surveys is not None:
-            self.surveys[file, part] = columns
+            for key, its in self.surveys.items():
+                self.surveys[key] = replace(its, rows=None)
+            self.surveys[file, part] = survey
             while len(self.surveys) > _MOST_SURVEYS:
                 self.surveys.pop(next(iter(self.surveys)))
         if mixed := [its.name for its in columns if its.is_json]:
             _log.warning("%s: values of several types are kept as JSON in %s", file, ", ".join(map(repr, mixed)))
-        return columns
+        return survey
 
 
 def _text_nodes(tree: Tree, name: str, parent: int = ROOT) -> list[int]:
@@ -155,90 +188,13 @@ def _text_nodes(tree: Tree, name: str, parent: int = ROOT) -> list[int]:
     return []
 
 
-def _scanned(block: Block, tree: Tree) -> Iterator[Scanned]:
-    """The rows of a block."""
-    if block.is_cut:
-        none, no_cells = np.zeros(1, np.int64), np.zeros(0, np.int32)
-        wrong, end = np.full(1, json_values.LONG, np.int32), np.full(1, block.size - 1, np.int64)
-        places = np.zeros(0, np.int64)
-        yield Scanned(block.data, none, none, end, wrong, none, no_cells, no_cells, no_cells, places, places)
-        return
-    yield from scan(block.data, block.size, tree, _not_utf8(block))
-
-
-def _not_utf8(block: Block) -> Int64Array:
-    """Where lines start that are not UTF-8."""
-    whole = memoryview(block.data.data)[: block.size]
-    if _is_utf8(whole):
-        return np.zeros(0, np.int64)
-    ends = np.flatnonzero(block.data[: block.size] == ord("\n")) + 1
-    starts = np.append(0, ends[:-1])
-    bad = [not _is_utf8(whole[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-    return np.asarray(starts[bad], np.int64)
-
-
-def _is_utf8(data: memoryview) -> bool:
-    offsets = pa.array([0, len(data)], pa.int64()).buffers()[1]
-    try:
-        pa.LargeStringArray.from_buffers(1, offsets, pa.py_buffer(data)).validate(full=True)
-    except pa.ArrowInvalid:
-        return False
-    return True
-
-
-def _with_text(rows: Scanned, text: Sequence[int]) -> Scanned:
-    """Rows in which what stands in the place of a text that cannot be read is its bytes, or the start of them."""
-    start, end = rows.start.copy(), rows.end.copy()
-    wrong, wrong_at = rows.wrong.copy(), rows.wrong_at.copy()
-    for node in text:
-        cells = np.flatnonzero(rows.node == node)
-        fine = (json_scan.IS_STRING, json_scan.IS_ESCAPED) if node == text[-1] else (json_scan.IS_OBJECT,)
-        other = cells[~np.isin(rows.kind[cells], (json_scan.IS_NULL, *fine))]
-        is_string = np.isin(rows.kind[other], (json_scan.IS_STRING, json_scan.IS_ESCAPED))
-        at = rows.row[other]
-        start[at], end[at] = rows.value_start[other] - is_string, rows.value_end[other] + is_string
-        wrong[at], wrong_at[at] = json_values.NO_STRING, start[at] - rows.start[at]
-    bad = np.flatnonzero(wrong)
-    if not len(bad):
-        return rows
-    depth = len(text)
-    kinds = [json_scan.IS_OBJECT] * (depth - 1) + [json_scan.IS_STRING]
-    return replace(
-        rows,
-        wrong=wrong,
-        wrong_at=wrong_at,
-        row=np.append(rows.row, np.tile(bad, depth)),
-        node=np.append(rows.node, np.repeat(text, len(bad))),
-        kind=np.append(rows.kind, np.repeat(kinds, len(bad))),
-        value_start=np.append(rows.value_start, np.tile(start[bad], depth)),
-        value_end=np.append(rows.value_end, np.tile(np.minimum(end, start + lines.KEPT_BYTES)[bad], depth)),
-    )
-
-
-def _table(rows: Scanned, names: Sequence[str], known: Mapping[str, Column], block: Block, part: Part) -> pa.Table:
-    columns = schema_of([known[name] for name in names if name in known])
-    arrays = [array_of(rows, known[name]) for name in columns.names]
-    columns = columns.append(pa.field(POSITION, pa.int64()))
-    table = pa.Table.from_arrays([*arrays, pa.array(rows.start + block.first_byte)], schema=columns)
-    if MALFORMED in names:
-        table = table.append_column(MALFORMED, _reasons(rows, block, part))
-    return table.select(names)
-
-
-def _reasons(rows: Scanned, block: Block, part: Part) -> pa.Array:
-    """What is wrong with rows, with the numbers of their lines; null where nothing is."""
-    reasons: list[str | None] = [None] * len(rows)
-    behind = f" from byte {part.start} on" if part.start else ""
-    for row in np.flatnonzero(rows.wrong).tolist():
-        at = f", byte {rows.wrong_at[row] + 1}" if rows.wrong_at[row] else ""
-        reasons[row] = f"line {block.first_line + rows.line[row] + 1}{behind}{at}: {WRONG[rows.wrong[row]]}"
-    return pa.array(reasons, pa.string())
-
-
 def _top_level(schema: pa.Schema, columns: Sequence[str]) -> list[str]:
-    """The columns that names or paths are in."""
-    paths = (find_path(schema, name) or (name,) for name in columns)
-    return list(dict.fromkeys(path[0] for path in paths))
+    """The columns that names or paths are in. Raises OSError where a path leads into one that is no struct."""
+    paths = {name: find_path(schema, name) or (name,) for name in columns}
+    for name, (first, *_) in paths.items():
+        if first not in (*schema.names, POSITION, MALFORMED):
+            raise OSError(f"no column {name!r}: {name.partition('.')[0]!r} holds values of several types")
+    return list(dict.fromkeys(path[0] for path in paths.values()))
 
 
 def _bytes_at(rows: Sequence[Scanned], tree: Tree, path: Sequence[str]) -> int:

@@ -34,6 +34,11 @@ def fields_of(task: object) -> dict[str, str]:
     return {"shard": str(task.id)} if hasattr(task, "id") else {"task": str(task)}
 
 
+def bytes_of(task: object) -> int:
+    """The bytes of input of a task: text of a shard, those of an archive; none of a task that is a number."""
+    return int(getattr(task, "text_bytes", getattr(task, "size_bytes", 0)))
+
+
 @dataclass(frozen=True)
 class Patience:
     """How long a driver waits, in seconds.

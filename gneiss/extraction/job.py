@@ -135,11 +135,11 @@ def extract(
         progress.begin("extract", {task.id: task.size_bytes for task in tasks}, done)
         if left:
             chosen_workers = choose_workers(backend, workers, len(left), worker_resources(), shared_filesystem)
-            done.update(job.run_tasks(chosen_workers, STAGE, ExtractStep(settings, folder), left))
+            done.update(job.run_tasks(chosen_workers, STAGE, ExtractStep(settings, folder), left, len(tasks)))
         while again := misplaced(tasks, done):
             layout.delete_tasks(folder, {task.id for task in again})
             chosen_workers = choose_workers(backend, workers, len(again), worker_resources(), shared_filesystem)
-            done.update(job.run_tasks(chosen_workers, STAGE, ExtractStep(settings, folder), again))
+            done.update(job.run_tasks(chosen_workers, STAGE, ExtractStep(settings, folder), again, len(tasks)))
         progress.end()
         job.check()
         layout.delete_tasks(folder, {id_ for id_, receipt in done.items() if receipt.state != COMMITTED})

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic
 
-from gneiss.backends import Step, Task, fields_of
+from gneiss.backends import Step, Task, bytes_of, fields_of
 from gneiss.errors import DefectError, GneissError, InputError, format_traceback
 from gneiss.jobs.defects import Defect, collected_defects
 from gneiss.jobs.logs import LOGGER, LogSettings, log_fields
@@ -41,9 +41,10 @@ class AttemptStep(Generic[Task]):
 
     def open(self) -> Callable[[Task], Attempt]:
         """Open the step. Raises GneissError, of any unexpected exception DefectError."""
-        if not LOGGER.hasHandlers():  # a worker process
+        started, cpu = time.perf_counter(), _cpu_seconds()
+        if not LOGGER.hasHandlers():  # a new worker process, which has done nothing but get ready
             self.logs.apply()
-        started = time.perf_counter()
+            cpu = 0.0
         with log_fields(run=self.run, stage=self.stage):
             try:
                 work = self.step.open()
@@ -52,19 +53,24 @@ class AttemptStep(Generic[Task]):
             except Exception as error:
                 raise DefectError.of("a worker cannot start", error) from error
             _log.info("a worker is ready after %.1f s", time.perf_counter() - started)
-        return partial(self._attempt, work)
+        return partial(self._attempt, work, [_cpu_seconds() - cpu])
 
     def lost(self, task: Task, reason: str) -> Attempt:
         """See Step."""
         return Attempt(self.step.lost(task, reason))
 
-    def _attempt(self, work: Callable[[Task], Receipt], task: Task) -> Attempt:
+    def _attempt(self, work: Callable[[Task], Receipt], ready_cpu_seconds: list[float], task: Task) -> Attempt:
+        """ready_cpu_seconds: what getting ready took, until a receipt has said so."""
         wall, cpu = time.perf_counter(), _cpu_seconds()
         fields = {"run": self.run, "stage": self.stage, **fields_of(task)}
         with log_fields(**fields), collected_defects() as defects:
             receipt = self._receipt(work, task)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         cost = {"seconds": time.perf_counter() - wall, "cpu_seconds": _cpu_seconds() - cpu, "peak_bytes": peak}
+        if ready_cpu_seconds:
+            cost["ready_cpu_seconds"] = ready_cpu_seconds.pop()
+        if size := bytes_of(task):
+            cost["input_bytes"] = size
         found = tuple(replace(defect, fields=fields) for defect in defects.values())
         return Attempt(replace(receipt, cost=cost), found)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from gneiss.backends import Step, Task, Workers
+from gneiss.backends import Step, Task, Workers, bytes_of
 from gneiss.errors import DefectError, GneissError
 from gneiss.input.plan import run_key
 from gneiss.jobs.attempt import Attempt, AttemptStep
@@ -18,7 +19,7 @@ from gneiss.jobs.progress import Progress
 from gneiss.jobs.resume import JobTask, Kind, finished_tasks
 from gneiss.output import ledger
 from gneiss.output.claim import claim
-from gneiss.output.ledger import COMMITTED, Receipt
+from gneiss.output.ledger import BEGUN, COMMITTED, Receipt
 from gneiss.store.place import Place
 
 _log = logging.getLogger(__name__)
@@ -48,10 +49,14 @@ class Job:
         ledger.append(self.output, receipts, self.check)
 
     def run_tasks(
-        self, workers: Workers, stage: str, step: Step[Task, Receipt], tasks: Sequence[Task]
+        self, workers: Workers, stage: str, step: Step[Task, Receipt], tasks: Sequence[Task], of: int | None = None
     ) -> dict[str, Receipt]:
-        """Run tasks of a stage; their receipts by id go to the ledger as they come. Raises GneissError."""
+        """Run tasks of a stage; their receipts by id go to the ledger as they come. Raises GneissError.
+
+        of: how many the stage has, with those that are finished already.
+        """
         done: dict[str, Receipt] = {}
+        self.note([_begun(stage, tasks, len(tasks) if of is None else of, workers.count)])
         attempts = workers.run(AttemptStep(step, stage, self.run, LogSettings.of_this_process()), tasks)
         with (
             log_fields(stage=stage),
@@ -67,17 +72,19 @@ class Job:
                 self.progress.finished(receipt)
         return done
 
-    def run_stage(self, workers: Workers, stage: str, step: Step[int, Receipt], tasks: Sequence[int]) -> None:
+    def run_stage(
+        self, workers: Workers, stage: str, step: Step[int, Receipt], tasks: Sequence[int], of: int | None = None
+    ) -> None:
         """Run what is left of a stage whose tasks are numbered; nothing where nothing is left. Raises GneissError."""
         if tasks:
             self.progress.stage(stage, len(tasks))
-            self.run_tasks(workers, stage, step, tasks)
+            self.run_tasks(workers, stage, step, tasks, of)
 
     def _receipts(self, attempts: Iterable[Attempt]) -> Generator[Receipt, None, None]:
         for attempt in attempts:
             for defect in attempt.defects:
                 self.defects.keep(defect)
-            yield attempt.receipt
+            yield replace(attempt.receipt, cost={**attempt.receipt.cost, "at": time.time()})
 
 
 @contextmanager
@@ -102,6 +109,13 @@ def open_job(
                 raised = DefectError.of("the driver failed", error)
                 job.defects.keep(Defect(str(raised), raised.traceback, {"run": job.run}), quote=False)
                 raise
+
+
+def _begun(stage: str, tasks: Sequence[object], of: int, workers: int) -> Receipt:
+    """The note that a stage begins, with these tasks left."""
+    left_bytes = sum(map(bytes_of, tasks))
+    counts = {"tasks": of, "left": len(tasks), "left_bytes": left_bytes, "workers": min(workers, len(tasks))}
+    return Receipt(stage, COMMITTED, "", None, counts, cost={"at": time.time()}, stage=BEGUN)
 
 
 def _log_receipt(receipt: Receipt, done: int, tasks: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -13,12 +13,16 @@ import pyarrow as pa
 from gneiss.errors import OutputError
 from gneiss.output.layout import ledger_segment, ledger_segments
 from gneiss.output.parquet import WrittenFile, read_footer
+from gneiss.store.at_once import at_once
 from gneiss.store.place import Place
 
 FOOTER_KEY = "gneiss.receipt"
 CURATE = "curate"
 SEGMENT_SECONDS = 5.0
 COMMITTED, UNREADABLE, FAILED = "committed", "unreadable", "failed"
+#: What the driver notes beside the receipts of tasks, as stages of their own: what is left of a stage, as it begins;
+#: what a run is predicted to take, and what it took, as it ends.
+BEGUN, PREDICTED, ENDED = "begun", "predicted", "ended"
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,9 @@ class Receipt:
 
     task: its id within its stage (of `curate`, the shard's); state: `committed`, `unreadable` (a quarantined shard:
     no files; rows from the footer, or null when unknown), or `failed` (the same, but by a defect); counts: what became
-    of the rows; etag: of the input file; cost: seconds and memory, only for the logs and the ledger.
+    of the rows; etag: of the input file; cost: only for the logs and the ledger: seconds, CPU seconds (those in
+    which its worker became ready apart), the peak of memory, bytes of input, and `at`: when the driver had it, in Unix
+    time by its clock.
     """
 
     task: str
@@ -96,18 +102,23 @@ def keep(
 
 def read(output: Place, stage: str = CURATE) -> dict[str, Receipt]:
     """Task of a stage → its latest receipt. Raises OutputError when a segment is damaged."""
-    receipts: dict[str, Receipt] = {}
-    for place in (output / ledger_segment(number) for number in ledger_segments(output)):
-        try:
-            for line in place.read().splitlines():
-                receipt = Receipt.from_json(json.loads(line))
-                if receipt.stage == stage:
-                    receipts[receipt.task] = receipt
-        except (ValueError, TypeError, KeyError, OSError) as error:
-            raise OutputError(
-                f"{place}: this ledger segment is damaged ({error}); delete it: what is finished is found by its files"
-            ) from error
-    return receipts
+    return {receipt.task: receipt for receipt in entries(output) if receipt.stage == stage}
+
+
+def entries(output: Place) -> Iterator[Receipt]:
+    """All that was ever noted, in order, of all stages. Raises OutputError when a segment is damaged."""
+    places = [output / ledger_segment(number) for number in ledger_segments(output)]
+    for segment in at_once(_segment, places):
+        yield from segment
+
+
+def _segment(place: Place) -> list[Receipt]:
+    try:
+        return [Receipt.from_json(json.loads(line)) for line in place.read().splitlines()]
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise OutputError(
+            f"{place}: this ledger segment is damaged ({error}); delete it: what is finished is found by its files"
+        ) from error
 
 
 def receipt_of(output: Place, last: str) -> Receipt | None:

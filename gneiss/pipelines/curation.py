@@ -35,7 +35,7 @@ def curate(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receip
     if left := [shard for shard in corpus.shards if shard.id not in done]:
         run_stages(job, workers, corpus, stages_before(corpus))
         _forget_counts(corpus)
-        done.update(job.run_tasks(workers, CURATE, CurateStep(corpus), left))
+        done.update(job.run_tasks(workers, CURATE, CurateStep(corpus), left, len(corpus.shards)))
     return done
 
 
@@ -78,7 +78,7 @@ def _check(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receip
     known = {id_: its for id_, its in known.items() if its.state == COMMITTED or id_ in done}
     if left := [shard for shard in corpus.shards if shard.id not in known]:
         job.progress.stage(CHECK, len(left))
-        job.run_tasks(workers, CHECK, CheckStep(), left)
+        job.run_tasks(workers, CHECK, CheckStep(), left, len(corpus.shards))
 
 
 def _counted(corpus: Corpus, unusable: Collection[str]) -> tuple[Shard, ...]:

@@ -190,8 +190,9 @@ def write_shards(job: Job, hire: Hire, new: NewShards) -> None:
     tasks = len(left) if new.seed is None else max(len(left), len(new.run.shards))
     with hire(tasks, resources_of(new)).kept() as workers:
         if new.seed is not None:
-            job.run_stage(workers, SCATTER, ScatterStep(new), new.exchange.missing(SCATTER, len(new.run.shards)))
-        job.run_tasks(workers, RESHARD, ReshardStep(new), left)
+            shards = len(new.run.shards)
+            job.run_stage(workers, SCATTER, ScatterStep(new), new.exchange.missing(SCATTER, shards), shards)
+        job.run_tasks(workers, RESHARD, ReshardStep(new), left, len(new.shards))
 
 
 def laid_out(output: Place) -> FinishedRun | None:

@@ -18,7 +18,7 @@ def run_stages(job: Job, workers: Workers, corpus: Corpus, stages: Iterable[RunS
     exchange = corpus.exchange
     for its in stages:
         left = {task for part in its.parts for task in exchange.missing(part.name, its.tasks)}
-        job.run_stage(workers, its.name, StageWork(corpus, its.name), sorted(left))
+        job.run_stage(workers, its.name, StageWork(corpus, its.name), sorted(left), its.tasks)
         for part in its.parts:
             if part.receivers is not None:
                 merge(job, workers, exchange, part.name, its.tasks, part.receivers)

@@ -178,6 +178,9 @@ class HubStore:
         raise self._refused(path)
         yield
 
+    def holder(self, path: str) -> None:
+        """See Store. Nothing can be held."""
+
     def _refused(self, path: str) -> OSError:
         return OSError(errno.EROFS, self.refusal, self.address(path))
 

@@ -156,6 +156,11 @@ def leased(lease: Lease) -> Iterator[Callable[[], None]]:
         lease.give_back()
 
 
+def owner(content: bytes) -> str | None:
+    """Who holds a lease with this content, for messages; None when it is free."""
+    return None if _is_free(content) else _owner(content)
+
+
 def _owner(content: bytes) -> str:
     """Who holds it, for messages."""
     try:

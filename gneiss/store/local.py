@@ -10,6 +10,7 @@ import secrets
 import shutil
 import socket
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,12 +21,14 @@ from urllib.parse import unquote, urlsplit
 import xxhash
 
 from gneiss.errors import InputError
-from gneiss.store.store import File, matches, may_hold
+from gneiss.store.store import File, Holder, matches, may_hold
 
 #: What a file is called while it is written: `.<name>.<machine>.<process>.<random>.part`; once without two of them.
 _UNFINISHED = re.compile(r"(.*/)?\.[^/]*\.\d+(\.[0-9a-f]{8})?\.part", re.DOTALL)
 #: Bytes of a name that leave room for that: file systems take 255.
 _LONG_NAME = 190
+#: How often a lock is tried that somebody holds, and how long after: `holder` has it for less.
+_LOOKS, _LOOK_SECONDS = 3, 0.02
 #: What a file system answers that cannot do this for folders, or has no links.
 _UNABLE = (errno.EINVAL, errno.ENOTSUP, errno.EPERM, errno.ENOSYS)
 
@@ -133,7 +136,7 @@ class LocalStore:
         _make_folder(Path(path).parent)
         with open(path, "ab") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _flock(file)
             except BlockingIOError:
                 raise
             except OSError as error:
@@ -143,6 +146,30 @@ class LocalStore:
                 )
                 raise OSError(error.errno, reason, path) from error
             yield lambda: None
+
+    def holder(self, path: str) -> Holder | None:
+        """See Store."""
+        try:
+            with open(path, "rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return Holder("a process")
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        return None
+
+
+def _flock(file: BinaryIO) -> None:
+    """Take the lock of a file; whoever only looks at it holds it for a moment. Raises OSError."""
+    for _ in range(_LOOKS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOOK_SECONDS)
+        else:
+            return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _unfinished(name: str) -> str:

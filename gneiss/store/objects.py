@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from gneiss.errors import InputError, StoreError
 from gneiss.store.aws_profile import with_profile
-from gneiss.store.lease import EXPIRY_SECONDS, Lease, leased
+from gneiss.store.lease import EXPIRY_SECONDS, Lease, leased, owner
 from gneiss.store.object_errors import failing
 from gneiss.store.ranged import TAIL_BYTES, open_ranges
-from gneiss.store.store import File, matches
+from gneiss.store.store import File, Holder, matches
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Client
@@ -175,6 +175,19 @@ class ObjectStore:
         cell = _Cell(*self._client(path), self.address(path), "version" if self.scheme == "gs" else "e_tag")
         with leased(Lease(cell, self.address(path), self.lease_seconds)) as check:
             yield check
+
+    def holder(self, path: str) -> Holder | None:
+        """See Store. How long it was not renewed is by the clocks of the store and of this machine: for messages."""
+        import obstore
+
+        client, key = self._client(path)
+        try:
+            with failing("GetObject", self.address(path)):
+                found = obstore.get(client, key)
+                renewed, name = found.meta["last_modified"], owner(bytes(found.bytes()))
+        except FileNotFoundError:
+            return None
+        return Holder(name, max(0.0, time.time() - renewed.timestamp())) if name else None
 
     def _client(self, path: str) -> tuple[Client, str]:
         """The client of a path's bucket in this process, and its key."""

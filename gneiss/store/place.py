@@ -20,7 +20,7 @@ from gneiss.store.hub import HubStore
 from gneiss.store.local import LocalStore
 from gneiss.store.objects import ObjectStore
 from gneiss.store.ranged import Memory, ranges_of
-from gneiss.store.store import File, Store
+from gneiss.store.store import File, Holder, Store
 from gneiss.store.web import WebStore
 
 #: All stores, a line each.
@@ -183,6 +183,10 @@ class Place:
                     check()
 
             yield checked
+
+    def holder(self) -> Holder | None:
+        """Who holds it, as far as one look can tell. Raises OSError."""
+        return self.store.holder(self.path)
 
     @contextmanager
     def _written(self) -> Iterator[None]:

@@ -18,6 +18,14 @@ class File:
     etag: str
 
 
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a path: a process, for messages; quiet_seconds: since it last said so, where it must now and then."""
+
+    name: str
+    quiet_seconds: float | None = None
+
+
 class Store(Protocol):
     """Where bytes lie. A value that travels to workers, so it holds no connection.
 
@@ -82,6 +90,9 @@ class Store(Protocol):
         Yields a check, which raises OSError when it is not held any more: before anything is written that nobody else
         may write meanwhile.
         """
+
+    def holder(self, path: str) -> Holder | None:
+        """Who holds a path, as far as one look can tell; it stays held, or free."""
 
 
 def matches(name: str, pattern: str) -> bool:

@@ -104,6 +104,9 @@ class WebStore:
         """Nothing can be held."""
         raise OSError(errno.EROFS, self.refusal, self.address(path))
 
+    def holder(self, path: str) -> None:
+        """Nobody."""
+
 
 _WHOLE, _PART, _NO_RANGE = 200, 206, 416
 

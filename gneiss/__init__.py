@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gneiss.extraction.job import extract
     from gneiss.output.finished_run import open_run
     from gneiss.output.push import push
+    from gneiss.output.run_status import run_status
     from gneiss.pipelines.dry_run import dry_run
     from gneiss.pipelines.reshard import reshard
     from gneiss.pipelines.run import run
@@ -54,6 +55,7 @@ __all__ = [
     "push",
     "reshard",
     "run",
+    "run_status",
 ]
 #: Name → the module that it comes from.
 _HOMES = {
@@ -68,6 +70,7 @@ _HOMES = {
     "push": "output.push",
     "reshard": "pipelines.reshard",
     "run": "pipelines.run",
+    "run_status": "output.run_status",
 }
 
 

@@ -24,7 +24,7 @@ ROOMS = sorted(
 PUBLIC = {
     "BudgetError", "DefectError", "GneissError", "InputError", "MachineError", "ModelError", "OutputError", "Recipe",
     "RecipeError", "StoreError", "__version__", "annotate", "dry_run", "duplicate_spans", "extract",
-    "find_exact_duplicates", "find_near_duplicates", "open_run", "push", "reshard", "run",
+    "find_exact_duplicates", "find_near_duplicates", "open_run", "push", "reshard", "run", "run_status",
 }  # fmt: skip
 METADATA_KEYS = {"gneiss.layer"}  # of Parquet footers
 

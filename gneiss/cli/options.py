@@ -34,6 +34,9 @@ Changes: TypeAlias = Annotated[
     ),
 ]
 RunArgument: TypeAlias = Annotated[str, typer.Argument(metavar="RUN", help="The output folder of a finished run.")]
+OutputArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="RUN", help="The output folder of a run, finished or not, in any store.")
+]
 InputFile: TypeAlias = Annotated[Path, typer.Option("--input", "-i", help="One Parquet file.")]
 Layer: TypeAlias = Annotated[str, typer.Option(help="Name of the annotation layer to write.")]
 WeightsLayer: TypeAlias = Annotated[str, typer.Option(help="The annotation layer with the weights.")]

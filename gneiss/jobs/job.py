@@ -15,11 +15,12 @@ from gneiss.input.plan import run_key
 from gneiss.jobs.attempt import Attempt, AttemptStep
 from gneiss.jobs.defects import Defect, Defects
 from gneiss.jobs.logs import LogSettings, log_fields
+from gneiss.jobs.meter import Meter
 from gneiss.jobs.progress import Progress
 from gneiss.jobs.resume import JobTask, Kind, finished_tasks
 from gneiss.output import ledger
 from gneiss.output.claim import claim
-from gneiss.output.ledger import BEGUN, COMMITTED, Receipt
+from gneiss.output.ledger import BEGUN, COMMITTED, ENDED, Receipt
 from gneiss.store.place import Place
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Job:
     run: str
     progress: Progress
     defects: Defects
+    meter: Meter
     check: Callable[[], None] = lambda: None
 
     def finished(self, kind: Kind, tasks: Sequence[JobTask]) -> dict[str, Receipt]:
@@ -56,7 +58,9 @@ class Job:
         of: how many the stage has, with those that are finished already.
         """
         done: dict[str, Receipt] = {}
-        self.note([_begun(stage, tasks, len(tasks) if of is None else of, workers.count)])
+        begun = _begun(stage, tasks, len(tasks) if of is None else of, workers.count)
+        self.note([begun])
+        self.meter.begin(begun)
         attempts = workers.run(AttemptStep(step, stage, self.run, LogSettings.of_this_process()), tasks)
         with (
             log_fields(stage=stage),
@@ -68,6 +72,7 @@ class Job:
             for receipt in kept:
                 self.check()
                 done[receipt.task] = receipt
+                self.meter.add(receipt)
                 _log_receipt(receipt, len(done), len(tasks))
                 self.progress.finished(receipt)
         return done
@@ -84,7 +89,7 @@ class Job:
         for attempt in attempts:
             for defect in attempt.defects:
                 self.defects.keep(defect)
-            yield replace(attempt.receipt, cost={**attempt.receipt.cost, "at": time.time()})
+            yield replace(attempt.receipt, cost={**attempt.receipt.cost, **_now()})
 
 
 @contextmanager
@@ -96,10 +101,13 @@ def open_job(
 ) -> Iterator[Job]:
     """Hold an output for a job; see `claim`. The traceback of a defect that ends it is kept. Raises OutputError."""
     with claim(output, identity, first) as check:
-        job = Job(output, run_key(identity)[:12], progress, Defects(output), check)
+        run = run_key(identity)[:12]
+        job = Job(output, run, progress, Defects(output), Meter(run), check)
         with log_fields(run=job.run):
             try:
                 yield job
+                if job.meter.has_worked:
+                    job.note([Receipt(run, COMMITTED, "", None, cost=job.meter.cost().noted() | _now(), stage=ENDED)])
             except DefectError as error:
                 job.defects.keep(Defect(str(error), error.traceback, {"run": job.run}))
                 raise
@@ -115,7 +123,11 @@ def _begun(stage: str, tasks: Sequence[object], of: int, workers: int) -> Receip
     """The note that a stage begins, with these tasks left."""
     left_bytes = sum(map(bytes_of, tasks))
     counts = {"tasks": of, "left": len(tasks), "left_bytes": left_bytes, "workers": min(workers, len(tasks))}
-    return Receipt(stage, COMMITTED, "", None, counts, cost={"at": time.time()}, stage=BEGUN)
+    return Receipt(stage, COMMITTED, "", None, counts, cost=_now(), stage=BEGUN)
+
+
+def _now() -> dict[str, float]:
+    return {"at": time.time()}
 
 
 def _log_receipt(receipt: Receipt, done: int, tasks: int) -> None:

@@ -93,7 +93,7 @@ class PrintedProgress:
             self._stage_left -= 1
             self._shards_started = now  # if this is the last of the stages before them
             done = self._stage_tasks - self._stage_left
-            left = _duration((now - self._stage_started) * self._stage_left / done)
+            left = duration((now - self._stage_started) * self._stage_left / done)
             self._say(f"stage {self._stage}: {done}/{self._stage_tasks} tasks, {left} left", now, self._stage_left)
             return
         self._rows += receipt.rows or 0
@@ -123,7 +123,7 @@ class PrintedProgress:
         left = sum(self._left_bytes.values()) * (now - self._shards_started) / max(self._bytes, 1)
         return (
             f"{self._tasks - len(self._left_bytes)}/{self._tasks} {self.task}s, {self._rows:,} {self.rows},"
-            f" {self._bytes / 1e6 / seconds:.2f} MB/s, {_duration(left)} left"
+            f" {self._bytes / 1e6 / seconds:.2f} MB/s, {duration(left)} left"
         )
 
     def _print(self, text: str) -> None:
@@ -135,7 +135,12 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it.
+
+    >>> duration(59.6), duration(3700)
+    ('1 min 00 s', '1 h 01 min')
+    """
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

@@ -129,6 +129,10 @@ def test_a_lock_is_held_by_one(folder: Place) -> None:
             pass
         with (folder / "own/other").lock():
             pass
+        assert place.holder()
+        check()
+    assert place.holder() is None
+    assert (folder / "own/nowhere").holder() is None
     with place.lock():
         pass
 

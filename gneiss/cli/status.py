@@ -1,0 +1,99 @@
+"""`gneiss status`, `gneiss verify`, `gneiss logs`: how a run goes, whether its files are whole, what went wrong."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from gneiss.cli.options import OutputArgument
+from gneiss.cli.terminal import console, say, shorten, size, table
+from gneiss.errors import printable
+from gneiss.jobs.progress import duration
+
+if TYPE_CHECKING:
+    from gneiss.output.cost import Cost
+    from gneiss.output.run_status import RunStatus, StageStatus
+
+
+def status(
+    run: OutputArgument,
+    slowest: Annotated[int, typer.Option(min=0, help="How many of the slowest tasks to show.")] = 5,
+) -> None:
+    """Show how a run goes, or went: also while it is on, from any machine that reads its output."""
+    from gneiss.output.run_status import run_status
+
+    print_status(run_status(run, slowest), time.time())
+
+
+def print_status(its: RunStatus, now: float) -> None:
+    """The state of a run, its stages, what is quarantined, the slowest tasks; now: in Unix time."""
+    say(f"{its.folder}: {its.state}{_holder(its)}")
+    if its.last is not None:
+        say(f"latest receipt {_ago(now - its.last)}")
+    if (current := its.current) and its.state != "finished":
+        say(_line(current, its.state))
+    out = console()
+    if its.stages:
+        rows = table("stage", "tasks", "left", "workers", "wall", "CPU")
+        for stage in its.stages:
+            numbers = (f"{stage.tasks:,}", f"{stage.left:,}", str(stage.workers))
+            rows.add_row(escape(stage.name), *numbers, duration(stage.seconds), duration(stage.cpu_seconds))
+        out.print()
+        out.print(rows)
+    for id_, reason in its.unusable.items():
+        fate = "failed by a defect" if id_ in its.failed else "is quarantined"
+        say(f"shard {printable(id_)} {fate}: {printable(reason)}")
+    if its.slowest:
+        rows = table("slowest tasks", "stage", "wall", "CPU", "rows", "input", "peak memory")
+        for receipt in its.slowest:
+            cost = receipt.cost
+            input_ = size(int(cost["input_bytes"])) if "input_bytes" in cost else "–"
+            rows.add_row(
+                escape(shorten(printable(receipt.task), 60)),
+                escape(receipt.stage),
+                duration(cost.get("seconds", 0.0)),
+                duration(cost.get("cpu_seconds", 0.0)),
+                "–" if receipt.rows is None else f"{receipt.rows:,}",
+                input_,
+                size(int(cost.get("peak_bytes", 0))),
+            )
+        out.print()
+        out.print(rows)
+    if its.predicted:
+        say(f"\npredicted: {cost_line(its.predicted)}")
+    if its.took and its.state == "finished":
+        say(f"took: {cost_line(its.took)}")
+
+
+def cost_line(cost: Cost) -> str:
+    """What a run took, or is predicted to take, in a line."""
+    return (
+        f"{duration(cost.seconds)}, {cost.cpu_seconds / 3600:.3g} core-hours of CPU time, {size(int(cost.peak_bytes))}"
+        f" of memory in a worker at most, {size(int(cost.written_bytes))} written"
+    )
+
+
+def _holder(its: RunStatus) -> str:
+    if its.holder is None:
+        return "" if its.state == "finished" else "; the same command resumes"
+    if its.quiet_seconds is None:
+        return f", by {printable(its.holder)}"
+    said = f"by {printable(its.holder)}, whose lease was renewed {_ago(its.quiet_seconds)}"
+    return f", {said}" if its.state == "running" else f": {said}, and who is most likely gone; the same command resumes"
+
+
+def _line(stage: StageStatus, state: str) -> str:
+    rate, left = stage.bytes_per_second, stage.seconds_left
+    running = f", {min(stage.workers, stage.left):,} running" if state == "running" else ""
+    return (
+        f"stage {stage.name}: {stage.tasks - stage.left:,}/{stage.tasks:,} tasks finished{running}"
+        + ("" if rate is None else f", {rate / 1e6:.2f} MB/s")
+        + ("" if left is None else f", {duration(left)} left")
+    )
+
+
+def _ago(seconds: float) -> str:
+    return f"{duration(seconds)} ago" if seconds >= 0 else f"{duration(-seconds)} ahead of this machine's clock"

@@ -1,0 +1,26 @@
+"""OpenMetrics text: samples of a job in a file, for Prometheus' node exporter (`textfile`) or any HTTP server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from itertools import groupby
+
+from gneiss.backends.samples import Sample
+from gneiss.jobs.meter import METRICS
+
+
+def openmetrics(samples: Iterable[Sample]) -> str:
+    """Samples, those of one metric together, as OpenMetrics text, which Prometheus' older text format includes."""
+    lines: list[str] = []
+    for name, its in groupby(samples, key=lambda sample: sample.name):
+        kind, meaning = METRICS[name]
+        family = name.removesuffix("_total") if kind == "counter" else name
+        lines += [f"# TYPE {family} {kind}", f"# HELP {family} {meaning}"]
+        lines += [f"{name}{{{_labels(sample)}}} {sample.value!r}" for sample in its]
+    return "\n".join([*lines, "# EOF", ""])
+
+
+def _labels(sample: Sample) -> str:
+    """Label values are escaped as JSON escapes quotes, backslashes and ends of lines."""
+    return ",".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in sample.labels.items())

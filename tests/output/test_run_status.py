@@ -1,0 +1,146 @@
+"""How a run goes, from its ledger, lock and files: while it is on, when it was killed, and when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gneiss.cli.status import print_status
+from gneiss.errors import InputError
+from gneiss.output import ledger
+from gneiss.output.layout import LOCK_FILE, RUN_FILE, STATISTICS_FILE
+from gneiss.output.ledger import BEGUN, COMMITTED, ENDED, FAILED, UNREADABLE, Receipt
+from gneiss.output.parquet import write_bytes
+from gneiss.output.run_status import run_status
+from gneiss.store.place import Place, place_of
+from gneiss.store.store import Holder
+from tests import runs
+
+
+def begun(stage: str, tasks: int, left: int, at: float, left_bytes: int = 0) -> Receipt:
+    counts = {"tasks": tasks, "left": left, "left_bytes": left_bytes, "workers": 2}
+    return Receipt(stage, COMMITTED, "", None, counts, cost={"at": at}, stage=BEGUN)
+
+
+def done(stage: str, task: str, at: float, **cost: float) -> Receipt:
+    return Receipt(task, COMMITTED, "f", 10, cost={"at": at, "seconds": 1.0, **cost}, stage=stage)
+
+
+def output_with(folder: Path, *entries: Receipt) -> Place:
+    output = place_of(folder)
+    write_bytes(b"{}", output, RUN_FILE)
+    for entry in entries:
+        ledger.append(output, [entry])
+    return output
+
+
+def test_a_run_that_is_on(tmp_path: Path) -> None:
+    output = output_with(
+        tmp_path,
+        begun("keys", 4, 4, 1000.0),
+        *(done("keys", str(task), 1010.0 + task, cpu_seconds=2.0) for task in range(4)),
+        begun("curate", 10, 8, 1020.0, left_bytes=800),
+        done("curate", "a", 1030.0, input_bytes=100.0, seconds=9.0),
+        replace(done("curate", "b", 1040.0, input_bytes=300.0, seconds=19.0), state=UNREADABLE, reason="cut short"),
+        replace(done("curate", "c", 1060.0, input_bytes=100.0, seconds=3.0), state=FAILED, reason="KeyError"),
+    )
+    with (output / LOCK_FILE).lock():
+        its = run_status(output, slowest=2)
+    assert (its.state, its.last) == ("running", 1060.0)
+    keys, curate = its.stages
+    assert (keys.name, keys.tasks, keys.left, keys.seconds, keys.cpu_seconds) == ("keys", 4, 0, 13.0, 8.0)
+    assert (keys.seconds_left, keys.bytes_per_second) == (0.0, None)
+    assert (curate.tasks, curate.left, curate.done, curate.left_bytes) == (10, 5, 3, 300)
+    assert curate.bytes_per_second == 500 / 40
+    assert curate.seconds_left == 300 / (500 / 40)
+    assert its.current == curate
+    assert (its.unusable, its.failed) == ({"b": "cut short", "c": "KeyError"}, ["c"])
+    assert [receipt.task for receipt in its.slowest] == ["b", "a"]
+
+
+def test_a_stage_of_numbered_tasks_is_extrapolated_by_tasks(tmp_path: Path) -> None:
+    output = output_with(tmp_path, begun("clusters", 9, 8, 100.0), done("clusters", "3", 160.0))
+    (clusters,) = run_status(output).stages
+    assert (clusters.left, clusters.seconds_left) == (7, 7 * 60.0)
+    none_yet = output_with(tmp_path / "other", begun("clusters", 9, 8, 100.0))
+    assert run_status(none_yet).stages[0].seconds_left is None
+
+
+def test_a_resumed_stage_counts_from_its_second_begin(tmp_path: Path) -> None:
+    output = output_with(
+        tmp_path,
+        begun("curate", 3, 3, 0.0, 30), done("curate", "a", 50.0, input_bytes=10.0),
+        begun("curate", 3, 2, 1000.0, 20), done("curate", "b", 1005.0, input_bytes=10.0),
+    )  # fmt: skip
+    its = run_status(output)
+    assert its.state == "stopped"
+    assert [(stage.left, stage.seconds_left) for stage in its.stages] == [(1, 5.0)]
+
+
+def test_a_task_that_fails_and_then_succeeds_is_no_failure(tmp_path: Path) -> None:
+    lost = replace(done("curate", "a", 5.0), state=UNREADABLE, reason="its worker died")
+    its = run_status(output_with(tmp_path, begun("curate", 1, 1, 0.0), lost, done("curate", "a", 9.0)))
+    assert its.unusable == {}
+
+
+@pytest.mark.parametrize(("quiet", "state"), [(20.0, "running"), (3600.0, "stopped"), (None, "running")])
+def test_a_holder_that_is_silent_for_long_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], quiet: float | None, state: str
+) -> None:
+    output = output_with(tmp_path, begun("curate", 3, 3, 0.0))
+    monkeypatch.setattr("gneiss.store.local.LocalStore.holder", lambda *_: Holder("process 7 on b\x1b[31m", quiet))
+    its = run_status(output)
+    assert its.state == state
+    print_status(its, 30.0)
+    said = capsys.readouterr().out
+    assert f"{tmp_path}: {state}" in said
+    assert "by process 7 on b\\u001b[31m" in said
+    assert ("most likely gone" in said) == (state == "stopped")
+
+
+def test_a_finished_run(curated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert runs.command("status", curated) == 0
+    said = capsys.readouterr().out
+    assert f"{curated}: finished\n" in said
+    assert "curate" in said
+    assert "took: " in said
+    its = run_status(curated)
+    assert its.took is not None
+    assert its.took.written_bytes == sum(
+        file.size_bytes for entry in ledger.entries(place_of(curated)) if entry.stage != BEGUN for file in entry.files
+    )
+    assert [entry.stage for entry in ledger.entries(place_of(curated))][-1] == ENDED
+
+
+def test_an_output_that_is_finished_again(curated: Path, copy_of: Callable[[Path], Path]) -> None:
+    output = copy_of(curated)
+    ledger.append(place_of(output), [begun("curate", 5, 1, 9e9)])
+    assert run_status(output).state == "stopped"
+    ledger.append(place_of(output), [done("curate", "a", 9e9)])
+    assert run_status(output).state == "finished"
+    (output / STATISTICS_FILE).unlink()
+    assert run_status(output).state == "stopped"
+
+
+def test_no_run_is_no_status(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no run here"):
+        run_status(tmp_path)
+
+
+@pytest.mark.processes
+def test_a_run_in_an_object_store(s3_folder: str) -> None:
+    output = place_of(s3_folder)
+    write_bytes(b"{}", output, RUN_FILE)
+    ledger.append(output, [begun("curate", 2, 2, 0.0)])
+    with (output / LOCK_FILE).lock():
+        its = run_status(output)
+        assert its.state == "running"
+        assert its.holder is not None
+        assert its.holder.startswith("process ")
+        assert its.quiet_seconds is not None
+        assert its.quiet_seconds < 60
+    its = run_status(output)
+    assert (its.state, its.holder) == ("stopped", None)

@@ -25,7 +25,7 @@ from gneiss.output.finished_run import FinishedRun, open_run
 from gneiss.output.layout import RECIPE_FILE
 from gneiss.output.ledger import FAILED, Receipt
 from gneiss.output.parquet import write_bytes
-from gneiss.pipelines import run as pipeline
+from gneiss.pipelines import curation as pipeline
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.curating import CurateStep
 from gneiss.stages.of_recipe import StageWork

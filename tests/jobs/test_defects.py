@@ -25,7 +25,8 @@ from gneiss.output.finished_run import FinishedRun, open_run
 from gneiss.output.layout import RECIPE_FILE
 from gneiss.output.ledger import FAILED, Receipt
 from gneiss.output.parquet import write_bytes
-from gneiss.pipelines import curation as pipeline
+from gneiss.pipelines import curation, run_stages
+from gneiss.pipelines import run as pipeline
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.curating import CurateStep
 from gneiss.stages.of_recipe import StageWork
@@ -163,7 +164,7 @@ def test_an_exception_in_a_worker_costs_its_shard_and_gives_the_exit_code(
     arguments = ("run", folder / "plain.yaml", "-i", folder / "input", "-o", output, "--workers", 2)
     with monkeypatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setattr(pipeline, "CurateStep", lambda *given: Raises(CurateStep(*given), ("a",)))
+        patch.setattr(curation, "CurateStep", lambda *given: Raises(CurateStep(*given), ("a",)))
         assert runs.command(*map(str, arguments)) == DefectError.exit_code
     said = capfd.readouterr()
     assert 'raise TypeError("this was not expected")' in said.err
@@ -186,7 +187,7 @@ def test_an_exception_in_a_worker_costs_its_shard_and_gives_the_exit_code(
 def test_an_exception_in_a_stage_ends_the_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wide = Recipe.parse(PLAIN.replace("name: only,", "name: only, exact_duplicates: {},"))
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "StageWork", lambda *given: Raises(StageWork(*given), ("1",)))
+        patch.setattr(run_stages, "StageWork", lambda *given: Raises(StageWork(*given), ("1",)))
         with pytest.raises(DefectError, match=r"task 1: TypeError: this was not expected") as caught:
             pipeline.run(wide, folder / "input", folder / "output", backend=runs.InThisProcess())
     assert 'raise TypeError("this was not expected")' in caught.value.traceback

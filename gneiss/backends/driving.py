@@ -149,6 +149,7 @@ class _Crew(Generic[Task]):
     def __init__(self, pool: Pool, tasks: Sequence[Task], patience: Patience) -> None:
         self._pool, self._tasks, self._patience = pool, tasks, patience
         self._workers: dict[int, _Worker] = {}
+        self._ready: dict[int, None] = {}  # those that can take a task, in order
         self._waiting = deque(range(len(tasks)))
         self._deaths: Counter[int] = Counter()
         self._losses: Counter[int] = Counter()
@@ -163,11 +164,12 @@ class _Crew(Generic[Task]):
 
     def give(self) -> None:
         """Give tasks to those that can take one."""
-        for worker in self._workers.values():
-            if self._waiting and worker.is_opened and worker.task is None:
-                worker.task = self._waiting.popleft()
-                worker.shows_life(worker.cpu_seconds)
-                self._pool.give(worker.number, self._tasks[worker.task])
+        while self._waiting and self._ready:
+            worker = self._workers[number := next(iter(self._ready))]
+            del self._ready[number]
+            worker.task = self._waiting.popleft()
+            worker.shows_life(worker.cpu_seconds)
+            self._pool.give(number, self._tasks[worker.task])
 
     def placed(self, number: int, where: str) -> None:
         """A worker has a process: others may get a place soon, so that their time starts anew."""
@@ -180,17 +182,20 @@ class _Crew(Generic[Task]):
         """A worker is ready."""
         if worker := self._workers.get(number):
             worker.is_opened = True
+            self._ready[number] = None
 
     def finished(self, number: int) -> bool:
         """A worker has answered; False if it is known to be lost, and its task another one's."""
         if number not in self._workers:
             return False
         self._workers[number].task = None
+        self._ready[number] = None
         return True
 
     def bury(self, number: int, death: Death) -> tuple[Task, str] | None:
         """A worker is dead: its task goes to another one, at the end, or is given up: then that task and the reason."""
         worker = self._workers.pop(number, None)
+        self._ready.pop(number, None)
         if worker is None:
             return None
         if not worker.is_opened:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from gneiss.errors import printable
@@ -59,7 +60,8 @@ class PrintedProgress:
     task: str = "shard"
     rows: str = "documents"
     of: str = "text"
-    _left_bytes: dict[str, int] = field(default_factory=dict)
+    _left: dict[str, int] = field(default_factory=dict)
+    _left_bytes: int = 0
     _tasks: int = 0
     _rows: int = 0
     _bytes: int = 0
@@ -73,7 +75,8 @@ class PrintedProgress:
 
     def begin(self, job: str, sizes_bytes: Mapping[str, int], done: Collection[str]) -> None:
         """Say what there is to do."""
-        self._left_bytes = {id_: size for id_, size in sizes_bytes.items() if id_ not in done}
+        self._left = {id_: size for id_, size in sizes_bytes.items() if id_ not in done}
+        self._left_bytes = sum(self._left.values())
         self._tasks = len(sizes_bytes)
         self._started = self._shards_started = self._told = time.monotonic()
         resumed = f", {len(done)} of them finished already" if done else ""
@@ -94,15 +97,17 @@ class PrintedProgress:
             self._shards_started = now  # if this is the last of the stages before them
             done = self._stage_tasks - self._stage_left
             left = duration((now - self._stage_started) * self._stage_left / done)
-            self._say(f"stage {self._stage}: {done}/{self._stage_tasks} tasks, {left} left", now, self._stage_left)
+            line = f"stage {self._stage}: {done}/{self._stage_tasks} tasks, {left} left"
+            self._say(lambda: line, now, self._stage_left)
             return
         self._rows += receipt.rows or 0
-        self._bytes += self._left_bytes.pop(receipt.task, 0)  # a task may be done again
+        size = self._left.pop(receipt.task, 0)  # a task may be done again
+        self._bytes, self._left_bytes = self._bytes + size, self._left_bytes - size
         if receipt.is_defect:
             self._print(f"\n{self.task} {printable(receipt.task)} failed by a defect: {printable(receipt.reason)}\n")
         elif receipt.reason:
             self._print(f"\n{self.task} {printable(receipt.task)} is quarantined: {printable(receipt.reason)}\n")
-        self._say(self._line(now), now, len(self._left_bytes))
+        self._say(partial(self._line, now), now, len(self._left))
 
     def end(self) -> None:
         """Say how it went."""
@@ -110,19 +115,19 @@ class PrintedProgress:
             line = self._line(time.monotonic())
             self._print(f"\r\x1b[K{line}\n" if self.stream.isatty() else f"{line}\n")
 
-    def _say(self, line: str, now: float, left: int) -> None:
+    def _say(self, line: Callable[[], str], now: float, left: int) -> None:
         """Show a line on a terminal; elsewhere when it is time and something is left: the last line is for the end."""
         if self.stream.isatty():
-            self._print(f"\r\x1b[K{line}")
+            self._print(f"\r\x1b[K{line()}")
         elif left and now - self._told >= LINE_SECONDS:
             self._told = now
-            self._print(line + "\n")
+            self._print(line() + "\n")
 
     def _line(self, now: float) -> str:
         seconds = max(now - self._started, 1e-9)
-        left = sum(self._left_bytes.values()) * (now - self._shards_started) / max(self._bytes, 1)
+        left = self._left_bytes * (now - self._shards_started) / max(self._bytes, 1)
         return (
-            f"{self._tasks - len(self._left_bytes)}/{self._tasks} {self.task}s, {self._rows:,} {self.rows},"
+            f"{self._tasks - len(self._left)}/{self._tasks} {self.task}s, {self._rows:,} {self.rows},"
             f" {self._bytes / 1e6 / seconds:.2f} MB/s, {duration(left)} left"
         )
 

@@ -33,7 +33,7 @@ from gneiss.version import __version__
 
 #: Libraries that shape bytes whatever the extractor.
 _LIBRARIES = ("brotli", "endec", "fastwarc", "pyarrow", "resiliparse", "xxhash")
-EXTRACTION = Kind(STAGE, "task", layout.skipped_path, layout.held_tasks)
+EXTRACTION = Kind(STAGE, "task", layout.skipped_path, layout.task_files)
 
 
 @dataclass(frozen=True)

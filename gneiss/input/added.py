@@ -40,7 +40,7 @@ class Key:
         return pa.type_for_alias(self.type)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Added:
     """What is added to the columns of a file. id: the column of made ids, if any; file: what they begin with."""
 

@@ -38,7 +38,7 @@ def refuse_none(_: pa.Schema) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Shard:
     """A part of an input file.
 

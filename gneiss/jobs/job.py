@@ -71,7 +71,7 @@ class Job:
             _log.info("%d tasks for %d workers", len(tasks), min(workers.count, len(tasks)))
             for receipt in kept:
                 self.check()
-                done[receipt.task] = receipt
+                done[receipt.task] = receipt.remembered()
                 self.meter.add(receipt)
                 _log_receipt(receipt, len(done), len(tasks))
                 self.progress.finished(receipt)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from gneiss.errors import OutputError
 from gneiss.output import ledger
 from gneiss.output.ledger import COMMITTED, Receipt
+from gneiss.store.at_once import at_once
 from gneiss.store.place import Place
+from gneiss.store.store import File
 
 
 class JobTask(Protocol):
@@ -29,38 +31,36 @@ class JobTask(Protocol):
 class Kind:
     """A kind of job: the name of its main stage, what a task is called, and where tasks leave their files.
 
-    last: task → the file that it writes last, whose footer holds its receipt; held: output → the tasks of which it has
-    any file, finished or not.
+    last: task → the file that it writes last, whose footer holds its receipt; files: output → each file that is there
+    of a task, finished or not: the task, its path, and the file.
     """
 
     stage: str
     task: str
     last: Callable[[str], str]
-    held: Callable[[Place], Collection[str]]
+    files: Callable[[Place], Iterable[tuple[str, str, File]]]
 
 
 def finished_tasks(output: Place, kind: Kind, tasks: Sequence[JobTask]) -> tuple[dict[str, Receipt], list[Receipt]]:
     """Receipts of finished tasks: all of them by id, and those found in footers that the ledger does not know yet.
 
-    A receipt is believed as long as its files are what it describes. Raises OutputError when an input file has changed
-    since, or when the output holds tasks that the input lacks.
+    A receipt is believed as long as its files are what it describes: all files are listed at once, and only those that
+    are not as the ledger says are looked at. Raises OutputError when an input file has changed since, or when the
+    output holds tasks that the input lacks.
     """
-    known = {id_: found for id_, found in ledger.read(output, kind.stage).items() if found.state == COMMITTED}
-    held = kind.held(output)
-    if lacking := {*known, *held} - {task.id for task in tasks}:
+    known, held = _known_and_held(output, kind)
+    if lacking := {*known, *held}.difference(task.id for task in tasks):
         raise OutputError(
             f"{output}: it holds {len(lacking)} {kind.task}s that this input lacks, first {min(lacking)!r};"
             " give the same input, or another output"
         )
+    unknown = [task.id for task in tasks if task.id in held and task.id not in known]
+    found = at_once(lambda id_: ledger.receipt_of(output, kind.last(id_)), unknown)
+    adopted = {receipt.task: receipt for receipt in found if receipt}
     done: dict[str, Receipt] = {}
-    adopted: list[Receipt] = []
     for task in tasks:
-        if receipt := known.get(task.id):  # which also knows the checksum of the file whose footer says the rest
-            if not ledger.is_whole(output, receipt):
-                continue
-        elif task.id in held and (receipt := ledger.receipt_of(output, kind.last(task.id))):
-            adopted.append(receipt)
-        else:
+        receipt = known.get(task.id) or adopted.get(task.id)
+        if receipt is None:
             continue
         if receipt.fingerprint != task.fingerprint:
             raise OutputError(
@@ -70,5 +70,31 @@ def finished_tasks(output: Place, kind: Kind, tasks: Sequence[JobTask]) -> tuple
             raise OutputError(
                 f"{task.file}: the file was modified after {output} was made from it; choose another output"
             )
-        done[task.id] = receipt
-    return done, adopted
+        done[task.id] = receipt.remembered()
+    return done, list(adopted.values())
+
+
+def _known_and_held(output: Place, kind: Kind) -> tuple[dict[str, Receipt], set[str]]:
+    """The receipts of the ledger, without their files, that are as it says; tasks of which other files are there."""
+    known: dict[str, Receipt] = {}
+    marks: dict[str, int] = {}  # 0 where the files that are listed are those of the receipt
+    for receipt in ledger.entries(output, kind.stage):
+        known[receipt.task], marks[receipt.task] = receipt.remembered(), 0
+        for file in receipt.files:
+            marks[receipt.task] ^= hash((file.path, file.size_bytes, file.etag))
+    for id_ in [id_ for id_, its in known.items() if its.state != COMMITTED]:
+        del known[id_], marks[id_]
+    held: set[str] = set()
+    for id_, path, listed in kind.files(output):
+        if id_ in marks:
+            marks[id_] ^= hash((path, listed.size_bytes, listed.etag))
+        else:
+            held.add(id_)
+    if doubtful := {id_ for id_, mark in marks.items() if mark}:
+        latest = {its.task: its for its in ledger.entries(output, kind.stage) if its.task in doubtful}
+        whole = at_once(lambda receipt: ledger.is_whole(output, receipt), latest.values())
+        for id_, is_whole in zip(latest, whole, strict=True):
+            if not is_whole:
+                del known[id_]
+                held.add(id_)
+    return known, held

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterator
 
 from gneiss.store.place import Place
+from gneiss.store.store import File
 
 DATA = "data"
 ANNOTATIONS = "annotations"
@@ -20,6 +21,7 @@ OWN = "_gneiss"
 RUN_FILE = f"{OWN}/run.json"
 RECIPE_FILE = f"{OWN}/recipe.yaml"
 STATISTICS_FILE = f"{OWN}/statistics.json"
+STATISTICS = f"{OWN}/statistics"
 EXTRACTION_FILE = f"{OWN}/extraction.json"
 LOCK_FILE = f"{OWN}/lock"
 #: Who holds a share of a run: `3-of-8`.
@@ -32,6 +34,9 @@ CURATED = f"{OWN}/curated"
 LOGS = f"{OWN}/logs"
 #: A file of a shard: its id, and a format of documents.
 _SHARD_FILE = re.compile(r"(.*)\.(?:parquet|jsonl|jsonl\.gz|jsonl\.zst)", re.DOTALL)
+_STATISTICS_OF = re.compile(r"(.*)\.json", re.DOTALL)
+#: What the name of a part of an archive's documents ends with.
+_PART = re.compile(r"-\d{5}$")
 
 
 def data_path(shard_id: str, format: str = "parquet") -> str:
@@ -61,7 +66,7 @@ def quarantine_path(id_: str) -> str:
 
 def statistics_path(shard_id: str) -> str:
     """The statistics and examples of a shard."""
-    return f"{OWN}/statistics/{shard_id}.json"
+    return f"{STATISTICS}/{shard_id}.json"
 
 
 def shard_paths(shard_id: str, format: str) -> tuple[str, ...]:
@@ -85,9 +90,10 @@ def skipped_path(task_id: str) -> str:
     return f"{SKIPPED}/{task_id}.parquet"
 
 
-def held_tasks(output: Place) -> set[str]:
-    """The ids of the archives of which any part, or the skipped records, are there."""
-    return {re.sub(r"-\d{5}$", "", part) for part in ids_in(output, DATA)} | set(ids_in(output, SKIPPED))
+def task_files(output: Place) -> Iterator[tuple[str, str, File]]:
+    """Each file that an extraction left for an archive: the archive's id, its path in the output, and the file."""
+    for id_, path, file in _files_of(output, DATA, QUARANTINE, SKIPPED):
+        yield (_PART.sub("", id_) if path.startswith(f"{DATA}/") else id_), path, file
 
 
 def delete_tasks(output: Place, ids: Collection[str]) -> None:
@@ -95,16 +101,16 @@ def delete_tasks(output: Place, ids: Collection[str]) -> None:
     if not ids:
         return
     for part in list(ids_in(output, DATA)):
-        if re.sub(r"-\d{5}$", "", part) in ids:
+        if _PART.sub("", part) in ids:
             (output / data_path(part)).delete()
     for id_ in ids:
         (output / quarantine_path(id_)).delete()
         (output / skipped_path(id_)).delete()
 
 
-def held_shards(output: Place) -> set[str]:
-    """The ids of the shards of which the documents or the annotations are there."""
-    return {*ids_in(output, DATA), *ids_in(output, BASE)}
+def shard_files(output: Place) -> Iterator[tuple[str, str, File]]:
+    """Each file that a run left for a shard: the shard's id, its path in the output, and the file."""
+    return _files_of(output, DATA, BASE, QUARANTINE, STATISTICS)
 
 
 def traceback_path(kind: str) -> str:
@@ -162,3 +168,11 @@ def ids_in(output: Place, folder: str) -> Iterator[str]:
     """The ids of the shards of which a file of a known format lies in a folder of an output, bytewise by its path."""
     names = sorted((file.name for file in (output / folder).files()), key=str.encode)
     yield from (match[1] for name in names if (match := _SHARD_FILE.fullmatch(name)))
+
+
+def _files_of(output: Place, *folders: str) -> Iterator[tuple[str, str, File]]:
+    for folder in folders:
+        pattern = _STATISTICS_OF if folder == STATISTICS else _SHARD_FILE
+        for file in (output / folder).files():
+            if match := pattern.fullmatch(file.name):
+                yield match[1], f"{folder}/{file.name}", file

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -18,14 +19,17 @@ from gneiss.store.place import Place
 
 FOOTER_KEY = "gneiss.receipt"
 CURATE = "curate"
-SEGMENT_SECONDS = 5.0
+#: How long receipts wait for a segment, and after how many seconds of a run twice as long, thrice …, up to 60 times:
+#: a month leaves some thousand segments.
+SEGMENT_SECONDS, _SLOWER_SECONDS, _SLOWEST = 5.0, 500.0, 60
+_NOTHING: Mapping[str, float] = {}
 COMMITTED, UNREADABLE, FAILED = "committed", "unreadable", "failed"
 #: What the driver notes beside the receipts of tasks, as stages of their own: what is left of a stage, as it begins;
 #: what a run is predicted to take, and what it took, as it ends.
 BEGUN, PREDICTED, ENDED = "begun", "predicted", "ended"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What a finished task returns.
 
@@ -55,23 +59,35 @@ class Receipt:
     def footer(self) -> str:
         """What the footer of a task's last file holds: the receipt without ETags and cost, and without that file."""
         files = tuple(replace(file, etag=None) for file in self.files)
-        return json.dumps(asdict(replace(self, cost={}, etag=None, files=files)), sort_keys=True)
+        return replace(self, cost={}, etag=None, files=files).to_json()
+
+    def remembered(self) -> Receipt:
+        """What a driver keeps of it in memory: all but files and cost."""
+        return replace(self, files=(), cost=_NOTHING)
+
+    def to_json(self) -> str:
+        """One line, without its end."""
+        plain = {**_plain(self), "files": [_plain(file) for file in self.files]}
+        return json.dumps(plain, sort_keys=True)
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> Receipt:
-        """The inverse of `dataclasses.asdict`."""
+        """The inverse of `to_json`, as a mapping."""
         return cls(**{**given, "files": tuple(WrittenFile(**file) for file in given["files"])})
 
 
-def append(output: Place, receipts: Iterable[Receipt], check: Callable[[], None] = lambda: None) -> None:
-    """Write receipts as the next segment of the ledger, which replaces none. Raises OutputError.
+def append(
+    output: Place, receipts: Iterable[Receipt], check: Callable[[], None] = lambda: None, after: int | None = None
+) -> int | None:
+    """Write receipts as the next segment of the ledger, which replaces none, and return its number.
 
-    check: raises it when the output is not held any more.
+    check: raises OutputError when the output is not held any more; after: the last segment that is known, None: look.
+    Raises OutputError.
     """
-    lines = [json.dumps(asdict(receipt), sort_keys=True) for receipt in receipts]
+    lines = [receipt.to_json() for receipt in receipts]
     if not lines:
-        return
-    number = 1 + max(ledger_segments(output), default=0)
+        return after
+    number = 1 + (max(ledger_segments(output), default=0) if after is None else after)
     while True:
         check()
         try:
@@ -80,41 +96,60 @@ def append(output: Place, receipts: Iterable[Receipt], check: Callable[[], None]
         except FileExistsError:  # which a list that lags behind did not have
             number += 1
         else:
-            return
+            return number
 
 
 def keep(
     output: Place, receipts: Iterable[Receipt], check: Callable[[], None] = lambda: None
 ) -> Generator[Receipt, None, None]:
-    """Pass receipts on, and write them as segments: one every few seconds, and one at the end, whatever the end is."""
+    """Pass receipts on, and write them as segments, ever more seldom, and one at the end, whatever the end is."""
     waiting: list[Receipt] = []
-    written = time.monotonic()
+    began = written = time.monotonic()
+    last: int | None = None
     try:
         for receipt in receipts:
             waiting.append(receipt)
             yield receipt
-            if time.monotonic() - written >= SEGMENT_SECONDS:
-                append(output, waiting, check)
+            now = time.monotonic()
+            if now - written >= SEGMENT_SECONDS * min(1 + (now - began) // _SLOWER_SECONDS, _SLOWEST):
+                last = append(output, waiting, check, last)
                 waiting, written = [], time.monotonic()
     finally:
-        append(output, waiting, check)
+        append(output, waiting, check, last)
 
 
 def read(output: Place, stage: str = CURATE) -> dict[str, Receipt]:
     """Task of a stage → its latest receipt. Raises OutputError when a segment is damaged."""
-    return {receipt.task: receipt for receipt in entries(output) if receipt.stage == stage}
+    return {receipt.task: receipt for receipt in entries(output, stage)}
 
 
-def entries(output: Place) -> Iterator[Receipt]:
-    """All that was ever noted, in order, of all stages. Raises OutputError when a segment is damaged."""
+def entries(output: Place, stage: str | None = None) -> Iterator[Receipt]:
+    """All that was ever noted, in order, of all stages or one. Raises OutputError when a segment is damaged."""
     places = [output / ledger_segment(number) for number in ledger_segments(output)]
-    for segment in at_once(_segment, places):
-        yield from segment
+    for place, content in zip(places, at_once(_content, places), strict=True):
+        with _intact(place):
+            yield from _parsed(content, stage)
 
 
-def _segment(place: Place) -> list[Receipt]:
+def _content(place: Place) -> bytes:
+    with _intact(place):
+        return place.read()
+
+
+def _parsed(segment: bytes, stage: str | None) -> Iterator[Receipt]:
+    of_stages, of_stage = b'"stage": ', f'"stage": {json.dumps(stage)}'.encode()
+    for line in segment.splitlines():
+        if stage and of_stages in line and of_stage not in line:
+            continue  # to parse the lines of other stages would take most of the time
+        receipt = Receipt.from_json(json.loads(line))
+        if stage in (None, receipt.stage):
+            yield receipt
+
+
+@contextmanager
+def _intact(place: Place) -> Iterator[None]:
     try:
-        return [Receipt.from_json(json.loads(line)) for line in place.read().splitlines()]
+        yield
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise OutputError(
             f"{place}: this ledger segment is damaged ({error}); delete it: what is finished is found by its files"
@@ -140,6 +175,11 @@ def receipt_of(output: Place, last: str) -> Receipt | None:
 def is_whole(output: Place, receipt: Receipt) -> bool:
     """Whether the files of a receipt are what it describes; only those with another ETag are read for that."""
     return all(_as_it_is(output, file) is not None for file in receipt.files)
+
+
+def _plain(value: Receipt | WrittenFile) -> dict[str, Any]:
+    """Its fields by name."""
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def _as_it_is(output: Place, file: WrittenFile) -> WrittenFile | None:

@@ -18,7 +18,7 @@ ROW_GROUP_BYTES = 64_000_000
 _OPTIONS = {"version": "2.6", "data_page_version": "1.0"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class WrittenFile:
     """A finished file: path relative to the output, size, xxh3-128 of its bytes, rows; etag: what its store knows."""
 

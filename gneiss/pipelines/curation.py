@@ -26,7 +26,7 @@ from gneiss.store.place import Place
 _log = logging.getLogger(__name__)
 #: The receipt that says by which shards all others are decided, where shards see each other.
 USABLE = "usable"
-CURATION = Kind(CURATE, "shard", layout.annotations_path, layout.held_shards)
+CURATION = Kind(CURATE, "shard", layout.annotations_path, layout.shard_files)
 
 
 def curate(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receipt]) -> dict[str, Receipt]:

@@ -41,7 +41,7 @@ _ADVICE = {
 Address: TypeAlias = str | os.PathLike[str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """A file or a folder of a store, there or not; `place / "name"` lies in it.
 

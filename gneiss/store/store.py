@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any, BinaryIO, Protocol
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class File:
     """A file of a store. name: relative to the folder that was listed; etag: another one whenever the bytes change."""
 

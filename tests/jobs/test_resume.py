@@ -31,7 +31,7 @@ def test_finished_shards_are_known_from_the_ledger(tmp_path: Path) -> None:
     receipts = curate_all(plan, output)
     ledger.append(output, receipts)
     done, adopted = finished_tasks(output, CURATION, plan.input.shards)
-    assert done == {receipt.task: receipt for receipt in receipts}
+    assert done == {receipt.task: receipt.remembered() for receipt in receipts}
     assert adopted == []
 
 

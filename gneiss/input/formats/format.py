@@ -18,7 +18,7 @@ MALFORMED = "\0malformed"
 UNREADABLE = (OSError, pa.ArrowException, UnicodeDecodeError)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Part:
     """Consecutive rows of a file, from `start` to `end` (exclusive), in whatever a format counts: rows, or bytes.
 

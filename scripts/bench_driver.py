@@ -24,10 +24,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import xxhash
@@ -39,7 +39,7 @@ from gneiss.backends.driving import Answered, Died, Event, Opened, Placed, drive
 from gneiss.backends.machine import Death
 from gneiss.backends.resources import Resources
 from gneiss.curate.statistics import ColumnStatistics, Statistics
-from gneiss.errors import GneissError, MachineError
+from gneiss.errors import GneissError
 from gneiss.input.added import Added
 from gneiss.input.formats.format import Part
 from gneiss.input.formats.parquet import Parquet
@@ -56,7 +56,7 @@ from gneiss.recipe.recipe import Recipe
 from gneiss.stages.curating import CurateStep
 from gneiss.store.local import LocalStore
 from gneiss.store.place import Place
-from gneiss.store.store import File, Store
+from gneiss.store.store import File
 
 RECIPE = "{name: bench-driver, phases: [{name: only, annotate: [readability], rules: {long: eflaw > 0}}]}"
 #: Of tasks: whose worker is lost with its machine, and which are quarantined.

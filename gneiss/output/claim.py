@@ -166,5 +166,6 @@ def _write_changed(output: Place, contents: Mapping[str, bytes]) -> None:
 def refuse_nesting(source: Address, files: Iterable[Place], output: Place) -> None:
     """Refuse an output among the input's files: a second run would take it for input. Raises OutputError."""
     written = (output / folder for folder in (layout.DATA, layout.ANNOTATIONS, layout.QUARANTINE))
-    if any(can_name(source, folder) for folder in written) or any(file.is_in(output) for file in files):
+    folders = {file.parent for file in files}
+    if any(can_name(source, folder) for folder in written) or any(folder.is_in(output) for folder in folders):
         raise OutputError(f"{output}: the output and the input {source} lie one in the other; choose another output")

@@ -142,8 +142,10 @@ def _laid_out(files: OutputFiles, shards: int) -> str:
 
 def _paths(folder: str, output: Place) -> str | list[str]:
     """Patterns for all files in a folder: `**` leaves out hidden files, and folders whose names begin with `__`."""
-    files = [f"{folder}/{file.name}" for file in (output / folder).files()]
-    left_out = sorted(file for file in files if re.search(r"/(\.|__[^/]*/)", file))
-    named = [re.sub(r"[*?[]", r"[\g<0>]", file) for file in left_out]
-    paths = [*([f"{folder}/**"] if len(left_out) < len(files) or not files else []), *named]
+    left_out, files = list[str](), 0
+    for files, its in enumerate((output / folder).files(), 1):  # noqa: B007 - how many there are
+        if re.search(r"/(\.|__[^/]*/)", file := f"{folder}/{its.name}"):
+            left_out.append(file)
+    named = [re.sub(r"[*?[]", r"[\g<0>]", file) for file in sorted(left_out)]
+    paths = [*([f"{folder}/**"] if len(left_out) < files or not files else []), *named]
     return paths[0] if len(paths) == 1 else paths

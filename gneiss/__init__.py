@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from gneiss.annotation import annotate
     from gneiss.dedup import duplicate_spans, find_exact_duplicates, find_near_duplicates
     from gneiss.extraction.job import extract
+    from gneiss.output.claim import Share
     from gneiss.output.finished_run import open_run
     from gneiss.output.push import push
     from gneiss.output.run_status import run_status
     from gneiss.pipelines.dry_run import dry_run
     from gneiss.pipelines.reshard import reshard
-    from gneiss.pipelines.run import run
+    from gneiss.pipelines.run import run, run_share
     from gneiss.recipe import Recipe
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "OutputError",
     "Recipe",
     "RecipeError",
+    "Share",
     "StoreError",
     "__version__",
     "annotate",
@@ -55,11 +57,13 @@ __all__ = [
     "push",
     "reshard",
     "run",
+    "run_share",
     "run_status",
 ]
 #: Name → the module that it comes from.
 _HOMES = {
     "Recipe": "recipe",
+    "Share": "output.claim",
     "annotate": "annotation",
     "dry_run": "pipelines.dry_run",
     "duplicate_spans": "dedup",
@@ -70,6 +74,7 @@ _HOMES = {
     "push": "output.push",
     "reshard": "pipelines.reshard",
     "run": "pipelines.run",
+    "run_share": "pipelines.run",
     "run_status": "output.run_status",
 }
 

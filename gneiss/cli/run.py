@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,11 +27,18 @@ def run(
     backend: OnBackend = BackendOption.auto,
     shared_filesystem: SharedFilesystem = False,
     changes: Changes = None,
+    task: Annotated[int | None, typer.Option(help="Do only this share of the run, from 0; with --of.")] = None,
+    of: Annotated[int | None, typer.Option(help="Shares of the run: array tasks of Slurm.")] = None,
 ) -> None:
     """Curate a corpus: filtered shards, and an annotation row for every document."""
-    from gneiss.pipelines.run import run as run_recipe
+    from gneiss.output.claim import Share
+    from gneiss.pipelines.run import run as run_all
+    from gneiss.pipelines.run import run_share
 
-    finished = run_recipe(
+    if (task is None) != (of is None):
+        raise typer.BadParameter("expected both or none: --task I --of N")
+    do = run_all if task is None or of is None else partial(run_share, share=Share(task, of))
+    finished = do(
         load_recipe(recipe, changes),
         input,
         output,
@@ -39,6 +47,9 @@ def run(
         shared_filesystem=shared_filesystem,
         progress=shown_progress(),
     )
+    if finished is None:
+        say(f"task {task} of {of} is done, others are not: the last one finishes the run")
+        return
     print_run(finished)
     finished.check_budgets()
 

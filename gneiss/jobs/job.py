@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -19,10 +19,12 @@ from gneiss.jobs.meter import Meter
 from gneiss.jobs.progress import Progress
 from gneiss.jobs.resume import JobTask, Kind, finished_tasks
 from gneiss.output import ledger
-from gneiss.output.claim import claim
+from gneiss.output.claim import Share, claim
 from gneiss.output.ledger import BEGUN, COMMITTED, ENDED, Receipt
 from gneiss.store.place import Place
 
+#: How often who waits for the drivers of other shares looks for their files, and says for whom.
+LOOK_SECONDS, SAY_SECONDS = 2.0, 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -30,7 +32,8 @@ _log = logging.getLogger(__name__)
 class Job:
     """A job whose output is held by this driver.
 
-    run: what logs call it, the beginning of its run key; check: raises OutputError when it is not held any more.
+    run: what logs call it, the beginning of its run key; check: raises OutputError when it is not held any more; share:
+    what of it this driver does, while others do theirs; None: all of it.
     """
 
     output: Place
@@ -39,6 +42,22 @@ class Job:
     defects: Defects
     meter: Meter
     check: Callable[[], None] = lambda: None
+    share: Share | None = None
+
+    def has(self, number: int) -> bool:
+        """Whether a task of a stage, by its number, is one for this driver."""
+        return self.share is None or self.share.has(number)
+
+    def wait_for_others(self, stage: str, unfinished: Callable[[], Collection[int]]) -> None:
+        """Wait until other drivers have finished their tasks of a stage, of which some are unfinished by number."""
+        said = time.monotonic() - SAY_SECONDS
+        while self.share and (numbers := unfinished()):
+            self.check()
+            if time.monotonic() - said >= SAY_SECONDS:
+                said, owners = time.monotonic(), sorted({number % self.share.of for number in numbers})
+                named = ", ".join(map(str, owners[:8])) + (" …" if len(owners) > 8 else "")
+                _log.warning("stage %s: waiting for %d tasks of share %s", stage, len(numbers), named)
+            time.sleep(LOOK_SECONDS)
 
     def finished(self, kind: Kind, tasks: Sequence[JobTask]) -> dict[str, Receipt]:
         """Receipts of the tasks that need no more work, by id. Raises OutputError; see `finished_tasks`."""
@@ -98,11 +117,13 @@ def open_job(
     identity: Mapping[str, object],
     progress: Progress,
     first: Mapping[str, bytes] = MappingProxyType({}),
+    share: Share | None = None,
+    patience_seconds: float = 0.0,
 ) -> Iterator[Job]:
     """Hold an output for a job; see `claim`. The traceback of a defect that ends it is kept. Raises OutputError."""
-    with claim(output, identity, first) as check:
+    with claim(output, identity, first, share, patience_seconds) as check:
         run = run_key(identity)[:12]
-        job = Job(output, run, progress, Defects(output), Meter(run), check)
+        job = Job(output, run, progress, Defects(output), Meter(run), check, share)
         with log_fields(run=job.run):
             try:
                 yield job

@@ -128,10 +128,13 @@ def _locked(output: Place, lock: str, owner: str) -> Iterator[Callable[[], None]
 
 
 def _refuse_foreign(output: Place) -> None:
-    if (output / layout.RUN_FILE).find() is not None:
+    def is_ours() -> bool:
+        return (output / layout.RUN_FILE).find() is not None
+
+    if is_ours():
         return
     foreign = next((file.name for file in output.files() if not file.name.startswith(f"{layout.OWN}/")), None)
-    if foreign is not None:
+    if foreign is not None and not is_ours():  # another driver may have begun meanwhile
         raise OutputError(
             f"{output}: expected an empty folder or an output of gneiss, found {foreign!r}; choose another one"
         )

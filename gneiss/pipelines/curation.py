@@ -30,13 +30,29 @@ CURATION = Kind(CURATE, "shard", layout.annotations_path, layout.shard_files)
 
 
 def curate(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receipt]) -> dict[str, Receipt]:
-    """Curate the shards that are not done; receipts of all."""
+    """Curate the shards that are not done, of the share of this driver; receipts of all that are done."""
     done = dict(done)
-    if left := [shard for shard in corpus.shards if shard.id not in done]:
+    if left := [its for number, its in enumerate(corpus.shards) if its.id not in done and job.has(number)]:
         run_stages(job, workers, corpus, stages_before(corpus))
         _forget_counts(corpus)
         done.update(job.run_tasks(workers, CURATE, CurateStep(corpus), left, len(corpus.shards)))
     return done
+
+
+def curate_share_of_usable(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receipt]) -> None:
+    """Curate the share of this driver, of shards that see each other; in each stage it waits for the others.
+
+    What fails is left to the driver of the whole, who comes last.
+    """
+    _check(job, workers, corpus, {**done, **unusable_shards(corpus.output)})
+    job.wait_for_others(CHECK, lambda: _without_verdict(corpus))
+    unusable = unusable_shards(corpus.output)
+    usable = replace(corpus, shards=_counted(corpus, unusable))
+    if job.has(0) and not _are_decided_with(corpus, usable):
+        _start_again(job, usable)
+        done = unusable
+    job.wait_for_others(USABLE, lambda: [] if _are_decided_with(corpus, usable) else [0])
+    curate(job, workers, usable, {**done, **unusable})
 
 
 def curate_usable(
@@ -76,9 +92,14 @@ def _check(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receip
     """Verdicts on the shards that have none in the ledger, and on those found unusable that are not done with."""
     known = ledger.read(corpus.output, CHECK)
     known = {id_: its for id_, its in known.items() if its.state == COMMITTED or id_ in done}
-    if left := [shard for shard in corpus.shards if shard.id not in known]:
+    if left := [its for number, its in enumerate(corpus.shards) if its.id not in known and job.has(number)]:
         job.progress.stage(CHECK, len(left))
         job.run_tasks(workers, CHECK, CheckStep(), left, len(corpus.shards))
+
+
+def _without_verdict(corpus: Corpus) -> list[int]:
+    known = ledger.read(corpus.output, CHECK)
+    return [number for number, shard in enumerate(corpus.shards) if shard.id not in known]
 
 
 def _counted(corpus: Corpus, unusable: Collection[str]) -> tuple[Shard, ...]:

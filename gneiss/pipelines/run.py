@@ -15,19 +15,26 @@ from gneiss.backends.resources import Resources, worker_resources
 from gneiss.curate.examples import Examples, merge_examples
 from gneiss.curate.loaded_models import prepare
 from gneiss.curate.statistics import Statistics
-from gneiss.errors import BudgetError, DefectError
+from gneiss.errors import BudgetError, DefectError, RecipeError
 from gneiss.input.plan import Plan, make_plan
 from gneiss.input.shard import Shard
 from gneiss.jobs.job import Job, open_job
 from gneiss.jobs.progress import Progress, Silent
-from gneiss.output import layout
-from gneiss.output.claim import refuse_nesting
+from gneiss.output import layout, ledger
+from gneiss.output.claim import PATIENCE_SECONDS, Share, refuse_nesting
 from gneiss.output.data_files import DataFiles
 from gneiss.output.dataset_card import dataset_card
 from gneiss.output.finished_run import FinishedRun
 from gneiss.output.ledger import COMMITTED, Receipt
 from gneiss.output.parquet import write_bytes
-from gneiss.pipelines.curation import CURATION, are_counted, curate, curate_usable, unusable_shards
+from gneiss.pipelines.curation import (
+    CURATION,
+    are_counted,
+    curate,
+    curate_share_of_usable,
+    curate_usable,
+    unusable_shards,
+)
 from gneiss.pipelines.reshard import Hire, finish, laid_out, lay_out, refuse_unfit, write_shards
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
@@ -62,18 +69,76 @@ def run(
     >>> done = gneiss.run("gneissweb-bytes", "crawl/", "curated/")  # doctest: +SKIP
     >>> done.statistics.counts["kept"]  # doctest: +SKIP
     """
+    plan, folder, hire = _planned(recipe, input, output, workers, backend, shared_filesystem)
+    with _open(plan, folder, progress) as job:
+        return _run(job, plan, hire) if plan.recipe.output.shard_bytes is None else _run_and_lay_out(job, plan, hire)
+
+
+def run_share(
+    recipe: Recipe | str | Path,
+    input: Address,
+    output: Address,
+    share: Share,
+    *,
+    workers: int | None = None,
+    backend: BackendName | Backend = "auto",
+    shared_filesystem: bool = False,
+    progress: Progress = Silent(),  # noqa: B008
+) -> FinishedRun | None:
+    """Do one of several shares of a run, whose drivers know nothing of each other; see `run` for the rest.
+
+    The one that is done last finishes the run, and gets it; the others get None. Where shards see each other, each
+    waits for the others in every stage: all must run at the same time. Whatever is left, `run` does.
+    Raises what `run` raises, and RecipeError for output.shard_bytes.
+
+    >>> gneiss.run_share("fineweb", "crawl/", "curated/", Share(task=3, of=8))  # doctest: +SKIP
+    """
+    plan, folder, hire = _planned(recipe, input, output, workers, backend, shared_filesystem)
+    if plan.recipe.output.shard_bytes is not None:
+        raise RecipeError(
+            "output.shard_bytes: a share of a run writes its own shards; leave it out, and `gneiss reshard`"
+        )
+    with _open(plan, folder, progress, share, PATIENCE_SECONDS) as job:
+        _curate_share(job, plan, hire)
+        decided = {**ledger.read(folder), **unusable_shards(folder)}
+    if any(shard.id not in decided for shard in plan.input.shards):
+        return None
+    with _open(plan, folder, progress, patience_seconds=PATIENCE_SECONDS) as job:
+        return _run(job, plan, hire)
+
+
+def _planned(
+    recipe: Recipe | str | Path,
+    input: Address,
+    output: Address,
+    workers: int | None,
+    backend: BackendName | Backend,
+    shared_filesystem: bool,
+) -> tuple[Plan, Place, Hire]:
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     folder = place_of(output, "output")
     refuse_nesting(input, (), folder)  # whose files could be taken for input
     plan = make_plan(recipe, input, DataFiles.of(recipe.output).refusal)
     refuse_nesting(input, [shard.file for shard in plan.input.shards], folder)
-    hire = partial(choose_workers, backend, workers, shared_filesystem=shared_filesystem)
-    with _open(plan, folder, progress) as job:
-        return _run(job, plan, hire) if recipe.output.shard_bytes is None else _run_and_lay_out(job, plan, hire)
+    return plan, folder, partial(choose_workers, backend, workers, shared_filesystem=shared_filesystem)
 
 
-def _open(plan: Plan, folder: Place, progress: Progress) -> AbstractContextManager[Job]:
-    return open_job(folder, plan.identity, progress, {layout.RECIPE_FILE: plan.recipe.to_yaml().encode()})
+def _open(
+    plan: Plan, folder: Place, progress: Progress, share: Share | None = None, patience_seconds: float = 0.0
+) -> AbstractContextManager[Job]:
+    first = {layout.RECIPE_FILE: plan.recipe.to_yaml().encode()}
+    return open_job(folder, plan.identity, progress, first, share, patience_seconds)
+
+
+def _curate_share(job: Job, plan: Plan, hire: Hire) -> None:
+    """Curate what is left of the share of this driver."""
+    done = job.finished(CURATION, plan.input.shards)
+    corpus = Corpus(plan.recipe, prepare(plan.recipe), plan.input.shards, job.output)
+    mine = {shard.id: shard.text_bytes for number, shard in enumerate(corpus.shards) if job.has(number)}
+    job.progress.begin(plan.recipe.name, mine, {id_: its for id_, its in done.items() if id_ in mine})
+    with hire(len(mine), resources_of(plan)).kept() as kept:
+        (curate_share_of_usable if corpus.wide_phases else curate)(job, kept, corpus, done)
+    job.progress.end()
 
 
 def _run(job: Job, plan: Plan, hire: Hire) -> FinishedRun:

@@ -14,11 +14,18 @@ from gneiss.stages.of_recipe import RunStage, StageWork
 
 
 def run_stages(job: Job, workers: Workers, corpus: Corpus, stages: Iterable[RunStage]) -> None:
-    """Run the tasks of each stage that have not left their file yet. Raises GneissError."""
+    """Run the tasks of each stage that have not left their file yet; then all drivers have run theirs.
+
+    Raises GneissError.
+    """
     exchange = corpus.exchange
     for its in stages:
-        left = {task for part in its.parts for task in exchange.missing(part.name, its.tasks)}
-        job.run_stage(workers, its.name, StageWork(corpus, its.name), sorted(left), its.tasks)
+
+        def left(stage: RunStage = its) -> list[int]:
+            return sorted({task for part in stage.parts for task in exchange.missing(part.name, stage.tasks)})
+
+        job.run_stage(workers, its.name, StageWork(corpus, its.name), list(filter(job.has, left())), its.tasks)
+        job.wait_for_others(its.name, left)
         for part in its.parts:
             if part.receivers is not None:
                 merge(job, workers, exchange, part.name, its.tasks, part.receivers)
@@ -30,14 +37,18 @@ def run_stages(job: Job, workers: Workers, corpus: Corpus, stages: Iterable[RunS
 def merge(job: Job, workers: Workers, exchange: Exchange, stage: str, tasks: int, receivers: int) -> None:
     """Merge the files of a stage's tasks for their receivers, where that saves reads. Raises GneissError.
 
-    An earlier driver may have decided how: what it left is used.
+    An earlier driver may have decided how: what it left is used. Of several, the first one does.
     """
+    size_bytes = exchange.size_bytes(stage)  # before the grid: whoever has one may have discarded files
     grid = exchange.grid(stage)
     if grid is None:
-        grid = grid_for(tasks, receivers, exchange.size_bytes(stage))
+        grid = grid_for(tasks, receivers, size_bytes)
         if grid is None:
             return
-        job.check()
-        exchange.write_grid(stage, grid)
+        if job.has(0):
+            job.check()
+            exchange.write_grid(stage, grid)
+        job.wait_for_others(f"merge_{stage}", lambda: [] if exchange.grid(stage) else [0])
     work = MergeWork(exchange, stage, grid)
-    job.run_stage(workers, work.name, work, exchange.missing_tiles(stage, grid))
+    job.run_stage(workers, work.name, work, list(filter(job.has, exchange.missing_tiles(stage, grid))))
+    job.wait_for_others(work.name, lambda: exchange.missing_tiles(stage, grid))

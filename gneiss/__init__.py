@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gneiss.output.finished_run import open_run
     from gneiss.output.push import push
     from gneiss.output.run_status import run_status
+    from gneiss.output.verification import verify
     from gneiss.pipelines.dry_run import dry_run
     from gneiss.pipelines.reshard import reshard
     from gneiss.pipelines.run import run, run_share
@@ -59,6 +60,7 @@ __all__ = [
     "run",
     "run_share",
     "run_status",
+    "verify",
 ]
 #: Name → the module that it comes from.
 _HOMES = {
@@ -76,6 +78,7 @@ _HOMES = {
     "run": "pipelines.run",
     "run_share": "pipelines.run",
     "run_status": "output.run_status",
+    "verify": "output.verification",
 }
 
 

@@ -27,15 +27,15 @@ from gneiss.cli.push import push
 from gneiss.cli.repeats import repeats
 from gneiss.cli.reshard import reshard
 from gneiss.cli.run import run
-from gneiss.cli.status import status
+from gneiss.cli.status import logs, status, verify
 from gneiss.cli.terminal import say
 from gneiss.cli.train import train_app
 from gneiss.errors import DefectError, GneissError, printable
 from gneiss.jobs.logs import LOGGER, LogSettings
 
 COMMANDS = (
-    run, status, dry_run, explain, filters, extract, repeats, reshard, weights, pack, export, push, losses, doctor,
-    sample, demo,
+    run, status, verify, logs, dry_run, explain, filters, extract, repeats, reshard, weights, pack, export, push,
+    losses, doctor, sample, demo,
 )  # fmt: skip
 
 app = typer.Typer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +11,7 @@ from rich.markup import escape
 
 from gneiss.cli.options import OutputArgument
 from gneiss.cli.terminal import console, say, shorten, size, table
-from gneiss.errors import printable
+from gneiss.errors import OutputError, printable
 from gneiss.jobs.progress import duration
 
 if TYPE_CHECKING:
@@ -26,6 +27,42 @@ def status(
     from gneiss.output.run_status import run_status
 
     print_status(run_status(run, slowest), time.time())
+
+
+def verify(run: OutputArgument) -> None:
+    """Read every file of an output, and compare it with its receipt; exit code 1 where anything is wrong."""
+    from gneiss.output.verification import verify as check
+
+    found = check(run)
+    for problem in found.problems:
+        say(f"{printable(problem.path)}: {printable(problem.what)}")
+    layers = f", with the layers {', '.join(found.layers)}" if found.layers else ""
+    say(
+        f"{found.output}: {found.tasks:,} tasks, {found.files:,} files, {size(found.size_bytes)}, {found.rows:,}"
+        f" rows{layers}: " + (f"{len(found.problems):,} problems" if found.problems else "all as written")
+    )
+    if found.problems:
+        raise OutputError(f"{found.output}: {len(found.problems)} problems; delete what is damaged, and run again")
+
+
+def logs(
+    run: OutputArgument,
+    shard: Annotated[str | None, typer.Option(help="Only what concerns this shard, or this task.")] = None,
+) -> None:
+    """Print what went wrong: the tasks that failed, and the tracebacks of defects."""
+    from gneiss.output.run_logs import run_logs
+
+    found = run_logs(run, shard)
+    for receipt in found.receipts:
+        at = datetime.fromtimestamp(receipt.cost.get("at", 0.0), UTC).isoformat(sep=" ", timespec="seconds")
+        became = receipt.state if receipt.reason is None else f"{receipt.state}: {receipt.reason}"
+        seconds = duration(receipt.cost.get("seconds", 0.0))
+        say(f"{at} {receipt.stage} {printable(receipt.task)} {printable(became)} ({seconds})")
+    for name, text in found.tracebacks.items():
+        say(f"\n{printable(name)}")
+        say(text)
+    if not found.receipts and not found.tracebacks:
+        say("nothing went wrong" if shard is None else f"nothing is known of {printable(shard)}")
 
 
 def print_status(its: RunStatus, now: float) -> None:

@@ -77,7 +77,7 @@ class Job:
         of: how many the stage has, with those that are finished already.
         """
         done: dict[str, Receipt] = {}
-        begun = _begun(stage, tasks, len(tasks) if of is None else of, workers.count)
+        begun = _begun(stage, tasks, len(tasks) if of is None else of, workers.count, self.share)
         self.note([begun])
         self.meter.begin(begun)
         attempts = workers.run(AttemptStep(step, stage, self.run, LogSettings.of_this_process()), tasks)
@@ -140,11 +140,11 @@ def open_job(
                 raise
 
 
-def _begun(stage: str, tasks: Sequence[object], of: int, workers: int) -> Receipt:
-    """The note that a stage begins, with these tasks left."""
+def _begun(stage: str, tasks: Sequence[object], of: int, workers: int, share: Share | None) -> Receipt:
+    """The note that a stage begins, with these tasks left, for the driver of a share."""
     left_bytes = sum(map(bytes_of, tasks))
     counts = {"tasks": of, "left": len(tasks), "left_bytes": left_bytes, "workers": min(workers, len(tasks))}
-    return Receipt(stage, COMMITTED, "", None, counts, cost=_now(), stage=BEGUN)
+    return Receipt(stage, COMMITTED, f"{share or ''}", None, counts, cost=_now(), stage=BEGUN)
 
 
 def _now() -> dict[str, float]:

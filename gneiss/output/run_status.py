@@ -102,7 +102,9 @@ def run_status(folder: Address, slowest: int = 5) -> RunStatus:
     try:
         if (output / layout.RUN_FILE).find() is None:
             raise InputError(f"{output}: no run here: expected {layout.RUN_FILE}; name the output of `gneiss run`")
-        holder = (output / layout.LOCK_FILE).holder()
+        locks = [layout.LOCK_FILE, *map(layout.share_lock, layout.share_locks(output))]
+        holders = [found for found in ((output / lock).holder() for lock in locks) if found]
+        holder = min(holders, key=lambda its: its.quiet_seconds or 0.0, default=None)
         is_finished = any((output / name).find() for name in (layout.STATISTICS_FILE, layout.EXTRACTION_FILE))
         entries = [*ledger.entries(within), *ledger.entries(output)]
     except OSError as error:
@@ -122,8 +124,12 @@ def _status(folder: str, holder: Holder | None, entries: Sequence[Receipt], slow
     for entry in entries:
         match entry.stage:
             case ledger.BEGUN:
-                begun.pop(entry.task, None)  # so that it comes last
-                begun[entry.task], since[entry.task] = entry, {}
+                before = begun.pop(entry.task, None)  # so that it comes last
+                if before and entry.fingerprint not in ("", before.fingerprint):
+                    entry = _together(before, entry)
+                else:
+                    since[entry.task] = {}
+                begun[entry.task] = entry
             case ledger.PREDICTED:
                 predicted = Cost.of(entry.cost)
             case ledger.ENDED:
@@ -145,6 +151,12 @@ def _status(folder: str, holder: Holder | None, entries: Sequence[Receipt], slow
         predicted,
         took,
     )
+
+
+def _together(first: Receipt, second: Receipt) -> Receipt:
+    """The notes of the drivers of two shares of a run, which begin one stage."""
+    counts = {name: count + first.counts[name] for name, count in second.counts.items() if name != "tasks"}
+    return replace(second, counts={"tasks": second.counts["tasks"], **counts}, cost=first.cost)
 
 
 def _stage(note: Receipt, receipts: Sequence[Receipt]) -> StageStatus:

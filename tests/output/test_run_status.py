@@ -80,6 +80,19 @@ def test_a_resumed_stage_counts_from_its_second_begin(tmp_path: Path) -> None:
     assert [(stage.left, stage.seconds_left) for stage in its.stages] == [(1, 5.0)]
 
 
+def test_drivers_of_shares_count_together(tmp_path: Path) -> None:
+    output = output_with(
+        tmp_path,
+        replace(begun("curate", 10, 5, 10.0, 50), fingerprint="0-of-2"),
+        replace(begun("curate", 10, 5, 20.0, 60), fingerprint="1-of-2"),
+        done("curate", "a", 30.0, input_bytes=10.0),
+    )
+    with (output / "_gneiss/shares/1-of-2").lock():
+        its = run_status(output)
+    assert its.state == "running"
+    assert [(its.left, its.workers, its.left_bytes, its.seconds) for its in its.stages] == [(9, 4, 100, 20.0)]
+
+
 def test_a_task_that_fails_and_then_succeeds_is_no_failure(tmp_path: Path) -> None:
     lost = replace(done("curate", "a", 5.0), state=UNREADABLE, reason="its worker died")
     its = run_status(output_with(tmp_path, begun("curate", 1, 1, 0.0), lost, done("curate", "a", 9.0)))

@@ -185,11 +185,11 @@ def cut_shards(
     """Find the files of an input and cut them into shards.
 
     source: a file, a directory (searched for files of a known format; names starting with `_` or `.` are ignored), a
-    glob, or an address of a store; text: the text column, of strings; required: further columns that must exist; id: a
-    column of made ids for files that lack it; hive: types of the keys in names of folders, if not strings; None: such
-    keys are no columns; refusal: further reasons why columns cannot be used. Columns are names, or paths such as
-    `metadata.url`. Files that cannot be used are unreadable. Raises InputError when nothing is found, when columns are
-    missing or mistyped in all files, and when two files would have the same outputs.
+    glob, or an address of a store; of plain text, what ends in `.txt`; text: the text column, of strings; required:
+    further columns that must exist; id: a column of made ids for files that lack it; hive: types of the keys in names
+    of folders, if not strings; None: such keys are no columns; refusal: further reasons why columns cannot be used.
+    Columns are names, or paths such as `metadata.url`. Files that cannot be used are unreadable. Raises InputError when
+    nothing is found, when columns are missing or mistyped in all files, and when two files would have the same outputs.
     """
     held = [*required, *([] if id is None else [id])]
     root, files = find_files(source, is_input, input_names())
@@ -199,12 +199,14 @@ def cut_shards(
 
     def cut_or_reason(file: File) -> CutFile | str:
         try:
-            return format_of(file.name).cut((root / file.name).in_version(file), text, shard_max_bytes, held)
+            return format_of(file.name, str(source)).cut(
+                (root / file.name).in_version(file), text, shard_max_bytes, held
+            )
         except UNREADABLE as error:
             return first_line(error)
 
     for file, cut in zip(files, at_once(cut_or_reason, files), strict=True):
-        place, format_ = (root / file.name).in_version(file), format_of(file.name)
+        place, format_ = (root / file.name).in_version(file), format_of(file.name, str(source))
         id_ = _without_suffix(file.name, format_)
         if isinstance(cut, str):
             unreadable.append(UnreadableFile(id_, place, cut))

@@ -9,13 +9,18 @@ from gneiss.input.formats.csv import Csv
 from gneiss.input.formats.format import Format
 from gneiss.input.formats.jsonl import Jsonl
 from gneiss.input.formats.parquet import Parquet
+from gneiss.input.formats.text import PlainText
 
 #: All formats, a line each; the first is that of a file whose name does not say.
 FORMATS: tuple[Format, ...] = (Parquet(), Arrow(), Jsonl(), Csv())
+#: What only an address that ends so asks for: text files in a folder of data describe it, mostly.
+TEXT = PlainText()
 
 
-def format_of(name: str) -> Format:
-    """The format of a file, by the end of its name, in capitals or not."""
+def format_of(name: str, address: str = "") -> Format:
+    """The format of a file, by the end of its name, in capitals or not; of plain text, by that of the input too."""
+    if all(its.lower().endswith(TEXT.suffixes) for its in (name, address)):
+        return TEXT
     return next((its for its in FORMATS if name.lower().endswith(tuple(its.suffixes))), FORMATS[0])
 
 
@@ -29,4 +34,4 @@ def input_names() -> str:
     """What input files are called, for messages; compressed ones only where others are not called so."""
     suffixes = [suffix for its in FORMATS for suffix in its.suffixes]
     named = [its for its in suffixes if not any(its.startswith(f"{other}.") for other in suffixes)]
-    return "files named " + " or ".join(f"*{suffix}" for suffix in named)
+    return f"files named {' or '.join(f'*{suffix}' for suffix in named)}, or a pattern that ends in .txt"

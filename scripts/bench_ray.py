@@ -1,0 +1,86 @@
+"""Wall time of a run with Ray actors against local processes, in turn on the same input.
+
+    python scripts/bench_ray.py --corpus DIR [--shards 6] [--megabytes 50] [--runs 2] [--recipe fineweb]
+
+DIR holds Parquet files with columns `text` and `id`; its texts are repeated to as many shards of as many MB of text.
+Both have two workers; Ray runs before the clock starts, as on a cluster, and workers start within it. The least of the
+runs counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from bench_filters import read_corpus
+
+import gneiss
+
+WORKERS = 2
+
+
+def main() -> None:
+    """Run both in turn and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, required=True, help="folder of Parquet files with columns text and id")
+    parser.add_argument("--shards", type=int, default=6)
+    parser.add_argument("--megabytes", type=int, default=50, help="of text in a shard")
+    parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--recipe", default="fineweb", help="of gneiss, without models")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        size_bytes = write_input(given.corpus, given.shards, given.megabytes * 1_000_000, folder / "input")
+        write_input(given.corpus, 1, 100_000, folder / "warm")
+        seconds: dict[str, list[float]] = {"local": [], "ray": []}
+        backends: tuple[Literal["local", "ray"], ...] = ("local", "ray")
+        for backend in backends:
+            timed(given.recipe, folder / "warm", folder / f"warm-{backend}", backend)
+        for run, backend in itertools.product(range(given.runs), backends):
+            seconds[backend].append(timed(given.recipe, folder / "input", folder / f"{backend}-{run}", backend))
+    least = {name: min(times) for name, times in seconds.items()}
+    print(
+        json.dumps(
+            {
+                "input": f"{given.corpus}: {given.shards} shards, {size_bytes:,} bytes of text",
+                "workers": WORKERS,
+                "wall_seconds": {name: [round(its, 2) for its in times] for name, times in seconds.items()},
+                "ray_by_local": round(least["ray"] / least["local"], 3),
+            },
+            indent=1,
+        )
+    )
+
+
+def write_input(corpus: Path, shards: int, size_bytes: int, folder: Path) -> int:
+    """Write shards of about this many bytes of text each; the bytes of all."""
+    texts = itertools.cycle(read_corpus(corpus, shards * size_bytes).to_arrow().to_pylist())
+    folder.mkdir()
+    written = 0
+    for number in range(shards):
+        taken, size = [], 0
+        while size < size_bytes:
+            taken.append(next(texts))
+            size += len(taken[-1].encode())
+        ids = [f"{number}-{row}" for row in range(len(taken))]
+        pq.write_table(pa.table({"id": ids, "text": taken}), folder / f"{number:03d}.parquet", row_group_size=2000)
+        written += size
+    return written
+
+
+def timed(recipe: str, source: Path, output: Path, backend: Literal["local", "ray"]) -> float:
+    """Seconds of wall time of a run."""
+    began = time.perf_counter()
+    gneiss.run(recipe, source, output, workers=WORKERS, backend=backend)
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()

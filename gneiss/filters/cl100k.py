@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
+from binascii import b2a_base64
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -29,35 +29,19 @@ _RANKS = 100_256
 _CHECKSUM = "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7"
 
 
-def ranked_tokens() -> list[bytes]:
-    """The tokens in the order of their ids. Raises ModelError when splintr ships something else.
+def splintr_engine() -> tuple[Any, Int64Array]:
+    """splintr with this vocabulary and its own special tokens, and the bytes of each id.
 
-    >>> ranked_tokens()[256:259]
-    [b'  ', b'    ', b'in']
+    `encode_with_special` finds the special tokens, others do not. The sizes are int64 (100277,), -1 for the ids that
+    have no token. Raises ModelError when splintr ships something else.
+
+    >>> splintr_engine()[1][254:259].tolist()
+    [1, 1, 2, 4, 2]
     """
     import splintr
 
-    shipped = splintr.Tokenizer.from_pretrained(NAME)
-    tokens = [shipped.decode_token_bytes(rank) for rank in range(_RANKS)]
-    if hashlib.sha256(_tiktoken_file(tokens)).hexdigest() != _CHECKSUM:
-        raise ModelError(f"tokenizer builtin:{NAME}: this version of splintr ships another vocabulary under that name")
-    return tokens
-
-
-def splintr_engine() -> Any:
-    """splintr with this vocabulary and its own special tokens; `encode_with_special` finds them, others do not."""
-    import splintr
-
-    return splintr.Tokenizer.from_bytes(_tiktoken_file(ranked_tokens()), splintr.CL100K_BASE_PATTERN, SPECIALS)
-
-
-def sizes() -> Int64Array:
-    """Bytes of each id, int64 (100277,); -1 for the ids that have no token."""
-    tokens = ranked_tokens()
-    lengths = np.full(max(SPECIALS.values()) + 1, -1, np.int64)
-    lengths[: len(tokens)] = [len(token) for token in tokens]
-    lengths[list(SPECIALS.values())] = [len(token) for token in SPECIALS]
-    return lengths
+    tokens, file = _shipped()
+    return splintr.Tokenizer.from_bytes(file, splintr.CL100K_BASE_PATTERN, SPECIALS), _sizes(tokens)
 
 
 def reference() -> tokenizers.Tokenizer:
@@ -69,7 +53,7 @@ def reference() -> tokenizers.Tokenizer:
     import splintr
     from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
 
-    tokens = ranked_tokens()
+    tokens, _ = _shipped()
     ranks = {token: rank for rank, token in enumerate(tokens)}
     spelling = _spelling()
 
@@ -89,8 +73,23 @@ def reference() -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def _tiktoken_file(tokens: list[bytes]) -> bytes:
-    return b"".join(b"%s %d\n" % (base64.b64encode(token), rank) for rank, token in enumerate(tokens))
+def _shipped() -> tuple[list[bytes], bytes]:
+    """The tokens in the order of their ids, and cl100k_base.tiktoken, the file that lists them so."""
+    import splintr
+
+    shipped = splintr.Tokenizer.from_pretrained(NAME)
+    tokens = [shipped.decode_token_bytes(rank) for rank in range(_RANKS)]
+    file = b"".join([b"%s %d\n" % (b2a_base64(token, newline=False), rank) for rank, token in enumerate(tokens)])
+    if hashlib.sha256(file).hexdigest() != _CHECKSUM:
+        raise ModelError(f"tokenizer builtin:{NAME}: this version of splintr ships another vocabulary under that name")
+    return tokens, file
+
+
+def _sizes(tokens: list[bytes]) -> Int64Array:
+    sizes = np.full(max(SPECIALS.values()) + 1, -1, np.int64)
+    sizes[: len(tokens)] = [len(token) for token in tokens]
+    sizes[list(SPECIALS.values())] = [len(token) for token in SPECIALS]
+    return sizes
 
 
 def _halves(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:

@@ -88,9 +88,9 @@ def load_tokenizer(name: str, files: Mapping[str, Path] | None = None, engine: E
     [0, 2, 4, 7]
     """
     if name == BUILTIN:
-        if engine == "tokenizers":
-            return Tokenizer(name, _slow(cl100k.reference()), cl100k.sizes())
-        return Tokenizer(name, _bounded(cl100k.splintr_engine(), specials_hold="<|"), cl100k.sizes())
+        fast, sizes = cl100k.splintr_engine()
+        encode = _slow(cl100k.reference()) if engine == "tokenizers" else _bounded(fast, specials_hold="<|")
+        return Tokenizer(name, encode, sizes)
     if name.startswith("builtin:"):
         raise ModelError(f"tokenizer {name}: there is only {BUILTIN}; any other is a tokenizer.json")
     path = (files or {}).get(name, Path(name))

@@ -21,6 +21,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -31,6 +32,7 @@ import gneiss
 from gneiss.corpus_steps import STEPS
 from gneiss.filters.catalogue import ANNOTATORS, EDITORS, PAGES
 from gneiss.recipe.recipe import BASE_COLUMNS, RESERVED, Recipe, recipe_names
+from tests.warm_commands import commands
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -56,16 +58,31 @@ def blocks_of(page: Path) -> list[Block]:
     return [Block(m[1], tuple(m[2].split()), m[3], text.count("\n", 0, m.start()) + 1) for m in _BLOCK.finditer(text)]
 
 
+@pytest.fixture(scope="module")
+def warm_gneiss(warm: ForkServerContext) -> Iterator[Path]:
+    """A folder with the command line as forks of a process that has loaded everything."""
+    with commands(warm) as folder:
+        yield folder
+
+
+@pytest.mark.usefixtures("warm_workers")
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
 def test_the_code_of_a_page_runs(
     page: Path, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    request: pytest.FixtureRequest,
+    request: pytest.FixtureRequest, warm_gneiss: Path,
 ) -> None:  # fmt: skip
+    """Those of the README start Python for each command, as a person does; the others are spared what that costs."""
     if page.name == "stores.md":
         request.getfixturevalue("s3_folder")  # a server, and an environment that says where
     (tmp_path / "demo").symlink_to(demo)
     (tmp_path / "gneiss").symlink_to(ROOT / "gneiss")
     monkeypatch.chdir(tmp_path)
+    # the command line that belongs to this interpreter, as a person with the environment activated has it
+    folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
+    if page.name != "README.md":
+        folders.insert(0, str(warm_gneiss))
+    monkeypatch.setenv("PATH", os.pathsep.join(folders))
+    monkeypatch.setenv("COLUMNS", "140")
     names: dict[str, object] = {"__name__": "documentation"}
     missing: list[str] = []
     for block in blocks_of(page):
@@ -98,16 +115,8 @@ def test_every_recipe_on_a_page_is_one(page: Path) -> None:
 
 
 def shell(script: str) -> subprocess.CompletedProcess[str]:
-    # the command line that belongs to this interpreter, as a person with the environment activated has it
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    environment = {**os.environ, "PATH": path, "COLUMNS": "140"}
     return subprocess.run(
-        ["bash", "-c", script],
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
+        ["bash", "-c", script], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
 
 

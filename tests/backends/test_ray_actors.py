@@ -40,6 +40,7 @@ CPUS, MEMORY_BYTES = 4, 6_000_000_000
 RESOURCES = Resources(100_000_000)
 #: The look at an actor starts a process, the first time.
 PATIENCE = Patience(look_seconds=0.5, say_seconds=2.0, kill_seconds=4.0)
+PLAIN = "name: plain\nbudgets: {documents: 0.5}\nphases: [{name: only, rules: {long: text_bytes > 300}}]\n"
 OWN_FILTER = """
 from dataclasses import dataclass
 from gneiss.annotation import Annotator, Column
@@ -225,28 +226,27 @@ def test_a_submitted_job_gives_the_bytes_of_a_local_run(
     arguments = ("more.yaml", "--input", material.input, "--output", tmp_path / "output", "--workers", "2")
     submit(head, work, BIN / "gneiss", "run", *arguments)
     monkeypatch.syspath_prepend(work)
-    run(work / "more.yaml", material.input, tmp_path / "local", workers=1, backend="local")
+    run(work / "more.yaml", material.input, tmp_path / "local", backend=runs.InThisProcess())
     assert runs.promised(tmp_path / "output") == runs.promised(tmp_path / "local")
 
 
 @pytest.mark.processes
 def test_the_repository_as_working_dir_with_its_links_gives_the_same(
-    head: Head, material: Material, local: dict[str, str], tmp_path: Path
+    head: Head, material: Material, tmp_path: Path
 ) -> None:
+    """Its kernels are compiled anew, so its recipe needs few."""
     repository, work = Path(__file__).parents[2], tmp_path / "work"
     shutil.copytree(repository / "gneiss", work / "gneiss", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("filters", "dedup", "pipelines"):
         (work / name).symlink_to((repository / name).readlink())
-    with (work / "gneiss/output/dataset_card.py").open(
-        "a"
-    ) as card:  # the code that runs is the code that was submitted
+    with (work / "gneiss/output/dataset_card.py").open("a") as card:  # what runs is what was submitted
         card.write("\n_card = dataset_card\n\n\ndef dataset_card(*given):\n    return _card(*given) + __file__\n")
-    for name in ("runs.yaml", "tiny.bin"):
-        shutil.copy(material.folder / name, work)
-    arguments = ("runs.yaml", "--input", material.input, "--output", tmp_path / "output", "--workers", "1")
+    (work / "plain.yaml").write_text(PLAIN)
+    arguments = ("plain.yaml", "--input", material.input, "--output", tmp_path / "output", "--workers", "1")
     submit(head, work, sys.executable, "-m", "gneiss", "run", *arguments)
     assert (tmp_path / "output/README.md").read_text().endswith("gneiss/output/dataset_card.py")
-    assert runs.promised(tmp_path / "output") == local
+    run(work / "plain.yaml", material.input, tmp_path / "local", backend=runs.InThisProcess())
+    assert runs.promised(tmp_path / "output") == runs.promised(tmp_path / "local")
 
 
 # Actors that die, hang or have no place
@@ -487,7 +487,7 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
 def test_actors_extract_the_same_bytes(head: Head, tmp_path: Path) -> None:
     (tmp_path / "crawl").mkdir()
     crawl = archives.write_crawl(tmp_path / "crawl", archives.documentation_pages())
-    local = extract(crawl, tmp_path / "local", extractor="resiliparse", workers=1, backend="local")
+    local = extract(crawl, tmp_path / "local", extractor="resiliparse", backend=runs.InThisProcess())
     on_ray = extract(crawl, tmp_path / "ray", extractor="resiliparse", workers=2, backend="ray")
     assert runs.promised(on_ray.output) == runs.promised(local.output)
     assert on_ray.unreadable == local.unreadable

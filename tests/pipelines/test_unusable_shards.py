@@ -200,7 +200,7 @@ class Deadly(Parquet):
         yield from super().tables(file, part, columns)
 
 
-@pytest.mark.processes
+@pytest.mark.usefixtures("warm_workers")
 def test_a_shard_that_ends_its_worker_is_no_first_copy(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

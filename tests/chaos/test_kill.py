@@ -59,8 +59,9 @@ def exit_code(context: ForkServerContext, number: int, *arguments: Path) -> int 
     return process.exitcode
 
 
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
-    recipe: Path, two_shards: Path, tmp_path: Path, warm: ForkServerContext
+    every: int, recipe: Path, two_shards: Path, tmp_path: Path, warm: ForkServerContext
 ) -> None:
     whole = tmp_path / "whole"
     assert exit_code(warm, killing.NEVER, recipe, two_shards, whole, tmp_path / "trace") == 0
@@ -77,7 +78,7 @@ def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
     ]  # fmt: skip
     assert len(trace) == 2 * len(renamed) + 5  # and 5 Parquet files, half written
 
-    for number in range(1, len(trace) + 1):
+    for number in range(1, len(trace) + 1, every):
         output = tmp_path / f"killed-{number}"
         assert exit_code(warm, number, recipe, two_shards, output) == -signal.SIGKILL, trace[number - 1]
         left = runs.promised(output)

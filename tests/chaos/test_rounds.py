@@ -77,8 +77,9 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict
     return folder / "rounds.yaml", folder / "input", runs.promised(output), events
 
 
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_a_kill_in_any_round_is_made_good_by_running_again(
-    material: tuple[Path, Path, dict[str, str], list[str]], tmp_path: Path, warm: ForkServerContext
+    every: int, material: tuple[Path, Path, dict[str, str], list[str]], tmp_path: Path, warm: ForkServerContext
 ) -> None:
     recipe, source, expected, events = material
     shards = cut_shards(source, text="text").shards
@@ -92,7 +93,7 @@ def test_a_kill_in_any_round_is_made_good_by_running_again(
         for kind in ("aside", "renamed")
     ]
     orphans = next(i for i, event in enumerate(events, 1) if event.startswith("renamed") and "orphaned_bytes" in event)
-    for number in (*numbers, orphans):
+    for number in (*numbers[::every], orphans):
         output = tmp_path / f"killed-{number}"
         process = warm.Process(target=killing.run_here_until, args=(number, recipe, source, output))
         process.start()

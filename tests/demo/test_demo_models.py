@@ -38,7 +38,7 @@ def rows(sample: Path) -> list[dict[str, str]]:
     return list(pa.concat_tables(tables).to_pylist())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_models_have_the_published_labels_and_are_small(models: DemoModels) -> None:
     for model, positive in ((models.quality, "hq"), (models.technology, "technology")):
         path = model.classifier.path
@@ -48,7 +48,7 @@ def test_the_models_have_the_published_labels_and_are_small(models: DemoModels) 
         assert {file.name for file in path.parent.iterdir()} == {path.name, "MODEL.md"}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_labels_are_learnable(models: DemoModels) -> None:
     for model, better_than in ((models.quality, 0.92), (models.technology, 0.8)):
         held_out = model.classifier.held_out
@@ -56,7 +56,7 @@ def test_the_labels_are_learnable(models: DemoModels) -> None:
         assert min(held_out.by_label.precision or 0, held_out.by_label.recall) > 0.6
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_labels_are_of_kinds_and_packages(sample: Path, models: DemoModels) -> None:
     documents = rows(sample)
     for classifier, positives in (
@@ -67,7 +67,7 @@ def test_labels_are_of_kinds_and_packages(sample: Path, models: DemoModels) -> N
         assert classifier.rows == len(documents)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_threshold_keeps_what_its_quantile_says(sample: Path, models: DemoModels) -> None:
     texts = [row["text"] for row in rows(sample)]
     for model in (models.quality, models.technology):
@@ -76,6 +76,7 @@ def test_a_threshold_keeps_what_its_quantile_says(sample: Path, models: DemoMode
         assert kept == pytest.approx(1 - model.quantile, abs=0.01)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.processes
 def test_another_process_trains_the_same_bytes(sample: Path, models: DemoModels, tmp_path: Path) -> None:
     program = "import sys; from pathlib import Path; from gneiss.demo.models import train_demo_models as train; "

@@ -40,10 +40,10 @@ FEW = ("numba", "pydantic")
 KINDS = ("description", "docstring", "html", "licence", "text")
 
 
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+@pytest.fixture(scope="module", params=[FEW, pytest.param(REQUIREMENTS, marks=pytest.mark.exhaustive)], ids=len)
+def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     folder = tmp_path_factory.mktemp("sample")
-    return folder, write_sample(folder)
+    return folder, write_sample(folder, requirements=request.param)
 
 
 def read(folder: Path) -> pa.Table:
@@ -51,6 +51,7 @@ def read(folder: Path) -> pa.Table:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("sample", [pytest.param(REQUIREMENTS, marks=pytest.mark.exhaustive)], ids=len, indirect=True)
 def test_the_corpus_of_this_installation_is_large_and_varied(sample: tuple[Path, Manifest]) -> None:
     _, manifest = sample
     assert manifest.documents >= 3_000
@@ -104,14 +105,14 @@ def test_the_manifest_counts_what_is_in_the_shards_and_names_no_place(sample: tu
 
 
 @pytest.mark.processes
-def test_another_process_elsewhere_writes_the_same_bytes(tmp_path: Path) -> None:
-    write_sample(tmp_path / "there", requirements=FEW)
+@pytest.mark.parametrize("sample", [FEW], ids=len, indirect=True)
+def test_another_process_elsewhere_writes_the_same_bytes(sample: tuple[Path, Manifest], tmp_path: Path) -> None:
     project = Path(__file__).parents[2]
     program = "from pathlib import Path; from gneiss.demo.sample import write_sample;"
     program += f"write_sample(Path('here'), requirements={FEW})"
     changed = {"PYTHONHASHSEED": "7", "LC_ALL": "C", "TZ": "Asia/Tokyo", "PYTHONUTF8": "0", "PYTHONPATH": str(project)}
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=os.environ | changed, check=True)
-    assert contents(tmp_path / "here") == contents(tmp_path / "there")
+    assert contents(tmp_path / "here") == contents(sample[0])
 
 
 def contents(folder: Path) -> dict[str, bytes]:

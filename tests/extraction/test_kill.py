@@ -58,8 +58,9 @@ def extract_until(number: int, task: Path, output: Path, trace: Path | None = No
         trace.write_text("\n".join(events))
 
 
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
-    task: Path, tmp_path: Path, warm: ForkServerContext
+    every: int, task: Path, tmp_path: Path, warm: ForkServerContext
 ) -> None:
     def ended(number: int, *arguments: Path) -> int | None:
         process = warm.Process(target=extract_until, args=(number, *arguments))
@@ -77,7 +78,7 @@ def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
         "data/deep/b-00000.parquet", "skipped/deep/b.parquet", "_gneiss/ledger/000002.jsonl",
         "_gneiss/extraction.json",
     ]  # fmt: skip
-    for number in range(1, len(trace) + 1):
+    for number in range(1, len(trace) + 1, every):
         output = tmp_path / f"killed-{number}"
         assert ended(number, task, output) == -signal.SIGKILL, trace[number - 1]
         extract_until(killing.NEVER, task, output)

@@ -14,6 +14,12 @@ from tests.runs import Material
 
 pytestmark = pytest.mark.processes
 
+READABLE = """
+name: readable
+budgets: {documents: 0.5}
+phases: [{name: only, annotate: [readability], rules: {readable: eflaw < 30}}]
+"""
+
 
 def test_two_worker_processes_change_no_byte(material: Material, uninterrupted: FinishedRun, tmp_path: Path) -> None:
     run(material.recipe, material.input, tmp_path / "output", workers=2, backend="local")
@@ -37,8 +43,9 @@ def test_hash_seed_and_folder_change_no_byte(material: Material, uninterrupted: 
     assert runs.promised(tmp_path / "output") == runs.promised(uninterrupted.folder)
 
 
-def test_an_older_cpu_changes_no_byte(material: Material, uninterrupted: FinishedRun, tmp_path: Path) -> None:
-    """NumPy, Arrow and numba without what this CPU has beyond the baseline; all kernels are compiled anew: slow."""
+@pytest.mark.parametrize("phases", [READABLE, pytest.param(None, marks=pytest.mark.exhaustive)], ids=["few", "all"])
+def test_an_older_cpu_changes_no_byte(phases: str | None, material: Material, tmp_path: Path) -> None:
+    """NumPy, Arrow and numba without what this CPU has beyond the baseline; kernels are compiled anew: few, or all."""
     from numpy._core import _multiarray_umath as numpy_core
 
     beyond = [name for name in numpy_core.__cpu_dispatch__ if numpy_core.__cpu_features__[name]]
@@ -51,7 +58,12 @@ def test_an_older_cpu_changes_no_byte(material: Material, uninterrupted: Finishe
     }
     code = "from numpy._core._multiarray_umath import __cpu_features__ as f; print(*[n for n in f if f[n]])"
     assert set(runs.python("-c", code, env=older).stdout.split()).isdisjoint(beyond)
-    arguments = ("--input", material.input, "--output", tmp_path / "output", "--workers", "1")
-    ended = runs.gneiss("run", material.recipe, *arguments, env=older)
+    recipe = material.recipe
+    if phases is not None:
+        recipe = tmp_path / "few.yaml"
+        recipe.write_text(phases)
+    arguments = ("--input", material.input, "--output", tmp_path / "older", "--workers", "1")
+    ended = runs.gneiss("run", recipe, *arguments, env=older)
     assert ended.returncode == 0, ended.stderr
-    assert runs.promised(tmp_path / "output") == runs.promised(uninterrupted.folder)
+    run(recipe, material.input, tmp_path / "here", backend=runs.InThisProcess())
+    assert runs.promised(tmp_path / "older") == runs.promised(tmp_path / "here")

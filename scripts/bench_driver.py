@@ -155,7 +155,7 @@ class Played:
     def room(self, resources: Resources) -> Room:
         return Room(self.workers, self.workers)
 
-    def admit(self, workers: int, resources: Resources) -> None:
+    def admit(self, workers: int, resources: Resources, local: Sequence[str]) -> None:
         pass
 
     def kept(self) -> AbstractContextManager[Played]:

@@ -197,7 +197,7 @@ class InThisProcess:
         """Room for one."""
         return Room(1, 1)
 
-    def admit(self, workers: int, resources: Resources) -> None:
+    def admit(self, workers: int, resources: Resources, local: Sequence[str]) -> None:
         """Any number: they are one."""
 
     def run(

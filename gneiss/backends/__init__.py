@@ -90,8 +90,11 @@ class Backend(Protocol):
     def room(self, resources: Resources) -> Room:
         """How many workers fit that ask for these resources each."""
 
-    def admit(self, workers: int, resources: Resources) -> None:
-        """Refuse more workers than there will ever be room for. Raises MachineError."""
+    def admit(self, workers: int, resources: Resources, local: Sequence[str]) -> None:
+        """Refuse more workers than there will ever be room for, and machines that may not see all files.
+
+        local: paths of machines that workers read or write. Raises MachineError.
+        """
 
     def run(
         self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources

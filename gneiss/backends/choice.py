@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 from gneiss.backends import Backend, Workers
@@ -15,9 +16,16 @@ _log = logging.getLogger(__name__)
 
 
 def choose_workers(
-    backend: BackendName | Backend, workers: int | None, tasks: int, resources: Resources, shared_filesystem: bool
+    backend: BackendName | Backend,
+    workers: int | None,
+    tasks: int,
+    resources: Resources,
+    shared_filesystem: bool,
+    local: Sequence[str] = (),
 ) -> Workers:
     """The workers for a number of tasks; `workers`: how many, None for as many as fit.
+
+    shared_filesystem: whether every node sees the same files at the `local` paths that workers read or write.
 
     `auto` takes Ray inside a Ray job or when RAY_ADDRESS is set. Raises MachineError.
     """
@@ -33,7 +41,7 @@ def choose_workers(
                 "%d workers instead of %d: each needs about %.1f GB; for more, use %s",
                 workers, wanted, resources.memory_bytes / 1e9, resources.less,
             )  # fmt: skip
-    chosen.admit(min(workers, tasks), resources)
+    chosen.admit(min(workers, tasks), resources, local)
     return Workers(chosen, workers, resources)
 
 

@@ -44,7 +44,7 @@ class LocalProcesses:
         by_memory = psutil.virtual_memory().available // resources.memory_bytes
         return Room(len(os.sched_getaffinity(0)) // resources.cpus, by_memory)
 
-    def admit(self, workers: int, resources: Resources) -> None:
+    def admit(self, workers: int, resources: Resources, local: Sequence[str]) -> None:
         """See Backend. Processes always find a place."""
 
     def run(

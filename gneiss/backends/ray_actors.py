@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 class RayActors:
     """One actor a worker, on a running cluster (RAY_ADDRESS, or inside a Ray job) or one started here.
 
-    shared_filesystem: the output is the same folder on every node; idle: actors that live on, where workers are kept.
+    shared_filesystem: local paths name the same files on every node; idle: actors that live on, where workers are kept.
     """
 
     shared_filesystem: bool = False
@@ -43,9 +43,9 @@ class RayActors:
         """See Backend. Raises MachineError when there is no cluster to connect to."""
         return room_on(_nodes(), resources)
 
-    def admit(self, workers: int, resources: Resources) -> None:
+    def admit(self, workers: int, resources: Resources, local: Sequence[str]) -> None:
         """See Backend."""
-        check_nodes(_nodes(), workers, resources, self.shared_filesystem)
+        check_nodes(_nodes(), workers, resources, () if self.shared_filesystem else local)
 
     def run(
         self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
@@ -281,10 +281,11 @@ def room_on(nodes: Sequence[Mapping[str, Any]], resources: Resources) -> Room:
     return Room(sum(cpus), sum(map(min, cpus, by_memory)))
 
 
-def check_nodes(
-    nodes: Sequence[Mapping[str, Any]], workers: int, resources: Resources, shared_filesystem: bool
-) -> None:
-    """Refuse a run that would wait forever, or write to several disks. Raises MachineError."""
+def check_nodes(nodes: Sequence[Mapping[str, Any]], workers: int, resources: Resources, local: Sequence[str]) -> None:
+    """Refuse a run that would wait forever, or find other files on other nodes. Raises MachineError.
+
+    local: paths that workers read or write, and of which nobody has said that every node sees the same there.
+    """
     room = room_on(nodes, resources)
     if workers > room.by_cpus:
         raise MachineError(
@@ -298,10 +299,10 @@ def check_nodes(
             f"{workers} workers need about {resources.memory_bytes / 1e9:.1f} GB each, but the cluster's nodes offer"
             f" {offered}: {fewer} {resources.less}"
         )
-    if len(nodes) > 1 and not shared_filesystem:
+    if len(nodes) > 1 and local:
         raise MachineError(
-            f"the cluster has {len(nodes)} nodes and the output is a local path: give shared_filesystem=True if"
-            " every node sees the same input and output there"
+            f"the cluster has {len(nodes)} nodes, and these are local paths: {', '.join(local)}; give"
+            " shared_filesystem=True if every node sees the same files there, or addresses of a store instead"
         )
 
 

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -28,7 +29,7 @@ from gneiss.output import layout
 from gneiss.output.claim import refuse_nesting
 from gneiss.output.ledger import COMMITTED, Receipt
 from gneiss.output.parquet import read_table, write_bytes
-from gneiss.store.place import Address, Place, place_of
+from gneiss.store.place import Address, Place, local_paths, place_of
 from gneiss.version import __version__
 
 #: Libraries that shape bytes whatever the extractor.
@@ -132,13 +133,17 @@ def extract(
         done = job.finished(EXTRACTION, tasks)
         skipped = len(done)
         left = [task for task in tasks if task.id not in done]
+        hire = partial(
+            choose_workers, backend, workers, resources=worker_resources(), shared_filesystem=shared_filesystem,
+            local=local_paths([input, folder]),
+        )  # fmt: skip
         progress.begin("extract", {task.id: task.size_bytes for task in tasks}, done)
         if left:
-            chosen_workers = choose_workers(backend, workers, len(left), worker_resources(), shared_filesystem)
+            chosen_workers = hire(tasks=len(left))
             done.update(job.run_tasks(chosen_workers, STAGE, ExtractStep(settings, folder), left, len(tasks)))
         while again := misplaced(tasks, done):
             layout.delete_tasks(folder, {task.id for task in again})
-            chosen_workers = choose_workers(backend, workers, len(again), worker_resources(), shared_filesystem)
+            chosen_workers = hire(tasks=len(again))
             done.update(job.run_tasks(chosen_workers, STAGE, ExtractStep(settings, folder), again, len(tasks)))
         progress.end()
         job.check()

@@ -30,7 +30,7 @@ from gneiss.output.parquet import write_bytes
 from gneiss.pipelines.new_shards import RESHARD, SCATTER, NewShard, NewShards, ReshardStep, ScatterStep
 from gneiss.recipe.recipe import OutputFiles
 from gneiss.recipe.yaml_text import read_yaml, write_yaml
-from gneiss.store.place import Address, Place, place_of
+from gneiss.store.place import Address, Place, local_paths, place_of
 from gneiss.version import __version__
 
 SHARD_BYTES = 500_000_000
@@ -84,7 +84,9 @@ def reshard(
     }
     new = lay_out(source, target, files)
     with open_job(target, identity, progress, {layout.RECIPE_FILE: written.encode()}) as job:
-        write_shards(job, partial(choose_workers, backend, workers, shared_filesystem=shared_filesystem), new)
+        local = local_paths([source.folder, target])
+        hire = partial(choose_workers, backend, workers, shared_filesystem=shared_filesystem, local=local)
+        write_shards(job, hire, new)
         if open_run(source.folder).digest != source.digest:
             raise OutputError(f"{source.folder}: it changed meanwhile; delete {target}, and reshard it again")
         card = (source.folder / layout.CARD_FILE).read().decode()

@@ -40,7 +40,7 @@ from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
 from gneiss.stages.exchange import Exchange
 from gneiss.stages.of_recipe import counted_after
-from gneiss.store.place import Address, Place, place_of
+from gneiss.store.place import Address, Place, local_paths, place_of
 
 # Memory of a worker where no step needs more, beside WORKER_BYTES: for each byte of text of a shard, of its ids and
 # URLs, of the largest table that is read of it at once, and for each row.
@@ -120,7 +120,9 @@ def _planned(
     refuse_nesting(input, (), folder)  # whose files could be taken for input
     plan = make_plan(recipe, input, DataFiles.of(recipe.output).refusal)
     refuse_nesting(input, [shard.file for shard in plan.input.shards], folder)
-    return plan, folder, partial(choose_workers, backend, workers, shared_filesystem=shared_filesystem)
+    models = [its.source if "://" in its.source else its.path for its in plan.models]
+    local = local_paths([input, folder, *models])
+    return plan, folder, partial(choose_workers, backend, workers, shared_filesystem=shared_filesystem, local=local)
 
 
 def _open(

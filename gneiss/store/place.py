@@ -6,7 +6,7 @@ import errno
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -233,6 +233,11 @@ class Sink(io.RawIOBase):
     def checksum(self) -> str:
         """xxh3-128 of what is written, in hexadecimal digits."""
         return self._digest.hexdigest()
+
+
+def local_paths(addresses: Iterable[Address]) -> list[str]:
+    """Those of some addresses that name a path of this machine."""
+    return [str(place) for place in map(place_of, addresses) if isinstance(place.store, LocalStore)]
 
 
 def place_of(address: Address, what: str = "input") -> Place:

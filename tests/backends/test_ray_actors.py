@@ -456,17 +456,18 @@ def test_a_worker_fits_where_one_node_has_both_a_cpu_and_the_memory() -> None:
     assert room_on([{"Resources": {}}], Resources(1)) == Room(0, 0)
 
 
-def test_several_nodes_are_refused_unless_they_share_the_output() -> None:
-    with pytest.raises(MachineError, match="the cluster has 2 nodes and the output is a local path: give shared_fil"):
-        check_nodes([node(2, 9e9), node(2, 9e9)], 2, Resources(1_000_000_000), shared_filesystem=False)
-    check_nodes([node(2, 9e9), node(2, 9e9)], 2, Resources(1_000_000_000), shared_filesystem=True)
+def test_several_nodes_are_refused_unless_they_see_the_same_files() -> None:
+    with pytest.raises(MachineError, match=r"2 nodes, and these are local paths: /data/in, /models/a\.bin; give sh"):
+        check_nodes([node(2, 9e9), node(2, 9e9)], 2, Resources(1_000_000_000), ["/data/in", "/models/a.bin"])
+    check_nodes([node(2, 9e9), node(2, 9e9)], 2, Resources(1_000_000_000), [])
+    check_nodes([node(2, 9e9)], 2, Resources(1_000_000_000), ["/data/in"])
 
 
 def test_memory_that_no_node_has_is_refused_although_all_together_have_it() -> None:
     with pytest.raises(
         MachineError, match=r"1 workers need about 3\.0 GB each, .* offer 2\.0 GB, 2\.0 GB: use smaller"
     ):
-        check_nodes([node(2, 2e9), node(2, 2e9)], 1, Resources(3_000_000_000), shared_filesystem=True)
+        check_nodes([node(2, 2e9), node(2, 2e9)], 1, Resources(3_000_000_000), [])
 
 
 def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def test_no_library_error_spells_an_option_of_the_command_line() -> None:
     [
         ("workers=0: expected 1 or more", "--workers 0: expected 1 or more"),
         ("use workers=4 or less", "use --workers 4 or less"),
-        ("a local path: give shared_filesystem=True if", "a local path: give --shared-filesystem if"),
+        ("/data/in; give shared_filesystem=True if", "/data/in; give --shared-filesystem if"),
         ("out: quality='prose': expected", "out: --quality 'prose': expected"),
         ("quarantined (max_quarantined=0.01): damaged", "quarantined (--max-quarantined 0.01): damaged"),
         ("cannot connect to Ray (RAY_ADDRESS=10.0.0.1:6379)", "cannot connect to Ray (RAY_ADDRESS=10.0.0.1:6379)"),

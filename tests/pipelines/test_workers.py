@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -12,13 +13,18 @@ from gneiss.backends import Room
 from gneiss.backends.choice import choose_workers
 from gneiss.backends.local import LocalProcesses
 from gneiss.backends.ray_actors import check_nodes
+from gneiss.backends.resources import Resources
 from gneiss.errors import DefectError, MachineError, ModelError
 from gneiss.input.plan import make_plan
+from gneiss.pipelines.reshard import reshard
 from gneiss.pipelines.run import resources_of, run
 from gneiss.recipe.recipe import Recipe
+from gneiss.store import place as places
+from gneiss.store.place import place_of
 from tests import runs
 from tests.chaos import killing
 from tests.runs import Material
+from tests.store.memory import MemoryStore
 
 
 @pytest.mark.parametrize("backend", ["local", "ray"])
@@ -74,5 +80,38 @@ def test_what_takes_the_memory_is_named_where_there_is_too_little(
     assert f" GB; for more, use {less}" in said
     node = {"Resources": {"CPU": 4, "memory": 1.5 * resources.memory_bytes}}
     with pytest.raises(MachineError) as refused:
-        check_nodes([node], 2, resources, shared_filesystem=False)
+        check_nodes([node], 2, resources, [])
     assert f": use workers=1, or {less}" in str(refused.value)
+
+
+class Admits(runs.InThisProcess):
+    """Remembers what it was to admit."""
+
+    def __init__(self) -> None:
+        self.local: list[str] = []
+
+    def admit(self, workers: int, resources: Resources, local: Sequence[str]) -> None:
+        self.local = list(local)
+
+
+def test_nodes_need_not_share_what_lies_in_a_store(
+    simple: Path, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "STORES", (*places.STORES, MemoryStore()))
+    remote = place_of("memory://bucket/input")
+    for file in place_of(material.input).files():
+        with (remote / file.name).create() as copy:
+            copy.write((material.input / file.name).read_bytes())
+    backend, model = Admits(), str(material.recipe.parent / "tiny.bin")
+    for recipe, source, output, local in (
+        (simple, str(material.input), str(tmp_path / "out"), [str(material.input), str(tmp_path / "out")]),
+        (simple, remote, "memory://bucket/out", []),
+        (material.recipe, remote, "memory://bucket/out-with-model", [model]),
+    ):
+        run(recipe, source, output, backend=backend)
+        assert backend.local == local
+    backend = Admits()
+    reshard("memory://bucket/out", "memory://bucket/resharded", backend=backend)
+    assert backend.local == []
+    reshard("memory://bucket/out", tmp_path / "resharded", backend=backend)
+    assert backend.local == [str(tmp_path / "resharded")]

@@ -20,6 +20,8 @@ _SMALL_BYTES = 1 << 20
 _LONGEST_DICTIONARY = 1 << 24
 _LONGEST_MATCH = 64
 _LONGEST_FRAME_HEADER = 24
+#: Gzip members without data, as programs write them.
+_EMPTY_MEMBERS = re.compile(rb"(?:\x1f\x8b\x08\0.{6}\x03\0{9})*+", re.DOTALL)
 
 
 class BrokenArchiveError(Exception):
@@ -105,6 +107,21 @@ class _ZstdMember:
         return bytes_
 
 
+class _Begun:
+    """A member whose first bytes are known; `rest` gives the others, if there are any."""
+
+    def __init__(self, first: bytes, reached: int, rest: Member | None = None) -> None:
+        self._first, self._reached, self._rest = first, reached, rest
+
+    @property
+    def reached(self) -> int:
+        return self._rest.reached if self._rest else self._reached
+
+    def more(self) -> bytes:
+        first, self._first = self._first, b""
+        return first or (self._rest.more() if self._rest else b"")
+
+
 class _Part(io.RawIOBase):
     """A part of a file as a file."""
 
@@ -130,19 +147,30 @@ class _Part(io.RawIOBase):
 
 
 class Members:
-    """Opens the members of a file. It remembers the dictionary of zstd frames, which precedes them."""
+    """Opens the members of a file. It remembers the dictionary of zstd frames, which precedes them, and what it has
+    just unpacked.
+
+    wasted_bytes: of the file, read by `small` in vain.
+    """
 
     def __init__(self, blocks: Blocks, dictionary: bytes | None = None) -> None:
         self._blocks = blocks
         self.dictionary = dictionary
+        self.wasted_bytes = 0
+        self._small: dict[int, tuple[bytes, int]] = {}
+        self._peeked: tuple[int, bytes, Member] | None = None
 
     def after_padding(self, at: int) -> int:
-        """The next offset that holds something: neither zeros, empty lines nor zstd frames without data."""
+        """The next offset that holds something: neither zeros, empty lines nor members and frames without data."""
         size = _LONGEST_MATCH
         while at < self._blocks.size:
             block = self._blocks.at(at, size)
-            padding = len(block) - len(block.lstrip(b"\0\r\n"))
+            padding = _EMPTY_MEMBERS.match(block).end()  # type: ignore[union-attr]
+            padding = padding or len(block) - len(block.lstrip(b"\0\r\n"))
             at += padding
+            if padding and block.startswith(GZIP):
+                size = min(2 * size, _LONGEST_SLICE)
+                continue
             if padding == len(block):
                 size = min(2 * size, _LONGEST_SLICE)
                 continue
@@ -157,21 +185,42 @@ class Members:
 
     def member(self, at: int) -> Member | None:
         """The member at an offset; None if there is none."""
+        if (known := self._small.get(at)) and known[0]:
+            return _Begun(*known)
+        if self._peeked and self._peeked[0] == at:
+            _, first, rest = self._peeked
+            self._peeked = None
+            return _Begun(first, at, rest)
         head = self._blocks.at(at, 4)
         if head.startswith(GZIP):
             return _GzipMember(self._blocks, at)
         return _ZstdMember(self._blocks, at, self.dictionary) if head == FRAME else None
 
+    def remember(self, at: int, first: bytes, rest: Member) -> None:
+        """Have the member at an offset, of which the first bytes were read, be the next that is opened there."""
+        self._peeked = (at, first, rest)
+
     def small(self, at: int) -> tuple[bytes, int]:
-        """The bytes of a gzip member and its end, if it is whole and small; otherwise none, and how far it was read."""
+        """The bytes of a gzip member and its end, if it is whole and small; otherwise none, and how far it was read.
+
+        It is asked for as the next one, and as itself.
+        """
+        if at not in self._small:
+            bytes_, reached = self._unpacked(at)
+            self._small = {**dict([*self._small.items()][-1:]), at: (bytes_, reached)}
+            self.wasted_bytes += 0 if bytes_ else reached - at
+        return self._small[at]
+
+    def _unpacked(self, at: int) -> tuple[bytes, int]:
         inflater = zlib.decompressobj(31)
         parts: list[bytes] = []
-        left = _SMALL_BYTES
+        left, size = _SMALL_BYTES, _FIRST_SLICE
         try:
-            while left and not inflater.eof and (piece := self._blocks.at(at, _LONGEST_SLICE)):
+            while left and not inflater.eof and (piece := self._blocks.at(at, size)):
                 at += len(piece)
                 parts.append(inflater.decompress(piece, left))
                 left -= len(parts[-1])
+                size = _LONGEST_SLICE
         except zlib.error:
             return b"", at
         return b"".join(parts) if inflater.eof else b"", at - len(inflater.unused_data)
@@ -187,6 +236,7 @@ class Window:
         self._members, self._member, self._start = members, member, start
         self._bytes = bytearray()
         self._is_at_end = False
+        self._last_end = -1
         self.trouble = ""
 
     @property
@@ -263,17 +313,23 @@ class Window:
 
     def go_on(self) -> bool:
         """Go on with the next member, if it starts no record."""
-        while not self.trouble and (following := self._members.member(self._members.after_padding(self.reached))):
+        while not self.trouble and self.reached != self._last_end:
+            at = self._members.after_padding(self.reached)
+            following = self._members.member(at)
+            if not following:
+                break
             try:
                 piece = following.more()
             except BrokenArchiveError:
-                return False
+                break
             if self._start.match(piece):
-                return False
+                self._members.remember(at, piece, following)
+                break
             self._member, self._is_at_end = following, not piece
             self._bytes += piece
             if piece:
                 return True
+        self._last_end = self.reached
         return False
 
 

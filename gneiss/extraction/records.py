@@ -210,7 +210,6 @@ class _Archive:
         self.end = 0
         self._compression: bytes | None = None
         self._read_after_damage = 0
-        self._unpacked_at: dict[int, tuple[bytes, int]] = {}
 
     def records_at(self, at: int) -> Iterator[Record]:
         """The records of the member at an offset, or the one record that lies there. Raises BrokenArchiveError."""
@@ -233,7 +232,8 @@ class _Archive:
         """The next offset after one that could not be read where a record may start; the end of the file if none."""
         self._read_after_damage += max(0, self.end - after) + _FAILURE_BYTES
         # whoever nests starts in what cannot be read has it read no more often than this
-        return self.candidate(max(after + 1, (self._read_after_damage - _FREE_BYTES) // _MOST_READINGS))
+        read = self._read_after_damage + self.members.wasted_bytes
+        return self.candidate(max(after + 1, (read - _FREE_BYTES) // _MOST_READINGS))
 
     def candidate(self, at: int, end: int | None = None) -> int:
         """The first offset from one on where a record may start; `end` (default: of the file) if there is none."""
@@ -273,9 +273,9 @@ class _Archive:
 
         All others are left to `_packed`, which reads these alike, but at half the speed.
         """
-        found, end = self._unpacked(at)
+        found, end = self.members.small(at)
         if not found.startswith(b"WARC/") or not (
-            end == self.blocks.size or _STARTS_LIKE.match(self._unpacked(end)[0])
+            end == self.blocks.size or _STARTS_LIKE.match(self.members.small(end)[0])
         ):
             return None
         try:
@@ -288,14 +288,6 @@ class _Archive:
         self._compression, self.end = GZIP, end
         is_read = record.kind in _READ and length <= self.max_record_bytes
         return replace(record, content=found[len(header) : -4] if is_read else None, length=end - at)
-
-    def _unpacked(self, at: int) -> tuple[bytes, int]:
-        """The bytes of a gzip member and its end, if it is small and whole; asked for as the next one and as itself."""
-        if at not in self._unpacked_at:
-            bytes_, reached = self.members.small(at)
-            self._unpacked_at = {**dict([*self._unpacked_at.items()][-1:]), at: (bytes_, reached)}
-            self._read_after_damage += 0 if bytes_ else reached - at
-        return self._unpacked_at[at]
 
     def _plain(self, at: int) -> Iterator[Record]:
         """The record at an offset. A length is believed if a record can end there."""
@@ -446,7 +438,9 @@ def _fields(header: bytes) -> Mapping[str, str]:
                 fields[name] = f"{fields[name]} {line.strip()}".strip()
             continue
         its, colon, value = line.partition(":")
-        name = "" if not colon or its.strip().lower() in fields else its.strip().lower()
+        name = its.strip().lower() if colon else ""
+        if name in fields:
+            name = ""
         if name:
             fields[name] = value.strip()
     return fields

@@ -216,6 +216,7 @@ SKIPPABLE = b"\x53\x2a\x4d\x18\x05\0\0\0hello"
     ("pack", "padding"),
     [
         (plain, b"\0" * 5000), (gz, b"\0" * 5000), (zst, b"\0" * 5000), (gz, b"\r\n"), (gz, gz(b"")), (zst, zst(b"")),
+        (gz, gz(b"") * 70 + b"\0" * 70_000 + gz(b"")),
         (zst, SKIPPABLE), (zst, SKIPPABLE * 3 + b"\0" * 70_000 + SKIPPABLE),
     ],
 )  # fmt: skip
@@ -223,6 +224,8 @@ def test_padding_is_no_damage(pack: Packing, padding: bytes, tmp_path: Path) -> 
     found = read(tmp_path / "x", padding.join([b"", *map(pack, PARTS), b""]))
     assert ids(found) == [id_of(number) for number in range(4)]
     assert all(isinstance(its, Record) and not its.has_wrong_length and its.content for its in found)
+    if pack is not plain:
+        assert [its.length for its in found if isinstance(its, Record)] == [len(pack(part)) for part in PARTS]
 
 
 def test_the_dictionary_of_an_archive_is_used(tmp_path: Path) -> None:

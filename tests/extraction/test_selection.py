@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -107,6 +108,37 @@ def test_what_is_no_index_or_list_is_refused(tmp_path: Path) -> None:
         find_listed("https://127.0.0.1", tmp_path / "empty")
     with pytest.raises(InputError, match=r"expected a list of archives \(paths\) or an index"):
         extract(tmp_path, tmp_path / "out", paths=tmp_path / "up", cdx=tmp_path / "text")
+
+
+@pytest.mark.processes
+def test_the_command_extracts_from_s3_what_it_does_from_a_disk(
+    s3_folder: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    parts = [gz(response(page(f"page {n}"), n)) for n in range(40)]
+    for base in (place_of(tmp_path), place_of(s3_folder)):
+        for name, start in zip(NAMES, (0, 20), strict=True):
+            with (base / name).create() as sink:
+                sink.write(b"".join(parts[start : start + 20]))
+    chosen = [(NAMES[0], sum(map(len, parts[:3])), len(parts[3])), (NAMES[1], 0, len(parts[20]))]
+    (tmp_path / "index").write_text("\n".join(cdxj(chosen)))
+
+    def documents(base: str, name: str, *options: str) -> list[dict[str, Any]]:
+        output = tmp_path / name
+        quick = ("--extractor", "resiliparse", "--backend", "local", "--workers", "1")
+        given = ("--input", base, "--output", str(output), *options)
+        assert runs.command("extract", *quick, *given) == 0, capfd.readouterr().err
+        rows: list[dict[str, Any]] = pq.read_table(output / "data").to_pylist()
+        return sorted(rows, key=lambda row: str(row["id"]))
+
+    crawl = f"{s3_folder}/crawl"
+    assert len(whole := documents(crawl, "whole")) == 40
+    names = {"file_path", "warc_file"}  # as the input names them
+    assert [{**row, **dict.fromkeys(names)} for row in documents(str(tmp_path / "crawl"), "disk")] == [
+        {**row, **dict.fromkeys(names)} for row in whole
+    ]
+    selected = documents(s3_folder, "selected", "--cdx", str(tmp_path / "index"))
+    assert [row["id"] for row in selected] == [id_of(3), id_of(20)]
+    assert [row["text"] for row in selected] == [row["text"] for row in whole if row["id"] in (id_of(3), id_of(20))]
 
 
 @pytest.mark.processes

@@ -29,6 +29,7 @@ from gneiss.extraction.tables import write_documents, write_rejected
 from gneiss.output import layout
 from gneiss.output.claim import claim
 from gneiss.output.layout import LEDGER
+from gneiss.output.ledger import BEGUN, ENDED
 from gneiss.store.place import place_of
 from tests import runs
 from tests.extraction import hostile
@@ -310,6 +311,8 @@ def test_receipts_stand_in_the_ledger(extracted: Extraction) -> None:
         for path in sorted(Path(extracted.output / LEDGER).glob("*.jsonl"))
         for line in path.read_text().splitlines()
     ]
+    assert [line["stage"] for line in lines[:: len(lines) - 1]] == [BEGUN, ENDED]
+    lines = lines[1:-1]
     assert {line["stage"] for line in lines} == {"extract"}
     assert {line["task"]: line["state"] for line in lines} == {
         "a": "committed", "c.wet": "committed", "d": "unreadable", "deep/b": "committed", "html-00000": "committed",

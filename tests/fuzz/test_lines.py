@@ -16,7 +16,7 @@ from gneiss.input.formats import json_rows, json_values, lines
 from gneiss.input.formats.format import MALFORMED
 from gneiss.input.formats.json_tree import Tree
 from gneiss.input.shard import Shard, cut_shards, reading_on
-from tests.input.test_jsonl import COMPRESS, VALUES, write
+from tests.input.test_jsonl import COMPRESS, VALUES, seekable, write
 
 ROWS = st.fixed_dictionaries({"text": st.none() | st.text(max_size=9)}, optional={"a": VALUES, "ü": VALUES}).map(
     lambda row: json.dumps(row).encode()
@@ -137,3 +137,21 @@ def test_any_damage(codec: str, edits: list[tuple[int, int, bytes]], tmp_path_fa
     except InputError:
         return
     assert all(row["text"] is not None for row in rows if row[MALFORMED])
+
+
+@given(edits=st.lists(EDITS, min_size=1, max_size=3))
+def test_any_table_of_frames(edits: list[tuple[int, int, bytes]], tmp_path_factory: pytest.TempPathFactory) -> None:
+    chunks = [b"".join(b'{"text": "%d"}\n' % (20 * chunk + number) for number in range(20)) for chunk in range(5)]
+    data = seekable(*chunks)
+    table = data[-8 - 8 * len(chunks) - 9 :]
+    frames = data[: -len(table)]
+    for at, size, piece in edits:
+        at %= len(table) + 1
+        table = table[:at] + piece + table[at + size :]
+    path = write(tmp_path_factory.getbasetemp() / "any-table.jsonl.zst", frames + table)
+    found = cut_shards(path, text="text", shard_max_bytes=50)
+    try:
+        rows = read(found.shards, "text")
+    except InputError:
+        return
+    assert found.unreadable or [row["text"] for row in rows] == [b"%d" % number for number in range(100)]

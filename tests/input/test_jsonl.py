@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import math
+import struct
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -509,6 +510,57 @@ def test_a_compressed_file_is_a_shard_and_read_to_its_end(codec: str, tmp_path: 
     assert [row["id"] for row in rows_of(shard)] == list(range(100))
     assert shard.id == "a"
     assert shard.text_bytes == pytest.approx(sum(len(row["text"]) for row in rows), rel=0.02)
+
+
+def seekable(*chunks: bytes, checksums: bool = False) -> bytes:
+    """Chunks as frames of zstd, and a table of them."""
+    stored = [pa.compress(chunk, "zstd", asbytes=True) for chunk in chunks]
+    rest = b"\0" * 4 if checksums else b""
+    table = b"".join(struct.pack("<II", len(its), len(chunk)) + rest for its, chunk in zip(stored, chunks, strict=True))
+    table += struct.pack("<IBI", len(chunks), 0x80 if checksums else 0, 0x8F92EAB1)
+    return b"".join(stored) + struct.pack("<II", 0x184D2A5E, len(table)) + table
+
+
+@settings(deadline=None)
+@given(
+    cuts=st.lists(st.integers(0, 1_000), max_size=9), size=st.sampled_from([30, 200, 500]), checksums=st.booleans(),
+    last=st.sampled_from([b"", b"\n", b"nope"]),
+)  # fmt: skip
+def test_a_seekable_file_is_cut_at_frames(
+    cuts: list[int], size: int, checksums: bool, last: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    data = b"".join(b'{"text": "text %d"}\n' % number for number in range(50)) + last
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    chunks = [data[low:high] for low, high in pairwise(edges)]
+    path = write(tmp_path_factory.getbasetemp() / "seekable.jsonl.zst", seekable(*chunks, checksums=checksums))
+    (whole,) = shards_of(path)
+    shards = shards_of(path, shard_max_bytes=size)
+    columns = ["text", POSITION]
+
+    def read(*its: Shard) -> list[dict[str, Any]]:
+        tables = [table for shard in its for table in shard.format.tables(shard.file, shard.part, columns)]
+        return [row for table in tables for row in table.to_pylist()]
+
+    assert read(*shards) == read(whole)
+    assert len(read(whole)) == 50 + (last == b"nope")
+    assert {shard.part.start for shard in shards} <= {*edges}
+    assert [row["text"] for shard in shards for row in rows_of(shard)] == [row["text"] for row in read(whole)]
+
+
+def test_a_table_of_frames_that_lies(tmp_path: Path) -> None:
+    chunks = [b'{"text": "%d"}\n' % number * 20 for number in range(9)]
+    data = seekable(*chunks)
+    at = len(data) - 9 - 8 * len(chunks)
+    first, second = struct.unpack_from("<I", data, at + 4)[0], struct.unpack_from("<I", data, at + 12)[0]
+    lie = bytearray(data)
+    struct.pack_into("<I", lie, at + 4, first + 14)
+    struct.pack_into("<I", lie, at + 12, second - 14)
+    shards = shards_of(write(tmp_path / "a.jsonl.zst", bytes(lie)), shard_max_bytes=50)
+    assert len(shards) > 2
+    with pytest.raises(InputError, match="damaged, or cut short"):
+        rows_of(shards[0])
+    for damaged in (data + b"\0", data[:-1], data[9:]):  # no such file: one shard, or what zstd says of it
+        assert len(shards_of(write(tmp_path / "b.jsonl.zst", damaged), shard_max_bytes=50)) <= 1
 
 
 def test_a_compressed_file_that_is_too_large_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

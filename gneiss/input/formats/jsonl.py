@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line, in ranges of bytes of plain files, or whole files where they are compressed."""
+"""JSON Lines: one object a line, in ranges of bytes of plain and seekable files, or whole files."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from gneiss.store.place import Place
 
 #: What is held of a file at once: a block of lines, the values in it, and the columns that they become.
 _TABLE_BYTES = 4 << 23
+#: Compressed files that are smaller than this part of a shard are not searched for a table of frames.
+_LIKELY_RATIO = 16
 #: How many parts a worker remembers the columns of.
 _MOST_SURVEYS = 4
 #: As much is held of a part when it is read first: of what is beside its texts, for later reads, and of these, for one.
@@ -75,6 +77,10 @@ class Jsonl:
     def cut(self, file: Place, text: str, part_max_bytes: int, held: Sequence[str] = ()) -> CutFile:
         """See Format: by a sample of the first lines."""
         block, size = lines.sample(file, PADDING)
+        found = file.find()
+        on_disk = found.size_bytes if found else 0
+        frames = lines.frames(file) if on_disk > part_max_bytes // _LIKELY_RATIO else None
+        size = frames.size if frames else size
         tree = Tree()
         rows = [] if block is None else list(scanned_rows(block, tree))
         count = sum(len(its) for its in rows)
@@ -89,11 +95,12 @@ class Jsonl:
         sizes = {name: _bytes_at(rows, tree, find_path(schema, name)) * size // sampled for name in (text, *held)}
         text_bytes, held_bytes = sizes[text], sum(sizes[name] for name in held if name != text)
         likely = count * size // sampled
-        opened = file.find()
-        on_disk = opened.size_bytes if opened else 0
-        parts = 1 if lines.codec_of(file.name) else max(1, -(-text_bytes // part_max_bytes))
-        beside = min(max(size - text_bytes, 0) // parts, _MOST_HELD_BYTES)
+        parts = max(1, -(-text_bytes // part_max_bytes))
         edges = [number * on_disk // parts for number in range(parts + 1)]
+        if lines.codec_of(file.name):
+            edges = frames.edges(parts) if frames else [0, on_disk]
+        parts = len(edges) - 1
+        beside = min(max(size - text_bytes, 0) // parts, _MOST_HELD_BYTES) + (frames.largest if frames else 0)
         return CutFile(
             schema,
             tuple(
@@ -132,7 +139,8 @@ class Jsonl:
 
     def _rows(self, file: Place, part: Part, tree: Tree, text: Sequence[int]) -> Iterator[Rows]:
         """All rows of a part, from the file."""
-        for block in lines.blocks(file, part.start, part.end, PADDING):
+        is_whole = lines.codec_of(file.name) and not part.name
+        for block in lines.blocks(file, part.start, None if is_whole else part.end, PADDING):
             yield from rows_of(block, tree, text, part)
 
     def _tree(self) -> tuple[Tree, list[int]]:

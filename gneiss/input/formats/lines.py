@@ -13,6 +13,7 @@ import xxhash
 
 from gneiss.arrays import UInt8Array
 from gneiss.errors import first_line
+from gneiss.input.formats.frames import Frames, FrameStream, frames_of
 from gneiss.store.place import Place
 
 #: What the end of a name says of how a file is compressed, in pyarrow's words.
@@ -64,24 +65,40 @@ def digest(file: Place) -> str:
     return found.hexdigest()
 
 
-def blocks(file: Place, start: int, end: int, padding: int) -> Iterator[Block]:
-    """The lines that start in a range of bytes of a file, or all lines of a compressed one.
+def blocks(file: Place, start: int, end: int | None, padding: int) -> Iterator[Block]:
+    """The lines that start in a range of bytes of a file, decompressed ones; end: None for all lines from there on.
 
     A line ends in a newline, the last one without it too. A byte order mark is left out. Raises OSError for files in
     another encoding, and where a compressed file is damaged or cut short.
     """
     codec = codec_of(file.name)
+    before = max(start - 1, 0)
     with ExitStack() as stack:
         opened = stack.enter_context(file.open())
+        if codec is None:
+            opened.seek(before)
+            lines = _Lines(opened, before, end, padding)
+        elif end is None:
+            lines = _Lines(stack.enter_context(pa.CompressedInputStream(opened, codec)), 0, None, padding)
+        elif frames := frames_of(opened):
+            first = frames.at(before)
+            lines = _Lines(FrameStream(opened, frames, first), int(frames.start[first]), end, padding)
+        else:
+            raise OSError("expected a table of zstd frames at its end, found none")
         if start:
-            opened.seek(start - 1)
-        stream = opened if codec is None else stack.enter_context(pa.CompressedInputStream(opened, codec))
-        lines = _Lines(stream, max(start - 1, 0), end if codec is None else None, padding)
-        if start:
+            lines.skip_to(before)
             lines.skip_line()
         else:
             lines.begin(codec)
         yield from lines.blocks(_BLOCK_BYTES)
+
+
+def frames(file: Place) -> Frames | None:
+    """The frames by which a compressed file can be cut, if it has a table of them. Raises OSError."""
+    if codec_of(file.name) != "zstd":
+        return None
+    with file.open() as opened:
+        return frames_of(opened)
 
 
 def sample(file: Place, padding: int) -> tuple[Block | None, int]:
@@ -129,6 +146,11 @@ class _Lines:
                 raise OSError(f"expected lines of UTF-8, found {its}")
         if self._rest.startswith(_BOM):
             self._take(len(_BOM))
+
+    def skip_to(self, position: int) -> None:
+        """Pass over what is before a byte."""
+        while self._at < position and (self._size or self._fill(_READ_BYTES)):
+            self._take(min(self._size, position - self._at))
 
     def skip_line(self) -> None:
         """Pass over the rest of a line."""

@@ -113,7 +113,7 @@ class ObjectStore:
         address, tail = self.address(path), None
         if version is None:
             with failing("GetObject", address):
-                version, tail = self._tail(client, key, address)
+                version, tail = self._found(client, key)
         size, etag = version.size_bytes, version.etag
 
         def fetch(start: int, end: int) -> Any:
@@ -122,25 +122,23 @@ class ObjectStore:
 
         return open_ranges(fetch, size, tail)
 
-    def _tail(self, client: Client, key: str, address: str) -> tuple[File, Any]:
-        """An object as it is found, and its last bytes."""
+    def _found(self, client: Client, key: str) -> tuple[File, Any]:
+        """An object as it is found, and its last bytes, as far as they came with that."""
         import obstore
         from obstore.exceptions import GenericError
 
-        if self.scheme != "az":  # which cannot count from the end
-            try:
-                found = obstore.get(client, key, options={"range": {"suffix": TAIL_BYTES}})
-                file, tail = _file(key, found.meta), found.bytes()
-                if len(tail) == min(file.size_bytes, TAIL_BYTES):
-                    return file, tail
-            except GenericError as error:
-                if not any(answer in str(error) for answer in _NO_RANGE):
-                    raise
-        file = _file(key, obstore.head(client, key))
-        size, start = file.size_bytes, max(0, file.size_bytes - TAIL_BYTES)
-        if not size:
-            return file, b""
-        return file, _whole(lambda: (size - start, _range(client, key, start, size, file.etag, address)))
+        is_counted_from_end = self.scheme != "az"
+        options: Any = {"range": {"suffix": TAIL_BYTES} if is_counted_from_end else (0, TAIL_BYTES)}
+        try:
+            found = obstore.get(client, key, options=options)
+            file, content = _file(key, found.meta), found.bytes()
+        except GenericError as error:
+            if not any(answer in str(error) for answer in _NO_RANGE):
+                raise
+            file = _file(key, obstore.head(client, key))
+            return file, None if file.size_bytes else b""
+        is_tail = is_counted_from_end or file.size_bytes <= TAIL_BYTES
+        return file, content if is_tail and len(content) == min(file.size_bytes, TAIL_BYTES) else None
 
     @contextmanager
     def create(self, path: str, *, is_new: bool = False) -> Iterator[BinaryIO]:

@@ -95,10 +95,10 @@ class PlayedStore(LocalStore):
             if done:
                 yield File(f"{number:07d}.{suffix}", SIZES[own], f"{number}")
 
-    def open(self, path: str) -> Any:
+    def open(self, path: str, version: File | None = None) -> Any:
         """See Store."""
         if f"{layout.OWN}/statistics/" not in path:
-            return super().open(path)
+            return super().open(path, version)
         return pa.BufferReader(STATISTICS)
 
     def delete(self, path: str) -> None:

@@ -35,7 +35,8 @@ def curate(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receip
     if left := [its for number, its in enumerate(corpus.shards) if its.id not in done and job.has(number)]:
         run_stages(job, workers, corpus, stages_before(corpus))
         _forget_counts(corpus)
-        done.update(job.run_tasks(workers, CURATE, CurateStep(corpus), left, len(corpus.shards)))
+        step = CurateStep(corpus if corpus.wide_phases else replace(corpus, shards=()))  # no list of all, if unread
+        done.update(job.run_tasks(workers, CURATE, step, left, len(corpus.shards)))
     return done
 
 

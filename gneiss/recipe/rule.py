@@ -8,8 +8,9 @@ wherever a rule computes it, and so does whatever cannot be computed for a docum
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,8 @@ NOT_TRUE, TRUE, UNKNOWN, FAILED = 0, 1, -1, -2
 MOST_RULES = 500
 # Rows that are evaluated together: bounds the memory for the results of all steps.
 _ROWS = 16_384
+#: Patterns of truth whose decision a worker remembers.
+_MOST_DECISIONS = 10_000
 
 
 @dataclass(frozen=True)
@@ -107,18 +110,49 @@ def evaluate(connection: duckdb.DuckDBPyConnection, rules: Rules, annotations: p
     for alias, column in rules.aliases.items():
         table = table if alias == column else table.append_column(alias, table[column])
     kinds = _kinds(table.schema)
-    expressions = [parsed(connection, rules.conditions[name], kinds, "annotation") for name in names]
-    truth = _truth(connection, table, expressions)
-    keep = parsed(connection, rules.keep, dict.fromkeys(names, BOOLEAN), "rule")
+    known = _known(tuple(rules.conditions.items()), rules.keep, tuple(kinds.items()))
+    if not known.expressions:
+        known.expressions.extend(parsed(connection, rules.conditions[name], kinds, "annotation") for name in names)
+    truth = _truth(connection, table, known.expressions)
     # The decision depends only on the pattern of truth values, and there are few patterns: decide each once.
     patterns, pattern_of = np.unique(np.maximum(truth, UNKNOWN), axis=0, return_inverse=True)
-    kept = _keep(connection, keep, names, patterns)
+    if len(known.decisions) > _MOST_DECISIONS:
+        known.decisions.clear()
+    new = patterns[np.array([pattern.tobytes() not in known.decisions for pattern in patterns], np.bool_)]
+    if len(new):
+        for pattern, *decision in zip(new, *_decided(connection, rules.keep, names, new), strict=True):
+            known.decisions[pattern.tobytes()] = decision
+    decisions = [known.decisions[pattern.tobytes()] for pattern in patterns]
+    kept = np.array([its for its, _ in decisions], np.bool_)
+    decisive = np.array([its for _, its in decisions], np.bool_).reshape(patterns.shape)
+    return Verdicts(truth, kept[pattern_of.ravel()], decisive[pattern_of.ravel()])
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a worker knows of rules from one shard to the next; decisions: pattern of truth → kept, decisive (rules)."""
+
+    expressions: list[Expression] = field(default_factory=list)
+    decisions: dict[bytes, Any] = field(default_factory=dict)
+
+
+@lru_cache(maxsize=64)
+def _known(conditions: tuple[tuple[str, str], ...], keep: str, kinds: tuple[tuple[str, str], ...]) -> _Known:
+    return _Known()
+
+
+def _decided(
+    connection: duckdb.DuckDBPyConnection, keep: str, names: list[str], patterns: Int8Array
+) -> tuple[BoolArray, BoolArray]:
+    """What is kept of patterns of truth (patterns, rules), bool (patterns,), and which rules are decisive, the same."""
+    expression = parsed(connection, keep, dict.fromkeys(names, BOOLEAN), "rule")
+    kept = _keep(connection, expression, names, patterns)
     decisive = np.zeros(patterns.shape, np.bool_)
     for index in range(len(names)):
         flipped = patterns.copy()
         flipped[:, index] = np.where(patterns[:, index] == TRUE, NOT_TRUE, TRUE)
-        decisive[:, index] = ~kept & _keep(connection, keep, names, flipped)
-    return Verdicts(truth, kept[pattern_of.ravel()], decisive[pattern_of.ravel()])
+        decisive[:, index] = ~kept & _keep(connection, expression, names, flipped)
+    return kept, decisive
 
 
 def _keep(connection: duckdb.DuckDBPyConnection, keep: Expression, names: list[str], truth: Int8Array) -> BoolArray:

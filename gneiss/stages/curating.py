@@ -19,16 +19,18 @@ class CurateStep:
 
     def open(self) -> Callable[[Shard], Receipt]:
         """Load the recipe's models, once per worker."""
-        from gneiss.curate.curate import curate
+        from gneiss.curate.curate import NO_RESULTS, curate
         from gneiss.output.commit import commit
         from gneiss.stages.of_recipe import results_of
 
         recipe, output = self.corpus.recipe, self.corpus.output
         models = load_models(recipe, self.corpus.prepared)
         results, of_worker = results_of(self.corpus), reading_on()
+        numbers = self.corpus.shard_numbers if self.corpus.wide_phases else {}
 
         def work(shard: Shard) -> Receipt:
-            curated = curate(of_worker(shard), recipe, models, results=results(self.corpus.shard_numbers[shard.id]))
+            found = results(numbers[shard.id]) if numbers else NO_RESULTS
+            curated = curate(of_worker(shard), recipe, models, results=found)
             return commit(curated, recipe, output)
 
         return work

@@ -146,6 +146,7 @@ class Played:
     given: int = 0
     answered: int = 0
     sent_bytes: int = 0
+    worked: float = 0.0
     first_given: float = 0.0
     events_of: list[tuple[float, int, Any]] = field(default_factory=list)
     coming: list[Event] = field(default_factory=list)
@@ -167,7 +168,7 @@ class Played:
         assert isinstance(step, AttemptStep)
         self.step, self.events_of, self.coming = step, [], []
         self.sent_bytes = max(self.sent_bytes, len(pickle.dumps(step)))
-        self.work = self._curated if isinstance(step.step, CurateStep) else step.open()
+        self.work = self._curated if isinstance(step.step, CurateStep) else self._timed(step.open())
         yield from drive(self, step, tasks, workers, Patience(), lambda: self.now)
 
     def _curated(self, shard: Shard) -> Attempt:
@@ -176,6 +177,15 @@ class Played:
             return Attempt(self.step.lost(shard, "cannot read: it is played").receipt)
         self.done[number] = 1
         return Attempt(receipt_of(shard, number))
+
+    def _timed(self, work: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def timed(task: Any) -> Any:
+            began = time.process_time()
+            done = work(task)
+            self.worked += time.process_time() - began
+            return done
+
+        return timed
 
     def start(self) -> int:
         self.started += 1
@@ -234,7 +244,7 @@ def played(folder: Path, shards: int, workers: int, what: str) -> dict[str, floa
         pass
     finally:
         bitmap.write_bytes(done)
-    cpu = time.process_time() - started
+    cpu = time.process_time() - started - pool.worked  # what a worker would do
     if what == FINISHED:
         assert not pool.given
     ledger = [file.stat().st_size for file in (folder / "out" / layout.LEDGER).iterdir()]

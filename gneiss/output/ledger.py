@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -94,7 +94,7 @@ def append(
             with (output / ledger_segment(number)).create(is_new=True) as file:
                 file.write(("\n".join(lines) + "\n").encode())
         except FileExistsError:  # which a list that lags behind did not have
-            number += 1
+            number = 1 + max(number, *ledger_segments(output))
         else:
             return number
 
@@ -129,6 +129,16 @@ def entries(output: Place, stage: str | None = None) -> Iterator[Receipt]:
     for place, content in zip(places, at_once(_content, places), strict=True):
         with _intact(place):
             yield from _parsed(content, stage)
+
+
+def latest(output: Place, stages: Collection[str]) -> Receipt | None:
+    """What was noted last of some stages. Raises OutputError when a segment is damaged."""
+    for place in (output / ledger_segment(number) for number in reversed(ledger_segments(output))):
+        with _intact(place):
+            for receipt in reversed(list(_parsed(place.read(), None))):
+                if receipt.stage in stages:
+                    return receipt
+    return None
 
 
 def _content(place: Place) -> bytes:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import xxhash
+
 from gneiss.backends import Backend
 from gneiss.backends.choice import BackendName, choose_workers
 from gneiss.backends.resources import Resources, worker_resources
-from gneiss.curate.examples import Examples, merge_examples
 from gneiss.curate.loaded_models import prepare
 from gneiss.curate.statistics import Statistics
 from gneiss.errors import BudgetError, DefectError, RecipeError
@@ -25,7 +26,7 @@ from gneiss.output.claim import PATIENCE_SECONDS, Share, refuse_nesting
 from gneiss.output.data_files import DataFiles
 from gneiss.output.dataset_card import dataset_card
 from gneiss.output.finished_run import FinishedRun
-from gneiss.output.ledger import COMMITTED, Receipt
+from gneiss.output.ledger import COMMITTED, CURATE, Receipt
 from gneiss.output.parquet import write_bytes
 from gneiss.pipelines.curation import (
     CURATION,
@@ -40,11 +41,14 @@ from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
 from gneiss.stages.exchange import Exchange
 from gneiss.stages.of_recipe import counted_after
+from gneiss.stages.summing import SUM, SumStep, added_up, groups_of, left_of, paths_of
 from gneiss.store.place import Address, Place, local_paths, place_of
 
 # Memory of a worker where no step needs more, beside WORKER_BYTES: for each byte of text of a shard, of its ids and
 # URLs, of the largest table that is read of it at once, and for each row.
 BYTES_PER_BYTE, BYTES_PER_HELD_BYTE, BYTES_PER_TABLE_BYTE, BYTES_PER_ROW = 4, 5, 2, 400
+#: The receipt that says which statistics were added up.
+SUMMED = "summed"
 
 
 def run(
@@ -154,7 +158,8 @@ def _run(job: Job, plan: Plan, hire: Hire) -> FinishedRun:
         if len(unusable) + len(plan.input.unreadable) <= recipe.budgets.shards:  # else they are tried again
             done |= unusable
     job.progress.begin(recipe.name, {shard.id: shard.text_bytes for shard in plan.input.shards}, done)
-    if len(done) < len(corpus.shards) or not are_counted(corpus):
+    is_done = len(done) == len(corpus.shards) and are_counted(corpus)
+    if not is_done or (groups_of(_committed(plan, done)) and not _noted(plan, folder, done)):
         corpus = replace(corpus, prepared=prepare(recipe))
         tasks = len(corpus.shards) - (0 if corpus.wide_phases else len(done))
         with hire(tasks, resources_of(plan)).kept() as kept:
@@ -162,13 +167,17 @@ def _run(job: Job, plan: Plan, hire: Hire) -> FinishedRun:
                 done = curate_usable(job, kept, corpus, done, len(plan.input.unreadable))
             else:
                 done = curate(job, kept, corpus, done)
+            groups = groups_of(_committed(plan, done))
+            if left := left_of(folder, groups):
+                job.progress.stage(SUM, len(left))
+                job.run_tasks(kept, SUM, SumStep(folder), left, len(groups))
     job.progress.end()
     job.check()
     for shard in plan.input.shards:
         if done[shard.id].state != COMMITTED:  # whatever was written of it before it failed
             for path in layout.shard_paths(shard.id, recipe.output.format):
                 (folder / path).delete()
-    finished = _finish(plan, folder, done, skipped, counted_after(corpus))
+    finished = _finish(job, plan, done, skipped, counted_after(corpus))
     Exchange(folder).clear()
     return finished
 
@@ -199,25 +208,49 @@ def _run_and_lay_out(job: Job, plan: Plan, hire: Hire) -> FinishedRun:
 
 
 def _finish(
-    plan: Plan, folder: Place, done: dict[str, Receipt], finished_before: int, counted_last: Sequence[str]
+    job: Job, plan: Plan, done: Mapping[str, Receipt], finished_before: int, counted_last: Sequence[str]
 ) -> FinishedRun:
-    statistics = Statistics()
-    examples: Examples = {}
-    quarantined = {file.id: file.reason for file in plan.input.unreadable}
-    for shard in plan.input.shards:
-        if done[shard.id].state != COMMITTED:
-            quarantined[shard.id] = done[shard.id].reason or "unknown"
-            continue
-        stored = json.loads((folder / layout.statistics_path(shard.id)).read())
-        statistics += Statistics.from_json(stored["statistics"])
-        examples = merge_examples(examples, stored["samples"])
-    for name in counted_last:
-        statistics.counts[name] = int((folder / layout.count_path(name)).read())
-    stored = {"statistics": statistics.to_json(), "samples": examples, "quarantined_shards": quarantined}
-    write_bytes((json.dumps(stored, ensure_ascii=False, indent=1) + "\n").encode(), folder, layout.STATISTICS_FILE)
+    """Add up what all shards say, unless it is noted that this was done since any was curated."""
+    folder, quarantined = job.output, _quarantined(plan, done)
+    if _noted(plan, folder, done):
+        stored = json.loads((folder / layout.STATISTICS_FILE).read())
+        statistics, examples = Statistics.from_json(stored["statistics"]), stored["samples"]
+    else:
+        shards = _committed(plan, done)
+        statistics, examples = added_up(folder, paths_of(shards, groups_of(shards)))
+        for name in counted_last:
+            statistics.counts[name] = int((folder / layout.count_path(name)).read())
+        stored = {"statistics": statistics.to_json(), "samples": examples, "quarantined_shards": quarantined}
+        content = (json.dumps(stored, ensure_ascii=False, indent=1) + "\n").encode()
+        files = (write_bytes(content, folder, layout.STATISTICS_FILE),)
+        job.note([Receipt(SUMMED, COMMITTED, _digest(plan, done), None, files=files, stage=SUMMED)])
     write_bytes(dataset_card(plan, statistics, quarantined, folder).encode(), folder, layout.CARD_FILE)
     failed = [id_ for id_, receipt in done.items() if receipt.is_defect]
     return FinishedRun(folder, statistics, examples, quarantined, failed, finished_before)
+
+
+def _noted(plan: Plan, folder: Place, done: Mapping[str, Receipt]) -> Receipt | None:
+    """The note that the statistics of these shards were added up, if they were and none was curated since."""
+    noted = ledger.latest(folder, (SUMMED, CURATE))
+    is_it = noted and noted.stage == SUMMED and noted.fingerprint == _digest(plan, done)
+    return noted if noted and is_it and ledger.is_whole(folder, noted) else None
+
+
+def _digest(plan: Plan, done: Mapping[str, Receipt]) -> str:
+    """What the statistics of a run depend on, beside its key: the shards in them, and those that are not."""
+    named = "\0".join([*_committed(plan, done), json.dumps(_quarantined(plan, done))])
+    return xxhash.xxh3_128_hexdigest(named.encode())
+
+
+def _committed(plan: Plan, done: Mapping[str, Receipt]) -> list[str]:
+    return [shard.id for shard in plan.input.shards if done[shard.id].state == COMMITTED]
+
+
+def _quarantined(plan: Plan, done: Mapping[str, Receipt]) -> dict[str, str]:
+    """The shards and files that could not be used, and why."""
+    files = {file.id: file.reason for file in plan.input.unreadable}
+    failed = {id_: its for id_ in (shard.id for shard in plan.input.shards) if (its := done[id_]).state != COMMITTED}
+    return {**files, **{id_: its.reason or "unknown" for id_, its in failed.items()}}
 
 
 def resources_of(plan: Plan) -> Resources:

@@ -21,10 +21,11 @@ from gneiss.input.formats.parquet import Parquet
 from gneiss.output import ledger
 from gneiss.output.commit import commit
 from gneiss.output.finished_run import FinishedRun
-from gneiss.output.parquet import write_bytes, write_parquet
+from gneiss.output.parquet import write_new, write_parquet
 from gneiss.pipelines import run as pipeline
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages import checking
+from gneiss.stages.curating import CurateStep
 from gneiss.store.place import Place
 from tests import runs
 
@@ -120,9 +121,9 @@ def test_a_run_that_ended_in_between_is_taken_up(step: str, at: str, corpus: Pat
     if at == "check":
         interrupted = mock.patch.object(checking.CheckStep, "open", side_effect=KeyboardInterrupt)
     elif at == "stages":
-        interrupted = mock.patch.object(pipeline.CurateStep, "open", side_effect=KeyboardInterrupt)
+        interrupted = mock.patch.object(CurateStep, "open", side_effect=KeyboardInterrupt)
     else:  # the check finds nothing, and the run ends before it has noted what it found itself
-        interrupted = mock.patch.object(pipeline.ledger, "append", side_effect=KeyboardInterrupt)
+        interrupted = mock.patch.object(ledger, "append", side_effect=KeyboardInterrupt)
     check = mock.patch.object(checking, "_check", seen if at == "decided again" else checking._check)
     with interrupted, check, pytest.raises(KeyboardInterrupt):
         curated(step, corpus, tmp_path / "out")
@@ -181,7 +182,7 @@ def test_a_quarantined_shard_leaves_no_file(file: str, corpus: Path, tmp_path: P
     with (
         mock.patch("gneiss.output.commit.write_parquet", partial(failing, write_parquet)),
         mock.patch("gneiss.output.data_files.write_parquet", partial(failing, write_parquet)),
-        mock.patch("gneiss.output.commit.write_bytes", partial(failing, write_bytes)),
+        mock.patch("gneiss.output.commit.write_new", partial(failing, write_new)),
     ):
         done = pipeline.run(recipe, corpus, tmp_path / "out", backend=runs.InThisProcess())
     assert set(done.quarantined_shards) == {"a"}

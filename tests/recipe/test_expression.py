@@ -128,10 +128,10 @@ NUMBERS = [
             }
         ),
         min_size=1,
-        max_size=5,
+        max_size=12,
     ),
 )
-@settings(max_examples=150)
+@settings(max_examples=60)
 @pytest.mark.slow
 def test_a_value_that_cannot_be_computed_is_missing_wherever_it_arises(
     connection: Any, expression: tuple[str, Value], rows: list[Row]
@@ -192,15 +192,20 @@ def likes(text: str, pattern: str, escape: str | None) -> bool:
     return bool(text) and pattern[0] in ("_", text[0]) and likes(text[1:], pattern[1:], escape)
 
 
-@given(st.text("aé.\n*\\(", max_size=6), st.text("aé.*\\(%_\n!", max_size=6), st.booleans())
-@settings(max_examples=150)
+@given(
+    st.lists(st.text("aé.\n*\\(", max_size=6), min_size=1, max_size=12),
+    st.text("aé.*\\(%_\n!", max_size=6),
+    st.booleans(),
+)
+@settings(max_examples=60)
 @pytest.mark.slow
-def test_like_matches_as_its_definition(connection: Any, text: str, pattern: str, escaped: bool) -> None:
+def test_like_matches_as_its_definition(connection: Any, texts: list[str], pattern: str, escaped: bool) -> None:
     pattern = re.sub(r"!+$", "", pattern)
     sql = f"s LIKE '{pattern}'" + (" ESCAPE '!'" if escaped else "")
-    expected = likes(text, pattern, "!" if escaped else None)
-    assert truth_of(connection, sql, [{"s": text}, {"s": None}]) == [TRUE if expected else NOT_TRUE, UNKNOWN]
-    assert truth_of(connection, f"NOT ({sql})", [{"s": text}]) == [NOT_TRUE if expected else TRUE]
+    expected = [likes(text, pattern, "!" if escaped else None) for text in texts]
+    rows: list[Row] = [{"s": text} for text in [*texts, None]]
+    assert truth_of(connection, sql, rows) == [*(TRUE if its else NOT_TRUE for its in expected), UNKNOWN]
+    assert truth_of(connection, f"NOT ({sql})", rows) == [*(NOT_TRUE if its else TRUE for its in expected), UNKNOWN]
 
 
 def test_like_negated_and_without_case(connection: Any) -> None:

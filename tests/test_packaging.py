@@ -61,7 +61,7 @@ def test_the_sdist_holds_what_is_needed_to_build_and_no_links(built: Path) -> No
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"])
+@pytest.mark.parametrize("kind", ["*.whl", pytest.param("*.tar.gz", marks=pytest.mark.exhaustive)])
 def test_it_installs_and_runs_in_a_fresh_environment(kind: str, built: Path, tmp_path: Path) -> None:
     """The dependencies are borrowed from this environment, without its own gneiss (a path in a .pth reads no .pth)."""
     (package,) = built.glob(kind)

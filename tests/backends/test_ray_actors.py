@@ -230,7 +230,7 @@ def test_a_submitted_job_gives_the_bytes_of_a_local_run(
     assert runs.promised(tmp_path / "output") == runs.promised(tmp_path / "local")
 
 
-@pytest.mark.processes
+@pytest.mark.exhaustive
 def test_the_repository_as_working_dir_with_its_links_gives_the_same(
     head: Head, material: Material, tmp_path: Path
 ) -> None:
@@ -422,7 +422,7 @@ class Waiting(Annotator):
     assert "Traceback" not in said
 
 
-@pytest.mark.processes
+@pytest.mark.exhaustive
 def test_a_ray_that_is_started_here_listens_on_the_loopback_interface_only(
     head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:

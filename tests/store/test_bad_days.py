@@ -293,7 +293,13 @@ def named(s3_server: S3Server, folder: Place, material: runs.Material) -> Iterat
     return put_there
 
 
-@pytest.mark.parametrize("name", ["with space", "100%", "a%20b", "a+b", "ä", "q?x#y", "'\"", "a=b", "a:b", "~", "&<"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("with space", "a%20b", "q?x#y", "ä"),
+        *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("100%", "a+b", "'\"", "a=b", "a:b", "~", "&<")),
+    ],
+)
 def test_names_that_need_care_are_names(name: str, named: Callable[[bytes], Place], material: runs.Material) -> None:
     source = named(f"{name}.parquet".encode())
     output = source.parent / "output"

@@ -193,7 +193,7 @@ def test_a_run_from_the_hub_has_the_bytes_of_a_local_run(hub: FakeHub, tmp_path:
     assert all(request.startswith("HEAD") for request in resolved)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.processes
 def test_a_run_from_the_hub_that_is_killed_goes_on(hub: FakeHub, tmp_path: Path) -> None:
     (tmp_path / "plain.yaml").write_text(RECIPE.replace("SCOPE", "shard"))

@@ -46,7 +46,7 @@ def write_batches(
     firsts, ends, rows = [0], [len(head)], 0
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with pa.ipc.new_stream(sink, schema, options=options) as writer:
-        for pack in _packs(batches, each):
+        for pack in _packs(batches, _row_bytes(schema), each):
             whole = pack[0] if len(pack) == 1 else pa.concat_batches(pack)
             counts = np.array([batch.num_rows for batch in pack], "<u4")
             writer.write_batch(whole, custom_metadata={_ROWS: counts.tobytes()})
@@ -63,15 +63,25 @@ def write_batches(
     return rows
 
 
-def _packs(batches: Iterable[pa.RecordBatch], each: int | None) -> Iterator[list[pa.RecordBatch]]:
+def _row_bytes(schema: pa.Schema) -> float | None:
+    """Bytes of a row; None where rows are of several sizes."""
+    try:
+        return float(sum(field.type.bit_width for field in schema)) / 8
+    except ValueError:
+        return None
+
+
+def _packs(
+    batches: Iterable[pa.RecordBatch], row_bytes: float | None, each: int | None
+) -> Iterator[list[pa.RecordBatch]]:
     pack: list[pa.RecordBatch] = []
-    size = 0
+    size = 0.0
     for number, batch in enumerate(batches, 1):
         pack.append(batch)
-        size += _COUNT_BYTES + batch.nbytes
+        size += _COUNT_BYTES + (batch.nbytes if row_bytes is None else row_bytes * batch.num_rows)
         if size >= PACK_BYTES or (each and number % each == 0 and size >= PACK_BYTES // 4):
             yield pack
-            pack, size = [], 0
+            pack, size = [], 0.0
     if pack:
         yield pack
 

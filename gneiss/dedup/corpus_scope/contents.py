@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from numba import njit
 from gneiss.arrays import AnyArray, BoolArray, Int, Int32Array, Int64Array, UInt8Array, UInt32Array, UInt64Array
 from gneiss.dedup.anchors.selection import Anchors
 from gneiss.dedup.corpus_scope.keys import count_keys, new_slots, occur_twice
-from gneiss.dedup.corpus_scope.records import column, differences, expect, flags_of, in_passes
+from gneiss.dedup.corpus_scope.records import column, differences, expect, flags_of, in_passes, parted
 from gneiss.dedup.corpus_scope.scheme import Scheme, in_pass, low_half
 from gneiss.dedup.units import Units
 from gneiss.dedup.words import hash_range
@@ -52,14 +51,9 @@ def shard_contents(units: Units, scheme: Scheme, repeated: Sequence[pa.RecordBat
         np.uint64(scheme.hash_seed(1)),
     )  # fmt: skip
     row, start = places_of(anchors, chosen, units)
-    columns = [low_half(anchors.key)[chosen], anchors.content[chosen], low[(np.cumsum(wanted) - 1)[chosen]]]
-    count = anchors.count[chosen].astype(np.uint32)
-    batches = []
-    for first, last in pairwise(bounds):
-        part = slice(first, last)
-        steps = differences(row[part], start[part])
-        batches.append(pa.record_batch([*(c[part] for c in columns), *steps, count[part]], schema=SCHEMA))
-    return batches
+    hashes = [low_half(anchors.key)[chosen], anchors.content[chosen], low[(np.cumsum(wanted) - 1)[chosen]]]
+    columns = [*hashes, *differences(row, start, bounds), anchors.count[chosen].astype(np.uint32)]
+    return parted(pa.record_batch(columns, schema=SCHEMA), bounds)
 
 
 def wanted_texts(contents: Iterable[pa.RecordBatch], passes: int = 1) -> Iterator[pa.RecordBatch]:

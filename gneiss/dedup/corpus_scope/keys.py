@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ import pyarrow as pa
 from numba import njit
 
 from gneiss.arrays import BoolArray, Int, UInt32Array, UInt64Array
-from gneiss.dedup.corpus_scope.records import column, in_passes
+from gneiss.dedup.corpus_scope.records import column, in_passes, parted
 from gneiss.dedup.corpus_scope.scheme import Scheme, in_pass, low_half
 from gneiss.dedup.units import Units
 
@@ -30,8 +29,7 @@ def shard_keys(units: Units, scheme: Scheme) -> list[pa.RecordBatch]:
     """Map a shard: the keys of its anchors in text order, a batch for each partition (`SCHEMA`)."""
     key = scheme.anchors(units).key
     order, bounds = scheme.by_partition(key)
-    keys = low_half(key)[order]
-    return [pa.record_batch([keys[low:high]], schema=SCHEMA) for low, high in pairwise(bounds)]
+    return parted(pa.record_batch([low_half(key)[order]], schema=SCHEMA), bounds)
 
 
 def repeated_keys(keys: Iterable[pa.RecordBatch], passes: int = 1) -> Iterator[pa.RecordBatch]:

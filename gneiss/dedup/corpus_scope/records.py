@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -45,9 +46,27 @@ def in_passes(turn_flags: Callable[[int], Iterable[BoolArray]], passes: int) -> 
         yield flags_batch(np.unpackbits(bits, count=length).astype(np.bool_))
 
 
-def differences(row: Int64Array, start: Int64Array) -> tuple[UInt32Array, UInt32Array]:
-    """Places in documents, sorted, as steps from one to the next; the start counts anew in a new row."""
+def parted(batch: pa.RecordBatch, bounds: Int64Array) -> list[pa.RecordBatch]:
+    """The parts of a batch between bounds: made of one batch, they take a fiftieth of the time of as many batches."""
+    return [batch.slice(low, high - low) for low, high in pairwise(bounds.tolist())]
+
+
+def firsts_of(bounds: Int64Array) -> Int64Array:
+    """The place of the first record of each part between bounds, without those that are empty."""
+    return bounds[:-1][np.diff(bounds) > 0]
+
+
+def differences(
+    row: Int64Array, start: Int64Array, bounds: Int64Array | None = None
+) -> tuple[UInt32Array, UInt32Array]:
+    """Places in documents, sorted, as steps from one to the next; the start counts anew in a new row.
+
+    bounds: of parts, in each of which all counts anew.
+    """
     row_step, start_step = np.diff(row, prepend=0), np.diff(start, prepend=0)
+    if bounds is not None:
+        firsts = firsts_of(bounds)
+        row_step[firsts], start_step[firsts] = row[firsts], start[firsts]
     return row_step.astype(np.uint32), np.where(row_step > 0, start, start_step).astype(np.uint32)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +10,7 @@ from numba import njit
 
 from gneiss.arrays import AnyArray, BoolArray, Int, Int64Array
 from gneiss.dedup.corpus_scope.contents import chosen_anchors, places_of
-from gneiss.dedup.corpus_scope.records import expect, flags_of
+from gneiss.dedup.corpus_scope.records import expect, firsts_of, flags_of, parted
 from gneiss.dedup.corpus_scope.scheme import Scheme
 from gneiss.dedup.units import Units
 
@@ -32,14 +31,11 @@ def shard_texts(
     row, _ = places_of(anchors, chosen, units)
     begin = anchors.begin[chosen].astype(np.int64)
     end = begin + anchors.count[chosen] - 1 + scheme.min_length
-    batches = []
-    for first, last in pairwise(bounds):
-        part = slice(first, last)
-        fresh = begin[part] + overlaps(row[part], begin[part], end[part])
-        offsets = np.append(0, np.cumsum(end[part] - fresh))
-        text = pa.LargeListArray.from_arrays(offsets, _copy(units.values, fresh, end[part]))
-        batches.append(pa.record_batch([text], names=["text"]))
-    return batches
+    shared = overlaps(row, begin, end)
+    shared[firsts_of(bounds)] = 0
+    fresh = begin + shared
+    text = pa.LargeListArray.from_arrays(np.append(0, np.cumsum(end - fresh)), _copy(units.values, fresh, end))
+    return parted(pa.record_batch([text], names=["text"]), bounds)
 
 
 def super_windows(

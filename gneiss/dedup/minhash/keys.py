@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 
 from gneiss.arrays import BoolArray
 from gneiss.batch import TextBatch
+from gneiss.dedup.corpus_scope.records import firsts_of, parted
 from gneiss.dedup.corpus_scope.scheme import Scheme
 from gneiss.dedup.minhash.criteria import Criterion, Keys
 from gneiss.errors import InputError
@@ -36,10 +36,9 @@ def shard_keys(
     row, high, low = (np.concatenate([getattr(part, name) for part in parts]) for name in ("row", "high", "low"))
     order, bounds = Scheme(min_length=1, partitions=partitions).by_partition(high)
     row, high, low = row[order], high[order], low[order]
-    return [
-        pa.record_batch([high[a:b], low[a:b], np.diff(row[a:b], prepend=0).astype(np.uint32)], schema=SCHEMA)
-        for a, b in pairwise(bounds)
-    ]
+    step, firsts = np.diff(row, prepend=0), firsts_of(bounds)
+    step[firsts] = row[firsts]
+    return parted(pa.record_batch([high, low, step.astype(np.uint32)], schema=SCHEMA), bounds)
 
 
 def _slices(batch: TextBatch) -> Iterator[tuple[int, int]]:

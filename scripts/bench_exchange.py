@@ -1,6 +1,6 @@
 """What the exchange of a run at corpus scope takes: reads, bytes a read, dollars; counted in a small run, and planned.
 
-    python scripts/bench_exchange.py --corpus DIR [--megabytes 40] [--shards 24] [--partitions 8] [--get 0.40] [--put 5.00]
+    python scripts/bench_exchange.py --corpus DIR [--megabytes 40] [--shards 24] [--partitions 8] [--get 0.4] [--put 5]
 
 DIR holds Parquet files with a column `text`. A recipe with exact and near-duplicates and dedup of 200 bytes, all at
 corpus scope, runs on them in this process over a store that counts what is asked of it: once as it is, once with
@@ -38,7 +38,6 @@ from gneiss.corpus_steps import Stage
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages import exchange, grid
 from gneiss.stages.corpus import Corpus
-from gneiss.stages.exchange import Exchange
 from gneiss.store.place import Place
 from tests.runs import InThisProcess
 from tests.store.counting import CountingStore

@@ -20,7 +20,7 @@ class CountingStore(MemoryStore):
 
     asked: list[tuple[str, str, int]] = field(default_factory=list)
 
-    def open(self, path: str) -> Any:
+    def open(self, path: str, version: File | None = None) -> Any:
         """See Store."""
         if path not in self.content:
             self.asked.append(("open", path, 0))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gneiss.output.run_status import run_status
     from gneiss.output.verification import verify
     from gneiss.pipelines.dry_run import dry_run
+    from gneiss.pipelines.estimate import estimate
     from gneiss.pipelines.reshard import reshard
     from gneiss.pipelines.run import run, run_share
     from gneiss.recipe import Recipe
@@ -51,6 +52,7 @@ __all__ = [
     "annotate",
     "dry_run",
     "duplicate_spans",
+    "estimate",
     "extract",
     "find_exact_duplicates",
     "find_near_duplicates",
@@ -69,6 +71,7 @@ _HOMES = {
     "annotate": "annotation",
     "dry_run": "pipelines.dry_run",
     "duplicate_spans": "dedup",
+    "estimate": "pipelines.estimate",
     "extract": "extraction.job",
     "find_exact_duplicates": "dedup",
     "find_near_duplicates": "dedup",

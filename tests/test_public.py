@@ -23,8 +23,8 @@ ROOMS = sorted(
 )
 PUBLIC = {
     "BudgetError", "DefectError", "GneissError", "InputError", "MachineError", "ModelError", "OutputError", "Recipe",
-    "RecipeError", "Share", "StoreError", "__version__", "annotate", "dry_run", "duplicate_spans", "extract",
-    "find_exact_duplicates", "find_near_duplicates", "open_run", "push", "reshard", "run", "run_share",
+    "RecipeError", "Share", "StoreError", "__version__", "annotate", "dry_run", "duplicate_spans", "estimate",
+    "extract", "find_exact_duplicates", "find_near_duplicates", "open_run", "push", "reshard", "run", "run_share",
     "run_status", "verify",
 }  # fmt: skip
 METADATA_KEYS = {"gneiss.layer"}  # of Parquet footers

@@ -16,6 +16,7 @@ import typer
 from gneiss.cli.demo import demo, sample
 from gneiss.cli.doctor import doctor
 from gneiss.cli.dry_run import dry_run
+from gneiss.cli.estimate import estimate
 from gneiss.cli.explain import explain
 from gneiss.cli.export import export
 from gneiss.cli.extract import extract
@@ -34,8 +35,8 @@ from gneiss.errors import DefectError, GneissError, printable
 from gneiss.jobs.logs import LOGGER, LogSettings
 
 COMMANDS = (
-    run, status, verify, logs, dry_run, explain, filters, extract, repeats, reshard, weights, pack, export, push,
-    losses, doctor, sample, demo,
+    run, estimate, status, verify, logs, dry_run, explain, filters, extract, repeats, reshard, weights, pack, export,
+    push, losses, doctor, sample, demo,
 )  # fmt: skip
 
 app = typer.Typer(

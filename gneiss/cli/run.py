@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gneiss.cli.counts import print_counts, print_rules
+from gneiss.cli.estimate import read_estimate
 from gneiss.cli.options import BackendOption, Changes, OnBackend, RecipeArgument, SharedFilesystem, Workers, load_recipe
 from gneiss.cli.terminal import console, say, shown_progress
 from gneiss.errors import printable
@@ -29,28 +31,42 @@ def run(
     changes: Changes = None,
     task: Annotated[int | None, typer.Option(help="Do only this share of the run, from 0; with --of.")] = None,
     of: Annotated[int | None, typer.Option(help="Shares of the run: array tasks of Slurm.")] = None,
+    estimate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What `gneiss estimate --json` printed, to be compared.")
+    ] = None,
+    metrics_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Keep metrics here, as OpenMetrics text.")
+    ] = None,
 ) -> None:
     """Curate a corpus: filtered shards, and an annotation row for every document."""
+    from gneiss.cli.status import cost_line
     from gneiss.output.claim import Share
+    from gneiss.output.run_status import run_status
     from gneiss.pipelines.run import run as run_all
     from gneiss.pipelines.run import run_share
 
     if (task is None) != (of is None):
         raise typer.BadParameter("expected both or none: --task I --of N")
     do = run_all if task is None or of is None else partial(run_share, share=Share(task, of))
+    loaded = load_recipe(recipe, changes)
+    predicted = read_estimate(estimate, loaded) if estimate else None
     finished = do(
-        load_recipe(recipe, changes),
+        loaded,
         input,
         output,
         workers=workers,
         backend=backend.value,
         shared_filesystem=shared_filesystem,
         progress=shown_progress(),
+        metrics_file=metrics_file,
+        predicted=predicted,
     )
     if finished is None:
         say(f"task {task} of {of} is done, others are not: the last one finishes the run")
         return
     print_run(finished)
+    if predicted and (took := run_status(output).took):
+        say(f"\npredicted        {cost_line(predicted)}\ntook             {cost_line(took)}")
     finished.check_budgets()
 
 

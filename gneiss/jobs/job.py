@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import TypeAlias
 
 from gneiss.backends import Step, Task, Workers, bytes_of
 from gneiss.errors import DefectError, GneissError
@@ -28,12 +29,20 @@ LOOK_SECONDS, SAY_SECONDS = 2.0, 60.0
 _log = logging.getLogger(__name__)
 
 
+#: Who watches what a job does; called every few seconds in which a task ends.
+Watch: TypeAlias = Callable[[Meter], None]
+
+
+def unwatched(meter: Meter) -> None:
+    """Nobody watches."""
+
+
 @dataclass(frozen=True)
 class Job:
     """A job whose output is held by this driver.
 
     run: what logs call it, the beginning of its run key; check: raises OutputError when it is not held any more; share:
-    what of it this driver does, while others do theirs; None: all of it.
+    what of it this driver does, while others do theirs; None: all of it; watch: see `open_job`.
     """
 
     output: Place
@@ -43,6 +52,7 @@ class Job:
     meter: Meter
     check: Callable[[], None] = lambda: None
     share: Share | None = None
+    watch: Watch = unwatched
 
     def has(self, number: int) -> bool:
         """Whether a task of a stage, by its number, is one for this driver."""
@@ -80,6 +90,8 @@ class Job:
         begun = _begun(stage, tasks, len(tasks) if of is None else of, workers.count, self.share)
         self.note([begun])
         self.meter.begin(begun)
+        self.watch(self.meter)
+        watched = time.monotonic()
         attempts = workers.run(AttemptStep(step, stage, self.run, LogSettings.of_this_process()), tasks)
         with (
             log_fields(stage=stage),
@@ -94,6 +106,10 @@ class Job:
                 self.meter.add(receipt)
                 _log_receipt(receipt, len(done), len(tasks))
                 self.progress.finished(receipt)
+                if time.monotonic() - watched >= ledger.SEGMENT_SECONDS:
+                    self.watch(self.meter)
+                    watched = time.monotonic()
+        self.watch(self.meter)
         return done
 
     def run_stage(
@@ -119,11 +135,15 @@ def open_job(
     first: Mapping[str, bytes] = MappingProxyType({}),
     share: Share | None = None,
     patience_seconds: float = 0.0,
+    watch: Watch = unwatched,
 ) -> Iterator[Job]:
-    """Hold an output for a job; see `claim`. The traceback of a defect that ends it is kept. Raises OutputError."""
+    """Hold an output for a job; see `claim`. The traceback of a defect that ends it is kept. Raises OutputError.
+
+    watch: called every few seconds in which a task ends, and when a stage begins or ends.
+    """
     with claim(output, identity, first, share, patience_seconds) as check:
         run = run_key(identity)[:12]
-        job = Job(output, run, progress, Defects(output), Meter(run), check, share)
+        job = Job(output, run, progress, Defects(output), Meter(run), check, share, watch)
         with log_fields(run=job.run):
             try:
                 yield job

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import groupby
 
 from gneiss.backends.samples import Sample
-from gneiss.jobs.meter import METRICS
+from gneiss.jobs.meter import METRICS, Meter
+from gneiss.store.place import Address, place_of
+
+
+def metrics_writer(file: Address) -> Callable[[Meter], None]:
+    """What keeps the metrics of a job in a file, which is replaced as a whole. Raises OutputError."""
+    place = place_of(file, "output")
+
+    def write(meter: Meter) -> None:
+        with place.create() as sink:
+            sink.write(openmetrics(meter.samples()).encode())
+
+    return write
 
 
 def openmetrics(samples: Iterable[Sample]) -> str:
@@ -17,7 +29,7 @@ def openmetrics(samples: Iterable[Sample]) -> str:
         kind, meaning = METRICS[name]
         family = name.removesuffix("_total") if kind == "counter" else name
         lines += [f"# TYPE {family} {kind}", f"# HELP {family} {meaning}"]
-        lines += [f"{name}{{{_labels(sample)}}} {sample.value!r}" for sample in its]
+        lines += [f"{name}{{{_labels(sample)}}} {float(sample.value)!r}" for sample in its]
     return "\n".join([*lines, "# EOF", ""])
 
 

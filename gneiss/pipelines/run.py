@@ -19,14 +19,16 @@ from gneiss.curate.statistics import Statistics
 from gneiss.errors import BudgetError, DefectError, RecipeError
 from gneiss.input.plan import Plan, make_plan
 from gneiss.input.shard import Shard
-from gneiss.jobs.job import Job, open_job
+from gneiss.jobs.job import Job, Watch, open_job, unwatched
+from gneiss.jobs.openmetrics import metrics_writer
 from gneiss.jobs.progress import Progress, Silent
 from gneiss.output import layout, ledger
 from gneiss.output.claim import PATIENCE_SECONDS, Share, refuse_nesting
+from gneiss.output.cost import Cost
 from gneiss.output.data_files import DataFiles
 from gneiss.output.dataset_card import dataset_card
 from gneiss.output.finished_run import FinishedRun
-from gneiss.output.ledger import COMMITTED, CURATE, Receipt
+from gneiss.output.ledger import COMMITTED, CURATE, PREDICTED, Receipt
 from gneiss.output.parquet import write_bytes
 from gneiss.pipelines.curation import (
     CURATION,
@@ -60,13 +62,16 @@ def run(
     backend: BackendName | Backend = "auto",
     shared_filesystem: bool = False,
     progress: Progress = Silent(),  # noqa: B008
+    metrics_file: Address | None = None,
+    predicted: Cost | None = None,
 ) -> FinishedRun:
     """Curate every shard of an input into an output; finished shards are skipped, so the same call resumes.
 
     Parameters: `recipe`: a Recipe, the name of a packaged one, or a YAML file; `input`: file, directory or glob, as a
     path or an address of a store; `output`: a folder; `workers`: processes or actors, by default one a CPU as memory
     allows; `backend`: `auto` takes Ray inside a Ray job or when RAY_ADDRESS is set; or a Backend; `progress`: called as
-    shards finish. Raises RecipeError, InputError, ModelError, OutputError, StoreError, MachineError. Budgets:
+    shards finish; `metrics_file`: kept up to date, as OpenMetrics text; `predicted`: what an estimate says, for the
+    ledger. Raises RecipeError, InputError, ModelError, OutputError, StoreError, MachineError. Budgets:
     `FinishedRun.check_budgets`.
 
     >>> import gneiss
@@ -74,8 +79,15 @@ def run(
     >>> done.statistics.counts["kept"]  # doctest: +SKIP
     """
     plan, folder, hire = _planned(recipe, input, output, workers, backend, shared_filesystem)
-    with _open(plan, folder, progress) as job:
+    with _open(plan, folder, progress, watch=_watch(metrics_file)) as job:
+        _note(job, predicted)
         return _run(job, plan, hire) if plan.recipe.output.shard_bytes is None else _run_and_lay_out(job, plan, hire)
+
+
+def run_plan(plan: Plan, folder: Place, hire: Hire, progress: Progress) -> FinishedRun:
+    """Curate the shards of a plan into a folder, one data file a shard. Raises what `run` raises."""
+    with _open(plan, folder, progress) as job:
+        return _run(job, plan, hire)
 
 
 def run_share(
@@ -88,6 +100,8 @@ def run_share(
     backend: BackendName | Backend = "auto",
     shared_filesystem: bool = False,
     progress: Progress = Silent(),  # noqa: B008
+    metrics_file: Address | None = None,
+    predicted: Cost | None = None,
 ) -> FinishedRun | None:
     """Do one of several shares of a run, whose drivers know nothing of each other; see `run` for the rest.
 
@@ -102,7 +116,8 @@ def run_share(
         raise RecipeError(
             "output.shard_bytes: a share of a run writes its own shards; leave it out, and `gneiss reshard`"
         )
-    with _open(plan, folder, progress, share, PATIENCE_SECONDS) as job:
+    with _open(plan, folder, progress, share, PATIENCE_SECONDS, _watch(metrics_file)) as job:
+        _note(job, predicted)
         _curate_share(job, plan, hire)
         decided = {**ledger.read(folder), **unusable_shards(folder)}
     if any(shard.id not in decided for shard in plan.input.shards):
@@ -130,10 +145,25 @@ def _planned(
 
 
 def _open(
-    plan: Plan, folder: Place, progress: Progress, share: Share | None = None, patience_seconds: float = 0.0
+    plan: Plan,
+    folder: Place,
+    progress: Progress,
+    share: Share | None = None,
+    patience_seconds: float = 0.0,
+    watch: Watch = unwatched,
 ) -> AbstractContextManager[Job]:
     first = {layout.RECIPE_FILE: plan.recipe.to_yaml().encode()}
-    return open_job(folder, plan.identity, progress, first, share, patience_seconds)
+    return open_job(folder, plan.identity, progress, first, share, patience_seconds, watch)
+
+
+def _watch(metrics_file: Address | None) -> Watch:
+    return unwatched if metrics_file is None else metrics_writer(metrics_file)
+
+
+def _note(job: Job, predicted: Cost | None) -> None:
+    """Keep in the ledger what a run is predicted to take."""
+    if predicted:
+        job.note([Receipt(job.run, COMMITTED, "", None, cost=predicted.noted(), stage=PREDICTED)])
 
 
 def _curate_share(job: Job, plan: Plan, hire: Hire) -> None:
@@ -194,7 +224,7 @@ def _run_and_lay_out(job: Job, plan: Plan, hire: Hire) -> FinishedRun:
     refuse_unfit(plan.input.shards, plan.recipe.output)
     curating = plan.recipe.changed({"output.shard_bytes": None, "output.shuffle_seed": None})
     own = replace(plan, recipe=curating)
-    with _open(own, within, job.progress) as inner:
+    with _open(own, within, job.progress, watch=job.watch) as inner:
         curated = _run(inner, own, hire)
         try:
             curated.check_budgets()

@@ -1,0 +1,87 @@
+"""`gneiss estimate`: the bill of a run, before it is spent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gneiss.cli.options import Changes, RecipeArgument, load_recipe
+from gneiss.cli.terminal import console, say, shown_progress, size, table
+from gneiss.errors import InputError, first_line
+from gneiss.jobs.progress import duration
+from gneiss.output.cost import Cost
+
+if TYPE_CHECKING:
+    from gneiss.pipelines.estimate import Estimate
+    from gneiss.recipe.recipe import Recipe
+
+#: GETs of a shard of one row group, see docs/stores.md.
+_GETS_A_SHARD = 4
+_PRICED = "AWS's list prices, us-east-1, 2025"
+
+
+def estimate(
+    recipe: RecipeArgument,
+    input: Annotated[str, typer.Option("--input", "-i", help="The input of the run, as `gneiss run` takes it.")],
+    shards: Annotated[int, typer.Option(min=1, help="How many shards to curate.")] = 4,
+    workers: Annotated[int, typer.Option(min=1, help="Workers of the run.")] = 1,
+    core_hour_dollars: Annotated[float, typer.Option(min=0, help="Price of a core-hour (c7i, on demand).")] = 0.0446,
+    put_dollars: Annotated[float, typer.Option(min=0, help="Price of 1,000 PUTs.")] = 0.005,
+    get_dollars: Annotated[float, typer.Option(min=0, help="Price of 1,000 GETs.")] = 0.0004,
+    gb_month_dollars: Annotated[float, typer.Option(min=0, help="Price of a GB of output for a month.")] = 0.023,
+    changes: Changes = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object, which `gneiss run --estimate` takes.")
+    ] = False,
+) -> None:
+    """Say what a run will take, from a run over some of its shards: hours, memory, bytes, requests, dollars."""
+    from gneiss.jobs.progress import Silent
+    from gneiss.pipelines.estimate import estimate as measure
+
+    loaded = load_recipe(recipe, changes)
+    progress = Silent() if as_json else shown_progress()
+    its = measure(loaded, input, shards=shards, workers=workers, progress=progress)
+    gets = _GETS_A_SHARD * its.shards
+    prices = {
+        "core-hours": core_hour_dollars * its.workers * its.cost.seconds / 3600,
+        "requests": put_dollars * its.written_files / 1000 + get_dollars * gets / 1000,
+        "a month of storage": gb_month_dollars * its.cost.written_bytes / 1e9,
+    }
+    if as_json:
+        say(json.dumps({**its.to_json(), "gets": gets, "dollars": prices}, indent=1))
+    else:
+        _print(its, gets, prices)
+
+
+def _print(its: Estimate, gets: int, prices: dict[str, float]) -> None:
+    def row(cost: Cost) -> tuple[str, ...]:
+        core_hours = (its.workers * cost.seconds / 3600, cost.cpu_seconds / 3600)
+        sizes = (size(int(cost.peak_bytes)), size(int(cost.written_bytes)))
+        return (duration(cost.seconds), *(f"{hours:,.3g}" for hours in core_hours), *sizes)
+
+    out = console()
+    say(f"{its.shards:,} shards, {size(its.text_bytes)} of text; {len(its.sampled)} of them were curated")
+    rows = table("", "wall time", "core-hours", "of CPU time", "memory of a worker", "written")
+    for name, cost in (("low", its.low), ("expected", its.cost), ("high", its.high)):
+        rows.add_row(name, *row(cost))
+    out.print(rows)
+    if its.workers > 1:
+        say(f"with {its.workers} workers")
+    say(f"in an object store about {its.written_files:,} PUTs and {gets:,} GETs, beside reads of the exchange")
+    total = ", ".join(f"{dollars:,.2f} for {name}" for name, dollars in prices.items())
+    say(f"dollars: {sum(prices.values()):,.2f} ({total}); by default {_PRICED}")
+
+
+def read_estimate(file: Path, recipe: Recipe) -> Cost:
+    """What `gneiss estimate --json` expects a run of a recipe to take. Raises InputError."""
+    try:
+        found: dict[str, Any] = json.loads(file.read_text())
+        digest, cost = found["recipe"], Cost(**found["cost"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{file}: expected what `gneiss estimate --json` prints: {first_line(error)}") from error
+    if digest != recipe.digest():
+        raise InputError(f"{file}: the estimate of another recipe, or of this one with other values; estimate it again")
+    return cost

@@ -82,7 +82,7 @@ class _Ahead:
     kept: Sequence[tuple[int, int]]
 
 
-class Ranges(io.RawIOBase):
+class Ranges:
     """A file of a known size whose bytes are fetched.
 
     tail: its last bytes, if they are there already; tail_bytes: how many are fetched together if not.
@@ -92,7 +92,6 @@ class Ranges(io.RawIOBase):
         self.kept = Kept(tail=None if tail is None else (size_bytes - len(tail), memoryview(tail)))
         self._fetch = fetch
         self._size_bytes, self._tail_bytes = size_bytes, tail_bytes
-        self._at = 0
         self._block = (0, 0, memoryview(b""))
         self._next_bytes = _FIRST_BYTES
         self._ahead: list[_Ahead] = []
@@ -117,41 +116,9 @@ class Ranges(io.RawIOBase):
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
-        super().close()
 
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Yes."""
-        return True
-
-    def tell(self) -> int:
-        """Where the next read begins."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Let the next read begin elsewhere."""
-        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size_bytes}[whence])
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Bytes from here on, less than asked for only where the file ends."""
-        start = self._at
-        end = self._size_bytes if size is None or size < 0 else min(start + size, self._size_bytes)
-        if start >= end:
-            return b""
-        self._at = end
-        return bytes(self._bytes(start, end))
-
-    def readinto(self, buffer: Any) -> int:
-        """Read into a buffer."""
-        found = self.read(len(buffer))
-        buffer[: len(found)] = found
-        return len(found)
-
-    def _bytes(self, start: int, end: int) -> memoryview | bytes:
+    def read(self, start: int, end: int) -> memoryview | bytes:
+        """Bytes from `start` to `end`, of which there are some."""
         if (kept := self.kept.find(start, end)) is not None:
             return kept
         for its in self._ahead:
@@ -161,11 +128,11 @@ class Ranges(io.RawIOBase):
         if its_start <= start < its_end:
             if end <= its_end:
                 return block[start - its_start : end - its_start]
-            return b"".join((block[start - its_start :], self._bytes(its_end, end)))
+            return b"".join((block[start - its_start :], self.read(its_end, end)))
         follows = start == its_end > 0
         if self.kept.tail is None and start >= self._tail_start and not follows:
             self.kept.tail = self._tail_start, self._whole(self._tail_start, self._size_bytes)
-            return self._bytes(start, end)
+            return self.read(start, end)
         self._next_bytes = min(2 * self._next_bytes, _MOST_BYTES) if follows else _FIRST_BYTES
         tail = self._size_bytes if self.kept.tail is None else self.kept.tail[0]
         wanted = min(max(end, start + self._next_bytes), max(end, tail))
@@ -200,6 +167,51 @@ class Ranges(io.RawIOBase):
         return found
 
 
+class Positioned(io.RawIOBase):
+    """A file of a known size, with a position; fetch: some bytes of it, from a start to an end that it has."""
+
+    def __init__(self, size_bytes: int, fetch: Fetch, close: Callable[[], None] = lambda: None) -> None:
+        self._size_bytes, self._fetch, self._close = size_bytes, fetch, close
+        self._at = 0
+
+    def close(self) -> None:
+        """Wait for nothing more."""
+        self._close()
+        super().close()
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next read begins."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Let the next read begin elsewhere."""
+        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size_bytes}[whence])
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Bytes from here on, less than asked for only where the file ends."""
+        start = self._at
+        end = self._size_bytes if size is None or size < 0 else min(start + size, self._size_bytes)
+        if start >= end:
+            return b""
+        self._at = end
+        return bytes(self._fetch(start, end))
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer."""
+        found = self.read(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
+
 def open_ranges(fetch: Fetch, size_bytes: int, tail: Any = None, tail_bytes: int = TAIL_BYTES) -> Any:
     """See Ranges, as a `pyarrow.NativeFile`."""
     import pyarrow as pa
@@ -207,10 +219,12 @@ def open_ranges(fetch: Fetch, size_bytes: int, tail: Any = None, tail_bytes: int
     class RangedFile(pa.PythonFile):  # type: ignore[misc]
         """Knows how to read ahead; see `ranges_of`."""
 
-        def __init__(self, ranges: Ranges, _mode: str) -> None:
-            self.ranges = ranges
+        ranges: Ranges
 
-    return RangedFile(Ranges(fetch, size_bytes, tail, tail_bytes), "r")
+    ranges = Ranges(fetch, size_bytes, tail, tail_bytes)
+    file = RangedFile(Positioned(size_bytes, ranges.read, ranges.close), "r")
+    file.ranges = ranges
+    return file
 
 
 def ranges_of(file: Any) -> Ranges | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
 from gneiss.errors import InputError, StoreError, first_line, printable
-from gneiss.store.ranged import open_ranges
+from gneiss.store.ranged import Positioned, open_ranges
 from gneiss.store.store import File
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ class WebStore:
         with _answer(address, 0, 1) as response:
             size, etag, has_ranges = _size(response), _etag(response), response.status != _WHOLE
         if not has_ranges:
-            return pa.PythonFile(_Streamed(address, size, etag), "r")
+            return pa.PythonFile(Positioned(size, _Streamed(address, size, etag).fetch), "r")
         return open_ranges(lambda start, end: b"".join(_pieces(address, etag, start, end)), size)
 
     def create(self, path: str, *, is_new: bool = False) -> AbstractContextManager[BinaryIO]:
@@ -189,39 +188,22 @@ def _pieces(address: str, etag: str, start: int, end: int | None) -> Iterator[by
             time.sleep(_PAUSE_SECONDS * 2**tried)
 
 
-class _Streamed(io.RawIOBase):
+class _Streamed:
     """A file of a server without ranges."""
 
     def __init__(self, address: str, size: int, etag: str) -> None:
         self._address, self._size, self._etag = address, size, etag
-        self._at = self._reached = 0
+        self._reached = 0
         self._left = b""
         self._pieces: Iterator[bytes] | None = None
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence])
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        size = self._size - self._at if size is None or size < 0 else min(size, self._size - self._at)
-        if size <= 0:
-            return b""
-        if self._pieces is None or self._at < self._reached:
+    def fetch(self, start: int, end: int) -> bytes:
+        """Bytes of it; those before them are passed over."""
+        if self._pieces is None or start < self._reached:
             self._pieces, self._reached, self._left = _pieces(self._address, self._etag, 0, None), 0, b""
-        while gap := min(self._at - self._reached, _PIECE_BYTES):
+        while gap := min(start - self._reached, _PIECE_BYTES):
             self._take(gap)
-        found = b"".join(self._take(size))
-        self._at += len(found)
-        return found
+        return b"".join(self._take(end - start))
 
     def _take(self, size: int) -> list[bytes]:
         parts: list[bytes] = []

@@ -15,8 +15,10 @@ _Taken = TypeVar("_Taken", contravariant=True)
 _Given = TypeVar("_Given", covariant=True)
 #: How often a worker may die of its task (out of memory, a crash, a hang) before the task is given up.
 MOST_ATTEMPTS = 3
-#: How often a task may lose its worker with a machine, or to somebody who kills it, before the run ends.
-MOST_LOSSES = 10
+#: How often all workers may be lost with machines, or to somebody who kills them, before new ones have to wait.
+MOST_LOSSES = 3
+#: CPU seconds that code which is not ours may take for a document, and for each MB of text beside.
+DOCUMENT_SECONDS = 30.0
 
 
 class Step(Protocol[_Taken, _Given]):
@@ -46,7 +48,8 @@ class Patience:
     look: between two looks at its workers; say: before it says that one has no place, or gives no sign of life; kill:
     before it kills such a one; place: for the first place of any worker; end: for workers to end when they are asked
     to. A worker gives a sign of life by using this share of a CPU, itself or its children; none is needed of one that
-    waits for storage. A long task is no reason to kill: there is no limit for it.
+    waits for storage. A long task is no reason to kill: there is no limit for it. document: CPU seconds that a filter
+    may take for a document, and for each MB of text beside; back_off: the longest wait for new workers.
     """
 
     look_seconds: float = 15.0
@@ -55,6 +58,8 @@ class Patience:
     place_seconds: float = 3600.0
     end_seconds: float = 5.0
     busy_share: float = 0.01
+    document_seconds: float = DOCUMENT_SECONDS
+    back_off_seconds: float = 60.0
 
 
 @dataclass(frozen=True)

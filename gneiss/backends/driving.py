@@ -1,7 +1,8 @@
 """Driving a pool of workers: which gets which task, what a death means for it, and who is waited for no longer.
 
 A task is given to a worker that has opened its step, and to no other. A worker that dies by what its task did (out of
-memory, a crash, a hang) is charged to the task; one that is lost with its machine or killed from outside is not.
+memory, a crash, a hang) is charged to the documents that it was at, as its recorder says, or else to the task; one that
+is lost with its machine or killed from outside is not, however often that happens.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias
 
 from gneiss.backends import MOST_ATTEMPTS, MOST_LOSSES, Done, Patience, Step, Task, fields_of
+from gneiss.backends.care import MOST_ENDS, NO_CARE, Care, End
 from gneiss.backends.machine import Death, Vitals
+from gneiss.backends.recorder import Work
 from gneiss.errors import MachineError
 
 _log = logging.getLogger(__name__)
@@ -68,11 +71,14 @@ class Pool(Protocol):
     def start(self) -> int:
         """Start a worker."""
 
-    def give(self, worker: int, task: Any) -> None:
-        """Let a worker that has opened its step, and has no task, do one."""
+    def give(self, worker: int, task: Any, care: Care) -> None:
+        """Let a worker that has opened its step, and has no task, do one, with this care."""
 
     def look(self, workers: Collection[int]) -> None:
         """Look at workers that have a place: each living one is Seen later, or the look came to nothing."""
+
+    def ask(self, worker: int) -> None:
+        """Ask a worker for its stack, which is in its record at a later look."""
 
     def end(self, worker: int) -> None:
         """Kill a worker, whatever state it is in."""
@@ -94,15 +100,17 @@ def drive(
 ) -> Generator[Done, None, None]:
     """Apply a step to all tasks; yields in order of completion, and closes the pool at the end, whatever that is.
 
-    Raises MachineError when workers die before they are ready, when machines are lost too often, or when none has room.
+    Raises MachineError when workers die before they are ready, or when none has room.
     """
     crew = _Crew(pool, tasks, patience)
-    left, looked = len(tasks), clock()
+    left, looked, waits_until = len(tasks), clock(), 0.0
     try:
         while left:
-            crew.fill(min(workers, left))
+            waits_until = max(waits_until, clock() + crew.back_off(workers))
+            if (wait := waits_until - clock()) <= 0:
+                crew.fill(min(workers, left))
             crew.give()
-            for event in pool.events(patience.look_seconds):
+            for event in pool.events(min(patience.look_seconds, wait) if wait > 0 else patience.look_seconds):
                 match crew.seen(event) if isinstance(event, Seen) else event:
                     case Answered(number, answer) if crew.finished(number):
                         left -= 1
@@ -126,7 +134,8 @@ def drive(
 class _Worker:
     """A worker as the driver knows it.
 
-    failed_starts: of it and of those it replaces, in a row; quiet_seconds: without a place, or a sign of life.
+    failed_starts: of it and of those it replaces, in a row; quiet_seconds: without a place, or a sign of life; late_at:
+    the work that takes it too long, as the last look showed.
     """
 
     number: int
@@ -137,6 +146,7 @@ class _Worker:
     cpu_seconds: float = 0.0
     quiet_seconds: float = 0.0
     is_said: bool = False
+    late_at: Work | None = None
 
     def shows_life(self, cpu_seconds: float) -> None:
         """Be patient with it anew."""
@@ -152,7 +162,8 @@ class _Crew(Generic[Task]):
         self._ready: dict[int, None] = {}  # those that can take a task, in order
         self._waiting = deque(range(len(tasks)))
         self._deaths: Counter[int] = Counter()
-        self._losses: Counter[int] = Counter()
+        self._care: dict[int, Care] = {}
+        self._losses, self._is_losing = 0, False
         self._failed_starts: list[int] = []
         self._passed = 0.0
 
@@ -169,7 +180,7 @@ class _Crew(Generic[Task]):
             del self._ready[number]
             worker.task = self._waiting.popleft()
             worker.shows_life(worker.cpu_seconds)
-            self._pool.give(number, self._tasks[worker.task])
+            self._pool.give(number, self._tasks[worker.task], self._care.get(worker.task, NO_CARE))
 
     def placed(self, number: int, where: str) -> None:
         """A worker has a process: others may get a place soon, so that their time starts anew."""
@@ -188,9 +199,25 @@ class _Crew(Generic[Task]):
         """A worker has answered; False if it is known to be lost, and its task another one's."""
         if number not in self._workers:
             return False
+        if (task := self._workers[number].task) is not None:
+            self._care.pop(task, None)
         self._workers[number].task = None
         self._ready[number] = None
+        self._losses = 0
         return True
+
+    def back_off(self, workers: int) -> float:
+        """How long new workers have to wait, in seconds, where all are lost again and again and no task is finished."""
+        times, self._is_losing = self._losses // workers if self._is_losing else 0, False
+        if times <= MOST_LOSSES:
+            return 0.0
+        seconds = min(2.0 ** (times - MOST_LOSSES), self._patience.back_off_seconds)
+        _log.warning(
+            "%d workers were lost one after another, and no task was finished between; new ones are started in %.0f s."
+            " The machines are charged with that, not the data. When interrupted, the same command resumes",
+            self._losses, seconds,
+        )  # fmt: skip
+        return seconds
 
     def bury(self, number: int, death: Death) -> tuple[Task, str] | None:
         """A worker is dead: its task goes to another one, at the end, or is given up: then that task and the reason."""
@@ -198,22 +225,27 @@ class _Crew(Generic[Task]):
         self._ready.pop(number, None)
         if worker is None:
             return None
+        if not death.is_own:
+            self._losses += 1
+            self._is_losing = True
         if not worker.is_opened:
             self._count_failed_start(worker, death)
         if (task := worker.task) is None:
             return None
-        (self._deaths if death.is_own else self._losses)[task] += 1
+        its, at = self._tasks[task], death.record.work
+        care = self._care.get(task, NO_CARE)
+        if at is not None:
+            end = End(at, death.is_own, death.did, death.is_late, death.said, death.record.stack)
+            self._care[task] = care = care.after(end)
+        elif death.is_own:
+            self._deaths[task] += 1
+        if care.is_too_much:
+            return its, f"its workers died {MOST_ENDS} times of its documents ({death.said})"
         if self._deaths[task] == MOST_ATTEMPTS:
-            return self._tasks[task], f"its worker died {MOST_ATTEMPTS} times ({death.said})"
-        if self._losses[task] == MOST_LOSSES:
-            raise MachineError(
-                f"{_name(self._tasks[task])}: its worker was lost {MOST_LOSSES} times ({death.said}). The machines are"
-                " charged with that, not the data: the same command resumes. If it is always this one, give workers"
-                " more memory: use fewer workers, or a smaller shard_max_bytes"
-            )
+            return its, f"its worker died {MOST_ATTEMPTS} times ({death.said})"
         _log.warning(
-            "%s: its worker died (%s); the task is given to another one",
-            _name(self._tasks[task]), death.said, extra=fields_of(self._tasks[task]),
+            "%s: its worker died (%s)%s; the task is given to another one%s",
+            _name(its), death.said, f" at {at}" if at else "", _how(care, at), extra=fields_of(its),
         )  # fmt: skip
         self._waiting.append(task)
         return None
@@ -245,6 +277,8 @@ class _Crew(Generic[Task]):
         worker, vitals = self._workers.get(event.worker), event.vitals
         if worker is None or self._is_idle(worker):
             return None
+        if late := self._late(worker, vitals):
+            return late
         worker.quiet_seconds += self._passed
         used = abs(vitals.cpu_seconds - worker.cpu_seconds)  # less than before where a child has ended
         if used >= self._patience.busy_share * worker.quiet_seconds and not vitals.is_stopped:
@@ -253,11 +287,31 @@ class _Crew(Generic[Task]):
         if worker.quiet_seconds >= self._patience.say_seconds and not worker.is_said:
             worker.is_said = True
             self._say_quiet(worker, vitals)
+            self._pool.ask(worker.number)
         if worker.quiet_seconds < self._patience.kill_seconds or not self._is_killable(worker, vitals):
             return None
+        how = "stopped" if vitals.is_stopped else "hung, without CPU time"
+        said, did = f"{how} for {worker.quiet_seconds:.0f} s, then killed", "stopped" if vitals.is_stopped else "hung"
+        return self._killed(worker, Death(said, not vitals.is_stopped, vitals.record, f"{did} its worker"))
+
+    def _late(self, worker: _Worker, vitals: Vitals) -> Died | None:
+        """A worker that is at the same documents for too long is asked for its stack, and at the next look killed."""
+        at, seconds = vitals.record.work, vitals.own_cpu_seconds - vitals.record.began_cpu_seconds
+        if at is None or seconds <= self._patience.document_seconds * (1 + at.size_bytes / 1e6):
+            worker.late_at = None
+            return None
+        if worker.late_at != at:
+            worker.late_at = at
+            self._pool.ask(worker.number)
+            return None
+        did = f"took longer than {self._patience.document_seconds:g} s"
+        return self._killed(worker, Death(f"{seconds:.0f} s of CPU time", True, vitals.record, did, is_late=True))
+
+    def _killed(self, worker: _Worker, death: Death) -> Died:
         self._pool.end(worker.number)
-        did = "stopped" if vitals.is_stopped else "hung, without CPU time"
-        return Died(worker.number, Death(f"{did} for {worker.quiet_seconds:.0f} s, then killed", not vitals.is_stopped))
+        if death.record.stacks:
+            _log.warning("the stack of the worker (%s) before it is killed:\n%s", worker.where, death.record.stack)
+        return Died(worker.number, death)
 
     def _is_idle(self, worker: _Worker) -> bool:
         return worker.is_opened and worker.task is None
@@ -280,17 +334,27 @@ class _Crew(Generic[Task]):
             else f"{_name(self._tasks[worker.task])}: its worker"
         )
         then = f"; after {self._patience.kill_seconds:.0f} s it is killed" if self._is_killable(worker, vitals) else ""
+        at = f", at {vitals.record.work}" if vitals.record.work else ""
         fields = {} if worker.task is None else fields_of(self._tasks[worker.task])
-        _log.warning("%s (%s) %s for %.0f s%s", what, worker.where, did, worker.quiet_seconds, then, extra=fields)
+        _log.warning("%s (%s) %s for %.0f s%s%s", what, worker.where, did, worker.quiet_seconds, at, then, extra=fields)
 
     def _count_failed_start(self, worker: _Worker, death: Death) -> None:
-        failed = worker.failed_starts + 1
-        if failed == (MOST_ATTEMPTS if death.is_own else MOST_LOSSES):
+        failed = worker.failed_starts + death.is_own
+        if failed == MOST_ATTEMPTS:
             raise MachineError(
                 f"{failed} workers died before they were ready ({death.said}). (A script that calls gneiss.run must do"
                 " so under `if __name__ == '__main__':`, as workers import it.)"
             )
         self._failed_starts.append(failed)
+
+
+def _how(care: Care, at: Work | None) -> str:
+    """How the next worker goes about the work that the last one died at."""
+    if at is None:
+        return ""
+    if any((end.work.name, end.work.first) == (at.name, at.first) for end in care.blamed()):
+        return ", without this document"
+    return "" if at.is_of_one_document else ", one document at a time"
 
 
 def _name(task: object) -> str:

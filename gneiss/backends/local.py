@@ -11,18 +11,20 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, reduction
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, Literal, TypeAlias
+from typing import IO, Any, Literal, TypeAlias
 
 from gneiss.backends import Done, Patience, Room, Step, Task
+from gneiss.backends.care import NO_CARE, Care, watched
 from gneiss.backends.driving import Answered, Died, Event, Opened, Placed, Seen, drive
 from gneiss.backends.machine import death_by_exit_code, memory_kills, vitals
+from gneiss.backends.recorder import ASK, Recorder, read_record
 from gneiss.backends.resources import Resources
 from gneiss.errors import DefectError, GneissError
 
@@ -80,20 +82,22 @@ _Said: TypeAlias = Event | GneissError | _Silent
 
 @dataclass(frozen=True)
 class _Message:
-    """What a worker is to do, the number by which a pool knows it, and where that hears of it."""
+    """What a worker is to do, the number by which a pool knows it, and where that hears of it; care: of a task."""
 
     worker: int
     what: Literal["open", "work"]
     value: Any
     heard: SimpleQueue[_Said]
+    care: Care = NO_CARE
 
 
 @dataclass
 class _Process:
-    """A process, what is to be sent to it, whether it has a task, and the memory kills of this machine before that."""
+    """A process, what is to be sent to it, its recorder, whether it has a task, and the memory kills before that."""
 
     process: BaseProcess
     messages: SimpleQueue[_Message | None]
+    recorder: IO[bytes]
     has_task: bool = False
     kills: int | None = None
 
@@ -119,17 +123,23 @@ class _Processes:
         self._events.put(Placed(self._started, f"process {worker.process.pid}"))
         return self._started
 
-    def give(self, worker: int, task: Any) -> None:
+    def give(self, worker: int, task: Any, care: Care) -> None:
         """See Pool."""
         its = self._living[worker]
         its.kills, its.has_task = memory_kills(), True
-        its.messages.put(_Message(worker, "work", task, self._events))
+        its.messages.put(_Message(worker, "work", task, self._events, care))
 
     def look(self, workers: Collection[int]) -> None:
         """See Pool."""
         for worker in workers:
-            seen = vitals(self._living[worker].process.pid or 0)
+            its = self._living[worker]
+            seen = vitals(its.process.pid or 0, read_record(its.recorder.fileno()))
             self._events.put(_Silent(worker) if seen is None else Seen(worker, seen))
+
+    def ask(self, worker: int) -> None:
+        """See Pool."""
+        with suppress(ProcessLookupError):
+            os.kill(self._living[worker].process.pid or 0, ASK)
 
     def end(self, worker: int) -> None:
         """See Pool."""
@@ -150,9 +160,10 @@ class _Processes:
         if (worker := self._living.pop(event.worker, None)) is None:
             return ()
         worker.process.join(self._patience.end_seconds)
+        record = read_record(worker.recorder.fileno())
         _end([worker], BaseProcess.kill, self._patience)
         death = death_by_exit_code(worker.process.exitcode, worker.kills, memory_kills())
-        return (Died(event.worker, death),)
+        return (Died(event.worker, replace(death, record=record)),)
 
     def close(self) -> None:
         """See Pool."""
@@ -164,10 +175,11 @@ class _Processes:
 def _new_process() -> _Process:
     context = get_context("spawn")  # forked children inherit locked locks of numba and Arrow threads
     mine, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs,), daemon=True)
+    recorder = os.fdopen(os.memfd_create("gneiss-recorder"), "rb", buffering=0)
+    process = context.Process(target=_work, args=(theirs, _Shared(recorder.fileno())), daemon=True)
     process.start()
     theirs.close()
-    started = _Process(process, SimpleQueue())
+    started = _Process(process, SimpleQueue(), recorder)
     Thread(target=_converse, args=(mine, started.messages), daemon=True).start()
     return started
 
@@ -192,6 +204,8 @@ def _end(processes: Sequence[_Process], how: Callable[[BaseProcess], None], pati
         its.process.join(max(0.0, deadline - time.monotonic()))
     for its in processes:
         its.messages.put(None)
+        if not its.process.is_alive():
+            its.recorder.close()
 
 
 def _converse(pipe: Connection, messages: SimpleQueue[_Message | None]) -> None:
@@ -199,7 +213,7 @@ def _converse(pipe: Connection, messages: SimpleQueue[_Message | None]) -> None:
     with pipe:
         while (message := messages.get()) is not None:
             try:
-                pipe.send((message.what, message.value))
+                pipe.send((message.what, message.value, message.care))
                 answer = pipe.recv()
             except (EOFError, OSError):
                 message.heard.put(_Silent(message.worker))
@@ -213,12 +227,28 @@ def _converse(pipe: Connection, messages: SimpleQueue[_Message | None]) -> None:
                 message.heard.put(answer if isinstance(answer, GneissError) else Answered(message.worker, answer[0]))
 
 
-def _work(pipe: Connection) -> None:
+class _Shared:
+    """An open file that travels to a process that is being started, where it is a descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __reduce__(self) -> Any:
+        return _received, (reduction.DupFd(self._descriptor),)
+
+
+def _received(duplicate: Any) -> int:
+    descriptor: int = duplicate.detach()
+    return descriptor
+
+
+def _work(pipe: Connection, descriptor: int) -> None:
     """Open steps and do tasks, as they are sent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears an interrupt too, and ends its workers
+    recorder = Recorder(descriptor)
     work: Callable[[Any], Any] | None = None
     answer: Any
-    what, value = _hear(pipe)
+    what, value, care = _hear(pipe)
     while True:
         try:
             if what == "open":
@@ -226,12 +256,13 @@ def _work(pipe: Connection) -> None:
                 work, answer = value.open(), _OPENED
             else:
                 assert work is not None
-                answer = (work(value),)
+                with watched(care, recorder):
+                    answer = (work(value),)
         except GneissError as error:
             answer = error
         except Exception as error:  # noqa: BLE001 - the driver is told, and keeps the traceback
             answer = DefectError.of("a worker failed", error)
-        what, value = _hear(pipe, answer)
+        what, value, care = _hear(pipe, answer)
 
 
 def _hear(pipe: Connection, answer: Any = None) -> Any:

@@ -7,25 +7,36 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from gneiss.backends.recorder import NOTHING, Record
+
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGXCPU}
-_FATAL = b"Fatal Python error: "
-_LOG_END_BYTES = 100_000
 
 
 @dataclass(frozen=True)
 class Death:
-    """How a worker ended. is_own: by what its task did, rather than by what happened to its machine."""
+    """How a worker ended. is_own: by what its task did, rather than by what happened to its machine.
+
+    record: what its recorder says, where that is to be had; did: what that did to it; is_late: it took too long.
+    """
 
     said: str
     is_own: bool
+    record: Record = NOTHING
+    did: str = "killed its worker"
+    is_late: bool = False
 
 
 @dataclass(frozen=True)
 class Vitals:
-    """A living worker: its state as /proc names it, and the CPU seconds of it and its children."""
+    """A living worker: its state as /proc names it, the CPU seconds of it and its children, and of it without them.
+
+    record: what its recorder says.
+    """
 
     state: str
     cpu_seconds: float
+    own_cpu_seconds: float = 0.0
+    record: Record = NOTHING
 
     @property
     def is_stopped(self) -> bool:
@@ -38,8 +49,8 @@ class Vitals:
         return self.state == "disk-sleep"
 
 
-def vitals(pid: int) -> Vitals | None:
-    """How a process of this machine is; None when it is dead."""
+def vitals(pid: int, record: Record = NOTHING) -> Vitals | None:
+    """How a process of this machine is, whose recorder says this; None when it is dead."""
     import psutil
 
     try:
@@ -57,7 +68,7 @@ def vitals(pid: int) -> Vitals | None:
             cpu_seconds += child.cpu_times().user + child.cpu_times().system
         except psutil.NoSuchProcess:
             continue  # its time is among that of ended children at the next look
-    return Vitals(str(state), cpu_seconds)
+    return Vitals(str(state), cpu_seconds, its.user + its.system, record)
 
 
 def memory_kills() -> int | None:
@@ -90,19 +101,7 @@ def death_by_kill(kills_before: int | None, kills_after: int | None) -> Death:
     return Death("killed from outside, not by the kernel for memory", is_own=False)
 
 
-def log_file() -> str:
-    """The file to which this process writes its errors; empty where that is no file."""
+def log_folder() -> str | None:
+    """The folder of the file to which this process writes its errors; None where that is no file."""
     path = os.readlink("/proc/self/fd/2")
-    return path if os.path.isfile(path) else ""
-
-
-def fatal_error(log: str) -> str | None:
-    """The fatal error at the end of what a process wrote to stderr, a file; empty without one, None without a file."""
-    try:
-        with Path(log).open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _LOG_END_BYTES))
-            end = file.read()
-    except OSError:
-        return None
-    _, found, after = end.rpartition(_FATAL)
-    return after.partition(b"\n")[0].decode(errors="replace")[:300] if found else ""
+    return os.path.dirname(path) if os.path.isfile(path) else None

@@ -1,7 +1,7 @@
 """Ray actors: the one module that imports Ray. An actor that dies stays dead: the driver starts another one.
 
 Ray says of a dead actor that it is dead. What it died of is found on its node, by a task without a CPU of its own: in
-the actor's log a crash, in the kernel's count a kill for memory, and of a node that does not answer that it is lost.
+the actor's record a crash, in the kernel's count a kill for memory, and of a node that does not answer that it is lost.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from collections.abc import Callable, Collection, Generator, Iterator, Mapping, 
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
+from tempfile import mkstemp
 from threading import current_thread, main_thread
 from typing import Any, Literal
 
 from gneiss.backends import Done, Patience, Room, Step, Task
+from gneiss.backends.care import Care, watched
 from gneiss.backends.driving import Answered, Died, Event, Opened, Placed, Seen, drive
-from gneiss.backends.machine import Death, Vitals, death_by_kill, fatal_error, log_file, memory_kills, vitals
+from gneiss.backends.machine import Death, Vitals, death_by_kill, log_folder, memory_kills, vitals
+from gneiss.backends.recorder import ASK, Record, Recorder, read_record
 from gneiss.backends.resources import Resources
 from gneiss.errors import DefectError, GneissError, MachineError
 
@@ -71,11 +74,11 @@ class RayActors:
 
 @dataclass(frozen=True)
 class _Home:
-    """Where an actor lives: its node, its process, what it writes to stderr, and the memory kills there."""
+    """Where an actor lives: its node, its process, the file of its recorder, and the memory kills there."""
 
     node: str
     pid: int
-    log: str
+    record: str
     kills: int | None
 
 
@@ -104,8 +107,8 @@ class _Actors:
         self._class: Any = ray.remote(
             num_cpus=resources.cpus, memory=resources.memory_bytes, max_restarts=0, max_task_retries=0
         )(_Worker)
-        self._look, self._examine, self._kill = (
-            ray.remote(num_cpus=0, max_retries=0)(its) for its in (_look, _examine, _kill)
+        self._look, self._examine, self._signal = (
+            ray.remote(num_cpus=0, max_retries=0)(its) for its in (_look, _examine, _signal)
         )
         self._step = ray.put(step)
         self._living: dict[int, _Actor] = {}
@@ -125,9 +128,9 @@ class _Actors:
         self._calls[actor.handle.open.remote(self._step)] = _Call(number, "open")
         return number
 
-    def give(self, worker: int, task: Any) -> None:
+    def give(self, worker: int, task: Any, care: Care) -> None:
         """See Pool."""
-        self._calls[self._living[worker].handle.work.remote(task)] = _Call(worker, "work")
+        self._calls[self._living[worker].handle.work.remote(task, care)] = _Call(worker, "work")
 
     def look(self, workers: Collection[int]) -> None:
         """See Pool. A node is not looked at again before it has answered."""
@@ -140,14 +143,18 @@ class _Actors:
                 on_nodes.setdefault(home.node, []).append(self._living[number])
                 numbers.setdefault(home.node, []).append(number)
         for node, actors in on_nodes.items():
-            pids = [actor.home.pid for actor in actors if actor.home]
-            self._looks[_on(node, self._look).remote(pids)] = numbers[node]
+            homes = [(actor.home.pid, actor.home.record) for actor in actors if actor.home]
+            self._looks[_on(node, self._look).remote(homes)] = numbers[node]
+
+    def ask(self, worker: int) -> None:
+        """See Pool."""
+        if (home := self._living[worker].home) is not None:
+            _on(home.node, self._signal).remote(home.pid, ASK)
 
     def end(self, worker: int) -> None:
         """See Pool. A process that is stopped does not hear Ray, so it is killed on its node."""
-        home = self._living[worker].home
-        if home is not None:
-            _on(home.node, self._kill).remote(home.pid)
+        if (home := self._living[worker].home) is not None:
+            _on(home.node, self._signal).remote(home.pid, signal.SIGKILL, home.record)
         self._forget(worker)
 
     def events(self, seconds: float) -> Sequence[Event]:
@@ -222,8 +229,6 @@ class _Actors:
         import ray
         from ray.exceptions import ObjectLostError, OutOfMemoryError, RayError
 
-        if isinstance(error, OutOfMemoryError):
-            return Death("killed by Ray: its node was out of memory", is_own=True)
         if isinstance(error, ObjectLostError):
             return Death("its answer was lost with a node", is_own=False)
         if actor.home is None:
@@ -232,12 +237,17 @@ class _Actors:
         if actor.home.node not in {node["NodeID"] for node in _nodes()}:
             return lost
         try:
-            kills, fatal = ray.get(_on(actor.home.node, self._examine).remote(actor.home.log), timeout=NODE_SECONDS)
+            examine = _on(actor.home.node, self._examine).remote(actor.home.record)
+            kills, record = ray.get(examine, timeout=NODE_SECONDS)
         except RayError:
             return lost
-        if fatal is None:
-            return Death("killed, or a crash; out of memory?", is_own=True)
-        return Death(fatal, is_own=True) if fatal else death_by_kill(actor.home.kills, kills)
+        if isinstance(error, OutOfMemoryError):
+            death = Death("killed by Ray: its node was out of memory", is_own=True)
+        elif record.crash:
+            death = Death(record.crash, is_own=True)
+        else:
+            death = death_by_kill(actor.home.kills, kills)
+        return replace(death, record=record)
 
     def _forget(self, worker: int) -> None:
         """Expect nothing more of an actor, and let Ray kill it if it lives: it may only be out of reach."""
@@ -261,17 +271,33 @@ def _on(node: str, function: Any) -> Any:
     return function.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node, soft=False))
 
 
-def _look(pids: Sequence[int]) -> list[Vitals | None]:
-    return [vitals(pid) for pid in pids]
+def _look(homes: Sequence[tuple[int, str]]) -> list[Vitals | None]:
+    return [vitals(pid, _record(record)) for pid, record in homes]
 
 
-def _examine(log: str) -> tuple[int | None, str | None]:
-    return memory_kills(), fatal_error(log)
+def _examine(record: str) -> tuple[int | None, Record]:
+    found = _record(record)
+    with suppress(OSError):
+        os.unlink(record)  # whose actor is dead
+    return memory_kills(), found
 
 
-def _kill(pid: int) -> None:
+def _record(path: str) -> Record:
+    """What the recorder of an actor of this node says; nothing where its file is gone."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return read_record(file.fileno())
+    except OSError:
+        return Record()
+
+
+def _signal(pid: int, number: int, record: str = "") -> None:
+    """Send a signal to a process of this node; record: a file that then nobody needs any more."""
     with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
+    if record:
+        with suppress(OSError):
+            os.unlink(record)
 
 
 def room_on(nodes: Sequence[Mapping[str, Any]], resources: Resources) -> Room:
@@ -345,12 +371,14 @@ class _Worker:
 
     def __init__(self) -> None:
         self._work: Callable[[Any], Any] | None = None
+        descriptor, self._record = mkstemp(prefix="gneiss-recorder-", dir=log_folder())
+        self._recorder = Recorder(descriptor)
 
     def home(self) -> _Home:
         """Where it lives."""
         import ray
 
-        return _Home(ray.get_runtime_context().get_node_id(), os.getpid(), log_file(), memory_kills())
+        return _Home(ray.get_runtime_context().get_node_id(), os.getpid(), self._record, memory_kills())
 
     def open(self, step: Any) -> GneissError | None:
         """Open a step."""
@@ -361,11 +389,12 @@ class _Worker:
             return error
         return None
 
-    def work(self, task: Any) -> GneissError | tuple[Any, int | None]:
+    def work(self, task: Any, care: Care) -> GneissError | tuple[Any, int | None]:
         """Apply the step to a task."""
         assert self._work is not None
         try:
-            return self._work(task), memory_kills()
+            with watched(care, self._recorder):
+                return self._work(task), memory_kills()
         except GneissError as error:
             return error
 

@@ -110,8 +110,8 @@ def compute_phase(
         evidence |= found.evidence
     parts: list[Annotator | Editor] = [*phase.editors, *phase.annotators]
     watched = [
-        Watched(_name(part), f"{phase.name}/{_name(part)} ({n}) of {entering.shard_id}", watch)
-        for n, part in enumerate(parts)
+        Watched(_name(part), f"shard {entering.shard_id}, phase {phase.name}, filter {n} ({_name(part)})", watch)
+        for n, part in enumerate(parts, 1)
     ]
     of_annotators = list(zip(watched[len(phase.editors) :], models.annotators, strict=True))
     edited, failures = _edit(entering.batch, entering.rows, list(zip(watched, phase.editors, strict=False)))

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Generic
 
 from gneiss.backends import Step, Task, bytes_of, fields_of
+from gneiss.backends.care import watch
 from gneiss.errors import DefectError, GneissError, InputError, format_traceback
 from gneiss.jobs.defects import Defect, collected_defects
 from gneiss.jobs.logs import LOGGER, LogSettings, log_fields
@@ -71,7 +72,8 @@ class AttemptStep(Generic[Task]):
             cost["ready_cpu_seconds"] = ready_cpu_seconds.pop()
         if size := bytes_of(task):
             cost["input_bytes"] = size
-        found = tuple(replace(defect, fields=fields) for defect in defects.values())
+        died_of = [Defect(f"{end.work}: {end.did}", end.last_words) for end in watch().care.blamed()]
+        found = tuple(replace(defect, fields=fields) for defect in (*defects.values(), *died_of))
         return Attempt(replace(receipt, cost=cost), found)
 
     def _receipt(self, work: Callable[[Task], Receipt], task: Task) -> Receipt:

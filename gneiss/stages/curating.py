@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gneiss.backends.care import watch
 from gneiss.curate.loaded_models import load_models
 from gneiss.input.shard import Shard, reading_on
 from gneiss.output.ledger import UNREADABLE, Receipt
@@ -30,7 +31,7 @@ class CurateStep:
 
         def work(shard: Shard) -> Receipt:
             found = results(numbers[shard.id]) if numbers else NO_RESULTS
-            curated = curate(of_worker(shard), recipe, models, results=found)
+            curated = curate(of_worker(shard), recipe, models, results=found, watch=watch())
             return commit(curated, recipe, output)
 
         return work

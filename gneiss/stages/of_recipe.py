@@ -9,6 +9,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from gneiss.backends.care import watch
 from gneiss.corpus_steps import Batches, CorpusStep, Stage
 from gneiss.curate.loaded_models import load_phase_models, prepared_here
 from gneiss.curate.phase import CorpusResults, PhaseInput, compute_phase, decide_phase
@@ -155,7 +156,7 @@ def _open_phases(corpus: Corpus, group: range, reader: Reader) -> Callable[[int]
         rows, computed = [], []
         for phase, its in zip(phases, models, strict=True):
             rows.append(entering.rows)
-            result = compute_phase(phase, its, entering, found)
+            result = compute_phase(phase, its, entering, found, watch())
             output = decide_phase(phase, connection, entering, result)
             computed.append(result.decided(output.verdicts))
             entering = output.staying

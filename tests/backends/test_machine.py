@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gneiss.backends import machine
-from gneiss.backends.machine import Death, death_by_exit_code, fatal_error, log_file, memory_kills, vitals
+from gneiss.backends.machine import Death, death_by_exit_code, memory_kills, vitals
 
 
 @contextmanager
@@ -88,26 +88,7 @@ def test_what_a_process_died_of(code: int, before: int | None, after: int | None
     assert death_by_exit_code(code, before, after) == Death(said, is_own)
 
 
-@pytest.mark.parametrize(
-    ("written", "found"),
-    [
-        (b"", ""),
-        (b"warning: all is well\n", ""),
-        (b"x\nFatal Python error: Segmentation fault\n\nStack:\n", "Segmentation fault"),
-        (b"Fatal Python error: Aborted\nFatal Python error: Bus error", "Bus error"),
-        (b"y" * 10**6 + b"\nFatal Python error: Aborted\n", "Aborted"),
-        (b"Fatal Python error: " + b"\xff" * 1000, "\ufffd" * 300),
-    ],
-)
-def test_a_crash_is_found_at_the_end_of_a_log(written: bytes, found: str, tmp_path: Path) -> None:
-    (tmp_path / "log").write_bytes(written)
-    assert fatal_error(str(tmp_path / "log")) == found
-
-
-def test_where_nobody_writes_or_counts_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert fatal_error(str(tmp_path / "none")) is None
-    assert fatal_error("") is None
-    assert log_file() == "" or Path(log_file()).is_file()
+def test_where_nobody_counts_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for text, count in (("nr_free 3\noom_kill 7\noom_kill_x 9\n", 7), ("nr_free 3\n", None)):
         (tmp_path / "vmstat").write_text(text)
         monkeypatch.setattr(machine, "Path", lambda _: tmp_path / "vmstat")

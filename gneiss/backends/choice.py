@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from gneiss.backends import Backend, Workers
+from gneiss.backends import DOCUMENT_SECONDS, Backend, Patience, Workers
 from gneiss.backends.resources import Resources
 from gneiss.errors import MachineError
 
@@ -22,16 +22,24 @@ def choose_workers(
     resources: Resources,
     shared_filesystem: bool,
     local: Sequence[str] = (),
+    document_seconds: float | None = None,
 ) -> Workers:
-    """The workers for a number of tasks; `workers`: how many, None for as many as fit.
+    """The workers for a number of tasks.
 
-    shared_filesystem: whether every node sees the same files at the `local` paths that workers read or write.
-
+    Parameters: `workers`: how many, None for as many as fit; `shared_filesystem`: whether every node sees the same
+    files at the `local` paths that workers read or write; `document_seconds`: see Patience, None for its default.
     `auto` takes Ray inside a Ray job or when RAY_ADDRESS is set. Raises MachineError.
     """
     if workers is not None and workers < 1:
         raise MachineError(f"workers={workers}: expected 1 or more")
-    chosen = _backend(backend, shared_filesystem) if isinstance(backend, str) else backend
+    if document_seconds is not None and not document_seconds > 0:
+        raise MachineError(f"document_seconds={document_seconds:g}: expected more than 0")
+    if isinstance(backend, str):
+        chosen = _backend(backend, shared_filesystem, Patience(document_seconds=document_seconds or DOCUMENT_SECONDS))
+    elif document_seconds is None:
+        chosen = backend
+    else:
+        raise MachineError("document_seconds: a backend of your own has its patience, Patience(document_seconds=…)")
     if workers is None:
         room = chosen.room(resources)
         wanted = max(1, min(room.by_cpus, tasks))
@@ -45,16 +53,16 @@ def choose_workers(
     return Workers(chosen, workers, resources)
 
 
-def _backend(name: BackendName, shared_filesystem: bool) -> Backend:
+def _backend(name: BackendName, shared_filesystem: bool, patience: Patience) -> Backend:
     if name == "ray" or (name == "auto" and _inside_ray()):
         from gneiss.backends.ray_actors import RayActors
 
-        return RayActors(shared_filesystem)
+        return RayActors(shared_filesystem, patience)
     if shared_filesystem:
         raise MachineError("shared_filesystem=True is for Ray, and these workers are local; leave it out")
     from gneiss.backends.local import LocalProcesses
 
-    return LocalProcesses()
+    return LocalProcesses(patience)
 
 
 def _inside_ray() -> bool:

@@ -28,6 +28,10 @@ def run(
     workers: Workers = None,
     backend: OnBackend = BackendOption.auto,
     shared_filesystem: SharedFilesystem = False,
+    document_seconds: Annotated[
+        float | None,
+        typer.Option(help="CPU time of a filter for a document, and for each MB of text beside. Default: 30."),
+    ] = None,
     changes: Changes = None,
     task: Annotated[int | None, typer.Option(help="Do only this share of the run, from 0; with --of.")] = None,
     of: Annotated[int | None, typer.Option(help="Shares of the run: array tasks of Slurm.")] = None,
@@ -57,6 +61,7 @@ def run(
         workers=workers,
         backend=backend.value,
         shared_filesystem=shared_filesystem,
+        document_seconds=document_seconds,
         progress=shown_progress(),
         metrics_file=metrics_file,
         predicted=predicted,

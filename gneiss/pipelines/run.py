@@ -61,6 +61,7 @@ def run(
     workers: int | None = None,
     backend: BackendName | Backend = "auto",
     shared_filesystem: bool = False,
+    document_seconds: float | None = None,
     progress: Progress = Silent(),  # noqa: B008
     metrics_file: Address | None = None,
     predicted: Cost | None = None,
@@ -78,7 +79,7 @@ def run(
     >>> done = gneiss.run("gneissweb-bytes", "crawl/", "curated/")  # doctest: +SKIP
     >>> done.statistics.counts["kept"]  # doctest: +SKIP
     """
-    plan, folder, hire = _planned(recipe, input, output, workers, backend, shared_filesystem)
+    plan, folder, hire = _planned(recipe, input, output, workers, backend, shared_filesystem, document_seconds)
     with _open(plan, folder, progress, watch=_watch(metrics_file)) as job:
         _note(job, predicted)
         return _run(job, plan, hire) if plan.recipe.output.shard_bytes is None else _run_and_lay_out(job, plan, hire)
@@ -99,6 +100,7 @@ def run_share(
     workers: int | None = None,
     backend: BackendName | Backend = "auto",
     shared_filesystem: bool = False,
+    document_seconds: float | None = None,
     progress: Progress = Silent(),  # noqa: B008
     metrics_file: Address | None = None,
     predicted: Cost | None = None,
@@ -111,7 +113,7 @@ def run_share(
 
     >>> gneiss.run_share("fineweb", "crawl/", "curated/", Share(task=3, of=8))  # doctest: +SKIP
     """
-    plan, folder, hire = _planned(recipe, input, output, workers, backend, shared_filesystem)
+    plan, folder, hire = _planned(recipe, input, output, workers, backend, shared_filesystem, document_seconds)
     if plan.recipe.output.shard_bytes is not None:
         raise RecipeError(
             "output.shard_bytes: a share of a run writes its own shards; leave it out, and `gneiss reshard`"
@@ -133,6 +135,7 @@ def _planned(
     workers: int | None,
     backend: BackendName | Backend,
     shared_filesystem: bool,
+    document_seconds: float | None,
 ) -> tuple[Plan, Place, Hire]:
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     folder = place_of(output, "output")
@@ -141,7 +144,15 @@ def _planned(
     refuse_nesting(input, [shard.file for shard in plan.input.shards], folder)
     models = [its.source if "://" in its.source else its.path for its in plan.models]
     local = local_paths([input, folder, *models])
-    return plan, folder, partial(choose_workers, backend, workers, shared_filesystem=shared_filesystem, local=local)
+    hire = partial(
+        choose_workers,
+        backend,
+        workers,
+        shared_filesystem=shared_filesystem,
+        local=local,
+        document_seconds=document_seconds,
+    )
+    return plan, folder, hire
 
 
 def _open(

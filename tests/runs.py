@@ -10,13 +10,13 @@ import subprocess
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gneiss.backends import Backend, Done, Room, Step, Task
+from gneiss.backends import Backend, Done, Patience, Room, Step, Task
 from gneiss.backends.resources import Resources
 
 PLAIN = tuple("the river runs south and a cat sat by old walls while rain fell on our small town all day long".split())  # noqa: SIM905
@@ -192,6 +192,8 @@ def files(output: os.PathLike[str]) -> dict[str, Path]:
 
 class InThisProcess:
     """The simplest backend: no workers at all."""
+
+    patience: Patience = field(default_factory=Patience)
 
     def room(self, resources: Resources) -> Room:
         """Room for one."""

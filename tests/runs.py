@@ -190,6 +190,7 @@ def files(output: os.PathLike[str]) -> dict[str, Path]:
     return {p.relative_to(output).as_posix(): p for p in sorted(Path(output).rglob("*")) if p.is_file()}
 
 
+@dataclass(frozen=True)
 class InThisProcess:
     """The simplest backend: no workers at all."""
 

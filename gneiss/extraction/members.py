@@ -7,6 +7,8 @@ import re
 import zlib
 from typing import BinaryIO, Protocol
 
+from zlib_ng import zlib_ng
+
 from gneiss.errors import first_line
 from gneiss.extraction.frames import DICTIONARY, FRAME, frame_extent, is_empty
 
@@ -212,7 +214,7 @@ class Members:
         return self._small[at]
 
     def _unpacked(self, at: int) -> tuple[bytes, int]:
-        inflater = zlib.decompressobj(31)
+        inflater = zlib_ng.decompressobj(31)
         parts: list[bytes] = []
         left, size = _SMALL_BYTES, _FIRST_SLICE
         try:
@@ -221,7 +223,7 @@ class Members:
                 parts.append(inflater.decompress(piece, left))
                 left -= len(parts[-1])
                 size = _LONGEST_SLICE
-        except zlib.error:
+        except zlib_ng.error:  # type: ignore[misc] # declared as an instance
             return b"", at
         return b"".join(parts) if inflater.eof else b"", at - len(inflater.unused_data)
 

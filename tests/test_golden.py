@@ -31,6 +31,7 @@ from tests.extraction import archives
 pytestmark = pytest.mark.processes
 
 GOLDEN = Path(__file__).with_name("golden.json")
+LOCK = GOLDEN.parent.parent / "requirements.lock"
 LIBRARIES = (*BYTE_SHAPING, "endec", "resiliparse", "trafilatura")
 RECIPE_NAMES = ("shard", "corpus-bytes", "corpus-tokens", "group", "crawl", "from-pages")
 NOT_PROMISED = ("_gneiss/ledger/", "_gneiss/run.json", "_gneiss/lock", "_gneiss/logs/", "_gneiss/layers/", "README.md")
@@ -126,11 +127,20 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
+def locked() -> dict[str, str]:
+    """The versions in requirements.lock of the libraries that shape bytes."""
+    lines = (line.partition(" ;")[0].split("==") for line in LOCK.read_text("utf-8").splitlines() if "==" in line)
+    versions = {name: its.strip() for name, its in lines}
+    return {name: versions[name] for name in LIBRARIES}
+
+
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="bytes are promised for x86-64")
 def test_the_bytes_of_an_output_are_what_they_were(tmp_path: Path) -> None:
     golden = json.loads(GOLDEN.read_text())
-    if golden["versions"] != {name: version(name) for name in LIBRARIES}:
-        pytest.skip("other versions of libraries that shape bytes than those of golden.json")
+    installed = {name: version(name) for name in LIBRARIES}
+    if installed != locked():
+        pytest.skip("other versions of libraries that shape bytes than those of requirements.lock")
+    assert golden["versions"] == installed, "write the hashes anew for these versions"
     found = hashes(tmp_path)
     for name, files in golden["hashes"].items():
         assert found[name] == files, name

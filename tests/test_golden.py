@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 import gneiss
 from gneiss.extraction.job import extract
@@ -129,8 +130,8 @@ def _sha256(content: bytes) -> str:
 
 def locked() -> dict[str, str]:
     """The versions in requirements.lock of the libraries that shape bytes."""
-    lines = (line.partition(" ;")[0].split("==") for line in LOCK.read_text("utf-8").splitlines() if "==" in line)
-    versions = {name: its.strip() for name, its in lines}
+    lines = map(Requirement, LOCK.read_text("utf-8").splitlines())
+    versions = {its.name: str(its.specifier)[2:] for its in lines if its.marker is None or its.marker.evaluate()}
     return {name: versions[name] for name in LIBRARIES}
 
 

@@ -48,7 +48,7 @@ def finished_tasks(output: Place, kind: Kind, tasks: Sequence[JobTask]) -> tuple
     are not as the ledger says are looked at. Raises OutputError when an input file has changed since, or when the
     output holds tasks that the input lacks.
     """
-    known, held = _known_and_held(output, kind)
+    known, broken, held = _known_and_held(output, kind)
     if lacking := {*known, *held}.difference(task.id for task in tasks):
         raise OutputError(
             f"{output}: it holds {len(lacking)} {kind.task}s that this input lacks, first {min(lacking)!r};"
@@ -60,7 +60,7 @@ def finished_tasks(output: Place, kind: Kind, tasks: Sequence[JobTask]) -> tuple
     done: dict[str, Receipt] = {}
     for task in tasks:
         receipt = known.get(task.id) or adopted.get(task.id)
-        if receipt is None:
+        if receipt is None or task.id in broken:
             continue
         if receipt.fingerprint != task.fingerprint:
             raise OutputError(
@@ -74,8 +74,8 @@ def finished_tasks(output: Place, kind: Kind, tasks: Sequence[JobTask]) -> tuple
     return done, list(adopted.values())
 
 
-def _known_and_held(output: Place, kind: Kind) -> tuple[dict[str, Receipt], set[str]]:
-    """The receipts of the ledger, without their files, that are as it says; tasks of which other files are there."""
+def _known_and_held(output: Place, kind: Kind) -> tuple[dict[str, Receipt], set[str], set[str]]:
+    """The receipts of the ledger, without their files; those whose files are not as it says; tasks of other files."""
     known: dict[str, Receipt] = {}
     marks: dict[str, int] = {}  # 0 where the files that are listed are those of the receipt
     for receipt in ledger.entries(output, kind.stage):
@@ -84,7 +84,7 @@ def _known_and_held(output: Place, kind: Kind) -> tuple[dict[str, Receipt], set[
             marks[receipt.task] ^= hash((file.path, file.size_bytes, file.etag))
     for id_ in [id_ for id_, its in known.items() if its.state != COMMITTED]:
         del known[id_], marks[id_]
-    held: set[str] = set()
+    held, broken = set[str](), set[str]()
     for id_, path, listed in kind.files(output):
         if id_ in marks:
             marks[id_] ^= hash((path, listed.size_bytes, listed.etag))
@@ -93,8 +93,5 @@ def _known_and_held(output: Place, kind: Kind) -> tuple[dict[str, Receipt], set[
     if doubtful := {id_ for id_, mark in marks.items() if mark}:
         latest = {its.task: its for its in ledger.entries(output, kind.stage) if its.task in doubtful}
         whole = at_once(lambda receipt: ledger.is_whole(output, receipt), latest.values())
-        for id_, is_whole in zip(latest, whole, strict=True):
-            if not is_whole:
-                del known[id_]
-                held.add(id_)
-    return known, held
+        broken = {id_ for id_, is_whole in zip(latest, whole, strict=True) if not is_whole}
+    return known, broken, held

@@ -113,6 +113,11 @@ def shard_files(output: Place) -> Iterator[tuple[str, str, File]]:
     return _files_of(output, DATA, BASE, QUARANTINE, STATISTICS)
 
 
+def new_shard_files(output: Place) -> Iterator[tuple[str, str, File]]:
+    """The same of shards into which a run was laid out; what was quarantined keeps the names of the shards before."""
+    return _files_of(output, DATA, BASE)
+
+
 def traceback_path(kind: str) -> str:
     """The first traceback of a kind of defect."""
     return f"{LOGS}/{kind}.txt"

@@ -94,7 +94,7 @@ def append(
             with (output / ledger_segment(number)).create(is_new=True) as file:
                 file.write(("\n".join(lines) + "\n").encode())
         except FileExistsError:  # which a list that lags behind did not have
-            number = 1 + max(number, *ledger_segments(output))
+            number = 1 + max([number, *ledger_segments(output)])
         else:
             return number
 

@@ -44,7 +44,7 @@ _READERS = 16
 _FEWEST_DOCUMENTS = 32
 #: What chooses the workers for a number of tasks.
 Hire: TypeAlias = Callable[[int, Resources], Workers]
-_RESHARDING = Kind(RESHARD, "shard", layout.annotations_path, layout.shard_files)
+_RESHARDING = Kind(RESHARD, "shard", layout.annotations_path, layout.new_shard_files)
 
 
 def reshard(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from multiprocessing.context import ForkServerContext
@@ -12,9 +11,11 @@ import pytest
 
 from gneiss.backends import MOST_ATTEMPTS
 from gneiss.errors import MachineError
+from gneiss.output import ledger
 from gneiss.pipelines.run import run
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.curating import CurateStep
+from gneiss.store.place import place_of
 from tests import runs
 from tests.chaos import killing
 
@@ -69,12 +70,12 @@ def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
     trace = (tmp_path / "trace").read_text().replace(str(whole) + "/", "").splitlines()
     renamed = [event.removeprefix("renamed ") for event in trace if event.startswith("renamed")]
     assert renamed == [
-        "_gneiss/recipe.yaml", "_gneiss/run.json",
+        "_gneiss/recipe.yaml", "_gneiss/run.json", "_gneiss/ledger/000001.jsonl",
         "data/a.parquet", "quarantine/a.parquet", "_gneiss/statistics/a.json", "annotations/base/a.parquet",
-        "_gneiss/ledger/000001.jsonl",
-        "data/deep/b.parquet", "_gneiss/statistics/deep/b.json", "annotations/base/deep/b.parquet",
         "_gneiss/ledger/000002.jsonl",
-        "_gneiss/statistics.json", "README.md",
+        "data/deep/b.parquet", "_gneiss/statistics/deep/b.json", "annotations/base/deep/b.parquet",
+        "_gneiss/ledger/000003.jsonl",
+        "_gneiss/statistics.json", "_gneiss/ledger/000004.jsonl", "README.md", "_gneiss/ledger/000005.jsonl",
     ]  # fmt: skip
     assert len(trace) == 2 * len(renamed) + 5  # and 5 Parquet files, half written
 
@@ -97,9 +98,8 @@ def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
 
 
 def receipts(output: Path) -> list[str]:
-    """The shard of every line of the ledger."""
-    lines = [line for path in (output / "_gneiss/ledger").iterdir() for line in path.read_text().splitlines()]
-    return [json.loads(line)["task"] for line in lines]
+    """The shard of every receipt of the ledger."""
+    return [receipt.task for receipt in ledger.entries(place_of(output), ledger.CURATE)]
 
 
 def deadly(monkeypatch: pytest.MonkeyPatch, attempts: Path, once: dict[str, int], always: tuple[str, ...] = ()) -> None:

@@ -73,10 +73,10 @@ def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
     expected = runs.promised(whole)
     trace = (tmp_path / "trace").read_text().replace(str(whole) + "/", "").splitlines()
     assert [event.removeprefix("renamed ") for event in trace if event.startswith("renamed")] == [
-        "_gneiss/run.json",
-        "data/a-00000.parquet", "quarantine/a.parquet", "skipped/a.parquet", "_gneiss/ledger/000001.jsonl",
-        "data/deep/b-00000.parquet", "skipped/deep/b.parquet", "_gneiss/ledger/000002.jsonl",
-        "_gneiss/extraction.json",
+        "_gneiss/run.json", "_gneiss/ledger/000001.jsonl",
+        "data/a-00000.parquet", "quarantine/a.parquet", "skipped/a.parquet", "_gneiss/ledger/000002.jsonl",
+        "data/deep/b-00000.parquet", "skipped/deep/b.parquet", "_gneiss/ledger/000003.jsonl",
+        "_gneiss/extraction.json", "_gneiss/ledger/000004.jsonl",
     ]  # fmt: skip
     for number in range(1, len(trace) + 1, every):
         output = tmp_path / f"killed-{number}"

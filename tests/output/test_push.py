@@ -69,7 +69,7 @@ def test_a_run_is_pushed_and_opened_there(hub: FakeHub, output: Path) -> None:
     done = push(output, TARGET, progress=shares.append)
     assert found(hub) == expected(output)
     assert (done.files, done.uploaded, done.deleted, done.is_private) == (len(found(hub)), len(found(hub)), 0, True)
-    assert done.left_out["_gneiss/ledger"] == 3
+    assert done.left_out["_gneiss/ledger"] == 4
     assert (shares[-1].files, shares[-1].size_bytes) == (done.files, done.size_bytes)
     assert open_run(TARGET).digest == open_run(output).digest
     commits = len(hub.repositories["datasets/owner/out"].messages)
@@ -287,7 +287,7 @@ def test_the_command_says_what_it_did(
     assert ended.value.code == 0
     said = capsys.readouterr()
     assert f"are at {TARGET}@main (private): {len(expected(output))} uploaded, 0 were there" in said.out
-    assert "not uploaded (files): _gneiss/ledger (3)" in said.out
+    assert "not uploaded (files): _gneiss/ledger (4)" in said.out
     assert f"{len(expected(output))}/{len(expected(output))} files" in said.err
     with pytest.raises(SystemExit) as ended:
         main(["push", str(curate(tmp_path, ("a",), threshold=4)), TARGET])

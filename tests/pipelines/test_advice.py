@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gneiss.pipelines import run as pipeline
+from gneiss.pipelines import curation
 from tests import runs
 from tests.support import write_documents
 
@@ -79,7 +79,7 @@ def test_a_raised_budget_accepts_the_output_as_it_is(
     assert "Or raise budgets.shards, and the same command" in said
     before = runs.touched(tmp_path / "output/data")
     recipe.write_text(recipe.read_text() + "budgets: {shards: 1}\n")
-    monkeypatch.setattr(pipeline, "CurateStep", lambda *given: pytest.fail("nothing is left to curate"))
+    monkeypatch.setattr(curation, "CurateStep", lambda *given: pytest.fail("nothing is left to curate"))
     assert curate(recipe, tmp_path / "output", capsys)[0] == 0
     assert runs.touched(tmp_path / "output/data") == before
     assert "shards: 1" in (tmp_path / "output/_gneiss/recipe.yaml").read_text()

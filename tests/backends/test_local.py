@@ -48,7 +48,9 @@ def test_a_task_in_which_workers_hang_is_given_up(tmp_path: Path) -> None:
     assert reason.startswith(f"its worker died {MOST_ATTEMPTS} times (hung, without CPU time for ")
 
 
-@pytest.mark.parametrize("does", [misbehaving.spin, misbehaving.spin_in_a_child])
+@pytest.mark.parametrize(
+    "does", [misbehaving.spin_in_a_child, pytest.param(misbehaving.spin, marks=pytest.mark.exhaustive)]
+)
 def test_a_task_that_takes_longer_than_patience_lasts_is_left_in_peace(
     does: Callable[[], None], tmp_path: Path
 ) -> None:

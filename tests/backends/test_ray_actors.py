@@ -295,7 +295,12 @@ class Holder:
 
 
 @pytest.mark.parametrize(
-    ("does", "times"), [(misbehaving.kill, MOST_ATTEMPTS + 1), (misbehaving.stop, 1), (misbehaving.spin, 1)]
+    ("does", "times"),
+    [
+        (misbehaving.kill, MOST_ATTEMPTS + 1),
+        pytest.param(misbehaving.stop, 1, marks=pytest.mark.exhaustive),
+        pytest.param(misbehaving.spin, 1, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_who_kills_or_stops_actors_from_outside_costs_no_task(
     does: Callable[[], None], times: int, head: Head, tmp_path: Path
@@ -304,7 +309,11 @@ def test_who_kills_or_stops_actors_from_outside_costs_no_task(
 
 
 @pytest.mark.parametrize(
-    ("does", "said"), [(misbehaving.segfault, "Segmentation fault"), (misbehaving.lock_twice, "hung, without CPU time")]
+    ("does", "said"),
+    [
+        (misbehaving.segfault, "Segmentation fault"),
+        pytest.param(misbehaving.lock_twice, "hung, without CPU time", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_a_task_that_its_actors_die_of_is_given_up(
     does: Callable[[], None], said: str, head: Head, tmp_path: Path
@@ -386,6 +395,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.processes
 def test_a_job_that_is_stopped_says_that_it_can_be_resumed(head: Head, material: Material, tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
@@ -484,6 +494,7 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
         RayActors().room(Resources(1))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.processes
 def test_actors_extract_the_same_bytes(head: Head, tmp_path: Path) -> None:
     (tmp_path / "crawl").mkdir()

@@ -70,9 +70,9 @@ def workers(folder: Path) -> list[int]:
 @pytest.mark.parametrize(
     ("number", "code", "how", "state"),
     [
-        (signal.SIGINT, 130, "interrupted", "wait"),
+        pytest.param(signal.SIGINT, 130, "interrupted", "wait", marks=pytest.mark.exhaustive),
         (signal.SIGTERM, 143, "ended by SIGTERM", "wait"),
-        (signal.SIGHUP, 129, "ended by SIGHUP", "stop"),
+        pytest.param(signal.SIGHUP, 129, "ended by SIGHUP", "stop", marks=pytest.mark.exhaustive),
     ],
 )
 def test_the_last_words_the_exit_code_and_no_worker_left(

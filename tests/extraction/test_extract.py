@@ -158,7 +158,13 @@ def test_what_gave_no_document_says_why_and_where(extracted: Extraction, crawl: 
             assert content.startswith(b"\x1f\x8b\x08", row["offset"])
 
 
-@pytest.mark.parametrize("settings", [{"workers": 3, "backend": "local"}, {"workers": 1, "backend": "local"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"workers": 3, "backend": "local"},
+        pytest.param({"workers": 1, "backend": "local"}, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_the_same_bytes_with_any_number_of_workers(
     settings: dict[str, Any], crawl: Path, extracted: Extraction, tmp_path: Path
 ) -> None:

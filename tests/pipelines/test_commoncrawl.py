@@ -150,6 +150,7 @@ def test_no_first_copy_sits_in_a_document_that_was_dropped(done: tuple[Extractio
     assert all(stays[0] and not any(stays[1:]) for stays in clusters.values())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("warm_workers")
 def test_the_same_bytes_with_other_workers(
     done: tuple[Extraction, FinishedRun], crawl: Path, recipe: Recipe, tmp_path: Path

@@ -60,7 +60,9 @@ def test_a_dry_run_counts_what_a_run_counts(tmp_path: Path, phases: str) -> None
     assert dry.examples == done.examples
 
 
-@pytest.mark.parametrize("limit", [1, 5, 7, 12, 29, 30, 99])
+@pytest.mark.parametrize(
+    "limit", [7, 30, *(pytest.param(its, marks=pytest.mark.exhaustive) for its in (1, 5, 12, 29, 99))]
+)
 @pytest.mark.slow
 def test_a_limit_counts_the_first_rows_as_if_there_were_no_others(tmp_path: Path, limit: int) -> None:
     recipe = recipe_of("two wide phases")

@@ -102,6 +102,7 @@ def test_a_merged_exchange_changes_no_byte_and_takes_as_many_reads_as_planned(so
     assert promised(Place(store, "merged")) == promised(plain)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_run_that_is_stopped_while_it_merges_goes_on(source: Path) -> None:
     plain = Place(CountingStore(), "plain")

@@ -54,7 +54,9 @@ def curated(corpus: Path, output: Path, workers: int | None = None, **dedup: Any
 
 
 @pytest.mark.parametrize("unit", [BYTES, TOKENS], ids=["bytes", "tokens"])
-@pytest.mark.parametrize("policy", ["protect", "union", "all"])
+@pytest.mark.parametrize(
+    "policy", ["protect", *(pytest.param(its, marks=pytest.mark.exhaustive) for its in ("union", "all"))]
+)
 @pytest.mark.slow
 def test_corpus_scope_and_one_group_give_what_the_definition_gives_on_all_documents(
     corpus: Path, tmp_path: Path, unit: dict[str, Any], policy: str

@@ -35,6 +35,7 @@ import xxhash
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from gneiss.backends import Patience, Room, Step, Task, Workers
+from gneiss.backends.care import Care
 from gneiss.backends.driving import Answered, Died, Event, Opened, Placed, drive
 from gneiss.backends.machine import Death
 from gneiss.backends.resources import Resources
@@ -192,13 +193,16 @@ class Played:
         self.coming += [Placed(self.started, f"process {self.started}"), Opened(self.started)]
         return self.started
 
-    def give(self, worker: int, task: Any) -> None:
+    def give(self, worker: int, task: Any, care: Care) -> None:
         self.first_given = self.first_given or time.process_time()
         pickle.dumps(task)
         self.given += 1
         heapq.heappush(self.events_of, (self.now + self.draw.expovariate(1 / 60), worker, task))
 
     def look(self, workers: Collection[int]) -> None:
+        pass
+
+    def ask(self, worker: int) -> None:
         pass
 
     def end(self, worker: int) -> None:

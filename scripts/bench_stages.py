@@ -28,6 +28,8 @@ from bench_filters import read_corpus
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARDS = 10
+#: What a ledger holds besides receipts of tasks.
+NOTES = ("begun", "predicted", "ended", "summed", "usable")
 
 
 def main() -> None:
@@ -95,7 +97,9 @@ def _seconds(checkout: Path, folder: Path, name: str, output: str) -> Counter[st
     for segment in (folder / output / "_gneiss/ledger").glob("*.jsonl"):
         for line in segment.read_text("utf-8").splitlines():
             receipt = json.loads(line)
-            seconds[receipt.get("stage") or receipt["step"]] += receipt["cost"]["cpu_seconds"]
+            stage = receipt.get("stage") or receipt["step"]
+            if stage not in NOTES:
+                seconds[stage] += receipt["cost"]["cpu_seconds"]
     return seconds
 
 

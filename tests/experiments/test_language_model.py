@@ -105,6 +105,7 @@ def test_the_script_writes_its_figures(
     assert all(name in printed for name in ARMS)
 
 
+@pytest.mark.slow
 def test_the_toys_have_their_figures(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(toy_regression, "PAPER_GRID", (0.6, 0.8))
     monkeypatch.setattr(toy_regression, "REDUNDANT_GRID", (0.04, 0.07, 0.1))

@@ -23,6 +23,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_the_papers_ordering_comes_again() -> None:
     steps = toy.fixed_steps(toy.paper_regression(), toy.PAPER, 0.05, seeds=(0, 1))
     means = {name: fmean(its.by_seed) for name, its in steps.items()}

@@ -292,6 +292,7 @@ LINES = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(written=st.lists(LINES, max_size=8), text=st.sampled_from(["text", "d.text"]))
 def test_what_is_held_of_a_part_is_what_its_file_has(

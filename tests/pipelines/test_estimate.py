@@ -70,6 +70,7 @@ def test_cpu_time_is_by_bytes_and_getting_ready_is_by_worker(tmp_path: Path) -> 
     assert wider.high.cpu_seconds > its.high.cpu_seconds
 
 
+@pytest.mark.slow
 def test_a_run_says_what_was_predicted_and_what_it_took(
     material: runs.Material, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

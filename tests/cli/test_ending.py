@@ -47,16 +47,21 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def started(folder: Path) -> subprocess.Popen[str]:
-    """A run whose two workers are in the middle of a shard."""
+def begun(folder: Path) -> subprocess.Popen[str]:
+    """A run with two workers."""
     for old in folder.glob("pid-*"):
         old.unlink()
     command = [sys.executable, "-m", "gneiss", "run", "waiting.yaml", "-i", "input", "-o", "output"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [*command, "--workers", "2", "--backend", "local"],
         cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+
+
+def started(folder: Path) -> subprocess.Popen[str]:
+    """A run whose two workers are in the middle of a shard, and wait there."""
+    process = begun(folder)
     while len(list(folder.glob("pid-*"))) < 2:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
@@ -94,7 +99,7 @@ def test_the_same_command_resumes(folder: Path) -> None:
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
     (folder / "wait").unlink()
-    process = started(folder)
+    process = begun(folder)
     assert process.communicate(timeout=120)[1].count("Traceback") == 0
     assert process.returncode == 0
     assert {"data/a.parquet", "data/b.parquet"} <= set(runs.files(folder / "output"))

@@ -56,7 +56,13 @@ def begun(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*command, "--workers", "2", "--backend", "local"],
         cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        preexec_fn=hear_interrupts,
     )  # fmt: skip
+
+
+def hear_interrupts() -> None:
+    """What a shell runs in the background ignores them, and so would the run."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def started(folder: Path) -> subprocess.Popen[str]:

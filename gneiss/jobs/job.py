@@ -24,17 +24,17 @@ from gneiss.output.claim import Share, claim
 from gneiss.output.ledger import BEGUN, COMMITTED, ENDED, Receipt
 from gneiss.store.place import Place
 
-#: How often who waits for the drivers of other shares looks for their files, and says for whom.
-LOOK_SECONDS, SAY_SECONDS = 2.0, 60.0
+#: How often who waits for the drivers of other shares looks for their files, at first and at last; says for whom.
+LOOK_SECONDS, MOST_LOOK_SECONDS, SAY_SECONDS = 2.0, 30.0, 60.0
 _log = logging.getLogger(__name__)
 
 
-#: Who watches what a job does; called every few seconds in which a task ends.
-Watch: TypeAlias = Callable[[Meter], None]
+#: Who publishes what a job has done; called every few seconds in which a task ends.
+Publish: TypeAlias = Callable[[Meter], None]
 
 
-def unwatched(meter: Meter) -> None:
-    """Nobody watches."""
+def unpublished(meter: Meter) -> None:
+    """Nobody does."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Job:
     """A job whose output is held by this driver.
 
     run: what logs call it, the beginning of its run key; check: raises OutputError when it is not held any more; share:
-    what of it this driver does, while others do theirs; None: all of it; watch: see `open_job`.
+    what of it this driver does, while others do theirs; None: all of it; publish: see `open_job`.
     """
 
     output: Place
@@ -52,7 +52,7 @@ class Job:
     meter: Meter
     check: Callable[[], None] = lambda: None
     share: Share | None = None
-    watch: Watch = unwatched
+    publish: Publish = unpublished
 
     def has(self, number: int) -> bool:
         """Whether a task of a stage, by its number, is one for this driver."""
@@ -60,14 +60,18 @@ class Job:
 
     def wait_for_others(self, stage: str, unfinished: Callable[[], Collection[int]]) -> None:
         """Wait until other drivers have finished their tasks of a stage, of which some are unfinished by number."""
-        said = time.monotonic() - SAY_SECONDS
+        began = time.monotonic()
+        said = began - SAY_SECONDS
         while self.share and (numbers := unfinished()):
             self.check()
             if time.monotonic() - said >= SAY_SECONDS:
                 said, owners = time.monotonic(), sorted({number % self.share.of for number in numbers})
                 named = ", ".join(map(str, owners[:8])) + (" …" if len(owners) > 8 else "")
                 _log.warning("stage %s: waiting for %d tasks of share %s", stage, len(numbers), named)
-            time.sleep(LOOK_SECONDS)
+            waited = time.monotonic() - began
+            time.sleep(
+                max(LOOK_SECONDS, min(waited / 10, MOST_LOOK_SECONDS))
+            )  # each look reads a ledger or lists files
 
     def finished(self, kind: Kind, tasks: Sequence[JobTask]) -> dict[str, Receipt]:
         """Receipts of the tasks that need no more work, by id. Raises OutputError; see `finished_tasks`."""
@@ -90,7 +94,7 @@ class Job:
         begun = _begun(stage, tasks, len(tasks) if of is None else of, workers.count, self.share)
         self.note([begun])
         self.meter.begin(begun)
-        self.watch(self.meter)
+        self.publish(self.meter)
         watched = time.monotonic()
         attempts = workers.run(AttemptStep(step, stage, self.run, LogSettings.of_this_process()), tasks)
         with (
@@ -107,9 +111,9 @@ class Job:
                 _log_receipt(receipt, len(done), len(tasks))
                 self.progress.finished(receipt)
                 if time.monotonic() - watched >= ledger.SEGMENT_SECONDS:
-                    self.watch(self.meter)
+                    self.publish(self.meter)
                     watched = time.monotonic()
-        self.watch(self.meter)
+        self.publish(self.meter)
         return done
 
     def run_stage(
@@ -135,15 +139,15 @@ def open_job(
     first: Mapping[str, bytes] = MappingProxyType({}),
     share: Share | None = None,
     patience_seconds: float = 0.0,
-    watch: Watch = unwatched,
+    publish: Publish = unpublished,
 ) -> Iterator[Job]:
     """Hold an output for a job; see `claim`. The traceback of a defect that ends it is kept. Raises OutputError.
 
-    watch: called every few seconds in which a task ends, and when a stage begins or ends.
+    publish: called every few seconds in which a task ends, and when a stage begins or ends.
     """
     with claim(output, identity, first, share, patience_seconds) as check:
         run = run_key(identity)[:12]
-        job = Job(output, run, progress, Defects(output), Meter(run), check, share, watch)
+        job = Job(output, run, progress, Defects(output), Meter(run), check, share, publish)
         with log_fields(run=job.run):
             try:
                 yield job

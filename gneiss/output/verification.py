@@ -22,7 +22,7 @@ _LAST_STAGES = (CURATE, "reshard", "extract")
 #: What becomes of rows, of a run and of an extraction: in each, they add up to the rows that came in.
 _FATES = (("kept", "dropped", "quarantined"), ("documents", "skipped", "quarantined"))
 #: Folders in which nothing lies that no receipt names.
-_RECEIPTED = (layout.DATA, layout.BASE, layout.QUARANTINE, layout.SKIPPED, f"{layout.OWN}/statistics")
+_RECEIPTED = (layout.DATA, layout.BASE, layout.QUARANTINE, layout.SKIPPED, layout.STATISTICS)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from gneiss.curate.statistics import Statistics
 from gneiss.errors import BudgetError, DefectError, RecipeError
 from gneiss.input.plan import Plan, make_plan
 from gneiss.input.shard import Shard
-from gneiss.jobs.job import Job, Watch, open_job, unwatched
+from gneiss.jobs.job import Job, Publish, open_job, unpublished
 from gneiss.jobs.openmetrics import metrics_writer
 from gneiss.jobs.progress import Progress, Silent
 from gneiss.output import layout, ledger
@@ -80,7 +80,7 @@ def run(
     >>> done.statistics.counts["kept"]  # doctest: +SKIP
     """
     plan, folder, hire = _planned(recipe, input, output, workers, backend, shared_filesystem, document_seconds)
-    with _open(plan, folder, progress, watch=_watch(metrics_file)) as job:
+    with _open(plan, folder, progress, publish=_publish(metrics_file)) as job:
         _note(job, predicted)
         return _run(job, plan, hire) if plan.recipe.output.shard_bytes is None else _run_and_lay_out(job, plan, hire)
 
@@ -118,7 +118,7 @@ def run_share(
         raise RecipeError(
             "output.shard_bytes: a share of a run writes its own shards; leave it out, and `gneiss reshard`"
         )
-    with _open(plan, folder, progress, share, PATIENCE_SECONDS, _watch(metrics_file)) as job:
+    with _open(plan, folder, progress, share, PATIENCE_SECONDS, _publish(metrics_file)) as job:
         _note(job, predicted)
         _curate_share(job, plan, hire)
         decided = {**ledger.read(folder), **unusable_shards(folder)}
@@ -161,14 +161,14 @@ def _open(
     progress: Progress,
     share: Share | None = None,
     patience_seconds: float = 0.0,
-    watch: Watch = unwatched,
+    publish: Publish = unpublished,
 ) -> AbstractContextManager[Job]:
     first = {layout.RECIPE_FILE: plan.recipe.to_yaml().encode()}
-    return open_job(folder, plan.identity, progress, first, share, patience_seconds, watch)
+    return open_job(folder, plan.identity, progress, first, share, patience_seconds, publish)
 
 
-def _watch(metrics_file: Address | None) -> Watch:
-    return unwatched if metrics_file is None else metrics_writer(metrics_file)
+def _publish(metrics_file: Address | None) -> Publish:
+    return unpublished if metrics_file is None else metrics_writer(metrics_file)
 
 
 def _note(job: Job, predicted: Cost | None) -> None:
@@ -235,7 +235,7 @@ def _run_and_lay_out(job: Job, plan: Plan, hire: Hire) -> FinishedRun:
     refuse_unfit(plan.input.shards, plan.recipe.output)
     curating = plan.recipe.changed({"output.shard_bytes": None, "output.shuffle_seed": None})
     own = replace(plan, recipe=curating)
-    with _open(own, within, job.progress, watch=job.watch) as inner:
+    with _open(own, within, job.progress, publish=job.publish) as inner:
         curated = _run(inner, own, hire)
         try:
             curated.check_budgets()

@@ -70,7 +70,7 @@ def finished_tasks(output: Place, kind: Kind, tasks: Sequence[JobTask]) -> tuple
             raise OutputError(
                 f"{task.file}: the file was modified after {output} was made from it; choose another output"
             )
-        done[task.id] = receipt.remembered()
+        done[task.id] = receipt if task.id in known else receipt.remembered()
     return done, list(adopted.values())
 
 

@@ -26,6 +26,8 @@ _SIZES = {10**power: name for power, name in zip(range(3, 13), (
 ), strict=True)}  # fmt: skip
 
 #: How a line begins that says into which files documents are laid.
+#: Files that `**` does not find: hidden ones, and those in folders whose names begin with `__`.
+_LEFT_OUT = re.compile(r"/(\.|__[^/]*/)")
 _LAID_OUT = f"- `{layout.DATA}/` in new shards: "
 
 
@@ -144,7 +146,7 @@ def _paths(folder: str, output: Place) -> str | list[str]:
     """Patterns for all files in a folder: `**` leaves out hidden files, and folders whose names begin with `__`."""
     left_out, files = list[str](), 0
     for files, its in enumerate((output / folder).files(), 1):  # noqa: B007 - how many there are
-        if re.search(r"/(\.|__[^/]*/)", file := f"{folder}/{its.name}"):
+        if _LEFT_OUT.search(file := f"{folder}/{its.name}"):
             left_out.append(file)
     named = [re.sub(r"[*?[]", r"[\g<0>]", file) for file in sorted(left_out)]
     paths = [*([f"{folder}/**"] if len(left_out) < files or not files else []), *named]

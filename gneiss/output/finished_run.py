@@ -26,6 +26,7 @@ from gneiss.output.layout import BASE, BASE_LAYER, RECIPE_FILE, STATISTICS_FILE
 from gneiss.output.ledger import FOOTER_KEY, Receipt
 from gneiss.output.parquet import open_parquet, read_footer, read_table
 from gneiss.recipe.yaml_text import read_yaml
+from gneiss.store.at_once import at_once
 from gneiss.store.place import Address, Place, place_of
 
 if TYPE_CHECKING:
@@ -106,8 +107,8 @@ class FinishedRun:
         digest = hashlib.sha256(str(_json(self.folder / layout.RUN_FILE)["run_key"]).encode())
         shards: list[FinishedShard] = []
         first = 0
-        for id_ in layout.ids_in(self.folder, BASE):
-            footer = _footer(self.folder / layout.annotations_path(id_))
+        places = (self.folder / layout.annotations_path(id_) for id_ in layout.ids_in(self.folder, BASE))
+        for footer in at_once(_footer, places):
             digest.update(b"\0" + footer.encode())
             receipt = Receipt.from_json(json.loads(footer))
             shards.append(FinishedShard(receipt.task, receipt.rows or 0, receipt.counts["kept"], first))

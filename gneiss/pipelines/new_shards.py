@@ -81,6 +81,11 @@ class NewShards:
         own = [field for field in ORIGIN_COLUMNS if field.name not in self.annotations.names]
         return pa.schema([*self.annotations, *own])
 
+    @cached_property
+    def first_rows(self) -> Int64Array:
+        """How many rows lie before each shard of the run."""
+        return np.cumsum([0, *(shard.rows for shard in self.run.shards)], dtype=np.int64)
+
 
 @dataclass(frozen=True)
 class ScatterStep:
@@ -236,7 +241,6 @@ class _Gathered:
 def _scattered(new: NewShards, number: int) -> Iterator[pa.RecordBatch]:
     """The rows of a shard of the run, sorted by their keys and cut by new shards, and by the pieces of each."""
     run, shard = new.run, new.run.shards[number]
-    before = sum(its.rows for its in run.shards[:number])
     empty = conform(new.annotations.empty_table(), new.written)
     parts = [conform(with_origin(table, shard.id), new.written) for _, table in run.batches(shard)]
     rows = wide(pa.concat_tables([empty, *parts])).combine_chunks()
@@ -245,7 +249,7 @@ def _scattered(new: NewShards, number: int) -> Iterator[pa.RecordBatch]:
     tables = [conform(table, new.columns) for table in run.data_tables(shard, names)]
     data = wide(pa.concat_tables([new.columns.empty_table(), *tables])).combine_chunks()
     assert new.seed is not None
-    keys = row_keys(new.seed, before, shard.rows)
+    keys = row_keys(new.seed, int(new.first_rows[number]), shard.rows)
     order = np.argsort(keys, kind="stable")
     count = len(new.shards) * new.pieces
     bounds = np.searchsorted(range_of(keys[order], count), np.arange(count + 1))

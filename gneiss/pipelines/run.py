@@ -20,6 +20,7 @@ from gneiss.errors import BudgetError, DefectError, RecipeError
 from gneiss.input.plan import Plan, make_plan
 from gneiss.input.shard import Shard
 from gneiss.jobs.job import Job, Publish, open_job, unpublished
+from gneiss.jobs.meter import Meter
 from gneiss.jobs.openmetrics import metrics_writer
 from gneiss.jobs.progress import Progress, Silent
 from gneiss.output import layout, ledger
@@ -118,13 +119,14 @@ def run_share(
         raise RecipeError(
             "output.shard_bytes: a share of a run writes its own shards; leave it out, and `gneiss reshard`"
         )
-    with _open(plan, folder, progress, share, PATIENCE_SECONDS, _publish(metrics_file)) as job:
+    publish = _publish(metrics_file)
+    with _open(plan, folder, progress, share, PATIENCE_SECONDS, publish) as job:
         _note(job, predicted)
         _curate_share(job, plan, hire)
         decided = {**ledger.read(folder), **unusable_shards(folder)}
     if any(shard.id not in decided for shard in plan.input.shards):
         return None
-    with _open(plan, folder, progress, patience_seconds=PATIENCE_SECONDS) as job:
+    with _open(plan, folder, progress, None, PATIENCE_SECONDS, publish, job.meter) as job:
         return _run(job, plan, hire)
 
 
@@ -162,9 +164,10 @@ def _open(
     share: Share | None = None,
     patience_seconds: float = 0.0,
     publish: Publish = unpublished,
+    meter: Meter | None = None,
 ) -> AbstractContextManager[Job]:
     first = {layout.RECIPE_FILE: plan.recipe.to_yaml().encode()}
-    return open_job(folder, plan.identity, progress, first, share, patience_seconds, publish)
+    return open_job(folder, plan.identity, progress, first, share, patience_seconds, publish, meter)
 
 
 def _publish(metrics_file: Address | None) -> Publish:

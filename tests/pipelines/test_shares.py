@@ -21,6 +21,7 @@ from gneiss.output.finished_run import FinishedRun
 from gneiss.output.ledger import read
 from gneiss.pipelines.run import run, run_share
 from gneiss.recipe.recipe import Recipe
+from gneiss.stages import summing
 from gneiss.store.place import place_of
 from tests import runs
 from tests.chaos import killing
@@ -190,3 +191,15 @@ def share_until(event: int, recipe: str, corpus: Path, output: Path, task: int) 
     """A share, in a process that is killed at an event."""
     with killing.killed_at(event), mock.patch.object(job, "LOOK_SECONDS", 0.02):
         share(recipe, corpus, output, task, 2)
+
+
+def test_metrics_of_who_finishes_the_run_go_on(corpus: Path, tmp_path: Path) -> None:
+    with mock.patch.object(summing, "GROUP_SHARDS", 1):
+        finished = run_share(
+            recipe_of("{name: few, phases: [{name: only, rules: {any_text: text_bytes >= 0}}]}"), corpus / "[01].parquet",
+            tmp_path / "shared", Share(0, 1), backend=InThisProcess(), metrics_file=tmp_path / "metrics.prom",
+        )  # fmt: skip
+    assert finished is not None
+    lines = (tmp_path / "metrics.prom").read_text().splitlines()
+    ended = [line for line in lines if line.startswith("gneiss_tasks_total{")]
+    assert [f'stage="{stage}"' in line for stage, line in zip(("curate", "sum"), ended, strict=True)] == [True, True]

@@ -196,9 +196,13 @@ def share_until(event: int, recipe: str, corpus: Path, output: Path, task: int) 
 def test_metrics_of_who_finishes_the_run_go_on(corpus: Path, tmp_path: Path) -> None:
     with mock.patch.object(summing, "GROUP_SHARDS", 1):
         finished = run_share(
-            recipe_of("{name: few, phases: [{name: only, rules: {any_text: text_bytes >= 0}}]}"), corpus / "[01].parquet",
-            tmp_path / "shared", Share(0, 1), backend=InThisProcess(), metrics_file=tmp_path / "metrics.prom",
-        )  # fmt: skip
+            recipe_of("{name: few, phases: [{name: only, rules: {any_text: text_bytes >= 0}}]}"),
+            corpus / "[01].parquet",
+            tmp_path / "shared",
+            Share(0, 1),
+            backend=InThisProcess(),
+            metrics_file=tmp_path / "metrics.prom",
+        )
     assert finished is not None
     lines = (tmp_path / "metrics.prom").read_text().splitlines()
     ended = [line for line in lines if line.startswith("gneiss_tasks_total{")]

@@ -12,7 +12,7 @@ import pyarrow as pa
 from gneiss.batch import TextBatch
 from gneiss.corpus_steps import Dedup
 from gneiss.corpus_steps.duplicates import Members
-from gneiss.corpus_steps.substring import ANSWERED, CUTS, _Plan
+from gneiss.corpus_steps.substring_stages import ANSWERED, CUTS, SubstringPlan
 from gneiss.dedup.corpus_scope import Scheme
 
 
@@ -114,6 +114,6 @@ class BillionGroups(Sequence[range]):
 
 def test_the_group_of_a_shard_is_looked_up() -> None:
     groups: Any = BillionGroups()
-    plan = _Plan(Dedup(scope="group", group_by="x"), groups, groups, Scheme(200, 1))
+    plan = SubstringPlan("bytes", "protect", "char", groups, groups, Scheme(200, 1), Dedup()._spans)
     assert plan.bucket_place(7) == (3, 1)
     assert plan.cuts_place(1_999_999_998) == (999_999_999, 0)

@@ -1,0 +1,384 @@
+"""The stages of substring dedup over a corpus or over groups of shards.
+
+At corpus scope anchors are shuffled, never the corpus. The stages (map tasks by shard, reduce tasks by partition):
+`units` (only of tokens: the ids, so that nothing is tokenized twice), `keys`, `repeated` (which keys occur twice),
+`contents` (hashes of the surroundings of those), `wanted` (which texts must be seen), `texts`, `answers` (what repeats
+what), and `cuts`; gneiss/dedup/corpus_scope says what the records are. At group scope a task holds a whole group and
+finds its cuts in memory. Both end with `cuts` and `repeated_bytes` (how much of each document is cut elsewhere). After
+`curate`, `kept_sources` and `orphans` count the cuts whose surviving copy was not kept.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gneiss.arrays import BoolArray, Int64Array
+from gneiss.batch import TextBatch
+from gneiss.corpus_steps.step import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Batches, Stage, StepCorpus
+
+if TYPE_CHECKING:
+    from gneiss.dedup.corpus_scope import Scheme
+    from gneiss.dedup.units import Units
+
+#: Cuts as stages exchange them: rows, and shards by index.
+CUTS = pa.schema([(name, pa.int64()) for name in ("row", "start", "end", "source_shard", "source_row", "source_start")])
+SOURCES = pa.schema([("source_shard", pa.int64()), ("source_row", pa.int64()), ("amount", pa.int64())])
+ANSWERED = pa.schema([("row", pa.int64()), ("amount", pa.int64())])
+FLAGS = pa.schema([("flag", pa.bool_())])
+TEXTS = {
+    unit: pa.schema([("text", pa.large_list(type_))]) for unit, type_ in (("bytes", pa.uint8()), ("tokens", pa.int32()))
+}
+#: Tokens of a document: ids, how many bytes after the one before each starts, and bytes of the whole document.
+TOKENS = pa.schema([("ids", pa.large_list(pa.int32())), ("steps", pa.large_list(pa.int32())), ("size", pa.int64())])
+
+
+@dataclass(frozen=True)
+class SubstringPlan:
+    """How the stages of a corpus are laid out.
+
+    groups: for each group the indices of its shards, which are consecutive; None at corpus scope. buckets: stretches of
+    shards that one task serves where shards are looked up: a group, or a part of the corpus. find_spans: document,
+    start, end, source and source start of the cuts within a batch.
+    """
+
+    unit: Literal["bytes", "tokens"]
+    policy: Literal["protect", "union", "all"]
+    boundary: Literal["char", "word", "line"]
+    groups: tuple[range, ...] | None
+    buckets: tuple[range, ...]
+    scheme: Scheme
+    find_spans: Callable[[TextBatch, Any], tuple[Int64Array, ...]]
+
+    def bucket_place(self, shard: int) -> tuple[int, int]:
+        """Task and batch of a stage over buckets that belong to a shard."""
+        task = bisect_right(self.buckets, shard, key=lambda bucket: bucket.start) - 1
+        return task, shard - self.buckets[task].start
+
+    def cuts_place(self, shard: int) -> tuple[int, int]:
+        """Task and batch of the stage `cuts` that belong to a shard."""
+        return (shard, 0) if self.groups is None else self.bucket_place(shard)
+
+
+def scheme_of(min_length: int, unit: str, text_bytes: int, partitions: int | None) -> Scheme:
+    """Anchors and partitions for a corpus; partitions: None to choose by size."""
+    from gneiss.dedup.corpus_scope import Scheme, partitions_for
+
+    if partitions is None:
+        units = text_bytes // (1 if unit == "bytes" else 4)
+        partitions = min(partitions_for(units, min_length, REDUCER_MEMORY_BYTES), MOST_PARTITIONS)
+    return Scheme(min_length, partitions)
+
+
+def buckets_of(shards: int, partitions: int) -> tuple[range, ...]:
+    """Consecutive shards, in as many even stretches as there are partitions, or shards."""
+    count = max(1, min(partitions, shards))
+    edges = [bucket * shards // count for bucket in range(count + 1)]
+    return tuple(range(low, high) for low, high in pairwise(edges))
+
+
+def stages_before(plan: SubstringPlan, corpus: StepCorpus) -> Sequence[Stage]:
+    """The stages that find what is cut, in order."""
+    shards, buckets = len(corpus.shards), len(plan.buckets)
+    tally = (
+        Stage("sources", shards, SOURCES, partial(_sources, plan), plan.groups is None, buckets),
+        Stage("repeated_bytes", buckets, ANSWERED, partial(_repeated_bytes, plan)),
+    )
+    if plan.groups is not None:
+        return (Stage("cuts", len(plan.groups), CUTS, partial(_group_cuts, plan)), *tally)
+    from gneiss.dedup.corpus_scope import answers, contents, keys
+
+    partitions = plan.scheme.partitions
+    return (
+        *([Stage("units", shards, TOKENS, _token_units, True)] if plan.unit == "tokens" else []),
+        Stage("keys", shards, keys.SCHEMA, partial(_keys, plan), True, partitions),
+        Stage("repeated", partitions, FLAGS, partial(_repeated, plan), receivers=shards),
+        Stage("contents", shards, contents.SCHEMA, partial(_contents, plan), receivers=partitions),
+        Stage("wanted", partitions, FLAGS, partial(_wanted, plan), receivers=shards, is_read_by_task=True),
+        Stage("texts", shards, TEXTS[plan.unit], partial(_texts, plan), receivers=partitions),
+        Stage("answers", partitions, answers.SCHEMA, partial(_answers, plan), receivers=shards),
+        *_cut_stages(plan, shards),
+        *tally,
+    )
+
+
+def _cut_stages(plan: SubstringPlan, shards: int) -> Sequence[Stage]:
+    """What ends with cuts in bytes: of tokens, only the shard of a source knows the byte where it starts."""
+    if plan.unit == "bytes":
+        return (Stage("cuts", shards, CUTS, partial(_cuts, plan)),)
+    from gneiss.dedup.corpus_scope import cuts
+
+    buckets = len(plan.buckets)
+    return (
+        Stage("token_cuts", shards, cuts.SCHEMA, partial(_token_cuts, plan)),
+        Stage("asked", shards, SOURCES, partial(_asked, plan), True, buckets),
+        Stage("replied", buckets, ANSWERED, partial(_replied, plan), receivers=shards),
+        Stage("cuts", shards, CUTS, partial(_cuts_in_bytes, plan)),
+    )
+
+
+def stages_after(plan: SubstringPlan, corpus: StepCorpus, evidence: str) -> Sequence[Stage]:
+    """The stages that count cuts whose surviving copy was not kept; evidence: the column of the cuts."""
+    shards, buckets = len(corpus.shards), len(plan.buckets)
+    return (
+        Stage("kept_sources", shards, SOURCES, partial(_kept_sources, plan, evidence), receivers=buckets),
+        Stage("orphans", buckets, ANSWERED, partial(_orphans, plan)),
+    )
+
+
+def _token_units(corpus: StepCorpus, shard: int) -> Batches:
+    """The tokens of a shard, a row for each of its rows."""
+    from gneiss.dedup.units import Units
+
+    batch = corpus.texts(shard)
+    units = Units.of_tokens(batch, corpus.model.tokens(batch))
+    assert units.starts is not None
+    steps = np.diff(units.starts, prepend=0)
+    firsts = units.bounds[:-1][np.diff(units.bounds) > 0]
+    steps[firsts] = units.starts[firsts]
+    bounds = pa.array(units.bounds)
+    lists = (pa.LargeListArray.from_arrays(bounds, pa.array(v.astype(np.int32))) for v in (units.values, steps))
+    return [pa.record_batch([*lists, pa.array(units.sizes)], schema=TOKENS)]
+
+
+def _units(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Units:
+    """The units of a shard: its bytes, or its tokens as the stage `units` left them."""
+    from gneiss.dedup.units import Units, read_only
+
+    if plan.unit == "bytes":
+        return Units.of_bytes(corpus.texts(shard))
+    batch = corpus.batch("units", shard)
+    ids, steps = batch.column("ids"), batch.column("steps").flatten().to_numpy()
+    bounds = np.asarray(ids.offsets, np.int64)
+    starts = np.cumsum(steps, dtype=np.int64)
+    counts = np.diff(bounds)
+    before = np.append(0, starts)[bounds[:-1]]  # steps count from the first byte of each document
+    starts -= np.repeat(before, counts)
+    return Units(read_only(ids.flatten().to_numpy()), bounds, starts, column_of(batch, "size"))
+
+
+def _to_shard(plan: SubstringPlan, corpus: StepCorpus, stage: str, shard: int) -> list[pa.RecordBatch]:
+    """What all partitions sent to a shard."""
+    return list(corpus.across(stage, plan.scheme.partitions, shard))
+
+
+def _passes(sent: Any) -> int:
+    from gneiss.dedup.corpus_scope import passes_for
+
+    return passes_for(sum(batch.num_rows for batch in sent), REDUCER_MEMORY_BYTES)
+
+
+def _keys(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
+    from gneiss.dedup.corpus_scope import shard_keys
+
+    return shard_keys(_units(plan, corpus, shard), plan.scheme)
+
+
+def _repeated(plan: SubstringPlan, corpus: StepCorpus, partition: int) -> Batches:
+    from gneiss.dedup.corpus_scope import repeated_keys
+
+    sent = corpus.across("keys", len(corpus.shards), partition)
+    return repeated_keys(sent, _passes(sent))
+
+
+def _contents(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
+    from gneiss.dedup.corpus_scope import shard_contents
+
+    repeated = _to_shard(plan, corpus, "repeated", shard)
+    return shard_contents(_units(plan, corpus, shard), plan.scheme, repeated)
+
+
+def _wanted(plan: SubstringPlan, corpus: StepCorpus, partition: int) -> Batches:
+    from gneiss.dedup.corpus_scope import wanted_texts
+
+    sent = corpus.across("contents", len(corpus.shards), partition)
+    return wanted_texts(sent, _passes(sent))
+
+
+def _texts(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
+    from gneiss.dedup.corpus_scope import shard_texts
+
+    sent = (_to_shard(plan, corpus, stage, shard) for stage in ("repeated", "wanted"))
+    return shard_texts(_units(plan, corpus, shard), plan.scheme, *sent)
+
+
+def _answers(plan: SubstringPlan, corpus: StepCorpus, partition: int) -> Batches:
+    from gneiss.dedup.corpus_scope import answer_shards
+
+    shards = len(corpus.shards)
+    sent, texts = (corpus.across(stage, shards, partition) for stage in ("contents", "texts"))
+    wanted = list(corpus.batches("wanted", partition))
+    return answer_shards(sent, wanted, texts, plan.scheme, plan.policy, _passes(sent))
+
+
+def _cuts_of(plan: SubstringPlan, corpus: StepCorpus, shard: int, units: Units) -> pa.RecordBatch:
+    from gneiss.dedup.corpus_scope import shard_cuts
+
+    answers = _to_shard(plan, corpus, "answers", shard)
+    copies = plan.scheme.anchors(units).copies
+    return shard_cuts(shard, units, copies, plan.scheme, answers, plan.policy)
+
+
+def _cuts(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
+    from gneiss.dedup.units import Units
+
+    batch = corpus.texts(shard)
+    return [_shrunk(plan, batch, _cuts_of(plan, corpus, shard, Units.of_bytes(batch)))]
+
+
+def _token_cuts(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
+    return [_cuts_of(plan, corpus, shard, _units(plan, corpus, shard))]
+
+
+def _asked(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
+    """Where sources start, in tokens, for each bucket of shards: only the shard of a source knows the byte."""
+    found = corpus.batch("token_cuts", shard)
+    return _by_bucket(plan, *(column_of(found, name) for name in ("source_shard", "source_document", "source_start")))
+
+
+def _replied(plan: SubstringPlan, corpus: StepCorpus, bucket: int) -> Batches:
+    """For each shard that asked, the bytes in the order of its questions."""
+    sent = corpus.across("asked", len(corpus.shards), bucket)
+    asked = [[column_of(batch, name) for name in SOURCES.names] for batch in sent]
+    starts = [np.zeros(len(source_shard), np.int64) for source_shard, _, _ in asked]
+    for shard in plan.buckets[bucket]:
+        units = _units(plan, corpus, shard)
+        for (source_shard, row, unit), start in zip(asked, starts, strict=True):
+            here = source_shard == shard
+            start[here] = units.byte_offsets(row[here], unit[here])
+    for (_, row, _), start in zip(asked, starts, strict=True):
+        yield pa.record_batch([row, start], schema=ANSWERED)
+
+
+def _cuts_in_bytes(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
+    found = corpus.batch("token_cuts", shard)
+    start = np.zeros(found.num_rows, np.int64)
+    source_shard = column_of(found, "source_shard")
+    replied = corpus.across("replied", len(plan.buckets), shard)
+    for bucket, batch in zip(plan.buckets, replied, strict=True):
+        start[_within(source_shard, bucket)] = column_of(batch, "amount")
+    found = found.set_column(found.schema.get_field_index("source_start"), "source_start", pa.array(start))
+    return [_shrunk(plan, corpus.texts(shard), found)]
+
+
+def _group_cuts(plan: SubstringPlan, corpus: StepCorpus, group: int) -> Batches:
+    """The cuts of every shard of a group, found in memory."""
+    assert plan.groups is not None
+    members = plan.groups[group]
+    batches = [corpus.texts(shard) for shard in members]
+    first_row = np.append(0, np.cumsum([len(batch) for batch in batches]))
+    sizes = [np.diff(batch.offsets) for batch in batches]
+    data = np.concatenate([batch.data[batch.offsets[0] : batch.offsets[-1]] for batch in batches])
+    whole = TextBatch(data, np.append(0, np.cumsum(np.concatenate(sizes))))
+    del batches
+    document, start, end, source, source_start = plan.find_spans(whole, corpus.model)
+    source_member = np.searchsorted(first_row, source, side="right") - 1
+    for member in range(len(members)):
+        low, high = np.searchsorted(document, first_row[member : member + 2])
+        mine = slice(low, high)
+        columns = [
+            document[mine] - first_row[member],
+            start[mine],
+            end[mine],
+            source_member[mine] + members.start,
+            (source - first_row[source_member])[mine],
+            source_start[mine],
+        ]
+        yield pa.record_batch(columns, schema=CUTS)
+
+
+def _sources(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
+    """How many bytes each document is the source of, for each bucket of shards."""
+    found = corpus.batch("cuts", *plan.cuts_place(shard))
+    amount = column_of(found, "end") - column_of(found, "start")
+    return _by_bucket(plan, *_summed(column_of(found, "source_shard"), column_of(found, "source_row"), amount))
+
+
+def _repeated_bytes(plan: SubstringPlan, corpus: StepCorpus, bucket: int) -> Batches:
+    """For each shard of a bucket the bytes that are cut anywhere as repeats of its documents."""
+    sent = corpus.across("sources", len(corpus.shards), bucket)
+    parts = [[column_of(batch, name) for name in SOURCES.names] for batch in sent]
+    shard, row, amount = _summed(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    for member in plan.buckets[bucket]:
+        yield pa.record_batch([row[shard == member], amount[shard == member]], schema=ANSWERED)
+
+
+def _kept_sources(plan: SubstringPlan, evidence: str, corpus: StepCorpus, shard: int) -> Batches:
+    """How many bytes each document is the source of in kept documents, read from the annotations."""
+    table = corpus.annotations(shard, ["status", evidence])
+    if table is None:
+        nothing = np.empty(0, np.int64)
+        return _by_bucket(plan, nothing, nothing, nothing)
+    cuts = pc.list_flatten(table.filter(pc.equal(table["status"], "kept"))[evidence]).combine_chunks()
+    names = pc.struct_field(cuts, "source_shard").dictionary_encode()
+    known = np.array([*map(corpus.shard_number, names.dictionary.to_pylist()), shard], np.int64)
+    source_shard = known[pc.fill_null(names.indices, len(known) - 1).to_numpy(zero_copy_only=False)]
+    size = field_of(cuts, "end") - field_of(cuts, "start")
+    return _by_bucket(plan, *_summed(source_shard, field_of(cuts, "source_row"), size))
+
+
+def _orphans(plan: SubstringPlan, corpus: StepCorpus, bucket: int) -> Batches:
+    """For each shard of a bucket the bytes cut from kept documents whose source was not kept."""
+    sent = corpus.across("kept_sources", len(corpus.shards), bucket)
+    parts = [[column_of(batch, name) for name in SOURCES.names] for batch in sent]
+    shard, row, amount = (np.concatenate(column) for column in zip(*parts, strict=True))
+    for member in plan.buckets[bucket]:
+        here = shard == member
+        orphaned = here.copy()
+        table = corpus.annotations(member, ["status"])
+        is_kept = np.empty(0, np.bool_) if table is None else pc.equal(table["status"], "kept").to_numpy()
+        orphaned[here] = ~np.isin(row[here], np.flatnonzero(is_kept))
+        yield pa.record_batch([row[orphaned], amount[orphaned]], schema=ANSWERED)
+
+
+def column_of(batch: pa.RecordBatch, name: str) -> Int64Array:
+    """A column of numbers."""
+    return np.asarray(batch.column(name).to_numpy(), np.int64)
+
+
+def field_of(structs: pa.StructArray, name: str) -> Int64Array:
+    """A field of numbers."""
+    return np.asarray(pc.struct_field(structs, name).to_numpy(zero_copy_only=False), np.int64)
+
+
+def _within(shard: Int64Array, bucket: range) -> BoolArray:
+    return (shard >= bucket.start) & (shard < bucket.stop)
+
+
+def _by_bucket(plan: SubstringPlan, shard: Int64Array, row: Int64Array, amount: Int64Array) -> Batches:
+    for bucket in plan.buckets:
+        here = _within(shard, bucket)
+        yield pa.record_batch([shard[here], row[here], amount[here]], schema=SOURCES)
+
+
+def _summed(shard: Int64Array, row: Int64Array, amount: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """One entry for each shard and row, with the sum of its amounts, sorted."""
+    if len(shard) == 0:
+        return shard, row, amount
+    order = np.lexsort((row, shard))
+    shard, row, amount = shard[order], row[order], amount[order]
+    opens = np.flatnonzero(np.append(True, (shard[1:] != shard[:-1]) | (row[1:] != row[:-1])))
+    return shard[opens], row[opens], np.add.reduceat(amount, opens)
+
+
+def _shrunk(plan: SubstringPlan, batch: TextBatch, found: pa.RecordBatch) -> pa.RecordBatch:
+    """Cuts with their ends moved inwards to a boundary; what becomes empty is gone."""
+    from gneiss.dedup.boundaries import shrink_cuts
+    from gneiss.dedup.spans import BOUNDARIES
+
+    row, start, end, shard, source_row, source_start = (
+        np.asarray(column.to_numpy(), np.int64) for column in found.columns
+    )
+    boundary = BOUNDARIES.index(plan.boundary)
+    new_start, new_end = shrink_cuts(batch.data, batch.offsets, row, start, end, boundary)
+    left = new_start < new_end
+    columns = (row, new_start, new_end, shard, source_row, source_start + new_start - start)
+    return pa.record_batch([column[left] for column in columns], schema=CUTS)

@@ -58,6 +58,8 @@ class Annotator:
     key: ClassVar[str] = ""
     #: Name → condition, as published for it: what `filters:` in a recipe brings along. Packaged ones have a page.
     rules: ClassVar[Mapping[str, str]] = {}
+    #: Whether its model files are mapped, so that all workers of a machine share their memory.
+    maps_files: ClassVar[bool] = False
 
     @property
     def reads(self) -> str:

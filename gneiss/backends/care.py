@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from gneiss.backends.memory import forget_peak
 from gneiss.backends.recorder import Recorder, Work, name_of
 
 #: How many deaths at a document blame it, that of its batch included: those by its own doing, and those by whatever.
@@ -120,9 +121,10 @@ def watch() -> WorkerWatch:
 
 @contextmanager
 def watched(care: Care, recorder: Recorder | None) -> Iterator[None]:
-    """Let a task that is done within the block be watched."""
+    """Let a task that is done within the block be watched; the peak of memory begins anew."""
     if recorder:
         recorder.clear()
+    forget_peak()
     token = _WATCH.set(WorkerWatch(care, recorder))
     try:
         yield

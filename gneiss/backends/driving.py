@@ -108,7 +108,7 @@ def drive(
         while left:
             waits_until = max(waits_until, clock() + crew.back_off(workers))
             if (wait := waits_until - clock()) <= 0:
-                crew.fill(min(workers, left))
+                crew.fill(min(workers, crew.most, left))
             crew.give()
             for event in pool.events(min(patience.look_seconds, wait) if wait > 0 else patience.look_seconds):
                 match crew.seen(event) if isinstance(event, Seen) else event:
@@ -166,6 +166,7 @@ class _Crew(Generic[Task]):
         self._losses, self._is_losing = 0, False
         self._failed_starts: list[int] = []
         self._passed = 0.0
+        self.most = len(tasks)  # workers that there is memory for, as far as was seen
 
     def fill(self, workers: int) -> None:
         """Start workers until there are this many."""
@@ -230,6 +231,9 @@ class _Crew(Generic[Task]):
             self._is_losing = True
         if not worker.is_opened:
             self._count_failed_start(worker, death)
+        if death.is_for_memory and self._workers:
+            self.most = len(self._workers)
+            _log.warning("a worker was killed for want of memory: %d go on without it", self.most)
         if (task := worker.task) is None:
             return None
         its, at = self._tasks[task], death.record.work

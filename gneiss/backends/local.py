@@ -23,10 +23,11 @@ from typing import IO, Any, Literal, TypeAlias
 from gneiss.backends import Done, Patience, Room, Step, Task
 from gneiss.backends.care import NO_CARE, Care, watched
 from gneiss.backends.driving import Answered, Died, Event, Opened, Placed, Seen, drive
-from gneiss.backends.machine import death_by_exit_code, memory_kills, vitals
+from gneiss.backends.machine import death_by_exit_code, memory_kills, vitals, worn_out
+from gneiss.backends.memory import held_bytes, machine_memory
 from gneiss.backends.recorder import ASK, Recorder, read_record
 from gneiss.backends.resources import Resources
-from gneiss.errors import DefectError, GneissError
+from gneiss.errors import DefectError, GneissError, MachineError
 
 _OPENED = "opened"
 _log = logging.getLogger(__name__)
@@ -41,13 +42,21 @@ class LocalProcesses:
 
     def room(self, resources: Resources) -> Room:
         """See Backend."""
-        import psutil
-
-        by_memory = psutil.virtual_memory().available // resources.memory_bytes
-        return Room(len(os.sched_getaffinity(0)) // resources.cpus, by_memory)
+        return Room(len(os.sched_getaffinity(0)) // resources.cpus, resources.places(machine_memory().free_bytes))
 
     def admit(self, workers: int, resources: Resources, local: Sequence[str]) -> None:
-        """See Backend. Processes always find a place."""
+        """See Backend. More processes than there may be memory for are only warned of: the estimate is a high one."""
+        total = machine_memory().total_bytes
+        if not (places := resources.places(total)):
+            raise MachineError(
+                f"a worker needs about {resources.said}, but this machine, or the container around it, has"
+                f" {total / 1e9:.1f} GB: use {resources.less_than(total)}"
+            )
+        if workers > places:
+            _log.warning(
+                "%d workers may need %s each, and there is memory for %d: where one is killed for want of memory, fewer"
+                " go on", workers, resources.said, places,
+            )  # fmt: skip
 
     def run(
         self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
@@ -55,7 +64,7 @@ class LocalProcesses:
         """See Backend."""
         with self.kept() as kept:
             assert kept.idle is not None
-            yield from drive(_Processes(step, self.patience, kept.idle), step, tasks, workers, self.patience)
+            yield from drive(_Processes(step, resources, self.patience, kept.idle), step, tasks, workers, self.patience)
 
     @contextmanager
     def kept(self) -> Iterator[LocalProcesses]:
@@ -93,20 +102,24 @@ class _Message:
 
 @dataclass
 class _Process:
-    """A process, what is to be sent to it, its recorder, whether it has a task, and the memory kills before that."""
+    """A process, what is to be sent to it, and its recorder.
+
+    has_task: whether it is at one; kills: memory kills before that; opened_bytes: what it held when it was ready.
+    """
 
     process: BaseProcess
     messages: SimpleQueue[_Message | None]
     recorder: IO[bytes]
     has_task: bool = False
     kills: int | None = None
+    opened_bytes: int = 0
 
 
 class _Processes:
     """See Pool. idle: processes that other pools were done with, or will be given."""
 
-    def __init__(self, step: Any, patience: Patience, idle: list[_Process]) -> None:
-        self._step, self._patience, self._idle = step, patience, idle
+    def __init__(self, step: Any, resources: Resources, patience: Patience, idle: list[_Process]) -> None:
+        self._step, self._resources, self._patience, self._idle = step, resources, patience, idle
         self._living: dict[int, _Process] = {}
         self._events: SimpleQueue[_Said] = SimpleQueue()
         self._started = 0
@@ -153,8 +166,14 @@ class _Processes:
             return ()
         if isinstance(event, GneissError):
             raise event
-        if isinstance(event, Answered) and event.worker in self._living:
-            self._living[event.worker].has_task = False
+        if isinstance(event, Opened | Answered) and (its := self._living.get(event.worker)):
+            its.has_task = False
+            held = held_bytes(its.process.pid or 0)
+            if isinstance(event, Opened):
+                its.opened_bytes = held
+            elif death := worn_out(held, its.opened_bytes, self._resources):
+                self.end(event.worker)
+                return (event, Died(event.worker, death))
         if not isinstance(event, _Silent):
             return (event,)
         if (worker := self._living.pop(event.worker, None)) is None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 
 from gneiss.backends.recorder import NOTHING, Record
+from gneiss.backends.resources import Resources
 
+_log = logging.getLogger(__name__)
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGXCPU}
 
 
@@ -16,7 +19,8 @@ _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal
 class Death:
     """How a worker ended. is_own: by what its task did, rather than by what happened to its machine.
 
-    record: what its recorder says, where that is to be had; did: what that did to it; is_late: it took too long.
+    record: what its recorder says, where that is to be had; did: what that did to it; is_late: it took too long;
+    is_for_memory: it was killed for want of memory, as far as is known.
     """
 
     said: str
@@ -24,6 +28,7 @@ class Death:
     record: Record = NOTHING
     did: str = "killed its worker"
     is_late: bool = False
+    is_for_memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,10 +100,18 @@ def death_by_exit_code(code: int | None, kills_before: int | None, kills_after: 
 def death_by_kill(kills_before: int | None, kills_after: int | None) -> Death:
     """What a process died of that was killed: out of memory where the kernel says so, or does not count."""
     if kills_before is None or kills_after is None:
-        return Death("killed; out of memory?", is_own=True)
+        return Death("killed; out of memory?", is_own=True, is_for_memory=True)
     if kills_after > kills_before:
-        return Death("killed by the kernel: out of memory", is_own=True)
+        return Death("killed by the kernel: out of memory", is_own=True, is_for_memory=True)
     return Death("killed from outside, not by the kernel for memory", is_own=False)
+
+
+def worn_out(held_bytes: int, opened_bytes: int, resources: Resources) -> Death | None:
+    """The end of a worker that holds between tasks more than it was to need at its peak; opened: before its first."""
+    if held_bytes <= max(resources.memory_bytes, 2 * opened_bytes):
+        return None
+    _log.info("a worker holds %.1f GB between tasks, and is replaced", held_bytes / 1e9)
+    return Death("replaced, as it held too much memory", is_own=False)
 
 
 def log_folder() -> str | None:

@@ -87,9 +87,7 @@ def _library(distribution: str, module: str) -> Check:
 
 
 def _memory() -> Check:
-    import psutil
-
-    free = psutil.virtual_memory().available
+    free = machine_memory().free_bytes
     return Check(
         "memory for one worker (4 GB)",
         f"{free / 1e9:.1f} GB available",

@@ -106,6 +106,7 @@ class FastText(Annotator):
     """
 
     key = "fasttext"
+    maps_files = True
 
     models: Mapping[str, FastTextModel]
     engine: Engine = "auto"

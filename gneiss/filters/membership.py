@@ -54,6 +54,7 @@ class Membership(Annotator):
     """
 
     key = "membership"
+    maps_files = True
     reads = "id"
 
     source: str

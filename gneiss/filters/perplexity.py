@@ -67,6 +67,7 @@ class Perplexity(Annotator):
     """
 
     key = "perplexity"
+    maps_files = True
 
     model: str
     normalization: Normalization = "none"

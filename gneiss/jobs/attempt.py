@@ -12,6 +12,7 @@ from typing import Generic
 
 from gneiss.backends import Step, Task, bytes_of, fields_of
 from gneiss.backends.care import watch
+from gneiss.backends.memory import peak_bytes
 from gneiss.errors import DefectError, GneissError, InputError, format_traceback
 from gneiss.jobs.defects import Defect, collected_defects
 from gneiss.jobs.logs import LOGGER, LogSettings, log_fields
@@ -66,8 +67,8 @@ class AttemptStep(Generic[Task]):
         fields = {"run": self.run, "stage": self.stage, **fields_of(task)}
         with log_fields(**fields), collected_defects() as defects:
             receipt = self._receipt(work, task)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        cost = {"seconds": time.perf_counter() - wall, "cpu_seconds": _cpu_seconds() - cpu, "peak_bytes": peak}
+        cost: dict[str, float] = {"seconds": time.perf_counter() - wall, "cpu_seconds": _cpu_seconds() - cpu}
+        cost["peak_bytes"] = peak_bytes()
         if ready_cpu_seconds:
             cost["ready_cpu_seconds"] = ready_cpu_seconds.pop()
         if size := bytes_of(task):

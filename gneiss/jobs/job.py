@@ -6,11 +6,12 @@ import logging
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
 from gneiss.backends import Step, Task, Workers, bytes_of
+from gneiss.backends.resources import Peaks
 from gneiss.errors import DefectError, GneissError
 from gneiss.input.plan import run_key
 from gneiss.jobs.attempt import Attempt, AttemptStep
@@ -42,7 +43,8 @@ class Job:
     """A job whose output is held by this driver.
 
     run: what logs call it, the beginning of its run key; check: raises OutputError when it is not held any more; share:
-    what of it this driver does, while others do theirs; None: all of it; publish: see `open_job`.
+    what of it this driver does, while others do theirs; None: all of it; publish: see `open_job`; peaks: of
+    the memory of its tasks, by this driver and by those before it.
     """
 
     output: Place
@@ -53,6 +55,7 @@ class Job:
     check: Callable[[], None] = lambda: None
     share: Share | None = None
     publish: Publish = unpublished
+    peaks: Peaks = field(default_factory=Peaks)
 
     def has(self, number: int) -> bool:
         """Whether a task of a stage, by its number, is one for this driver."""
@@ -75,7 +78,7 @@ class Job:
 
     def finished(self, kind: Kind, tasks: Sequence[JobTask]) -> dict[str, Receipt]:
         """Receipts of the tasks that need no more work, by id. Raises OutputError; see `finished_tasks`."""
-        done, adopted = finished_tasks(self.output, kind, tasks)
+        done, adopted = finished_tasks(self.output, kind, tasks, self.peaks)
         self.note(adopted)
         return done
 
@@ -108,6 +111,7 @@ class Job:
                 self.check()
                 done[receipt.task] = receipt.remembered()
                 self.meter.add(receipt)
+                self.peaks.add(*receipt.peak)
                 _log_receipt(receipt, len(done), len(tasks))
                 self.progress.finished(receipt)
                 if time.monotonic() - watched >= ledger.SEGMENT_SECONDS:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gneiss.backends.resources import Peaks
 from gneiss.errors import OutputError
 from gneiss.output import ledger
 from gneiss.output.ledger import COMMITTED, Receipt
@@ -41,14 +42,16 @@ class Kind:
     files: Callable[[Place], Iterable[tuple[str, str, File]]]
 
 
-def finished_tasks(output: Place, kind: Kind, tasks: Sequence[JobTask]) -> tuple[dict[str, Receipt], list[Receipt]]:
+def finished_tasks(
+    output: Place, kind: Kind, tasks: Sequence[JobTask], peaks: Peaks
+) -> tuple[dict[str, Receipt], list[Receipt]]:
     """Receipts of finished tasks: all of them by id, and those found in footers that the ledger does not know yet.
 
     A receipt is believed as long as its files are what it describes: all files are listed at once, and only those that
-    are not as the ledger says are looked at. Raises OutputError when an input file has changed since, or when the
+    are not as the ledger says are looked at. peaks: gets what they took. Raises OutputError when an input file has changed since, or when the
     output holds tasks that the input lacks.
     """
-    known, broken, held = _known_and_held(output, kind)
+    known, broken, held = _known_and_held(output, kind, peaks)
     if lacking := {*known, *held}.difference(task.id for task in tasks):
         raise OutputError(
             f"{output}: it holds {len(lacking)} {kind.task}s that this input lacks, first {min(lacking)!r};"
@@ -74,12 +77,13 @@ def finished_tasks(output: Place, kind: Kind, tasks: Sequence[JobTask]) -> tuple
     return done, list(adopted.values())
 
 
-def _known_and_held(output: Place, kind: Kind) -> tuple[dict[str, Receipt], set[str], set[str]]:
+def _known_and_held(output: Place, kind: Kind, peaks: Peaks) -> tuple[dict[str, Receipt], set[str], set[str]]:
     """The receipts of the ledger, without their files; those whose files are not as it says; tasks of other files."""
     known: dict[str, Receipt] = {}
     marks: dict[str, int] = {}  # 0 where the files that are listed are those of the receipt
     for receipt in ledger.entries(output, kind.stage):
         known[receipt.task], marks[receipt.task] = receipt.remembered(), 0
+        peaks.add(*receipt.peak)
         for file in receipt.files:
             marks[receipt.task] ^= hash((file.path, file.size_bytes, file.etag))
     for id_ in [id_ for id_, its in known.items() if its.state != COMMITTED]:

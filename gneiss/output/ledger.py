@@ -57,6 +57,11 @@ class Receipt:
         """Whether a defect kept the task from being done."""
         return self.state == FAILED
 
+    @property
+    def peak(self) -> tuple[int, int]:
+        """Bytes of input of the task, 0 where that has no size, and its peak of memory."""
+        return int(self.cost.get("input_bytes", 0)), int(self.cost.get("peak_bytes", 0))
+
     def footer(self) -> str:
         """What the footer of a task's last file holds: the receipt without ETags and cost, and without that file."""
         files = tuple(replace(file, etag=None) for file in self.files)

@@ -46,6 +46,7 @@ from gneiss.stages.exchange import Exchange
 from gneiss.stages.of_recipe import counted_after
 from gneiss.stages.summing import SUM, SumStep, added_up, groups_of, left_of, paths_of
 from gneiss.store.place import Address, Place, local_paths, place_of
+from gneiss.store.ranged import KEPT_BYTES
 
 # Memory of a worker where no step needs more, beside WORKER_BYTES: for each byte of text of a shard, of its ids and
 # URLs, of the largest table that is read of it at once, and for each row.
@@ -186,7 +187,7 @@ def _curate_share(job: Job, plan: Plan, hire: Hire) -> None:
     corpus = Corpus(plan.recipe, prepare(plan.recipe), plan.input.shards, job.output)
     mine = {shard.id: shard.text_bytes for number, shard in enumerate(corpus.shards) if job.has(number)}
     job.progress.begin(plan.recipe.name, mine, {id_: its for id_, its in done.items() if id_ in mine})
-    with hire(len(mine), resources_of(plan)).kept() as kept:
+    with hire(len(mine), resources_of(plan).corrected(job.peaks)).kept() as kept:
         (curate_share_of_usable if corpus.wide_phases else curate)(job, kept, corpus, done)
     job.progress.end()
 
@@ -206,7 +207,7 @@ def _run(job: Job, plan: Plan, hire: Hire) -> FinishedRun:
     if not is_done or (groups_of(_committed(plan, done)) and not _noted(plan, folder, done)):
         corpus = replace(corpus, prepared=prepare(recipe))
         tasks = len(corpus.shards) - (0 if corpus.wide_phases else len(done))
-        with hire(tasks, resources_of(plan)).kept() as kept:
+        with hire(tasks, resources_of(plan).corrected(job.peaks)).kept() as kept:
             if corpus.wide_phases:
                 done = curate_usable(job, kept, corpus, done, len(plan.input.unreadable))
             else:
@@ -305,10 +306,16 @@ def resources_of(plan: Plan) -> Resources:
     largest = max((BYTES_PER_BYTE * shard.text_bytes + _beside_text(shard) for shard in shards), default=0)
     held = max([largest, *(step.shard_memory_bytes(shards) + beside for step in steps)])
     reducer, key = max(((step.reducer_memory_bytes(shards), step.key) for step in steps), default=(0, ""))
-    models = sum(model.size_bytes for model in plan.models)
-    if reducer > models + held:
-        return worker_resources(reducer, key)
-    return worker_resources(int(models + held))
+    kept = KEPT_BYTES if any(shard.file.is_in_one_version for shard in shards) else 0
+    mapped = {file for phase in plan.recipe.phases for its in phase.annotators if its.maps_files for file in its.model_files}
+    own, shared = (
+        sum(model.size_bytes for model in plan.models if (model.source in mapped) == is_shared)
+        for is_shared in (False, True)
+    )
+    text = max((shard.text_bytes for shard in shards), default=0)
+    if reducer > own + held + kept:
+        return worker_resources(reducer, key, shared, text)
+    return worker_resources(int(own + held + kept), "", shared, text)
 
 
 def _beside_text(shard: Shard) -> int:

@@ -19,7 +19,7 @@ _AHEAD_AT_ONCE = 4
 #: A file that is read more than once is fetched whole if it is no larger: that takes hardly longer than its tail.
 _WHOLE_BYTES = 1 << 20
 #: As much a worker keeps of the file that it reads.
-_KEPT_BYTES = 1 << 26
+KEPT_BYTES = 1 << 26
 
 
 class Kept:
@@ -61,7 +61,7 @@ class Kept:
 class Memory:
     """What one worker keeps of the file that it reads: a shard is read to decide it, and again to write it."""
 
-    most_bytes: int = _KEPT_BYTES
+    most_bytes: int = KEPT_BYTES
     _file: Hashable = None
     _kept: Kept = field(default_factory=Kept)
 

@@ -8,6 +8,7 @@ from unittest import mock
 
 import pytest
 
+from gneiss.backends.resources import Peaks
 from gneiss.curate.curate import curate
 from gneiss.curate.loaded_models import load_models
 from gneiss.errors import OutputError
@@ -30,7 +31,7 @@ def test_finished_shards_are_known_from_the_ledger(tmp_path: Path) -> None:
     plan, output = plan_of(tmp_path), place_of(tmp_path / "out")
     receipts = curate_all(plan, output)
     ledger.append(output, receipts)
-    done, adopted = finished_tasks(output, CURATION, plan.input.shards)
+    done, adopted = finished_tasks(output, CURATION, plan.input.shards, Peaks())
     assert done == {receipt.task: receipt.remembered() for receipt in receipts}
     assert adopted == []
 
@@ -39,7 +40,7 @@ def test_shards_that_the_ledger_missed_are_adopted_from_their_footers(tmp_path: 
     plan, output = plan_of(tmp_path), place_of(tmp_path / "out")
     receipts = curate_all(plan, output)
     ledger.append(output, receipts[:1])
-    done, adopted = finished_tasks(output, CURATION, plan.input.shards)
+    done, adopted = finished_tasks(output, CURATION, plan.input.shards, Peaks())
     assert list(done) == ["a", "b"]
     assert [receipt.files for receipt in adopted] == [receipts[1].files]
 
@@ -59,17 +60,17 @@ def test_a_shard_whose_files_are_not_as_its_receipt_says_is_not_finished(
         os.truncate(path, path.stat().st_size - 1)
     else:
         path.write_bytes(bytes(path.stat().st_size))
-    assert list(finished_tasks(output, CURATION, plan.input.shards)[0]) == ["b"]
+    assert list(finished_tasks(output, CURATION, plan.input.shards, Peaks())[0]) == ["b"]
 
 
 def test_only_files_with_another_etag_are_read_again(tmp_path: Path) -> None:
     plan, output = plan_of(tmp_path), place_of(tmp_path / "out")
     ledger.append(output, curate_all(plan, output))
     with mock.patch.object(Place, "checksum", side_effect=AssertionError):
-        assert list(finished_tasks(output, CURATION, plan.input.shards)[0]) == ["a", "b"]
+        assert list(finished_tasks(output, CURATION, plan.input.shards, Peaks())[0]) == ["a", "b"]
     os.utime(tmp_path / "out/data/a.parquet", ns=(1, 1))
     with mock.patch.object(Place, "checksum", autospec=True, side_effect=Place.checksum) as summed:
-        assert list(finished_tasks(output, CURATION, plan.input.shards)[0]) == ["a", "b"]
+        assert list(finished_tasks(output, CURATION, plan.input.shards, Peaks())[0]) == ["a", "b"]
     assert [call.args for call in summed.call_args_list] == [(output / "data/a.parquet",)]
 
 
@@ -79,15 +80,15 @@ def test_an_input_that_changed_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "input/a.parquet"
     os.utime(path, ns=(1, 1))
     with pytest.raises(OutputError, match=r"a\.parquet: the file was modified after .* was made from it"):
-        finished_tasks(output, CURATION, plan_of(tmp_path).input.shards)
+        finished_tasks(output, CURATION, plan_of(tmp_path).input.shards, Peaks())
     write_documents(path, ["one", "other"])
     os.utime(path, ns=(1, int(plan.input.shards[0].etag)))
     with pytest.raises(OutputError, match=r"no longer the file that .* was made from"):
-        finished_tasks(output, CURATION, plan_of(tmp_path).input.shards)
+        finished_tasks(output, CURATION, plan_of(tmp_path).input.shards, Peaks())
 
 
 def test_an_input_that_lacks_finished_shards_is_refused(tmp_path: Path) -> None:
     plan, output = plan_of(tmp_path), place_of(tmp_path / "out")
     ledger.append(output, curate_all(plan, output))
     with pytest.raises(OutputError, match="it holds 1 shards that this input lacks, first 'b'"):
-        finished_tasks(output, CURATION, plan.input.shards[:1])
+        finished_tasks(output, CURATION, plan.input.shards[:1], Peaks())

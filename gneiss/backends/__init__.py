@@ -48,8 +48,9 @@ class Patience:
     look: between two looks at its workers; say: before it says that one has no place, or gives no sign of life; kill:
     before it kills such a one; place: for the first place of any worker; end: for workers to end when they are asked
     to. A worker gives a sign of life by using this share of a CPU, itself or its children; none is needed of one that
-    waits for storage. A long task is no reason to kill: there is no limit for it. document: CPU seconds that a filter
-    may take for a document, and for each MB of text beside; back_off: the longest wait for new workers.
+    waits for storage. A long task is no reason to kill: there is no limit for it; long: before it says where one is.
+    document: CPU seconds that a filter may take for a document, and for each MB of text beside; document_waits: how
+    often as much of wall time, as one may sleep; back_off: the longest wait for new workers.
     """
 
     look_seconds: float = 15.0
@@ -58,7 +59,9 @@ class Patience:
     place_seconds: float = 3600.0
     end_seconds: float = 5.0
     busy_share: float = 0.01
+    long_seconds: float = 1800.0
     document_seconds: float = DOCUMENT_SECONDS
+    document_waits: float = 10.0
     back_off_seconds: float = 60.0
 
 

@@ -102,7 +102,7 @@ def drive(
 
     Raises MachineError when workers die before they are ready, or when none has room.
     """
-    crew = _Crew(pool, tasks, patience)
+    crew = _Crew(pool, getattr(step, "stage", ""), tasks, patience)
     left, looked, waits_until = len(tasks), clock(), 0.0
     try:
         while left:
@@ -134,8 +134,9 @@ def drive(
 class _Worker:
     """A worker as the driver knows it.
 
-    failed_starts: of it and of those it replaces, in a row; quiet_seconds: without a place, or a sign of life; late_at:
-    the work that takes it too long, as the last look showed.
+    failed_starts: of it and of those it replaces, in a row; quiet_seconds: without a place, or a sign of life;
+    task_seconds: at its task; said_seconds: of these, when that was last said; at, at_seconds: the work of the last
+    looks, by when it began, and for how long it was that; is_late: whether that is too long.
     """
 
     number: int
@@ -146,7 +147,11 @@ class _Worker:
     cpu_seconds: float = 0.0
     quiet_seconds: float = 0.0
     is_said: bool = False
-    late_at: Work | None = None
+    task_seconds: float = 0.0
+    said_seconds: float = 0.0
+    at: tuple[Work, float] | None = None
+    at_seconds: float = 0.0
+    is_late: bool = False
 
     def shows_life(self, cpu_seconds: float) -> None:
         """Be patient with it anew."""
@@ -156,8 +161,8 @@ class _Worker:
 class _Crew(Generic[Task]):
     """The workers that there are, and the tasks that are not finished."""
 
-    def __init__(self, pool: Pool, tasks: Sequence[Task], patience: Patience) -> None:
-        self._pool, self._tasks, self._patience = pool, tasks, patience
+    def __init__(self, pool: Pool, stage: str, tasks: Sequence[Task], patience: Patience) -> None:
+        self._pool, self._stage, self._tasks, self._patience = pool, stage, tasks, patience
         self._workers: dict[int, _Worker] = {}
         self._ready: dict[int, None] = {}  # those that can take a task, in order
         self._waiting = deque(range(len(tasks)))
@@ -181,6 +186,7 @@ class _Crew(Generic[Task]):
             del self._ready[number]
             worker.task = self._waiting.popleft()
             worker.shows_life(worker.cpu_seconds)
+            worker.task_seconds = worker.said_seconds = 0.0
             self._pool.give(number, self._tasks[worker.task], self._care.get(worker.task, NO_CARE))
 
     def placed(self, number: int, where: str) -> None:
@@ -249,7 +255,7 @@ class _Crew(Generic[Task]):
             return its, f"its worker died {MOST_ATTEMPTS} times ({death.said})"
         _log.warning(
             "%s: its worker died (%s)%s; the task is given to another one%s",
-            _name(its), death.said, f" at {at}" if at else "", _how(care, at), extra=fields_of(its),
+            self._name(its), death.said, f" at {at}" if at else "", _how(care, at), extra=fields_of(its),
         )  # fmt: skip
         self._waiting.append(task)
         return None
@@ -283,6 +289,7 @@ class _Crew(Generic[Task]):
             return None
         if late := self._late(worker, vitals):
             return late
+        self._say_long(worker, vitals)
         worker.quiet_seconds += self._passed
         used = abs(vitals.cpu_seconds - worker.cpu_seconds)  # less than before where a child has ended
         if used >= self._patience.busy_share * worker.quiet_seconds and not vitals.is_stopped:
@@ -300,22 +307,50 @@ class _Crew(Generic[Task]):
 
     def _late(self, worker: _Worker, vitals: Vitals) -> Died | None:
         """A worker that is at the same documents for too long is asked for its stack, and at the next look killed."""
-        at, seconds = vitals.record.work, vitals.own_cpu_seconds - vitals.record.began_cpu_seconds
-        if at is None or seconds <= self._patience.document_seconds * (1 + at.size_bytes / 1e6):
-            worker.late_at = None
+        record, limit = vitals.record, self._patience.document_seconds
+        at = None if record.work is None else (record.work, record.began_cpu_seconds)
+        if worker.at != at:
+            worker.at, worker.at_seconds, worker.is_late = at, 0.0, False
+        elif not vitals.is_stopped and not vitals.waits_for_a_disk:
+            worker.at_seconds += self._passed
+        if at is None:
             return None
-        if worker.late_at != at:
-            worker.late_at = at
+        seconds, times = vitals.own_cpu_seconds - at[1], 1 + at[0].size_bytes / 1e6
+        said, did = f"{seconds:.0f} s of CPU time", f"took longer than {limit:g} s"
+        if seconds <= limit * times:
+            longest = limit * self._patience.document_waits
+            if worker.at_seconds <= longest * times:
+                return None
+            said, did = f"{worker.at_seconds:.0f} s, most of them idle", f"took longer than {longest:g} s, idle"
+        if not worker.is_late:
+            worker.is_late = True
             self._pool.ask(worker.number)
             return None
-        did = f"took longer than {self._patience.document_seconds:g} s"
-        return self._killed(worker, Death(f"{seconds:.0f} s of CPU time", True, vitals.record, did, is_late=True))
+        return self._killed(worker, Death(said, True, record, did, is_late=True))
+
+    def _say_long(self, worker: _Worker, vitals: Vitals) -> None:
+        """Say of a task that takes long where it is: once it has taken so long, then whenever that has doubled."""
+        worker.task_seconds += self._passed
+        if worker.task is None or worker.task_seconds < max(self._patience.long_seconds, 2 * worker.said_seconds):
+            return
+        worker.said_seconds = worker.task_seconds
+        task = self._tasks[worker.task]
+        at = f", at {vitals.record.work}" if vitals.record.work else ""
+        _log.warning(
+            "%s: its worker (%s) has been at it for %.0f min%s, and has used %.0f s of CPU time",
+            self._name(task), worker.where, worker.task_seconds / 60, at, vitals.cpu_seconds, extra=fields_of(task),
+        )  # fmt: skip
 
     def _killed(self, worker: _Worker, death: Death) -> Died:
         self._pool.end(worker.number)
         if death.record.stacks:
             _log.warning("the stack of the worker (%s) before it is killed:\n%s", worker.where, death.record.stack)
         return Died(worker.number, death)
+
+    def _name(self, task: Task) -> str:
+        """What messages call a task; one that is a number by its stage too."""
+        name = " ".join(f"{name} {value}" for name, value in fields_of(task).items())
+        return name if hasattr(task, "id") or not self._stage else f"stage {self._stage}, {name}"
 
     def _is_idle(self, worker: _Worker) -> bool:
         return worker.is_opened and worker.task is None
@@ -335,7 +370,7 @@ class _Crew(Generic[Task]):
         what = (
             "a worker that is not ready yet"
             if worker.task is None
-            else f"{_name(self._tasks[worker.task])}: its worker"
+            else f"{self._name(self._tasks[worker.task])}: its worker"
         )
         then = f"; after {self._patience.kill_seconds:.0f} s it is killed" if self._is_killable(worker, vitals) else ""
         at = f", at {vitals.record.work}" if vitals.record.work else ""
@@ -359,7 +394,3 @@ def _how(care: Care, at: Work | None) -> str:
     if any((end.work.name, end.work.first) == (at.name, at.first) for end in care.blamed()):
         return ", without this document"
     return "" if at.is_of_one_document else ", one document at a time"
-
-
-def _name(task: object) -> str:
-    return " ".join(f"{name} {value}" for name, value in fields_of(task).items())

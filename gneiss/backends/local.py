@@ -54,8 +54,9 @@ class LocalProcesses:
             )
         if workers > places:
             _log.warning(
-                "%d workers may need %s each, and there is memory for %d: where one is killed for want of memory, fewer"
-                " go on", workers, resources.said, places,
+                "there may be memory for %d of %d workers only, as each takes about %s: where one is killed for want of"
+                " it, fewer go on",
+                places, workers, resources.said,
             )  # fmt: skip
 
     def run(

@@ -242,7 +242,7 @@ class _Actors:
         except RayError:
             return lost
         if isinstance(error, OutOfMemoryError):
-            death = Death("killed by Ray: its node was out of memory", is_own=True)
+            death = Death("killed by Ray: its node was out of memory", is_own=True, is_for_memory=True)
         elif record.crash:
             death = Death(record.crash, is_own=True)
         else:

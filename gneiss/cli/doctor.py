@@ -14,6 +14,7 @@ from pathlib import Path
 import typer
 from rich.markup import escape
 
+from gneiss.backends.memory import machine_memory
 from gneiss.cli.terminal import console
 
 

@@ -48,8 +48,8 @@ def finished_tasks(
     """Receipts of finished tasks: all of them by id, and those found in footers that the ledger does not know yet.
 
     A receipt is believed as long as its files are what it describes: all files are listed at once, and only those that
-    are not as the ledger says are looked at. peaks: gets what they took. Raises OutputError when an input file has changed since, or when the
-    output holds tasks that the input lacks.
+    are not as the ledger says are looked at. peaks: gets what they took. Raises OutputError when an input file has
+    changed since, or when the output holds tasks that the input lacks.
     """
     known, broken, held = _known_and_held(output, kind, peaks)
     if lacking := {*known, *held}.difference(task.id for task in tasks):

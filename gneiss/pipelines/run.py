@@ -307,7 +307,9 @@ def resources_of(plan: Plan) -> Resources:
     held = max([largest, *(step.shard_memory_bytes(shards) + beside for step in steps)])
     reducer, key = max(((step.reducer_memory_bytes(shards), step.key) for step in steps), default=(0, ""))
     kept = KEPT_BYTES if any(shard.file.is_in_one_version for shard in shards) else 0
-    mapped = {file for phase in plan.recipe.phases for its in phase.annotators if its.maps_files for file in its.model_files}
+    mapped = {
+        file for phase in plan.recipe.phases for its in phase.annotators if its.maps_files for file in its.model_files
+    }
     own, shared = (
         sum(model.size_bytes for model in plan.models if (model.source in mapped) == is_shared)
         for is_shared in (False, True)

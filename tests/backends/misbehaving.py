@@ -106,3 +106,25 @@ class Processes:
     def lost(self, task: int, reason: str) -> Any:
         """What became of it."""
         return task, reason
+
+
+@dataclass(frozen=True)
+class Hoarding:
+    """A step whose first task leaves so many bytes behind; the answer is the process."""
+
+    size_bytes: int
+
+    def open(self) -> Callable[[int], Any]:
+        """Open the step."""
+        hoard: list[bytes] = []
+
+        def work(task: int) -> int:
+            if task == 0:
+                hoard.append(b"x" * self.size_bytes)
+            return os.getpid()
+
+        return work
+
+    def lost(self, task: int, reason: str) -> Any:
+        """What became of it."""
+        return task, reason

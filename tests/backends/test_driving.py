@@ -18,7 +18,7 @@ from gneiss.errors import MachineError
 
 CRASH = Death("Segmentation fault", is_own=True)
 LOST = Death("lost with its node", is_own=False)
-PATIENCE = Patience(look_seconds=10, say_seconds=30, kill_seconds=100, place_seconds=1000)
+PATIENCE = Patience(look_seconds=10, say_seconds=30, kill_seconds=100, place_seconds=1000, long_seconds=1e6)
 STACK = """
 Current thread 0x00007f (most recent call first):
   File "a.py", line 2 in inner
@@ -121,8 +121,14 @@ class Stage:
         self.closed += 1
 
 
-def driven(pool: Stage, tasks: int, workers: int) -> list[Any]:
-    return list(drive(pool, Doubling(), range(tasks), workers, PATIENCE, pool.clock))
+class Named(Doubling):
+    """The same, of a stage."""
+
+    stage = "double"
+
+
+def driven(pool: Stage, tasks: int, workers: int, patience: Patience = PATIENCE) -> list[Any]:
+    return list(drive(pool, Doubling(), range(tasks), workers, patience, pool.clock))
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -290,7 +296,7 @@ def test_a_worker_that_is_at_a_document_for_too_long_is_asked_for_its_stack_and_
     pool.own = lambda look: (1.5 * seconds + look / 100, Record(at, 0.0, STACK)) if look < 30 else (0.0, Record())
     if seconds == 30.0:
         pool.own = lambda look: (1.5 * seconds, Record(at, 0.0))
-        pool.events = lambda wait: _finish_at(pool, 5000.0, wait)  # type: ignore[method-assign]
+        pool.events = lambda wait: _finish_at(pool, 400.0, wait)  # type: ignore[method-assign]
     assert driven(pool, 1, 1) == [0]
     if seconds == 30.0:
         assert (pool.ended, pool.asked) == ([], [])
@@ -302,6 +308,42 @@ def test_a_worker_that_is_at_a_document_for_too_long_is_asked_for_its_stack_and_
     assert pool.cares[-1].suspects("filter", 100, 200), "the filter may be slow: from there on"
     assert not pool.cares[-1].suspects("filter", 0, 6)
     assert said(caplog)[-1].startswith("task 0: its worker died (47 s of CPU time) at filter, rows 7 to 9; the task is")
+
+
+def test_a_worker_that_sleeps_at_a_document_is_killed_for_the_time_that_passes() -> None:
+    at = Work("filter", 7, 7, size_bytes=500_000)
+    pool = Stage(stuck=lambda *_: WORKING if pool.started == 1 else None, cpu=lambda look: 10.0 * look)
+    pool.own = lambda _: (1.0, Record(at, 0.5, STACK))
+    patience = replace(PATIENCE, document_seconds=2.0)
+    assert driven(pool, 1, 1, patience) == [0]
+    assert (pool.ended, pool.asked) == ([1], [1])
+    (end,) = pool.cares[-1].ends
+    assert (end.work, end.is_late, end.did) == (at, True, "took longer than 20 s, idle")
+    assert end.said == "50 s, most of them idle"
+
+
+def test_one_document_after_another_may_take_long_together() -> None:
+    pool = Stage(stuck=lambda *_: WORKING, cpu=lambda look: 10.0 * look)
+    pool.own = lambda look: (1.0, Record(Work("filter", 7, 7), look / 1000))
+    pool.events = lambda wait: _finish_at(pool, 5000.0, wait)  # type: ignore[method-assign]
+    assert driven(pool, 1, 1, replace(PATIENCE, document_seconds=1.0)) == [0]
+    assert pool.ended == []
+
+
+def test_where_a_long_task_is_is_said_ever_more_seldom(caplog: pytest.LogCaptureFixture) -> None:
+    pool = Stage(stuck=lambda *_: WORKING, cpu=lambda look: 10.0 * look)
+    pool.events = lambda wait: _finish_at(pool, 4000.0, wait)  # type: ignore[method-assign]
+    assert list(drive(pool, Named(), range(1), 1, replace(PATIENCE, long_seconds=1200), pool.clock)) == [0]
+    assert [line.partition(" min")[0] for line in said(caplog)] == [
+        f"stage double, task 0: its worker (process 1) has been at it for {minutes}" for minutes in (20, 40)
+    ]
+
+
+def test_where_one_is_killed_for_want_of_memory_fewer_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    killed = Death("killed by the kernel: out of memory", is_own=True, is_for_memory=True)
+    pool = Stage(dies=lambda worker, task: killed if (worker, task) == (2, 1) else None)
+    assert sorted(driven(pool, 40, 3)) == [2 * task for task in range(40)]
+    assert (pool.started, "a worker was killed for want of memory: 2 go on without it" in said(caplog)) == (3, True)
 
 
 # Places

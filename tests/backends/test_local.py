@@ -15,7 +15,7 @@ from gneiss.backends import MOST_ATTEMPTS, Patience
 from gneiss.backends.local import LocalProcesses
 from gneiss.backends.resources import Resources
 from tests.backends import misbehaving
-from tests.backends.misbehaving import SHORT, Misbehaving, Processes
+from tests.backends.misbehaving import SHORT, Hoarding, Misbehaving, Processes
 
 pytestmark = pytest.mark.processes
 
@@ -126,3 +126,11 @@ def test_a_worker_that_has_a_task_when_its_stage_is_closed_does_not_live_on(tmp_
         run.close()
         assert len(active_children()) == 1
         assert {name for name, _ in kept.run(Processes("second"), range(4), 2, Resources(1))} == {"second"}
+
+
+@pytest.mark.parametrize("needed_mb", [100, 2000])
+def test_a_worker_that_holds_more_between_tasks_than_it_was_to_need_is_replaced(needed_mb: int) -> None:
+    first, *others = LocalProcesses().run(Hoarding(800_000_000), range(3), 1, Resources(needed_mb * 1_000_000))
+    assert len(set(others)) == 1
+    assert (first in others) == (needed_mb == 2000)
+    assert active_children() == []

@@ -54,8 +54,10 @@ def test_what_workers_share_is_asked_for_once() -> None:
     assert its.corrected(seen((1, 3 + 1.6))) == Resources(int(1.2 * 1.6 * GB), shared_bytes=3 * GB, largest_bytes=GB)
 
 
-def test_the_input_that_fits() -> None:
-    assert SHARDS.fitting_bytes(WORKER_BYTES + 2 * GB) == GB // 2
-    assert SHARDS.fitting_bytes(1) == 0
-    assert worker_resources(4 * GB, "duplicates", largest_bytes=GB).fitting_bytes(GB) is None
-    assert worker_resources().fitting_bytes(GB) is None
+def test_a_machine_with_less_memory_is_given_the_size_that_fits() -> None:
+    fits = "smaller shards (shard_max_bytes), here 500,000,000"
+    assert SHARDS.less_than(WORKER_BYTES + 2 * GB) == fits
+    assert SHARDS.less_than(1) == SHARDS.less == "smaller shards (shard_max_bytes)"
+    step = worker_resources(4 * GB, "duplicates", largest_bytes=GB)
+    assert step.less_than(GB) == step.less
+    assert worker_resources().less_than(GB) == SHARDS.less

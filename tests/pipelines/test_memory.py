@@ -14,6 +14,9 @@ from gneiss.input.formats import row_groups
 from gneiss.input.plan import make_plan
 from gneiss.pipelines.run import BYTES_PER_BYTE, resources_of
 from gneiss.recipe.recipe import Recipe
+from gneiss.store.place import Place
+from gneiss.store.ranged import KEPT_BYTES
+from tests import runs
 
 RECIPE = Recipe.parse("name: p\nphases:\n- {name: only, rules: {kept: text_chars >= 0}}\n")
 
@@ -49,3 +52,22 @@ def test_other_columns_are_counted_table_by_table(tmp_path: Path, value: Any, mo
 
 def test_rows_are_counted(tmp_path: Path) -> None:
     assert needed(tmp_path, 100_000) - needed(tmp_path, 1000) > 30_000_000
+
+
+def test_what_a_worker_keeps_of_a_file_elsewhere_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = needed(tmp_path, 10)
+    monkeypatch.setattr(Place, "is_in_one_version", True)
+    assert needed(tmp_path, 10) == before + KEPT_BYTES
+
+
+def test_mapped_models_are_counted_once_a_machine(tmp_path: Path) -> None:
+    runs.train(tmp_path / "a.bin", ("hq", "cc"))
+    model = f"{{source: '{tmp_path / 'a.bin'}', label: hq}}"
+    annotate = f"annotate: [{{fasttext: {{models: {{good: {model}}}}}}}]"
+    recipe = Recipe.parse(f"name: p\nphases:\n- {{name: only, {annotate}, rules: {{better: good > 0}}}}")
+    folder = tmp_path / "input"
+    folder.mkdir()
+    plain = needed(folder, 10)
+    resources = resources_of(make_plan(recipe, folder))
+    assert resources.shared_bytes == (tmp_path / "a.bin").stat().st_size > 0
+    assert resources.memory_bytes - WORKER_BYTES == plain

@@ -10,10 +10,12 @@ from unittest import mock
 import pytest
 
 from gneiss.backends import Room
+from gneiss.backends import local as local_processes
 from gneiss.backends.choice import choose_workers
 from gneiss.backends.local import LocalProcesses
+from gneiss.backends.memory import MachineMemory
 from gneiss.backends.ray_actors import check_nodes
-from gneiss.backends.resources import Resources
+from gneiss.backends.resources import Resources, worker_resources
 from gneiss.errors import DefectError, MachineError, ModelError
 from gneiss.input.plan import make_plan
 from gneiss.pipelines.reshard import reshard
@@ -82,6 +84,25 @@ def test_what_takes_the_memory_is_named_where_there_is_too_little(
     with pytest.raises(MachineError) as refused:
         check_nodes([node], 2, resources, [])
     assert f": use workers=1, or {less}" in str(refused.value)
+
+
+def test_a_shard_that_a_machine_has_no_memory_for_is_refused_with_the_size_that_fits(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    needs = worker_resources(4_000_000_000, shared_bytes=2_000_000_000, largest_bytes=1_000_000_000)
+    monkeypatch.setattr(local_processes, "machine_memory", lambda: MachineMemory(4_600_000_000, 0))
+    said = (
+        r"a worker needs about 4\.6 GB and 2\.0 GB for models that all share, but this machine, or the container around"
+        r" it, has 4\.6 GB: use smaller shards \(shard_max_bytes\), here 500,000,000"
+    )
+    with pytest.raises(MachineError, match=said):
+        choose_workers(LocalProcesses(), None, 9, needs, False)
+    monkeypatch.setattr(local_processes, "machine_memory", lambda: MachineMemory(12_000_000_000, 7_000_000_000))
+    assert choose_workers(LocalProcesses(), None, 9, needs, False).count == 1
+    caplog.clear()
+    assert choose_workers(LocalProcesses(), 3, 9, needs, False).count == 3
+    (record,) = caplog.records
+    assert record.getMessage().startswith("there may be memory for 2 of 3 workers only, as each takes about 4.6 GB and")
 
 
 class Admits(runs.InThisProcess):

@@ -306,6 +306,18 @@ def test_table_is_the_same_bytes(trained, tmp_path):
     assert table_name(trained) == table_name(trained) != table_name(trained[::-1])
 
 
+def test_workers_of_a_machine_share_the_memory_of_a_table(trained, tmp_path):
+    build_table([read_model(trained[0])], tmp_path / "table")
+    table = open_table(tmp_path / "table")
+    assert all(group.rows.sum() is not None for group in table.groups)
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    (first,) = (number for number, line in enumerate(lines) if line.endswith(str(tmp_path / "table")))
+    sizes = {name: int(size.split()[0]) for name, size in (line.split(":") for line in lines[first + 1 : first + 20])}
+    assert lines[first].split()[1] == "r--s"
+    assert sizes["Rss"] > 0
+    assert sizes["Private_Dirty"] == sizes["Anonymous"] == 0
+
+
 def test_damaged_table(trained, tmp_path):
     path = tmp_path / "t.table"
     build_table([read_model(path) for path in trained], path)

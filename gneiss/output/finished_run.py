@@ -53,7 +53,8 @@ class FinishedRun:
     """A finished run as it lies on disk; `gneiss.run` returns it, `open_run` reads it again.
 
     quarantined_shards: those that could not be curated, with the reason; failed_shards: of these, the ones that failed
-    by a defect; finished_before: how many shards the driver that returns it found finished.
+    by a defect; finished_before: how many shards the driver that returns it found finished; only: of a run that is not
+    finished, the shards that are.
     """
 
     folder: Place
@@ -62,6 +63,12 @@ class FinishedRun:
     quarantined_shards: Mapping[str, str]
     failed_shards: Sequence[str] = ()
     finished_before: int = 0
+    only: tuple[str, ...] | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all shards of the run are there, or in quarantine."""
+        return self.only is None
 
     @property
     def counts(self) -> Counter[str]:
@@ -107,8 +114,8 @@ class FinishedRun:
         digest = hashlib.sha256(str(_json(self.folder / layout.RUN_FILE)["run_key"]).encode())
         shards: list[FinishedShard] = []
         first = 0
-        places = (self.folder / layout.annotations_path(id_) for id_ in layout.ids_in(self.folder, BASE))
-        for footer in at_once(_footer, places):
+        ids = layout.ids_in(self.folder, BASE) if self.only is None else self.only
+        for footer in at_once(_footer, (self.folder / layout.annotations_path(id_) for id_ in ids)):
             digest.update(b"\0" + footer.encode())
             receipt = Receipt.from_json(json.loads(footer))
             shards.append(FinishedShard(receipt.task, receipt.rows or 0, receipt.counts["kept"], first))

@@ -31,6 +31,7 @@ from gneiss.output.dataset_card import dataset_card
 from gneiss.output.finished_run import FinishedRun
 from gneiss.output.ledger import COMMITTED, CURATE, PREDICTED, Receipt
 from gneiss.output.parquet import write_bytes
+from gneiss.output.run_so_far import added_up
 from gneiss.pipelines.curation import (
     CURATION,
     are_counted,
@@ -44,7 +45,7 @@ from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
 from gneiss.stages.exchange import Exchange
 from gneiss.stages.of_recipe import counted_after
-from gneiss.stages.summing import SUM, SumStep, added_up, groups_of, left_of, paths_of
+from gneiss.stages.summing import SUM, SumStep, groups_of, left_of, paths_of
 from gneiss.store.place import Address, Place, local_paths, place_of
 from gneiss.store.ranged import KEPT_BYTES
 

@@ -216,7 +216,7 @@ class _Reader:
         there = " AND ".join(f"{term.sql} IS NOT NULL" for term in terms)
         name = f"step {xxhash.xxh3_128_hexdigest(sql.encode())}"
         self.steps[name] = Step(sql, level, there if may_fail else None)
-        return _Term(_quoted(name), kind, level)
+        return _Term(quoted(name), kind, level)
 
     def constant(self, node: Mapping[str, Any], depth: int) -> _Term:
         literal = node["literal"]
@@ -241,7 +241,7 @@ class _Reader:
             raise RecipeError(f"no {self.noun} {name!r}{did_you_mean(name, names)}")
         own, kind = self.columns[name.lower()]
         self.reads.add(own)
-        return _Term(_quoted(own), kind)
+        return _Term(quoted(own), kind)
 
     def comparison(self, node: Mapping[str, Any], depth: int) -> _Term:
         nodes = [node["left"], node["right"]]
@@ -378,7 +378,8 @@ def _listed(terms: Sequence[_Term]) -> str:
     return ", ".join(term.sql for term in terms)
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """A name in SQL, whatever it holds."""
     return '"' + name.replace('"', '""') + '"'
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import xxhash
 
-from gneiss.curate.examples import Examples, merge_examples
-from gneiss.curate.statistics import Statistics
 from gneiss.errors import MachineError
 from gneiss.output import layout
 from gneiss.output.ledger import COMMITTED, Receipt
 from gneiss.output.parquet import write_bytes
-from gneiss.store.at_once import at_once
+from gneiss.output.run_so_far import added_up
 from gneiss.store.place import Place
 
 SUM = "sum"
@@ -77,16 +75,6 @@ def left_of(output: Place, groups: Sequence[Group]) -> list[Group]:
     """The groups that nobody has added up."""
     found = {file.name for file in (output / layout.exchange_folder(SUM)).files()} if groups else set()
     return [group for group in groups if group.name not in found]
-
-
-def added_up(output: Place, paths: Iterable[str]) -> tuple[Statistics, Examples]:
-    """The sum of statistics that lie at paths, and their examples. Raises OSError."""
-    total, examples = Statistics(), Examples()
-    for content in at_once(lambda path: (output / path).read(), paths):
-        found = json.loads(content)
-        total += Statistics.from_json(found["statistics"])
-        examples = merge_examples(examples, found["samples"])
-    return total, examples
 
 
 def paths_of(shards: Sequence[str], groups: Sequence[Group]) -> Iterator[str]:

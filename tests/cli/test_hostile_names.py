@@ -18,7 +18,7 @@ from gneiss.cli.main import main
 from gneiss.errors import printable
 from gneiss.output.finished_run import open_run
 from gneiss.output.markdown import code, plain
-from gneiss.plots import html_table
+from gneiss.report.plots import html_table
 
 ESCAPE = "\x1b[31mred\x1b[0m\x1b]0;title\x07"
 HOSTILE = [

@@ -11,8 +11,8 @@ import pytest
 from gneiss.curate.statistics import ColumnStatistics, bins_of
 from gneiss.errors import InputError
 from gneiss.output.finished_run import open_run
-from gneiss.plots import displayed_bins, html_table, kept_shares, thresholds
 from gneiss.recipe.recipe import Recipe
+from gneiss.report.plots import displayed_bins, html_table, kept_shares, thresholds
 
 
 def test_a_moved_threshold_decides_as_a_query_does(demo: Path) -> None:

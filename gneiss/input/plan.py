@@ -15,7 +15,7 @@ from gneiss.input.origin import Origin, origin_of
 from gneiss.input.shard import Input, Refusal, cut_shards, refuse_none
 from gneiss.recipe.named import versions
 from gneiss.recipe.recipe import Recipe
-from gneiss.store.place import Address, place_of
+from gneiss.store.place import Address, Place, place_of
 from gneiss.version import __version__
 
 #: Libraries whose version can change the bytes of an output.
@@ -83,10 +83,10 @@ def run_key(identity: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def make_plan(recipe: Recipe, source: Address, refusal: Refusal = refuse_none) -> Plan:
+def make_plan(recipe: Recipe, source: Address, refusal: Refusal = refuse_none, kept: Place | None = None) -> Plan:
     """Cut the shards of an input and resolve the recipe's models. Raises InputError and ModelError.
 
-    refusal: why columns cannot be used that the recipe has nothing against, if they cannot.
+    refusal: why columns cannot be used that the recipe has nothing against, if they cannot; kept: see `cut_shards`.
     """
     try:
         revision = place_of(source).pinned()
@@ -101,6 +101,7 @@ def make_plan(recipe: Recipe, source: Address, refusal: Refusal = refuse_none) -
         hive=recipe.input.hive,
         shard_max_bytes=recipe.shard_max_bytes,
         refusal=refusal,
+        kept=kept,
     )
     models = tuple(resolve(model, recipe.folder) for model in recipe.model_files)
     return Plan(recipe, str(source), str(revision) if revision else None, origin, found, models)

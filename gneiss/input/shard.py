@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ import xxhash
 from gneiss.errors import InputError, first_line
 from gneiss.input.added import Added, added_columns
 from gneiss.input.columns import field_at, find_path, leaf_names
+from gneiss.input.cuts import FEWEST_FILES, Cuts
 from gneiss.input.files import find_files
 from gneiss.input.formats import format_of, input_names, is_input
 from gneiss.input.formats.format import UNREADABLE, CutFile, Format, Part
@@ -23,6 +25,7 @@ from gneiss.store.at_once import at_once
 from gneiss.store.place import Address, Place
 from gneiss.store.ranged import Memory
 from gneiss.store.store import File
+from gneiss.version import __version__
 
 #: The most columns that a message names.
 _NAMED = 20
@@ -160,11 +163,12 @@ class UnreadableFile:
 
 @dataclass(frozen=True)
 class Input:
-    """An input: its shards in order, and unreadable files."""
+    """An input: its shards in order, and unreadable files. cuts: how its files were cut, where those are many."""
 
     shards: tuple[Shard, ...]
     unreadable: tuple[UnreadableFile, ...]
     size_bytes: int
+    cuts: Cuts | None = field(default=None, compare=False, repr=False)
 
     @property
     def text_bytes(self) -> int:
@@ -181,23 +185,30 @@ def cut_shards(
     hive: Mapping[str, str] | None = None,
     shard_max_bytes: int = 256_000_000,
     refusal: Refusal = refuse_none,
+    kept: Place | None = None,
 ) -> Input:
     """Find the files of an input and cut them into shards.
 
     source: a file, a directory (searched for files of a known format; names starting with `_` or `.` are ignored), a
     glob, or an address of a store; of plain text, what ends in `.txt`; text: the text column, of strings; required:
     further columns that must exist; id: a column of made ids for files that lack it; hive: types of the keys in names
-    of folders, if not strings; None: such keys are no columns; refusal: further reasons why columns cannot be used.
+    of folders, if not strings; None: such keys are no columns; refusal: further reasons why columns cannot be used;
+    kept: where an earlier driver kept how it cut many files, if it did.
     Columns are names, or paths such as `metadata.url`. Files that cannot be used are unreadable. Raises InputError when
     nothing is found, when columns are missing or mistyped in all files, and when two files would have the same outputs.
     """
     held = [*required, *([] if id is None else [id])]
     root, files = find_files(source, is_input, input_names())
+    cuts: Cuts | None = None
+    if kept is not None and len(files) >= FEWEST_FILES:
+        cuts = Cuts.kept(kept, json.dumps([__version__, str(root), text, shard_max_bytes, held]))
     usable: list[tuple[str, File, Format, CutFile]] = []
     unreadable: list[UnreadableFile] = []
     refused: list[UnreadableFile] = []
 
     def cut_or_reason(file: File) -> CutFile | str:
+        if cuts and (known := cuts.find(file)):
+            return known
         try:
             return format_of(file.name, str(source)).cut(
                 (root / file.name).in_version(file), text, shard_max_bytes, held
@@ -211,6 +222,8 @@ def cut_shards(
         if isinstance(cut, str):
             unreadable.append(UnreadableFile(id_, place, cut))
             continue
+        if cuts:
+            cuts.keep(file, cut)
         parts = [id_ + part.name for part in cut.parts] or [id_]
         try:
             _check_columns(cut.schema, text)
@@ -249,7 +262,7 @@ def cut_shards(
         )
     _check_ids(source, shards, [*unreadable, *refused])
     unusable = sorted((*unreadable, *refused), key=lambda its: its.file.path.encode())
-    return Input(tuple(shards), tuple(unusable), sum(file.size_bytes for file in files))
+    return Input(tuple(shards), tuple(unusable), sum(file.size_bytes for file in files), cuts)
 
 
 def _fingerprint(id_: str, digest: str) -> str:

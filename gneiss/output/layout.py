@@ -23,6 +23,8 @@ RECIPE_FILE = f"{OWN}/recipe.yaml"
 STATISTICS_FILE = f"{OWN}/statistics.json"
 STATISTICS = f"{OWN}/statistics"
 EXTRACTION_FILE = f"{OWN}/extraction.json"
+#: How the files of a large input were cut.
+CUTS_FILE = f"{OWN}/cuts.zst"
 LOCK_FILE = f"{OWN}/lock"
 #: Who holds a share of a run: `3-of-8`.
 SHARES = f"{OWN}/shares"

@@ -84,7 +84,7 @@ def run(
     """
     plan, folder, hire = _planned(recipe, input, output, workers, backend, shared_filesystem, document_seconds)
     with _open(plan, folder, progress, publish=_publish(metrics_file)) as job:
-        _note(job, predicted)
+        _note(job, plan, predicted)
         return _run(job, plan, hire) if plan.recipe.output.shard_bytes is None else _run_and_lay_out(job, plan, hire)
 
 
@@ -123,7 +123,7 @@ def run_share(
         )
     publish = _publish(metrics_file)
     with _open(plan, folder, progress, share, PATIENCE_SECONDS, publish) as job:
-        _note(job, predicted)
+        _note(job, plan, predicted)
         _curate_share(job, plan, hire)
         decided = {**ledger.read(folder), **unusable_shards(folder)}
     if any(shard.id not in decided for shard in plan.input.shards):
@@ -144,7 +144,7 @@ def _planned(
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     folder = place_of(output, "output")
     refuse_nesting(input, (), folder)  # whose files could be taken for input
-    plan = make_plan(recipe, input, DataFiles.of(recipe.output).refusal)
+    plan = make_plan(recipe, input, DataFiles.of(recipe.output).refusal, folder / layout.CUTS_FILE)
     refuse_nesting(input, [shard.file for shard in plan.input.shards], folder)
     models = [its.source if "://" in its.source else its.path for its in plan.models]
     local = local_paths([input, folder, *models])
@@ -176,8 +176,11 @@ def _publish(metrics_file: Address | None) -> Publish:
     return unpublished if metrics_file is None else metrics_writer(metrics_file)
 
 
-def _note(job: Job, predicted: Cost | None) -> None:
-    """Keep in the ledger what a run is predicted to take."""
+def _note(job: Job, plan: Plan, predicted: Cost | None) -> None:
+    """Keep how the files of a large input were cut, and in the ledger what a run is predicted to take."""
+    if plan.input.cuts:
+        job.check()
+        plan.input.cuts.write(job.output / layout.CUTS_FILE)
     if predicted:
         job.note([Receipt(job.run, COMMITTED, "", None, cost=predicted.noted(), stage=PREDICTED)])
 

@@ -170,7 +170,7 @@ class Played:
         self.step, self.events_of, self.coming = step, [], []
         self.sent_bytes = max(self.sent_bytes, len(pickle.dumps(step)))
         self.work = self._curated if isinstance(step.step, CurateStep) else self._timed(step.open())
-        yield from drive(self, step, tasks, workers, Patience(), lambda: self.now)
+        yield from drive(self, step, tasks, lambda: workers, Patience(), lambda: self.now)
 
     def _curated(self, shard: Shard) -> Attempt:
         number = int(shard.id)

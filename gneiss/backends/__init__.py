@@ -46,17 +46,19 @@ class Patience:
     """How long a driver waits, in seconds.
 
     look: between two looks at its workers; say: before it says that one has no place, or gives no sign of life; kill:
-    before it kills such a one; place: for the first place of any worker; end: for workers to end when they are asked
-    to. A worker gives a sign of life by using this share of a CPU, itself or its children; none is needed of one that
-    waits for storage. A long task is no reason to kill: there is no limit for it; long: before it says where one is.
-    document: CPU seconds that a filter may take for a document, and for each MB of text beside; document_waits: how
-    often as much of wall time, as one may sleep; back_off: the longest wait for new workers.
+    before it kills such a one; place: for the first place of any worker; join: before it asks again for how many
+    workers there is room; end: for workers to end when they are asked to. A worker gives a sign of life by using this
+    share of a CPU, itself or its children; none is needed of one that waits for storage. A long task is no reason to
+    kill: there is no limit for it; long: before it says where one is. document: CPU seconds that a filter may take for
+    a document, and for each MB of text beside; document_waits: how often as much of wall time, as one may sleep;
+    back_off: the longest wait for new workers.
     """
 
     look_seconds: float = 15.0
     say_seconds: float = 60.0
     kill_seconds: float = 600.0
     place_seconds: float = 3600.0
+    join_seconds: float = 3.0
     end_seconds: float = 5.0
     busy_share: float = 0.01
     long_seconds: float = 1800.0
@@ -99,7 +101,7 @@ class Backend(Protocol):
         """How many workers fit that ask for these resources each."""
 
     def admit(self, workers: int, resources: Resources, local: Sequence[str]) -> None:
-        """Refuse more workers than there will ever be room for, and machines that may not see all files.
+        """Refuse workers that no machine has the memory for, and machines that may not see all files.
 
         local: paths of machines that workers read or write. Raises MachineError.
         """

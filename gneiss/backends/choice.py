@@ -26,16 +26,17 @@ def choose_workers(
 ) -> Workers:
     """The workers for a number of tasks.
 
-    Parameters: `workers`: how many, None for as many as fit; `shared_filesystem`: whether every node sees the same
-    files at the `local` paths that workers read or write; `document_seconds`: see Patience, None for its default.
-    `auto` takes Ray inside a Ray job or when RAY_ADDRESS is set. Raises MachineError.
+    Parameters: `workers`: how many, None for as many as fit, on Ray at any time; `shared_filesystem`: whether every
+    node sees the same files at the `local` paths that workers read or write; `document_seconds`: see Patience, None for
+    its default. `auto` takes Ray inside a Ray job or when RAY_ADDRESS is set. Raises MachineError.
     """
     if workers is not None and workers < 1:
         raise MachineError(f"workers={workers}: expected 1 or more")
     if document_seconds is not None and not document_seconds > 0:
         raise MachineError(f"document_seconds={document_seconds:g}: expected more than 0")
     if isinstance(backend, str):
-        chosen = _backend(backend, shared_filesystem, Patience(document_seconds=document_seconds or DOCUMENT_SECONDS))
+        patience = Patience(document_seconds=document_seconds or DOCUMENT_SECONDS)
+        chosen = _backend(backend, shared_filesystem, patience, workers is None, bool(local))
     elif document_seconds is None:
         chosen = backend
     else:
@@ -53,11 +54,11 @@ def choose_workers(
     return Workers(chosen, workers, resources)
 
 
-def _backend(name: BackendName, shared_filesystem: bool, patience: Patience) -> Backend:
+def _backend(name: BackendName, shared_filesystem: bool, patience: Patience, grows: bool, is_bound: bool) -> Backend:
     if name == "ray" or (name == "auto" and _inside_ray()):
         from gneiss.backends.ray_actors import RayActors
 
-        return RayActors(shared_filesystem, patience)
+        return RayActors(shared_filesystem, patience, grows, is_bound and not shared_filesystem)
     if shared_filesystem:
         raise MachineError("shared_filesystem=True is for Ray, and these workers are local; leave it out")
     from gneiss.backends.local import LocalProcesses

@@ -8,6 +8,7 @@ is lost with its machine or killed from outside is not, however often that happe
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Sequence
@@ -94,28 +95,36 @@ def drive(
     pool: Pool,
     step: Step[Task, Done],
     tasks: Sequence[Task],
-    workers: int,
+    most: Callable[[], int],
     patience: Patience,
     clock: Callable[[], float] = time.monotonic,
 ) -> Generator[Done, None, None]:
     """Apply a step to all tasks; yields in order of completion, and closes the pool at the end, whatever that is.
 
+    most: how many workers there may be, 1 or more; asked now and again, since machines come and go.
     Raises MachineError when workers die before they are ready, or when none has room.
     """
     crew = _Crew(pool, getattr(step, "stage", ""), tasks, patience)
     left, looked, waits_until = len(tasks), clock(), 0.0
+    workers, asked = most(), clock()
+    longest = min(patience.look_seconds, patience.join_seconds)
     try:
         while left:
+            if clock() - asked >= patience.join_seconds:
+                before, workers, asked = workers, most(), clock()
+                if workers != before:
+                    _log.info("there is room for %d workers now, before for %d", workers, before)
             waits_until = max(waits_until, clock() + crew.back_off(workers))
             if (wait := waits_until - clock()) <= 0:
                 crew.fill(min(workers, crew.most, left))
             crew.give()
-            for event in pool.events(min(patience.look_seconds, wait) if wait > 0 else patience.look_seconds):
+            for event in pool.events(min(longest, wait) if wait > 0 else longest):
                 match crew.seen(event) if isinstance(event, Seen) else event:
                     case Answered(number, answer) if crew.finished(number):
                         left -= 1
                         yield answer
                     case Died(number, death):
+                        asked = -math.inf  # its machine may be lost
                         if (given_up := crew.bury(number, death)) is not None:
                             left -= 1
                             yield step.lost(*given_up)
@@ -270,8 +279,8 @@ class _Crew(Generic[Task]):
         placed, longest = len(self._workers) - len(waiting), max((its.quiet_seconds for its in waiting), default=0.0)
         if any(its.quiet_seconds >= self._patience.say_seconds and not its.is_said for its in waiting):
             _log.warning(
-                "waiting for a place for %d of %d workers: something else holds the CPUs or the memory of the machines"
-                " (with `ray job submit --entrypoint-num-cpus` the driver does); %s",
+                "waiting for a place for %d of %d workers: something else holds the CPUs or the memory of the machines,"
+                " or there are too few (with `ray job submit --entrypoint-num-cpus` the driver does); %s",
                 len(waiting), len(self._workers), f"{placed} go on meanwhile" if placed else "none has one yet",
             )  # fmt: skip
             for worker in waiting:

@@ -65,7 +65,8 @@ class LocalProcesses:
         """See Backend."""
         with self.kept() as kept:
             assert kept.idle is not None
-            yield from drive(_Processes(step, resources, self.patience, kept.idle), step, tasks, workers, self.patience)
+            processes = _Processes(step, resources, self.patience, kept.idle)
+            yield from drive(processes, step, tasks, lambda: workers, self.patience)
 
     @contextmanager
     def kept(self) -> Iterator[LocalProcesses]:

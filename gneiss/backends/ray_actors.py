@@ -35,11 +35,15 @@ _log = logging.getLogger(__name__)
 class RayActors:
     """One actor a worker, on a running cluster (RAY_ADDRESS, or inside a Ray job) or one started here.
 
-    shared_filesystem: local paths name the same files on every node; idle: actors that live on, where workers are kept.
+    shared_filesystem: local paths name the same files on every node; grows: there are as many workers as there is room
+    for, at any time; is_bound: they live on the node of the driver, whose files others may not see; idle: actors that
+    live on, where workers are kept.
     """
 
     shared_filesystem: bool = False
     patience: Patience = field(default_factory=Patience)
+    grows: bool = False
+    is_bound: bool = False
     idle: list[_Actor] | None = field(default=None, compare=False, repr=False)
 
     def room(self, resources: Resources) -> Room:
@@ -57,7 +61,16 @@ class RayActors:
         _nodes()
         with self.kept() as kept:
             assert kept.idle is not None
-            yield from drive(_Actors(step, resources, kept.idle), step, tasks, workers, self.patience)
+            actors = _Actors(step, resources, kept.idle, self.is_bound)
+            yield from drive(actors, step, tasks, lambda: self._most(workers, resources), self.patience)
+
+    def _most(self, workers: int, resources: Resources) -> int:
+        """How many workers there may be now: asked for, or with room."""
+        if not self.grows:
+            return workers
+        nodes = _nodes()
+        room = room_on([node for node in nodes if node["NodeID"] == _own_node()] if self.is_bound else nodes, resources)
+        return max(1, room.by_memory)
 
     @contextmanager
     def kept(self) -> Iterator[RayActors]:
@@ -98,15 +111,17 @@ class _Call:
 
 
 class _Actors:
-    """See Pool. idle: actors that other pools were done with, or will be given."""
+    """See Pool. idle: actors that other pools were done with, or will be given; is_bound: to the node of the driver."""
 
-    def __init__(self, step: Any, resources: Resources, idle: list[_Actor]) -> None:
+    def __init__(self, step: Any, resources: Resources, idle: list[_Actor], is_bound: bool) -> None:
         import ray
 
         self._resources, self._idle = resources, idle
         self._class: Any = ray.remote(
             num_cpus=resources.cpus, memory=resources.memory_bytes, max_restarts=0, max_task_retries=0
         )(_Worker)
+        if is_bound:
+            self._class = _on(_own_node(), self._class)
         self._look, self._examine, self._signal = (
             ray.remote(num_cpus=0, max_retries=0)(its) for its in (_look, _examine, _signal)
         )
@@ -302,34 +317,39 @@ def _signal(pid: int, number: int, record: str = "") -> None:
 
 def room_on(nodes: Sequence[Mapping[str, Any]], resources: Resources) -> Room:
     """How many workers fit on nodes, as `ray.nodes()` describes them; a worker fits only where one node has both."""
-    cpus = [int(node["Resources"].get("CPU", 0)) // resources.cpus for node in nodes]
-    by_memory = [int(node["Resources"].get("memory", 0)) // resources.memory_bytes for node in nodes]
+    cpus = [int(_offer(node, "CPU")) // resources.cpus for node in nodes]
+    by_memory = [int(_offer(node, "memory")) // resources.memory_bytes for node in nodes]
     return Room(sum(cpus), sum(map(min, cpus, by_memory)))
 
 
+def _offer(node: Mapping[str, Any], resource: str) -> float:
+    return float(node["Resources"].get(resource, 0))
+
+
 def check_nodes(nodes: Sequence[Mapping[str, Any]], workers: int, resources: Resources, local: Sequence[str]) -> None:
-    """Refuse a run that would wait forever, or find other files on other nodes. Raises MachineError.
+    """Refuse a run whose workers have no place on any node, or find other files there. Raises MachineError.
 
     local: paths that workers read or write, and of which nobody has said that every node sees the same there.
     """
-    room = room_on(nodes, resources)
-    if workers > room.by_cpus:
-        raise MachineError(
-            f"{workers} workers were asked for, but the cluster has CPUs for {room.by_cpus}: the others would wait for"
-            f" ever; use workers={room.by_cpus} or less"
-        )
-    if workers > room.by_memory:
-        offered = ", ".join(f"{node['Resources'].get('memory', 0) / 1e9:.1f} GB" for node in nodes)
-        fewer = f"use workers={room.by_memory}, or" if room.by_memory else "use"
-        raise MachineError(
-            f"{workers} workers need about {resources.memory_bytes / 1e9:.1f} GB each, but the cluster's nodes offer"
-            f" {offered}: {fewer} {resources.less}"
-        )
     if len(nodes) > 1 and local:
         raise MachineError(
             f"the cluster has {len(nodes)} nodes, and these are local paths: {', '.join(local)}; give"
             " shared_filesystem=True if every node sees the same files there, or addresses of a store instead"
         )
+    room = room_on(nodes, resources)
+    need = f"{resources.memory_bytes / 1e9:.1f} GB"
+    if not room.by_memory and (room.by_cpus or local):
+        offered = ", ".join(f"{_offer(node, 'CPU'):g} and {_offer(node, 'memory') / 1e9:.1f} GB" for node in nodes)
+        raise MachineError(
+            f"a worker needs CPUs ({resources.cpus}) and memory (about {need}) of one node, but the cluster's nodes"
+            f" offer {offered}: use {resources.less}"
+        )
+    if workers > room.by_memory:
+        _log.warning(
+            "%d workers were asked for, but the cluster has CPUs for %d, and memory for %d at %s each: the others start"
+            " when machines join",
+            workers, room.by_cpus, room.by_memory, need,
+        )  # fmt: skip
 
 
 def _nodes() -> list[Mapping[str, Any]]:
@@ -352,6 +372,13 @@ def _nodes() -> list[Mapping[str, Any]]:
         if not address and any(node["NodeManagerAddress"] != _LOOPBACK for node in ray.nodes()):  # type: ignore[no-untyped-call]
             _log.warning("Ray was imported before gneiss, and listens on all interfaces of this machine")
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _own_node() -> str:
+    """The node of this process."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
 
 
 @contextmanager

@@ -18,7 +18,9 @@ from gneiss.errors import MachineError
 
 CRASH = Death("Segmentation fault", is_own=True)
 LOST = Death("lost with its node", is_own=False)
-PATIENCE = Patience(look_seconds=10, say_seconds=30, kill_seconds=100, place_seconds=1000, long_seconds=1e6)
+PATIENCE = Patience(
+    look_seconds=10, join_seconds=10, say_seconds=30, kill_seconds=100, place_seconds=1000, long_seconds=1e6
+)
 STACK = """
 Current thread 0x00007f (most recent call first):
   File "a.py", line 2 in inner
@@ -128,7 +130,7 @@ class Named(Doubling):
 
 
 def driven(pool: Stage, tasks: int, workers: int, patience: Patience = PATIENCE) -> list[Any]:
-    return list(drive(pool, Doubling(), range(tasks), workers, patience, pool.clock))
+    return list(drive(pool, Doubling(), range(tasks), lambda: workers, patience, pool.clock))
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -333,7 +335,7 @@ def test_one_document_after_another_may_take_long_together() -> None:
 def test_where_a_long_task_is_is_said_ever_more_seldom(caplog: pytest.LogCaptureFixture) -> None:
     pool = Stage(stuck=lambda *_: WORKING, cpu=lambda look: 10.0 * look)
     pool.events = lambda wait: _finish_at(pool, 4000.0, wait)  # type: ignore[method-assign]
-    assert list(drive(pool, Named(), range(1), 1, replace(PATIENCE, long_seconds=1200), pool.clock)) == [0]
+    assert list(drive(pool, Named(), range(1), lambda: 1, replace(PATIENCE, long_seconds=1200), pool.clock)) == [0]
     assert [line.partition(" min")[0] for line in said(caplog)] == [
         f"stage double, task 0: its worker (process 1) has been at it for {minutes}" for minutes in (20, 40)
     ]
@@ -358,13 +360,13 @@ def test_tasks_go_to_workers_that_have_a_place(caplog: pytest.LogCaptureFixture)
 def test_workers_without_a_place_are_said_once_and_keep_nobody(caplog: pytest.LogCaptureFixture) -> None:
     """A long task goes on meanwhile; that it is done, the third look at it shows."""
     pool = Stage(places=1, stuck=lambda _, task: WORKING if task == 1 else None, cpu=lambda look: 10.0 * look)
-    driving = drive(pool, Doubling(), range(2), 2, PATIENCE, pool.clock)
+    driving = drive(pool, Doubling(), range(2), lambda: 2, PATIENCE, pool.clock)
     assert next(driving) == 0
     pool.events = lambda seconds: _finish_at(pool, 200.0, seconds)  # type: ignore[method-assign]
     assert list(driving) == [2]
     assert said(caplog) == [
-        "waiting for a place for 1 of 2 workers: something else holds the CPUs or the memory of the machines (with `ray"
-        " job submit --entrypoint-num-cpus` the driver does); 1 go on meanwhile"
+        "waiting for a place for 1 of 2 workers: something else holds the CPUs or the memory of the machines, or there"
+        " are too few (with `ray job submit --entrypoint-num-cpus` the driver does); 1 go on meanwhile"
     ]
 
 
@@ -395,6 +397,32 @@ def test_a_replacement_without_a_place_keeps_no_task_from_an_idle_worker() -> No
     pool.dies = dies
     assert sorted(driven(pool, 6, 2)) == [0, 2, 4, 6, 8, 10]
     assert {worker for worker, _ in pool.given} == {1, 2}
+
+
+def test_workers_are_as_many_as_there_is_room_for_at_the_time() -> None:
+    """One machine joins, two are lost with their workers, one joins again; a task takes ten seconds."""
+    room = {0: 2, 50: 3, 100: 1, 150: 2}
+    at_work: dict[float, int] = {}
+
+    def most() -> int:
+        return max((since, its) for since, its in room.items() if since <= pool.now)[1]
+
+    def events(seconds: float) -> Sequence[Event]:
+        pool.now += 10
+        answers = [event for event in pool.coming if isinstance(event, Answered)]
+        at_work[pool.now] = len(answers)
+        if pool.now == 100:
+            for answer in answers[:2]:
+                pool.coming.remove(answer)
+                pool._die(answer.worker, LOST)
+        coming, pool.coming = [event for event in pool.coming if not isinstance(event, Seen)], []
+        return coming
+
+    pool = Stage()
+    pool.events = events  # type: ignore[method-assign]
+    assert sorted(drive(pool, Doubling(), range(40), most, PATIENCE, pool.clock)) == list(range(0, 80, 2))
+    assert len(pool.given) == 42, "each task of a lost worker is given once more"
+    assert (at_work[50], at_work[80], at_work[140], at_work[180]) == (2, 3, 1, 2)
 
 
 # Silence

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -31,15 +27,14 @@ from gneiss.stages.curating import CurateStep
 from tests import runs
 from tests.backends import misbehaving
 from tests.backends.misbehaving import Misbehaving, Processes
+from tests.backends.ray_cluster import BIN, CPUS, Head, running_head, until
 from tests.chaos import killing
 from tests.extraction import archives
 from tests.runs import Material
 
-BIN = Path(sys.executable).parent
-CPUS, MEMORY_BYTES = 4, 6_000_000_000
 RESOURCES = Resources(100_000_000)
 #: The look at an actor starts a process, the first time.
-PATIENCE = Patience(look_seconds=0.5, say_seconds=2.0, kill_seconds=4.0)
+PATIENCE = Patience(look_seconds=0.5, join_seconds=0.5, say_seconds=2.0, kill_seconds=4.0)
 PLAIN = "name: plain\nbudgets: {documents: 0.5}\nphases: [{name: only, rules: {long: text_bytes > 300}}]\n"
 OWN_FILTER = """
 from dataclasses import dataclass
@@ -53,92 +48,11 @@ class Asking(Annotator):
 """
 
 
-@dataclass(frozen=True)
-class Head:
-    """A running head: where its drivers and its jobs go."""
-
-    address: str
-    jobs: str
-
-
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
-    """A head of its own: home, token, folder, ports; drivers in this process find it by RAY_ADDRESS."""
-    folder = Path(tempfile.mkdtemp(prefix="gneiss-ray-", dir="/tmp"))  # sockets need a short path
-    sessions: list[int] = []
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("RAY_")]:
-            patch.delenv(name)
-        patch.setenv("HOME", str(folder))
-        patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_JOB_STOP_WAIT_TIME_S", "60")  # until SIGKILL: by default 3, too few on a busy machine
-        subprocess.run([BIN / "ray", "get-auth-token", "--generate"], check=True, capture_output=True)
-        try:
-            started = start(folder / "1", sessions) or start(folder / "2", sessions) or start(folder / "3", sessions)
-            assert started
-            patch.setenv("RAY_ADDRESS", started.address)
-            yield started
-            if "ray" in sys.modules:
-                sys.modules["ray"].shutdown()
-        finally:
-            for session in sessions:
-                stop(session)
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def start(folder: Path, sessions: list[int]) -> Head | None:
-    """Start a head. None if it failed: Ray gives up after 30 s on a busy machine, and a free port may get taken."""
-    client, dashboard, agent = free_ports(3)
-    command = [
-        *(BIN / "ray", "start", "--head", f"--num-cpus={CPUS}", f"--memory={MEMORY_BYTES}"),
-        *("--object-store-memory=100000000", "--port=0", f"--ray-client-server-port={client}"),
-        *(f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"),
-        *("--min-worker-port=0", "--max-worker-port=0", f"--temp-dir={folder}"),
-    ]
-    starting = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
-    sessions.append(starting.pid)
-    if starting.wait(timeout=600) != 0:
-        stop(sessions.pop())
-        return None
-    return Head((folder / "ray_current_cluster").read_text().strip(), f"http://127.0.0.1:{dashboard}")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
-def stop(session: int) -> None:
-    """End every process of a session, and no other: `ray stop` would end the heads of others."""
-    deadline = time.monotonic() + 20
-    for name in (signal.SIGTERM, signal.SIGKILL):
-        while processes := [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if is_in(pid, session)]:
-            for pid in processes:
-                try:
-                    os.kill(pid, name)
-                except ProcessLookupError:
-                    continue  # ended meanwhile
-            time.sleep(0.2)
-            if name == signal.SIGTERM and time.monotonic() > deadline - 15:
-                break
-            assert time.monotonic() < deadline, f"these do not end: {processes}"
-
-
-def is_in(pid: int, session: int) -> bool:
-    """Whether a process belongs to a session and is not a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return int(fields[3]) == session and fields[0] != "Z"
+    """A head of its own."""
+    with running_head() as head:
+        yield head
 
 
 @pytest.fixture(scope="module")
@@ -191,16 +105,11 @@ def test_errors_that_concern_the_run_come_back_from_an_actor(
             run(material.recipe, material.input, tmp_path / "output", workers=1, backend="ray")
 
 
-def test_more_workers_than_cpus_are_refused_with_both_figures(head: Head, material: Material, tmp_path: Path) -> None:
-    with pytest.raises(MachineError, match=f"5 workers were asked for, but the cluster has CPUs for {CPUS}:"):
-        run(material.recipe, material.input, tmp_path / "output", workers=5, backend="ray")
-
-
 def test_more_memory_than_there_is_is_refused_with_both_figures(
     head: Head, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gneiss.backends.resources.WORKER_BYTES", 3_500_000_000)
-    expected = r"2 workers need about 3\.5 GB each, but the cluster's nodes offer 6\.0 GB: use workers=1, or smaller"
+    monkeypatch.setattr("gneiss.backends.resources.WORKER_BYTES", 6_500_000_000)
+    expected = r"memory \(about 6\.5 GB\) of one node, but the cluster's nodes offer 4 and 6\.0 GB: use smaller shards"
     with pytest.raises(MachineError, match=expected):
         run(material.recipe, material.input, tmp_path / "output", workers=2, backend="ray")
 
@@ -332,38 +241,31 @@ def test_an_actor_without_a_place_keeps_no_task(
     assert [r.getMessage() for r in caplog.records if "waiting for a place for 1 of 4 workers" in r.getMessage()]
 
 
-def test_a_lost_node_costs_no_task_and_hangs_nobody(
+def test_a_node_that_joins_is_used_and_that_it_is_lost_costs_no_task(
     head: Head, other_tenant: Callable[[int], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One worker has a place on the head, the other on a node that is lost while both have a task."""
+    """One worker has a place on the head, two on a node that is lost while all have a task."""
     other_tenant(CPUS - 1)
-    node = subprocess.Popen(
-        [BIN / "ray", "start", f"--address={head.address}", "--num-cpus=1", f"--memory={MEMORY_BYTES}", "--block",
-         "--object-store-memory=80000000", "--min-worker-port=0", "--max-worker-port=0"],
-        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        until(lambda: RayActors().room(RESOURCES).by_cpus == CPUS + 1)
-        run = RayActors(patience=PATIENCE).run(WaitsForFile(tmp_path), range(6), 2, RESOURCES)
-        found: list[Any] = []
-        driver = Thread(target=lambda: found.extend(run))
-        driver.start()
-        until(lambda: len(list(tmp_path.glob("pid-*"))) == 2)
-        of_node = [pid for pid in workers_in(tmp_path) if is_in(pid, node.pid)]
-        assert len(of_node) == 1, "one worker on each"
-        os.killpg(node.pid, signal.SIGKILL)
-        stop(node.pid)
-        (tmp_path / "go").touch()
-        driver.join(timeout=300)
-        assert sorted(found) == list(range(6))
-    finally:
-        stop(node.pid)
-    assert [r.getMessage() for r in caplog.records if "its worker died (lost with its node)" in r.getMessage()]
+    run = RayActors(patience=Patience(join_seconds=0.5), grows=True).run(WaitsForFile(tmp_path), range(9), 1, RESOURCES)
+    found: list[Any] = []
+    driver = Thread(target=lambda: found.extend(run), daemon=True)
+    driver.start()
+    until(lambda: len(workers_in(tmp_path)) == 1)
+    node = head.join(cpus=2)
+    until(lambda: len(workers_in(tmp_path)) == 3)
+    assert len({*workers_in(tmp_path)} & {*node.processes()}) == 2
+    node.kill()
+    (tmp_path / "go").touch()
+    driver.join(timeout=300)
+    assert sorted(found) == list(range(9))
+    assert max(path.stat().st_size for path in tmp_path.glob("task-*")) == 2, "none is begun more than twice"
+    lost = [r for r in caplog.records if "its worker died (lost with its node)" in r.getMessage()]
+    assert len(lost) == 2
 
 
 @dataclass(frozen=True)
 class WaitsForFile:
-    """A step whose workers leave their process ids, and wait for a file named go."""
+    """A step whose workers leave their process ids, and a byte for each task they begin; they wait for a file go."""
 
     folder: Path
 
@@ -372,6 +274,8 @@ class WaitsForFile:
 
         def work(task: int) -> int:
             (self.folder / f"pid-{os.getpid()}").touch()
+            with (self.folder / f"task-{task}").open("ab") as begun:
+                begun.write(b"x")
             until((self.folder / "go").exists)
             return task
 
@@ -385,14 +289,6 @@ class WaitsForFile:
 def workers_in(folder: Path) -> list[int]:
     """The process ids of workers that began a task."""
     return [int(path.name.removeprefix("pid-")) for path in folder.glob("pid-*")]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for it."""
-    deadline = time.monotonic() + 300
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @pytest.mark.exhaustive
@@ -475,9 +371,23 @@ def test_several_nodes_are_refused_unless_they_see_the_same_files() -> None:
 
 def test_memory_that_no_node_has_is_refused_although_all_together_have_it() -> None:
     with pytest.raises(
-        MachineError, match=r"1 workers need about 3\.0 GB each, .* offer 2\.0 GB, 2\.0 GB: use smaller"
+        MachineError, match=r"memory \(about 3\.0 GB\) .* offer 2 and 2\.0 GB, 2 and 2\.0 GB: use small"
     ):
         check_nodes([node(2, 2e9), node(2, 2e9)], 1, Resources(3_000_000_000), [])
+
+
+def test_workers_that_have_no_place_yet_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    check_nodes([node(0, 9e9), node(4, 8e9)], 5, Resources(3_000_000_000), [])
+    check_nodes([node(0, 9e9)], 1, Resources(3_000_000_000), [])  # as where all spot machines are preempted
+    check_nodes([node(4, 9e9)], 3, Resources(3_000_000_000), [])
+    expected = "workers were asked for, but the cluster has CPUs for {} and memory for {} at 3.0 GB each: the others"
+    said = [record.getMessage() for record in caplog.records]
+    assert [text.partition(" start")[0] for text in said] == [
+        f"5 {expected}".format("4,", 2),
+        f"1 {expected}".format("0,", 0),
+    ]
+    with pytest.raises(MachineError, match=r"offer 0 and 9\.0 GB"):
+        check_nodes([node(0, 9e9)], 1, Resources(3_000_000_000), ["/data/in"])
 
 
 def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

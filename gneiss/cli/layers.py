@@ -30,7 +30,7 @@ def weights(
     powers = {"alpha": alpha, "beta": beta, "gamma": gamma}
     written = write_weights(run, layer=layer, **powers, quality=quality, perplexity=perplexity, category=category)
     _print_weights(written)
-    _print_files(run, written)
+    print_files(run, written)
 
 
 def losses(
@@ -47,7 +47,7 @@ def losses(
 
     written = consolidate(run, input, layer=layer, decay=decay, window_steps=window_steps)
     _print_losses(written)
-    _print_files(run, written)
+    print_files(run, written)
 
 
 def _print_weights(written: WrittenLayer) -> None:
@@ -81,7 +81,8 @@ def _print_losses(written: WrittenLayer) -> None:
         say(f"position   {bucket['from']:>8,} on: mean loss {bucket['loss']:.4f} over {bucket['tokens']:,} tokens")
 
 
-def _print_files(run: str, written: WrittenLayer) -> None:
+def print_files(run: str, written: WrittenLayer) -> None:
+    """Say where a layer is."""
     layer = written.metadata["layer"]
     was_there = "  (it was there already, with these parameters)" if written.was_there else ""
     say(f"layer      {run}/{annotations_folder(layer)}{was_there}")

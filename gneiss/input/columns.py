@@ -76,6 +76,22 @@ def column_with(
     return pa.chunked_array(pieces, type_)
 
 
+def valid_strings(strings: pa.Array) -> pa.Array:
+    """Strings, in which bytes that are not UTF-8 are U+FFFD."""
+    try:
+        strings.validate(full=True)
+    except pa.ArrowInvalid:
+        if pa.types.is_string_view(strings.type):
+            raw = strings.view(pa.binary_view())
+        else:
+            raw = strings.view(pa.large_binary() if pa.types.is_large_string(strings.type) else pa.binary())
+        return pa.array(
+            [None if value is None else value.decode("utf-8", "replace") for value in raw.to_pylist()],
+            pa.large_string(),
+        )
+    return strings
+
+
 def _find(fields: pa.Schema | pa.StructType, name: str) -> tuple[str, ...]:
     if fields.get_field_index(name) >= 0:
         return (name,)

@@ -22,7 +22,7 @@ from gneiss.arrays import AnyArray, BoolArray, Float64Array, Int32Array, Int64Ar
 from gneiss.errors import InputError, first_line
 from gneiss.layers.loss_log import BUCKETS, SCHEMA, bucket_of, ranks, segment_name, segments
 from gneiss.output.claim import held
-from gneiss.output.finished_run import FinishedRun, kept_mask, open_run
+from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, open_run
 from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
 from gneiss.output.parquet import read_table
 from gneiss.store.place import Address, Place, place_of
@@ -94,7 +94,7 @@ def consolidate(
         baseline = survey.baseline()
         passes = _Passes(run, found, baseline, sorted(survey.epochs), decay)
 
-        def compute(first: int, table: pa.Table) -> Mapping[str, pa.Array]:
+        def compute(_: FinishedShard, first: int, table: pa.Table) -> Mapping[str, pa.Array]:
             return passes.columns(first, kept_mask(table))
 
         return write_layer(run, made, [], compute, survey.summary(baseline), check)

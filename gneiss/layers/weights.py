@@ -20,7 +20,7 @@ from numba import njit
 from gneiss.arrays import BoolArray, Float, Float64Array, Int64Array
 from gneiss.errors import InputError, did_you_mean
 from gneiss.output.claim import held
-from gneiss.output.finished_run import FinishedRun, kept_mask, open_run
+from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, open_run
 from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
 from gneiss.store.place import Address
 
@@ -112,7 +112,7 @@ def write_weights(
         found = {"typical_perplexity": None if typical is None else math.exp(typical), "log_z": log_z}
         made = Layer(layer, "weights", {**given, **found}, COLUMNS)
 
-        def compute(first: int, table: pa.Table) -> Mapping[str, pa.Array]:
+        def compute(_: FinishedShard, first: int, table: pa.Table) -> Mapping[str, pa.Array]:
             return factors.columns(first, table, log_z)
 
         return write_layer(run, made, factors.reads, compute, _summary(run, factors, totals, log_z, total), check)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gneiss.errors import InputError
+from gneiss.input.columns import valid_strings
 from gneiss.output.parquet import WrittenFile
 from gneiss.store.place import Place
 
@@ -139,7 +140,7 @@ def _plain(array: pa.Array) -> pa.Array:
     """The same values, of types whose Python values are JSON's."""
     type_ = array.type
     if any(its(type_) for its in _STRINGS):
-        return _valid(array)
+        return valid_strings(array)
     if any(its(type_) for its in _NUMBERS):
         return array
     if pa.types.is_dictionary(type_):
@@ -167,22 +168,6 @@ def _plain(array: pa.Array) -> pa.Array:
     lengths = np.where(array.is_null().to_numpy(zero_copy_only=False), 0, lengths)
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
     return pa.LargeListArray.from_arrays(offsets, _plain(array.flatten()), mask=array.is_null())
-
-
-def _valid(strings: pa.Array) -> pa.Array:
-    """Strings, in which bytes that are not UTF-8 are U+FFFD."""
-    try:
-        strings.validate(full=True)
-    except pa.ArrowInvalid:
-        if pa.types.is_string_view(strings.type):
-            raw = strings.view(pa.binary_view())
-        else:
-            raw = strings.view(pa.large_binary() if pa.types.is_large_string(strings.type) else pa.binary())
-        return pa.array(
-            [None if value is None else value.decode("utf-8", "replace") for value in raw.to_pylist()],
-            pa.large_string(),
-        )
-    return strings
 
 
 class _Compress(Protocol):

@@ -22,8 +22,8 @@ from gneiss.store.place import Place
 from gneiss.version import __version__
 
 LAYER_KEY = "gneiss.layer"
-#: (index of the first kept document, annotations of a portion) → one array a column, as long as the portion.
-Compute: TypeAlias = "Callable[[int, pa.Table], Mapping[str, pa.Array]]"
+#: (shard, index of the first kept document, annotations of a portion) → one array a column, as long as the portion.
+Compute: TypeAlias = "Callable[[FinishedShard, int, pa.Table], Mapping[str, pa.Array]]"
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _tables(
     run: FinishedRun, shard: FinishedShard, schema: pa.Schema, reads: Sequence[str], compute: Compute
 ) -> Iterator[pa.Table]:
     for first, table in run.batches(shard, reads):
-        computed = compute(first, table)
+        computed = compute(shard, first, table)
         columns = [table["row"], table["id"], *(computed[name] for name in schema.names[len(IDENTITY) :])]
         if {len(values) for values in columns} != {table.num_rows}:
             raise DefectError(

@@ -54,7 +54,7 @@ def annotate(
         why = ", as only kept ones are read without --input" if parameters["kept_only"] else ""
         say(f"no key     {summary['documents_without_key']:,} documents{why}")
     unmatched = summary["rows"] - summary["rows_matched"]
-    say(f"table      {summary['rows']:,} rows, {unmatched:,} of them of other documents")
+    say(f"table      {summary['rows']:,} rows, {unmatched:,} of them of no document")
     if summary["rows_without_key"]:
         say(f"no key     {summary['rows_without_key']:,} rows")
     if summary["rows_repeated"]:

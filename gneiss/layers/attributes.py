@@ -52,7 +52,9 @@ class JsonAttributes:
         if unknown:
             raise InputError(f"{self.column}: found {min(unknown)!r}, which the first rows lack; name the columns")
         try:
-            lists = [pa.array([row and row.get(name) for row in rows], _TRIPLES) for name in self.names]
+            lists = [
+                pa.array([None if row is None else row.get(name) for row in rows], _TRIPLES) for name in self.names
+            ]
         except (pa.ArrowException, TypeError) as error:
             raise InputError(f"{self.column}: expected lists of [start, end, score]: {first_line(error)}") from error
         struct = pa.StructArray.from_arrays(lists, list(self.names), mask=pa.array([row is None for row in rows]))

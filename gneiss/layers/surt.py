@@ -12,9 +12,11 @@ from ipaddress import IPv4Address
 from urllib.parse import unquote_to_bytes
 
 _URL = re.compile(rb"(https?):/*([^/?#]*)([^?#]*)(?:\?([^#]*))?", re.IGNORECASE | re.DOTALL)
-_AUTHORITY = re.compile(rb"(?:.*@)?([^:@]+)(?::(\d*))?", re.DOTALL)
+_AUTHORITY = re.compile(rb"(?:.*@)?([^:@]+)(?::(\d{0,9}))?", re.DOTALL)
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
 _MOST_PORT = 65_535
+#: Longer URLs, which no crawl has, would take time that is not linear; so would more escapes of escapes.
+_MOST_BYTES, _MOST_PASSES = 8192, 32
 _WWW = re.compile(rb"\Awww\d*\.")
 _ESCAPED = re.compile(rb"%[0-9a-f]{2}", re.IGNORECASE)
 _TO_ESCAPE = re.compile(rb"[\x00-\x20\x7f-\xff#%]")
@@ -39,7 +41,7 @@ def surt(url: bytes) -> str | None:
     'com,example)/shop/index.html?a=1&b=2'
     """
     url = url.strip().translate(None, b"\t\r\n")
-    if (found := _URL.match(url)) is None:
+    if len(url) > _MOST_BYTES or (found := _URL.match(url)) is None:
         return None
     scheme, authority, path, query = found.groups()
     if (host := _host(scheme.lower(), authority)) is None:
@@ -60,7 +62,7 @@ def _host(scheme: bytes, authority: bytes) -> bytes | None:
         return None
     host = _escape(_in_ascii(_unescape(host))).lower()
     host = re.sub(rb"\.\.+", b".", host.strip(b"."))
-    if host.isdigit() and int(host) < 1 << 32:
+    if host.isdigit() and len(host) <= 10 and int(host) < 1 << 32:
         host = str(IPv4Address(int(host))).encode()
     reversed_ = b",".join(reversed(_WWW.sub(b"", host, count=1).split(b".")))
     return reversed_ if number == _DEFAULT_PORTS[scheme] else b"%s:%d" % (reversed_, number)
@@ -96,8 +98,10 @@ def _query(query: bytes) -> bytes:
 
 
 def _unescape(text: bytes) -> bytes:
-    """The text without percent-escapes, nor those that appear when they are resolved."""
-    while _ESCAPED.search(text):
+    """The text without percent-escapes, nor those that appear when they are resolved, as far as some passes go."""
+    for _ in range(_MOST_PASSES):
+        if not _ESCAPED.search(text):
+            break
         text = unquote_to_bytes(text)
     return text
 

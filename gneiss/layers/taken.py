@@ -60,6 +60,8 @@ def layer_type(type_: pa.DataType, of: str) -> pa.DataType:
         return pa.list_(layer_type(type_.value_type, of))
     if pa.types.is_struct(type_) and len({field.name.casefold() for field in type_}) == type_.num_fields > 0:
         return pa.struct([(field.name, layer_type(field.type, of)) for field in type_])
+    if pa.types.is_timestamp(type_) and type_.unit == "s":  # which Parquet has not
+        return pa.timestamp("ms", type_.tz)
     is_zoned = pa.types.is_timestamp(type_) and type_.tz is not None
     plain = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_float32, pa.types.is_float64, pa.types.is_date32)
     if any(is_(type_) for is_ in plain) or (pa.types.is_timestamp(type_) and not (is_zoned and type_.unit == "ns")):

@@ -53,6 +53,6 @@ def test_the_page_lists_every_command_with_what_it_requires() -> None:
         (line,) = [line for line in listed if re.match(rf"{call}(?= \[?[A-Z]| --|$)", line)]
         assert re.findall(r" \[?([A-Z]+)", line.split(" --")[0]) == [noun(a) for a in params(command, "argument")]
         named = set(re.findall(r"--(\w+)", line))
-        required = {option.name for option in params(command, "option") if option.required}
-        assert required - named <= {"tokenizer"}, call
-        assert named <= {option.name for option in params(command, "option")}, call
+        options = {option.opts[0].removeprefix("--"): option for option in params(command, "option")}
+        assert {name for name, option in options.items() if option.required} - named <= {"tokenizer"}, call
+        assert named <= options.keys(), call

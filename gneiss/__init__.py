@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gneiss.output.push import push
     from gneiss.output.run_status import run_status
     from gneiss.output.verification import verify
+    from gneiss.pipelines.decide import decide
     from gneiss.pipelines.dry_run import dry_run
     from gneiss.pipelines.estimate import estimate
     from gneiss.pipelines.reshard import reshard
@@ -50,6 +51,7 @@ __all__ = [
     "StoreError",
     "__version__",
     "annotate",
+    "decide",
     "dry_run",
     "duplicate_spans",
     "estimate",
@@ -69,6 +71,7 @@ _HOMES = {
     "Recipe": "recipe",
     "Share": "output.claim",
     "annotate": "annotation",
+    "decide": "pipelines.decide",
     "dry_run": "pipelines.dry_run",
     "duplicate_spans": "dedup",
     "estimate": "pipelines.estimate",

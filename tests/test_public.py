@@ -23,7 +23,7 @@ ROOMS = sorted(
 )
 PUBLIC = {
     "BudgetError", "DefectError", "GneissError", "InputError", "MachineError", "ModelError", "OutputError", "Recipe",
-    "RecipeError", "Share", "StoreError", "__version__", "annotate", "dry_run", "duplicate_spans", "estimate",
+    "RecipeError", "Share", "StoreError", "__version__", "annotate", "decide", "dry_run", "duplicate_spans", "estimate",
     "extract", "find_exact_duplicates", "find_near_duplicates", "open_run", "push", "reshard", "run", "run_share",
     "run_status", "verify",
 }  # fmt: skip

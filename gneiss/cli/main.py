@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from gneiss.cli.annotate import annotate
+from gneiss.cli.decide import decide
 from gneiss.cli.demo import demo, sample
 from gneiss.cli.doctor import doctor
 from gneiss.cli.dry_run import dry_run
@@ -36,8 +37,8 @@ from gneiss.errors import DefectError, GneissError, printable
 from gneiss.jobs.logs import LOGGER, LogSettings
 
 COMMANDS = (
-    run, estimate, status, verify, logs, dry_run, explain, filters, extract, repeats, reshard, annotate, weights, pack,
-    export, push, losses, doctor, sample, demo,
+    run, estimate, status, verify, logs, dry_run, decide, explain, filters, extract, repeats, reshard, annotate,
+    weights, pack, export, push, losses, doctor, sample, demo,
 )  # fmt: skip
 
 app = typer.Typer(

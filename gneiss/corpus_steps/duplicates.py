@@ -6,7 +6,7 @@ pairs with equal keys) and `clusters` (one task: connected components, a batch f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
@@ -77,6 +77,8 @@ class Members:
 class _Duplicates(CorpusStep):
     """Shared by both kinds: the step is a criterion, which defines what documents must share; stages find them."""
 
+    is_stored: ClassVar[bool] = True
+
     scope: Literal["shard", "corpus"]
 
     def annotations(self, members: Members, rows: Int64Array, shard: int, id_of: IdOf) -> dict[str, pa.Array]:
@@ -125,6 +127,10 @@ class _Duplicates(CorpusStep):
             return StepResult(self.annotations(members, documents.rows, shard, id_of))
 
         return result
+
+    def stored(self, annotations: Mapping[str, pa.Array], evidence: Mapping[str, pa.Array]) -> StepResult:
+        """See CorpusStep: it makes no edits."""
+        return StepResult(annotations)
 
     def reducer_memory_bytes(self, shards: Sequence[ShardSize]) -> int:
         """See CorpusStep."""

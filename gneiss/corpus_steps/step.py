@@ -138,6 +138,8 @@ class CorpusStep:
     key: ClassVar[str]
     columns: ClassVar[tuple[Column, ...]]
     evidence: ClassVar[tuple[pa.Field, ...]] = ()
+    #: Whether annotation shards hold all that it found, so that `stored` can make its result of them.
+    is_stored: ClassVar[bool] = False
     count_names: ClassVar[tuple[str, ...]] = ()
     counted_after: ClassVar[tuple[str, ...]] = ()
 
@@ -170,6 +172,10 @@ class CorpusStep:
 
     def results(self, corpus: StepCorpus) -> Callable[[int, PhaseDocuments], StepResult]:
         """Its stages' results, once per worker: a function of a shard's index and its documents."""
+        raise NotImplementedError
+
+    def stored(self, annotations: Mapping[str, pa.Array], evidence: Mapping[str, pa.Array]) -> StepResult:
+        """Its result for documents by what annotation shards hold of it, where that is all."""
         raise NotImplementedError
 
     def stages_after(self, corpus: StepCorpus) -> Sequence[Stage]:

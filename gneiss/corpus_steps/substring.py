@@ -77,6 +77,7 @@ class Dedup(CorpusStep):
         Column("dedup_repeated_bytes", "int64", "bytes cut elsewhere, in scope, as repeats of this document"),
     )
     evidence: ClassVar[tuple[pa.Field, ...]] = (pa.field(EVIDENCE, pa.list_(CUT)),)
+    is_stored: ClassVar[bool] = True
     count_names: ClassVar[tuple[str, ...]] = ("dedup_bytes", "orphaned_bytes")
     counted_after: ClassVar[tuple[str, ...]] = ("orphaned_bytes",)
 
@@ -156,6 +157,15 @@ class Dedup(CorpusStep):
         document = np.searchsorted(documents.rows, row)
         names = ids.take(pa.array(index, pa.int64()))
         return self._result(documents, document, start, end, names, source_row, source_start, repeated)
+
+    def stored(self, annotations: Mapping[str, pa.Array], evidence: Mapping[str, pa.Array]) -> StepResult:
+        """See CorpusStep: its edits are the cuts."""
+        from gneiss.edit import Edits
+
+        lists = evidence[EVIDENCE]
+        cuts, document = lists.flatten(), np.repeat(np.arange(len(lists)), np.diff(np.asarray(lists.offsets)))
+        edits = Edits(document, field_of(cuts, "start"), field_of(cuts, "end"))
+        return StepResult(annotations, edits, evidence)
 
     def stages_after(self, corpus: StepCorpus) -> Sequence[Stage]:
         """See CorpusStep."""

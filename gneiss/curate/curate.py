@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from gneiss.annotation import arrow_type
 from gneiss.arrays import BoolArray, Int64Array
 from gneiss.batch import TextBatch
 from gneiss.curate.examples import EXCERPT_CHARS, Examples, take_examples
+from gneiss.curate.known import Known, content_hashes
 from gneiss.curate.loaded_models import LoadedModels
 from gneiss.curate.measure import measure
 from gneiss.curate.phase import CorpusResults, PhaseInput, PhaseOutput, compute_phase, decide_phase
@@ -58,7 +58,7 @@ def curate(
     Raises InputError when the shard cannot be read, DefectError when a filter fails on each of many documents.
     """
     documents = read_documents(shard, recipe.input.text, recipe.inputs, limit)
-    entering = first_input(shard.id, documents)
+    entering = first_input(shard.id, documents, results.known)
     outputs: list[PhaseOutput] = []
     for phase, phase_models in zip(recipe.phases, models.phases, strict=True):
         result = results.phases.get(phase.name) or compute_phase(phase, phase_models, entering, results, watch)
@@ -72,12 +72,14 @@ def curate(
     return Curated(shard, annotations, entering.rows, entering.batch, entering.edited, unusable, statistics, examples)
 
 
-def first_input(shard_id: str, documents: Documents) -> PhaseInput:
+def first_input(shard_id: str, documents: Documents, known: Known) -> PhaseInput:
     """The usable documents of a shard, as they reach the first phase."""
     rows = pa.array(documents.batch_rows)
     inputs = {name: column.combine_chunks().take(rows) for name, column in documents.inputs.items()}
     edited = np.zeros(len(documents.batch), np.bool_)
-    return PhaseInput(shard_id, documents.batch_rows, inputs, documents.batch, edited, {})
+    return PhaseInput(
+        shard_id, documents.batch_rows, inputs, documents.batch, edited, known.layers(documents.batch_rows)
+    )
 
 
 def _excerpt(outputs: list[PhaseOutput], row: int) -> str:
@@ -112,7 +114,7 @@ def _annotation_table(
         for row in entered.rows[dropped].tolist():
             dropped_in[row] = phase.name
         ended = np.arange(len(entered.rows)) if output is outputs[-1] else dropped
-        for row, digest in zip(entered.rows[ended].tolist(), _content_hashes(entered.batch, ended), strict=True):
+        for row, digest in zip(entered.rows[ended].tolist(), content_hashes(entered.batch, ended), strict=True):
             hashes[row] = digest
         mask = np.zeros(n, np.bool_)
         mask[entered.rows] = True
@@ -143,12 +145,6 @@ def _annotation_table(
             **evidence,
         }
     )
-
-
-def _content_hashes(batch: TextBatch, positions: Int64Array) -> list[bytes]:
-    data = batch.data.data
-    starts, ends = batch.offsets[positions].tolist(), batch.offsets[positions + 1].tolist()
-    return [xxhash.xxh3_128_digest(data[start:end]) for start, end in zip(starts, ends, strict=True)]
 
 
 def _names_where(names: list[str], flags: BoolArray) -> pa.ListArray:

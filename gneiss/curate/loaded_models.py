@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
@@ -50,8 +51,13 @@ def prepare(recipe: Recipe) -> Prepared:
     Raises ModelError, and MachineError when the cache cannot be written.
     """
     files = {source: locate(source, recipe.folder) for source in recipe.model_files}
-    if not any(isinstance(annotator, Prepares) for phase in recipe.phases for annotator in phase.annotators):
-        return tuple(tuple(files for _ in phase.annotators) for phase in recipe.phases)
+    return tuple(tuple(_prepared(a, files) for a in phase.annotators) for phase in recipe.phases)
+
+
+def _prepared(annotator: Annotator, files: Mapping[str, Path]) -> Mapping[str, Path]:
+    """The files that an annotator loads, of these; the first worker of a node converts, the others wait for it."""
+    if not isinstance(annotator, Prepares):
+        return files
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,11 +67,8 @@ def prepare(recipe: Recipe) -> Prepared:
             f"{folder}: cannot write converted models: {error.strerror}; set GNEISS_CACHE to a folder"
         ) from error
     with lock:
-        _wait_for(lock, folder)  # the first worker of a node converts, the others wait for it
-        return tuple(
-            tuple(a.prepare(files, folder) if isinstance(a, Prepares) else files for a in phase.annotators)
-            for phase in recipe.phases
-        )
+        _wait_for(lock, folder)
+        return annotator.prepare(files, folder)
 
 
 def _wait_for(lock: IO[str], folder: Path) -> None:
@@ -99,6 +102,35 @@ def load_models(recipe: Recipe, prepared: Prepared | None = None) -> LoadedModel
     prepared = prepared_here(recipe, prepared)
     phases = tuple(load_phase_models(recipe, index, prepared) for index in range(len(recipe.phases)))
     return LoadedModels(phases, locked_connection())
+
+
+def models_when_needed(recipe: Recipe, stored_steps: Collection[str]) -> LoadedModels:
+    """The models of a recipe, each prepared and loaded when it first computes something.
+
+    stored_steps: keys of corpus-wide steps that have done their work. Raises ModelError and MachineError, also later.
+    """
+    return LoadedModels(
+        tuple(
+            PhaseModels(
+                tuple((annotator, _loaded_when_needed(annotator, recipe)) for annotator in phase.annotators),
+                tuple(
+                    (step, None if step.sees_corpus or step.key in stored_steps else load_step(step, recipe))
+                    for step in phase.steps
+                ),
+            )
+            for phase in recipe.phases
+        ),
+        locked_connection(),
+    )
+
+
+def _loaded_when_needed(annotator: Annotator, recipe: Recipe) -> Annotate:
+    @cache
+    def load() -> Annotate:
+        files = {source: locate(source, recipe.folder) for source in annotator.model_files}
+        return annotator.load(_prepared(annotator, files))
+
+    return lambda batch: load()(batch)
 
 
 def load_phase_models(recipe: Recipe, index: int, prepared: Prepared) -> PhaseModels:

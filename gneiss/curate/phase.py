@@ -15,6 +15,7 @@ from gneiss.annotation import Annotate, Annotator, Column, arrow_type, checked
 from gneiss.arrays import BoolArray, Int64Array
 from gneiss.batch import TextBatch
 from gneiss.corpus_steps import PhaseDocuments, StepResult
+from gneiss.curate.known import Known, KnownValues, Nothing
 from gneiss.curate.loaded_models import PhaseModels
 from gneiss.curate.phase_result import Annotations, PhaseResult
 from gneiss.curate.quarantine import Unwatched, Watch, Watched, isolated
@@ -84,11 +85,13 @@ FoundByStages: TypeAlias = Callable[[PhaseDocuments], StepResult]
 class CorpusResults:
     """Results for a shard of the stages before `curate`.
 
-    steps: by key, those that see more than the shard; phases: by name, those that were computed and decided already.
+    steps: by key, those that see more than the shard, or were stored; phases: by name, those that were computed and
+    decided already; known: annotations that need not be computed.
     """
 
     steps: Mapping[str, FoundByStages] = field(default_factory=dict)
     phases: Mapping[str, PhaseResult] = field(default_factory=dict)
+    known: Known = field(default_factory=Nothing)
 
 
 def compute_phase(
@@ -113,18 +116,16 @@ def compute_phase(
         Watched(_name(part), f"shard {entering.shard_id}, phase {phase.name}, filter {n} ({_name(part)})", watch)
         for n, part in enumerate(parts, 1)
     ]
-    of_annotators = list(zip(watched[len(phase.editors) :], models.annotators, strict=True))
     edited, failures = _edit(entering.batch, entering.rows, list(zip(watched, phase.editors, strict=False)))
     edits = edits.then(edited.edits)
     batch = edits.apply(entering.batch)
     annotations |= {**edited.annotations, "text_bytes": pa.array(np.diff(batch.offsets))}
     annotations["text_chars"] = pc.utf8_length(batch.to_arrow())
-    of_text = [(its, pair) for its, pair in of_annotators if pair[0].reads == "text"]
-    computed, failed = _annotate(batch, entering.rows, of_text)
-    for its, pair in of_annotators:
-        if pair[0].reads != "text":
-            found_, failed_ = _annotate_input(entering.inputs[pair[0].reads], entering.rows, its, pair)
-            computed, failed = computed | found_, failed_ | failed
+    of_annotators = [
+        _Its(watched, pair, results.known.values(phase.name, number, entering.rows, batch))
+        for number, (watched, pair) in enumerate(zip(watched[len(phase.editors) :], models.annotators, strict=True))
+    ]
+    computed, failed = _annotate_rest(batch, entering, of_annotators)
     return PhaseResult(edits, annotations | computed, {**failed, **failures}, evidence, batch)
 
 
@@ -177,6 +178,49 @@ def _edit(
     return Edited(Edits.concatenated(parts), annotations.arrays()), failures
 
 
+@dataclass(frozen=True, eq=False)
+class _Its:
+    """An annotator under watch, and its values that are known already."""
+
+    watched: Watched
+    annotator: tuple[Annotator, Annotate]
+    known: KnownValues
+
+    @property
+    def reads(self) -> str:
+        return self.annotator[0].reads
+
+
+def _annotate_rest(
+    batch: TextBatch, entering: PhaseInput, annotators: Sequence[_Its]
+) -> tuple[Annotations, dict[int, str]]:
+    """All annotations of a batch, and failures; computed is what is not known, for like documents at once."""
+    together: dict[tuple[str, bytes], list[_Its]] = {}
+    for its in annotators:
+        together.setdefault((its.reads, its.known.there.tobytes()), []).append(its)
+    annotations: Annotations = {}
+    failures: dict[int, str] = {}
+    for (reads, _), group in sorted(together.items(), key=lambda item: item[0][0] != "text"):
+        left = np.flatnonzero(~group[0].known.there)
+        found: Annotations = {}
+        if len(left) or not len(batch):
+            rows, pairs = entering.rows[left], [(its.watched, its.annotator) for its in group]
+            if reads == "text":
+                found, failed = _annotate(_taken(batch, left), rows, pairs)
+            else:
+                found, failed = _annotate_input(entering.inputs[reads].take(pa.array(left)), rows, pairs)
+            failures = {int(left[position]): why for position, why in failed.items()} | failures
+        for its in group:
+            own = {column.name: found[column.name] for column in its.annotator[0].columns if column.name in found}
+            annotations |= its.known.completed(own)
+    return annotations, failures
+
+
+def _taken(batch: TextBatch, positions: Int64Array) -> TextBatch:
+    """Some documents of a batch; the batch itself where these are all."""
+    return batch if len(positions) == len(batch) else TextBatch.of(batch.to_arrow().take(pa.array(positions)))
+
+
 def _annotate(
     batch: TextBatch, rows: Int64Array, annotators: Sequence[tuple[Watched, tuple[Annotator, Annotate]]]
 ) -> tuple[Annotations, dict[int, str]]:
@@ -193,11 +237,11 @@ def _annotate(
 
 
 def _annotate_input(
-    values: pa.Array, rows: Int64Array, its: Watched, annotator: tuple[Annotator, Annotate]
+    values: pa.Array, rows: Int64Array, annotators: Sequence[tuple[Watched, tuple[Annotator, Annotate]]]
 ) -> tuple[Annotations, dict[int, str]]:
-    """The same for an annotator of another column than the text, which may have nulls: these have null annotations."""
+    """The same for annotators of another column than the text, which may have nulls: these have null annotations."""
     there = np.flatnonzero(values.is_valid())
-    found, failed = _annotate(TextBatch.of(values.drop_null()), rows[there], [(its, annotator)])
+    found, failed = _annotate(TextBatch.of(values.drop_null()), rows[there], annotators)
     places = np.full(len(values), -1)
     places[there] = np.arange(len(there))
     chosen = pa.array(places, mask=places < 0)

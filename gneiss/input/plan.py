@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
+from types import MappingProxyType
 
-from gneiss.errors import InputError, first_line
+from gneiss.errors import InputError, RecipeError, first_line
 from gneiss.input.model_files import ModelFile, resolve
 from gneiss.input.origin import Origin, origin_of
 from gneiss.input.shard import Input, Refusal, cut_shards, refuse_none
@@ -30,7 +32,7 @@ class Plan:
     """The plan of a run: the recipe, the shards of its input, the model files with their checksums.
 
     source: the input's address; revision: the same, with the commit that was found, if its store keeps revisions;
-    origin: what the hub knows of it.
+    origin: what the hub knows of it; layers: of the layers that rules read, what they are.
     """
 
     recipe: Recipe
@@ -39,6 +41,7 @@ class Plan:
     origin: Origin
     input: Input
     models: tuple[ModelFile, ...]
+    layers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def identity(self) -> dict[str, object]:
@@ -54,6 +57,7 @@ class Plan:
                 **versions(self.recipe.classes),
             },
             "models": {model.source: model.checksum for model in self.models},
+            **({"layers": dict(self.layers)} if self.layers else {}),
         }
 
     def _fingerprint(self) -> str:
@@ -83,11 +87,23 @@ def run_key(identity: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def make_plan(recipe: Recipe, source: Address, refusal: Refusal = refuse_none, kept: Place | None = None) -> Plan:
-    """Cut the shards of an input and resolve the recipe's models. Raises InputError and ModelError.
+def make_plan(
+    recipe: Recipe,
+    source: Address,
+    refusal: Refusal = refuse_none,
+    kept: Place | None = None,
+    find_model: Callable[[str, Path], ModelFile] = resolve,
+    layers: Mapping[str, str] = MappingProxyType({}),
+) -> Plan:
+    """Cut the shards of an input and resolve the recipe's models. Raises RecipeError, InputError and ModelError.
 
-    refusal: why columns cannot be used that the recipe has nothing against, if they cannot; kept: see `cut_shards`.
+    refusal: why columns cannot be used that the recipe has nothing against, if they cannot; kept: see `cut_shards`;
+    find_model: as `resolve`; layers: of each layer that the recipe's rules read, what it is.
     """
+    if lacking := sorted(recipe.layers.keys() - layers.keys()):
+        raise RecipeError(
+            f"layers: the rules read the layer {lacking[0]!r}, which an output has, no input: `gneiss decide` reads it"
+        )
     try:
         revision = place_of(source).pinned()
         origin = origin_of(revision) if revision else Origin()
@@ -103,5 +119,5 @@ def make_plan(recipe: Recipe, source: Address, refusal: Refusal = refuse_none, k
         refusal=refusal,
         kept=kept,
     )
-    models = tuple(resolve(model, recipe.folder) for model in recipe.model_files)
-    return Plan(recipe, str(source), str(revision) if revision else None, origin, found, models)
+    models = tuple(find_model(model, recipe.folder) for model in recipe.model_files)
+    return Plan(recipe, str(source), str(revision) if revision else None, origin, found, models, layers)

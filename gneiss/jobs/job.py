@@ -145,13 +145,14 @@ def open_job(
     patience_seconds: float = 0.0,
     publish: Publish = unpublished,
     meter: Meter | None = None,
+    noted: Mapping[str, object] = MappingProxyType({}),
 ) -> Iterator[Job]:
     """Hold an output for a job; see `claim`. The traceback of a defect that ends it is kept. Raises OutputError.
 
     publish: called every few seconds in which a task ends, and when a stage begins or ends; meter: of a job of this
     driver that this one goes on with.
     """
-    with claim(output, identity, first, share, patience_seconds) as check:
+    with claim(output, identity, first, share, patience_seconds, noted) as check:
         run = run_key(identity)[:12]
         job = Job(output, run, progress, Defects(output), meter or Meter(run), check, share, publish)
         with log_fields(run=job.run):

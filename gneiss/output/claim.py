@@ -61,12 +61,14 @@ def claim(
     first: Mapping[str, bytes] = MappingProxyType({}),
     share: Share | None = None,
     patience_seconds: float = 0.0,
+    noted: Mapping[str, object] = MappingProxyType({}),
 ) -> Iterator[Callable[[], None]]:
     """Hold an output for one driver. A new one gets the run key of this identity; one with another key is refused.
 
     Parameters: `first`: files that an output has before its key, which may differ between runs of one key; `share`:
     hold only this share of it, while drivers of others hold theirs; `patience_seconds`: how long to wait for who holds
-    it now. Yields a check, which raises OutputError when it is not held any more. Raises OutputError.
+    it now; `noted`: what the file of its key says besides. Yields a check, which raises OutputError when it is not held
+    any more. Raises OutputError.
     """
     try:
         _refuse_foreign(output)
@@ -75,7 +77,7 @@ def claim(
     with ExitStack() as stack:
         with ExitStack() as whole:
             check = _patiently(lambda: whole.enter_context(held(output, share)), patience_seconds)
-            _check_key(output, identity, first)
+            _check_key(output, identity, first, noted)
             if share is None:
                 output.sweep()  # of a driver or worker that was killed
                 stack.enter_context(whole.pop_all())
@@ -140,11 +142,14 @@ def _refuse_foreign(output: Place) -> None:
         )
 
 
-def _check_key(output: Place, identity: Mapping[str, object], first: Mapping[str, bytes]) -> None:
+def _check_key(
+    output: Place, identity: Mapping[str, object], first: Mapping[str, bytes], noted: Mapping[str, object]
+) -> None:
     place, key = output / layout.RUN_FILE, run_key(identity)
     if place.find() is None:
         _write_changed(output, first)
-        write_bytes((json.dumps({"run_key": key, **identity}, indent=1) + "\n").encode(), output, layout.RUN_FILE)
+        written = json.dumps({"run_key": key, **noted, **identity}, indent=1)
+        write_bytes(f"{written}\n".encode(), output, layout.RUN_FILE)
         return
     try:
         found = json.loads(place.read())

@@ -40,12 +40,16 @@ IDENTITY = ("row", "id")
 
 @dataclass(frozen=True)
 class FinishedShard:
-    """A shard of a finished run; `first_document`: the dense index of its first kept document."""
+    """A shard of a finished run; `first_document`: the dense index of its first kept document.
+
+    fingerprint: of the part of the input that it is.
+    """
 
     id: str
     rows: int
     kept: int
     first_document: int
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,18 @@ class FinishedRun:
         return recipe
 
     @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the run was made of: recipe digest, versions, checksums of models. Raises InputError."""
+        identity: dict[str, Any] = _json(self.folder / layout.RUN_FILE)
+        return identity
+
+    @property
+    def input(self) -> str | None:
+        """The input as the run was given it; None where the run does not say, as before gneiss noted it."""
+        given: str | None = self.identity.get("revision") or self.identity.get("input")
+        return given
+
+    @cached_property
     def data_files(self) -> DataFiles:
         """The format of `data/`."""
         return DataFiles.of_recipe(self._written_recipe)
@@ -127,15 +143,16 @@ class FinishedRun:
     @cached_property
     def _footers(self) -> tuple[tuple[FinishedShard, ...], str]:
         """What the footers of the annotation shards hold: the shards, and the digest."""
-        digest = hashlib.sha256(str(_json(self.folder / layout.RUN_FILE)["run_key"]).encode())
+        digest = hashlib.sha256(str(self.identity["run_key"]).encode())
         shards: list[FinishedShard] = []
         first = 0
         ids = layout.ids_in(self.folder, BASE) if self.only is None else self.only
         for footer in at_once(_footer, (self.folder / layout.annotations_path(id_) for id_ in ids)):
             digest.update(b"\0" + footer.encode())
             receipt = Receipt.from_json(json.loads(footer))
-            shards.append(FinishedShard(receipt.task, receipt.rows or 0, receipt.counts["kept"], first))
-            first += receipt.counts["kept"]
+            kept = receipt.counts["kept"]
+            shards.append(FinishedShard(receipt.task, receipt.rows or 0, kept, first, receipt.fingerprint))
+            first += kept
         for name, found in (("rows", sum(shard.rows for shard in shards)), ("kept", first)):
             if found != self.counts[name]:
                 raise InputError(
@@ -260,6 +277,11 @@ class FinishedRun:
     def annotation_schema(self) -> pa.Schema:
         """The columns of the layer `base`, as the first shard has them; none without shards."""
         return schema_of(self.annotation_file(self.shards[0])) if self.shards else pa.schema([])
+
+    def layer_schema(self, layer: str) -> dict[str, pa.DataType]:
+        """The columns of a layer and their types, as the first shard has them; none without shards."""
+        schema = schema_of(self.annotation_file(self.shards[0], layer)) if self.shards else pa.schema([])
+        return {field.name: field.type for field in schema if field.name not in IDENTITY}
 
     def kept_rows(self, shard: FinishedShard) -> Int64Array:
         """The rows of a shard that are kept documents, int64 (kept,)."""

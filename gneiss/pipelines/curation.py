@@ -82,11 +82,16 @@ def curate_usable(
         done = {**unusable, **lost}
         sizes = {shard.id: shard.text_bytes for shard in usable.shards}
         job.progress.begin(corpus.recipe.name, sizes, lost)
-    if not are_counted(usable):
-        run_stages(job, workers, usable, stages_after(usable))
-        for name, total in counts_after(usable).items():
-            write_bytes(f"{total}\n".encode(), corpus.output, layout.count_path(name))
+    count_after(job, workers, usable)
     return {**receipts, **unusable}
+
+
+def count_after(job: Job, workers: Workers, corpus: Corpus) -> None:
+    """Run the stages after `curate`, and keep what they count, unless that was done."""
+    if not are_counted(corpus):
+        run_stages(job, workers, corpus, stages_after(corpus))
+        for name, total in counts_after(corpus).items():
+            write_bytes(f"{total}\n".encode(), corpus.output, layout.count_path(name))
 
 
 def _check(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receipt]) -> None:

@@ -16,7 +16,7 @@ from gneiss.backends.choice import BackendName, choose_workers
 from gneiss.backends.resources import Resources, worker_resources
 from gneiss.curate.loaded_models import prepare
 from gneiss.curate.statistics import Statistics
-from gneiss.errors import BudgetError, DefectError, RecipeError
+from gneiss.errors import BudgetError, DefectError, InputError, RecipeError
 from gneiss.input.plan import Plan, make_plan
 from gneiss.input.shard import Shard
 from gneiss.jobs.job import Job, Publish, open_job, unpublished
@@ -35,6 +35,7 @@ from gneiss.output.run_so_far import added_up
 from gneiss.pipelines.curation import (
     CURATION,
     are_counted,
+    count_after,
     curate,
     curate_share_of_usable,
     curate_usable,
@@ -45,6 +46,7 @@ from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
 from gneiss.stages.exchange import Exchange
 from gneiss.stages.of_recipe import counted_after
+from gneiss.stages.stored import StoredRun
 from gneiss.stages.summing import SUM, SumStep, groups_of, left_of, paths_of
 from gneiss.store.place import Address, Place, local_paths, place_of
 from gneiss.store.ranged import KEPT_BYTES
@@ -88,10 +90,10 @@ def run(
         return _run(job, plan, hire) if plan.recipe.output.shard_bytes is None else _run_and_lay_out(job, plan, hire)
 
 
-def run_plan(plan: Plan, folder: Place, hire: Hire, progress: Progress) -> FinishedRun:
-    """Curate the shards of a plan into a folder, one data file a shard. Raises what `run` raises."""
+def run_plan(plan: Plan, folder: Place, hire: Hire, progress: Progress, stored: StoredRun | None = None) -> FinishedRun:
+    """Curate the shards of a plan into a folder; `stored`: what an earlier run knows. Raises what `run` raises."""
     with _open(plan, folder, progress) as job:
-        return _run(job, plan, hire)
+        return (_run if plan.recipe.output.shard_bytes is None else _run_and_lay_out)(job, plan, hire, stored)
 
 
 def run_share(
@@ -146,17 +148,27 @@ def _planned(
     refuse_nesting(input, (), folder)  # whose files could be taken for input
     plan = make_plan(recipe, input, DataFiles.of(recipe.output).refusal, folder / layout.CUTS_FILE)
     refuse_nesting(input, [shard.file for shard in plan.input.shards], folder)
+    return plan, folder, hire_for(plan, [input, folder], workers, backend, shared_filesystem, document_seconds)
+
+
+def hire_for(
+    plan: Plan,
+    places: Sequence[Address],
+    workers: int | None,
+    backend: BackendName | Backend,
+    shared_filesystem: bool,
+    document_seconds: float | None,
+) -> Hire:
+    """What chooses the workers of a plan, who read and write in these places."""
     models = [its.source if "://" in its.source else its.path for its in plan.models]
-    local = local_paths([input, folder, *models])
-    hire = partial(
+    return partial(
         choose_workers,
         backend,
         workers,
         shared_filesystem=shared_filesystem,
-        local=local,
+        local=local_paths([*places, *models]),
         document_seconds=document_seconds,
     )
-    return plan, folder, hire
 
 
 def _open(
@@ -169,7 +181,8 @@ def _open(
     meter: Meter | None = None,
 ) -> AbstractContextManager[Job]:
     first = {layout.RECIPE_FILE: plan.recipe.to_yaml().encode()}
-    return open_job(folder, plan.identity, progress, first, share, patience_seconds, publish, meter)
+    noted = {"input": plan.source}
+    return open_job(folder, plan.identity, progress, first, share, patience_seconds, publish, meter, noted)
 
 
 def _publish(metrics_file: Address | None) -> Publish:
@@ -196,12 +209,12 @@ def _curate_share(job: Job, plan: Plan, hire: Hire) -> None:
     job.progress.end()
 
 
-def _run(job: Job, plan: Plan, hire: Hire) -> FinishedRun:
+def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None) -> FinishedRun:
     """Curate what is left of a plan, one data file a shard."""
     recipe, folder = plan.recipe, job.output
     done = job.finished(CURATION, plan.input.shards)
     skipped = len(done)
-    corpus = Corpus(recipe, (), plan.input.shards, folder)
+    corpus = Corpus(recipe, (), plan.input.shards, folder, stored=stored)
     if corpus.wide_phases:
         unusable = unusable_shards(folder)
         if len(unusable) + len(plan.input.unreadable) <= recipe.budgets.shards:  # else they are tried again
@@ -209,13 +222,16 @@ def _run(job: Job, plan: Plan, hire: Hire) -> FinishedRun:
     job.progress.begin(recipe.name, {shard.id: shard.text_bytes for shard in plan.input.shards}, done)
     is_done = len(done) == len(corpus.shards) and are_counted(corpus)
     if not is_done or (groups_of(_committed(plan, done)) and not _noted(plan, folder, done)):
-        corpus = replace(corpus, prepared=prepare(recipe))
+        if stored is None:
+            corpus = replace(corpus, prepared=prepare(recipe))
         tasks = len(corpus.shards) - (0 if corpus.wide_phases else len(done))
         with hire(tasks, resources_of(plan).corrected(job.peaks)).kept() as kept:
             if corpus.wide_phases:
                 done = curate_usable(job, kept, corpus, done, len(plan.input.unreadable))
             else:
                 done = curate(job, kept, corpus, done)
+                _refuse_lost(corpus, done)
+                count_after(job, kept, corpus)
             groups = groups_of(_committed(plan, done))
             if left := left_of(folder, groups):
                 job.progress.stage(SUM, len(left))
@@ -231,7 +247,17 @@ def _run(job: Job, plan: Plan, hire: Hire) -> FinishedRun:
     return finished
 
 
-def _run_and_lay_out(job: Job, plan: Plan, hire: Hire) -> FinishedRun:
+def _refuse_lost(corpus: Corpus, done: Mapping[str, Receipt]) -> None:
+    """Refuse to go on without a shard that others were compared with. Raises InputError."""
+    lost = [its for its in done.values() if its.state != COMMITTED] if corpus.counted_phases else []
+    if lost:
+        raise InputError(
+            f"shard {lost[0].task}: {lost[0].reason}; others were compared with it in the run whose annotations are"
+            " taken; fix the cause, or let `gneiss run` decide without it"
+        )
+
+
+def _run_and_lay_out(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None) -> FinishedRun:
     """Curate into an output within the output, and lay its documents into new shards of this one.
 
     A run that is past its budgets is returned as it is, within: what failed can be tried again.
@@ -244,7 +270,7 @@ def _run_and_lay_out(job: Job, plan: Plan, hire: Hire) -> FinishedRun:
     curating = plan.recipe.changed({"output.shard_bytes": None, "output.shuffle_seed": None})
     own = replace(plan, recipe=curating)
     with _open(own, within, job.progress, publish=job.publish) as inner:
-        curated = _run(inner, own, hire)
+        curated = _run(inner, own, hire, stored)
         try:
             curated.check_budgets()
         except (BudgetError, DefectError):

@@ -45,6 +45,8 @@ BASE_COLUMNS = (
 )
 #: The most phases of a recipe.
 MOST_PHASES = 100
+#: What a layer of annotations may be called.
+LAYER_NAME = r"^[a-z][a-z0-9_-]*$"
 _READING = {"reading": True}
 #: Compression → its default level, and the highest one.
 _LEVELS = {"zstd": (3, 22), "gzip": (6, 9)}
@@ -240,6 +242,8 @@ class Phase(Part):
 class Recipe(Part):
     """A validated recipe.
 
+    `layers`: layer of an output → its columns that rules may read, as `layer.column`, and their types.
+
     >>> Recipe.load("gneissweb-bytes").phases[0].decision.keep
     'not_emptied AND quality AND (readable OR tokens_normal)'
     """
@@ -251,6 +255,7 @@ class Recipe(Part):
     budgets: Budgets = Budgets()
     card: Card = Card()
     output: OutputFiles = OutputFiles()
+    layers: dict[Annotated[str, Field(pattern=LAYER_NAME)], dict[str, ColumnType]] = Field(default_factory=dict)
     phases: list[Phase] = Field(min_length=1, max_length=MOST_PHASES)
     _folder: Path = PrivateAttr(Path())
 
@@ -312,7 +317,7 @@ class Recipe(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        known: dict[str, ColumnType] = {}
+        known: dict[str, ColumnType] = {column.name: column.type for column in self.layer_columns}
         names: set[str] = set()
         evidence = {field.name for step in STEPS for field in step.evidence}
         evidence |= {field.name for phase in self.phases for field in phase.evidence}
@@ -362,9 +367,18 @@ class Recipe(Part):
         return any(phase.is_corpus_wide for phase in self.phases)
 
     @property
+    def layer_columns(self) -> tuple[Column, ...]:
+        """The columns of layers that rules may read, by the names that rules call them by."""
+        return tuple(
+            Column(f"{layer}.{name}", type_, f"{name} of the layer {layer}")
+            for layer, columns in self.layers.items()
+            for name, type_ in columns.items()
+        )
+
+    @property
     def columns(self) -> tuple[Column, ...]:
         """All annotations, in order."""
-        return (*BASE_COLUMNS, *(column for phase in self.phases for column in phase.columns))
+        return (*BASE_COLUMNS, *self.layer_columns, *(column for phase in self.phases for column in phase.columns))
 
     @property
     def model_files(self) -> tuple[str, ...]:
@@ -408,11 +422,13 @@ class Recipe(Part):
         return self._folder
 
     def canonical(self) -> dict[str, Any]:
-        """The recipe with every default written out, but for `card`, `output` and `input.hive`."""
+        """The recipe with every default written out, but for `card`, `output`, `layers` and `input.hive`."""
         whole = self.model_dump(mode="json")
         for key, default in (("card", Card()), ("output", OutputFiles())):
             if getattr(self, key) == default:  # recipes are older than these keys, and keep their digests
                 del whole[key]
+        if not self.layers:
+            del whole["layers"]
         if self.input.hive == {}:
             del whole["input"]["hive"]
         for index, (phase, own) in enumerate(zip(self.phases, whole["phases"], strict=True)):

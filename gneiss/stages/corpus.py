@@ -15,7 +15,7 @@ from gneiss.batch import TextBatch
 from gneiss.corpus_steps import CorpusStep
 from gneiss.curate.curate import first_input
 from gneiss.curate.loaded_models import Prepared, load_step
-from gneiss.curate.phase import PhaseInput, annotated
+from gneiss.curate.phase import CorpusResults, PhaseInput, annotated
 from gneiss.curate.phase_result import PhaseResult, edits_of_batch, of_batch, only_edits
 from gneiss.curate.reading import read_documents
 from gneiss.errors import DefectError, InputError
@@ -25,6 +25,7 @@ from gneiss.output.parquet import read_table
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.exchange import Exchange
 from gneiss.stages.grid import Grid
+from gneiss.stages.stored import StoredRun
 from gneiss.store.place import Place
 
 
@@ -32,7 +33,8 @@ from gneiss.store.place import Place
 class Corpus:
     """The shards of a run, in order, for its stages: a picklable value that every worker opens.
 
-    partitions: of hashes; by default as many as keep a task within its memory. They do not affect results.
+    partitions: of hashes; by default as many as keep a task within its memory. They do not affect results; stored: an
+    earlier run over these shards, and what is taken from it.
     """
 
     recipe: Recipe
@@ -40,6 +42,7 @@ class Corpus:
     shards: tuple[Shard, ...]
     output: Place
     partitions: int | None = None
+    stored: StoredRun | None = None
 
     @property
     def exchange(self) -> Exchange:
@@ -53,8 +56,25 @@ class Corpus:
 
     @property
     def wide_phases(self) -> list[int]:
-        """The indices of the phases with a step that sees more than a shard."""
+        """The indices of the phases with a step that sees more than a shard, and whose stages must run."""
+        return [index for index in self.counted_phases if not self.stored_steps.issuperset(self._wide_keys(index))]
+
+    @property
+    def counted_phases(self) -> list[int]:
+        """The indices of all phases with a step that sees more than a shard."""
         return [index for index, phase in enumerate(self.recipe.phases) if phase.is_corpus_wide]
+
+    @property
+    def stored_steps(self) -> frozenset[str]:
+        """The keys of the steps whose results are those of an earlier run."""
+        return self.stored.steps if self.stored else frozenset()
+
+    def with_known(self, shard_id: str, found: CorpusResults) -> CorpusResults:
+        """What stages found for a shard, and what an earlier run stored of it. Raises InputError."""
+        return self.stored.results(shard_id, found) if self.stored else found
+
+    def _wide_keys(self, index: int) -> list[str]:
+        return [step.key for step in self.recipe.phases[index].steps if step.sees_corpus]
 
     def phase_groups(self) -> list[range]:
         """The phases before the last wide one, in the groups that one stage each computes: up to each wide phase."""
@@ -136,7 +156,9 @@ class Reader:
     def _first(self, shard: int) -> PhaseInput | None:
         recipe, its = self.corpus.recipe, self._of_worker(self.corpus.shards[shard])
         try:
-            return first_input(its.id, read_documents(its, recipe.input.text, recipe.inputs))
+            documents = read_documents(its, recipe.input.text, recipe.inputs)
+            found = self.corpus.with_known(its.id, CorpusResults()) if recipe.layers else CorpusResults()
+            return first_input(its.id, documents, found.known)
         except InputError:  # `curate` raises the same error, and quarantines the shard with the reason
             return None
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gneiss.backends.care import watch
-from gneiss.curate.loaded_models import load_models
+from gneiss.curate.loaded_models import load_models, models_when_needed
 from gneiss.input.shard import Shard, reading_on
 from gneiss.output.ledger import UNREADABLE, Receipt
 from gneiss.stages.corpus import Corpus
@@ -25,12 +25,15 @@ class CurateStep:
         from gneiss.stages.of_recipe import results_of
 
         recipe, output = self.corpus.recipe, self.corpus.output
-        models = load_models(recipe, self.corpus.prepared)
+        if self.corpus.stored:
+            models = models_when_needed(recipe, self.corpus.stored_steps)
+        else:
+            models = load_models(recipe, self.corpus.prepared)
         results, of_worker = results_of(self.corpus), reading_on()
         numbers = self.corpus.shard_numbers if self.corpus.wide_phases else {}
 
         def work(shard: Shard) -> Receipt:
-            found = results(numbers[shard.id]) if numbers else NO_RESULTS
+            found = results(numbers[shard.id]) if numbers else self.corpus.with_known(shard.id, NO_RESULTS)
             curated = curate(of_worker(shard), recipe, models, results=found, watch=watch())
             return commit(curated, recipe, output)
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from gneiss.backends.care import watch
 from gneiss.corpus_steps import Batches, CorpusStep, Stage
-from gneiss.curate.loaded_models import load_phase_models, prepared_here
+from gneiss.curate.loaded_models import load_phase_models, models_when_needed, prepared_here
 from gneiss.curate.phase import CorpusResults, PhaseInput, compute_phase, decide_phase
 from gneiss.curate.phase_result import PhaseResult, phases_schema, to_batch
 from gneiss.errors import MachineError
@@ -72,7 +72,7 @@ def stages_before(corpus: Corpus) -> Iterator[RunStage]:
 
 def stages_after(corpus: Corpus) -> Iterator[RunStage]:
     """The stages after `curate`; none without shards."""
-    for index in corpus.wide_phases if corpus.shards else ():
+    for index in corpus.counted_phases if corpus.shards else ():
         for step in _wide_steps(corpus, index):
             view = StepView(corpus, step, index, Reader(corpus))
             yield from (stage for stage, _ in _stages(corpus, step, index, step.stages_after(view)))
@@ -100,7 +100,7 @@ def _stages(corpus: Corpus, step: CorpusStep, phase: int, stages: Sequence[Stage
 
 def counted_after(corpus: Corpus) -> list[str]:
     """The names of what is counted only after `curate`."""
-    steps = (step for index in corpus.wide_phases for step in _wide_steps(corpus, index))
+    steps = (step for index in corpus.counted_phases for step in _wide_steps(corpus, index))
     return [name for step in steps for name in step.counted_after]
 
 
@@ -108,7 +108,7 @@ def counts_after(corpus: Corpus) -> dict[str, int]:
     """What the stages after `curate` counted, for the whole run."""
     if not corpus.shards:
         return dict.fromkeys(counted_after(corpus), 0)
-    views = _views(corpus, Reader(corpus))
+    views = _views(corpus, Reader(corpus), corpus.counted_phases)
     return {name: count for view in views for name, count in view.step.counts_after(view).items()}
 
 
@@ -119,13 +119,14 @@ def results_of(corpus: Corpus, end: int | None = None) -> Callable[[int], Corpus
     """
     last = max(corpus.wide_phases, default=0) if end is None else 0
     reader = Reader(corpus)
-    views = [view for view in _views(corpus, reader) if end is None or view.phase < end]
+    views = [view for view in _views(corpus, reader, corpus.wide_phases) if end is None or view.phase < end]
     found = {view.step.key: view.step.results(view) for view in views}
 
     def results(shard: int) -> CorpusResults:
         names = [phase.name for phase in corpus.recipe.phases[:last]]
         phases: Mapping[str, PhaseResult] = dict(zip(names, reader.results(last, shard), strict=True)) if last else {}
-        return CorpusResults({key: partial(its, shard) for key, its in found.items()}, phases)
+        results = CorpusResults({key: partial(its, shard) for key, its in found.items()}, phases)
+        return corpus.with_known(corpus.shards[shard].id, results)
 
     return results
 
@@ -134,18 +135,19 @@ def _wide_steps(corpus: Corpus, phase: int) -> list[CorpusStep]:
     return [step for step in corpus.recipe.phases[phase].steps if step.sees_corpus]
 
 
-def _views(corpus: Corpus, reader: Reader) -> list[StepView]:
-    return [
-        StepView(corpus, step, index, reader) for index in corpus.wide_phases for step in _wide_steps(corpus, index)
-    ]
+def _views(corpus: Corpus, reader: Reader, phases: Sequence[int]) -> list[StepView]:
+    return [StepView(corpus, step, index, reader) for index in phases for step in _wide_steps(corpus, index)]
 
 
 def _open_phases(corpus: Corpus, group: range, reader: Reader) -> Callable[[int], Batches]:
     """What consecutive phases compute and decide of each shard."""
     recipe, connection = corpus.recipe, locked_connection()
     phases = recipe.phases[group.start : group.stop]
-    prepared = prepared_here(recipe, corpus.prepared)
-    models = [load_phase_models(recipe, index, prepared) for index in group]
+    if corpus.stored:
+        models = list(models_when_needed(recipe, corpus.stored_steps).phases[group.start : group.stop])
+    else:
+        prepared = prepared_here(recipe, corpus.prepared)
+        models = [load_phase_models(recipe, index, prepared) for index in group]
     results = results_of(corpus, group.stop)
 
     def work(shard: int) -> Batches:

@@ -1,0 +1,194 @@
+"""What of a finished run's annotations holds for another recipe: computed by the same code of the same texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+from gneiss.annotation import Annotator
+from gneiss.corpus_steps import CorpusStep
+from gneiss.edit import Editor
+from gneiss.input.plan import BYTE_SHAPING
+from gneiss.output.layout import BASE_LAYER
+from gneiss.recipe.entries import parameters
+from gneiss.recipe.named import import_path, versions
+from gneiss.recipe.recipe import Phase, Recipe
+
+Part: TypeAlias = Annotator | Editor | CorpusStep
+
+
+@dataclass(frozen=True)
+class Code:
+    """What computes: versions of gneiss and of libraries, and checksums of model files by their names in a recipe."""
+
+    gneiss: str
+    libraries: Mapping[str, str]
+    models: Mapping[str, str]
+
+    @classmethod
+    def of(cls, identity: Mapping[str, Any]) -> Code:
+        """That of a run."""
+        return cls(identity["gneiss"], identity["libraries"], identity["models"])
+
+    def behind(self, part: Part) -> dict[str, Any]:
+        """All that the results of a part of a recipe depend on, beside the texts; a model file is its checksum."""
+        own = versions([type(part)])
+        files = part.model_files if isinstance(part, Annotator | CorpusStep) else ()
+        return {
+            "code": import_path(type(part)),
+            "gneiss": self.gneiss,
+            **{name: self.libraries.get(name) for name in (*BYTE_SHAPING, *own)},
+            "parameters": _with_checksums(parameters(part), {file: self.models.get(file, file) for file in files}),
+        }
+
+
+def _with_checksums(value: Any, checksums: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_checksums(its, checksums) for key, its in value.items()}
+    if isinstance(value, list):
+        return [_with_checksums(its, checksums) for its in value]
+    return checksums.get(value, value) if isinstance(value, str) else value
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Where an annotator's values are taken from.
+
+    columns: name → layer, and its name there; phase, last: of the run: documents that reached `phase` have values, and
+    up to `last` the run's texts stay those that they are of; is_same_text: whether the recipe's texts are known to be
+    the same; where not, the content hash says so of documents that went no further than `last`.
+    """
+
+    columns: Mapping[str, tuple[str, str]]
+    phase: int
+    last: int
+    is_same_text: bool
+
+
+@dataclass(frozen=True)
+class PhaseReuse:
+    """What is taken for a phase: for each annotator from where, and the keys of the steps whose results are."""
+
+    annotators: tuple[Taken | None, ...]
+    steps: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Annotations that are there: the layer that has them, the code that computed them, the phase of each annotator."""
+
+    layer: str
+    code: Code
+    annotators: tuple[tuple[int, Annotator], ...]
+
+    @classmethod
+    def base(cls, recipe: Recipe, code: Code) -> Source:
+        """Those that a run wrote."""
+        its = ((index, annotator) for index, phase in enumerate(recipe.phases) for annotator in phase.annotators)
+        return cls(BASE_LAYER, code, tuple(its))
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """A recipe and a finished run: what of the run is taken, and what is computed.
+
+    has_all: whether the run decided about every shard of the recipe's input, and no document failed in it, so that all
+    documents took part in its corpus-wide steps of which this can be known.
+    """
+
+    recipe: Recipe
+    code: Code
+    earlier: Recipe
+    earlier_code: Code
+    sources: Sequence[Source]
+    has_all: bool
+
+    @cached_property
+    def phases(self) -> tuple[PhaseReuse, ...]:
+        """What is taken for each phase of the recipe."""
+        return tuple(
+            PhaseReuse(
+                tuple(self._taken(index, annotator) for annotator in phase.annotators),
+                frozenset(step.key for step in phase.steps if self._is_found(index, step)),
+            )
+            for index, phase in enumerate(self.recipe.phases)
+        )
+
+    def computed(self) -> Iterator[tuple[Annotator | CorpusStep, str]]:
+        """Whatever is not taken, and why."""
+        for phase, reuse in zip(self.recipe.phases, self.phases, strict=True):
+            for step in phase.steps:
+                if step.key not in reuse.steps:
+                    yield step, "it may see other documents than it did"
+            for annotator, taken in zip(phase.annotators, reuse.annotators, strict=True):
+                if taken is None:
+                    yield annotator, self._why(annotator)
+                elif not taken.is_same_text:
+                    yield annotator, "only of documents whose text is another one"
+
+    def _taken(self, index: int, annotator: Annotator) -> Taken | None:
+        wanted = self.code.behind(annotator)
+        for source in self.sources:
+            for phase, found in source.annotators:
+                if type(found) is type(annotator) and source.code.behind(found) == wanted:
+                    columns = {
+                        mine.name: (source.layer, its.name)
+                        for mine, its in zip(annotator.columns, found.columns, strict=True)
+                    }
+                    history = _history(self.earlier, self.earlier_code, phase)
+                    later = range(phase, len(self.earlier.phases))
+                    last = max(its for its in later if _history(self.earlier, self.earlier_code, its) == history)
+                    is_same = annotator.reads != "text" or self._has_texts_of(index, phase)
+                    return Taken(columns, phase, last, is_same)
+        return None
+
+    def _has_texts_of(self, index: int, phase: int) -> bool:
+        """Whether the texts of a phase are those of a phase of the run, as far as this can be known."""
+        history = _history(self.recipe, self.code, index)
+        steps = ((at, step) for at, its in enumerate(self.recipe.phases[: index + 1]) for step in its.steps)
+        return history == _history(self.earlier, self.earlier_code, phase) and all(
+            self._is_found(at, step) for at, step in steps
+        )
+
+    def _is_found(self, index: int, step: CorpusStep) -> bool:
+        """Whether a step found in the run what it would find: the same documents reach it, with the same texts."""
+        if not (self.has_all and step.is_stored) or index >= len(self.earlier.phases):
+            return False
+        before = range(index)
+        if before and (self.recipe.layers or self.earlier.layers):
+            return False
+        mine = [_decides(self.recipe.phases[at], self.code) for at in before]
+        return mine == [_decides(self.earlier.phases[at], self.earlier_code) for at in before] and any(
+            type(its) is type(step) and self.earlier_code.behind(its) == self.code.behind(step)
+            for its in self.earlier.phases[index].steps
+        )
+
+    def _why(self, annotator: Annotator) -> str:
+        """Why no annotation is taken for an annotator."""
+        wanted = self.code.behind(annotator)
+        for source in self.sources:
+            for _, found in source.annotators:
+                if type(found) is type(annotator):
+                    there = source.code.behind(found)
+                    what = next(name for name, value in wanted.items() if there.get(name) != value)
+                    return f"the run has it with another {what}" + ("" if what == "parameters" else " version")
+        return "the run does not have it"
+
+
+def _history(recipe: Recipe, code: Code, index: int) -> list[Any]:
+    """All that edits texts up to a phase."""
+    phases = recipe.phases[: index + 1]
+    parts: list[list[Part]] = [[*its.steps, *its.editors] for its in phases]
+    return [[code.behind(part) for part in its] for its in parts if its]
+
+
+def _decides(phase: Phase, code: Code) -> str:
+    """All that decides which documents of a phase stay."""
+    parts: list[Part] = [*phase.steps, *phase.editors, *phase.annotators]
+    return json.dumps(
+        [[code.behind(part) for part in parts], dict(phase.aliases), dict(phase.rules), phase.decision.keep],
+        sort_keys=True,
+    )

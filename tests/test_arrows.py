@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": {*NOUNS, "filters", "loader", "output", "store"},
     "reweight": {*NOUNS, "layers", "loader"},
     "model_training": {*NOUNS, "filters", "input", "output", "store"},
-    "report": {*NOUNS, "curate", "input", "output", "recipe", "store"},
+    "report": {*NOUNS, "curate", "filters", "input", "output", "recipe", "store"},
     "extraction": {*NOUNS, "backends", "input", "jobs", "output", "store"},
     "pipelines": {
         *NOUNS,

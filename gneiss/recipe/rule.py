@@ -100,6 +100,15 @@ def check(rules: Rules, columns: Mapping[str, ColumnType]) -> None:
         _check_expression(connection, "keep", rules.keep, names, "rule")
 
 
+def reads(rules: Rules, columns: Mapping[str, ColumnType]) -> dict[str, frozenset[str]]:
+    """Checked rules → the columns that each reads, under their own names."""
+    known = _with_aliases(columns, rules.aliases)
+    kinds = _kinds(pa.schema([(name, arrow_type(type_)) for name, type_ in known.items()]))
+    with locked_connection() as connection:
+        found = {name: parsed(connection, its, kinds, "annotation").reads for name, its in rules.conditions.items()}
+    return {name: frozenset(rules.aliases.get(its, its) for its in read) for name, read in found.items()}
+
+
 def evaluate(connection: duckdb.DuckDBPyConnection, rules: Rules, annotations: pa.Table) -> Verdicts:
     """Evaluate checked rules for every row of `annotations` (rows, columns)."""
     names = list(rules.conditions)

@@ -1,31 +1,45 @@
-"""What a run did, to look at: its annotations as a DuckDB view, and pictures of its statistics."""
+"""What a run did, to look at: tables that notebook, page and terminal share, over annotations as a DuckDB view."""
 
+from gneiss.report.by_value import breakdown
+from gneiss.report.counting import Outcomes, outcomes
+from gneiss.report.cuts import first_copies, passages
+from gneiss.report.distributions import Threshold, distribution, labels, quantiles, thresholds
 from gneiss.report.documents import open_documents
 from gneiss.report.plots import (
-    Threshold,
-    displayed_bins,
     html_table,
-    is_logarithmic,
     kept_shares,
     patterns_table,
     plot_histogram,
     plot_kept_share,
     plot_rules,
-    shown_range,
-    thresholds,
 )
+from gneiss.report.scores import correlations, drift, warnings
+from gneiss.report.tables import combinations, funnel, marginal, overview, rules
 
 __all__ = [
+    "Outcomes",
     "Threshold",
-    "displayed_bins",
+    "breakdown",
+    "combinations",
+    "correlations",
+    "distribution",
+    "drift",
+    "first_copies",
+    "funnel",
     "html_table",
-    "is_logarithmic",
     "kept_shares",
+    "labels",
+    "marginal",
     "open_documents",
+    "outcomes",
+    "overview",
+    "passages",
     "patterns_table",
     "plot_histogram",
     "plot_kept_share",
     "plot_rules",
-    "shown_range",
+    "quantiles",
+    "rules",
     "thresholds",
+    "warnings",
 ]

@@ -5,9 +5,8 @@ For notebooks/statistics.ipynb and the like; needs the extra `notebook` (matplot
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +18,12 @@ from gneiss.errors import printable
 from gneiss.output.finished_run import FinishedRun
 from gneiss.recipe.recipe import Phase
 from gneiss.recipe.rule import evaluate, locked_connection
+from gneiss.report.distributions import Threshold, is_logarithmic, shown_range, thresholds
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
 
-    from gneiss.annotation import Column
 
 __all__ = [
     "Threshold",
@@ -42,51 +41,6 @@ __all__ = [
 
 #: Colour-blind safe (Okabe and Ito), one meaning each in all pictures.
 ALL, KEPT, LOST, UNKNOWN, MARK = "#c8ccd0", "#0072b2", "#d55e00", "#999999", "#222222"
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?", re.IGNORECASE)
-_TOKEN = re.compile(rf"[^\W\d]\w*|{_NUMBER.pattern}", re.IGNORECASE)
-_STRING = re.compile(r"'(?:[^']|'')*'")
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """A number that a rule compares an annotation with: where it stands in the rule's condition, and its value."""
-
-    rule: str
-    annotation: str
-    value: float
-    start: int
-    stop: int
-
-
-def thresholds(phase: Phase, columns: Sequence[Column]) -> list[Threshold]:
-    """The numbers in the rules of a phase; each belongs to the numeric annotation named last before it (or its CASE).
-
-    Parameters: `columns`: the annotations of the recipe (`recipe.columns`).
-
-    >>> from gneiss import Recipe
-    >>> recipe = Recipe.load("gneissweb-bytes")
-    >>> [(t.rule, t.annotation, t.value) for t in thresholds(recipe.phases[0], recipe.columns)][1:4]
-    [('quality', 'dclm', 0.002), ('quality', 'cosmo', 0.03), ('readable', 'eflaw', 30.0)]
-    """
-    names = {c.name.lower(): c.name for c in columns if c.type in {"int64", "float64"}}
-    names.update({alias.lower(): names[to.lower()] for alias, to in phase.aliases.items() if to.lower() in names})
-    found: list[Threshold] = []
-    for rule, condition in phase.rules.items():
-        current: str | None = None
-        outside: list[str | None] = []  # what each CASE that is open is compared with
-        for token in _TOKEN.finditer(_STRING.sub(lambda match: " " * len(match[0]), condition)):
-            word = token[0].lower()
-            if word in names:
-                current = names[word]
-            elif word == "case":
-                outside.append(current)
-            elif word in {"then", "else"} and outside:
-                current = outside[-1]
-            elif word == "end" and outside:
-                current = outside.pop()
-            elif _NUMBER.fullmatch(word) and current:
-                found.append(Threshold(rule, current, float(word), *token.span()))
-    return found
 
 
 def kept_shares(annotations: pa.Table, phase: Phase, threshold: Threshold, values: Sequence[float]) -> Float64Array:
@@ -122,20 +76,6 @@ def displayed_bins(column: ColumnStatistics, bins: int = 40) -> tuple[Float64Arr
         return np.bincount(where, np.array(list(stored.values()), np.float64), bins).astype(np.float64)
 
     return edges, counted(column.bins), counted(column.kept_bins)
-
-
-def shown_range(column: ColumnStatistics) -> tuple[float, float]:
-    """What a picture of an annotation shows: the middle 99 % of its values, on a logarithmic axis at most 5 decades."""
-    low, high = column.quantile(0.005) or 0.0, column.quantile(0.995) or 0.0
-    if low == high:
-        return low - 0.5, high + 0.5
-    return (max(low, high * 1e-5), high) if is_logarithmic(column) else (low, high)
-
-
-def is_logarithmic(column: ColumnStatistics) -> bool:
-    """Whether the middle 99 % of the values are positive and span more than a factor of 100."""
-    low, high = column.quantile(0.005), column.quantile(0.995)
-    return low is not None and high is not None and low > 0 and high > 100 * low
 
 
 def plot_histogram(axes: Axes, output: FinishedRun, annotation: str) -> None:

@@ -12,7 +12,7 @@ from gneiss.cli.options import Changes, RecipeArgument, load_recipe
 from gneiss.cli.terminal import console, say, shown_progress, size, table
 from gneiss.errors import InputError, first_line
 from gneiss.jobs.progress import duration
-from gneiss.output.cost import Cost
+from gneiss.output.cost import Cost, Forecast
 
 if TYPE_CHECKING:
     from gneiss.pipelines.estimate import Estimate
@@ -75,13 +75,14 @@ def _print(its: Estimate, gets: int, prices: dict[str, float]) -> None:
     say(f"dollars: {sum(prices.values()):,.2f} ({total}); by default {_PRICED}")
 
 
-def read_estimate(file: Path, recipe: Recipe) -> Cost:
+def read_estimate(file: Path, recipe: Recipe) -> Forecast:
     """What `gneiss estimate --json` expects a run of a recipe to take. Raises InputError."""
     try:
         found: dict[str, Any] = json.loads(file.read_text())
         digest, cost = found["recipe"], Cost(**found["cost"])
+        forecast = Forecast.of(cost, {stage["name"]: float(stage["cpu_seconds"]) for stage in found["stages"]})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{file}: expected what `gneiss estimate --json` prints: {first_line(error)}") from error
     if digest != recipe.digest():
         raise InputError(f"{file}: the estimate of another recipe, or of this one with other values; estimate it again")
-    return cost
+    return forecast

@@ -62,7 +62,7 @@ def run(
         backend=backend.value,
         shared_filesystem=shared_filesystem,
         document_seconds=document_seconds,
-        progress=shown_progress(),
+        progress=shown_progress(forecast=predicted),
         metrics_file=metrics_file,
         predicted=predicted,
     )
@@ -71,7 +71,7 @@ def run(
         return
     print_run(finished)
     if predicted and (took := run_status(output).took):
-        say(f"\npredicted        {cost_line(predicted)}\ntook             {cost_line(took)}")
+        say(f"\npredicted        {cost_line(predicted.cost)}\ntook             {cost_line(took)}")
     finished.check_budgets()
 
 

@@ -26,7 +26,7 @@ def status(
     """Show how a run goes, or went: also while it is on, from any machine that reads its output."""
     from gneiss.output.run_status import run_status
 
-    print_status(run_status(run, slowest), time.time())
+    print_status(run_status(run, slowest), time.time(), slowest)
 
 
 def verify(run: OutputArgument) -> None:
@@ -65,13 +65,15 @@ def logs(
         say("nothing went wrong" if shard is None else f"nothing is known of {printable(shard)}")
 
 
-def print_status(its: RunStatus, now: float) -> None:
+def print_status(its: RunStatus, now: float, slowest: int = 5) -> None:
     """The state of a run, its stages, what is quarantined, the slowest tasks; now: in Unix time."""
     say(f"{its.folder}: {its.state}{_holder(its)}")
     if its.last is not None:
         say(f"latest receipt {_ago(now - its.last)}")
     if (current := its.current) and its.state != "finished":
         say(_line(current, its.state))
+        if (left := its.seconds_left) is not None:
+            say(f"by the estimate, and by what was done since: {duration(left)} left in all")
     out = console()
     if its.stages:
         rows = table("stage", "tasks", "left", "workers", "wall", "CPU")
@@ -80,6 +82,11 @@ def print_status(its: RunStatus, now: float) -> None:
             rows.add_row(escape(stage.name), *numbers, duration(stage.seconds), duration(stage.cpu_seconds))
         out.print()
         out.print(rows)
+    if its.running:
+        longest = its.running[:slowest]
+        more = f", and {len(its.running) - len(longest):,} more" if len(its.running) > len(longest) else ""
+        named = (f"{shorten(printable(task.task), 60)} for {duration(now - task.since)}" for task in longest)
+        say(f"\nrunning: {', '.join(named)}{more}")
     for id_, reason in its.unusable.items():
         fate = "failed by a defect" if id_ in its.failed else "is quarantined"
         say(f"shard {printable(id_)} {fate}: {printable(reason)}")
@@ -100,7 +107,7 @@ def print_status(its: RunStatus, now: float) -> None:
         out.print()
         out.print(rows)
     if its.predicted:
-        say(f"\npredicted: {cost_line(its.predicted)}")
+        say(f"\npredicted: {cost_line(its.predicted.cost)}")
     if its.took and its.state == "finished":
         say(f"took: {cost_line(its.took)}")
 

@@ -13,6 +13,7 @@ from gneiss.jobs.logs import LogSettings
 
 if TYPE_CHECKING:
     from gneiss.jobs.progress import Progress
+    from gneiss.output.cost import Forecast
 
 
 def console() -> Console:
@@ -34,11 +35,17 @@ class _Table(Table):
         super().add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
 
-def shown_progress(task: str = "shard", rows: str = "documents", of: str = "text") -> Progress:
+def shown_progress(
+    task: str = "shard", rows: str = "documents", of: str = "text", forecast: Forecast | None = None
+) -> Progress:
     """Progress on stderr, in these words; none where each line of stderr is JSON, which tells of each task itself."""
     from gneiss.jobs.progress import PrintedProgress, Silent
 
-    return Silent() if LogSettings.of_this_process().as_json else PrintedProgress(task=task, rows=rows, of=of)
+    return (
+        Silent()
+        if LogSettings.of_this_process().as_json
+        else PrintedProgress(task=task, rows=rows, of=of, forecast=forecast)
+    )
 
 
 def table(*headings: str) -> Table:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
-from gneiss.backends import Step, Task, Workers, bytes_of
+from gneiss.backends import Step, Task, Workers, bytes_of, fields_of
 from gneiss.backends.resources import Peaks
 from gneiss.errors import DefectError, GneissError
 from gneiss.input.plan import run_key
@@ -23,6 +23,7 @@ from gneiss.jobs.resume import JobTask, Kind, finished_tasks
 from gneiss.output import ledger
 from gneiss.output.claim import Share, claim
 from gneiss.output.ledger import BEGUN, COMMITTED, ENDED, Receipt
+from gneiss.output.running import Running
 from gneiss.store.place import Place
 
 #: How often who waits for the drivers of other shares looks for their files, at first and at last; says for whom.
@@ -99,9 +100,12 @@ class Job:
         self.meter.begin(begun)
         self.publish(self.meter)
         watched = time.monotonic()
+        named = (next(iter(fields_of(task).values())) for task in tasks)
+        running = Running(self.output, f"{self.share or ''}", stage, named, workers.count)
         attempts = workers.run(AttemptStep(step, stage, self.run, LogSettings.of_this_process()), tasks)
         with (
             log_fields(stage=stage),
+            closing(running),
             closing(attempts),
             closing(self._receipts(attempts)) as receipts,
             closing(ledger.keep(self.output, receipts, self.check)) as kept,
@@ -114,6 +118,7 @@ class Job:
                 self.peaks.add(*receipt.peak)
                 _log_receipt(receipt, len(done), len(tasks))
                 self.progress.finished(receipt)
+                running.finished(receipt.task)
                 if time.monotonic() - watched >= ledger.SEGMENT_SECONDS:
                     self.publish(self.meter)
                     watched = time.monotonic()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 from gneiss.errors import printable
 
 if TYPE_CHECKING:
+    from gneiss.output.cost import Forecast
     from gneiss.output.ledger import Receipt
 
 LINE_SECONDS = 5.0
@@ -53,15 +54,19 @@ class Silent:
 class PrintedProgress:
     """Writes to a stream: one line that is written over on a terminal, a new line every few seconds elsewhere.
 
-    task, rows, of: what a task and its rows are called, and what the bytes are of.
+    task, rows, of: what a task and its rows are called, and what the bytes are of; forecast: of an estimate, by which
+    the time that is left is that of all stages; else it is that of this one.
     """
 
     stream: TextIO = field(default_factory=lambda: sys.stderr)
     task: str = "shard"
     rows: str = "documents"
     of: str = "text"
+    forecast: Forecast | None = None
+    _shares: dict[str, tuple[float, float]] = field(default_factory=dict)
     _left: dict[str, int] = field(default_factory=dict)
     _left_bytes: int = 0
+    _total_bytes: int = 0
     _tasks: int = 0
     _rows: int = 0
     _bytes: int = 0
@@ -80,7 +85,7 @@ class PrintedProgress:
         self._tasks = len(sizes_bytes)
         self._started = self._shards_started = self._told = time.monotonic()
         resumed = f", {len(done)} of them finished already" if done else ""
-        size = sum(sizes_bytes.values())
+        size = self._total_bytes = sum(sizes_bytes.values())
         self._print(f"{job}: {_counted(self._tasks, self.task)}, {size / 1e6:,.1f} MB of {self.of}{resumed}\n")
 
     def stage(self, name: str, tasks: int) -> None:
@@ -96,7 +101,7 @@ class PrintedProgress:
             self._stage_left -= 1
             self._shards_started = now  # if this is the last of the stages before them
             done = self._stage_tasks - self._stage_left
-            left = duration((now - self._stage_started) * self._stage_left / done)
+            left = duration(self._seconds_left((now - self._stage_started) * self._stage_left / done, now))
             line = f"stage {self._stage}: {done}/{self._stage_tasks} tasks, {left} left"
             self._say(lambda: line, now, self._stage_left)
             return
@@ -128,8 +133,20 @@ class PrintedProgress:
         left = self._left_bytes * (now - self._shards_started) / max(self._bytes, 1)
         return (
             f"{self._tasks - len(self._left)}/{self._tasks} {self.task}s, {self._rows:,} {self.rows},"
-            f" {self._bytes / 1e6 / seconds:.2f} MB/s, {duration(left)} left"
+            f" {self._bytes / 1e6 / seconds:.2f} MB/s, {duration(self._seconds_left(left, now))} left"
         )
+
+    def _seconds_left(self, of_stage: float, now: float) -> float:
+        """Of all stages where there is a forecast, else of this one."""
+        if self.forecast is None:
+            return of_stage
+        from gneiss.output.ledger import CURATE
+
+        if self._stage_tasks:
+            self._shares[self._stage] = (1.0, self._stage_left / self._stage_tasks)
+        total = self._total_bytes or 1
+        self._shares[CURATE] = ((self._bytes + self._left_bytes) / total, self._left_bytes / total)
+        return self.forecast.seconds_left(self._shares, now - self._started)
 
     def _print(self, text: str) -> None:
         self.stream.write(text)

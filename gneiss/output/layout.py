@@ -136,6 +136,17 @@ def ledger_segments(output: Place) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
+def running_file(share: str) -> str:
+    """What a driver, of this share or of all, says of the tasks that it waits for."""
+    return f"{LEDGER}/running{share and '-'}{share}.json"
+
+
+def running_files(output: Place) -> list[str]:
+    """Those that are there."""
+    names = sorted(file.name for file in (output / LEDGER).files())
+    return [f"{LEDGER}/{name}" for name in names if re.fullmatch(r"running(-\d+-of-\d+)?\.json", name)]
+
+
 def share_lock(share: str) -> str:
     """What the driver of a share holds."""
     return f"{SHARES}/{share}"

@@ -8,8 +8,9 @@ from heapq import nlargest
 
 from gneiss.errors import InputError, first_line
 from gneiss.output import layout, ledger
-from gneiss.output.cost import Cost
+from gneiss.output.cost import Cost, Forecast
 from gneiss.output.ledger import COMMITTED, Receipt
+from gneiss.output.running import RunningTask, running_tasks
 from gneiss.store.place import Address, place_of
 from gneiss.store.store import Holder
 
@@ -37,6 +38,14 @@ class StageStatus:
     done_bytes: int
     left_bytes: int
     cpu_seconds: float
+
+    @property
+    def shares_left(self) -> tuple[float, float]:
+        """What was left of it when it began, and what is left now, as shares of all of it."""
+        begin = (self.left + self.done) / max(self.tasks, 1)
+        of = self.left_bytes + self.done_bytes
+        now = self.left_bytes / of if of and self.left_bytes else self.left / max(self.left + self.done, 1)
+        return begin, begin * now
 
     @property
     def seconds(self) -> float:
@@ -67,7 +76,8 @@ class RunStatus:
     one last said so, where the store knows; stages: in the order in which they began; unusable: shard → reason, of
     those that could not be curated, failed: of these, the ones that failed by a defect; slowest: receipts of the tasks
     that took longest; last: when the latest receipt came, in Unix time by the driver's clock; predicted: what the run
-    was to take, by an estimate that it was given; took: by its last driver, where that has ended.
+    was to take, by an estimate that it was given; took: by its last driver, where that has ended; running: the tasks
+    that its drivers wait for, the longest first, by their last word.
     """
 
     folder: str
@@ -79,8 +89,17 @@ class RunStatus:
     failed: Sequence[str]
     slowest: tuple[Receipt, ...]
     last: float | None
-    predicted: Cost | None = None
+    predicted: Forecast | None = None
     took: Cost | None = None
+    running: tuple[RunningTask, ...] = ()
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest of the run takes, by its estimate and by what was done since; None without an estimate."""
+        if self.predicted is None or not self.predicted.work:
+            return None
+        shares = {stage.name: stage.shares_left for stage in self.stages}
+        return self.predicted.seconds_left(shares, sum(stage.seconds for stage in self.stages))
 
     @property
     def current(self) -> StageStatus | None:
@@ -111,7 +130,9 @@ def run_status(folder: Address, slowest: int = 5) -> RunStatus:
         raise InputError(f"{output}: cannot read: {first_line(error)}") from error
     found = _status(str(output), holder, entries, slowest)
     if holder is not None and (holder.quiet_seconds or 0.0) <= _GONE_SECONDS:
-        return replace(found, state=RUNNING)
+        stage = found.current
+        running = [its for place in (within, output) for its in (running_tasks(place, stage.name) if stage else ())]
+        return replace(found, state=RUNNING, running=tuple(running))
     return replace(found, state=FINISHED) if is_finished and not any(its.left for its in found.stages) else found
 
 
@@ -119,7 +140,7 @@ def _status(folder: str, holder: Holder | None, entries: Sequence[Receipt], slow
     begun: dict[str, Receipt] = {}
     since: dict[str, dict[str, Receipt]] = {}
     latest: dict[tuple[str, str], Receipt] = {}
-    predicted: Cost | None = None
+    predicted: Forecast | None = None
     took: Cost | None = None
     for entry in entries:
         match entry.stage:
@@ -131,7 +152,10 @@ def _status(folder: str, holder: Holder | None, entries: Sequence[Receipt], slow
                     since[entry.task] = {}
                 begun[entry.task] = entry
             case ledger.PREDICTED:
-                predicted = Cost.of(entry.cost)
+                if "work" in entry.cost and predicted:
+                    predicted = replace(predicted, work={**predicted.work, entry.task: entry.cost["work"]})
+                else:
+                    predicted = Forecast(Cost.of(entry.cost))
             case ledger.ENDED:
                 took = Cost.of(entry.cost)
             case _:

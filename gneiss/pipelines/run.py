@@ -25,7 +25,7 @@ from gneiss.jobs.openmetrics import metrics_writer
 from gneiss.jobs.progress import Progress, Silent
 from gneiss.output import layout, ledger
 from gneiss.output.claim import PATIENCE_SECONDS, Share, refuse_nesting
-from gneiss.output.cost import Cost
+from gneiss.output.cost import Forecast
 from gneiss.output.data_files import DataFiles
 from gneiss.output.dataset_card import dataset_card
 from gneiss.output.finished_run import FinishedRun
@@ -69,7 +69,7 @@ def run(
     document_seconds: float | None = None,
     progress: Progress = Silent(),  # noqa: B008
     metrics_file: Address | None = None,
-    predicted: Cost | None = None,
+    predicted: Forecast | None = None,
 ) -> FinishedRun:
     """Curate every shard of an input into an output; finished shards are skipped, so the same call resumes.
 
@@ -108,7 +108,7 @@ def run_share(
     document_seconds: float | None = None,
     progress: Progress = Silent(),  # noqa: B008
     metrics_file: Address | None = None,
-    predicted: Cost | None = None,
+    predicted: Forecast | None = None,
 ) -> FinishedRun | None:
     """Do one of several shares of a run, whose drivers know nothing of each other; see `run` for the rest.
 
@@ -189,13 +189,14 @@ def _publish(metrics_file: Address | None) -> Publish:
     return unpublished if metrics_file is None else metrics_writer(metrics_file)
 
 
-def _note(job: Job, plan: Plan, predicted: Cost | None) -> None:
+def _note(job: Job, plan: Plan, predicted: Forecast | None) -> None:
     """Keep how the files of a large input were cut, and in the ledger what a run is predicted to take."""
     if plan.input.cuts:
         job.check()
         plan.input.cuts.write(job.output / layout.CUTS_FILE)
     if predicted:
-        job.note([Receipt(job.run, COMMITTED, "", None, cost=predicted.noted(), stage=PREDICTED)])
+        costs = {job.run: predicted.cost.noted(), **{name: {"work": its} for name, its in predicted.work.items()}}
+        job.note(Receipt(name, COMMITTED, "", None, cost=its, stage=PREDICTED) for name, its in costs.items())
 
 
 def _curate_share(job: Job, plan: Plan, hire: Hire) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 from unittest import mock
 
-from gneiss.jobs.progress import PrintedProgress
+from gneiss.jobs.progress import PrintedProgress, duration
+from gneiss.output.cost import Cost, Forecast
 from gneiss.output.ledger import COMMITTED, UNREADABLE, Receipt
 
 SIZES = dict.fromkeys(("a", "b", "c"), 2000000)
@@ -74,4 +75,21 @@ def test_the_time_left_is_that_of_the_stage() -> None:
         "1/3 shards, 1 documents, 0.02 MB/s, 1 min 40 s left",
         "2/3 shards, 2 documents, 0.03 MB/s, 50 s left",
         "3/3 shards, 3 documents, 0.03 MB/s, 0 s left",
+    ]
+
+
+def test_with_a_forecast_the_time_left_is_that_of_all_stages() -> None:
+    stream = Terminal()
+    forecast = Forecast(Cost(1000.0, 0.0, 0.0, 0.0), {"keys": 0.5, "curate": 0.3, "after": 0.2})
+    with mock.patch("gneiss.jobs.progress.time.monotonic", side_effect=[0.0, 0.0, 60.0, 180.0]):
+        told = PrintedProgress(stream, forecast=forecast)
+        told.begin("sample", SIZES, ["a"])
+        told.stage("keys", 2)
+        told.finished(Receipt("0", COMMITTED, "", None, stage="keys"))
+        told.finished(Receipt("b", COMMITTED, "", 1))
+    left = [line.split(", ")[-1] for line in stream.getvalue().replace("\r", "\n").splitlines() if "left" in line]
+    # of 0.9 to do 0.65 is left after 60 s, then 0.55; 0.02 of the 1,000 s that were predicted count beside
+    assert left == [
+        f"{duration(0.65 * (60 + 20) / (0.25 + 0.02))} left",
+        f"{duration(0.55 * (180 + 20) / (0.35 + 0.02))} left",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 
 from gneiss.cli.status import print_status
 from gneiss.errors import InputError
-from gneiss.output import ledger
+from gneiss.output import ledger, running
+from gneiss.output.cost import Cost, Forecast
 from gneiss.output.layout import LOCK_FILE, RUN_FILE, STATISTICS_FILE
-from gneiss.output.ledger import BEGUN, COMMITTED, CURATE, ENDED, FAILED, UNREADABLE, Receipt
+from gneiss.output.ledger import BEGUN, COMMITTED, CURATE, ENDED, FAILED, PREDICTED, UNREADABLE, Receipt
 from gneiss.output.parquet import write_bytes
 from gneiss.output.run_status import run_status
+from gneiss.output.running import Running, running_tasks
 from gneiss.store.place import Place, place_of
 from gneiss.store.store import Holder
 from tests import runs
@@ -67,6 +70,44 @@ def test_a_stage_of_numbered_tasks_is_extrapolated_by_tasks(tmp_path: Path) -> N
     assert (clusters.left, clusters.seconds_left) == (7, 7 * 60.0)
     none_yet = output_with(tmp_path / "other", begun("clusters", 9, 8, 100.0))
     assert run_status(none_yet).stages[0].seconds_left is None
+
+
+def test_the_time_left_of_all_stages_is_by_the_estimate_and_by_what_was_done(tmp_path: Path) -> None:
+    output = output_with(
+        tmp_path,
+        Receipt("run", COMMITTED, "", None, cost=Cost(1000.0, 0.0, 0.0, 0.0).noted(), stage=PREDICTED),
+        *(Receipt(name, COMMITTED, "", None, cost={"work": its}, stage=PREDICTED)
+          for name, its in (("keys", 0.2), ("curate", 0.5), ("after", 0.3))),
+        begun("keys", 4, 2, 0.0), *(done("keys", str(task), 100.0) for task in range(2)),
+        begun("curate", 10, 10, 100.0, left_bytes=800), done("curate", "a", 400.0, input_bytes=400.0),
+    )  # fmt: skip
+    its = run_status(output)
+    assert its.predicted == Forecast(Cost(1000.0, 0.0, 0.0, 0.0), {"keys": 0.2, "curate": 0.5, "after": 0.3})
+    left, work_done = 0.25 + 0.3, 0.1 + 0.25
+    assert its.seconds_left == pytest.approx(left * (400 + 20) / (work_done + 0.02))
+    print_status(its, 500.0)
+    none = output_with(tmp_path / "other", begun("keys", 4, 2, 0.0))
+    assert run_status(none).seconds_left is None
+
+
+def test_a_run_that_is_on_names_the_tasks_that_are_under_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "WRITE_SECONDS", 0.0)
+    times = iter([1000.0, 1060.0, 1100.0])
+    monkeypatch.setattr("gneiss.output.running.time.time", lambda: next(times))
+    output = output_with(tmp_path, begun("curate", 9, 9, 1000.0))
+    its = Running(output, "1-of-2", "curate", iter("abcd"), 2)
+    assert running_tasks(output, "curate") == []
+    with closing(its), (output / LOCK_FILE).lock():
+        its.finished("b")
+        its.finished("c")
+        found = run_status(output)
+        assert [(task.task, task.since) for task in found.running] == [("a", 1000.0), ("d", 1100.0)]
+        assert running_tasks(output, "keys") == []
+        print_status(found, 1120.0, 1)
+        assert "running: a for 2 min 00 s, and 1 more" in capsys.readouterr().out
+    assert running_tasks(output, "curate") == []
 
 
 def test_a_resumed_stage_counts_from_its_second_begin(tmp_path: Path) -> None:

@@ -91,7 +91,10 @@ def test_a_run_says_what_was_predicted_and_what_it_took(
     said = capsys.readouterr().out
     assert said.count("core-hours of CPU time") == 2
     its = run_status(output)
-    assert its.predicted == Cost(**found["cost"])
+    assert its.predicted is not None
+    assert its.predicted.cost == Cost(**found["cost"])
+    assert its.predicted.work == {"curate": 1.0}
+    assert its.seconds_left == 0
     assert its.took is not None
     assert any(entry.stage == ledger.PREDICTED for entry in ledger.entries(place_of(output)))
     # about as many bytes as were predicted, since they do not depend on the machine
@@ -110,7 +113,7 @@ def test_an_estimate_of_another_recipe_is_refused(
     material: runs.Material, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "estimate.json"
-    file.write_text(json.dumps({"recipe": "0" * 64, "cost": Cost(1, 2, 3, 4).noted()}))
+    file.write_text(json.dumps({"recipe": "0" * 64, "cost": Cost(1, 2, 3, 4).noted(), "stages": []}))
     assert runs.command("run", material.recipe, "-i", material.input, "-o", tmp_path / "out", "--estimate", file) == 1
     assert "the estimate of another recipe" in capsys.readouterr().err
 

@@ -1,0 +1,61 @@
+"""The tasks that the driver of a run waits for: a small file beside the ledger, for whoever asks how the run goes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+
+from gneiss.output import layout
+from gneiss.output.parquet import write_bytes
+from gneiss.store.place import Place
+
+#: How often the file is written at most, and how many tasks it names: those that began first.
+WRITE_SECONDS, MOST_NAMED = 30.0, 100
+
+
+@dataclass(frozen=True)
+class RunningTask:
+    """A task of a stage, and since when it is under way, in Unix time by the driver's clock."""
+
+    stage: str
+    task: str
+    since: float
+
+
+class Running:
+    """The tasks of a stage that are under way: they are handed out in order, so it is known which without asking."""
+
+    def __init__(self, output: Place, share: str, stage: str, tasks: Iterable[str], workers: int) -> None:
+        self._output, self._path, self._stage = output, layout.running_file(share), stage
+        self._waiting: Iterator[str] = iter(tasks)
+        self._since = dict.fromkeys(islice(self._waiting, workers), time.time())
+        self._written, self._is_there = time.monotonic(), False
+
+    def finished(self, task: str) -> None:
+        """A task has ended, and the next one begins; say so when it is time. Raises OutputError."""
+        self._since.pop(task, None)
+        self._since.update(dict.fromkeys(islice(self._waiting, 1), time.time()))
+        if time.monotonic() - self._written >= WRITE_SECONDS:
+            named = [RunningTask(self._stage, task, since) for task, since in islice(self._since.items(), MOST_NAMED)]
+            write_bytes(json.dumps([asdict(its) for its in named]).encode(), self._output, self._path)
+            self._written, self._is_there = time.monotonic(), True
+
+    def close(self) -> None:
+        """No task is under way any more."""
+        if self._is_there:
+            (self._output / self._path).delete()
+
+
+def running_tasks(output: Place, stage: str) -> Sequence[RunningTask]:
+    """What drivers said last of a stage, the longest first. Raises OSError."""
+    found: list[RunningTask] = []
+    for path in layout.running_files(output):
+        try:
+            content = (output / path).read()
+        except FileNotFoundError:
+            continue  # the stage has ended meanwhile
+        found += [RunningTask(**its) for its in json.loads(content)]
+    return sorted((its for its in found if its.stage == stage), key=lambda its: its.since)

@@ -26,7 +26,7 @@ def choose_workers(
 ) -> Workers:
     """The workers for a number of tasks.
 
-    Parameters: `workers`: how many, None for as many as fit, on Ray at any time; `shared_filesystem`: whether every
+    Parameters: `workers`: how many, None for as many as fit, at any time; `shared_filesystem`: whether every
     node sees the same files at the `local` paths that workers read or write; `document_seconds`: see Patience, None for
     its default. `auto` takes Ray inside a Ray job or when RAY_ADDRESS is set. Raises MachineError.
     """
@@ -47,8 +47,8 @@ def choose_workers(
         workers = max(1, min(room.by_memory, wanted))
         if workers < wanted:
             _log.warning(
-                "%d workers instead of %d: each needs about %.1f GB; for more, use %s",
-                workers, wanted, resources.memory_bytes / 1e9, resources.less,
+                "%d workers instead of %d: each needs about %s; for more, use %s",
+                workers, wanted, resources.said, resources.less,
             )  # fmt: skip
     chosen.admit(min(workers, tasks), resources, local)
     return Workers(chosen, workers, resources)
@@ -63,7 +63,7 @@ def _backend(name: BackendName, shared_filesystem: bool, patience: Patience, gro
         raise MachineError("shared_filesystem=True is for Ray, and these workers are local; leave it out")
     from gneiss.backends.local import LocalProcesses
 
-    return LocalProcesses(patience)
+    return LocalProcesses(patience, grows)
 
 
 def _inside_ray() -> bool:

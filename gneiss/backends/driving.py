@@ -41,10 +41,11 @@ class Opened:
 
 @dataclass(frozen=True)
 class Answered:
-    """A worker has finished its task."""
+    """A worker has finished its task; peak_bytes: of its memory meanwhile, where that is known."""
 
     worker: int
     answer: Any
+    peak_bytes: int = 0
 
 
 @dataclass(frozen=True)

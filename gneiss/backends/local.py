@@ -20,13 +20,13 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import IO, Any, Literal, TypeAlias
 
-from gneiss.backends import Done, Patience, Room, Step, Task
+from gneiss.backends import Done, Patience, Room, Step, Task, bytes_of
 from gneiss.backends.care import NO_CARE, Care, watched
 from gneiss.backends.driving import Answered, Died, Event, Opened, Placed, Seen, drive
 from gneiss.backends.machine import death_by_exit_code, memory_kills, vitals, worn_out
-from gneiss.backends.memory import held_bytes, machine_memory
+from gneiss.backends.memory import held_bytes, machine_memory, peak_bytes
 from gneiss.backends.recorder import ASK, Recorder, read_record
-from gneiss.backends.resources import Resources
+from gneiss.backends.resources import Peaks, Resources
 from gneiss.errors import DefectError, GneissError, MachineError
 
 _OPENED = "opened"
@@ -35,14 +35,21 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LocalProcesses:
-    """Workers on this machine. idle: those that live on, where workers are kept."""
+    """Workers on this machine.
+
+    grows: there are as many as find room, by what their tasks were seen to take; idle: those that live on, where
+    workers are kept; peaks: what tasks took.
+    """
 
     patience: Patience = field(default_factory=Patience)
+    grows: bool = False
+    peaks: Peaks = field(default_factory=Peaks, compare=False, repr=False)
     idle: list[_Process] | None = field(default=None, compare=False, repr=False)
 
-    def room(self, resources: Resources) -> Room:
-        """See Backend."""
-        return Room(len(os.sched_getaffinity(0)) // resources.cpus, resources.places(machine_memory().free_bytes))
+    def room(self, resources: Resources, held_bytes: int = 0) -> Room:
+        """See Backend. held_bytes: what workers that there are already hold of the memory."""
+        places = resources.places(machine_memory().free_bytes + held_bytes)
+        return Room(len(os.sched_getaffinity(0)) // resources.cpus, places)
 
     def admit(self, workers: int, resources: Resources, local: Sequence[str]) -> None:
         """See Backend. More processes than there may be memory for are only warned of: the estimate is a high one."""
@@ -65,8 +72,15 @@ class LocalProcesses:
         """See Backend."""
         with self.kept() as kept:
             assert kept.idle is not None
-            processes = _Processes(step, resources, self.patience, kept.idle)
-            yield from drive(processes, step, tasks, lambda: workers, self.patience)
+            processes = _Processes(step, resources, self.patience, self.peaks, kept.idle)
+            yield from drive(processes, step, tasks, lambda: self._most(workers, resources, processes), self.patience)
+
+    def _most(self, workers: int, resources: Resources, processes: _Processes) -> int:
+        """How many workers there may be now: asked for, or with room."""
+        if not self.grows:
+            return workers
+        room = self.room(resources.corrected(self.peaks), processes.held_bytes)
+        return max(1, min(room.by_cpus, room.by_memory))
 
     @contextmanager
     def kept(self) -> Iterator[LocalProcesses]:
@@ -106,7 +120,8 @@ class _Message:
 class _Process:
     """A process, what is to be sent to it, and its recorder.
 
-    has_task: whether it is at one; kills: memory kills before that; opened_bytes: what it held when it was ready.
+    has_task: whether it is at one; kills: memory kills before that; opened_bytes: what it held when it was ready;
+    task_bytes: the input of its last task.
     """
 
     process: BaseProcess
@@ -115,16 +130,22 @@ class _Process:
     has_task: bool = False
     kills: int | None = None
     opened_bytes: int = 0
+    task_bytes: int = 0
 
 
 class _Processes:
     """See Pool. idle: processes that other pools were done with, or will be given."""
 
-    def __init__(self, step: Any, resources: Resources, patience: Patience, idle: list[_Process]) -> None:
-        self._step, self._resources, self._patience, self._idle = step, resources, patience, idle
+    def __init__(self, step: Any, resources: Resources, patience: Patience, peaks: Peaks, idle: list[_Process]) -> None:
+        self._step, self._resources, self._patience, self._peaks, self._idle = step, resources, patience, peaks, idle
         self._living: dict[int, _Process] = {}
         self._events: SimpleQueue[_Said] = SimpleQueue()
         self._started = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """The memory of its processes."""
+        return sum(held_bytes(its.process.pid or 0) for its in (*self._living.values(), *self._idle))
 
     def start(self) -> int:
         """See Pool."""
@@ -141,7 +162,7 @@ class _Processes:
     def give(self, worker: int, task: Any, care: Care) -> None:
         """See Pool."""
         its = self._living[worker]
-        its.kills, its.has_task = memory_kills(), True
+        its.kills, its.has_task, its.task_bytes = memory_kills(), True, bytes_of(task)
         its.messages.put(_Message(worker, "work", task, self._events, care))
 
     def look(self, workers: Collection[int]) -> None:
@@ -173,7 +194,9 @@ class _Processes:
             held = held_bytes(its.process.pid or 0)
             if isinstance(event, Opened):
                 its.opened_bytes = held
-            elif death := worn_out(held, its.opened_bytes, self._resources):
+                return (event,)
+            self._peaks.add(its.task_bytes, event.peak_bytes)
+            if death := worn_out(held, its.opened_bytes, self._resources):
                 self.end(event.worker)
                 return (event, Died(event.worker, death))
         if not isinstance(event, _Silent):
@@ -245,7 +268,7 @@ def _converse(pipe: Connection, messages: SimpleQueue[_Message | None]) -> None:
             if answer == _OPENED:
                 message.heard.put(Opened(message.worker))
             else:
-                message.heard.put(answer if isinstance(answer, GneissError) else Answered(message.worker, answer[0]))
+                message.heard.put(answer if isinstance(answer, GneissError) else Answered(message.worker, *answer))
 
 
 class _Shared:
@@ -278,7 +301,7 @@ def _work(pipe: Connection, descriptor: int) -> None:
             else:
                 assert work is not None
                 with watched(care, recorder):
-                    answer = (work(value),)
+                    answer = (work(value), peak_bytes())
         except GneissError as error:
             answer = error
         except Exception as error:  # noqa: BLE001 - the driver is told, and keeps the traceback

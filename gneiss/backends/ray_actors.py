@@ -20,7 +20,8 @@ from typing import Any, Literal
 from gneiss.backends import Done, Patience, Room, Step, Task
 from gneiss.backends.care import Care, watched
 from gneiss.backends.driving import Answered, Died, Event, Opened, Placed, Seen, drive
-from gneiss.backends.machine import Death, Vitals, death_by_kill, log_folder, memory_kills, vitals
+from gneiss.backends.machine import Death, Vitals, death_by_kill, log_folder, memory_kills, vitals, worn_out
+from gneiss.backends.memory import held_bytes
 from gneiss.backends.recorder import ASK, Record, Recorder, read_record
 from gneiss.backends.resources import Resources
 from gneiss.errors import DefectError, GneissError, MachineError
@@ -100,6 +101,7 @@ class _Actor:
     handle: Any
     resources: Resources
     home: _Home | None = None
+    opened_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -233,11 +235,15 @@ class _Actors:
             actor.home = answer
             yield Placed(call.worker, f"process {answer.pid} on node {answer.node[:12]}")
         elif call.what == "open":
+            actor.opened_bytes = answer
             yield Opened(call.worker)
         else:
-            given, kills = answer
+            given, kills, held = answer
             actor.home = actor.home and replace(actor.home, kills=kills)
             yield Answered(call.worker, given)
+            if worn := worn_out(held, actor.opened_bytes, self._resources):
+                self.end(call.worker)
+                yield Died(call.worker, worn)
 
     def _death_of(self, actor: _Actor, error: Exception) -> Death:
         """What an actor died of, as far as its node knows."""
@@ -318,7 +324,7 @@ def _signal(pid: int, number: int, record: str = "") -> None:
 def room_on(nodes: Sequence[Mapping[str, Any]], resources: Resources) -> Room:
     """How many workers fit on nodes, as `ray.nodes()` describes them; a worker fits only where one node has both."""
     cpus = [int(_offer(node, "CPU")) // resources.cpus for node in nodes]
-    by_memory = [int(_offer(node, "memory")) // resources.memory_bytes for node in nodes]
+    by_memory = [resources.places(int(_offer(node, "memory"))) for node in nodes]
     return Room(sum(cpus), sum(map(min, cpus, by_memory)))
 
 
@@ -337,18 +343,17 @@ def check_nodes(nodes: Sequence[Mapping[str, Any]], workers: int, resources: Res
             " shared_filesystem=True if every node sees the same files there, or addresses of a store instead"
         )
     room = room_on(nodes, resources)
-    need = f"{resources.memory_bytes / 1e9:.1f} GB"
     if not room.by_memory and (room.by_cpus or local):
         offered = ", ".join(f"{_offer(node, 'CPU'):g} and {_offer(node, 'memory') / 1e9:.1f} GB" for node in nodes)
         raise MachineError(
-            f"a worker needs CPUs ({resources.cpus}) and memory (about {need}) of one node, but the cluster's nodes"
-            f" offer {offered}: use {resources.less}"
+            f"a worker needs CPUs ({resources.cpus}) and memory (about {resources.said}) of one node, but the cluster's"
+            f" nodes offer {offered}: use {resources.less}"
         )
     if workers > room.by_memory:
         _log.warning(
             "%d workers were asked for, but the cluster has CPUs for %d, and memory for %d at %s each: the others start"
             " when machines join",
-            workers, room.by_cpus, room.by_memory, need,
+            workers, room.by_cpus, room.by_memory, resources.said,
         )  # fmt: skip
 
 
@@ -407,21 +412,22 @@ class _Worker:
 
         return _Home(ray.get_runtime_context().get_node_id(), os.getpid(), self._record, memory_kills())
 
-    def open(self, step: Any) -> GneissError | None:
-        """Open a step."""
+    def open(self, step: Any) -> GneissError | int:
+        """Open a step; what it holds then."""
         self._work = None  # so that two are never held
         try:
             self._work = step.open()
         except GneissError as error:
             return error
-        return None
+        return held_bytes()
 
-    def work(self, task: Any, care: Care) -> GneissError | tuple[Any, int | None]:
-        """Apply the step to a task."""
+    def work(self, task: Any, care: Care) -> GneissError | tuple[Any, int | None, int]:
+        """Apply the step to a task; with the answer, the memory kills of its node, and what it holds."""
         assert self._work is not None
         try:
             with watched(care, self._recorder):
-                return self._work(task), memory_kills()
+                answer = self._work(task)
+            return answer, memory_kills(), held_bytes()
         except GneissError as error:
             return error
 

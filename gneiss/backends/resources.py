@@ -58,8 +58,10 @@ class Resources:
     @property
     def said(self) -> str:
         """Its memory, as messages have it."""
-        shared = f" and {self.shared_bytes / 1e9:.1f} GB for models that all share" if self.shared_bytes else ""
-        return f"{self.memory_bytes / 1e9:.1f} GB{shared}"
+        shared = f"{self.shared_bytes / 1e9:.1f}"
+        return f"{self.memory_bytes / 1e9:.1f} GB" + (
+            f" and {shared} GB for models that all share" if float(shared) else ""
+        )
 
     def less_than(self, memory_bytes: int) -> str:
         """The same, for a machine with so much memory, with the size of a shard that fits."""

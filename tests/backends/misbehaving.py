@@ -128,3 +128,35 @@ class Hoarding:
     def lost(self, task: int, reason: str) -> Any:
         """What became of it."""
         return task, reason
+
+
+@dataclass(frozen=True)
+class Sized:
+    """A task with so many bytes of input."""
+
+    number: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """A step whose tasks, but for the first, end when so many processes are there; the answer is the process."""
+
+    folder: Path
+    processes: int
+
+    def open(self) -> Callable[[Sized], Any]:
+        """Open the step."""
+
+        def work(task: Sized) -> int:
+            (self.folder / str(os.getpid())).touch()
+            deadline = time.monotonic() + 120
+            while task.number and len(list(self.folder.iterdir())) < self.processes and time.monotonic() < deadline:
+                time.sleep(0.01)
+            return os.getpid()
+
+        return work
+
+    def lost(self, task: Sized, reason: str) -> Any:
+        """What became of it."""
+        return task, reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -11,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from gneiss.backends import MOST_ATTEMPTS, Patience
+from gneiss.backends import MOST_ATTEMPTS, Patience, local
 from gneiss.backends.local import LocalProcesses
-from gneiss.backends.resources import Resources
+from gneiss.backends.memory import MachineMemory
+from gneiss.backends.resources import Resources, worker_resources
 from tests.backends import misbehaving
-from tests.backends.misbehaving import SHORT, Hoarding, Misbehaving, Processes
+from tests.backends.misbehaving import SHORT, Hoarding, Meeting, Misbehaving, Processes, Sized
 
 pytestmark = pytest.mark.processes
 
@@ -134,3 +136,15 @@ def test_a_worker_that_holds_more_between_tasks_than_it_was_to_need_is_replaced(
     assert len(set(others)) == 1
     assert (first in others) == (needed_mb == 2000)
     assert active_children() == []
+
+
+def test_there_are_more_workers_where_tasks_take_less_than_was_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is memory for one as planned, for three as it turns out, and there are CPUs for more."""
+    needs = worker_resources(2_000_000_000, largest_bytes=100)
+    monkeypatch.setattr(local, "machine_memory", lambda: MachineMemory(4 * 10**9, int(1.5 * needs.memory_bytes)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4))
+    backend = LocalProcesses(Patience(join_seconds=0.01), grows=True)
+    found = list(backend.run(Meeting(tmp_path, 3), [Sized(number, 100) for number in range(4)], 1, needs))
+    assert len(set(found)) == 3

@@ -59,8 +59,7 @@ def annotate(
         say(f"no key     {summary['rows_without_key']:,} rows")
     if summary["rows_repeated"]:
         say(f"repeated   {summary['rows_repeated']:,} rows, after the first of their key")
-    taken = [f"{name} ({its['type']})" for name, its in written.metadata["columns"].items()]
-    say(f"columns    {', '.join(taken)}")
+    say(f"columns    {', '.join(written.metadata['columns'])}")
     if summary["left_out"]:
         say(f"left out   {', '.join(summary['left_out'])}: the documents have them")
     print_files(run, written)

@@ -1,4 +1,4 @@
-"""`gneiss export`: the formats of other trainers."""
+"""`gneiss export`: the formats of other trainers, and annotations for Dolma and Marin."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ from typing import Annotated
 
 import typer
 
-from gneiss.cli.options import WeightsLayer
 from gneiss.cli.terminal import say
 from gneiss.errors import InputError
 
 
 class ExportFormat(StrEnum):
-    """Trainers' formats."""
+    """Formats of others."""
 
     mds = "mds"
     hf = "hf"
     megatron = "megatron"
     olmo = "olmo"
+    dolma = "dolma"
+    marin = "marin"
+
+
+#: Those that take annotations as attributes.
+_OF_ATTRIBUTES = (ExportFormat.dolma, ExportFormat.marin)
 
 
 def export(
@@ -27,21 +32,29 @@ def export(
     ],
     output: Annotated[str, typer.Option("--output", "-o", help="An empty folder.")],
     format: Annotated[
-        ExportFormat, typer.Option(help="MosaicML streaming, Hugging Face datasets, Megatron-LM, or OLMo-core.")
+        ExportFormat,
+        typer.Option(help="Of MosaicML streaming, Hugging Face datasets, …; or attributes."),
     ] = ExportFormat.mds,
     tokenizer: Annotated[str | None, typer.Option(help="As for `pack`; for megatron and olmo, of a run.")] = None,
     end_of_document: Annotated[int | None, typer.Option(help="Token to put after each document.")] = None,
     token_bytes: Annotated[int, typer.Option(help="Bytes of a token: 4, or 2 for ids below 65,536.")] = 4,
-    weights: WeightsLayer = "weights",
+    weights: Annotated[str | None, typer.Option(help="The layer with the weights. Default: weights.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Annotations, with commas, for dolma and marin. Default: numbers and booleans.")
+    ] = None,
+    layer: Annotated[list[str] | None, typer.Option(help="A layer that columns are in; may be repeated.")] = None,
 ) -> None:
-    """Write documents or packed sequences, with ids and weights, as trainers read them."""
-    from gneiss.export.files import Export, Source, tokenized
+    """Write documents or packed sequences, with weights, as trainers read them; or annotations as attributes."""
+    from gneiss.export.dolma import export_dolma
+    from gneiss.export.files import Export, Source, scores, tokenized
     from gneiss.export.hf_datasets import export_hf
+    from gneiss.export.marin import export_marin
     from gneiss.export.mds import export_mds
     from gneiss.export.megatron import export_megatron
     from gneiss.export.olmo import export_olmo
     from gneiss.loader.packed_files import METADATA_FILE, packed
     from gneiss.loader.reader import Documents, documents
+    from gneiss.output.finished_run import open_run
     from gneiss.store.place import place_of
 
     exports: dict[ExportFormat, Export] = {
@@ -49,13 +62,26 @@ def export(
         ExportFormat.hf: export_hf,
         ExportFormat.megatron: export_megatron,
         ExportFormat.olmo: export_olmo,
+        ExportFormat.dolma: export_dolma,
+        ExportFormat.marin: export_marin,
     }
     is_packed = (place_of(run) / METADATA_FILE).find() is not None
     if tokenizer is None and (end_of_document is not None or token_bytes != 4):
         raise InputError("--end-of-document and --token-bytes need --tokenizer")
     if tokenizer is not None and is_packed:
         raise InputError(f"{run}: packed sequences are tokens already; leave out --tokenizer, or give a run")
-    chosen: Source = packed(run) if is_packed else documents(run, layers=[weights])
+    if format in _OF_ATTRIBUTES and weights is not None:
+        raise InputError(f"--weights: {format} takes no weights; name their columns, with --layer")
+    if format not in _OF_ATTRIBUTES and (columns or layer):
+        raise InputError(f"--columns and --layer: {format} takes no annotations; leave them out")
+    chosen: Source
+    if is_packed:
+        chosen = packed(run)
+    elif format in _OF_ATTRIBUTES:
+        named = columns.split(",") if columns else scores(open_run(run), layer or ())
+        chosen = documents(run, layers=layer or (), columns=named)
+    else:
+        chosen = documents(run, layers=[weights or "weights"])
     if tokenizer is not None and isinstance(chosen, Documents):
         chosen = tokenized(chosen, tokenizer, end_of_document=end_of_document, token_bytes=token_bytes)
     done = exports[format](chosen, output)

@@ -6,7 +6,7 @@ Samples keep their order on disk; shuffling is the trainer's task.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
+import pyarrow as pa
 
 from gneiss.arrays import Int32Array
 from gneiss.errors import InputError, OutputError
@@ -21,7 +22,8 @@ from gneiss.loader.packed_files import PackedSequences
 from gneiss.loader.packing import TokenizerLike, encoder
 from gneiss.loader.reader import Document, Documents
 from gneiss.output.claim import held, refuse_nesting
-from gneiss.output.layout import LOCK_FILE
+from gneiss.output.finished_run import IDENTITY, FinishedRun, schema_of
+from gneiss.output.layout import BASE_LAYER, LOCK_FILE
 from gneiss.output.parquet import write_bytes
 from gneiss.store.place import Address, Place
 from gneiss.version import __version__
@@ -104,6 +106,48 @@ def of_samples(source: Source, format_: str) -> Documents | PackedSequences:
     return replace(source, shuffled=False, epochs=1)
 
 
+def annotation_types(run: FinishedRun, layers: Sequence[str] = ()) -> dict[str, pa.DataType]:
+    """The annotations of a run and of layers, but for `row` and `id`, with their types. Raises InputError."""
+    run.layers(layers)
+    if not run.shards:
+        raise InputError(f"{run.folder}: the run has no rows")
+    names = (BASE_LAYER, *layers)
+    schemas = {layer: schema_of(run.annotation_file(run.shards[0], layer)) for layer in names}
+    columns = run.columns(run.shards[0], layers)
+    return {name: schemas[layer].field(own).type for name, (layer, own) in columns.items() if name not in IDENTITY}
+
+
+def scores(run: FinishedRun, layers: Sequence[str] = ()) -> list[str]:
+    """The annotations of a run and of layers that are numbers or booleans. Raises InputError."""
+    is_score = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+    return [name for name, type_ in annotation_types(run, layers).items() if any(its(type_) for its in is_score)]
+
+
+def attribute_types(source: Documents) -> dict[str, pa.DataType]:
+    """The types of the annotations that documents are read with. Raises InputError for other columns, or none."""
+    known = annotation_types(source.run, source.layers)
+    if not source.columns:
+        raise InputError(f"{source.run.folder}: no columns to export as attributes; name some")
+    if other := next((name for name in source.columns if name not in known), None):
+        raise InputError(f"{source.run.folder}: {other!r} is a column of documents, not an annotation; leave it out")
+    return {name: known[name] for name in source.columns}
+
+
+def of_documents(source: Source, format_: str) -> Documents:
+    """A source of documents, in order. Raises InputError for another."""
+    if not isinstance(source, Documents):
+        raise InputError(f"{format_}: expected the documents of a run, found tokens; omit the tokenizer")
+    return replace(source, shuffled=False, epochs=1)
+
+
+def by_shard(documents: Documents) -> Iterator[tuple[str, Iterator[Document]]]:
+    """Each shard's id and its kept documents, which may be none, in order."""
+    first = 0
+    for shard in documents.run.shards:
+        yield shard.id, documents.read(documents.epoch, first, first + shard.kept)
+        first += shard.kept
+
+
 def of_tokens(source: Source, format_: str) -> TokenizedDocuments:
     """A source of tokenized documents, in order. Raises InputError for another."""
     if isinstance(source, PackedSequences):
@@ -116,21 +160,21 @@ def of_tokens(source: Source, format_: str) -> TokenizedDocuments:
 
 
 @contextmanager
-def exporting(folder: Place, prefix: str, source: Source) -> Iterator[None]:
+def exporting(folder: Place, prefixes: str | tuple[str, ...], source: Source) -> Iterator[None]:
     """Hold a folder, and remove partial files of a killed export. Raises OutputError.
 
     It may hold nothing but files whose names begin with a prefix, and not the source.
     """
     exported = source.packing.folder if isinstance(source, PackedSequences) else _documents_of(source).run.folder
     refuse_nesting(exported, [exported], folder)
-    if foreign := sorted(name for name in _names(folder) if not name.startswith(prefix)):
+    if foreign := sorted(name for name in _names(folder) if not name.startswith(prefixes)):
         raise OutputError(f"{folder}: expected an empty folder, found {foreign[0]!r}; choose another one")
     with held(folder):
         folder.sweep()
         yield
 
 
-def complete(folder: Place, index: str, prefix: str, names: Iterable[str], content: Any) -> None:
+def complete(folder: Place, index: str, names: Iterable[str], content: Any) -> None:
     """Write the JSON index once all files of an export exist. Raises OutputError when there are others."""
     left = _names(folder) - {index, *names}
     if left:

@@ -56,7 +56,7 @@ def export_hf(source: Source, folder: Address, *, file_bytes: int = 500_000_000)
             files = _write(map(_of_document, source), DOCUMENTS, target, file_bytes)
         listed = [{"name": file.path, "samples": file.rows} for file in files]
         index = {"format": "hf", **origin(source), "files": listed}
-        complete(target, INDEX, PREFIX, [file.path for file in files], index)
+        complete(target, INDEX, [file.path for file in files], index)
         return Exported(target, sum(file.rows for file in files), len(files))
 
 

@@ -104,7 +104,7 @@ def _write(
         _write_file(list(part), config, header, folder, number)
         for number, part in parts(encoded, lambda sample: len(sample) + 4, file_bytes - len(header) - 8)
     ]
-    complete(folder, INDEX, PREFIX, [file["raw_data"]["basename"] for file in files], {"shards": files, "version": 2})
+    complete(folder, INDEX, [file["raw_data"]["basename"] for file in files], {"shards": files, "version": 2})
     return Exported(folder, sum(file["samples"] for file in files), len(files))
 
 

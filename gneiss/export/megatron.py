@@ -47,7 +47,7 @@ def export_megatron(source: Source, folder: Address, *, file_tokens: int = 1 << 
             _write_part(part, target, number, source.token_bytes) for number, part in token_parts(source, file_tokens)
         ]
         names = [file["prefix"] + suffix for file in files for suffix in SUFFIXES]
-        complete(target, INDEX, PREFIX, names, {"format": "megatron", **origin(source), "files": files})
+        complete(target, INDEX, names, {"format": "megatron", **origin(source), "files": files})
         return Exported(target, sum(file["documents"] for file in files), len(files))
 
 

@@ -48,7 +48,7 @@ def export_olmo(source: Source, folder: Address, *, file_tokens: int = 1 << 29) 
         dtype = TYPES[source.token_bytes]
         files = [_write_part(part, target, number, dtype) for number, part in token_parts(source, file_tokens)]
         names = [file["name"] + suffix for file in files for suffix in (".npy", ".csv.gz")]
-        complete(target, INDEX, PREFIX, names, {"format": "olmo", **origin(source), "dtype": dtype, "files": files})
+        complete(target, INDEX, names, {"format": "olmo", **origin(source), "dtype": dtype, "files": files})
         return Exported(target, sum(file["documents"] for file in files), len(files))
 
 

@@ -15,9 +15,9 @@ from gneiss.errors import InputError, did_you_mean
 from gneiss.input.columns import field_at, find_path, leaf_names, valid_strings, values_at
 from gneiss.input.shard import Shard, cut_shards
 from gneiss.layers.keys import comparable, is_text
-from gneiss.output.rows import Rows
 from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask
 from gneiss.output.layout import BASE
+from gneiss.output.rows import Rows
 from gneiss.store.place import Address
 
 

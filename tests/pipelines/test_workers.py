@@ -15,7 +15,7 @@ from gneiss.backends.choice import choose_workers
 from gneiss.backends.local import LocalProcesses
 from gneiss.backends.memory import MachineMemory
 from gneiss.backends.ray_actors import check_nodes
-from gneiss.backends.resources import Resources, worker_resources
+from gneiss.backends.resources import WORKER_BYTES, Resources, worker_resources
 from gneiss.errors import DefectError, MachineError, ModelError
 from gneiss.input.plan import make_plan
 from gneiss.pipelines.reshard import reshard
@@ -110,9 +110,23 @@ class Admits(runs.InThisProcess):
 
     def __init__(self) -> None:
         self.local: list[str] = []
+        self.needs: list[int] = []
 
     def admit(self, workers: int, resources: Resources, local: Sequence[str]) -> None:
         self.local = list(local)
+        self.needs.append(resources.memory_bytes)
+
+
+def test_what_tasks_took_is_known_to_a_run_that_resumes(
+    simple: Path, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = Admits()
+    monkeypatch.setattr("gneiss.jobs.attempt.peak_bytes", lambda: 1000 * WORKER_BYTES)
+    run(simple, material.input, tmp_path / "out", backend=backend)
+    next((tmp_path / "out/annotations/base").rglob("*.parquet")).unlink()
+    run(simple, material.input, tmp_path / "out", backend=backend)
+    first, second = backend.needs
+    assert second == 2 * first
 
 
 def test_nodes_need_not_share_what_lies_in_a_store(

@@ -117,7 +117,7 @@ def drive(
                     _log.info("there is room for %d workers now, before for %d", workers, before)
             waits_until = max(waits_until, clock() + crew.back_off(workers))
             if (wait := waits_until - clock()) <= 0:
-                crew.fill(min(workers, crew.most, left))
+                crew.fill(min(max(1, workers - crew.thrift.fewer), left))
             crew.give()
             for event in pool.events(min(longest, wait) if wait > 0 else longest):
                 match crew.seen(event) if isinstance(event, Seen) else event:
@@ -168,6 +168,25 @@ class _Worker:
         self.cpu_seconds, self.quiet_seconds, self.is_said = cpu_seconds, 0.0, False
 
 
+@dataclass
+class _Thrift:
+    """How many workers fewer there are after kills for want of memory; one comes back after ever more tasks."""
+
+    fewer: int = 0
+    kills: int = 0
+    tasks: int = 0
+
+    def killed(self) -> None:
+        """One more was killed."""
+        self.fewer, self.kills, self.tasks = self.fewer + 1, self.kills + 1, 0
+
+    def finished(self) -> None:
+        """A task has ended well."""
+        self.tasks += 1
+        if self.fewer and self.tasks >= 2**self.kills:
+            self.fewer, self.tasks = self.fewer - 1, 0
+
+
 class _Crew(Generic[Task]):
     """The workers that there are, and the tasks that are not finished."""
 
@@ -181,7 +200,7 @@ class _Crew(Generic[Task]):
         self._losses, self._is_losing = 0, False
         self._failed_starts: list[int] = []
         self._passed = 0.0
-        self.most = len(tasks)  # workers that there is memory for, as far as was seen
+        self.thrift = _Thrift()
 
     def fill(self, workers: int) -> None:
         """Start workers until there are this many."""
@@ -221,6 +240,7 @@ class _Crew(Generic[Task]):
         self._workers[number].task = None
         self._ready[number] = None
         self._losses = 0
+        self.thrift.finished()
         return True
 
     def back_off(self, workers: int) -> float:
@@ -248,8 +268,8 @@ class _Crew(Generic[Task]):
         if not worker.is_opened:
             self._count_failed_start(worker, death)
         if death.is_for_memory and self._workers:
-            self.most = len(self._workers)
-            _log.warning("a worker was killed for want of memory: %d go on without it", self.most)
+            self.thrift.killed()
+            _log.warning("a worker was killed for want of memory: %d go on without it for a while", len(self._workers))
         if (task := worker.task) is None:
             return None
         its, at = self._tasks[task], death.record.work

@@ -341,11 +341,21 @@ def test_where_a_long_task_is_is_said_ever_more_seldom(caplog: pytest.LogCapture
     ]
 
 
-def test_where_one_is_killed_for_want_of_memory_fewer_go_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_after_kills_for_want_of_memory_fewer_go_on_for_ever_more_tasks(caplog: pytest.LogCaptureFixture) -> None:
     killed = Death("killed by the kernel: out of memory", is_own=True, is_for_memory=True)
-    pool = Stage(dies=lambda worker, task: killed if (worker, task) == (2, 1) else None)
-    assert sorted(driven(pool, 40, 3)) == [2 * task for task in range(40)]
-    assert (pool.started, "a worker was killed for want of memory: 2 go on without it" in said(caplog)) == (3, True)
+    pool = Stage(dies=lambda worker, task: killed if worker in (2, 4) and task in (1, 7) else None)
+    there: list[int] = []
+    for _ in drive(pool, Doubling(), range(20), lambda: 3, PATIENCE, pool.clock):
+        there.append(len(pool.living))
+    assert (pool.started, there[0], min(there), there[-1]) == (5, 2, 2, 3)
+    text = "a worker was killed for want of memory: 2 go on without it for a while"
+    assert [line for line in said(caplog) if "memory: " in line and line.startswith("a ")] == [text, text]
+
+
+def test_one_worker_always_goes_on() -> None:
+    killed = Death("killed by the kernel: out of memory", is_own=True, is_for_memory=True)
+    pool = Stage(dies=lambda worker, _: killed if worker < 9 else None)
+    assert len(driven(pool, 5, 2)) == 5
 
 
 # Places

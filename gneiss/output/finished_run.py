@@ -124,22 +124,6 @@ class FinishedRun:
         name: str | None = self._written_recipe["input"]["id"]
         return name
 
-    @property
-    def url(self) -> str:
-        """The column of `data/` with URLs, if there is one."""
-        return str(self._written_recipe["input"]["url"])
-
-    @property
-    def hive(self) -> Mapping[str, str] | None:
-        """How the input's folders name columns; see the recipe."""
-        types: Mapping[str, str] | None = self._written_recipe["input"].get("hive", {})
-        return types
-
-    @property
-    def shard_max_bytes(self) -> int:
-        """How large the parts of the input's files are."""
-        return int(self._written_recipe["shard_max_bytes"])
-
     @cached_property
     def _footers(self) -> tuple[tuple[FinishedShard, ...], str]:
         """What the footers of the annotation shards hold: the shards, and the digest."""

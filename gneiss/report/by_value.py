@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 
 from gneiss.curate.statistics import KEPT
 from gneiss.output.finished_run import FinishedRun
+from gneiss.output.sources import Sources, sources
 from gneiss.recipe.expression import quoted
 from gneiss.report.counting import sums, token_column
 from gneiss.report.documents import open_documents
-from gneiss.report.sources import Sources, sources
 from gneiss.store.place import Address
 
 #: What stands for all values that have no row of their own.

@@ -32,9 +32,13 @@ class Sources:
         """Whether dropped documents are there too."""
         return self.shards is not None
 
+    def schema(self, shard: FinishedShard) -> pa.Schema:
+        """The columns of a shard's documents. Raises InputError."""
+        return self.run.data_schema(shard) if self.shards is None else self.shards[shard.id].schema()
+
     def tables(self, shard: FinishedShard, columns: Sequence[str]) -> Iterator[tuple[Int64Array, pa.Table]]:
         """Rows of a shard, int64 (documents,), and these columns of theirs, in order. Raises InputError."""
-        schema = self.run.data_schema(shard) if self.shards is None else self.shards[shard.id].schema()
+        schema = self.schema(shard)
         if lacking := [name for name in columns if not find_path(schema, name)]:
             where = "the input has" if self.has_all else f"{self.run.folder / DATA} has"
             raise InputError(f"no annotation or column {lacking[0]!r}; {where}{did_you_mean(lacking[0], schema.names)}")
@@ -51,7 +55,7 @@ class Sources:
 def sources(run: FinishedRun, input: Address | None = None) -> Sources:
     """Where the columns of a run's documents are; `input`: what was given to the run. Raises InputError.
 
-    Refused is an input that does not have the shards of the run, with their rows.
+    Refused is an input that does not have the shards of the run, as they were.
     """
     if input is None:
         return Sources(run, None)
@@ -65,10 +69,10 @@ def sources(run: FinishedRun, input: Address | None = None) -> Sources:
     )
     shards = {shard.id: shard for shard in cut.shards}
     for shard in run.shards:
-        if shard.id not in shards or shards[shard.id].known_rows not in (None, shard.rows):
+        if shard.id not in shards or shards[shard.id].fingerprint != shard.fingerprint:
             raise InputError(
                 f"input {input}: it has no shard {shard.id!r} of {shard.rows:,} rows, as {run.folder} has; name what"
-                " was given to the run"
+                " was given to the run, as it was"
             )
     return Sources(run, shards)
 

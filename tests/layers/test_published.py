@@ -258,7 +258,7 @@ def test_a_layer_that_was_begun_is_completed(curated: Path, copy_of: Copy, tmp_p
         ({"id": ["a"], "gap": pa.array([1], pa.duration("s"))}, {}, r"column 'gap': a layer cannot take duration"),
         ({"id": ["a"], "both": [{"a": 1, "A": 2}]}, {}, r"column 'both': a layer cannot take struct"),
         ({"id": ["a"], "score": [1.0]}, {"on": []}, r"name the column to join on"),
-        ({"id": ["a"], "score": [1.0]}, {"on": "id=nothing"}, r"its documents have no column 'nothing'; known: id, text, .*url"),
+        ({"id": ["a"], "score": [1.0]}, {"on": "id=nothing"}, r"no column 'nothing'; known: id, text, .*url"),
         ({"url": ["a"], "score": [1.0]}, {"on": "url=id", "input": "x"}, r"input x: not needed"),
         ({"id": ["a"], "score": [1.0]}, {"repeats": "last"}, r"repeats 'last': expected 'refuse' or 'first'"),
         ({"id": ["a"], "score": [1.0]}, {"layer": "base"}, r"not `base`"),

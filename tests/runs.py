@@ -195,6 +195,7 @@ class InThisProcess:
     """The simplest backend: no workers at all."""
 
     patience: Patience = field(default_factory=Patience)
+    grows: bool = False
 
     def room(self, resources: Resources) -> Room:
         """Room for one."""

@@ -31,13 +31,14 @@ from gneiss.cli.repeats import repeats
 from gneiss.cli.reshard import reshard
 from gneiss.cli.run import run
 from gneiss.cli.status import logs, status, verify
+from gneiss.cli.sweep import sweep
 from gneiss.cli.terminal import say
 from gneiss.cli.train import train_app
 from gneiss.errors import DefectError, GneissError, printable
 from gneiss.jobs.logs import LOGGER, LogSettings
 
 COMMANDS = (
-    run, estimate, status, verify, logs, dry_run, decide, explain, filters, extract, repeats, reshard, annotate,
+    run, estimate, status, verify, logs, dry_run, decide, sweep, explain, filters, extract, repeats, reshard, annotate,
     weights, pack, export, push, losses, doctor, sample, demo,
 )  # fmt: skip
 

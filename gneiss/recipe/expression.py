@@ -96,16 +96,27 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Threshold:
+    """A number that an expression compares a column with: its value, and where it stands in the text, in characters."""
+
+    column: str
+    value: float
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
 class Expression:
     """An SQL expression over columns and the results of its steps, by name.
 
-    kind: number, string or boolean; reads: the columns in it.
+    kind: number, string or boolean; reads: the columns in it; thresholds: in the order of the text.
     """
 
     sql: str
     kind: str
     steps: Mapping[str, Step]
     reads: frozenset[str]
+    thresholds: tuple[Threshold, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,7 @@ def parsed(connection: duckdb.DuckDBPyConnection, text: str, kinds: Mapping[str,
         raise RecipeError("expected a boolean SQL expression, found nothing")
     if len(text) > MOST_CHARACTERS:
         raise RecipeError(f"{len(text):,} characters long; at most {MOST_CHARACTERS:,} are allowed")
-    query = f"SELECT (\n{text}\n) FROM given"
+    query = f"{_BEFORE}{text}\n) FROM given"
     try:
         tree = json.loads(
             connection.execute(
@@ -148,9 +159,11 @@ def parsed(connection: duckdb.DuckDBPyConnection, text: str, kinds: Mapping[str,
         raise RecipeError(f"expected a single boolean SQL expression, found {text!r}")
     reader = _Reader(query.encode(), {name.lower(): (name, kind) for name, kind in kinds.items()}, noun)
     term = reader.term(selected[0], 1)
-    return Expression(term.sql, term.kind, reader.steps, frozenset(reader.reads))
+    thresholds = tuple(sorted(reader.thresholds, key=lambda its: its.start))
+    return Expression(term.sql, term.kind, reader.steps, frozenset(reader.reads), thresholds)
 
 
+_BEFORE = "SELECT (\n"
 _TOO_DEEP = f"more than {MOST_DEPTH} parts inside each other; compute the sum or the list in an annotator of your own"
 
 
@@ -163,6 +176,7 @@ class _Reader:
     noun: str
     steps: dict[str, Step] = field(default_factory=dict)
     reads: set[str] = field(default_factory=set)
+    thresholds: list[Threshold] = field(default_factory=list)
     parts: int = 0
 
     def term(self, node: Mapping[str, Any], depth: int) -> _Term:
@@ -203,6 +217,20 @@ class _Reader:
                     " a rule compares and combines values of one kind"
                 )
         return _NULL if first is None else terms[first].kind
+
+    def note_thresholds(self, compared: Sequence[Mapping[str, Any]]) -> None:
+        """Note the numbers that a column is compared with, which may be the values of a CASE."""
+        columns = [".".join(node["column_names"]).lower() for node in compared if node["class"] == "COLUMN_REF"]
+        if len(columns) != 1:
+            return
+        for node in compared:
+            of_case = [*(arm["then_expr"] for arm in node.get("case_checks", [])), node.get("else_expr")]
+            for number in (its for its in (node, *of_case) if its and its["class"] == "CONSTANT"):
+                if number["literal"]["kind"] in ("INTEGER", "NUMERIC"):
+                    start = len(self.query[: number["query_location"]].decode()) - len(_BEFORE)
+                    text = self.text(number)
+                    name, _ = self.columns[columns[0]]
+                    self.thresholds.append(Threshold(name, float(number["literal"]["text"]), start, start + len(text)))
 
     def boolean(self, node: Mapping[str, Any], term: _Term) -> _Term:
         """A term that is true, false or unknown."""
@@ -247,12 +275,14 @@ class _Reader:
         nodes = [node["left"], node["right"]]
         left, right = terms = self.terms(nodes, depth)
         self.one_kind(nodes, terms)
+        self.note_thresholds(nodes)
         return _of(terms, f"({left.sql} {_known(_COMPARISONS, node)} {right.sql})", BOOLEAN)
 
     def between(self, node: Mapping[str, Any], depth: int) -> _Term:
         nodes = [node["input"], node["lower"], node["upper"]]
         value, lower, upper = terms = self.terms(nodes, depth)
         self.one_kind(nodes, terms)
+        self.note_thresholds(nodes)
         return _of(terms, f"({value.sql} {_known(_RANGES, node)} {lower.sql} AND {upper.sql})", BOOLEAN)
 
     def conjunction(self, node: Mapping[str, Any], depth: int) -> _Term:

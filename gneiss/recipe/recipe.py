@@ -380,6 +380,11 @@ class Recipe(Part):
         """All annotations, in order."""
         return (*BASE_COLUMNS, *self.layer_columns, *(column for phase in self.phases for column in phase.columns))
 
+    def readable(self, phase: int) -> dict[str, ColumnType]:
+        """The annotations that the rules of a phase, by its index, can read, and their types."""
+        own = (column for its in self.phases[: phase + 1] for column in its.columns)
+        return {column.name: column.type for column in (*BASE_COLUMNS, *self.layer_columns, *own)}
+
     @property
     def model_files(self) -> tuple[str, ...]:
         """Every model and tokenizer file that the recipe names, each once, in order."""

@@ -8,7 +8,7 @@ wherever a rule computes it, and so does whatever cannot be computed for a docum
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 NOT_TRUE, TRUE, UNKNOWN, FAILED = 0, 1, -1, -2
 #: The most rules of a phase.
 MOST_RULES = 500
-# Rows that are evaluated together: bounds the memory for the results of all steps.
-_ROWS = 16_384
+# Rows that are evaluated together: bounds the memory for the results of all steps, or of conditions that have none.
+_ROWS, _ROWS_WITHOUT_STEPS = 16_384, 262_144
 #: Patterns of truth whose decision a worker remembers.
 _MOST_DECISIONS = 10_000
 
@@ -115,14 +115,12 @@ def evaluate(connection: duckdb.DuckDBPyConnection, rules: Rules, annotations: p
     if not names:
         nothing = np.zeros((annotations.num_rows, 0), np.int8)
         return Verdicts(nothing, np.ones(annotations.num_rows, np.bool_), nothing.astype(np.bool_))
-    table = pa.table({name: _nan_to_null(annotations[name]) for name in annotations.column_names})
-    for alias, column in rules.aliases.items():
-        table = table if alias == column else table.append_column(alias, table[column])
+    table = as_read(annotations, rules.aliases)
     kinds = _kinds(table.schema)
     known = _known(tuple(rules.conditions.items()), rules.keep, tuple(kinds.items()))
     if not known.expressions:
         known.expressions.extend(parsed(connection, rules.conditions[name], kinds, "annotation") for name in names)
-    truth = _truth(connection, table, known.expressions)
+    truth = truths(connection, table, known.expressions)
     # The decision depends only on the pattern of truth values, and there are few patterns: decide each once.
     patterns, pattern_of = np.unique(np.maximum(truth, UNKNOWN), axis=0, return_inverse=True)
     if len(known.decisions) > _MOST_DECISIONS:
@@ -135,6 +133,31 @@ def evaluate(connection: duckdb.DuckDBPyConnection, rules: Rules, annotations: p
     kept = np.array([its for its, _ in decisions], np.bool_)
     decisive = np.array([its for _, its in decisions], np.bool_).reshape(patterns.shape)
     return Verdicts(truth, kept[pattern_of.ravel()], decisive[pattern_of.ravel()])
+
+
+def as_read(annotations: pa.Table, aliases: Mapping[str, str]) -> pa.Table:
+    """Annotations as rules read them: NaN is missing, and aliases are columns."""
+    table = pa.table({name: _nan_to_null(annotations[name]) for name in annotations.column_names})
+    for alias, column in aliases.items():
+        table = table if alias == column else table.append_column(alias, table[column])
+    return table
+
+
+def expressions(rules: Rules, columns: Mapping[str, ColumnType]) -> dict[str, Expression]:
+    """What each of the checked rules is: what it reads, by the names of columns, and its thresholds."""
+    known = _with_aliases(columns, rules.aliases)
+    kinds = _kinds(pa.schema([(name, arrow_type(type_)) for name, type_ in known.items()]))
+    with locked_connection() as connection:
+        found = {name: parsed(connection, its, kinds, "annotation") for name, its in rules.conditions.items()}
+    named = rules.aliases
+    return {
+        rule: replace(its, reads=frozenset(named.get(name, name) for name in its.reads)) for rule, its in found.items()
+    }
+
+
+def understood(connection: duckdb.DuckDBPyConnection, condition: str, table: pa.Table) -> Expression:
+    """A condition over a table of `as_read`. Raises RecipeError."""
+    return parsed(connection, condition, _kinds(table.schema), "annotation")
 
 
 @dataclass(frozen=True)
@@ -164,20 +187,30 @@ def _decided(
     return kept, decisive
 
 
-def _keep(connection: duckdb.DuckDBPyConnection, keep: Expression, names: list[str], truth: Int8Array) -> BoolArray:
+def kept_patterns(
+    connection: duckdb.DuckDBPyConnection, keep: str, names: Sequence[str], patterns: Int8Array
+) -> BoolArray:
+    """Which patterns of truth (patterns, rules) are kept by a `keep` expression, bool (patterns,)."""
+    if not names:
+        return np.ones(len(patterns), np.bool_)
+    return _keep(connection, parsed(connection, keep, dict.fromkeys(names, BOOLEAN), "rule"), names, patterns)
+
+
+def _keep(connection: duckdb.DuckDBPyConnection, keep: Expression, names: Sequence[str], truth: Int8Array) -> BoolArray:
     """Which rows of truth values (rows, names) are kept, bool (rows,)."""
     columns = {name: pa.array(truth[:, i] == TRUE, mask=truth[:, i] == UNKNOWN) for i, name in enumerate(names)}
-    kept: BoolArray = _truth(connection, pa.table(columns), [keep])[:, 0] == TRUE
+    kept: BoolArray = truths(connection, pa.table(columns), [keep])[:, 0] == TRUE
     return kept
 
 
-def _truth(connection: duckdb.DuckDBPyConnection, table: pa.Table, conditions: Sequence[Expression]) -> Int8Array:
-    """The truth of conditions for every row of a table, (rows, conditions)."""
-    truth = np.full((table.num_rows, len(conditions)), UNKNOWN, np.int8)
-    for start in range(0, table.num_rows, _ROWS):
-        columns, failures = _computed(connection, table.slice(start, _ROWS), conditions)
+def truths(connection: duckdb.DuckDBPyConnection, table: pa.Table, conditions: Sequence[Expression]) -> Int8Array:
+    """The truth of conditions for every row of a table of `as_read`, (rows, conditions)."""
+    truth = np.full((table.num_rows, len(conditions)), UNKNOWN, np.int8, order="F")
+    rows = _ROWS if any(condition.steps for condition in conditions) else _ROWS_WITHOUT_STEPS
+    for start in range(0, table.num_rows, rows):
+        columns, failures = _computed(connection, table.slice(start, rows), conditions)
         for i, (column, condition) in enumerate(zip(columns, conditions, strict=True)):
-            part = truth[start : start + _ROWS, i]
+            part = truth[start : start + rows, i]
             part[:] = pc.fill_null(column.cast(pa.int8()), UNKNOWN).to_numpy()
             for step in condition.steps:
                 part[(part == UNKNOWN) & failures[step]] = FAILED

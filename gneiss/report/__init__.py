@@ -3,6 +3,7 @@
 from gneiss.report.by_value import breakdown
 from gneiss.report.counting import Outcomes, outcomes
 from gneiss.report.cuts import first_copies, passages
+from gneiss.report.decisions import Amount, Decided, total
 from gneiss.report.distributions import Threshold, distribution, labels, quantiles, thresholds
 from gneiss.report.documents import open_documents
 from gneiss.report.plots import (
@@ -14,10 +15,15 @@ from gneiss.report.plots import (
     plot_rules,
 )
 from gneiss.report.scores import correlations, drift, warnings
+from gneiss.report.sweeping import Knob, Swept, knobs, pick, sweep
 from gneiss.report.tables import combinations, funnel, marginal, overview, rules
 
 __all__ = [
+    "Amount",
+    "Decided",
+    "Knob",
     "Outcomes",
+    "Swept",
     "Threshold",
     "breakdown",
     "combinations",
@@ -28,6 +34,7 @@ __all__ = [
     "funnel",
     "html_table",
     "kept_shares",
+    "knobs",
     "labels",
     "marginal",
     "open_documents",
@@ -35,11 +42,14 @@ __all__ = [
     "overview",
     "passages",
     "patterns_table",
+    "pick",
     "plot_histogram",
     "plot_kept_share",
     "plot_rules",
     "quantiles",
     "rules",
+    "sweep",
     "thresholds",
+    "total",
     "warnings",
 ]

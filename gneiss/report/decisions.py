@@ -1,0 +1,383 @@
+"""An output's decisions by other rules: how much would be kept, counted exactly from stored annotations.
+
+A document's fate depends on the truth of each rule only. So documents are counted by their pattern of truth, in one
+pass for any number of settings, and each pattern is decided once, by the code that decides in a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from gneiss.arrays import BoolArray, Int8Array, Int64Array
+from gneiss.curate.statistics import QUARANTINED
+from gneiss.errors import InputError, RecipeError, did_you_mean
+from gneiss.output.finished_run import FinishedRun
+from gneiss.recipe.expression import Expression, quoted
+from gneiss.recipe.recipe import BASE_COLUMNS, MOST_PHASES, Recipe
+from gneiss.recipe.rule import (
+    UNKNOWN,
+    Rules,
+    as_read,
+    expressions,
+    kept_patterns,
+    locked_connection,
+    truths,
+    understood,
+)
+from gneiss.report.documents import open_documents
+
+if TYPE_CHECKING:
+    import duckdb
+
+#: The rules of every phase.
+Setting: TypeAlias = tuple[Rules, ...]
+#: The index of a phase, and an SQL condition over what it has.
+Condition: TypeAlias = tuple[int, str]
+BATCH_ROWS = 250_000
+#: Columns of a batch beside those that rules read; no annotation can have a name with a blank.
+_LAST, _GROUP, _BYTES, _TOKENS = "last phase", "group of the document", "bytes of text", "tokens of the text"
+_VERDICT = "verdict of "
+# Unknown, not true, true.
+_STATES = 3
+#: Codes are renumbered before there can be more than this.
+_MOST_CODES = 1 << 40
+#: Settings that differ in more conditions are counted each by itself.
+_MOST_OTHERS = 6
+
+
+@dataclass(frozen=True)
+class Amount:
+    """Documents, bytes of their text after all edits, and tokens: 0 where the run counted none."""
+
+    documents: int = 0
+    text_bytes: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(self.documents + other.documents, self.text_bytes + other.text_bytes, self.tokens + other.tokens)
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a setting keeps, by group of documents. unknown: what reaches a phase that it did not reach in the run."""
+
+    kept: Mapping[str | None, Amount]
+    dropped: Mapping[str | None, Amount]
+    unknown: Mapping[str | None, Amount]
+
+    @property
+    def all(self) -> Amount:
+        """All documents but the quarantined ones."""
+        return sum((total(its) for its in (self.kept, self.dropped, self.unknown)), Amount())
+
+
+def total(groups: Mapping[str | None, Amount]) -> Amount:
+    """The amount of all groups."""
+    return sum(groups.values(), Amount())
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What of a run its decisions need.
+
+    columns: of the view of the run's documents, by the names that rules call them by; phases: names of those of the
+    run; readable: what rules of each phase can read; tokens: the annotation that counts them; by: the column by which
+    documents are grouped; verdicts: rules whose condition reads what a later phase overwrites, so that their verdict in
+    the run stands for it, by phase.
+    """
+
+    run: FinishedRun
+    layers: tuple[str, ...]
+    columns: Mapping[str, str]
+    phases: tuple[str, ...]
+    readable: tuple[frozenset[str], ...]
+    tokens: str | None
+    by: str | None
+    verdicts: Mapping[int, frozenset[str]]
+
+    def batches(self) -> Iterator[Batch]:
+        """All rows of the run. Raises InputError."""
+        named = [f"{quoted(its)} AS {quoted(name)}" for name, its in self.columns.items()]
+        verdicts = (rule for its in self.verdicts.values() for rule in sorted(its))
+        listed = ", ".join(f"'{name}'" for name in self.phases)
+        selected = [
+            *named,
+            *(f"NOT list_contains(failed, '{rule}') AS {quoted(_verdict(rule))}" for rule in verdicts),
+            f"CASE WHEN status = '{QUARANTINED}' THEN -1 WHEN dropped_in IS NULL THEN {len(self.phases) - 1}"
+            f" ELSE list_position([{listed}], dropped_in) - 1 END::BIGINT AS {quoted(_LAST)}",
+            f"{quoted(self.by) if self.by else 'NULL'}::VARCHAR AS {quoted(_GROUP)}",
+            f"coalesce(text_bytes, 0)::BIGINT AS {quoted(_BYTES)}",
+            f"coalesce({quoted(self.tokens) if self.tokens else '0'}, 0)::BIGINT AS {quoted(_TOKENS)}",
+        ]
+        with open_documents(self.run, self.layers) as connection:
+            found = connection.sql(f"SELECT {', '.join(selected)} FROM documents")
+            for batch in found.to_arrow_reader(BATCH_ROWS):
+                yield Batch(pa.Table.from_batches([batch]), self.readable)
+
+    def setting(self, recipe: Recipe) -> Setting:
+        """The rules of a recipe, as they are evaluated over batches."""
+        return tuple(self._evaluated(index, phase.decision) for index, phase in enumerate(recipe.phases))
+
+    def _evaluated(self, index: int, rules: Rules) -> Rules:
+        stored = {rule: quoted(_verdict(rule)) for rule in self.verdicts.get(index, ())}
+        return replace(rules, conditions={**rules.conditions, **stored})
+
+
+def _verdict(rule: str) -> str:
+    return f"{_VERDICT}{rule}"
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some rows of a run. readable: the columns that rules of each phase can read.
+
+    states: of conditions that were evaluated before: 0 unknown, 1 not true, 2 true, int8 (rows,).
+    """
+
+    table: pa.Table
+    readable: tuple[frozenset[str], ...]
+    states: dict[Condition, Int8Array] = field(default_factory=dict)
+
+    def as_read(self, phase: int, aliases: Mapping[str, str]) -> pa.Table:
+        """The columns that rules of a phase can read, as they read them."""
+        verdicts = [name for name in self.table.column_names if name.startswith(_VERDICT)]
+        own = [name for name in self.table.column_names if name in self.readable[phase]]
+        return as_read(self.table.select([*own, *verdicts]), aliases)
+
+
+def reading(run: FinishedRun, recipe: Recipe, *, tokens: str | None = None, by: str | None = None) -> Reading:
+    """What of a run is read to decide by the rules of a recipe, which computes what the run's recipe does.
+
+    Parameters: `tokens`: the annotation that counts tokens, by default that of the first annotator `tokens`; `by`: an
+    annotation, column of a layer, or `shard`. Raises RecipeError for another recipe, or a rule that the annotations
+    cannot tell; InputError for a column that there is not.
+    """
+    earlier = run.recipe
+    _refuse_other_annotations(recipe, earlier, run)
+    layers = tuple(recipe.layers)
+    run.layers(layers)
+    there = run.columns(run.shards[0], layers) if run.shards else {}
+    own = {its: name for name, its in there.items()}
+    columns = {name: name for name in there if name in {its.name for its in earlier.columns}}
+    for layer, its in recipe.layers.items():
+        for name in its:
+            if (layer, name) not in own:
+                known = [known for holder, known in own if holder == layer]
+                raise RecipeError(f"layers: no column {name!r} in the layer {layer!r}{did_you_mean(name, known)}")
+            columns[f"{layer}.{name}"] = own[layer, name]
+    read = [expressions(phase.decision, recipe.readable(index)) for index, phase in enumerate(recipe.phases)]
+    if by is not None and by not in ("shard", *there):
+        raise InputError(f"{run.folder}: no annotation {by!r}{did_you_mean(by, ['shard', *there])}")
+    if tokens is not None and tokens not in there:
+        raise InputError(f"{run.folder}: no annotation {tokens!r}{did_you_mean(tokens, there)}")
+    return Reading(
+        run,
+        layers,
+        {name: its for name, its in columns.items() if any(name in rule.reads for of in read for rule in of.values())},
+        tuple(phase.name for phase in earlier.phases),
+        tuple(frozenset(recipe.readable(index)) for index in range(len(recipe.phases))),
+        tokens or _token_counts(earlier),
+        by,
+        _overwritten(recipe, earlier, read),
+    )
+
+
+def decided(batches: Iterable[Batch], settings: Sequence[Setting]) -> list[Decided]:
+    """What each setting keeps of some rows; all settings have the same rules, with other conditions or `keep`."""
+    conditions = [_conditions(of) for of in settings]
+    shared = [its for its in dict.fromkeys(chain.from_iterable(conditions)) if all(its in of for of in conditions)]
+    others = [[its for its in of if its not in shared] for of in conditions]
+    kinds = [_Kinds(shared)] * len(settings)
+    if max(map(len, others), default=0) > _MOST_OTHERS:
+        kinds, others = [_Kinds(of) for of in conditions], [[] for _ in settings]
+    counts = [np.zeros((3, 0), np.int64) for _ in settings]
+    with locked_connection() as connection:
+        for batch in _ahead(_with_truths(batches, settings)):
+            found = {its: its.of(batch) for its in dict.fromkeys(kinds)}
+            sizes = [None, *(batch.table[name].to_numpy() for name in (_BYTES, _TOKENS))]
+            for number, (its, own) in enumerate(zip(kinds, others, strict=True)):
+                code = found[its]
+                for condition in own:
+                    code = code * _STATES + batch.states[condition]
+                length = len(its.known) * _STATES ** len(own)
+                grown = np.array([np.bincount(code, size, length) for size in sizes]).astype(np.int64)
+                grown[:, : counts[number].shape[1]] += counts[number]
+                counts[number] = grown
+        counted = [_Counted.of(*parts) for parts in zip(kinds, others, counts, strict=True)]
+        return _decided(connection, settings, counted)
+
+
+def _conditions(setting: Setting) -> list[Condition]:
+    found = ((index, its) for index, rules in enumerate(setting) for its in rules.conditions.values())
+    return list(dict.fromkeys(found))
+
+
+def _with_truths(batches: Iterable[Batch], settings: Sequence[Setting]) -> Iterator[Batch]:
+    """Batches with the states of all conditions; those of a phase that are new are evaluated in one query."""
+    wanted = [sorted({its for rules in of for its in rules.conditions.values()}) for of in zip(*settings, strict=True)]
+    known: dict[Condition, Expression] = {}
+    with locked_connection() as connection:
+        for batch in batches:
+            for index, conditions in enumerate(wanted):
+                if new := [its for its in conditions if (index, its) not in batch.states]:
+                    table = batch.as_read(index, settings[0][index].aliases)
+                    for its in new:
+                        known[index, its] = known.get((index, its)) or understood(connection, its, table)
+                    found = truths(connection, table, [known[index, its] for its in new])
+                    states = np.maximum(found, UNKNOWN) - UNKNOWN
+                    batch.states.update(((index, its), states[:, i]) for i, its in enumerate(new))
+            yield batch
+
+
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Batches, of which the next one is made ready by another thread meanwhile."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(next, batches, None)
+        while (batch := waiting.result()) is not None:
+            waiting = thread.submit(next, batches, None)
+            yield batch
+
+
+class _Kinds:
+    """Kinds of documents, numbered as they are met: group, last phase, and the states of conditions."""
+
+    def __init__(self, conditions: Sequence[Condition]) -> None:
+        self.conditions = conditions
+        self.known: dict[tuple[str | None, tuple[int, ...]], int] = {}
+
+    def of(self, batch: Batch) -> Int64Array:
+        """The kind of each row of a batch, int64 (rows,)."""
+        groups = batch.table[_GROUP].combine_chunks().dictionary_encode(null_encoding="encode")
+        last = batch.table[_LAST].to_numpy()
+        states = [batch.states[its] for its in self.conditions]
+        code = groups.indices.to_numpy().astype(np.int64) * (1 + MOST_PHASES) + last + 1
+        size = len(groups.dictionary) * (1 + MOST_PHASES)
+        for column in states:
+            if size > _MOST_CODES:
+                code, size = _renumbered(code)
+            code, size = code * _STATES + column, size * _STATES
+        code, size = _renumbered(code)
+        first = np.empty(size, np.int64)
+        first[code[::-1]] = np.arange(len(code))[::-1]
+        names = groups.take(pa.array(first)).to_pylist()
+        there = np.stack([its[first] for its in (last, *states)], axis=1).tolist()
+        kinds = ((name, tuple(its)) for name, its in zip(names, there, strict=True))
+        kind: Int64Array = np.array([self.known.setdefault(its, len(self.known)) for its in kinds], np.int64)[code]
+        return kind
+
+
+def _renumbered(code: Int64Array) -> tuple[Int64Array, int]:
+    """Codes as consecutive numbers, and how many there are."""
+    found = pa.array(code).dictionary_encode()
+    return found.indices.to_numpy().astype(np.int64), len(found.dictionary)
+
+
+@dataclass(frozen=True, eq=False)
+class _Counted:
+    """Kinds of documents under a setting: group, last phase, states of conditions; and their amounts, (3, kinds)."""
+
+    groups: Sequence[str | None]
+    last: Int64Array
+    states: Mapping[Condition, Int64Array]
+    amounts: Int64Array
+
+    @classmethod
+    def of(cls, kinds: _Kinds, own: Sequence[Condition], counts: Int64Array) -> _Counted:
+        """From the counts (3, kinds and states of conditions of its own) of documents, bytes and tokens."""
+        codes = np.flatnonzero(counts[0])
+        kind, rest = np.divmod(codes, _STATES ** len(own))
+        states: dict[Condition, Int64Array] = {}
+        for its in reversed(own):
+            rest, states[its] = np.divmod(rest, _STATES)
+        known = list(kinds.known)
+        numbers = np.array([its for _, its in known], np.int64).reshape(len(known), 1 + len(kinds.conditions))[kind]
+        states |= {its: numbers[:, 1 + i] for i, its in enumerate(kinds.conditions)}
+        return cls([known[its][0] for its in kind.tolist()], numbers[:, 0], states, counts[:, codes])
+
+    def pattern(self, phase: int, rules: Rules) -> Int8Array:
+        """The truth of the rules of a phase, int8 (kinds, rules)."""
+        states = [self.states[phase, its] for its in rules.conditions.values()]
+        return (np.array(states, np.int8).reshape(len(states), len(self.last)) + UNKNOWN).astype(np.int8).T
+
+
+def _decided(
+    connection: duckdb.DuckDBPyConnection, settings: Sequence[Setting], counted: Sequence[_Counted]
+) -> list[Decided]:
+    """What each setting keeps; settings that decide alike are decided together."""
+    alive = [its.last >= 0 for its in counted]
+    unknown = [np.zeros(len(its.last), np.bool_) for its in counted]
+    for index, of_phase in enumerate(zip(*settings, strict=True)):
+        alike: dict[tuple[str, ...], list[int]] = {}
+        for number, rules in enumerate(of_phase):
+            alike.setdefault((rules.keep, *rules.conditions), []).append(number)
+        for (keep, *names), numbers in alike.items():
+            patterns = [counted[number].pattern(index, of_phase[number]) for number in numbers]
+            kept = kept_patterns(connection, keep, names, np.concatenate(patterns))
+            ends = np.cumsum([len(its) for its in patterns])[:-1]
+            for number, keeps in zip(numbers, np.split(kept, ends), strict=True):
+                reached = counted[number].last >= index
+                unknown[number] |= alive[number] & ~reached
+                alive[number] = alive[number] & reached & keeps
+    return [
+        Decided(
+            _by_group(its, keeps),
+            _by_group(its, (its.last >= 0) & ~keeps & ~is_unknown),
+            _by_group(its, is_unknown),
+        )
+        for its, keeps, is_unknown in zip(counted, alive, unknown, strict=True)
+    ]
+
+
+def _by_group(counted: _Counted, chosen: BoolArray) -> dict[str | None, Amount]:
+    found: dict[str | None, Amount] = {}
+    for at in np.flatnonzero(chosen).tolist():
+        group = counted.groups[at]
+        found[group] = found.get(group, Amount()) + Amount(*counted.amounts[:, at].tolist())
+    return found
+
+
+def _refuse_other_annotations(recipe: Recipe, earlier: Recipe, run: FinishedRun) -> None:
+    """Refuse a recipe that computes other annotations than a run has, or in other phases."""
+    names = [phase.name for phase in earlier.phases]
+    if [phase.name for phase in recipe.phases] != names:
+        raise RecipeError(f"phases: those of {run.folder} are {', '.join(names)}; only rules and `keep` can differ")
+    for mine, its in zip(recipe.phases, earlier.phases, strict=True):
+        for what in ("steps", "editors", "annotators"):
+            if getattr(mine, what) != getattr(its, what):
+                raise RecipeError(
+                    f"phase {mine.name}: its {what} are not those of {run.folder}, whose annotations are read; only"
+                    " rules and `keep` can differ: `gneiss decide` computes what else there is"
+                )
+
+
+def _token_counts(recipe: Recipe) -> str | None:
+    """The annotation that counts tokens."""
+    found = (its for phase in recipe.phases for its in phase.annotators if its.key == "tokens")
+    return next((its.columns[0].name for its in found), None)
+
+
+def _overwritten(
+    recipe: Recipe, earlier: Recipe, read: Sequence[Mapping[str, Expression]]
+) -> dict[int, frozenset[str]]:
+    """By phase the rules that read what later phases overwrite: their verdicts in the run stand for them."""
+    base = {column.name for column in BASE_COLUMNS}
+    found: dict[int, frozenset[str]] = {}
+    for index, rules in enumerate(read):
+        later = earlier.phases[index + 1 :]
+        if not any(phase.steps or phase.editors for phase in later):
+            break
+        found[index] = frozenset(name for name, rule in rules.items() if rule.reads & base)
+        for name in sorted(found[index]):
+            if earlier.phases[index].rules.get(name) != recipe.phases[index].rules[name]:
+                raise RecipeError(
+                    f"rule {name!r}: it reads {min(read[index][name].reads & base)}, of which the annotations have the"
+                    " value after later edits; `gneiss decide` computes it"
+                )
+    return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +16,8 @@ from gneiss.batch import TextBatch
 from gneiss.curate.examples import EXCERPT_CHARS, Examples, take_examples
 from gneiss.curate.known import Known, content_hashes
 from gneiss.curate.loaded_models import LoadedModels
-from gneiss.curate.measure import measure
-from gneiss.curate.phase import CorpusResults, PhaseInput, PhaseOutput, compute_phase, decide_phase
+from gneiss.curate.measure import Measurable, measure
+from gneiss.curate.phase import CorpusResults, PhaseInput, PhaseOutput, ShardRows, compute_phase, decide_phase
 from gneiss.curate.quarantine import Unwatched, Watch
 from gneiss.curate.reading import Documents, read_documents
 from gneiss.curate.statistics import DROPPED, KEPT, QUARANTINED, Statistics
@@ -58,28 +60,63 @@ def curate(
     Raises InputError when the shard cannot be read, DefectError when a filter fails on each of many documents.
     """
     documents = read_documents(shard, recipe.input.text, recipe.inputs, limit)
-    entering = first_input(shard.id, documents, results.known)
+    return curate_together([(shard, documents)], recipe, models, results, watch)[0]
+
+
+def curate_together(
+    read: Sequence[tuple[Shard, Documents]],
+    recipe: Recipe,
+    models: LoadedModels,
+    results: CorpusResults = NO_RESULTS,
+    watch: Watch = Unwatched(),  # noqa: B008
+) -> list[Curated]:
+    """Take shards that were read through all phases: each comes out as it does by itself. See `curate`.
+
+    What costs much for a shard and little for a document, such as a query, is done once for all of them. results: only
+    of one shard.
+    """
+    shards = ShardRows.of([shard.id for shard, _ in read], [documents.rows for _, documents in read])
+    documents = Documents.joined([its for _, its in read])
+    entering = first_input(shards, documents, results.known)
     outputs: list[PhaseOutput] = []
     for phase, phase_models in zip(recipe.phases, models.phases, strict=True):
         result = results.phases.get(phase.name) or compute_phase(phase, phase_models, entering, results, watch)
         outputs.append(decide_phase(phase, models.connection, entering, result))
         entering = outputs[-1].staying
+    annotations = _annotation_table(recipe, documents, outputs, _unusable(documents, outputs))
+    columns = {column.name: Measurable.of(annotations[column.name]) for column in recipe.columns}
+    curated = []
+    for number, (shard, its) in enumerate(read):
+        rows = slice(*shards.bounds[number : number + 2].tolist())
+        own, kept = [output.of_shard(number) for output in outputs], entering.of_shard(number)
+        table = _of_rows(annotations, rows)
+        measured = {name: column.of_rows(rows) for name, column in columns.items()}
+        statistics = measure(recipe, its, own, kept, table, measured)
+        examples = take_examples(table, recipe, shard.id, partial(_excerpt, own))
+        curated.append(
+            Curated(shard, table, kept.rows, kept.batch, kept.edited, _unusable(its, own), statistics, examples)
+        )
+    return curated
+
+
+def _unusable(documents: Documents, outputs: list[PhaseOutput]) -> dict[int, str]:
+    """Row → reason of quarantine."""
     failures = {row: why for output in outputs for row, why in output.failures.items()}
-    unusable = dict(sorted({**documents.unusable, **failures}.items()))
-    annotations = _annotation_table(recipe, documents, outputs, unusable)
-    statistics = measure(recipe, documents, outputs, entering, annotations)
-    examples = take_examples(annotations, recipe, shard.id, lambda row: _excerpt(outputs, row))
-    return Curated(shard, annotations, entering.rows, entering.batch, entering.edited, unusable, statistics, examples)
+    return dict(sorted({**documents.unusable, **failures}.items()))
 
 
-def first_input(shard_id: str, documents: Documents, known: Known) -> PhaseInput:
-    """The usable documents of a shard, as they reach the first phase."""
+def _of_rows(annotations: pa.Table, rows: slice) -> pa.Table:
+    """Some consecutive rows, counted from 0."""
+    part = annotations.slice(rows.start, rows.stop - rows.start)
+    return part.set_column(0, "row", pa.array(np.arange(part.num_rows)))
+
+
+def first_input(shards: ShardRows, documents: Documents, known: Known) -> PhaseInput:
+    """The usable documents of shards, as they reach the first phase."""
     rows = pa.array(documents.batch_rows)
     inputs = {name: column.combine_chunks().take(rows) for name, column in documents.inputs.items()}
     edited = np.zeros(len(documents.batch), np.bool_)
-    return PhaseInput(
-        shard_id, documents.batch_rows, inputs, documents.batch, edited, known.layers(documents.batch_rows)
-    )
+    return PhaseInput(shards, documents.batch_rows, inputs, documents.batch, edited, known.layers(documents.batch_rows))
 
 
 def _excerpt(outputs: list[PhaseOutput], row: int) -> str:
@@ -122,7 +159,7 @@ def _annotation_table(
             columns[name] = pc.replace_with_mask(columns[name], pa.array(mask), values)
         positions = np.searchsorted(output.entered, np.arange(n)).clip(max=max(len(output.entered) - 1, 0))
         chosen = pa.array(positions, mask=~mask)
-        evidence |= {name: values.take(chosen) for name, values in output.result.evidence.items()}
+        evidence |= {name: values.take(chosen) for name, values in output.found.evidence.items()}
     for row in unusable:  # results of earlier phases are void for a quarantined document
         failed[row] = decisive[row] = False
         hashes[row] = None

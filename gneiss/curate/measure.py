@@ -3,33 +3,43 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from gneiss.arrays import BoolArray, Int64Array
-from gneiss.corpus_steps import STEPS, StepResult
+from gneiss.corpus_steps import STEPS
 from gneiss.curate.phase import PhaseInput, PhaseOutput
 from gneiss.curate.reading import Documents, kind_of
 from gneiss.curate.statistics import DROPPED, KEPT, QUARANTINED, ColumnStatistics, Statistics, bins_of
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.rule import FAILED, NOT_TRUE, TRUE, UNKNOWN
 
+#: Fewer keys are counted faster in Python.
+_FEW = 1000
+
 
 def measure(
-    recipe: Recipe, documents: Documents, outputs: list[PhaseOutput], kept: PhaseInput, annotations: pa.Table
+    recipe: Recipe,
+    documents: Documents,
+    outputs: list[PhaseOutput],
+    kept: PhaseInput,
+    annotations: pa.Table,
+    columns: Mapping[str, Measurable],
 ) -> Statistics:
-    """Count a shard; `kept`: the documents that are left after the last phase."""
+    """Count a shard; `kept`: the documents that are left after the last phase; `columns`: the recipe's annotations."""
     is_kept = np.zeros(documents.rows, np.bool_)
     is_kept[kept.rows] = True
     ids = documents.ids.drop_null()
-    status = annotations["status"]
+    status = annotations["status"].to_pylist()
     statistics = Statistics(
         counts=Counter(
             {
                 "rows": documents.rows,
-                **{name: pc.sum(pc.equal(status, name)).as_py() or 0 for name in (KEPT, DROPPED, QUARANTINED)},
+                **{fate: status.count(fate) for fate in (KEPT, DROPPED, QUARANTINED)},
                 "repeated_ids": len(ids) - len(ids.unique()),
                 "input_text_bytes": documents.input_text_bytes,
                 "kept_text_bytes": kept.batch.size_bytes,
@@ -37,15 +47,13 @@ def measure(
             }
         ),
         reasons=Counter(map(kind_of, annotations["reason"].drop_null().to_pylist())),
-        columns={column.name: measure_column(annotations[column.name], is_kept) for column in recipe.columns},
+        columns={name: its.measured(is_kept) for name, its in columns.items()},
     )
     marks = {NOT_TRUE: "0", TRUE: "1", UNKNOWN: "?", FAILED: "!"}
     for phase, output in zip(recipe.phases, outputs, strict=True):
         statistics.dropped_in[phase.name] = int((~output.verdicts.keep).sum())
-        patterns, counts = np.unique(output.verdicts.truth, axis=0, return_counts=True)
-        statistics.patterns[phase.name] = Counter(
-            {"".join(marks[int(t)] for t in pattern): int(n) for pattern, n in zip(patterns, counts, strict=True)}
-        )
+        patterns = Counter(map(tuple, output.verdicts.truth.tolist()))
+        statistics.patterns[phase.name] = Counter({"".join(marks[t] for t in its): n for its, n in patterns.items()})
         statistics.decisive.update(dict(zip(phase.rules, output.verdicts.decisive.sum(axis=0).tolist(), strict=True)))
     return statistics
 
@@ -54,34 +62,54 @@ def _step_counts(recipe: Recipe, outputs: list[PhaseOutput], is_kept: BoolArray)
     """The counts of the corpus-wide steps, 0 for steps that are not in the recipe."""
     counts = dict.fromkeys((name for step in STEPS for name in step.count_names), 0)
     for phase, output in zip(recipe.phases, outputs, strict=True):
-        found = StepResult(output.result.annotations, evidence=output.result.evidence)
         for step in phase.steps:
-            counts |= step.counts(output.entered, found, is_kept)
+            counts |= step.counts(output.entered, output.found, is_kept)
     return counts
 
 
-def measure_column(column: pa.ChunkedArray, kept: BoolArray) -> ColumnStatistics:
-    """Count one annotation, (documents,); kept: bool (documents,)."""
-    valid = column.is_valid().to_numpy()
-    measured = ColumnStatistics(missing=int((~valid).sum()))
-    present, kept_present = column.drop_null(), kept[valid]
-    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
-        numbers = present.cast(pa.float64(), safe=False).to_numpy()
-        real = ~np.isnan(numbers)
-        measured.nan = int((~real).sum())
-        measured.bins = _count(bins_of(numbers[real]))
-        measured.kept_bins = _count(bins_of(numbers[real & kept_present]))
-    else:
-        measured.values = _value_counts(present)
-        measured.kept_values = _value_counts(present.filter(pa.array(kept_present)))
+@dataclass(frozen=True, eq=False)
+class Measurable:
+    """An annotation as it is counted. there, real: bool (documents,), whether there is a value, and one that is no NaN.
+
+    keys: (documents,), where they are real the bins of numbers, or else numbers of `values`.
+    """
+
+    there: BoolArray
+    real: BoolArray
+    keys: Int64Array
+    values: Sequence[str] | None = None
+
+    @classmethod
+    def of(cls, column: pa.ChunkedArray) -> Measurable:
+        """The annotation of some documents."""
+        there = column.is_valid().to_numpy()
+        if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+            numbers = pc.fill_null(column.cast(pa.float64(), safe=False), 0.0).to_numpy()
+            return cls(there, there & ~np.isnan(numbers), bins_of(numbers))
+        encoded = column.combine_chunks().dictionary_encode()
+        numbers = pc.fill_null(encoded.indices, 0).to_numpy().astype(np.int64)
+        return cls(there, there, numbers, list(map(str, encoded.dictionary.to_pylist())))
+
+    def of_rows(self, rows: slice) -> Measurable:
+        """The same for some consecutive documents."""
+        return replace(self, there=self.there[rows], real=self.real[rows], keys=self.keys[rows])
+
+    def measured(self, kept: BoolArray) -> ColumnStatistics:
+        """The counts; kept: bool (documents,)."""
+        there, real = int(np.count_nonzero(self.there)), int(np.count_nonzero(self.real))
+        measured = ColumnStatistics(missing=len(self.there) - there, nan=there - real)
+        bins, kept_bins = _count(self.keys[self.real]), _count(self.keys[self.real & kept])
+        if self.values is None:
+            measured.bins, measured.kept_bins = bins, kept_bins
+            return measured
+        measured.values = Counter({self.values[number]: n for number, n in bins.items()})
+        measured.kept_values = Counter({self.values[number]: n for number, n in kept_bins.items()})
         measured.count_rest_together()
-    return measured
+        return measured
 
 
-def _count(bins: Int64Array) -> Counter[int]:
-    found, counts = np.unique(bins, return_counts=True)
+def _count(keys: Int64Array) -> Counter[int]:
+    if len(keys) < _FEW:
+        return Counter(keys.tolist())
+    found, counts = np.unique(keys, return_counts=True)
     return Counter(dict(zip(found.tolist(), counts.tolist(), strict=True)))
-
-
-def _value_counts(values: pa.ChunkedArray) -> Counter[str]:
-    return Counter({str(row["values"]): row["counts"] for row in values.value_counts().to_pylist()})

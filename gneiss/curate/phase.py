@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from gneiss.annotation import Annotate, Annotator, Column, arrow_type, checked
 from gneiss.arrays import BoolArray, Int64Array
 from gneiss.batch import TextBatch
-from gneiss.corpus_steps import PhaseDocuments, StepResult
+from gneiss.corpus_steps import CorpusStep, PhaseDocuments, StepResult
 from gneiss.curate.known import Known, KnownValues, Nothing
 from gneiss.curate.loaded_models import PhaseModels
 from gneiss.curate.phase_result import Annotations, PhaseResult
@@ -30,13 +30,36 @@ BATCH_BYTES = 16_000_000
 
 
 @dataclass(frozen=True, eq=False)
+class ShardRows:
+    """Shards whose rows are counted through: their ids, and the first row of each; bounds: int64 (shards + 1,)."""
+
+    ids: Sequence[str]
+    bounds: Int64Array
+
+    @classmethod
+    def of(cls, ids: Sequence[str], rows: Sequence[int]) -> ShardRows:
+        """Shards of these numbers of rows."""
+        return cls(ids, np.cumsum([0, *rows]))
+
+    @property
+    def name(self) -> str:
+        """What messages call them."""
+        return self.ids[0] + (f" and {len(self.ids) - 1} more" if len(self.ids) > 1 else "")
+
+    def range_of(self, number: int, rows: Int64Array) -> slice:
+        """Where the rows of a shard are among some rows of all, which rise."""
+        start, stop = np.searchsorted(rows, self.bounds[number : number + 2]).tolist()
+        return slice(start, stop)
+
+
+@dataclass(frozen=True, eq=False)
 class PhaseInput:
-    """The documents of a shard that reach a phase: their rows, texts, whether edited before, annotations so far.
+    """The documents of shards that reach a phase: their rows, texts, whether edited before, annotations so far.
 
     inputs: further inputs of annotators, by role (`id`, `url`).
     """
 
-    shard_id: str
+    shards: ShardRows
     rows: Int64Array
     inputs: Annotations
     batch: TextBatch
@@ -49,7 +72,7 @@ class PhaseInput:
             return self
         chosen = pa.array(stay)
         return PhaseInput(
-            self.shard_id,
+            self.shards,
             self.rows[stay],
             {name: column.filter(chosen) for name, column in self.inputs.items()},
             TextBatch.of(self.batch.to_arrow().filter(chosen)),
@@ -57,24 +80,58 @@ class PhaseInput:
             {name: column.filter(chosen) for name, column in self.annotations.items()},
         )
 
+    @property
+    def shard_id(self) -> str:
+        """The shard."""
+        return self.shards.name
+
+    def of_shard(self, number: int) -> PhaseInput:
+        """Only the documents of one of the shards."""
+        if len(self.shards.ids) == 1:
+            return self
+        here = self.shards.range_of(number, self.rows)
+        return PhaseInput(
+            ShardRows([self.shards.ids[number]], self.shards.bounds[number : number + 2] - self.shards.bounds[number]),
+            self.rows[here] - self.shards.bounds[number],
+            _sliced(self.inputs, here),
+            self.batch.slice(here.start, here.stop),
+            self.edited[here],
+            _sliced(self.annotations, here),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class PhaseOutput:
     """The documents of a phase with all annotations, and the verdicts on them; failures are by row.
 
-    result: the phase's result for `entered`, the rows that reached it.
+    entered: the rows that reached the phase; found: what its steps found for them.
     """
 
     documents: PhaseInput
     verdicts: Verdicts
     failures: dict[int, str]
-    result: PhaseResult
     entered: Int64Array
+    found: StepResult
 
     @property
     def staying(self) -> PhaseInput:
         """The documents kept by the phase."""
         return self.documents.where(self.verdicts.keep)
+
+    def of_shard(self, number: int) -> PhaseOutput:
+        """The same for one of the shards."""
+        shards = self.documents.shards
+        if len(shards.ids) == 1:
+            return self
+        here, entered = shards.range_of(number, self.documents.rows), shards.range_of(number, self.entered)
+        first, end = shards.bounds[number : number + 2].tolist()
+        return PhaseOutput(
+            self.documents.of_shard(number),
+            Verdicts(self.verdicts.truth[here], self.verdicts.keep[here], self.verdicts.decisive[here]),
+            {row - first: why for row, why in self.failures.items() if first <= row < end},
+            self.entered[entered] - first,
+            StepResult(_sliced(self.found.annotations, entered), evidence=_sliced(self.found.evidence, entered)),
+        )
 
 
 #: The results of a step's stages for a shard: a function of the documents that enter its phase.
@@ -107,7 +164,7 @@ def compute_phase(
     evidence: Annotations = {}
     for step, model in models.steps:
         by_stages = results.steps.get(step.key)
-        found = by_stages(entering) if by_stages else step.within_shard(entering, model)
+        found = by_stages(entering) if by_stages else _within_shards(step, model, entering)
         edits = edits if found.edits is None else edits.then(found.edits)
         annotations |= found.annotations
         evidence |= found.evidence
@@ -138,7 +195,8 @@ def decide_phase(
     if verdicts is None:
         verdicts = evaluate(connection, phase.decision, pa.table(documents.annotations))
     failures = {int(entering.rows[position]): why for position, why in result.failures.items()}
-    return PhaseOutput(documents, verdicts, failures, result, entering.rows)
+    found = StepResult(result.annotations, evidence=result.evidence)
+    return PhaseOutput(documents, verdicts, failures, entering.rows, found)
 
 
 def annotated(entering: PhaseInput, result: PhaseResult) -> PhaseInput:
@@ -152,6 +210,29 @@ def annotated(entering: PhaseInput, result: PhaseResult) -> PhaseInput:
         annotations={**entering.annotations, **result.annotations},
     )
     return documents.where(~np.isin(np.arange(len(touched)), list(result.failures)))
+
+
+def _within_shards(step: CorpusStep, model: Any, entering: PhaseInput) -> StepResult:
+    """What a step finds in each of the shards, none of which it sees together with another."""
+    each = [entering.of_shard(number) for number in range(len(entering.shards.ids))]
+    found = [step.within_shard(documents, model) for documents in each]
+    if len(found) == 1:
+        return found[0]
+    firsts = np.cumsum([0, *(len(documents.rows) for documents in each)]).tolist()
+    edits = [its.edits.shifted(first) for its, first in zip(found, firsts, strict=False) if its.edits is not None]
+    return StepResult(
+        _concatenated([its.annotations for its in found]),
+        Edits.concatenated(edits) if edits else None,
+        _concatenated([its.evidence for its in found]),
+    )
+
+
+def _concatenated(parts: Sequence[Mapping[str, pa.Array]]) -> Annotations:
+    return {name: pa.concat_arrays([part[name] for part in parts]) for name in parts[0]}
+
+
+def _sliced(columns: Mapping[str, pa.Array], part: slice) -> Annotations:
+    return {name: column.slice(part.start, part.stop - part.start) for name, column in columns.items()}
 
 
 def _edit(

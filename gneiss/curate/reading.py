@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,25 @@ class Documents:
     def ids(self) -> pa.ChunkedArray:
         """(rows,) strings; null where the id is."""
         return self.inputs["id"]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Documents]) -> Documents:
+        """The rows of consecutive shards, counted through all of them."""
+        if len(parts) == 1:
+            return parts[0]
+        firsts = np.cumsum([0, *(part.rows for part in parts[:-1])]).tolist()
+        placed = list(zip(firsts, parts, strict=True))
+        return cls(
+            sum(part.rows for part in parts),
+            {
+                name: pa.chunked_array([c for part in parts for c in part.inputs[name].chunks], pa.string())
+                for name in parts[0].inputs
+            },
+            TextBatch.of(pa.concat_arrays([part.batch.to_arrow() for part in parts])),
+            np.concatenate([first + part.batch_rows for first, part in placed]),
+            {first + row: reason for first, part in placed for row, reason in part.unusable.items()},
+            sum(part.input_text_bytes for part in parts),
+        )
 
 
 def read_documents(shard: Shard, text: str, inputs: Mapping[str, str], limit: int | None = None) -> Documents:

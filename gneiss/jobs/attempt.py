@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Generic
+from typing import Any, Generic, cast
 
 from gneiss.backends import Step, Task, bytes_of, fields_of
-from gneiss.backends.care import watch
+from gneiss.backends.care import NO_CARE, watch
 from gneiss.backends.memory import peak_bytes
-from gneiss.errors import DefectError, GneissError, InputError, format_traceback
+from gneiss.errors import DefectError, GneissError, InputError, OutputError, StoreError, format_traceback
+from gneiss.jobs.bundle import Bundle, BundleWork
 from gneiss.jobs.defects import Defect, collected_defects
 from gneiss.jobs.logs import LOGGER, LogSettings, log_fields
 from gneiss.output.ledger import FAILED, Receipt
@@ -23,10 +24,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Attempt:
-    """What the driver gets for a task: its receipt, and the defects met on the way."""
+    """What the driver gets for a task: its receipt, or one for each of a bundle, and the defects met on the way.
 
-    receipt: Receipt
-    defects: tuple[Defect, ...] = ()
+    apart: the tasks of a bundle that its workers died of: which of them it was shows when each is done by itself.
+    """
+
+    receipts: Sequence[Receipt]
+    defects: Sequence[Defect] = ()
+    apart: Sequence[Any] = ()
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class AttemptStep(Generic[Task]):
     run: str
     logs: LogSettings
 
-    def open(self) -> Callable[[Task], Attempt]:
+    def open(self) -> Callable[[Task | Bundle[Task]], Attempt]:
         """Open the step. Raises GneissError, of any unexpected exception DefectError."""
         started, cpu = time.perf_counter(), _cpu_seconds()
         if not LOGGER.hasHandlers():  # a new worker process, which has done nothing but get ready
@@ -57,25 +62,41 @@ class AttemptStep(Generic[Task]):
             _log.info("a worker is ready after %.1f s", time.perf_counter() - started)
         return partial(self._attempt, work, [_cpu_seconds() - cpu])
 
-    def lost(self, task: Task, reason: str) -> Attempt:
+    def lost(self, task: Task | Bundle[Task], reason: str) -> Attempt:
         """See Step."""
-        return Attempt(self.step.lost(task, reason))
+        if isinstance(task, Bundle):
+            return Attempt((), apart=task.tasks)
+        return Attempt([self.step.lost(task, reason)])
 
-    def _attempt(self, work: Callable[[Task], Receipt], ready_cpu_seconds: list[float], task: Task) -> Attempt:
+    def _attempt(
+        self, work: Callable[[Task], Receipt], ready_cpu_seconds: list[float], task: Task | Bundle[Task]
+    ) -> Attempt:
         """ready_cpu_seconds: what getting ready took, until a receipt has said so."""
+        tasks = task.tasks if isinstance(task, Bundle) else (task,)
         wall, cpu = time.perf_counter(), _cpu_seconds()
         fields = {"run": self.run, "stage": self.stage, **fields_of(task)}
         with log_fields(**fields), collected_defects() as defects:
-            receipt = self._receipt(work, task)
-        cost: dict[str, float] = {"seconds": time.perf_counter() - wall, "cpu_seconds": _cpu_seconds() - cpu}
-        cost["peak_bytes"] = peak_bytes()
+            done = self._together(work, tasks) if len(tasks) > 1 else [None]
+            receipts = [receipt or self._receipt(work, its) for receipt, its in zip(done, tasks, strict=True)]
+        seconds, cpu_seconds = time.perf_counter() - wall, _cpu_seconds() - cpu
+        each = {"seconds": seconds / len(tasks), "cpu_seconds": cpu_seconds / len(tasks), "peak_bytes": peak_bytes()}
+        costs = [each | ({"input_bytes": size} if (size := bytes_of(its)) else {}) for its in tasks]
         if ready_cpu_seconds:
-            cost["ready_cpu_seconds"] = ready_cpu_seconds.pop()
-        if size := bytes_of(task):
-            cost["input_bytes"] = size
+            costs[0]["ready_cpu_seconds"] = ready_cpu_seconds.pop()
         died_of = [Defect(f"{end.work}: {end.did}", end.last_words) for end in watch().care.blamed()]
         found = tuple(replace(defect, fields=fields) for defect in (*defects.values(), *died_of))
-        return Attempt(replace(receipt, cost=cost), found)
+        return Attempt([replace(its, cost=cost) for its, cost in zip(receipts, costs, strict=True)], found)
+
+    def _together(self, work: Callable[[Task], Receipt], tasks: Sequence[Task]) -> Sequence[Receipt | None]:
+        """The receipts of the tasks that could be done together, unless a worker died of this."""
+        if watch().care == NO_CARE:
+            try:
+                return cast("BundleWork[Task]", work).together(tasks)
+            except (StoreError, OutputError):
+                raise  # concern the run
+            except Exception as error:  # noqa: BLE001 - each is done by itself, and meets its own error again
+                _log.info("%d tasks are done one by one: %s: %s", len(tasks), type(error).__name__, error)
+        return [None] * len(tasks)
 
     def _receipt(self, work: Callable[[Task], Receipt], task: Task) -> Receipt:
         try:

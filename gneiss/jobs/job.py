@@ -15,6 +15,7 @@ from gneiss.backends.resources import Peaks
 from gneiss.errors import DefectError, GneissError
 from gneiss.input.plan import run_key
 from gneiss.jobs.attempt import Attempt, AttemptStep
+from gneiss.jobs.bundle import Bundle, each
 from gneiss.jobs.defects import Defect, Defects
 from gneiss.jobs.logs import LogSettings, log_fields
 from gneiss.jobs.meter import Meter
@@ -88,21 +89,28 @@ class Job:
         ledger.append(self.output, receipts, self.check)
 
     def run_tasks(
-        self, workers: Workers, stage: str, step: Step[Task, Receipt], tasks: Sequence[Task], of: int | None = None
+        self,
+        workers: Workers,
+        stage: str,
+        step: Step[Task, Receipt],
+        tasks: Sequence[Task | Bundle[Task]],
+        of: int | None = None,
     ) -> dict[str, Receipt]:
         """Run tasks of a stage; their receipts by id go to the ledger as they come. Raises GneissError.
 
         of: how many the stage has, with those that are finished already.
         """
         done: dict[str, Receipt] = {}
-        begun = _begun(stage, tasks, len(tasks) if of is None else of, workers.count, self.share)
+        single = each(tasks)
+        begun = _begun(stage, single, len(single) if of is None else of, workers.count, self.share)
         self.note([begun])
         self.meter.begin(begun)
         self.publish(self.meter)
         watched = time.monotonic()
-        named = (next(iter(fields_of(task).values())) for task in tasks)
+        named = (next(iter(fields_of(task).values())) for task in single)
         running = Running(self.output, f"{self.share or ''}", stage, named, workers.count)
-        attempts = workers.run(AttemptStep(step, stage, self.run, LogSettings.of_this_process()), tasks)
+        attempting = AttemptStep(step, stage, self.run, LogSettings.of_this_process())
+        attempts = _attempts(workers, attempting, tasks)
         with (
             log_fields(stage=stage),
             closing(running),
@@ -110,13 +118,13 @@ class Job:
             closing(self._receipts(attempts)) as receipts,
             closing(ledger.keep(self.output, receipts, self.check)) as kept,
         ):
-            _log.info("%d tasks for %d workers", len(tasks), min(workers.count, len(tasks)))
+            _log.info("%d tasks for %d workers", len(single), min(workers.count, len(tasks)))
             for receipt in kept:
                 self.check()
                 done[receipt.task] = receipt.remembered()
                 self.meter.add(receipt)
                 self.peaks.add(*receipt.peak)
-                _log_receipt(receipt, len(done), len(tasks))
+                _log_receipt(receipt, len(done), len(single))
                 self.progress.finished(receipt)
                 running.finished(receipt.task)
                 if time.monotonic() - watched >= ledger.SEGMENT_SECONDS:
@@ -137,7 +145,8 @@ class Job:
         for attempt in attempts:
             for defect in attempt.defects:
                 self.defects.keep(defect)
-            yield replace(attempt.receipt, cost={**attempt.receipt.cost, **_now()})
+            for receipt in attempt.receipts:
+                yield replace(receipt, cost={**receipt.cost, **_now()})
 
 
 @contextmanager
@@ -174,6 +183,19 @@ def open_job(
                 raised = DefectError.of("the driver failed", error)
                 job.defects.keep(Defect(str(raised), raised.traceback, {"run": job.run}), quote=False)
                 raise
+
+
+def _attempts(
+    workers: Workers, step: AttemptStep[Task], tasks: Sequence[Task | Bundle[Task]]
+) -> Generator[Attempt, None, None]:
+    """The attempts at tasks; at the end, one by one, those of bundles that workers died of."""
+    while tasks:
+        apart: list[Task] = []
+        with closing(workers.run(step, tasks)) as attempts:
+            for attempt in attempts:
+                apart += attempt.apart
+                yield attempt
+        tasks = apart
 
 
 def _begun(stage: str, tasks: Sequence[object], of: int, workers: int, share: Share | None) -> Receipt:

@@ -15,6 +15,7 @@ from gneiss.errors import first_line
 from gneiss.store.place import Place
 
 ROW_GROUP_BYTES = 64_000_000
+_WRITTEN_BYTES = 1 << 16
 _OPTIONS = {"version": "2.6", "data_page_version": "1.0"}
 
 
@@ -45,7 +46,11 @@ def write_parquet(
     """
     options = {**_OPTIONS, "compression": compression, "compression_level": level}
     schema = schema.with_metadata({**(schema.metadata or {}), **(metadata or {})}) if metadata else schema
-    with (root / path).create() as file, pq.ParquetWriter(file, schema, **options) as writer:
+    with (
+        (root / path).create() as file,
+        pa.BufferedOutputStream(pa.PythonFile(file, "w"), _WRITTEN_BYTES) as buffered,  # of writes of a few bytes each
+        pq.ParquetWriter(buffered, schema, **options) as writer,
+    ):
         rows, waiting, waiting_bytes = 0, [], 0
         for table in tables:
             rows += table.num_rows

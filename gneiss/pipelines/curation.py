@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import xxhash
 
 from gneiss.backends import Workers
 from gneiss.input.shard import Shard
+from gneiss.jobs.bundle import bundled
 from gneiss.jobs.job import Job
 from gneiss.jobs.resume import Kind
 from gneiss.output import layout, ledger
@@ -36,8 +38,15 @@ def curate(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receip
         run_stages(job, workers, corpus, stages_before(corpus))
         _forget_counts(corpus)
         step = CurateStep(corpus if corpus.wide_phases else replace(corpus, shards=()))  # no list of all, if unread
-        done.update(job.run_tasks(workers, CURATE, step, left, len(corpus.shards)))
+        tasks = left if corpus.wide_phases or corpus.stored else bundled(left, _size_of, workers.count)
+        done.update(job.run_tasks(workers, CURATE, step, tasks, len(corpus.shards)))
     return done
+
+
+def _size_of(shard: Shard) -> float:
+    """About the bytes that a small file takes; a part of a file is never small: its worker reads on to the next one."""
+    file = shard.file.version
+    return math.inf if shard.part.name or file is None else file.size_bytes + shard.text_bytes + shard.held_bytes
 
 
 def curate_share_of_usable(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receipt]) -> None:

@@ -15,7 +15,7 @@ from gneiss.batch import TextBatch
 from gneiss.corpus_steps import CorpusStep
 from gneiss.curate.curate import first_input
 from gneiss.curate.loaded_models import Prepared, load_step
-from gneiss.curate.phase import CorpusResults, PhaseInput, annotated
+from gneiss.curate.phase import CorpusResults, PhaseInput, ShardRows, annotated
 from gneiss.curate.phase_result import PhaseResult, edits_of_batch, of_batch, only_edits
 from gneiss.curate.reading import read_documents
 from gneiss.errors import DefectError, InputError
@@ -158,7 +158,7 @@ class Reader:
         try:
             documents = read_documents(its, recipe.input.text, recipe.inputs)
             found = self.corpus.with_known(its.id, CorpusResults()) if recipe.layers else CorpusResults()
-            return first_input(its.id, documents, found.known)
+            return first_input(ShardRows.of([its.id], [documents.rows]), documents, found.known)
         except InputError:  # `curate` raises the same error, and quarantines the shard with the reason
             return None
 

@@ -1,15 +1,21 @@
-"""The main stage of every run: curate a shard. Corpus-wide steps add stages before and after it."""
+"""The main stage of every run: curate shards. Corpus-wide steps add stages before and after it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gneiss.backends.care import watch
-from gneiss.curate.loaded_models import load_models, models_when_needed
+from gneiss.curate.loaded_models import LoadedModels, load_models, models_when_needed
+from gneiss.errors import InputError
 from gneiss.input.shard import Shard, reading_on
 from gneiss.output.ledger import UNREADABLE, Receipt
 from gneiss.stages.corpus import Corpus
+from gneiss.store.at_once import at_once
+
+if TYPE_CHECKING:
+    from gneiss.curate.phase import CorpusResults
 
 
 @dataclass(frozen=True)
@@ -18,27 +24,60 @@ class CurateStep:
 
     corpus: Corpus
 
-    def open(self) -> Callable[[Shard], Receipt]:
+    def open(self) -> CurateWork:
         """Load the recipe's models, once per worker."""
-        from gneiss.curate.curate import NO_RESULTS, curate
-        from gneiss.output.commit import commit
         from gneiss.stages.of_recipe import results_of
 
-        recipe, output = self.corpus.recipe, self.corpus.output
-        if self.corpus.stored:
-            models = models_when_needed(recipe, self.corpus.stored_steps)
+        corpus = self.corpus
+        if corpus.stored:
+            models = models_when_needed(corpus.recipe, corpus.stored_steps)
         else:
-            models = load_models(recipe, self.corpus.prepared)
-        results, of_worker = results_of(self.corpus), reading_on()
-        numbers = self.corpus.shard_numbers if self.corpus.wide_phases else {}
-
-        def work(shard: Shard) -> Receipt:
-            found = results(numbers[shard.id]) if numbers else self.corpus.with_known(shard.id, NO_RESULTS)
-            curated = curate(of_worker(shard), recipe, models, results=found, watch=watch())
-            return commit(curated, recipe, output)
-
-        return work
+            models = load_models(corpus.recipe, corpus.prepared)
+        numbers = corpus.shard_numbers if corpus.wide_phases else {}
+        return CurateWork(corpus, models, results_of(corpus), numbers, reading_on())
 
     def lost(self, task: Shard, reason: str) -> Receipt:
         """A quarantined shard."""
         return Receipt(task.id, UNREADABLE, task.fingerprint, task.known_rows, reason=reason, etag=task.etag)
+
+
+@dataclass(frozen=True, eq=False)
+class CurateWork:
+    """A worker's part of it. numbers: of the shards, by id, where they see each other; of_worker: see `reading_on`."""
+
+    corpus: Corpus
+    models: LoadedModels
+    results: Callable[[int], CorpusResults]
+    numbers: Mapping[str, int]
+    of_worker: Callable[[Shard], Shard]
+
+    def __call__(self, shard: Shard) -> Receipt:
+        """Curate a shard."""
+        from gneiss.curate.curate import NO_RESULTS, curate
+        from gneiss.output.commit import commit
+
+        recipe, output = self.corpus.recipe, self.corpus.output
+        results = self.results
+        found = results(self.numbers[shard.id]) if self.numbers else self.corpus.with_known(shard.id, NO_RESULTS)
+        curated = curate(self.of_worker(shard), recipe, self.models, results=found, watch=watch())
+        return commit(curated, recipe, output)
+
+    def together(self, shards: Sequence[Shard]) -> Sequence[Receipt | None]:
+        """Curate small shards of which nothing is known; see BundleWork. Their files are read and written at once."""
+        from gneiss.curate.curate import curate_together
+        from gneiss.curate.reading import Documents, read_documents
+        from gneiss.output.commit import commit
+
+        recipe, output = self.corpus.recipe, self.corpus.output
+
+        def read(shard: Shard) -> Documents | None:
+            try:
+                return read_documents(shard, recipe.input.text, recipe.inputs)
+            except InputError:
+                return None
+
+        own = [reading_on()(shard) for shard in shards]  # each keeps what it has read until it is written
+        documents = [(shard, its) for shard, its in zip(own, at_once(read, own), strict=True) if its is not None]
+        curated = curate_together(documents, recipe, self.models, watch=watch()) if documents else []
+        receipts = {its.task: its for its in at_once(lambda its: commit(its, recipe, output), curated)}
+        return [receipts.get(shard.id) for shard in shards]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from itertools import islice
 from typing import TypeVar
 
@@ -17,16 +18,22 @@ _Result = TypeVar("_Result")
 def at_once(function: Callable[[_Item], _Result], items: Iterable[_Item], most: int = AT_ONCE) -> Iterator[_Result]:
     """Apply a function to items in threads; results in the order of the items, of which few are ahead of the reader.
 
-    What a call raises is raised in its turn, and nothing is begun after that.
+    What a call raises is raised in its turn, and nothing is begun after that. Context variables are as they are here.
 
     >>> list(at_once(str.upper, "abc"))
     ['A', 'B', 'C']
     """
     pool, left = ThreadPoolExecutor(most), iter(items)
+
+    def begin(item: _Item) -> Future[_Result]:
+        return pool.submit(copy_context().run, function, item)
+
     try:
-        waiting: deque[Future[_Result]] = deque(pool.submit(function, item) for item in islice(left, 2 * most))
+        waiting: deque[Future[_Result]] = deque(
+            pool.submit(copy_context().run, function, item) for item in islice(left, 2 * most)
+        )
         while waiting:
             yield waiting.popleft().result()
-            waiting.extend(pool.submit(function, item) for item in islice(left, 1))
+            waiting.extend(map(begin, islice(left, 1)))
     finally:
         pool.shutdown(cancel_futures=True)

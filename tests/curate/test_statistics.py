@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.curate.measure import measure_column
+from gneiss.arrays import BoolArray
+from gneiss.curate.measure import Measurable
 from gneiss.curate.statistics import ColumnStatistics, Statistics, bin_edge, bins_of
 
 smallest_edge = 2.0**-1028  # of the bins above zero
@@ -26,6 +27,10 @@ numbers = (
     | subnormal
     | st.sampled_from([0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, 5e-324, -5e-324, 1e300])
 )
+
+
+def measure_column(column: pa.ChunkedArray, kept: BoolArray) -> ColumnStatistics:
+    return Measurable.of(column).measured(kept)
 
 
 def measured(values: list[float | None], kept: list[bool] | None = None) -> ColumnStatistics:

@@ -37,20 +37,32 @@ _AHEAD_BYTES, _AHEAD_GROUPS = 1 << 25, 8
 #: encoded size counts from a factor on, so that the cut of most files depends on their footers only.
 _SAMPLED_GROUPS, _SAMPLED_ROWS, _FACTOR = 8, 4096, 2
 _NUMBER_BYTES = 8
+#: A file of one row group is read whole if this is no larger.
+_SMALL_BYTES = 1 << 20
+
+
+@dataclass
+class _Small:
+    """The file that a worker read last, if it is small: its columns, and all rows."""
+
+    file: Place | None = None
+    schema: pa.Schema | None = None
+    tables: Sequence[pa.Table] = ()
 
 
 @dataclass(frozen=True)
 class Parquet:
-    """Parquet files. Parts count rows. `row_groups`: those that a worker goes on reading."""
+    """Parquet files. Parts count rows. `row_groups`: those that a worker goes on reading; small: what it read last."""
 
     row_groups: RowGroups | None = field(default=None, compare=False)
+    small: _Small | None = field(default=None, compare=False)
     suffixes: ClassVar[tuple[str, ...]] = (".parquet", ".parq", ".pq")
     counts_rows: ClassVar[bool] = True
     finds_malformed: ClassVar[bool] = False
 
     def for_worker(self) -> Parquet:
         """See Format."""
-        return replace(self, row_groups=RowGroups())
+        return replace(self, row_groups=RowGroups(), small=_Small())
 
     def cut(self, file: Place, text: str, part_max_bytes: int, held: Sequence[str] = ()) -> CutFile:
         """See Format."""
@@ -80,14 +92,26 @@ class Parquet:
 
     def schema(self, file: Place, part: Part) -> pa.Schema:
         """See Format."""
+        if self.small and self.small.file == file:
+            assert self.small.schema is not None
+            return self.small.schema
         with file.open() as opened:
             unit = int96_unit(opened, pq.read_metadata(opened))
             return pq.ParquetFile(opened, coerce_int96_timestamp_unit=unit).schema_arrow
 
     def tables(self, file: Place, part: Part, columns: Sequence[str] | None) -> Iterator[pa.Table]:
         """See Format."""
+        if self.small and self.small.file == file:
+            yield from self.small.tables
+            return
         with ExitStack() as opened:
-            source, parquet = _open(opened, file, part, columns)
+            whole = self.small if not part.name else None
+            source, parquet = _open(opened, file, part, columns, whole is not None)
+            if whole and _is_small(parquet.metadata):
+                table = parquet.read(use_threads=False)
+                whole.file, whole.schema, whole.tables = file, parquet.schema_arrow, [table] if table.num_rows else []
+                yield from whole.tables
+                return
             row_groups = self.row_groups
             if row_groups is None:
                 row_groups = RowGroups()
@@ -189,9 +213,19 @@ def _together(chunks: Sequence[_Chunk]) -> list[tuple[int, int]]:
     return found
 
 
-def _open(opened: ExitStack, file: Place, part: Part, columns: Sequence[str] | None) -> tuple[Any, pq.ParquetFile]:
+def _is_small(metadata: pq.FileMetaData) -> bool:
+    """Whether a file is read whole at once, and kept for whoever reads other columns of it next."""
+    groups = metadata.num_row_groups
+    return groups == 0 or bool(groups == 1 and metadata.row_group(0).total_byte_size <= _SMALL_BYTES)
+
+
+def _open(
+    opened: ExitStack, file: Place, part: Part, columns: Sequence[str] | None, is_whole_if_small: bool = False
+) -> tuple[Any, pq.ParquetFile]:
     source = opened.enter_context(file.open())
     metadata = pq.read_metadata(source)
+    if is_whole_if_small and _is_small(metadata):
+        columns = None
     streamed: dict[str, Any] = {"pre_buffer": False, "buffer_size": _READ_BYTES}
     parquet = pq.ParquetFile(
         source,

@@ -1,0 +1,61 @@
+"""Bundles: small tasks that one worker does together, since what each costs by itself is more than its data costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from gneiss.backends import Task, bytes_of
+from gneiss.output.ledger import Receipt
+
+_Task = TypeVar("_Task", contravariant=True)
+#: The most tasks and bytes of a bundle. What a bundle holds in memory is little beside what any worker needs.
+MOST_TASKS, MOST_BYTES = 64, 4_000_000
+#: How many bundles a worker gets at least, so that none runs out of work long before the others.
+_A_WORKER = 4
+
+
+@dataclass(frozen=True)
+class Bundle(Generic[Task]):
+    """Several tasks for one worker at once."""
+
+    tasks: Sequence[Task]
+
+    @property
+    def id(self) -> str:
+        """What logs call it."""
+        return f"{getattr(self.tasks[0], 'id', '')} and {len(self.tasks) - 1} more"
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of input of all."""
+        return sum(map(bytes_of, self.tasks))
+
+
+class BundleWork(Protocol[_Task]):
+    """The work of a step that takes bundles; by itself a task is done as of any step."""
+
+    def __call__(self, task: _Task) -> Receipt: ...
+
+    def together(self, tasks: Sequence[_Task]) -> Sequence[Receipt | None]:
+        """The receipt of each task; None for one that is to be done by itself, to find out what is wrong with it."""
+
+
+def bundled(tasks: Sequence[Task], size_of: Callable[[Task], float], workers: int) -> Sequence[Task | Bundle[Task]]:
+    """Tasks in order, consecutive small ones in bundles; size_of: the bytes that a task takes in memory."""
+    most = min(MOST_TASKS, len(tasks) // (workers * _A_WORKER))
+    groups: list[list[Task]] = []
+    held = 0.0
+    for task in tasks:
+        held += size_of(task)
+        if not groups or len(groups[-1]) >= most or held > MOST_BYTES:
+            groups.append([])
+            held = size_of(task)
+        groups[-1].append(task)
+    return [Bundle(its) if len(its) > 1 else its[0] for its in groups]
+
+
+def each(tasks: Iterable[Task | Bundle[Task]]) -> list[Task]:
+    """The tasks, those in bundles too."""
+    return [its for task in tasks for its in (task.tasks if isinstance(task, Bundle) else (task,))]

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +39,7 @@ from gneiss.backends.care import Care
 from gneiss.backends.driving import Answered, Died, Event, Opened, Placed, drive
 from gneiss.backends.machine import Death
 from gneiss.backends.resources import Resources
+from gneiss.backends.samples import Sample
 from gneiss.curate.statistics import ColumnStatistics, Statistics
 from gneiss.errors import GneissError
 from gneiss.input.added import Added
@@ -158,6 +159,9 @@ class Played:
         return Room(self.workers, self.workers)
 
     def admit(self, workers: int, resources: Resources, local: Sequence[str]) -> None:
+        pass
+
+    def show(self, samples: Iterable[Sample]) -> None:
         pass
 
     def kept(self) -> AbstractContextManager[Played]:

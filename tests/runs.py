@@ -8,7 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from gneiss.backends import Backend, Done, Patience, Room, Step, Task
 from gneiss.backends.resources import Resources
+from gneiss.backends.samples import Sample
 
 PLAIN = tuple("the river runs south and a cat sat by old walls while rain fell on our small town all day long".split())  # noqa: SIM905
 NOISE = tuple("login cart checkout 50% click subscribe cookie banner promo casino ticket download keygen seo".split())  # noqa: SIM905
@@ -203,6 +204,9 @@ class InThisProcess:
 
     def admit(self, workers: int, resources: Resources, local: Sequence[str]) -> None:
         """Any number: they are one."""
+
+    def show(self, samples: Iterable[Sample]) -> None:
+        """Nobody watches."""
 
     def run(
         self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from gneiss.backends.resources import Resources
+from gneiss.backends.samples import Sample
 
 Task = TypeVar("Task")
 Done = TypeVar("Done")
@@ -105,6 +106,9 @@ class Backend(Protocol):
 
         local: paths of machines that workers read or write. Raises MachineError.
         """
+
+    def show(self, samples: Iterable[Sample]) -> None:
+        """Show what a job has done to those who watch the machines, if anybody does."""
 
     def run(
         self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources

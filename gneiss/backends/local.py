@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context, reduction
@@ -27,6 +27,7 @@ from gneiss.backends.machine import death_by_exit_code, memory_kills, vitals, wo
 from gneiss.backends.memory import held_bytes, machine_memory, peak_bytes
 from gneiss.backends.recorder import ASK, Recorder, read_record
 from gneiss.backends.resources import Peaks, Resources
+from gneiss.backends.samples import Sample
 from gneiss.errors import DefectError, GneissError, MachineError
 
 _OPENED = "opened"
@@ -65,6 +66,9 @@ class LocalProcesses:
                 " it, fewer go on",
                 places, workers, resources.said,
             )  # fmt: skip
+
+    def show(self, samples: Iterable[Sample]) -> None:
+        """See Backend. Nobody watches."""
 
     def run(
         self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources

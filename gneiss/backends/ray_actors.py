@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -24,6 +24,7 @@ from gneiss.backends.machine import Death, Vitals, death_by_kill, log_folder, me
 from gneiss.backends.memory import held_bytes
 from gneiss.backends.recorder import ASK, Record, Recorder, read_record
 from gneiss.backends.resources import Resources
+from gneiss.backends.samples import Sample
 from gneiss.errors import DefectError, GneissError, MachineError
 
 #: How long a node may take to say what an actor on it died of; then it is lost.
@@ -45,6 +46,7 @@ class RayActors:
     patience: Patience = field(default_factory=Patience)
     grows: bool = False
     is_bound: bool = False
+    metrics: _Metrics = field(default_factory=lambda: _Metrics(), compare=False, repr=False)
     idle: list[_Actor] | None = field(default=None, compare=False, repr=False)
 
     def room(self, resources: Resources) -> Room:
@@ -54,6 +56,10 @@ class RayActors:
     def admit(self, workers: int, resources: Resources, local: Sequence[str]) -> None:
         """See Backend."""
         check_nodes(_nodes(), workers, resources, () if self.shared_filesystem else local)
+
+    def show(self, samples: Iterable[Sample]) -> None:
+        """See Backend. Among the metrics of the cluster."""
+        self.metrics.show(samples)
 
     def run(
         self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
@@ -84,6 +90,30 @@ class RayActors:
             yield replace(self, idle=idle)
         finally:
             _kill_all(idle)
+
+
+@dataclass
+class _Metrics:
+    """Metrics of Ray's by name, and what its counters have been raised to, as Ray can only add."""
+
+    metrics: dict[str, Any] = field(default_factory=dict)
+    raised: dict[tuple[str, ...], float] = field(default_factory=dict)
+
+    def show(self, samples: Iterable[Sample]) -> None:
+        """Set gauges, raise counters."""
+        from ray.util.metrics import Counter, Gauge
+
+        for its in samples:
+            if (metric := self.metrics.get(its.name)) is None:
+                kind: Any = Counter if its.kind == "counter" else Gauge
+                metric = self.metrics[its.name] = kind(its.name, description=its.meaning, tag_keys=tuple(its.labels))
+            if its.kind == "gauge":
+                metric.set(its.value, tags=dict(its.labels))
+                continue
+            before = self.raised.get(key := (its.name, *its.labels.values()), 0.0)
+            if more := its.value - before if its.value >= before else its.value:  # less: of a driver that began anew
+                metric.inc(more, tags=dict(its.labels))
+            self.raised[key] = its.value
 
 
 @dataclass(frozen=True)

@@ -13,5 +13,6 @@ class Sample:
 
     name: str
     kind: Literal["counter", "gauge"]
+    meaning: str
     value: float
     labels: Mapping[str, str]

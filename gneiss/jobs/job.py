@@ -105,7 +105,7 @@ class Job:
         begun = _begun(stage, single, len(single) if of is None else of, workers.count, self.share)
         self.note([begun])
         self.meter.begin(begun)
-        self.publish(self.meter)
+        self._publish(workers)
         watched = time.monotonic()
         named = (next(iter(fields_of(task).values())) for task in single)
         running = Running(self.output, f"{self.share or ''}", stage, named, workers.count)
@@ -128,10 +128,14 @@ class Job:
                 self.progress.finished(receipt)
                 running.finished(receipt.task)
                 if time.monotonic() - watched >= ledger.SEGMENT_SECONDS:
-                    self.publish(self.meter)
+                    self._publish(workers)
                     watched = time.monotonic()
-        self.publish(self.meter)
+        self._publish(workers)
         return done
+
+    def _publish(self, workers: Workers) -> None:
+        self.publish(self.meter)
+        workers.backend.show(self.meter.samples())
 
     def run_stage(
         self, workers: Workers, stage: str, step: Step[int, Receipt], tasks: Sequence[int], of: int | None = None

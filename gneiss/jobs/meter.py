@@ -84,9 +84,9 @@ class Meter:
     def samples(self) -> Iterator[Sample]:
         """All metrics that have a value."""
         self._values["gneiss_driver_cpu_seconds_total"] = {(): self._driver_cpu_seconds()}
-        for name, (kind, _) in METRICS.items():
+        for name, (kind, meaning) in METRICS.items():
             for labels, value in self._values[name].items():
-                yield Sample(name, kind, value, {"run": self.run, **dict(labels)})
+                yield Sample(name, kind, meaning, value, {"run": self.run, **dict(labels)})
 
     def _add(self, name: str, labels: _Labels, value: float) -> None:
         self._values[name][labels] = self._values[name].get(labels, 0.0) + value

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 
 from gneiss.backends.samples import Sample
-from gneiss.jobs.meter import METRICS, Meter
+from gneiss.jobs.meter import Meter
 from gneiss.store.place import Address, place_of
 
 
@@ -25,8 +25,7 @@ def metrics_writer(file: Address) -> Callable[[Meter], None]:
 def openmetrics(samples: Iterable[Sample]) -> str:
     """Samples, those of one metric together, as OpenMetrics text, which Prometheus' older text format includes."""
     lines: list[str] = []
-    for name, its in groupby(samples, key=lambda sample: sample.name):
-        kind, meaning = METRICS[name]
+    for (name, kind, meaning), its in groupby(samples, key=lambda sample: (sample.name, sample.kind, sample.meaning)):
         family = name.removesuffix("_total") if kind == "counter" else name
         lines += [f"# TYPE {family} {kind}", f"# HELP {family} {meaning}"]
         lines += [f"{name}{{{_labels(sample)}}} {float(sample.value)!r}" for sample in its]

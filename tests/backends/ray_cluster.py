@@ -29,8 +29,8 @@ class Node:
     session: int
 
     def processes(self, name: str = "") -> list[int]:
-        """Its processes, or those whose program has this name."""
-        return [pid for pid in _pids() if is_in(pid, self.session) and (not name or _program(pid) == name)]
+        """Its processes, or those whose name begins like this."""
+        return [pid for pid in _pids() if is_in(pid, self.session) and _program(pid).startswith(name)]
 
     def kill(self) -> None:
         """End all of it at once, as a machine does that loses its power."""
@@ -84,6 +84,7 @@ def running_head(cpus: int = CPUS) -> Iterator[Head]:
         patch.setenv("HOME", str(folder))
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_metrics_report_interval_ms", "500")
         patch.setenv("RAY_JOB_STOP_WAIT_TIME_S", "60")  # until SIGKILL: by default 3, too few on a busy machine
         subprocess.run([BIN / "ray", "get-auth-token", "--generate"], check=True, capture_output=True)
         try:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import pytest
 from gneiss.backends import MOST_ATTEMPTS, Patience, Room
 from gneiss.backends.ray_actors import RayActors, check_nodes, room_on
 from gneiss.backends.resources import Resources
+from gneiss.backends.samples import Sample
 from gneiss.errors import DefectError, MachineError, ModelError
 from gneiss.extraction.job import extract
 from gneiss.output.finished_run import FinishedRun
@@ -69,6 +71,33 @@ def test_one_actor_gives_the_bytes_of_a_local_run(
     assert sys.modules["ray"].is_initialized()
     assert done.quarantined_shards == {}
     assert runs.promised(tmp_path / "output") == local
+
+
+def test_metrics_are_among_those_of_the_cluster(head: Head) -> None:
+    import ray
+
+    backend = RayActors()
+    assert backend.room(RESOURCES).by_cpus
+    its = {"run": "aaaa", "stage": "curate"}
+    for done in (2.0, 5.0, 1.0):  # the last of a driver that began anew
+        backend.show(
+            [
+                Sample("gneiss_tasks_total", "counter", "tasks that ended", done, {**its, "state": "committed"}),
+                Sample("gneiss_tasks_left", "gauge", "tasks left", 9 - done, its),
+            ]
+        )
+    (node,) = (node for node in ray.nodes() if node["Alive"])
+    address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    values: dict[str, float] = {}
+
+    def are_there() -> bool:
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            lines = [line for line in answer.read().decode().splitlines() if 'run="aaaa",stage="curate"' in line]
+        values.update({line.partition("{")[0]: float(line.rpartition(" ")[2]) for line in lines})
+        return len(values) == 2
+
+    until(are_there)
+    assert values == {"ray_gneiss_tasks_total": 6.0, "ray_gneiss_tasks_left": 8.0}
 
 
 def test_killed_actors_are_replaced_and_a_shard_that_always_kills_is_given_up(

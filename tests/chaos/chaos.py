@@ -28,7 +28,7 @@ import psutil
 
 from gneiss.store.objects import ObjectStore
 from gneiss.store.place import Place, place_of
-from tests.backends.ray_cluster import Head, running_head
+from tests.backends.ray_cluster import Head, Node, running_head
 from tests.chaos import jobs
 from tests.chaos.jobs import Job, Where
 from tests.store import s3_server
@@ -160,6 +160,7 @@ class World:
             self.head = self.stack.enter_context(running_head(cpus=1))
             for cpus in _NODE_CPUS:
                 self.head.join(cpus)
+            self._nodes()
         if base not in self.in_peace:
             attempts = self._new_folder("attempts")
             process = self._start(job, base / "whole", where, attempts)
@@ -169,6 +170,15 @@ class World:
             assert process.exitcode == 0, f"{moment}: a job in peace fails"
             self.in_peace[base] = jobs.contents(base / "whole"), time.monotonic() - began
         return self.in_peace[base]
+
+    def _nodes(self) -> list[Node]:
+        """The living nodes that have joined the head, as soon as these are two."""
+        assert self.head
+        found: list[Node] = []
+        while len(found) < len(_NODE_CPUS):
+            found = [node for node in self.head.nodes if node.processes("raylet")]
+            time.sleep(0.1)
+        return found
 
     def _start(self, job: Job, output: Place, where: Where, attempts: Path) -> BaseProcess:
         environment = {name: its for name, its in os.environ.items() if name.startswith(("AWS_", "RAY_", "HOME"))}
@@ -187,7 +197,7 @@ class World:
         if victim in (DRIVER, RAY_DRIVER):
             return _end(driver)
         if victim == WORKER:
-            return _end_one(_with_command(psutil.Process(driver).children(recursive=True), "spawn_main"), draw)
+            return _end_one(_workers_of(driver), draw)
         if victim == SERVER:
             assert self.server
             self.server.kill()
@@ -195,7 +205,7 @@ class World:
             self.server.start()
             return True
         assert self.head
-        nodes = [node for node in self.head.nodes if node.processes("raylet")]
+        nodes = self._nodes()
         if victim == ACTOR:
             return _end_one([pid for node in nodes for pid in node.processes("ray::_Worker")], draw)
         node = draw.choice(nodes)
@@ -214,11 +224,13 @@ def _wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def _with_command(processes: Sequence[psutil.Process], part: str) -> list[int]:
+def _workers_of(driver: int) -> list[int]:
+    """The worker processes of a driver; none where it has ended."""
     found = []
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            found += [process.pid] if part in " ".join(process.cmdline()) else []
+    with suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(driver).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                found += [process.pid] if "spawn_main" in " ".join(process.cmdline()) else []
     return found
 
 

@@ -88,8 +88,11 @@ def test_names_follow_the_conventions_of_prometheus() -> None:
 def test_the_dashboard_shows_metrics_that_there_are() -> None:
     dashboard = json.loads(DASHBOARD.read_text("utf-8"))
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    expressions += [its["query"] for its in dashboard["templating"]["list"]]
-    named = {name for expression in expressions for name in re.findall(r"gneiss_[a-z_]+", expression)}
+    expressions += [its["query"] for its in dashboard["templating"]["list"] if its["type"] == "query"]
+    named = {name for expression in expressions for name in re.findall(r"\$\{metrics\}(_[a-z_]+)", expression)}
+    (prefixes,) = (its["query"] for its in dashboard["templating"]["list"] if its["name"] == "metrics")
+    assert prefixes == "a file : gneiss, Ray : ray_gneiss"
+    named = {f"gneiss{name}" for name in named}
     assert named <= set(METRICS)
     assert len(named) > 8
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])

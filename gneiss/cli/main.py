@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from gneiss.cli.annotate import annotate
+from gneiss.cli.compare import compare
 from gneiss.cli.decide import decide
 from gneiss.cli.demo import demo, sample
 from gneiss.cli.doctor import doctor
@@ -39,7 +40,7 @@ from gneiss.jobs.logs import LOGGER, LogSettings
 
 COMMANDS = (
     run, estimate, status, verify, logs, dry_run, decide, sweep, explain, filters, extract, repeats, reshard, annotate,
-    weights, pack, export, push, losses, doctor, sample, demo,
+    compare, weights, pack, export, push, losses, doctor, sample, demo,
 )  # fmt: skip
 
 app = typer.Typer(

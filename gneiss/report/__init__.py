@@ -1,5 +1,6 @@
 """What a run did, to look at: tables that notebook, page and terminal share, over annotations as a DuckDB view."""
 
+from gneiss.report.agreement import Comparison, compare
 from gneiss.report.by_value import breakdown
 from gneiss.report.counting import Outcomes, outcomes
 from gneiss.report.cuts import first_copies, passages
@@ -20,6 +21,7 @@ from gneiss.report.tables import combinations, funnel, marginal, overview, rules
 
 __all__ = [
     "Amount",
+    "Comparison",
     "Decided",
     "Knob",
     "Outcomes",
@@ -27,6 +29,7 @@ __all__ = [
     "Threshold",
     "breakdown",
     "combinations",
+    "compare",
     "correlations",
     "distribution",
     "drift",

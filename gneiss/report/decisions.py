@@ -52,6 +52,10 @@ _MOST_CODES = 1 << 40
 _MOST_OTHERS = 6
 
 
+#: What becomes of a document. Unknown: it reaches a phase that it did not reach in the run.
+FATES = ("kept", "dropped", "unknown", "quarantined")
+
+
 @dataclass(frozen=True)
 class Amount:
     """Documents, bytes of their text after all edits, and tokens: 0 where the run counted none."""
@@ -191,7 +195,7 @@ def reading(run: FinishedRun, recipe: Recipe, *, tokens: str | None = None, by: 
 
 def decided(batches: Iterable[Batch], settings: Sequence[Setting]) -> list[Decided]:
     """What each setting keeps of some rows; all settings have the same rules, with other conditions or `keep`."""
-    conditions = [_conditions(of) for of in settings]
+    conditions = [conditions_of(of) for of in settings]
     shared = [its for its in dict.fromkeys(chain.from_iterable(conditions)) if all(its in of for of in conditions)]
     others = [[its for its in of if its not in shared] for of in conditions]
     kinds = [_Kinds(shared)] * len(settings)
@@ -211,10 +215,11 @@ def decided(batches: Iterable[Batch], settings: Sequence[Setting]) -> list[Decid
                 grown[:, : counts[number].shape[1]] += counts[number]
                 counts[number] = grown
         counted = [_Counted.of(*parts) for parts in zip(kinds, others, counts, strict=True)]
-        return _decided(connection, settings, counted)
+        return list(map(_decided, counted, _fates(connection, settings, counted)))
 
 
-def _conditions(setting: Setting) -> list[Condition]:
+def conditions_of(setting: Setting) -> list[Condition]:
+    """All conditions of a setting, each once."""
     found = ((index, its) for index, rules in enumerate(setting) for its in rules.conditions.values())
     return list(dict.fromkeys(found))
 
@@ -307,10 +312,20 @@ class _Counted:
         return (np.array(states, np.int8).reshape(len(states), len(self.last)) + UNKNOWN).astype(np.int8).T
 
 
-def _decided(
+def fates(batches: Iterable[Batch], settings: Sequence[Setting]) -> Iterator[list[Int8Array]]:
+    """For each batch what each setting does with each row: an index in FATES, int8 (rows,)."""
+    kinds = [_Kinds(conditions_of(of)) for of in settings]
+    with locked_connection() as connection:
+        for batch in _with_truths(batches, settings):
+            found = [its.of(batch) for its in kinds]
+            counted = [_Counted.of(its, (), np.ones((3, len(its.known)), np.int64)) for its in kinds]
+            yield [fate[kind] for fate, kind in zip(_fates(connection, settings, counted), found, strict=True)]
+
+
+def _fates(
     connection: duckdb.DuckDBPyConnection, settings: Sequence[Setting], counted: Sequence[_Counted]
-) -> list[Decided]:
-    """What each setting keeps; settings that decide alike are decided together."""
+) -> list[Int8Array]:
+    """The fate of each kind by each setting, int8 (kinds,); settings that decide alike are decided together."""
     alive = [its.last >= 0 for its in counted]
     unknown = [np.zeros(len(its.last), np.bool_) for its in counted]
     for index, of_phase in enumerate(zip(*settings, strict=True)):
@@ -326,13 +341,13 @@ def _decided(
                 unknown[number] |= alive[number] & ~reached
                 alive[number] = alive[number] & reached & keeps
     return [
-        Decided(
-            _by_group(its, keeps),
-            _by_group(its, (its.last >= 0) & ~keeps & ~is_unknown),
-            _by_group(its, is_unknown),
-        )
+        np.select([its.last < 0, is_unknown, keeps], [3, 2, 0], 1).astype(np.int8)
         for its, keeps, is_unknown in zip(counted, alive, unknown, strict=True)
     ]
+
+
+def _decided(counted: _Counted, fate: Int8Array) -> Decided:
+    return Decided(*(_by_group(counted, fate == number) for number in range(3)))
 
 
 def _by_group(counted: _Counted, chosen: BoolArray) -> dict[str | None, Amount]:

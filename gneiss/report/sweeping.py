@@ -85,7 +85,7 @@ def sweep(
     recipe = recipe or run.recipe
     known = knobs(recipe)
     if vary is None:
-        every = [[{name: value} for value in _values(run, knob)] for name, knob in known.items()]
+        every = [[{name: value} for value in threshold_values(run, knob)] for name, knob in known.items()]
         chosen = [its for values in every for its in values]
     else:
         if unknown := [name for name in vary if name not in known]:
@@ -120,7 +120,7 @@ def pick(
         amounts: list[int] = [getattr(of, unit) for of in (total(swept.decided.kept), swept.decided.all)]
         return amounts[0] / max(amounts[1], 1)
 
-    values = _values(run, known[name], _VALUES)
+    values = threshold_values(run, known[name], _VALUES)
     for _ in range(_ROUNDS):
         found = sorted(
             _swept(its, recipe, known, [{name: value} for value in values]), key=lambda swept: swept.values[name]
@@ -143,7 +143,7 @@ def assumed(run: FinishedRun, recipe: Recipe) -> list[str]:
     return [step.key for phase in recipe.phases[changed + 1 :] for step in phase.steps]
 
 
-def _values(run: FinishedRun, knob: Knob, count: int = _VALUES_OF_A_CURVE) -> list[float]:
+def threshold_values(run: FinishedRun, knob: Knob, count: int = _VALUES_OF_A_CURVE) -> list[float]:
     """Values of a threshold: quantiles of its annotation in the run, and the value that it has."""
     statistics = run.statistics.columns.get(knob.column, ColumnStatistics())
     quantiles = (statistics.quantile(its) for its in np.linspace(0, 1, count))

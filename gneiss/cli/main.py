@@ -29,6 +29,7 @@ from gneiss.cli.messages import in_options
 from gneiss.cli.pack import pack
 from gneiss.cli.push import push
 from gneiss.cli.repeats import repeats
+from gneiss.cli.report import report
 from gneiss.cli.reshard import reshard
 from gneiss.cli.run import run
 from gneiss.cli.status import logs, status, verify
@@ -39,8 +40,8 @@ from gneiss.errors import DefectError, GneissError, printable
 from gneiss.jobs.logs import LOGGER, LogSettings
 
 COMMANDS = (
-    run, estimate, status, verify, logs, dry_run, decide, sweep, explain, filters, extract, repeats, reshard, annotate,
-    compare, weights, pack, export, push, losses, doctor, sample, demo,
+    run, estimate, status, report, verify, logs, dry_run, decide, sweep, explain, filters, extract, repeats, reshard,
+    annotate, compare, weights, pack, export, push, losses, doctor, sample, demo,
 )  # fmt: skip
 
 app = typer.Typer(

@@ -25,6 +25,7 @@ _SIZES = {10**power: name for power, name in zip(range(3, 13), (
     "100B<n<1T",
 ), strict=True)}  # fmt: skip
 
+_REPORT = f"- [`{layout.REPORT_FILE}`]({layout.REPORT_FILE}): what was kept and dropped, by which rule, with examples\n"
 #: How a line begins that says into which files documents are laid.
 #: Files that `**` does not find: hidden ones, and those in folders whose names begin with `__`.
 _LEFT_OUT = re.compile(r"/(\.|__[^/]*/)")
@@ -85,7 +86,14 @@ def dataset_card(plan: Plan, statistics: Statistics, quarantined_shards: Mapping
         f"- `{layout.OWN}/`: the recipe, receipts, statistics",
         "",
     ]
-    return "\n".join(lines)
+    card = "\n".join(lines)
+    return card if (output / layout.REPORT_FILE).find() is None else with_report(card)
+
+
+def with_report(card: str) -> str:
+    """The card with a link to the report; one that has it stays as it is."""
+    before, own, after = card.partition(f"- `{layout.OWN}/`: ")
+    return card if _REPORT in card or not own else f"{before}{_REPORT}{own}{after}"
 
 
 def _front_matter(plan: Plan, statistics: Statistics, output: Place) -> dict[str, Any]:
@@ -123,7 +131,8 @@ def resharded_card(card: str, output: Place, files: OutputFiles, shards: int) ->
     has_quarantine = next((output / layout.QUARANTINE).files(), None) is not None
     configurations = _configurations(files, has_quarantine, output)
     text = card[marked.end() :] if marked else f"\n{card}"
-    text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(_LAID_OUT))
+    own = text.replace(_REPORT, "").splitlines(keepends=True)  # the report stays with the run that it is about
+    text = "".join(line for line in own if not line.startswith(_LAID_OUT))
     bullet = re.compile(rf"^- `{layout.DATA}/`: .*\n", re.MULTILINE)
     said = f"{_laid_out(files, shards)}; the recipe written out has this `output`, and so another sha256"
     text = bullet.sub(lambda _: f"{_data(files)}\n{_LAID_OUT}{said}\n", text, count=1)

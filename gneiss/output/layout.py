@@ -16,6 +16,8 @@ BASE = f"{ANNOTATIONS}/{BASE_LAYER}"
 QUARANTINE = "quarantine"
 SKIPPED = "skipped"
 CARD_FILE = "README.md"
+#: A page about the run, which the card links to where it is.
+REPORT_FILE = "report.html"
 #: What gneiss needs to resume and to describe an output, and readers of its documents may ignore.
 OWN = "_gneiss"
 RUN_FILE = f"{OWN}/run.json"

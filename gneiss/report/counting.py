@@ -32,6 +32,11 @@ class Outcomes:
     statistics: Statistics
     table: pa.Table
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the recipe counts tokens."""
+        return token_column(self.recipe) is not None
+
     def reached(self, phase: Phase) -> pa.Table:
         """The rows of documents that reached a phase."""
         later = [its.name for its in self.recipe.phases[self.recipe.phases.index(phase) :]]

@@ -1,0 +1,146 @@
+"""Documents on both sides of each threshold, with their texts, in which the passages that fail the rule are marked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from gneiss.annotation import Annotator, annotate
+from gneiss.curate.statistics import KEPT, QUARANTINED
+from gneiss.output.finished_run import FinishedRun
+from gneiss.output.sources import Sources
+from gneiss.recipe.expression import quoted
+from gneiss.recipe.recipe import Phase
+from gneiss.recipe.rule import TRUE, Rules, evaluate, locked_connection, reads
+from gneiss.report.distributions import Threshold, thresholds
+from gneiss.report.documents import open_documents
+
+#: Examples on each side of a threshold, from how many shards, and how much of a text is shown.
+PER_SIDE, SHARDS, CHARACTERS = 2, 4, 1_500
+_PASSAGE = re.compile(r".+?(?:[.!?](?=\s)|\n|$)\s*", re.DOTALL)
+#: Passages are this long at least, as a score of a few words says little.
+_PASSAGE_CHARACTERS = 150
+
+
+@dataclass(frozen=True)
+class Example:
+    """A document near a threshold.
+
+    value: what it has of the threshold's annotation; text: its first 1,500 characters, where they can be read;
+    marked: passages of these, [start, end) in characters, that fail the rule by themselves, where some do not.
+    """
+
+    threshold: Threshold
+    value: float
+    shard: str
+    row: int
+    id: str | None
+    status: str
+    failed: tuple[str, ...]
+    text: str | None = None
+    marked: tuple[tuple[int, int], ...] = ()
+
+
+def examples(sources: Sources, phase: Phase) -> list[Example]:
+    """Documents just below and just above each threshold of a phase's rules, nearest first. Raises InputError.
+
+    They are of at most 4 shards, so that few files are read. Without the input only kept documents have a text.
+    """
+    run = sources.run
+    found = [its for threshold in thresholds(phase, run.recipe.columns) for its in _near(run, phase, threshold)]
+    texts = _texts(sources, found)
+    with_texts = (replace(its, text=texts.get((its.shard, its.row))) for its in found)
+    return [replace(its, marked=_marked(run, phase, its)) for its in with_texts]
+
+
+def _near(run: FinishedRun, phase: Phase, threshold: Threshold) -> list[Example]:
+    step = max(1, len(run.shards) // SHARDS)
+    shards = [shard.id for shard in run.shards[::step][:SHARDS]]
+    later = [its.name for its in run.recipe.phases[run.recipe.phases.index(phase) :]]
+    value = f"{quoted(threshold.annotation)}::DOUBLE"
+    reached = f"status <> '{QUARANTINED}' AND (dropped_in IS NULL OR dropped_in IN (SELECT unnest($later)))"
+    sides = [
+        f"(SELECT {value}, shard, row, id, status, failed FROM documents WHERE {reached}"
+        f" AND shard IN (SELECT unnest($shards)) AND {value} {operator} $value"
+        f" ORDER BY {value} {order}, shard, row LIMIT {PER_SIDE})"
+        for operator, order in (("<", "DESC"), (">=", "ASC"))
+    ]
+    with open_documents(run) as connection:
+        rows = connection.execute(
+            " UNION ALL ".join(sides), {"later": later, "shards": shards, "value": threshold.value}
+        ).fetchall()
+    return [
+        Example(threshold, value, shard, row, id_, status, tuple(failed))
+        for value, shard, row, id_, status, failed in sorted(rows, key=lambda row: row[0])
+    ]
+
+
+def _texts(sources: Sources, wanted: Sequence[Example]) -> dict[tuple[str, int], str]:
+    """The beginnings of the texts that can be read, by shard and row."""
+    found: dict[tuple[str, int], str] = {}
+    for shard in sources.run.shards:
+        rows = {its.row for its in wanted if its.shard == shard.id and (sources.has_all or its.status == KEPT)}
+        if not rows:
+            continue
+        for numbers, table in sources.tables(shard, [sources.run.text]):
+            for position, row in enumerate(numbers.tolist()):
+                if row in rows:
+                    found[shard.id, row] = _beginning(table.column(0)[position])
+            if numbers.size and numbers[-1] >= max(rows):
+                break
+    return found
+
+
+def _beginning(text: pa.Scalar) -> str:
+    """The first characters of a text, however long it is."""
+    content = text.as_buffer() if hasattr(text, "as_buffer") else None
+    start = b"" if content is None else content[: 4 * CHARACTERS].to_pybytes()
+    return start.decode(errors="ignore")[:CHARACTERS]
+
+
+def _marked(run: FinishedRun, phase: Phase, example: Example) -> tuple[tuple[int, int], ...]:
+    """The passages of an example that fail its rule by themselves, as far as this needs no model file."""
+    rule = example.threshold.rule
+    if rule not in example.failed or not example.text:
+        return ()
+    read = reads(phase.decision, {column.name: column.type for column in run.recipe.columns})[rule]
+    annotators = _computable(phase, read)
+    if annotators is None:
+        return ()
+    bounds = _passages(example.text)
+    texts = [example.text[start:end] for start, end in bounds]
+    columns: dict[str, Any] = {
+        "text_bytes": pa.array([len(text.encode()) for text in texts]),
+        "text_chars": pa.array([len(text) for text in texts]),
+    }
+    for annotator in annotators:
+        computed = annotate(annotator, texts)
+        columns |= {name: computed[name] for name in computed.column_names}
+    aliases = {alias: own for alias, own in phase.aliases.items() if own in columns}
+    with locked_connection() as connection:
+        rules = Rules({rule: phase.rules[rule]}, rule, aliases)
+        truth = evaluate(connection, rules, pa.table(columns)).truth[:, 0]
+    failing = [its for its, verdict in zip(bounds, truth.tolist(), strict=True) if verdict != TRUE]
+    return tuple(failing) if len(failing) < len(bounds) else ()
+
+
+def _computable(phase: Phase, read: frozenset[str]) -> list[Annotator] | None:
+    """The annotators that give what a rule reads, where the text is all that they need."""
+    own = [its for its in phase.annotators if read & {column.name for column in its.columns}]
+    given = {"text_bytes", "text_chars", *(column.name for its in own for column in its.columns)}
+    return own if read <= given and all(its.reads == "text" and not its.model_files for its in own) else None
+
+
+def _passages(text: str) -> list[tuple[int, int]]:
+    """Consecutive passages of a text, of whole sentences or lines."""
+    found: list[tuple[int, int]] = []
+    for match in _PASSAGE.finditer(text):
+        if found and found[-1][1] - found[-1][0] < _PASSAGE_CHARACTERS:
+            found[-1] = (found[-1][0], match.end())
+        else:
+            found.append(match.span())
+    return found

@@ -1,0 +1,68 @@
+"""HTML of a report: tables and texts in which nothing of a document acts, whatever it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+import pyarrow as pa
+
+from gneiss.errors import printable
+
+#: The most characters of a cell.
+_CELL_CHARACTERS = 500
+
+
+def shown(text: object, keep: str = "") -> str:
+    r"""A name, id or text as HTML: no markup, no control characters, nothing that reorders text.
+
+    >>> shown("<b>\u202e")
+    '&lt;b&gt;\\u202e'
+    """
+    return escape(printable(text, keep=keep))
+
+
+def table(rows: pa.Table, names: Sequence[str] | None = None, most: int = 200) -> str:
+    """Columns of a table, by default all; numbers have thousands separators, and what is missing is a dash."""
+    names = list(rows.column_names if names is None else names)
+    if not rows.num_rows:
+        return "<p>none</p>"
+    kinds = {name: " class=number" if _is_number(rows.schema.field(name).type) else "" for name in names}
+    head = "".join(f"<th{kinds[name]}>{shown(name.replace('_', ' '))}</th>" for name in names)
+    cells = (
+        "".join(f"<td{kinds[name]}>{_cell(row[name])}</td>" for name in names)
+        for row in rows.slice(0, most).to_pylist()
+    )
+    body = "".join(f"<tr>{row}</tr>" for row in cells)
+    left_out = f"<p>{rows.num_rows - most:,} more rows are not shown.</p>" if rows.num_rows > most else ""
+    return (
+        f'<div class=scroll tabindex=0 role=region aria-label="table"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>{left_out}"
+    )
+
+
+def marked(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """A text with passages marked, [start, end) in characters, sorted and disjoint."""
+    parts, at = [], 0
+    for start, end in spans:
+        parts += [shown(text[at:start], "\n\t"), "<mark>", shown(text[start:end], "\n\t"), "</mark>"]
+        at = end
+    return "".join([*parts, shown(text[at:], "\n\t")])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    text = (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
+    return shown(text if len(text) <= _CELL_CHARACTERS else f"{text[:_CELL_CHARACTERS]}…", "\n\t")
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_))

@@ -179,9 +179,9 @@ class Played:
     def _curated(self, shard: Shard) -> Attempt:
         number = int(shard.id)
         if self.draw.random() < FAILED:
-            return Attempt(self.step.lost(shard, "cannot read: it is played").receipt)
+            return self.step.lost(shard, "cannot read: it is played")
         self.done[number] = 1
-        return Attempt(receipt_of(shard, number))
+        return Attempt([receipt_of(shard, number)])
 
     def _timed(self, work: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def timed(task: Any) -> Any:

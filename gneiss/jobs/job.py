@@ -23,7 +23,7 @@ from gneiss.jobs.progress import Progress
 from gneiss.jobs.resume import JobTask, Kind, finished_tasks
 from gneiss.output import ledger
 from gneiss.output.claim import Share, claim
-from gneiss.output.ledger import BEGUN, COMMITTED, ENDED, Receipt
+from gneiss.output.ledger import BEGUN, COMMITTED, ENDED, LastSegment, Receipt
 from gneiss.output.running import Running
 from gneiss.store.place import Place
 
@@ -58,6 +58,7 @@ class Job:
     share: Share | None = None
     publish: Publish = unpublished
     peaks: Peaks = field(default_factory=Peaks)
+    last: LastSegment = field(default_factory=LastSegment)
 
     def has(self, number: int) -> bool:
         """Whether a task of a stage, by its number, is one for this driver."""
@@ -86,7 +87,7 @@ class Job:
 
     def note(self, receipts: Iterable[Receipt]) -> None:
         """Write receipts to the ledger. Raises OutputError."""
-        ledger.append(self.output, receipts, self.check)
+        ledger.append(self.output, receipts, self.check, self.last)
 
     def run_tasks(
         self,
@@ -116,7 +117,7 @@ class Job:
             closing(running),
             closing(attempts),
             closing(self._receipts(attempts)) as receipts,
-            closing(ledger.keep(self.output, receipts, self.check)) as kept,
+            closing(ledger.keep(self.output, receipts, self.check, self.last)) as kept,
         ):
             _log.info("%d tasks for %d workers", len(single), min(workers.count, len(tasks)))
             for receipt in kept:

@@ -85,43 +85,59 @@ class Receipt:
         return cls(**{**given, "files": tuple(WrittenFile(**file) for file in given["files"])})
 
 
-def append(
-    output: Place, receipts: Iterable[Receipt], check: Callable[[], None] = lambda: None, after: int | None = None
-) -> int | None:
-    """Write receipts as the next segment of the ledger, which replaces none, and return its number.
+@dataclass
+class LastSegment:
+    """The number of the last segment that a driver knows of; None: it has not looked yet."""
 
-    check: raises OutputError when the output is not held any more; after: the last segment that is known, None: look.
-    Raises OutputError.
+    number: int | None = None
+
+
+def append(
+    output: Place,
+    receipts: Iterable[Receipt],
+    check: Callable[[], None] = lambda: None,
+    last: LastSegment | None = None,
+) -> None:
+    """Write receipts as the next segment of the ledger, which replaces none.
+
+    check: raises OutputError when the output is not held any more; last: so that segments are listed once. Raises
+    OutputError.
     """
     lines = [receipt.to_json() for receipt in receipts]
     if not lines:
-        return after
-    number = 1 + (max(ledger_segments(output), default=0) if after is None else after)
+        return
+    last = last or LastSegment()
+    if last.number is None:
+        last.number = max(ledger_segments(output), default=0)
     while True:
         check()
         try:
-            with (output / ledger_segment(number)).create(is_new=True) as file:
+            with (output / ledger_segment(last.number + 1)).create(is_new=True) as file:
                 file.write(("\n".join(lines) + "\n").encode())
-        except FileExistsError:  # which a list that lags behind did not have
-            number = 1 + max([number, *ledger_segments(output)])
+        except FileExistsError:  # another driver's, or one that a list which lags behind did not have
+            last.number = max([last.number + 1, *ledger_segments(output)])
         else:
-            return number
+            last.number += 1
+            return
 
 
 def keep(
-    output: Place, receipts: Iterable[Receipt], check: Callable[[], None] = lambda: None
+    output: Place,
+    receipts: Iterable[Receipt],
+    check: Callable[[], None] = lambda: None,
+    last: LastSegment | None = None,
 ) -> Generator[Receipt, None, None]:
     """Pass receipts on, and write them as segments, ever more seldom, and one at the end, whatever the end is."""
     waiting: list[Receipt] = []
     began = written = time.monotonic()
-    last: int | None = None
+    last = last or LastSegment()
     try:
         for receipt in receipts:
             waiting.append(receipt)
             yield receipt
             now = time.monotonic()
             if now - written >= SEGMENT_SECONDS * min(1 + (now - began) // _SLOWER_SECONDS, _SLOWEST):
-                last = append(output, waiting, check, last)
+                append(output, waiting, check, last)
                 waiting, written = [], time.monotonic()
     finally:
         append(output, waiting, check, last)

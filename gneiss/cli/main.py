@@ -17,6 +17,7 @@ from gneiss.cli.annotate import annotate
 from gneiss.cli.compare import compare
 from gneiss.cli.decide import decide
 from gneiss.cli.demo import demo, sample
+from gneiss.cli.diff import diff
 from gneiss.cli.doctor import doctor
 from gneiss.cli.dry_run import dry_run
 from gneiss.cli.estimate import estimate
@@ -40,8 +41,8 @@ from gneiss.errors import DefectError, GneissError, printable
 from gneiss.jobs.logs import LOGGER, LogSettings
 
 COMMANDS = (
-    run, estimate, status, report, verify, logs, dry_run, decide, sweep, explain, filters, extract, repeats, reshard,
-    annotate, compare, weights, pack, export, push, losses, doctor, sample, demo,
+    run, estimate, status, report, verify, logs, dry_run, decide, sweep, diff, explain, filters, extract, repeats,
+    reshard, annotate, compare, weights, pack, export, push, losses, doctor, sample, demo,
 )  # fmt: skip
 
 app = typer.Typer(

@@ -90,7 +90,9 @@ def plan_again(recipe: Recipe, run: FinishedRun, original: Address | None = None
     _refuse_other_rows(recipe, run)
     source = original or run.input
     if source is None:
-        raise InputError(f"{run.folder}: its {layout.RUN_FILE} does not say of which input it is; name it (original)")
+        raise InputError(
+            f"{run.folder}: its {layout.RUN_FILE} does not say of which input it is; name it by original=PATH"
+        )
     plan = make_plan(recipe, source, DataFiles.of(recipe.output).refusal, None, _model_of(run), layers_of(recipe, run))
     plan = _checked(plan, run, is_elsewhere=original is not None)
     shards, there = {its.id for its in plan.input.shards}, {its.id for its in run.shards}

@@ -5,6 +5,7 @@ from gneiss.report.by_value import breakdown
 from gneiss.report.counting import Outcomes, outcomes
 from gneiss.report.cuts import first_copies, passages
 from gneiss.report.decisions import Amount, Decided, total
+from gneiss.report.differing import Difference, diff
 from gneiss.report.distributions import Threshold, distribution, labels, quantiles, thresholds
 from gneiss.report.documents import open_documents
 from gneiss.report.plots import (
@@ -23,6 +24,7 @@ __all__ = [
     "Amount",
     "Comparison",
     "Decided",
+    "Difference",
     "Knob",
     "Outcomes",
     "Swept",
@@ -31,6 +33,7 @@ __all__ = [
     "combinations",
     "compare",
     "correlations",
+    "diff",
     "distribution",
     "drift",
     "first_copies",

@@ -45,6 +45,8 @@ def annotate_from(
     if repeats not in REPEATS:
         raise InputError(f"repeats {repeats!r}: expected {' or '.join(map(repr, REPEATS))}")
     run = open_run(output)
+    if not run.shards:
+        raise InputError(f"{run.folder}: the run has no rows")
     found = open_table(table, [on] if isinstance(on, str) else on, columns, document_names(run))
     documents = document_columns(run, [key.in_documents for key in found.keys], input)
     for name, type_ in documents.types().items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -103,6 +104,8 @@ def open_table(
     if columns is None:
         columns = [its.name for its in offers if its.name not in own and its.path not in names]
     taken = tuple(_take(of, schema, offers, name) for name in dict.fromkeys(columns))
+    if twice := next((name for name, its in Counter(its.name.lower() for its in taken).items() if its > 1), None):
+        raise InputError(f"{of}: columns that differ in capitals only, {twice!r}; name those to take, or rename one")
     if not taken:
         raise InputError(f"{of}: no column beside {', '.join([*names, *left_out])}; name those to take")
     paths = [find_path(schema, path) for path in (*names, *(its.path for its in taken))]

@@ -293,10 +293,12 @@ class FinishedRun:
     def columns(self, shard: FinishedShard, layers: Sequence[str] = ()) -> dict[str, tuple[str, str]]:
         """Every annotation of `base` and of layers → the layer that holds it, and its name there.
 
-        A layer's column whose name is taken already is called `<layer>.<column>`. Raises InputError.
+        A layer's column whose name is taken already, in capitals or not, as that of `shard` is, is called
+        `<layer>.<column>`. Raises InputError.
         """
         names, _ = _names_and_rows(self.annotation_file(shard))
         columns = {name: (BASE_LAYER, name) for name in names}
+        taken = {"shard", *map(str.lower, names)}
         for layer in layers:
             path = self.annotation_file(shard, layer)
             names, rows = _names_and_rows(path)
@@ -305,7 +307,8 @@ class FinishedRun:
                     f"{path}: expected {shard.rows} rows, as {BASE} has, found {rows}; the file belongs to another run"
                 )
             own = [name for name in names if name not in IDENTITY]
-            columns.update({f"{layer}.{name}" if name in columns else name: (layer, name) for name in own})
+            columns.update({f"{layer}.{name}" if name.lower() in taken else name: (layer, name) for name in own})
+            taken |= set(map(str.lower, own))
         return columns
 
     def batches(

@@ -22,8 +22,10 @@ from gneiss.errors import GneissError, InputError, OutputError
 from gneiss.layers import annotate_from
 from gneiss.layers.surt import surt
 from gneiss.output import finished_run
+from gneiss.output.finished_run import open_run
 from tests import runs
 from tests.layers.test_weights import rows_of
+from tests.store.fake_hub import FakeHub
 
 Copy = Callable[[Path], Path]
 
@@ -185,6 +187,29 @@ def test_columns_that_documents_have_are_left_out_unless_they_are_named(
     assert [*annotate_from(output, table, on="id", layer="texts", columns=["text"]).metadata["columns"]] == ["text"]
 
 
+def test_columns_of_names_that_are_taken_are_called_after_their_layer(
+    curated: Path, copy_of: Copy, tmp_path: Path
+) -> None:
+    from gneiss.report import open_documents
+
+    output = copy_of(curated)
+    table = write_table(tmp_path / "t.parquet", id=["a-0"], Prose=[0.5], shard=["x"], words=[3])
+    annotate_from(output, table, on="id", layer="its")
+    with open_documents(open_run(output), ["its"]) as connection:
+        rows = connection.sql('SELECT "its.Prose", "its.shard", "its.words", shard, words FROM documents').fetchall()
+    assert [row[:3] for row in rows if row[0] is not None] == [(0.5, "x", 3)]
+    assert "x" not in {row[3] for row in rows}
+    assert open_run(output).annotations(["its"], ["its.shard"])["its.shard"].null_count == 179
+
+
+def test_a_table_on_the_hub_is_pinned(curated: Path, copy_of: Copy, hub: FakeHub, tmp_path: Path) -> None:
+    output = copy_of(curated)
+    table = write_table(tmp_path / "t.parquet", id=["a-0"], score=[0.5])
+    hub.add("datasets/own/scores", {"data/a.parquet": table.read_bytes()}, private=True)
+    annotate_from(output, "hf://datasets/own/scores/data", on="id")
+    assert values_of(output, "published", "score")[:2] == [0.5, None]
+
+
 def test_attributes_of_dolma_are_scores_and_spans(curated: Path, copy_of: Copy, tmp_path: Path) -> None:
     output = copy_of(curated)
     ids = ids_of(output)
@@ -264,6 +289,7 @@ def test_a_layer_that_was_begun_is_completed(curated: Path, copy_of: Copy, tmp_p
         ({"id": ["a"], "score": [1.0]}, {"layer": "base"}, r"not `base`"),
         ({"id": ["a"], "quality_signals": ['{"a": 1}']}, {}, r"row 0 or one after it: quality_signals: expected lists"),
         ({"id": ["a"], "attributes": [{"a": [[1.0]]}]}, {}, r"expected lists of \[start, end, score\]"),
+        ({"id": ["a"], "Score": [1], "score": [2]}, {}, r"differ in capitals only, 'score'"),
         ({"id": ["a"], "attributes": [{"b": 1}], "b": [2]}, {}, r"'attributes.b' and 'b' would both be 'b'"),
     ],
 )

@@ -158,8 +158,6 @@ class World:
         """What the job gives where nobody strikes, and the seconds from its first task on."""
         if where == "ray" and self.head is None:
             self.head = self.stack.enter_context(running_head(cpus=1))
-            for cpus in _NODE_CPUS:
-                self.head.join(cpus)
             self._nodes()
         if base not in self.in_peace:
             attempts = self._new_folder("attempts")
@@ -172,11 +170,14 @@ class World:
         return self.in_peace[base]
 
     def _nodes(self) -> list[Node]:
-        """The living nodes that have joined the head, as soon as these are two."""
+        """The living nodes beside the head, as soon as these are two; what has ended otherwise is replaced too."""
         assert self.head
         found: list[Node] = []
         while len(found) < len(_NODE_CPUS):
-            found = [node for node in self.head.nodes if node.processes("raylet")]
+            living = [node for node in self.head.nodes if node.processes()]
+            for cpus in _NODE_CPUS[len(living) :]:
+                self.head.join(cpus)
+            found = [node for node in living if node.processes("raylet")]
             time.sleep(0.1)
         return found
 
@@ -213,7 +214,7 @@ class World:
             node.kill_raylet()
         else:
             node.kill()
-        self.head.join(draw.choice(_NODE_CPUS))
+        self.head.join(draw.choice(_NODE_CPUS))  # in mid-run
         return True
 
 

@@ -17,11 +17,11 @@ RIGHT = Outcome(0, chaos.NODE, JOBS[0], 0.5, lost=0, doubled=0, is_equal=True, a
 @pytest.mark.processes
 @pytest.mark.parametrize(
     ("victims", "moments"),
-    [([chaos.DRIVER], 2), *(pytest.param([victim], 2, marks=pytest.mark.exhaustive) for victim in chaos.VICTIMS)],
+    [([chaos.DRIVER], 2), pytest.param([], 14, marks=pytest.mark.exhaustive)],
 )
 def test_what_is_struck_loses_and_doubles_nothing(victims: list[str], moments: int, warm: ForkServerContext) -> None:
     with chaos.world(warm) as world:
-        outcomes = list(chaos.struck(world, moments, chaos.moments(5, victims)))
+        outcomes = list(chaos.struck(world, moments, chaos.moments(6, victims)))
     assert len(outcomes) == moments
     assert [outcome for outcome in outcomes if not outcome.is_right] == []
 

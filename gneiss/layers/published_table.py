@@ -95,7 +95,9 @@ def open_table(
     if found.unreadable:
         its = found.unreadable[0]
         raise InputError(f"{its.file}: {its.reason}; a table is joined whole: repair this file, or leave it out")
-    schema = _schema(of, found.shards)
+    schema, wrong = _schema(found.shards)
+    if bad := [name for name in wrong if (name not in own if columns is None else name in columns)]:
+        raise InputError(f"{of}: column {bad[0]!r}: {wrong[bad[0]]}; name columns without it, or join files one by one")
     json = list(_json(found.shards[0], schema))
     for holder in json:
         schema = schema.set(schema.get_field_index(holder.column), pa.field(holder.column, holder.type))
@@ -125,16 +127,23 @@ def _first_schema(address: Address) -> pa.Schema:
     return added_columns(files[0].name, schema, {}, None).schema(schema)
 
 
-def _schema(of: str, shards: Sequence[Shard]) -> pa.Schema:
-    """The columns of all files, each of a type that holds the values of all. Raises InputError."""
+def _schema(shards: Sequence[Shard]) -> tuple[pa.Schema, dict[str, str]]:
+    """The columns of all files, each of a type that holds the values of all; the others, and what is wrong of them."""
     schemas = list(at_once(lambda shard: shard.schema().remove_metadata(), shards))
-    for shard, schema in zip(shards, schemas, strict=True):
-        if lacking := next((name for name in schemas[0].names if name not in schema.names), None):
-            raise InputError(f"{shard.file}: no column {lacking!r}, which {shards[0].file} has; join each by itself")
-    try:
-        return pa.unify_schemas(list(dict.fromkeys(schemas)), promote_options="permissive")
-    except pa.ArrowException as error:
-        raise InputError(f"{of}: its files have columns of different types: {first_line(error)}") from error
+    fields: list[pa.Field] = []
+    wrong: dict[str, str] = {}
+    for name in dict.fromkeys(name for schema in schemas for name in schema.names):
+        if lacking := next(
+            (its.file for its, found in zip(shards, schemas, strict=True) if name not in found.names), None
+        ):
+            wrong[name] = f"{lacking} has none"
+            continue
+        own = list(dict.fromkeys(pa.schema([schema.field(name)]) for schema in schemas))
+        try:
+            fields.append(pa.unify_schemas(own, promote_options="permissive").field(0))
+        except pa.ArrowException as error:
+            wrong[name] = f"files have different types: {first_line(error)}"
+    return pa.schema(fields), wrong
 
 
 def _json(shard: Shard, schema: pa.Schema) -> Iterator[JsonAttributes]:

@@ -309,11 +309,12 @@ def test_files_that_are_damaged_or_malformed_are_refused(curated: Path, tmp_path
     with pytest.raises(InputError, match=r"b.parquet: expected a Parquet file.*joined whole"):
         annotate_from(curated, table.parent, on="id")
     write_table(tmp_path / "t/b.parquet", id=["a"], other=[1.0])
-    with pytest.raises(InputError, match=r"b.parquet: no column 'score'"):
+    with pytest.raises(InputError, match=r"column 'score': .*b.parquet has none"):
         annotate_from(curated, table.parent, on="id")
     write_table(tmp_path / "t/b.parquet", id=["a"], score=["high"])
-    with pytest.raises(InputError, match=r"different types: .*score"):
-        annotate_from(curated, table.parent, on="id")
+    for columns in (None, ["score"]):
+        with pytest.raises(InputError, match=r"column 'score': files have different types: .*score"):
+            annotate_from(curated, table.parent, on="id", columns=columns)
     (tmp_path / "t.jsonl").write_text('{"id": "a", "score": 1}\n{"id": "b", "sco\n')
     with pytest.raises(InputError, match=r"t.jsonl: row 0 or one after it: a malformed row"):
         annotate_from(curated, tmp_path / "t.jsonl", on="id")

@@ -31,7 +31,7 @@ from gneiss.extraction.charset import to_text
 from gneiss.extraction.crawl_files import CrawlFiles, CrawlReader, find_crawl_files
 from gneiss.extraction.extractors import Extractor, Resiliparse, Trafilatura
 from gneiss.extraction.pages import Page, page_of
-from gneiss.extraction.records import Record
+from gneiss.extraction.record import Record
 from gneiss.extraction.sandbox import Limits
 from gneiss.extraction.step import ExtractStep, Settings
 from gneiss.store.place import place_of

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import re
 import zlib
 from collections.abc import Callable, Sequence
+
+from zstandard import ZstdDecompressor, ZstdError
 
 from gneiss.errors import first_line
 from gneiss.extraction.frames import FRAME, without_checksums
@@ -168,31 +169,23 @@ def _unbrotlied(body: bytes, max_bytes: int) -> tuple[bytes, bool]:
 
 
 def _unzstd(body: bytes, max_bytes: int) -> tuple[bytes, bool]:
-    """The frames of a zstd file, as far as they can be decoded; other bytes may follow them."""
+    """The frames of a zstd file, as far as they can be decoded, without a look at their checksums."""
     if not body.startswith(FRAME):
         return body, True
-    decoded, trouble = _unzstd_until_trouble(body, max_bytes)
-    if trouble:
-        decoded, trouble = _unzstd_until_trouble(without_checksums(body), max_bytes)
-    if trouble and not decoded:
-        raise BrokenBodyError(f"zstd: {trouble}")
-    return decoded, not trouble
-
-
-def _unzstd_until_trouble(body: bytes, max_bytes: int) -> tuple[bytes, str]:
-    from fastwarc import ZstdReader
-
+    frames, is_whole = without_checksums(body)
     parts: list[bytes] = []
-    reader = ZstdReader(io.BytesIO(body))
+    reader = ZstdDecompressor().stream_reader(frames, read_across_frames=True)
     try:
         while part := reader.read(_LONGEST_SLICE):
             max_bytes -= len(part)
             if max_bytes < 0:
                 raise TooLargeError
             parts.append(part)
-    except OSError as error:
-        return b"".join(parts), first_line(error)
-    return b"".join(parts), ""
+    except ZstdError as error:
+        if not parts:
+            raise BrokenBodyError(first_line(error)) from error
+        is_whole = False
+    return b"".join(parts), is_whole
 
 
 _DECODERS: dict[str, Callable[[bytes, int], tuple[bytes, bool]]] = {

@@ -13,7 +13,8 @@ from itertools import pairwise
 import xxhash
 
 from gneiss.errors import InputError
-from gneiss.extraction.records import WHOLE, ByteRange, Damage, RangeReader, Record
+from gneiss.extraction.record import Record
+from gneiss.extraction.records import WHOLE, ByteRange, Damage, RangeReader
 from gneiss.extraction.selection import Selected, lines_of, path_in, read_index, read_selected
 from gneiss.input.files import find_files
 from gneiss.store.local import LocalStore

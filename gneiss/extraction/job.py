@@ -33,7 +33,7 @@ from gneiss.store.place import Address, Place, local_paths, place_of
 from gneiss.version import __version__
 
 #: Libraries that shape bytes whatever the extractor.
-_LIBRARIES = ("brotli", "endec", "fastwarc", "pyarrow", "resiliparse", "xxhash")
+_LIBRARIES = ("brotli", "endec", "pyarrow", "resiliparse", "xxhash", "zstandard")
 EXTRACTION = Kind(STAGE, "task", layout.skipped_path, layout.task_files)
 
 

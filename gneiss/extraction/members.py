@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import re
 import zlib
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from zlib_ng import zlib_ng
+from zstandard import ZstdCompressionDict, ZstdDecompressor, ZstdError, frame_content_size
 
 from gneiss.errors import first_line
-from gneiss.extraction.frames import DICTIONARY, FRAME, frame_extent, is_empty
+from gneiss.extraction.frames import DICTIONARY, FRAME, after_empty, frame_extent
 
 GZIP = b"\x1f\x8b\x08"
 CUT_SHORT = "cut short"
@@ -20,10 +21,12 @@ _FIRST_SLICE, _LONGEST_SLICE = 1 << 10, 1 << 16
 #: Members that inflate to no more are inflated at once.
 _SMALL_BYTES = 1 << 20
 _LONGEST_DICTIONARY = 1 << 24
+#: Bytes of all dictionaries of an archive, each of which counts for some.
+_MOST_DICTIONARIES, _LEAST_DICTIONARY = 1 << 26, 1 << 18
 _LONGEST_MATCH = 64
 _LONGEST_FRAME_HEADER = 24
-#: Gzip members without data, as programs write them.
-_EMPTY_MEMBERS = re.compile(rb"(?:\x1f\x8b\x08\0.{6}\x03\0{9})*+", re.DOTALL)
+#: Zeros, empty lines, and gzip members without data, as programs write them.
+_PADDING = re.compile(rb"(?:[\0\r\n]++|\x1f\x8b\x08\0.{6}\x03\0{9})*+", re.DOTALL)
 
 
 class BrokenArchiveError(Exception):
@@ -40,8 +43,10 @@ class Blocks:
 
     def at(self, offset: int, size: int) -> bytes:
         """The bytes from an offset on; fewer at the end of the file. Raises OSError."""
-        size = max(0, min(size, self.size - offset))
         at = offset - self._start
+        if at >= 0 and at + size <= len(self._block):
+            return self._block[at : at + size]
+        size = max(0, min(size, self.size - offset))
         if at < 0 or at + size > len(self._block):
             known = self._block[at:] if at >= 0 else b""  # a store is not asked for bytes twice
             self._file.seek(offset + len(known))
@@ -88,21 +93,17 @@ class _GzipMember:
 
 
 class _ZstdMember:
-    def __init__(self, blocks: Blocks, start: int, dictionary: bytes | None) -> None:
-        from fastwarc import ZstdReader
-
+    def __init__(self, blocks: Blocks, start: int, decompressor: ZstdDecompressor) -> None:
         self.reached, self._is_whole = frame_extent(blocks.at, start)
         end = self.reached if self._is_whole else blocks.size
         is_short = end - start <= _BLOCK_BYTES
-        file = io.BytesIO(blocks.at(start, end - start)) if is_short else _Part(blocks, start, end)
-        self._reader = ZstdReader(file, dictionary=dictionary)
+        stored: Any = blocks.at(start, end - start) if is_short else _Part(blocks, start, end)
+        self._reader = decompressor.stream_reader(stored)
 
     def more(self) -> bytes:
         try:
-            bytes_: bytes = self._reader.read(_PIECE_BYTES)
-        except OSError as error:
-            if error.errno is not None:
-                raise  # of the disk
+            bytes_ = self._reader.read(_PIECE_BYTES)
+        except ZstdError as error:
             raise BrokenArchiveError(first_line(error) if self._is_whole else CUT_SHORT) from error
         if not bytes_ and not self._is_whole:
             raise BrokenArchiveError(CUT_SHORT)
@@ -152,7 +153,7 @@ class Members:
     """Opens the members of a file. It remembers the dictionary of zstd frames, which precedes them, and what it has
     just unpacked.
 
-    wasted_bytes: of the file, read by `small` in vain.
+    dictionary: as it is stored; wasted_bytes: of the file, read by `small` in vain.
     """
 
     def __init__(self, blocks: Blocks, dictionary: bytes | None = None) -> None:
@@ -161,29 +162,28 @@ class Members:
         self.wasted_bytes = 0
         self._small: dict[int, tuple[bytes, int]] = {}
         self._peeked: tuple[int, bytes, Member] | None = None
+        self._decompressor: ZstdDecompressor | str | None = None
+        self._dictionaries_left = _MOST_DICTIONARIES
 
     def after_padding(self, at: int) -> int:
         """The next offset that holds something: neither zeros, empty lines nor members and frames without data."""
         size = _LONGEST_MATCH
-        while at < self._blocks.size:
-            block = self._blocks.at(at, size)
-            padding = _EMPTY_MEMBERS.match(block).end()  # type: ignore[union-attr]
-            padding = padding or len(block) - len(block.lstrip(b"\0\r\n"))
-            at += padding
-            if padding and block.startswith(GZIP):
-                size = min(2 * size, _LONGEST_SLICE)
-                continue
-            if padding == len(block):
-                size = min(2 * size, _LONGEST_SLICE)
-                continue
-            head = self._blocks.at(at, _LONGEST_FRAME_HEADER)
-            end, is_whole = frame_extent(self._blocks.at, at) if is_empty(head) else (at, False)
-            if not is_whole:
-                return at
-            if head.startswith(DICTIONARY) and end - at - 8 <= _LONGEST_DICTIONARY:
-                self.dictionary = _decompressed(self._blocks.at(at + 8, end - at - 8))
-            at = end
+        while block := self._blocks.at(at, size):
+            passed = _padding_in(block) or self._passed_frame(at, block)
+            if not passed:
+                break
+            at += passed
+            size = min(2 * size, _LONGEST_SLICE)
         return at
+
+    def _passed_frame(self, at: int, block: bytes) -> int:
+        """The size of a frame without data, if a block starts with one that is whole; a dictionary is remembered."""
+        size = after_empty(block, 0)
+        if at + size > self._blocks.size:
+            return 0
+        if block.startswith(DICTIONARY):
+            self._decompressor, self.dictionary = None, self._blocks.at(at + 8, size - 8)
+        return size
 
     def member(self, at: int) -> Member | None:
         """The member at an offset; None if there is none."""
@@ -196,24 +196,26 @@ class Members:
         head = self._blocks.at(at, 4)
         if head.startswith(GZIP):
             return _GzipMember(self._blocks, at)
-        return _ZstdMember(self._blocks, at, self.dictionary) if head == FRAME else None
+        return _ZstdMember(self._blocks, at, self.decompressor()) if head == FRAME else None
 
     def remember(self, at: int, first: bytes, rest: Member) -> None:
         """Have the member at an offset, of which the first bytes were read, be the next that is opened there."""
         self._peeked = (at, first, rest)
 
     def small(self, at: int) -> tuple[bytes, int]:
-        """The bytes of a gzip member and its end, if it is whole and small; otherwise none, and how far it was read.
+        """The bytes of a member and its end, if it is whole and small; otherwise none, and how far it was read.
 
         It is asked for as the next one, and as itself.
         """
-        if at not in self._small:
-            bytes_, reached = self._unpacked(at)
-            self._small = {**dict([*self._small.items()][-1:]), at: (bytes_, reached)}
-            self.wasted_bytes += 0 if bytes_ else reached - at
-        return self._small[at]
+        if (known := self._small.get(at)) is None:
+            known = self._unzstd(at) if self._blocks.at(at, len(FRAME)) == FRAME else self._ungzipped(at)
+            if len(self._small) > 1:
+                del self._small[next(iter(self._small))]
+            self._small[at] = known
+            self.wasted_bytes += 0 if known[0] else known[1] - at
+        return known
 
-    def _unpacked(self, at: int) -> tuple[bytes, int]:
+    def _ungzipped(self, at: int) -> tuple[bytes, int]:
         inflater = zlib_ng.decompressobj(31)
         parts: list[bytes] = []
         left, size = _SMALL_BYTES, _FIRST_SLICE
@@ -227,122 +229,55 @@ class Members:
             return b"", at
         return b"".join(parts) if inflater.eof else b"", at - len(inflater.unused_data)
 
+    def _unzstd(self, at: int) -> tuple[bytes, int]:
+        end, is_whole = frame_extent(self._blocks.at, at)
+        if not is_whole or end - at > _SMALL_BYTES:
+            return b"", at
+        stored = self._blocks.at(at, end - at)
+        try:
+            if frame_content_size(stored) > _SMALL_BYTES:
+                return b"", at
+            return self.decompressor().decompress(stored, max_output_size=_SMALL_BYTES), end
+        except (ZstdError, BrokenArchiveError):
+            return b"", end
 
-class Window:
-    """The bytes of a member, and of those after it that start no record: a record may go on in them.
+    def decompressor(self) -> ZstdDecompressor:
+        """Of zstd frames, with the dictionary that precedes them. Raises BrokenArchiveError."""
+        if self._decompressor is None:
+            self._decompressor = self._new_decompressor()
+        if isinstance(self._decompressor, str):
+            raise BrokenArchiveError(f"its dictionary: {self._decompressor}")
+        return self._decompressor
 
-    start: what a record starts like, matched at the beginning; trouble: why the member cannot be read further.
-    """
-
-    def __init__(self, members: Members, member: Member, start: re.Pattern[bytes]) -> None:
-        self._members, self._member, self._start = members, member, start
-        self._bytes = bytearray()
-        self._is_at_end = False
-        self._last_end = -1
-        self.trouble = ""
-
-    @property
-    def reached(self) -> int:
-        """The offset in the file up to which it was read."""
-        return self._member.reached
-
-    def peek(self, size: int) -> bytes:
-        """The next bytes of the member; fewer at its end."""
-        while len(self._bytes) < size and not self._is_at_end:
-            try:
-                piece = self._member.more()
-            except BrokenArchiveError as error:
-                piece, self.trouble = b"", str(error)
-            self._is_at_end = not piece
-            self._bytes += piece
-        return bytes(self._bytes[:size])
-
-    def drop(self, size: int) -> None:
-        """Forget bytes that were peeked at."""
-        del self._bytes[:size]
-
-    def put_back(self, bytes_: bytes) -> None:
-        """Have bytes that were taken come next again."""
-        self._bytes[:0] = bytes_
-
-    def skip(self, bytes_: bytes) -> bool:
-        """Pass over bytes of these values; false at the end of the member."""
-        while piece := self.peek(1 << 10):
-            left = piece.lstrip(bytes_)
-            self.drop(len(piece) - len(left))
-            if left:
-                return True
-        return False
-
-    def take(self, size: int, kept: int) -> tuple[bytes, int]:
-        """The next bytes, only the first `kept` of them, and how many there were before the end."""
-        parts: list[bytes] = []
-        taken = 0
-        while taken < size and (self.peek(1) or self.go_on()):
-            piece = bytes(self._bytes[: size - taken])
-            self.drop(len(piece))
-            parts.append(piece[: max(0, kept - taken)])
-            taken += len(piece)
-        return b"".join(parts), taken
-
-    def take_until(self, pattern: re.Pattern[bytes], kept: int) -> tuple[bytes, int]:
-        """As `take`, the bytes of the member before the first match, with the first byte of it."""
-        parts: list[bytes] = []
-        taken = 0
-        while piece := self.peek(_PIECE_BYTES):
-            found = pattern.search(piece)
-            if found:
-                piece = piece[: found.start() + 1]
-            elif len(piece) == _PIECE_BYTES:
-                piece = piece[:-_LONGEST_MATCH]  # a match may begin there
-            self.drop(len(piece))
-            parts.append(piece[: max(0, kept - taken)])
-            taken += len(piece)
-            if found:
-                break
-        return b"".join(parts), taken
-
-    def peek_until(self, pattern: re.Pattern[bytes], most: int) -> bytes:
-        """The next bytes, up to the end of the first match; at most `most` if there is none."""
-        size = 1 << 10
-        while True:
-            piece = self.peek(size)
-            if found := pattern.search(piece):
-                return piece[: found.end()]
-            if size >= most or (len(piece) < size and not self.go_on()):
-                return piece
-            size = min(2 * size, most)
-
-    def go_on(self) -> bool:
-        """Go on with the next member, if it starts no record."""
-        while not self.trouble and self.reached != self._last_end:
-            at = self._members.after_padding(self.reached)
-            following = self._members.member(at)
-            if not following:
-                break
-            try:
-                piece = following.more()
-            except BrokenArchiveError:
-                break
-            if self._start.match(piece):
-                self._members.remember(at, piece, following)
-                break
-            self._member, self._is_at_end = following, not piece
-            self._bytes += piece
-            if piece:
-                return True
-        self._last_end = self.reached
-        return False
+    def _new_decompressor(self) -> ZstdDecompressor | str:
+        """One with the dictionary, or why there is none."""
+        if not self.dictionary:
+            return ZstdDecompressor()
+        if self._dictionaries_left <= 0:
+            return "the archive has too many"
+        try:
+            dictionary = _unpacked(self.dictionary)
+            self._dictionaries_left -= len(dictionary) + _LEAST_DICTIONARY
+            return ZstdDecompressor(dict_data=ZstdCompressionDict(dictionary))
+        except ZstdError as error:
+            self._dictionaries_left -= _LONGEST_DICTIONARY
+            return first_line(error)
 
 
-def _decompressed(dictionary: bytes) -> bytes:
-    """A dictionary, which may be a zstd frame itself."""
-    from fastwarc import ZstdReader
+def _padding_in(block: bytes) -> int:
+    """The size of the padding that a block starts with, up to a dictionary, or a frame that is not whole in it."""
+    end = 0
+    while True:
+        start = _PADDING.match(block, end).end()  # type: ignore[union-attr]
+        end = after_empty(block, start)
+        if end == start or end > len(block) or block.startswith(DICTIONARY, start):
+            return start
 
+
+def _unpacked(dictionary: bytes) -> bytes:
+    """A dictionary, which may be a zstd frame itself. Raises ZstdError."""
     if not dictionary.startswith(FRAME):
         return dictionary
-    try:
-        found: bytes = ZstdReader(io.BytesIO(dictionary)).read(_LONGEST_DICTIONARY)
-    except OSError as error:
-        raise BrokenArchiveError(f"its dictionary: {first_line(error)}") from error
-    return found
+    if frame_content_size(dictionary) > _LONGEST_DICTIONARY:
+        raise ZstdError(f"longer than {_LONGEST_DICTIONARY} bytes")
+    return ZstdDecompressor().decompress(dictionary, max_output_size=_LONGEST_DICTIONARY)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gneiss.extraction.records import Record
+from gneiss.extraction.record import Record
 from gneiss.extraction.sniffing import HTML, PLAIN, XHTML, is_xml
 
 #: Reasons for skipping a record; docs/extract.md has a row for each.

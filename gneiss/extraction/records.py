@@ -5,28 +5,29 @@ from __future__ import annotations
 import io
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from gneiss.errors import InputError
+from gneiss.extraction.content import MARGIN_BYTES, MARGIN_OF, content_in, content_of, margin_bytes, why_none_ends
 from gneiss.extraction.frames import FRAME, starts_with_block
-from gneiss.extraction.members import CUT_SHORT, GZIP, Blocks, BrokenArchiveError, Members, Window
+from gneiss.extraction.members import CUT_SHORT, GZIP, Blocks, BrokenArchiveError, Members
+from gneiss.extraction.record import (
+    END_OF_HEADER,
+    LONGEST_HEADER,
+    NO_RECORD_THERE,
+    STARTS_LIKE,
+    Content,
+    Record,
+    header_in,
+    record_of,
+)
+from gneiss.extraction.window import Window
 from gneiss.store.place import Address, Place, place_of
 
-#: Record types whose content is read; of all others only the headers.
-_READ = {"response", "resource", "conversion", "warcinfo"}
 #: Why bytes are in quarantine.
 DAMAGED, NO_RECORD = "damaged archive", "no record"
-_NO_RECORD = "no record where one should start"
-_LONGEST_HEADER = 1 << 16
 _SHORT_HEADER = 1 << 12
-_STARTS_LIKE = re.compile(rb"[\r\n\0]*+WARC/\d", re.IGNORECASE)
-_END_OF_HEADER = re.compile(rb"\n\r*+\n")
-_ANOTHER = re.compile(rb"\nWARC/\d\.\d+[ \t]*+\r*+\n", re.IGNORECASE)
-_LENGTH = re.compile("[0-9]{1,18}")
-_MARGIN = re.compile(rb"(?:\r*+\n){2}")
-_LAST_MARGIN = re.compile(rb"(?:\r?\n){2}\Z")
-_MARGIN_OF, _MARGIN_BYTES = b"\r\n\0", 16
 #: Where a record may start, by the archive's compression.
 _CANDIDATES = {
     GZIP: rb"(?=\x1f\x8b\x08[\0-\x1f].{4}[\0\2\4][\0-\x0d\xff])",
@@ -36,37 +37,6 @@ _CANDIDATES = {
 _FIRST_SEARCHED, _LONGEST_SEARCHED, _PROBED_BYTES = 1 << 12, 1 << 18, 1 << 10
 #: What reading after damage may cost: this many bytes for each of the file, and some more. A failure counts as a few.
 _MOST_READINGS, _FREE_BYTES, _FAILURE_BYTES = 16, 1 << 25, 1 << 12
-
-
-@dataclass(frozen=True)
-class Record:
-    """A record as stored in the archive.
-
-    offset: its first byte in the file; kind: WARC-Type; size_bytes: of its content; content: None if it was not read,
-    because of its kind or a size beyond the limit; cut_short: why the content is not whole, if it is not; segment: its
-    WARC-Segment-Number: it is not whole either; has_wrong_length: its header declares another size than its gzip member
-    or zstd frame has; length: bytes of the file from its offset on that hold it, compressed as they are, and nothing
-    else; None where other records share its member.
-    """
-
-    offset: int
-    kind: str
-    id: str | None
-    url: str | None
-    date: str | None
-    content_type: str
-    payload_type: str | None
-    size_bytes: int
-    content: bytes | None
-    cut_short: str = ""
-    segment: str | None = None
-    has_wrong_length: bool = False
-    length: int | None = None
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether its content is not whole."""
-        return bool(self.cut_short)
 
 
 @dataclass(frozen=True)
@@ -170,6 +140,7 @@ class RangeReader:
             self.info = archive.first_record(at, self._range.start)
             at = archive.candidate(self._range.start, end) if self._range.first is None else self._range.first
         self.first = at if at < end else None
+        first_trouble = ""
         while at < end:
             last: Record | None = None
             trouble = ""
@@ -179,14 +150,16 @@ class RangeReader:
                     yield record
             except BrokenArchiveError as error:
                 trouble = str(error)
+                first_trouble = first_trouble or trouble
             after = archive.next_start(at) if trouble else archive.end
             if trouble and not (last and last.is_cut) and (is_archive or after < blocks.size):
                 yield Damage(at, after - at, trouble)
             at = archive.members.after_padding(after)
         if not is_archive and at >= blocks.size:
             beginning = _beginning(blocks)
-            arc = "; `warcio recompress` converts ARC files to WARC" if beginning.startswith(b"filedesc:") else ""
-            raise InputError(f"{self._file}: expected WARC records, found {beginning!r} at its start{arc}")
+            is_arc = beginning.startswith(b"filedesc:")
+            why = "`warcio recompress` converts ARC files to WARC" if is_arc else first_trouble or NO_RECORD_THERE
+            raise InputError(f"{self._file}: expected WARC records, found {beginning!r} at its start; {why}")
         self.end = at
 
 
@@ -214,19 +187,20 @@ class _Archive:
     def records_at(self, at: int) -> Iterator[Record]:
         """The records of the member at an offset, or the one record that lies there. Raises BrokenArchiveError."""
         self.end = at
-        head = self.blocks.at(at, _MARGIN_BYTES)
-        if (is_gzip := head.startswith(GZIP)) and (record := self._intact(at)):
+        head = self.blocks.at(at, MARGIN_BYTES)
+        compression = next((magic for magic in (GZIP, FRAME) if head.startswith(magic)), b"")
+        if compression and (record := self._alone(at, compression)):
             yield record
         elif member := self.members.member(at):
-            window = Window(self.members, member, _STARTS_LIKE)
+            window = Window(self.members, member, STARTS_LIKE)
             try:
-                yield from self._packed(window, at, GZIP if is_gzip else FRAME)
+                yield from self._packed(window, at, compression)
             finally:
                 self.end = window.reached
-        elif _STARTS_LIKE.match(head):
+        elif STARTS_LIKE.match(head):
             yield from self._plain(at)
         else:
-            raise BrokenArchiveError(_NO_RECORD)
+            raise BrokenArchiveError(NO_RECORD_THERE)
 
     def next_start(self, after: int) -> int:
         """The next offset after one that could not be read where a record may start; the end of the file if none."""
@@ -268,189 +242,68 @@ class _Archive:
                 at = self.members.after_padding(self.end)
         return None
 
-    def _intact(self, at: int) -> Record | None:
-        """The record in a gzip member, where it is a small and flawless one that another follows, as nearly all are.
+    def _alone(self, at: int, compression: bytes) -> Record | None:
+        """The record in a small member, if it is the only one there and another member follows, as nearly all are.
 
-        All others are left to `_packed`, which reads these alike, but at half the speed.
+        All others are left to `_packed`, which reads these alike, but at a third of the speed.
         """
         found, end = self.members.small(at)
         if not found.startswith(b"WARC/") or not (
-            end == self.blocks.size or _STARTS_LIKE.match(self.members.small(end)[0])
+            end == self.blocks.size or STARTS_LIKE.match(self.members.small(end)[0])
         ):
             return None
         try:
-            header = _header_in(found[:_SHORT_HEADER])
-            record, length = _described(at, header)
+            header = header_in(found)
         except BrokenArchiveError:
             return None
-        if length is None or len(found) != len(header) + length + 4 or not found.endswith(b"\r\n\r\n"):
+        its = content_of(found[header.size_bytes :], header.length, self.max_record_bytes)
+        if its is None:
             return None
-        self._compression, self.end = GZIP, end
-        is_read = record.kind in _READ and length <= self.max_record_bytes
-        return replace(record, content=found[len(header) : -4] if is_read else None, length=end - at)
+        self._compression, self.end = compression, end
+        return record_of(at, header, its, self.max_record_bytes, end - at)
 
     def _plain(self, at: int) -> Iterator[Record]:
         """The record at an offset. A length is believed if a record can end there."""
         head = self.blocks.at(at, _SHORT_HEADER)
-        if not _END_OF_HEADER.search(head):
-            head = self.blocks.at(at, _LONGEST_HEADER)
+        if not END_OF_HEADER.search(head):
+            head = self.blocks.at(at, LONGEST_HEADER)
         self.end = at + len(head)
-        header = _header_in(head)
-        record, length = _described(at, header)
+        header = header_in(head)
         self._compression = b""
-        start = self.end = at + len(header)
-        end = start + (length or 0)
-        cut_short = "its header declares no length" if length is None else _why_none_ends(self.blocks, start, end)
+        start = self.end = at + header.size_bytes
+        size = header.length or 0
+        end = start + size
+        cut_short = "its header declares no length" if header.length is None else why_none_ends(self.blocks, start, end)
         if cut_short:
-            yield replace(record, cut_short=cut_short)
+            yield record_of(at, header, Content(b"", size, cut_short), 0, None)
             raise BrokenArchiveError(cut_short)
-        if record.kind in _READ and end - start <= self.max_record_bytes:
-            record = replace(record, content=self.blocks.at(start, end - start))
-        margin = _MARGIN.match(self.blocks.at(end, _MARGIN_BYTES))
-        yield replace(record, length=end - at + (margin.end() if margin else 0))
+        content = self.blocks.at(start, size) if header.is_read and size <= self.max_record_bytes else b""
+        length = end - at + margin_bytes(self.blocks, end)
+        yield record_of(at, header, Content(content, size), self.max_record_bytes, length)
         self.end = end
 
     def _packed(self, window: Window, at: int, compression: bytes) -> Iterator[Record]:
         """The records in a window."""
         is_first = True
-        while window.skip(_MARGIN_OF):
-            if not _STARTS_LIKE.match(window.peek(_MARGIN_BYTES)):
-                raise BrokenArchiveError(_NO_RECORD)
-            header = _header_in(window.peek_until(_END_OF_HEADER, _LONGEST_HEADER))
-            record, length = _described(at, header)
+        while window.skip(MARGIN_OF):
+            if not STARTS_LIKE.match(window.peek(MARGIN_BYTES)):
+                raise BrokenArchiveError(NO_RECORD_THERE)
+            header = header_in(window.peek_until(END_OF_HEADER, LONGEST_HEADER))
             self._compression = compression
-            window.drop(len(header))
-            limit = self.max_record_bytes if record.kind in _READ else 0
-            its = _content_in(window, length, limit)
-            is_read = record.kind in _READ and its.size_bytes <= limit and not its.cut_short
-            is_only = is_first and not window.skip(_MARGIN_OF)
+            window.drop(header.size_bytes)
+            its = content_in(window, header.length, self.max_record_bytes)
+            is_only = is_first and not window.skip(MARGIN_OF)
             is_first = False
-            yield replace(
-                record,
-                size_bytes=its.size_bytes,
-                content=its.bytes if is_read else None,
-                cut_short=its.cut_short,
-                has_wrong_length=its.has_wrong_length,
-                length=window.reached - at if is_only else None,
-            )
+            yield record_of(at, header, its, self.max_record_bytes, window.reached - at if is_only else None)
         if window.trouble:
             raise BrokenArchiveError(window.trouble)
-
-
-@dataclass(frozen=True)
-class _Content:
-    """The content of a record: its first bytes, its size, and whether they are what the header declares."""
-
-    bytes: bytes
-    size_bytes: int
-    cut_short: str = ""
-    has_wrong_length: bool = False
-
-
-def _content_in(window: Window, length: int | None, limit: int) -> _Content:
-    """The content after a header, about `limit` bytes of it. It ends with its member, unless a record follows in it."""
-    limit += _MARGIN_BYTES
-    content, size = window.take(length or 0, limit)
-    is_right = size == length and _is_between_records(window)
-    if window.trouble not in ("", CUT_SHORT) or (window.trouble and not is_right):
-        return _Content(content, length or size, f"{size} of {_or_unknown(length)} bytes: {window.trouble}")
-    if is_right:
-        return _Content(content, size)
-    if found := _ANOTHER.search(content):
-        window.put_back(content[found.start() + 1 :] if size == len(content) else b"")
-        return _Content(
-            content, length or size, f"another record starts after {found.start() + 1} of {_or_unknown(length)} bytes"
-        )
-    more, more_size = window.take_until(_ANOTHER, limit - size)
-    content, size = content + more, size + more_size
-    margin = _LAST_MARGIN.search(content) if size == len(content) else None
-    is_whole = not window.trouble and not window.peek(1) and (bool(margin) or size >= (length or 0))
-    if not is_whole:
-        return _Content(content, length or size, f"{size} bytes, but {_or_unknown(length)} by its header")
-    content = content[: margin.start()] if margin else content
-    return _Content(content, size - (len(margin[0]) if margin else 0), has_wrong_length=True)
-
-
-def _or_unknown(length: int | None) -> str:
-    return "an unknown number of" if length is None else str(length)
-
-
-def _is_between_records(window: Window) -> bool:
-    """Whether what follows is the end of a member, or another record."""
-    while True:
-        head = window.peek(_SHORT_HEADER).lstrip(_MARGIN_OF)
-        if not head or _STARTS_LIKE.match(head):
-            return True
-        if len(head) >= _MARGIN_BYTES or not window.go_on():
-            return False
-
-
-def _why_none_ends(blocks: Blocks, start: int, end: int) -> str:
-    """Why no record can end at an offset, if it cannot."""
-    if end > blocks.size:
-        return f"{blocks.size - start} of {end - start} bytes"
-    after = blocks.at(end, _MARGIN_BYTES)
-    can_end = not after.strip(_MARGIN_OF) or _MARGIN.match(after) or _STARTS_LIKE.match(after)
-    return "" if can_end else f"no record ends after the {end - start} bytes that its header declares"
-
-
-def _header_in(head: bytes) -> bytes:
-    """The header of a record with the empty line after it, or what is left of it. Raises BrokenArchiveError."""
-    if not _STARTS_LIKE.match(head):
-        raise BrokenArchiveError(_NO_RECORD)
-    found = _END_OF_HEADER.search(head)
-    end = found.end() if found else len(head)
-    if end == _LONGEST_HEADER or _ANOTHER.search(head, 0, end):
-        raise BrokenArchiveError("a record without the end of its header")
-    return head[:end]
-
-
-def _described(at: int, header: bytes) -> tuple[Record, int | None]:
-    """A record without its content, and the length of that, if its header declares one. Raises BrokenArchiveError."""
-    fields = _fields(header)
-    id_, kind = fields.get("warc-record-id"), fields.get("warc-type", "").lower()
-    if not (id_ or kind) or not re.fullmatch(r"[\w-]*", kind):
-        raise BrokenArchiveError("a record without a header")
-    url, length = fields.get("warc-target-uri"), fields.get("content-length", "")
-    declared = int(length) if _LENGTH.fullmatch(length) else None
-    record = Record(
-        at,
-        kind,
-        id_,
-        url and url.strip("<>"),  # as wget writes it
-        fields.get("warc-date"),
-        fields.get("content-type", ""),
-        fields.get("warc-identified-payload-type"),
-        declared or 0,
-        None,
-        segment=fields.get("warc-segment-number"),
-    )
-    return record, declared
-
-
-def _fields(header: bytes) -> Mapping[str, str]:
-    """The first of each field of a header by its name in lower case; what is not a field is passed over."""
-    fields: dict[str, str] = {}
-    name = ""
-    for line in header.decode("utf-8", "replace").split("\n")[1:]:
-        if line[:1] in (" ", "\t"):
-            if name:
-                fields[name] = f"{fields[name]} {line.strip()}".strip()
-            continue
-        its, colon, value = line.partition(":")
-        name = its.strip().lower() if colon else ""
-        if name in fields:
-            name = ""
-        if name:
-            fields[name] = value.strip()
-    return fields
 
 
 def _may_be_record(head: bytes) -> bool:
     """Whether a record may start with these bytes; of a compressed one, the first bytes in it are looked at."""
     if head.startswith(GZIP):
         try:
-            return bool(_STARTS_LIKE.match(zlib.decompressobj(31).decompress(head, _MARGIN_BYTES)))
+            return bool(STARTS_LIKE.match(zlib.decompressobj(31).decompress(head, MARGIN_BYTES)))
         except zlib.error:
             return False
     return not head.startswith(FRAME) or starts_with_block(head)

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from gneiss.errors import InputError, first_line
 from gneiss.extraction.members import BrokenArchiveError
-from gneiss.extraction.records import NO_RECORD, Damage, Record, record_in
+from gneiss.extraction.record import Record
+from gneiss.extraction.records import NO_RECORD, Damage, record_in
 from gneiss.output.parquet import open_parquet
 from gneiss.store.place import Address, Place, place_of
 

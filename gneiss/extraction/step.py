@@ -14,7 +14,8 @@ from gneiss.extraction.decoding import Decoding
 from gneiss.extraction.extractors import Extractor
 from gneiss.extraction.pages import NO_TEXT, NOT_HTML, TOO_LARGE, Page, Skip, page_of
 from gneiss.extraction.ranges import counts_of
-from gneiss.extraction.records import Damage, Record
+from gneiss.extraction.record import Record
+from gneiss.extraction.records import Damage
 from gneiss.extraction.sandbox import Death, Limits, Sandbox
 from gneiss.extraction.tables import Document, Rejected, write_documents, write_rejected
 from gneiss.extraction.wire import Answer, Outcome

@@ -10,7 +10,8 @@ import pytest
 from gneiss.errors import InputError
 from gneiss.extraction import crawl_files
 from gneiss.extraction.crawl_files import CrawlReader, describe_passed_over, find_crawl_files
-from gneiss.extraction.records import Damage, Record
+from gneiss.extraction.record import Record
+from gneiss.extraction.records import Damage
 
 
 def make(folder: Path, *names: str) -> Path:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.extraction.pages import HTTP_STATUS, NOT_A_RESPONSE, NOT_HTML, TOO_LARGE, Page, Skip, page_of, split_http
-from gneiss.extraction.records import Record
+from gneiss.extraction.record import Record
 
 HTML = b"<html><p>Words"
 UNKNOWN = Page(HTML, "")

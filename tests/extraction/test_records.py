@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gneiss.errors import InputError
-from gneiss.extraction.records import Damage, Record, read_records
+from gneiss.extraction.record import Record
+from gneiss.extraction.records import Damage, read_records
 from gneiss.store.place import place_of
 from tests.extraction.archives import gz, id_of, plain, record, response, zst
 
@@ -235,6 +236,31 @@ def test_the_dictionary_of_an_archive_is_used(tmp_path: Path) -> None:
         assert ids(read(tmp_path / "x", frame + zst(PARTS[0]) + zst(PARTS[1]))) == [id_of(0), id_of(1)]
 
 
+TRAINED = b"\x37\xa4\x30\xec"
+
+
+def with_dictionary(dictionary: bytes, frame: bytes) -> bytes:
+    return b"\x5d\x2a\x4d\x18" + len(dictionary).to_bytes(4, "little") + dictionary + frame
+
+
+@pytest.mark.parametrize(
+    "dictionary", [TRAINED + b"junk" * 50, zst(b"x" * 50)[:-4], b"\x28\xb5\x2f\xfd" + b"\xff" * 99]
+)
+def test_a_damaged_dictionary_is_named(dictionary: bytes, tmp_path: Path) -> None:
+    found = read(tmp_path / "x", zst(PARTS[0]) + with_dictionary(dictionary, zst(PARTS[1])) + zst(PARTS[2]))
+    assert isinstance(found[0], Record)
+    assert all(isinstance(its, Damage) and its.reason.startswith("its dictionary: ") for its in found[1:])
+    with pytest.raises(InputError, match=r"x: expected WARC records, .* at its start; its dictionary: "):
+        read(tmp_path / "x", with_dictionary(dictionary, zst(PARTS[1])))
+
+
+def test_dictionaries_are_unpacked_a_bounded_number_of_times(tmp_path: Path) -> None:
+    bomb = with_dictionary(zst(b"\0" * (1 << 24)), zst(PARTS[0]))
+    found = read(tmp_path / "x", bomb * 9)
+    assert sum(isinstance(its, Record) for its in found) == 4
+    assert {its.reason for its in found if isinstance(its, Damage)} == {"its dictionary: the archive has too many"}
+
+
 def test_segments_are_no_pages(tmp_path: Path) -> None:
     first = record("response", CONTENT[:100], 1, WARC_Segment_Number="1")
     rest = record("continuation", CONTENT[100:], 2, WARC_Segment_Number="2", WARC_Segment_Total_Length="340")
@@ -287,6 +313,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 SIZE = 2_000_000
 HEADER = b"WARC/1.0\nWARC-Type: response\nContent-Length: 1000000\n\n"
+SHORT = b"WARC/1.0\nWARC-Type:a\n\n"
 CHAIN = (
     b"\x1f\x8b\x08\0\0\0\0\0\0\xff\0"
     + struct.pack("<HH", 64_000 // 71 * 71 - 5, 0xFFFF ^ (64_000 // 71 * 71 - 5))
@@ -299,15 +326,17 @@ CHAIN = (
     "junk",
     [
         b"\x1f\x8b\x08", b"\x1f\x8b\x08\0\0\0\0\0\0\xff", b"\x1f\x8b\x08\x18\0\0\0\0\0\xff", b"\x28\xb5\x2f\xfd",
-        b"\x28\xb5\x2f\xfd\x20\0\0\0\0", SKIPPABLE, zst(b"x"), gz(b"x"), gz(b""), zst(b""), b"WARC/1.0\r\n",
-        b"WARC/1.0\r\na:\r\n", b"a: WARC/1.0\r\n", HEADER, gz(HEADER), zst(HEADER), CHAIN, b"\r\n", b"\0",
+        b"\x28\xb5\x2f\xfd\x20\0\0\0\0", SKIPPABLE, b"\x50\x2a\x4d\x18\0\0\0\0", zst(b"x"), gz(b"x"),
+        gz(b""), zst(b""), b"WARC/1.0\r\n",
+        b"WARC/1.0\r\na:\r\n", b"a: WARC/1.0\r\n", HEADER, gz(HEADER), zst(SHORT),
+        with_dictionary(b"abc", zst(SHORT)), CHAIN, b"\r\n", b"\0",
     ],
 )  # fmt: skip
 @pytest.mark.slow
 def test_reading_after_damage_takes_linear_time(pack: Packing, junk: bytes, tmp_path: Path) -> None:
     before = process_time()
     found = read(tmp_path / "x", pack(PARTS[0]) + junk * (SIZE // len(junk)) + pack(PARTS[1]))
-    assert process_time() - before < 40  # about one on a quiet machine; a quadratic reader takes minutes
+    assert process_time() - before < 5  # the issue allows one on a quiet machine; a quadratic reader takes minutes
     assert ids(found)[0] == id_of(0)
 
 
@@ -322,7 +351,7 @@ def test_the_worst_records_take_linear_time(pack: Packing, line: bytes, tmp_path
         b"WARC/1.0\nWARC-Type: x\n" + lines,
     ):
         read(tmp_path / "x", pack(PARTS[0]) + pack(part) + pack(PARTS[1]))
-    assert process_time() - before < 40
+    assert process_time() - before < 10
 
 
 @given(st.binary(max_size=3000), st.integers(0, 3), st.sampled_from([plain, gz, zst]))

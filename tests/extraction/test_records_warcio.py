@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gneiss.extraction.records import Record, read_records
+from gneiss.extraction.record import Record
+from gneiss.extraction.records import read_records
 from gneiss.store.place import place_of
 from tests.extraction.archives import gz, plain, record, response
 

@@ -15,7 +15,8 @@ import pytest
 from gneiss.errors import InputError
 from gneiss.extraction.crawl_files import CrawlReader, find_listed, find_selected
 from gneiss.extraction.job import Extraction, extract
-from gneiss.extraction.records import NO_RECORD, Damage, Record, read_records
+from gneiss.extraction.record import Record
+from gneiss.extraction.records import NO_RECORD, Damage, read_records
 from gneiss.extraction.selection import read_index
 from gneiss.store.place import place_of
 from tests import runs

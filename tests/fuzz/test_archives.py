@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.errors import InputError
-from gneiss.extraction.records import Damage, Record, read_records
+from gneiss.extraction.record import Record
+from gneiss.extraction.records import Damage, read_records
 from gneiss.store.place import place_of
 from tests.extraction.archives import gz, id_of, plain, record, response, zst
 
@@ -18,7 +19,8 @@ PIECES = st.sampled_from(
      b"Content-Length: 5\r\n", b"Content-Length: 99999999\n", b"Content-Length: -1\n", b"\r\n", b"\n",
      b"\r\n\r\n", b"\0" * 9, b"hello", b" folded\r\n", b"\x1f\x8b\x08", b"\x1f\x8b\x08\0\0\0\0\0\0\xff",
      b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfd\x20\0\1\0\0", gz(b""), zst(b""), b"\x50\x2a\x4d\x18\3\0\0\0abc",
-     b"\x5d\x2a\x4d\x18\3\0\0\0abc", b"filedesc:", gz(b"hello"), zst(b"hello"), gz(b"WARC/1.0\n"),
+     b"\x5d\x2a\x4d\x18\3\0\0\0abc", b"\x5d\x2a\x4d\x18\5\0\0\0\x28\xb5\x2f\xfd\0",
+     b"\x5d\x2a\x4d\x18\5\0\0\0\x37\xa4\x30\xec\0", b"filedesc:", gz(b"hello"), zst(b"hello"), gz(b"WARC/1.0\n"),
      zst(b"WARC/1.0\n"), *(pack(part)[:-9] for pack in (plain, gz, zst) for part in GOOD[:1])]
 )  # fmt: skip
 JUNK = st.lists(PIECES | st.binary(max_size=9), max_size=12).map(b"".join)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gneiss.extraction.bodies import BrokenBodyError, TooLargeError, decode_body
 from gneiss.extraction.pages import Page, charset_in, media_type, page_of, split_http
-from gneiss.extraction.records import Record
+from gneiss.extraction.record import Record
 from gneiss.extraction.sniffing import is_garbled, looks_like_text, sniff
 
 LINES = st.sampled_from(

@@ -6,14 +6,16 @@ the actor's record a crash, in the kernel's count a kill for memory, and of a no
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
-from tempfile import mkstemp
+from tempfile import mkdtemp, mkstemp
 from threading import current_thread, main_thread
 from typing import Any, Literal
 
@@ -390,23 +392,40 @@ def check_nodes(nodes: Sequence[Mapping[str, Any]], workers: int, resources: Res
 def _nodes() -> list[Mapping[str, Any]]:
     """The living nodes of the cluster that RAY_ADDRESS or the job names, or of one started on this machine.
 
-    One that is started here listens on the loopback interface only.
+    One that is started here listens on the loopback interface only, and its files are private.
     """
     address = os.environ.get("RAY_ADDRESS")
     if not address:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # read by `import ray`; named for its default
     import ray
-    from ray.exceptions import RayError
 
     if not ray.is_initialized():
         try:
+            own: Any = {} if address else {"_temp_dir": _own_folder()}
             with _signal_handlers_kept():
-                ray.init(address=address or "local", logging_level=logging.WARNING)
-        except (OSError, RuntimeError, ValueError, RayError) as error:
+                ray.init(address=address or "local", logging_level=logging.WARNING, **own)
+        except Exception as error:  # of any class: Ray raises Exception itself where a start takes it too long
             raise MachineError(f"cannot connect to Ray (RAY_ADDRESS={address or ''}): {_last_line(error)}") from error
         if not address and any(node["NodeManagerAddress"] != _LOOPBACK for node in ray.nodes()):  # type: ignore[no-untyped-call]
             _log.warning("Ray was imported before gneiss, and listens on all interfaces of this machine")
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _own_folder() -> str:
+    """A folder for a Ray of this process, which goes with it.
+
+    It lies in one that only we may enter, since Ray opens its own to everybody; its sockets need a short path.
+    """
+    private = mkdtemp(prefix="gneiss-ray-", dir="/tmp")
+    atexit.register(_leave, private)
+    return f"{private}/ray"
+
+
+def _leave(folder: str) -> None:
+    import ray
+
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _own_node() -> str:

@@ -358,7 +358,7 @@ class Waiting(Annotator):
 
 
 @pytest.mark.exhaustive
-def test_a_ray_that_is_started_here_listens_on_the_loopback_interface_only(
+def test_a_ray_that_is_started_here_listens_on_the_loopback_interface_only_and_its_files_are_private(
     head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS")
@@ -371,10 +371,17 @@ for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
     for its in process.net_connections():
         if its.status == psutil.CONN_LISTEN:
             print(its.laddr.ip.removeprefix("::ffff:"))
+import ray
+folder = ray._private.worker._global_node.get_temp_dir_path()
+folder = os.path.dirname(folder)
+print(oct(os.stat(folder).st_mode & 0o777), folder)
 """
-    listening = runs.python("-c", script).stdout.splitlines()
+    *listening, folder = runs.python("-c", script).stdout.splitlines()
     assert len(listening) > 5
     assert set(listening) == {"127.0.0.1"}
+    mode, _, path = folder.partition(" ")
+    assert mode == "0o700"
+    assert not Path(path).exists(), "it goes with its driver"
 
 
 # Without a head

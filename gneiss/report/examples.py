@@ -59,20 +59,18 @@ def examples(sources: Sources, phase: Phase) -> list[Example]:
 
 def _near(run: FinishedRun, phase: Phase, threshold: Threshold) -> list[Example]:
     step = max(1, len(run.shards) // SHARDS)
-    shards = [shard.id for shard in run.shards[::step][:SHARDS]]
+    shards = run.shards[::step][:SHARDS]
     later = [its.name for its in run.recipe.phases[run.recipe.phases.index(phase) :]]
     value = f"{quoted(threshold.annotation)}::DOUBLE"
     reached = f"status <> '{QUARANTINED}' AND (dropped_in IS NULL OR dropped_in IN (SELECT unnest($later)))"
     sides = [
         f"(SELECT {value}, shard, row, id, status, failed FROM documents WHERE {reached}"
-        f" AND shard IN (SELECT unnest($shards)) AND {value} {operator} $value"
+        f" AND {value} {operator} $value"
         f" ORDER BY {value} {order}, shard, row LIMIT {PER_SIDE})"
         for operator, order in (("<", "DESC"), (">=", "ASC"))
     ]
-    with open_documents(run) as connection:
-        rows = connection.execute(
-            " UNION ALL ".join(sides), {"later": later, "shards": shards, "value": threshold.value}
-        ).fetchall()
+    with open_documents(run, shards=shards) as connection:
+        rows = connection.execute(" UNION ALL ".join(sides), {"later": later, "value": threshold.value}).fetchall()
     return [
         Example(threshold, value, shard, row, id_, status, tuple(failed))
         for value, shard, row, id_, status, failed in sorted(rows, key=lambda row: row[0])

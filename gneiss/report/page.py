@@ -56,7 +56,9 @@ def report_page(run: FinishedRun, *, input: Address | None = None, by: Sequence[
             page.add(title, f"filter-{len(page.sections)}", parts)
     page.add("Scores together", "scores", _scores(page, run))
     page.add("By value", "values", _values(page, run, by, input))
-    page.add("Shards", "shards", [page.chart(_charts().drift_chart(drift(run), _SHARDS), wide=False)])
+    page.add(
+        "Shards", "shards", [page.chart(_charts().drift_chart(drift(run, _scores_of_rules(run)), _SHARDS), wide=False)]
+    )
     page.add("Dedup", "dedup", _dedup(run))
     page.add("Quarantine", "quarantine", _quarantine(run))
     return page.html(run)
@@ -204,8 +206,7 @@ def _text(its: Example) -> str:
 
 
 def _scores(page: _Page, run: FinishedRun) -> Iterator[str]:
-    read = {limit.annotation for phase in run.recipe.phases for limit in thresholds(phase, run.recipe.columns)}
-    names = [name for name, its in run.statistics.columns.items() if its.bins and (name in read or len(read) < 2)]
+    names = _scores_of_rules(run)
     if len(names) > 1:
         found = correlations(run, names)
         documents = max(row["documents"] for row in found.to_pylist())
@@ -216,6 +217,12 @@ def _scores(page: _Page, run: FinishedRun) -> Iterator[str]:
     its = labels(run)
     if its.num_rows:
         yield f"<h3>Labels</h3>{table(its)}"
+
+
+def _scores_of_rules(run: FinishedRun) -> list[str]:
+    """The numeric annotations that rules compare with a number; all, where these are fewer than two."""
+    read = {limit.annotation for phase in run.recipe.phases for limit in thresholds(phase, run.recipe.columns)}
+    return [name for name, its in run.statistics.columns.items() if its.bins and (name in read or len(read) < 2)]
 
 
 def _values(page: _Page, run: FinishedRun, by: Sequence[str], input: Address | None) -> Iterator[str]:

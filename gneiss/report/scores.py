@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -42,8 +42,9 @@ def correlations(run: FinishedRun, annotations: Sequence[str] | None = None) -> 
             f" AND (row * 2654435761) % 4294967296 < {int(share * 4294967296)}"
         ).to_arrow_table()
     values = {name: _numbers(rows[name]) for name in names}
+    ranks = {name: _ranks(its) for name, its in values.items() if not np.isnan(its).any()}
     found = [
-        {"one": one, "other": other, **_spearman(values[one], values[other])}
+        {"one": one, "other": other, **_spearman(one, other, values, ranks)}
         for at, one in enumerate(names)
         for other in names[at + 1 :]
     ]
@@ -57,14 +58,13 @@ def drift(run: FinishedRun, annotations: Sequence[str] | None = None) -> pa.Tabl
     Distances are in standard deviations of all documents; null where a score does not change. Raises InputError.
     """
     names = numeric_annotations(run) if annotations is None else list(annotations)
-    moments = "".join(
-        f", count({its}) {of}, avg({its}::DOUBLE) {of}, var_pop({its}::DOUBLE) {of}"
-        for its in map(quoted, names)
-        for of in [f"FILTER (WHERE isfinite({its}::DOUBLE))"]
-    )
+    listed = [quoted(name) for name in names]
+    finite = "".join(f", if(isfinite({its}::DOUBLE), {its}::DOUBLE, NULL) AS {its}" for its in listed)
+    moments = "".join(f", count({its}), avg({its}), var_pop({its})" for its in listed)
     with open_documents(run) as connection:
         rows = connection.sql(
-            f"SELECT shard, count(*), count(*) FILTER (WHERE status = '{KEPT}'){moments} FROM documents GROUP BY shard"
+            f"SELECT shard, count(*), count(*) FILTER (WHERE status = '{KEPT}'){moments}"
+            f" FROM (SELECT shard, status{finite} FROM documents) GROUP BY shard"
         ).fetchall()
     order = {shard.id: number for number, shard in enumerate(run.shards)}
     rows.sort(key=lambda row: order[row[0]])
@@ -124,10 +124,16 @@ def _numbers(column: pa.ChunkedArray) -> Float64Array:
     return numbers
 
 
-def _spearman(one: Float64Array, other: Float64Array) -> dict[str, float | int | None]:
-    both = ~(np.isnan(one) | np.isnan(other))
-    first, second = _ranks(one[both]), _ranks(other[both])
-    documents = int(both.sum())
+def _spearman(
+    one: str, other: str, values: Mapping[str, Float64Array], ranks: Mapping[str, Float64Array]
+) -> dict[str, float | int | None]:
+    """Of two scores; ranks: of those that no document lacks, which are the same whatever the other score."""
+    if one in ranks and other in ranks:
+        first, second = ranks[one], ranks[other]
+    else:
+        both = ~(np.isnan(values[one]) | np.isnan(values[other]))
+        first, second = _ranks(values[one][both]), _ranks(values[other][both])
+    documents = len(first)
     if documents < 2 or first.std() == 0 or second.std() == 0:
         return {"correlation": None, "documents": documents}
     return {"correlation": float(np.corrcoef(first, second)[0, 1]), "documents": documents}

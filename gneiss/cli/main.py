@@ -22,6 +22,7 @@ from gneiss.cli.doctor import doctor
 from gneiss.cli.dry_run import dry_run
 from gneiss.cli.estimate import estimate
 from gneiss.cli.explain import explain
+from gneiss.cli.explore import explore
 from gneiss.cli.export import export
 from gneiss.cli.extract import extract
 from gneiss.cli.filters import filters
@@ -41,8 +42,8 @@ from gneiss.errors import DefectError, GneissError, printable
 from gneiss.jobs.logs import LOGGER, LogSettings
 
 COMMANDS = (
-    run, estimate, status, report, verify, logs, dry_run, decide, sweep, diff, explain, filters, extract, repeats,
-    reshard, annotate, compare, weights, pack, export, push, losses, doctor, sample, demo,
+    run, estimate, status, report, verify, logs, dry_run, decide, sweep, diff, explore, explain, filters, extract,
+    repeats, reshard, annotate, compare, weights, pack, export, push, losses, doctor, sample, demo,
 )  # fmt: skip
 
 app = typer.Typer(

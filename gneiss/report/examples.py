@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,7 +52,11 @@ def examples(sources: Sources, phase: Phase) -> list[Example]:
     """
     run = sources.run
     found = [its for threshold in thresholds(phase, run.recipe.columns) for its in _near(run, phase, threshold)]
-    texts = _texts(sources, found)
+    rows: dict[str, set[int]] = {}
+    for its in found:
+        if sources.has_all or its.status == KEPT:
+            rows.setdefault(its.shard, set()).add(its.row)
+    texts = beginnings(sources, rows)
     with_texts = (replace(its, text=texts.get((its.shard, its.row))) for its in found)
     return [replace(its, marked=_marked(run, phase, its)) for its in with_texts]
 
@@ -77,27 +81,28 @@ def _near(run: FinishedRun, phase: Phase, threshold: Threshold) -> list[Example]
     ]
 
 
-def _texts(sources: Sources, wanted: Sequence[Example]) -> dict[tuple[str, int], str]:
-    """The beginnings of the texts that can be read, by shard and row."""
+def beginnings(
+    sources: Sources, rows: Mapping[str, Collection[int]], characters: int = CHARACTERS
+) -> dict[tuple[str, int], str]:
+    """The first characters of the texts of some rows of shards, by shard and row; of those that can be read."""
     found: dict[tuple[str, int], str] = {}
     for shard in sources.run.shards:
-        rows = {its.row for its in wanted if its.shard == shard.id and (sources.has_all or its.status == KEPT)}
-        if not rows:
+        if not (wanted := set(rows.get(shard.id, ()))):
             continue
         for numbers, table in sources.tables(shard, [sources.run.text]):
             for position, row in enumerate(numbers.tolist()):
-                if row in rows:
-                    found[shard.id, row] = _beginning(table.column(0)[position])
-            if numbers.size and numbers[-1] >= max(rows):
+                if row in wanted:
+                    found[shard.id, row] = _beginning(table.column(0)[position], characters)
+            if numbers.size and numbers[-1] >= max(wanted):
                 break
     return found
 
 
-def _beginning(text: pa.Scalar) -> str:
+def _beginning(text: pa.Scalar, characters: int) -> str:
     """The first characters of a text, however long it is."""
     content = text.as_buffer() if hasattr(text, "as_buffer") else None
-    start = b"" if content is None else content[: 4 * CHARACTERS].to_pybytes()
-    return start.decode(errors="ignore")[:CHARACTERS]
+    start = b"" if content is None else content[: 4 * characters].to_pybytes()
+    return start.decode(errors="ignore")[:characters]
 
 
 def _marked(run: FinishedRun, phase: Phase, example: Example) -> tuple[tuple[int, int], ...]:

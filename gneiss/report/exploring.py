@@ -143,8 +143,9 @@ def _taken(table: pa.Table, names: Iterable[str], rows: Int64Array) -> list[dict
 
 
 def positions(run: FinishedRun, knob: Knob) -> list[float]:
-    """Values for a slider: quantiles of the annotation in the run, and the value that the threshold has."""
-    return list(filter(math.isfinite, threshold_values(run, knob, _POSITIONS)))
+    """Values for a slider: quantiles of the annotation in the run, rounded, and the value that the threshold has."""
+    quantiles = filter(math.isfinite, threshold_values(run, knob, _POSITIONS))
+    return sorted({knob.value, *(float(f"{its:.4g}") for its in quantiles)})
 
 
 def moved_recipe(recipe: Recipe, known: Mapping[str, Knob], values: Mapping[str, float]) -> Recipe:

@@ -45,7 +45,8 @@ def _(session, mo):
         }
     )
     by = mo.ui.dropdown(session.groups, value=session.by, label="by")
-    moved: dict[str, float] = {}  # thresholds as they were moved last, so that an edited rule does not set back the others
+    # Thresholds as they were moved last, so that an edited rule does not set back the others.
+    moved: dict[str, float] = {}
     return by, conditions, moved
 
 

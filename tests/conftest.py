@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing import get_context
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
@@ -23,6 +22,7 @@ from hypothesis.internal.constants_ast import Constants
 
 from tests import runs
 from tests.process_starts import ProcessStarts
+from tests.warm_processes import WarmProcesses
 
 if TYPE_CHECKING:
     from gneiss.output.finished_run import FinishedRun
@@ -108,17 +108,23 @@ def released(curated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def warm() -> ForkServerContext:
-    """Starts processes as forks of one that has every module and kernel loaded, see `warm.py`."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.warm"])
-    return context
+def warm(_warm_workers: WarmProcesses) -> WarmProcesses:
+    """Starts processes as forks of one that has every module and kernel loaded."""
+    return _warm_workers
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm_workers() -> Iterator[WarmProcesses]:
+    """The worker processes of local runs are such forks: each costs 50 ms of CPU time instead of more than a second."""
+    processes = WarmProcesses()
+    with patch("gneiss.backends.local.get_context", lambda _: processes):
+        yield processes
 
 
 @pytest.fixture
-def warm_workers(warm: ForkServerContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Worker processes of local runs are such forks."""
-    monkeypatch.setattr("gneiss.backends.local.get_context", lambda _: warm)
+def spawned_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are started as those of a user are."""
+    monkeypatch.setattr("gneiss.backends.local.get_context", get_context)
 
 
 @pytest.fixture

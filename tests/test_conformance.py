@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from importlib.util import find_spec
 
 import pytest
 
 from scripts import conformance
 
-pytest.importorskip("textstat", reason="a peer, of the extra bench, is not installed")
+pytestmark = pytest.mark.skipif(find_spec("textstat") is None, reason="a peer, of the extra bench, is not installed")
 
 
 @pytest.mark.parametrize("peer", conformance.PEERS)

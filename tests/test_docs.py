@@ -21,7 +21,6 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -33,6 +32,7 @@ from gneiss.corpus_steps import STEPS
 from gneiss.filters.catalogue import ANNOTATORS, EDITORS, PAGES
 from gneiss.recipe.recipe import BASE_COLUMNS, RESERVED, Recipe, recipe_names
 from tests.warm_commands import commands
+from tests.warm_processes import WarmProcesses
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -59,13 +59,12 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 @pytest.fixture(scope="module")
-def warm_gneiss(warm: ForkServerContext) -> Iterator[Path]:
+def warm_gneiss(warm: WarmProcesses) -> Iterator[Path]:
     """A folder with the command line as forks of a process that has loaded everything."""
     with commands(warm) as folder:
         yield folder
 
 
-@pytest.mark.usefixtures("warm_workers")
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
 def test_the_code_of_a_page_runs(
     page: Path, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],

@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerContext
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from threading import Thread
@@ -23,6 +22,7 @@ from unittest.mock import patch
 
 from gneiss.cli.main import main
 from tests import runs
+from tests.warm_processes import WarmProcesses
 
 _STUB = """#!{python} -IS
 import json, os, socket, sys
@@ -36,7 +36,7 @@ with socket.socket(socket.AF_UNIX) as tests:
 
 
 @contextmanager
-def commands(context: ForkServerContext) -> Iterator[Path]:
+def commands(context: WarmProcesses) -> Iterator[Path]:
     """A folder for the PATH, with `gneiss` in it, while the context lasts."""
     with tempfile.TemporaryDirectory(prefix="gneiss-") as name, socket.socket(socket.AF_UNIX) as door:
         folder = Path(name)  # not in a folder of pytest: the address of a socket has 107 bytes at most
@@ -53,7 +53,7 @@ def commands(context: ForkServerContext) -> Iterator[Path]:
             serving.join()
 
 
-def _serve(context: ForkServerContext, door: socket.socket) -> None:
+def _serve(context: WarmProcesses, door: socket.socket) -> None:
     while True:
         try:
             caller, _ = door.accept()
@@ -62,7 +62,7 @@ def _serve(context: ForkServerContext, door: socket.socket) -> None:
         Thread(target=_answer, args=(context, caller)).start()
 
 
-def _answer(context: ForkServerContext, caller: socket.socket) -> None:
+def _answer(context: WarmProcesses, caller: socket.socket) -> None:
     with caller, caller.makefile("rb") as said:
         _, streams, _, _ = socket.recv_fds(caller, 1, 3)
         arguments, folder, environment = json.loads(said.read())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from gneiss.stages.curating import CurateStep
 from gneiss.store.place import place_of
 from tests import runs
 from tests.chaos import killing
+from tests.warm_processes import WarmProcesses
 
 pytestmark = pytest.mark.processes
 
@@ -52,7 +52,7 @@ def reference(recipe: Path, many_shards: Path, tmp_path_factory: pytest.TempPath
     return runs.promised(output)
 
 
-def exit_code(context: ForkServerContext, number: int, *arguments: Path) -> int | None:
+def exit_code(context: WarmProcesses, number: int, *arguments: Path) -> int | None:
     """How a run that is to be killed at its n-th event ended."""
     process = context.Process(target=killing.run_here_until, args=(number, *arguments))
     process.start()
@@ -62,7 +62,7 @@ def exit_code(context: ForkServerContext, number: int, *arguments: Path) -> int 
 
 @pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
-    every: int, recipe: Path, two_shards: Path, tmp_path: Path, warm: ForkServerContext
+    every: int, recipe: Path, two_shards: Path, tmp_path: Path, warm: WarmProcesses
 ) -> None:
     whole = tmp_path / "whole"
     assert exit_code(warm, killing.NEVER, recipe, two_shards, whole, tmp_path / "trace") == 0
@@ -110,7 +110,6 @@ def deadly(monkeypatch: pytest.MonkeyPatch, attempts: Path, once: dict[str, int]
     )
 
 
-@pytest.mark.usefixtures("warm_workers")
 def test_killed_workers_are_replaced_and_a_shard_that_always_kills_is_given_up(
     recipe: Path, many_shards: Path, reference: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,7 +130,6 @@ def test_killed_workers_are_replaced_and_a_shard_that_always_kills_is_given_up(
     assert [name for name in after if after[name] != finished.get(name)] == [f"{POISON}.parquet"]
 
 
-@pytest.mark.usefixtures("warm_workers")
 def test_workers_that_die_while_they_load_end_the_run(
     recipe: Path, many_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,9 +138,8 @@ def test_workers_that_die_while_they_load_end_the_run(
         run(recipe, many_shards, tmp_path / "output", workers=1, backend="local")
 
 
-@pytest.mark.usefixtures("warm_workers")  # of the second driver; those of the first are spawned
 def test_a_killed_driver_is_followed_at_once_by_another(
-    recipe: Path, many_shards: Path, reference: dict[str, str], tmp_path: Path, warm: ForkServerContext
+    recipe: Path, many_shards: Path, reference: dict[str, str], tmp_path: Path, warm: WarmProcesses
 ) -> None:
     """The dead driver's workers may still be writing: what they write are the same bytes."""
     arguments = (2, recipe, many_shards, tmp_path / "output", tmp_path / "workers")

@@ -11,10 +11,9 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from gneiss.store.place import Place, place_of
 from tests import runs
 from tests.store.faults import Fault, Proxy
 from tests.store.s3_server import S3Server
+from tests.warm_processes import WarmProcesses
 
 pytestmark = pytest.mark.processes
 
@@ -71,19 +71,15 @@ def contents(output: Place) -> dict[str, bytes]:
     return {name: (output / name).read() for name in names}
 
 
-def started(context: ForkServerContext, *arguments: object) -> BaseProcess:
-    """`drive` in a process of its own, which does not know the environment of this one."""
-    environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    process = context.Process(target=drive, args=arguments, kwargs={"environment": environment})
+def started(context: WarmProcesses, *arguments: object) -> BaseProcess:
+    """`drive` in a process of its own."""
+    process = context.Process(target=drive, args=arguments)
     process.start()
     return process
 
 
-def drive(
-    recipe: Path, folder: Place, output: str, backend: str | None = None, environment: Mapping[str, str] | None = None
-) -> None:
+def drive(recipe: Path, folder: Place, output: str, backend: str | None = None) -> None:
     """A run in this process, or with two worker processes; a ledger segment for every shard."""
-    os.environ.update(environment or {})
     ledger.SEGMENT_SECONDS = 0.0
     its = {"backend": runs.InThisProcess()} if backend is None else {"backend": backend, "workers": 2}
     gneiss.run(recipe, folder / "input", folder / output, **its)  # type: ignore[arg-type]
@@ -110,7 +106,7 @@ def is_whole(output: Place, expected: dict[str, bytes]) -> None:
 
 
 def run_until(
-    context: ForkServerContext, proxy: Proxy, moment: tuple[int, bool], victim: Callable[[int], None],
+    context: WarmProcesses, proxy: Proxy, moment: tuple[int, bool], victim: Callable[[int], None],
     *arguments: object,
 ) -> int | None:  # fmt: skip
     """A run in a process of its own, and what is to be done at its n-th request; how it ended."""
@@ -130,7 +126,7 @@ def run_until(
 
 
 def test_a_killed_driver_loses_and_doubles_nothing(
-    warm: ForkServerContext, proxy: Proxy, recipe: Path, folder: Place, expected: dict[str, bytes]
+    warm: WarmProcesses, proxy: Proxy, recipe: Path, folder: Place, expected: dict[str, bytes]
 ) -> None:
     with proxy.counted() as counts:
         drive(recipe, folder, "whole")
@@ -147,7 +143,7 @@ def test_a_killed_driver_loses_and_doubles_nothing(
 
 
 def test_a_killed_worker_loses_and_doubles_nothing(
-    warm: ForkServerContext, proxy: Proxy, recipe: Path, folder: Place, expected: dict[str, bytes]
+    warm: WarmProcesses, proxy: Proxy, recipe: Path, folder: Place, expected: dict[str, bytes]
 ) -> None:
     draw = random.Random(2)
 
@@ -165,7 +161,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(
 
 
 def test_a_killed_server_loses_and_doubles_nothing(
-    warm: ForkServerContext, proxy: Proxy, s3_server: S3Server, recipe: Path, folder: Place,
+    warm: WarmProcesses, proxy: Proxy, s3_server: S3Server, recipe: Path, folder: Place,
     expected: dict[str, bytes],
 ) -> None:  # fmt: skip
     """It comes back, and what it has acknowledged is there; who asks it meanwhile waits, or is resumed."""
@@ -188,7 +184,7 @@ def test_a_killed_server_loses_and_doubles_nothing(
 
 
 def test_of_two_drivers_one_writes(
-    warm: ForkServerContext, proxy: Proxy, recipe: Path, folder: Place, expected: dict[str, bytes]
+    warm: WarmProcesses, proxy: Proxy, recipe: Path, folder: Place, expected: dict[str, bytes]
 ) -> None:
     with proxy.fault("PutObject", "*/data/*", before_s=1.5):
         process = started(warm, recipe, folder, "output")
@@ -203,7 +199,7 @@ def test_of_two_drivers_one_writes(
 
 
 def test_the_lease_of_a_driver_that_stands_still_is_taken_over_and_it_writes_no_more(
-    warm: ForkServerContext, proxy: Proxy, recipe: Path, folder: Place, expected: dict[str, bytes]
+    warm: WarmProcesses, proxy: Proxy, recipe: Path, folder: Place, expected: dict[str, bytes]
 ) -> None:
     reached, stopped = threading.Event(), threading.Event()
 

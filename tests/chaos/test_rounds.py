@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,6 +20,7 @@ from gneiss.stages.of_recipe import StageWork, stages_after, stages_before
 from gneiss.store.place import place_of
 from tests import runs
 from tests.chaos import killing
+from tests.warm_processes import WarmProcesses
 
 pytestmark = pytest.mark.processes
 
@@ -79,7 +79,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict
 
 @pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_a_kill_in_any_round_is_made_good_by_running_again(
-    every: int, material: tuple[Path, Path, dict[str, str], list[str]], tmp_path: Path, warm: ForkServerContext
+    every: int, material: tuple[Path, Path, dict[str, str], list[str]], tmp_path: Path, warm: WarmProcesses
 ) -> None:
     recipe, source, expected, events = material
     shards = cut_shards(source, text="text").shards
@@ -103,7 +103,6 @@ def test_a_kill_in_any_round_is_made_good_by_running_again(
         assert runs.promised(output) == expected, events[number - 1]
 
 
-@pytest.mark.usefixtures("warm_workers")
 def test_a_worker_killed_in_each_round_is_replaced(
     material: tuple[Path, Path, dict[str, str], list[str]], tmp_path: Path
 ) -> None:

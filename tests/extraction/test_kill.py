@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from unittest import mock
 
@@ -29,6 +28,7 @@ from tests import runs
 from tests.chaos import killing
 from tests.extraction import hostile
 from tests.extraction.archives import gz, page, record, response
+from tests.warm_processes import WarmProcesses
 
 pytestmark = pytest.mark.processes
 
@@ -60,7 +60,7 @@ def extract_until(number: int, task: Path, output: Path, trace: Path | None = No
 
 @pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
-    every: int, task: Path, tmp_path: Path, warm: ForkServerContext
+    every: int, task: Path, tmp_path: Path, warm: WarmProcesses
 ) -> None:
     def ended(number: int, *arguments: Path) -> int | None:
         process = warm.Process(target=extract_until, args=(number, *arguments))
@@ -151,7 +151,6 @@ class DeadlyStep:
         return self.step.lost(task, reason)
 
 
-@pytest.mark.usefixtures("warm_workers")
 @pytest.mark.parametrize("always", [False, True])
 def test_a_killed_worker_is_replaced_until_it_is_the_task(always: bool, task: Path, tmp_path: Path) -> None:
     expected = tmp_path / "expected"
@@ -176,7 +175,7 @@ def wait_in_a_page(pids: Path) -> None:
         sandbox.extract([Page(hostile.ENDLESS.encode())])
 
 
-def test_the_sandbox_of_a_killed_worker_ends_with_its_page(tmp_path: Path, warm: ForkServerContext) -> None:
+def test_the_sandbox_of_a_killed_worker_ends_with_its_page(tmp_path: Path, warm: WarmProcesses) -> None:
     pids = tmp_path / "pid"
     process = warm.Process(target=wait_in_a_page, args=(pids,))
     process.start()

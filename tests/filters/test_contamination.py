@@ -24,7 +24,6 @@ from gneiss.filters.contamination_words import WORD_WEIGHT, folded_words, foldin
 from gneiss.filters.evaluation_sets import read_texts, set_name
 from tests.filters.heuristics import TEXTS, decide
 
-FOLDING = folding()
 #: The characters of UAX 29 that join what is on both sides, and what they join.
 MIDDLES = {**dict.fromkeys("'.’‘", "LN"), **dict.fromkeys("·״", "L"), **dict.fromkeys(",;،", "N"), "_": "_"}
 IGNORED = "\u00ad\u200c\u200d\ufe0f\ufeff"
@@ -36,7 +35,7 @@ def kind_of(c: str) -> str:
         return c
     if unicodedata.category(c).startswith("M") or c in "ﾞﾟ":
         return "M"
-    if FOLDING.weights[ord(c)] < WORD_WEIGHT:
+    if folding().weights[ord(c)] < WORD_WEIGHT:
         return "U"
     if not re.match(r"[^\W_]", c):
         return " "
@@ -74,7 +73,7 @@ def compared(word: str) -> str:
 
 def weight_of(text: str) -> list[int]:
     """The weight of each word and unit."""
-    return [int(FOLDING.weights[ord(word[0])]) for word in words_of(text)]
+    return [int(folding().weights[ord(word[0])]) for word in words_of(text)]
 
 
 def ngrams_of(text: str, ngram_words: int) -> dict[tuple[str, ...], list[int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sysconfig
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from gneiss.filters.page import Page
 from gneiss.filters.segmentation_characters import ORDINARY, TERMINAL, segmentation_classes
 from tests.filters.heuristics import PIECES, decide, sentence_ends, with_line_feeds, written
 
-filters = pytest.importorskip("datatrove.pipeline.filters", reason="datatrove, the peer to equal, is not installed")
+pytestmark = pytest.mark.skipif(find_spec("datatrove") is None, reason="datatrove, the peer to equal, is not installed")
 DOCUMENTS = 3500
 
 
@@ -90,6 +91,7 @@ ONLY_LINE_FEEDS = ("repetition", "fineweb")
 @pytest.mark.slow
 def test_decisions_equal(case: str, documents: list[str]) -> None:
     from datatrove.data import Document
+    from datatrove.pipeline import filters
 
     name, parameters, annotator, page = CASES[case]
     judge = getattr(filters, name)(**parameters)
@@ -105,6 +107,7 @@ def test_decisions_equal(case: str, documents: list[str]) -> None:
 @pytest.mark.slow
 def test_texts_that_c4_leaves_are_equal(terminal_punctuation: bool, documents: list[str]) -> None:
     from datatrove.data import Document
+    from datatrove.pipeline import filters
 
     judge = filters.C4QualityFilter(filter_no_terminal_punct=terminal_punctuation)
     batch = TextBatch.of(documents)

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from textstat import textstat
 
 from gneiss.annotation import annotate
 from gneiss.batch import TextBatch
@@ -64,6 +63,8 @@ def oracle(text: str) -> dict[str, float | None]:
 
 def check(texts: list[str]) -> None:
     """Every column equals the oracle, and EFLAW equals textstat, for each of the texts."""
+    from textstat import textstat  # reads a dictionary of 4 MB
+
     rows = annotate(Readability(), texts).to_pylist()
     for text, row in zip(texts, rows, strict=True):
         assert row == oracle(text), repr(text[:200])
@@ -174,6 +175,8 @@ def test_eflaw_of_strings_and_arrays() -> None:
 
 
 def test_ari_rounds_to_textstats() -> None:
+    from textstat import textstat
+
     text = Path(re.__file__).read_text(encoding="utf-8")
     row = annotate(Readability(), [text]).to_pylist()[0]
     assert abs(row["ari"] - textstat.automated_readability_index(text)) < 0.1

@@ -151,7 +151,6 @@ def test_no_first_copy_sits_in_a_document_that_was_dropped(done: tuple[Extractio
 
 
 @pytest.mark.exhaustive
-@pytest.mark.usefixtures("warm_workers")
 def test_the_same_bytes_with_other_workers(
     done: tuple[Extraction, FinishedRun], crawl: Path, recipe: Recipe, tmp_path: Path
 ) -> None:

@@ -38,7 +38,6 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
         subprocess.run(["umount", place], check=True)
 
 
-@pytest.mark.usefixtures("warm_workers")
 def test_a_full_disk_ends_the_run_and_room_on_it_resumes(
     material: Material, uninterrupted: FinishedRun, small_disk: Callable[[int], Path]
 ) -> None:

@@ -21,11 +21,13 @@ phases: [{name: only, annotate: [readability], rules: {readable: eflaw < 30}}]
 """
 
 
+@pytest.mark.usefixtures("spawned_workers")
 def test_two_worker_processes_change_no_byte(material: Material, uninterrupted: FinishedRun, tmp_path: Path) -> None:
     run(material.recipe, material.input, tmp_path / "output", workers=2, backend="local")
     assert runs.promised(tmp_path / "output") == runs.promised(uninterrupted.folder)
 
 
+@pytest.mark.usefixtures("spawned_workers")
 def test_relative_paths_count_from_where_the_run_was_started(
     material: Material, uninterrupted: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,6 @@ import json
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import TypeAlias
 from unittest import mock
@@ -26,6 +25,7 @@ from gneiss.store.place import place_of
 from tests import runs
 from tests.chaos import killing
 from tests.runs import InThisProcess
+from tests.warm_processes import WarmProcess, WarmProcesses
 
 AT_SHARD_SCOPE = """
 name: shares
@@ -168,10 +168,10 @@ def test_new_shards_are_not_laid_out_by_shares(corpus: Path, tmp_path: Path) -> 
 @pytest.mark.processes
 @pytest.mark.parametrize("recipe", [AT_SHARD_SCOPE, AT_CORPUS_SCOPE], ids=["shard", "corpus"])
 def test_a_share_that_is_killed_is_made_good_by_running_it_again(
-    recipe: str, corpus: Path, expected: Expected, tmp_path: Path, warm: ForkServerContext
+    recipe: str, corpus: Path, expected: Expected, tmp_path: Path, warm: WarmProcesses
 ) -> None:
 
-    def start(output: Path, task: int, event: int) -> ForkServerProcess:
+    def start(output: Path, task: int, event: int) -> WarmProcess:
         process = warm.Process(target=share_until, args=(event, recipe, corpus, output, task))
         process.start()
         return process

@@ -201,7 +201,6 @@ class Deadly(Parquet):
         yield from super().tables(file, part, columns)
 
 
-@pytest.mark.usefixtures("warm_workers")
 def test_a_shard_that_ends_its_worker_is_no_first_copy(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

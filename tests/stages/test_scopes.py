@@ -137,7 +137,6 @@ def test_a_group_is_cut_at_its_largest_size(corpus: Path) -> None:
         Dedup(scope="group", group_by="^z").groups(shards)
 
 
-@pytest.mark.usefixtures("warm_workers")
 @pytest.mark.parametrize(
     ("scope", "workers"),
     [({"scope": "corpus"}, 3), ({"scope": "group", "group_by": "^[xy]"}, 2)],

@@ -136,7 +136,6 @@ phases:
     assert [row["near_cluster"] for row in rows] == [None] * 4
 
 
-@pytest.mark.usefixtures("warm_workers")
 def test_workers_do_not_change_a_byte(corpus: Path, tmp_path: Path) -> None:
     wide = recipe(PHASES, "corpus", 14_000)
     curated(wide, corpus, tmp_path / "here")

@@ -10,7 +10,6 @@ import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,6 +24,7 @@ from gneiss.store.objects import ObjectStore
 from gneiss.store.place import STORES, Place, place_of
 from gneiss.store.store import File, Store, matches, may_hold
 from tests.store.memory import MemoryStore
+from tests.warm_processes import WarmProcesses
 
 
 @pytest.fixture(params=["local", "memory", pytest.param("s3", marks=pytest.mark.processes)])
@@ -229,7 +229,7 @@ def write_and_die(place: Place) -> None:
 
 
 @pytest.mark.processes
-def test_what_a_killed_process_wrote_is_not_seen_and_is_swept(warm: ForkServerContext, tmp_path: Path) -> None:
+def test_what_a_killed_process_wrote_is_not_seen_and_is_swept(warm: WarmProcesses, tmp_path: Path) -> None:
     folder = place_of(tmp_path)
     write(folder / "deep/a", b"whole")
     write(folder / "deep/.mine.part", b"of somebody else")
@@ -303,7 +303,7 @@ def hold_and_die(place: Place) -> None:
 
 
 @pytest.mark.processes
-def test_a_killed_process_holds_no_lock(warm: ForkServerContext, tmp_path: Path) -> None:
+def test_a_killed_process_holds_no_lock(warm: WarmProcesses, tmp_path: Path) -> None:
     process = warm.Process(target=hold_and_die, args=(place_of(tmp_path / "lock"),))
     process.start()
     process.join()

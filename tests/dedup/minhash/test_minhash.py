@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import xxhash
-from datasketch import MinHash, MinHashLSH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -248,6 +247,8 @@ def test_passes_and_partitions_follow_memory() -> None:
 
 
 def test_near_duplicates_as_by_datasketch_from_text_to_clusters() -> None:
+    from datasketch import MinHash, MinHashLSH  # which imports SciPy
+
     choose = random.Random(5)
     base = [" ".join(choose.choices([f"w{chr(97 + n)}" for n in range(26)], k=80)) for _ in range(12)]
     texts = []

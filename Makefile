@@ -45,7 +45,7 @@ test-long: $(KERNELS)
 	$(PYTEST) -m "(slow or processes) and not exhaustive"
 
 test-exhaustive: $(KERNELS)  ## what takes long by nature, and of which the whole test suite has a share
-	$(PYTEST) -m exhaustive
+	GNEISS_EXAMPLES=$${GNEISS_EXAMPLES:-200} $(PYTEST) -m "exhaustive or hypothesis"
 
 fuzz: $(KERNELS)  ## the readers of untrusted bytes, with many other examples than those of the tests
 	GNEISS_FUZZ_EXAMPLES=$${GNEISS_FUZZ_EXAMPLES:-20000} $(PYTEST) tests/fuzz

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from tests.store.faults import Proxy
     from tests.store.s3_server import S3Server
 
-settings.register_profile("gneiss", deadline=None, max_examples=100, derandomize=True, database=None)
+EXAMPLES = int(os.environ.get("GNEISS_EXAMPLES", "40"))  # a share; `make test-exhaustive` draws more
+settings.register_profile("gneiss", deadline=None, max_examples=EXAMPLES, derandomize=True, database=None)
 settings.load_profile("gneiss")
 # Hypothesis also draws constants from the source of the modules that happen to be loaded, so that examples depend on
 # which tests ran before. No setting turns this off.
@@ -42,9 +43,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(ProcessStarts())
 
 
+#: What the corpus of the demo is harvested from, for time.
+FEW = ("numba", "pydantic")
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `gneiss demo` makes, of the documents of fewer packages: sample/, models/, demo.yaml and curated/.
+    """What `gneiss demo` makes, of the documents of FEW packages: sample/, models/, demo.yaml and curated/.
 
     Made once, by the first worker that needs it; nothing may write into it.
     """
@@ -58,7 +63,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (shared / "made").exists():
             shutil.rmtree(shared / "demo", ignore_errors=True)
-            with patch("gneiss.demo.demo.write_sample", partial(write_sample, requirements=("numba", "pydantic"))):
+            with patch("gneiss.demo.demo.write_sample", partial(write_sample, requirements=FEW)):
                 demo = Demo.in_empty(shared / "demo")
                 demo.harvest()
                 demo.write_recipe()

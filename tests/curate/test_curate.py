@@ -52,7 +52,6 @@ texts = st.none() | st.lists(parts, max_size=5).map(lambda p: "".join(p).encode(
 
 
 @given(st.lists(texts, max_size=8), st.sampled_from(POLICIES))
-@settings(max_examples=100)
 @pytest.mark.slow
 def test_a_shard_is_curated_as_one_document_after_another_would_be(
     tmp_path_factory: pytest.TempPathFactory,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.curate.reading import INVALID_TEXT, NULL_TEXT, Documents, read_documents
@@ -52,7 +52,6 @@ texts = st.none() | st.sampled_from(
 
 
 @given(st.lists(texts, max_size=12), st.sampled_from(LAYOUTS), st.none() | st.integers(1, 13))
-@settings(max_examples=80)
 def test_usable_texts_are_those_that_python_can_decode(
     tmp_path_factory: pytest.TempPathFactory, values: list[bytes | None], type_: pa.DataType, limit: int | None
 ) -> None:

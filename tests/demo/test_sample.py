@@ -35,15 +35,17 @@ from gneiss.demo.sample import MANIFEST, REQUIREMENTS, SCHEMA, Manifest, write_s
 from gneiss.errors import InputError, OutputError
 
 PROSE = "This is a sentence of the text that is to be read by the harvest and kept in a page.\n" * 4
-#: Whose documents are few, for time.
-FEW = ("numba", "pydantic")
 KINDS = ("description", "docstring", "html", "licence", "text")
 
 
-@pytest.fixture(scope="module", params=[FEW, pytest.param(REQUIREMENTS, marks=pytest.mark.exhaustive)], ids=len)
+@pytest.fixture(scope="module", params=["few", pytest.param("all", marks=pytest.mark.exhaustive)])
 def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    """A folder and its manifest: that of the tests' demo, or of all packages."""
+    if request.param == "few":
+        few: Path = request.getfixturevalue("demo") / "sample"
+        return few, Manifest(**json.loads((few / MANIFEST).read_text()))
     folder = tmp_path_factory.mktemp("sample")
-    return folder, write_sample(folder, requirements=request.param)
+    return folder, write_sample(folder)
 
 
 def read(folder: Path) -> pa.Table:
@@ -51,7 +53,7 @@ def read(folder: Path) -> pa.Table:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sample", [pytest.param(REQUIREMENTS, marks=pytest.mark.exhaustive)], ids=len, indirect=True)
+@pytest.mark.parametrize("sample", [pytest.param("all", marks=pytest.mark.exhaustive)], indirect=True)
 def test_the_corpus_of_this_installation_is_large_and_varied(sample: tuple[Path, Manifest]) -> None:
     _, manifest = sample
     assert manifest.documents >= 3_000
@@ -64,7 +66,7 @@ def test_the_corpus_of_this_installation_is_large_and_varied(sample: tuple[Path,
     assert "gneiss" not in manifest.packages
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_rows_are_fineweb_like_documents(sample: tuple[Path, Manifest]) -> None:
     table = read(sample[0])
     table.validate(full=True)  # UTF-8
@@ -82,7 +84,7 @@ def test_rows_are_fineweb_like_documents(sample: tuple[Path, Manifest]) -> None:
     assert set(table["kind"].to_pylist()) == set(KINDS)
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_the_manifest_counts_what_is_in_the_shards_and_names_no_place(sample: tuple[Path, Manifest]) -> None:
     folder, manifest = sample
     table = read(folder)
@@ -105,14 +107,17 @@ def test_the_manifest_counts_what_is_in_the_shards_and_names_no_place(sample: tu
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("sample", [FEW], ids=len, indirect=True)
-def test_another_process_elsewhere_writes_the_same_bytes(sample: tuple[Path, Manifest], tmp_path: Path) -> None:
+def test_another_process_elsewhere_writes_the_same_bytes(tmp_path: Path) -> None:
+    """Without the standard library, which takes longest."""
     project = Path(__file__).parents[2]
-    program = "from pathlib import Path; from gneiss.demo.sample import write_sample;"
-    program += f"write_sample(Path('here'), requirements={FEW})"
+    program = "from gneiss.demo.sample import *; from gneiss.demo.harvest import Roots;"
+    program += "folders = Roots.of_interpreter().site_folders;"
+    program += "write_sample(Path('here'), roots=Roots(folders, None), requirements=['pydantic'])"
     changed = {"PYTHONHASHSEED": "7", "LC_ALL": "C", "TZ": "Asia/Tokyo", "PYTHONUTF8": "0", "PYTHONPATH": str(project)}
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=os.environ | changed, check=True)
-    assert contents(tmp_path / "here") == contents(sample[0])
+    roots = Roots(Roots.of_interpreter().site_folders, None)
+    write_sample(tmp_path / "there", roots=roots, requirements=["pydantic"])
+    assert contents(tmp_path / "here") == contents(tmp_path / "there")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -170,7 +175,8 @@ def test_nothing_but_names_versions_and_contents_matters(tmp_path: Path) -> None
         write_sample(site.parent / "out", shards=2, roots=Roots((site,), None), requirements=["tiny"])
     assert contents(a.parent / "out") == contents(b.parent / "out")
     (b / "tiny" / "m1.py").write_text(f'"""Changed. {PROSE}"""')
-    write_sample(b.parent / "out", shards=2, roots=Roots((b,), None), requirements=["tiny"])
+    manifest = write_sample(b.parent / "out", shards=2, roots=Roots((b,), None), requirements=["tiny"])
+    assert json.loads((b.parent / "out" / MANIFEST).read_text()) == asdict(manifest)
     assert contents(a.parent / "out") != contents(b.parent / "out")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.errors import InputError
@@ -55,7 +55,6 @@ def read_cut(path: Path, task_max_bytes: int) -> tuple[list[Record | Damage], in
 
 @pytest.mark.parametrize("pack", [plain, gz, zst])
 @given(parts=st.lists(st.sampled_from(GOOD), min_size=1, max_size=9), cut=st.integers(60, 9000))
-@settings(max_examples=60)
 @pytest.mark.slow
 def test_an_archive_in_ranges_has_the_same_records(
     pack: Packing, parts: list[bytes], cut: int, tmp_path_factory: pytest.TempPathFactory
@@ -67,7 +66,6 @@ def test_an_archive_in_ranges_has_the_same_records(
 
 @pytest.mark.parametrize("pack", [plain, gz, zst, stored])
 @given(data=st.data(), cut=st.integers(60, 9000))
-@settings(max_examples=120)
 @pytest.mark.slow
 def test_so_has_one_that_is_damaged_or_holds_others(
     pack: Packing, data: st.DataObject, cut: int, tmp_path_factory: pytest.TempPathFactory
@@ -111,7 +109,6 @@ def test_a_range_that_follows_an_unreadable_one_is_believed(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("pack", [gz, stored, zst])
 @given(data=st.data())
-@settings(max_examples=120)
 @pytest.mark.slow
 def test_small_members_of_one_record_are_read_as_all_others_are(
     pack: Packing, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -355,7 +355,6 @@ def test_the_worst_records_take_linear_time(pack: Packing, line: bytes, tmp_path
 
 
 @given(st.binary(max_size=3000), st.integers(0, 3), st.sampled_from([plain, gz, zst]))
-@settings(max_examples=60)
 def test_any_bytes_in_an_archive_neither_crash_nor_hang(
     tmp_path_factory: pytest.TempPathFactory, junk: bytes, where: int, pack: Packing
 ) -> None:

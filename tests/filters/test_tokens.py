@@ -15,7 +15,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
@@ -131,7 +131,6 @@ def test_real_text_equals_tokenizers(name: str, engines: dict[str, tuple[Tokeniz
 
 
 @pytest.mark.parametrize("name", PRE_TOKENIZERS)
-@settings(max_examples=150, deadline=None)
 @given(texts=st.lists(HOSTILE, max_size=4))
 @pytest.mark.slow
 def test_hostile_text_equals_tokenizers(
@@ -147,7 +146,6 @@ def test_builtin_equals_tokenizers_on_real_text(cl100k: tokenizers.Tokenizer) ->
     check_tokens(load_tokenizer(BUILTIN), texts, reference_ids(cl100k, texts))
 
 
-@settings(max_examples=150, deadline=None)
 @given(texts=st.lists(HOSTILE, max_size=4))
 @pytest.mark.slow
 def test_builtin_equals_tokenizers_on_hostile_text(

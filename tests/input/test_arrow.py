@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.feather as feather
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.errors import InputError
@@ -76,7 +76,6 @@ texts = st.lists(st.none() | st.text(max_size=30), max_size=9)
 
 
 @given(st.lists(texts, min_size=1, max_size=6), st.permutations(list(COLUMNS)), st.data())
-@settings(max_examples=60, deadline=None)
 @pytest.mark.slow
 def test_every_row_is_read_once_and_in_order(
     tmp_path_factory: pytest.TempPathFactory, batches: list[list[str | None]], names: list[str], data: st.DataObject
@@ -106,7 +105,6 @@ def test_every_row_is_read_once_and_in_order(
 
 
 @given(texts, st.permutations(list(COLUMNS)))
-@settings(deadline=None)
 def test_the_size_of_a_column_is_that_of_its_buffers(batch: list[str | None], names: list[str]) -> None:
     sink = io.BytesIO()
     table = table_of(batch, names)
@@ -230,7 +228,6 @@ def test_a_file_cut_short_is_never_a_shorter_file(tmp_path: Path, kind: str) -> 
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
 def test_damage_anywhere_ends_in_an_error_or_in_as_many_rows(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:

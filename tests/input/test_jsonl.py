@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.errors import InputError
@@ -128,7 +128,6 @@ def check(rows: list[dict[str, Any]], shard: Shard) -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(
     rows=ROWS,
     ascii_=st.booleans(),
@@ -293,7 +292,6 @@ LINES = st.sampled_from(
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(written=st.lists(LINES, max_size=8), text=st.sampled_from(["text", "d.text"]))
 def test_what_is_held_of_a_part_is_what_its_file_has(
     written: list[bytes], text: str, tmp_path_factory: pytest.TempPathFactory
@@ -449,7 +447,6 @@ def test_a_line_that_is_too_long_is_one_malformed_row(tmp_path: Path, monkeypatc
 # Ranges and compression
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     rows=st.lists(st.integers(0, 60), min_size=1, max_size=12),
     edges=st.sets(st.integers(1, 900), max_size=6),
@@ -522,7 +519,6 @@ def seekable(*chunks: bytes, checksums: bool = False) -> bytes:
     return b"".join(stored) + struct.pack("<II", 0x184D2A5E, len(table)) + table
 
 
-@settings(deadline=None)
 @given(
     cuts=st.lists(st.integers(0, 1_000), max_size=9), size=st.sampled_from([30, 200, 500]), checksums=st.booleans(),
     last=st.sampled_from([b"", b"\n", b"nope"]),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.errors import InputError
@@ -42,7 +42,6 @@ def rows_of(shard: Shard) -> list[str]:
 
 
 @given(st.lists(st.integers(0, 12), max_size=6), st.integers(1, 400))
-@settings(max_examples=60)
 @pytest.mark.slow
 def test_shards_of_any_size_hold_each_row_once_and_in_order(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], shard_max_bytes: int
@@ -223,7 +222,6 @@ def test_a_file_that_is_no_parquet_is_set_aside_with_the_reason(tmp_path: Path, 
 
 
 @given(st.data())
-@settings(max_examples=60)
 def test_a_file_cut_short_anywhere_or_damaged_never_gives_wrong_rows(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:

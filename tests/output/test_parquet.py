@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.errors import InputError, OutputError
@@ -42,7 +42,6 @@ def files_under(folder: Path) -> list[str]:
 
 
 @given(st.lists(st.integers(0, 40), max_size=6), st.lists(st.integers(0, 40), max_size=3))
-@settings(max_examples=50)
 def test_the_same_rows_give_the_same_bytes_however_they_are_chunked(
     tmp_path_factory: pytest.TempPathFactory, chunks: list[int], tables: list[int]
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.annotation import ColumnType
@@ -131,7 +131,6 @@ NUMBERS = [
         max_size=12,
     ),
 )
-@settings(max_examples=60)
 @pytest.mark.slow
 def test_a_value_that_cannot_be_computed_is_missing_wherever_it_arises(
     connection: Any, expression: tuple[str, Value], rows: list[Row]
@@ -197,7 +196,6 @@ def likes(text: str, pattern: str, escape: str | None) -> bool:
     st.text("aé.*\\(%_\n!", max_size=6),
     st.booleans(),
 )
-@settings(max_examples=60)
 @pytest.mark.slow
 def test_like_matches_as_its_definition(connection: Any, texts: list[str], pattern: str, escaped: bool) -> None:
     pattern = re.sub(r"!+$", "", pattern)

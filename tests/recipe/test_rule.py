@@ -140,7 +140,6 @@ rows = st.fixed_dictionaries(
 
 
 @given(st.lists(conditions, min_size=1, max_size=3), st.lists(rows, max_size=6))
-@settings(max_examples=60)
 @pytest.mark.slow
 def test_rules_decide_as_plain_three_valued_logic(
     connection: Any, given_conditions: list[Condition], given_rows: list[Row]
@@ -162,7 +161,6 @@ def keeps(draw: st.DrawFn, names: tuple[str, ...] = ("a", "b", "c")) -> Conditio
 
 
 @given(keeps())
-@settings(max_examples=50)
 @pytest.mark.slow
 def test_decisive_rules_are_those_whose_flip_alone_would_keep(connection: Any, keep: Condition) -> None:
     """Every combination of true, false and unknown of three rules, by brute force."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.batch import TextBatch
@@ -63,7 +63,6 @@ def test_bytes_as_of_one_corpus(policy: str, shards: Shards, scheme: Scheme, pas
 
 @pytest.mark.parametrize("policy", POLICIES)
 @given(shards=corpora, scheme=schemes, passes=st.integers(1, 2))
-@settings(max_examples=60)
 @pytest.mark.slow
 def test_tokens_as_of_one_corpus(policy: str, shards: Shards, scheme: Scheme, passes: int) -> None:
     assert found(shards, scheme, policy, "tokens", passes) == expected(shards, scheme.min_length, policy, "tokens")

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import xxhash
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.batch import TextBatch
@@ -169,7 +169,6 @@ def test_a_chain_is_one_cluster() -> None:
 
 
 @given(st.data())
-@settings(max_examples=60)
 def test_clusters_of_any_edges(data: st.DataObject) -> None:
     sizes = data.draw(st.lists(st.integers(0, 6), max_size=6))
     places = [(shard, row) for shard, size in enumerate(sizes) for row in range(size)]

@@ -73,7 +73,6 @@ def test_blocks_of_shingles_of_all_lengths() -> None:
 
 
 @given(st.lists(normal_texts, max_size=5), st.integers(1, 6), st.integers(0, 3))
-@settings(max_examples=50)
 def test_as_datasketch(texts: list[str], shingle_words: int, seed: int) -> None:
     permutations = Permutations(112, seed)
     found, has_words = signatures(TextBatch.of(texts), shingle_words, permutations)

@@ -11,7 +11,7 @@ READERS := mosaicml-streaming==0.13.0 brotli==1.2.1 catalogue==2.0.10 cramjam==2
 	megatron-core==0.16.1 ai2-olmo-core==3.0.0 bettermap==1.3.1 dataclass-extensions==0.5.0
 
 # Each core runs the tests of a file; starting a process is twice as fast where Python may keep what it has compiled.
-PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --durations 20
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 20
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: chaos check fuzz test test-fresh-machine test-quick test-long test-exhaustive test-kills test-train lint demo lock clean

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing import get_context
@@ -41,6 +42,14 @@ patch.object(providers, "_get_local_constants", Constants).start()
 def pytest_configure(config: pytest.Config) -> None:
     """Count process starts."""
     config.pluginmanager.register(ProcessStarts())
+
+
+@pytest.hookimpl(trylast=True)  # after -m has deselected
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take longest begin first, so that no core waits for the last: those with Ray, then by their tests."""
+    tests = Counter(item.path for item in items)
+    with_ray = {item.path for item in items if "head" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: (item.path not in with_ray, -tests[item.path], item.path))
 
 
 #: What the corpus of the demo is harvested from, for time.

@@ -122,11 +122,14 @@ def check_tokens(tokenizer: Tokenizer, texts: list[str], expected: list[list[int
         assert tokens.starts[part].tolist() == [0, *np.cumsum(tokenizer.sizes[ids]).tolist()][: len(ids)]
 
 
+@pytest.mark.parametrize("size", [500_000, pytest.param(3_000_000, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("name", PRE_TOKENIZERS)
 @pytest.mark.slow
-def test_real_text_equals_tokenizers(name: str, engines: dict[str, tuple[Tokenizer, tokenizers.Tokenizer]]) -> None:
+def test_real_text_equals_tokenizers(
+    name: str, size: int, engines: dict[str, tuple[Tokenizer, tokenizers.Tokenizer]]
+) -> None:
     tokenizer, reference = engines[name]
-    texts = real_texts(3_000_000)
+    texts = real_texts(size)
     check_tokens(tokenizer, texts, reference_ids(reference, texts))
 
 

@@ -148,12 +148,15 @@ def pack_until(number: int, source: Sequences, folder: Path) -> None:
 
 
 @pytest.mark.processes
-def test_a_killed_packing_is_completed(source: Sequences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.exhaustive)])
+def test_a_killed_packing_is_completed(
+    every: int, source: Sequences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("gneiss.loader.packed_files.PART_TEXT_BYTES", 60_000)
     parts = len(pack(source, tmp_path / "whole").parts)
     assert parts > 1
     expected = runs.promised(tmp_path / "whole")
-    for number in range(1, 3 * parts + 3, 2):
+    for number in range(1, 3 * parts + 3, every):
         process = get_context("fork").Process(target=pack_until, args=(number, source, tmp_path / f"{number}"))
         process.start()
         process.join()

@@ -5,11 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,6 +25,7 @@ from gneiss.store.place import STORES, place_of
 from tests import runs
 from tests.store.fake_hub import SIGNATURE, TOKEN, Answer, FakeHub
 from tests.store.memory import MemoryStore
+from tests.warm_processes import WarmProcesses
 
 pytestmark = pytest.mark.slow
 
@@ -295,20 +293,19 @@ def test_the_command_says_what_it_did(
     assert "with --replace" in capsys.readouterr().err
 
 
-@pytest.mark.processes
-def test_a_push_that_is_killed_goes_on(hub: FakeHub, output: Path) -> None:
-    command = [sys.executable, "-m", "gneiss", "push", str(output), TARGET]
-    started: list[subprocess.Popen[bytes]] = []
+def test_a_push_that_is_killed_goes_on(hub: FakeHub, output: Path, warm: WarmProcesses) -> None:
+    process = warm.Process(target=push, args=(output, TARGET))
 
     def kill(request: str) -> None:
         if request.startswith("PUT /lfs/") and sum(its.startswith("PUT /lfs/") for its in hub.requests) == 5:
-            os.kill(started[0].pid, signal.SIGKILL)
+            process.kill()
 
     hub.fault = kill
-    started.append(subprocess.Popen(command, stderr=subprocess.PIPE))
-    assert started[0].wait(120) == -signal.SIGKILL
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert set(found(hub)) < set(expected(output))
     hub.fault = lambda request: None
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "were there" in done.stdout
+    done = push(output, TARGET)
+    assert 0 < done.uploaded < done.files
     assert found(hub) == expected(output)

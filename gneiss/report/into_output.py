@@ -17,7 +17,7 @@ def put_into_output(run: FinishedRun, page: str) -> Place:
     Raises InputError where the run is not finished, and so has no card.
     """
     if not run.is_finished:
-        raise InputError(f"{run.folder}: the run is not finished; its report can only lie elsewhere: --output FILE")
+        raise InputError(f"{run.folder}: the run is not finished; its report can only lie elsewhere")
     with held(run.folder) as check:
         try:
             card = (run.folder / CARD_FILE).read().decode()

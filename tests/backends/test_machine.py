@@ -85,7 +85,8 @@ def is_stopped(pid: int) -> bool:
     ],
 )
 def test_what_a_process_died_of(code: int, before: int | None, after: int | None, is_own: bool, said: str) -> None:
-    assert death_by_exit_code(code, before, after) == Death(said, is_own)
+    for_memory = said.endswith(("out of memory", "out of memory?"))
+    assert death_by_exit_code(code, before, after) == Death(said, is_own, is_for_memory=for_memory)
 
 
 def test_where_nobody_counts_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

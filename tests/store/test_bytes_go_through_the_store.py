@@ -27,8 +27,8 @@ TOUCHING = {
 }  # fmt: skip
 #: The places that know Parquet or Arrow's messages; they are handed open files.
 PARQUET = {
-    "input/formats/arrow.py", "input/formats/parquet.py", "input/formats/int96.py", "output/parquet.py",
-    "stages/batch_file.py",
+    "input/cuts.py", "input/formats/arrow.py", "input/formats/parquet.py", "input/formats/int96.py",
+    "output/parquet.py", "stages/batch_file.py",
 }  # fmt: skip
 READING = {"ParquetFile", "ParquetWriter", "read_metadata", "read_schema", "read_table", "write_table"}
 

@@ -201,6 +201,7 @@ class Deadly(Parquet):
         yield from super().tables(file, part, columns)
 
 
+@pytest.mark.processes
 def test_a_shard_that_ends_its_worker_is_no_first_copy(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

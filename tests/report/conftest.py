@@ -29,7 +29,7 @@ def wide(material: runs.Material, tmp_path_factory: pytest.TempPathFactory) -> F
     return run(recipe, material.input, tmp_path_factory.mktemp("wide") / "curated", backend=runs.InThisProcess())
 
 
-@pytest.fixture(params=["demo", "wide"])
+@pytest.fixture(params=[pytest.param("demo", marks=[pytest.mark.processes, pytest.mark.slow]), "wide"])
 def any_run(request: pytest.FixtureRequest) -> FinishedRun:
     """A run of the demo's recipe, and one at corpus scope."""
     from gneiss.output.finished_run import open_run

@@ -137,6 +137,7 @@ def test_a_group_is_cut_at_its_largest_size(corpus: Path) -> None:
         Dedup(scope="group", group_by="^z").groups(shards)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("scope", "workers"),
     [({"scope": "corpus"}, 3), ({"scope": "group", "group_by": "^[xy]"}, 2)],

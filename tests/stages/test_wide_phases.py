@@ -136,6 +136,7 @@ phases:
     assert [row["near_cluster"] for row in rows] == [None] * 4
 
 
+@pytest.mark.processes
 def test_workers_do_not_change_a_byte(corpus: Path, tmp_path: Path) -> None:
     wide = recipe(PHASES, "corpus", 14_000)
     curated(wide, corpus, tmp_path / "here")

@@ -31,6 +31,7 @@ from gneiss.recipe.rule import (
     truths,
     understood,
 )
+from gneiss.report.counting import token_column
 from gneiss.report.documents import open_documents
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def reading(run: FinishedRun, recipe: Recipe, *, tokens: str | None = None, by: 
         {name: its for name, its in columns.items() if any(name in rule.reads for of in read for rule in of.values())},
         tuple(phase.name for phase in earlier.phases),
         tuple(frozenset(recipe.readable(index)) for index in range(len(recipe.phases))),
-        tokens or _token_counts(earlier),
+        tokens or token_column(earlier),
         by,
         _overwritten(recipe, earlier, read),
     )
@@ -370,12 +371,6 @@ def _refuse_other_annotations(recipe: Recipe, earlier: Recipe, run: FinishedRun)
                     f"phase {mine.name}: its {what} are not those of {run.folder}, whose annotations are read; only"
                     " rules and `keep` can differ: `gneiss decide` computes what else there is"
                 )
-
-
-def _token_counts(recipe: Recipe) -> str | None:
-    """The annotation that counts tokens."""
-    found = (its for phase in recipe.phases for its in phase.annotators if its.key == "tokens")
-    return next((its.columns[0].name for its in found), None)
 
 
 def _overwritten(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,10 +14,8 @@ from gneiss.curate.statistics import ColumnStatistics, bin_edge
 from gneiss.errors import InputError, did_you_mean
 from gneiss.output.finished_run import FinishedRun
 from gneiss.recipe.recipe import Phase
+from gneiss.recipe.rule import expressions
 
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?", re.IGNORECASE)
-_TOKEN = re.compile(rf"[^\W\d]\w*|{_NUMBER.pattern}", re.IGNORECASE)
-_STRING = re.compile(r"'(?:[^']|'')*'")
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
@@ -34,7 +31,7 @@ class Threshold:
 
 
 def thresholds(phase: Phase, columns: Sequence[Column]) -> list[Threshold]:
-    """The numbers in the rules of a phase; each belongs to the numeric annotation named last before it (or its CASE).
+    """The numbers that the rules of a phase compare an annotation with, in the order of the rules.
 
     Parameters: `columns`: the annotations of the recipe (`recipe.columns`).
 
@@ -43,25 +40,12 @@ def thresholds(phase: Phase, columns: Sequence[Column]) -> list[Threshold]:
     >>> [(t.rule, t.annotation, t.value) for t in thresholds(recipe.phases[0], recipe.columns)][1:4]
     [('quality', 'dclm', 0.002), ('quality', 'cosmo', 0.03), ('readable', 'eflaw', 30.0)]
     """
-    names = {c.name.lower(): c.name for c in columns if c.type in {"int64", "float64"}}
-    names.update({alias.lower(): names[to.lower()] for alias, to in phase.aliases.items() if to.lower() in names})
-    found: list[Threshold] = []
-    for rule, condition in phase.rules.items():
-        current: str | None = None
-        outside: list[str | None] = []  # what each CASE that is open is compared with
-        for token in _TOKEN.finditer(_STRING.sub(lambda match: " " * len(match[0]), condition)):
-            word = token[0].lower()
-            if word in names:
-                current = names[word]
-            elif word == "case":
-                outside.append(current)
-            elif word in {"then", "else"} and outside:
-                current = outside[-1]
-            elif word == "end" and outside:
-                current = outside.pop()
-            elif _NUMBER.fullmatch(word) and current:
-                found.append(Threshold(rule, current, float(word), *token.span()))
-    return found
+    read = expressions(phase.decision, {column.name: column.type for column in columns})
+    return [
+        Threshold(rule, phase.aliases.get(its.column, its.column), its.value, its.start, its.stop)
+        for rule, expression in read.items()
+        for its in expression.thresholds
+    ]
 
 
 def distribution(run: FinishedRun, annotation: str, bins: int = 40) -> pa.Table:

@@ -45,7 +45,7 @@ test-long: $(KERNELS)
 	$(PYTEST) --numprocesses $$(($$(nproc) + 1)) -m "(slow or processes) and not exhaustive"
 
 test-exhaustive: $(KERNELS)  ## what takes long by nature, and of which the whole test suite has a share
-	GNEISS_EXAMPLES=$${GNEISS_EXAMPLES:-200} $(PYTEST) -m "exhaustive or hypothesis"
+	GNEISS_EXAMPLES=$${GNEISS_EXAMPLES:-100} $(PYTEST) -m "exhaustive or hypothesis"
 
 fuzz: $(KERNELS)  ## the readers of untrusted bytes, with many other examples than those of the tests
 	GNEISS_FUZZ_EXAMPLES=$${GNEISS_FUZZ_EXAMPLES:-20000} $(PYTEST) tests/fuzz

@@ -109,7 +109,8 @@ def _pieces(text: str) -> Iterator[str]:
     start = 0
     for at in range(_LONG_RUN, len(text), _LONG_RUN):
         around = text[at - _LONG_RUN // 2 : at + _LONG_RUN // 2]
-        if not (_NO_SPACE if around[0].isspace() else _SPACE).search(around):
+        is_whole = len(around) == _LONG_RUN  # at the end of a text less is no long run
+        if is_whole and not (_NO_SPACE if around[0].isspace() else _SPACE).search(around):
             yield text[start:at]
             start = at
     yield text[start:] if start else text

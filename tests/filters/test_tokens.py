@@ -15,7 +15,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import tokenizers
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
@@ -334,6 +334,7 @@ def test_document_does_not_depend_on_its_neighbours(builtin: Tokenizer) -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "é", "word ", " ", "\n", "\u3000"]), st.integers(1, 90)), max_size=6))
+@example([("word ", 2), ("a", 11)])
 def test_only_very_long_runs_are_cut(builtin: Tokenizer, runs: list[tuple[str, int]]) -> None:
     """An engine takes some 70 times the memory of a word: a gigabyte of one letter ended the worker."""
     text = "".join(piece * count for piece, count in runs)

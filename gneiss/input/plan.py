@@ -15,16 +15,28 @@ from gneiss.errors import InputError, RecipeError, first_line
 from gneiss.input.model_files import ModelFile, resolve
 from gneiss.input.origin import Origin, origin_of
 from gneiss.input.shard import Input, Refusal, cut_shards, refuse_none
-from gneiss.recipe.named import versions
+from gneiss.recipe.code_files import code_files
+from gneiss.recipe.named import import_path, versions
 from gneiss.recipe.recipe import Recipe
 from gneiss.store.place import Address, Place, place_of
 from gneiss.version import __version__
 
-#: Libraries whose version can change the bytes of an output.
-BYTE_SHAPING = (
-    "can-ada", "duckdb", "fasttext-community", "llvmlite", "numba", "numpy", "pyarrow", "pydivsufsort", "splintr-rs",
-    "tokenizers", "xxhash",
-)  # fmt: skip
+#: Libraries whose version can change the bytes of an output, and the module that who uses them imports.
+BYTE_SHAPING = {
+    "can-ada": "can_ada",
+    "duckdb": "duckdb",
+    "fasttext-community": "fasttext",
+    "llvmlite": "numba",
+    "numba": "numba",
+    "numpy": "numpy",
+    "pyarrow": "pyarrow",
+    "pydivsufsort": "pydivsufsort",
+    "splintr-rs": "splintr",
+    "tokenizers": "tokenizers",
+    "xxhash": "xxhash",
+}
+#: The module that evaluates rules, as the code of a plan names it.
+RULES = "gneiss.recipe.rule"
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,13 @@ class Plan:
             "models": {model.source: model.checksum for model in self.models},
             **({"layers": dict(self.layers)} if self.layers else {}),
         }
+
+    @property
+    def code(self) -> dict[str, str]:
+        """What of gneiss computes: digest of the files behind each class of the recipe, and behind its rules."""
+        modules = {import_path(its): its.__module__ for its in self.recipe.classes} | {RULES: RULES}
+        found = {name: code_files(module) for name, module in modules.items()}
+        return {name: its.digest for name, its in found.items() if its is not None}
 
     def _fingerprint(self) -> str:
         """sha256 over all shards: if they see each other, none may be added, changed or removed."""

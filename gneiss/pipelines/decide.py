@@ -96,7 +96,8 @@ def plan_again(recipe: Recipe, run: FinishedRun, original: Address | None = None
     plan = make_plan(recipe, source, DataFiles.of(recipe.output).refusal, None, _model_of(run), layers_of(recipe, run))
     plan = _checked(plan, run, is_elsewhere=original is not None)
     shards, there = {its.id for its in plan.input.shards}, {its.id for its in run.shards}
-    earlier_code, code = Code.of(run.identity), Code.of(plan.identity)
+    earlier_code = Code.of(run.identity)
+    code = Code.of({**plan.identity, "code": plan.code if earlier_code.files else {}})
     has_all = shards == there and not run.failed_documents
     reuse = Reuse(recipe, code, earlier, earlier_code, [Source.base(earlier, earlier_code)], has_all)
     names = tuple(phase.name for phase in earlier.phases)

@@ -181,7 +181,7 @@ def _open(
     meter: Meter | None = None,
 ) -> AbstractContextManager[Job]:
     first = {layout.RECIPE_FILE: plan.recipe.to_yaml().encode()}
-    noted = {"input": plan.source}
+    noted = {"input": plan.source, "code": plan.code}
     return open_job(folder, plan.identity, progress, first, share, patience_seconds, publish, meter, noted)
 
 

@@ -11,38 +11,56 @@ from typing import Any, TypeAlias
 from gneiss.annotation import Annotator
 from gneiss.corpus_steps import CorpusStep
 from gneiss.edit import Editor
-from gneiss.input.plan import BYTE_SHAPING
+from gneiss.input.plan import BYTE_SHAPING, RULES
 from gneiss.output.layout import BASE_LAYER
+from gneiss.recipe.code_files import code_files
 from gneiss.recipe.entries import parameters
 from gneiss.recipe.named import import_path, versions
 from gneiss.recipe.recipe import Phase, Recipe
 
+#: What is an annotator's own, beside libraries.
+_OWN = ("code", "parameters")
 Part: TypeAlias = Annotator | Editor | CorpusStep
 
 
 @dataclass(frozen=True)
 class Code:
-    """What computes: versions of gneiss and of libraries, and checksums of model files by their names in a recipe."""
+    """What computes: versions of gneiss and of libraries, checksums of model files by their names in a recipe.
+
+    files: digests of the files of gneiss behind a class, by its import path, and behind rules; none where nobody noted
+    them: then the version of gneiss stands for them.
+    """
 
     gneiss: str
     libraries: Mapping[str, str]
     models: Mapping[str, str]
+    files: Mapping[str, str]
 
     @classmethod
     def of(cls, identity: Mapping[str, Any]) -> Code:
-        """That of a run."""
-        return cls(identity["gneiss"], identity["libraries"], identity["models"])
+        """That of a run, by its identity and what is noted beside it."""
+        return cls(identity["gneiss"], identity["libraries"], identity["models"], identity.get("code", {}))
 
     def behind(self, part: Part) -> dict[str, Any]:
         """All that the results of a part of a recipe depend on, beside the texts; a model file is its checksum."""
-        own = versions([type(part)])
         files = part.model_files if isinstance(part, Annotator | CorpusStep) else ()
         return {
-            "code": import_path(type(part)),
-            "gneiss": self.gneiss,
-            **{name: self.libraries.get(name) for name in (*BYTE_SHAPING, *own)},
+            "class": import_path(type(part)),
+            **self._of_module(import_path(type(part)), type(part).__module__),
+            **{name: self.libraries.get(name) for name in versions([type(part)])},
             "parameters": _with_checksums(parameters(part), {file: self.models.get(file, file) for file in files}),
         }
+
+    def behind_rules(self) -> dict[str, Any]:
+        """All that the verdicts of rules depend on, beside the rules and what they read."""
+        return self._of_module(RULES, RULES)
+
+    def _of_module(self, name: str, module: str) -> dict[str, Any]:
+        """The code of a module and its libraries; of one outside gneiss it is not known what it uses: all there is."""
+        its = code_files(module) if name in self.files else None
+        libraries = [library for library, top in BYTE_SHAPING.items() if its is None or top in its.imported]
+        code = self.files.get(name, f"gneiss {self.gneiss}")
+        return {"code": code, **{library: self.libraries.get(library) for library in libraries}}
 
 
 def _with_checksums(value: Any, checksums: Mapping[str, str]) -> Any:
@@ -174,7 +192,7 @@ class Reuse:
                 if type(found) is type(annotator):
                     there = source.code.behind(found)
                     what = next(name for name, value in wanted.items() if there.get(name) != value)
-                    return f"the run has it with another {what}" + ("" if what == "parameters" else " version")
+                    return f"the run has it with other {what}" if what in _OWN else f"the run had another {what}"
         return "the run does not have it"
 
 
@@ -189,6 +207,10 @@ def _decides(phase: Phase, code: Code) -> str:
     """All that decides which documents of a phase stay."""
     parts: list[Part] = [*phase.steps, *phase.editors, *phase.annotators]
     return json.dumps(
-        [[code.behind(part) for part in parts], dict(phase.aliases), dict(phase.rules), phase.decision.keep],
+        [
+            [code.behind(part) for part in parts],
+            code.behind_rules(),
+            [dict(phase.aliases), dict(phase.rules), phase.decision.keep],
+        ],
         sort_keys=True,
     )

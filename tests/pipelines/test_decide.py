@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from gneiss.output.finished_run import FinishedRun
 from gneiss.pipelines.decide import decide
 from gneiss.pipelines.run import run
 from gneiss.recipe.recipe import Recipe
+from gneiss.stages.reuse import Code
 from tests import runs
 
 HERE = runs.InThisProcess()
@@ -104,6 +106,50 @@ def test_an_annotator_with_other_parameters_is_computed_and_no_other(
     again = decide(recipe, uninterrupted, tmp_path / "again", backend=HERE)
     assert set(counted) == {"fasttext"}
     same(recipe, again, material.input, tmp_path / "run")
+
+
+FASTTEXT, READABILITY = "gneiss.filters.fasttext:FastText", "gneiss.filters.readability:Readability"
+
+
+@pytest.mark.parametrize(
+    ("noted", "computed"),
+    [
+        ({}, set()),
+        ({READABILITY: "sha"}, {"readability"}),
+        ({"gneiss.recipe.rule": "sha"}, set()),
+        (None, {"fasttext", "readability"}),
+    ],
+    ids=["no file of it", "files of a filter", "files of rules", "not noted"],
+)
+def test_an_upgrade_computes_what_it_touches(
+    noted: dict[str, str] | None,
+    computed: set[str],
+    material: runs.Material,
+    curated: Path,
+    copy_of: Callable[[Path], Path],
+    tmp_path: Path,
+    counted: dict[str, int],
+) -> None:
+    folder = copy_of(curated)
+    identity = json.loads((folder / "_gneiss/run.json").read_text())
+    assert {FASTTEXT, READABILITY, "gneiss.recipe.rule"} < identity["code"].keys()
+    identity |= {"gneiss": "0.0.1", "code": None if noted is None else identity["code"] | noted}
+    (folder / "_gneiss/run.json").write_text(json.dumps({k: its for k, its in identity.items() if its is not None}))
+    again = decide(material.recipe, folder, tmp_path / "again", backend=HERE)
+    assert set(counted) == computed
+    assert runs.promised(again.folder) == runs.promised(curated)
+
+
+def test_only_the_libraries_count_that_an_annotator_imports() -> None:
+    libraries = {"numpy": "2", "duckdb": "1", "numba": "1"}
+    code = Code("1", libraries, {}, {READABILITY: "sha"})
+    assert code.behind(Readability()) == Code("2", {**libraries, "duckdb": "2"}, {}, code.files).behind(Readability())
+    assert code.behind(Readability()) != Code("1", {**libraries, "numba": "2"}, {}, code.files).behind(Readability())
+    assert (
+        code.behind_rules()
+        == Code("1", libraries, {}, {}).behind_rules()
+        != Code("2", libraries, {}, {}).behind_rules()
+    )
 
 
 @pytest.mark.slow

@@ -3,7 +3,8 @@
     python -m tests.chaos.chaos [--moments 200] [--seed 0] [--victim node] [--log FILE]
 
 A moment counts where it met a running job. What is struck is drawn by the seed and the number of the moment: a log that
-has some of them is continued. Ray has a head and two nodes with other CPUs; a node that is killed is replaced.
+has some of them is continued. Ray has a head and two nodes with other CPUs; a node that is killed is replaced. Actors,
+raylets and nodes are struck while they are at a task.
 """
 
 from __future__ import annotations
@@ -66,6 +67,11 @@ class Outcome:
     resumed: bool
 
     @property
+    def hit(self) -> bool:
+        """Whether a task was under way, which had to be begun again."""
+        return self.attempts > 1
+
+    @property
     def is_right(self) -> bool:
         """Whether nothing is amiss: a job whose driver lives, and whose store does, ends without help."""
         helped = self.resumed and self.victim not in (DRIVER, RAY_DRIVER, SERVER)
@@ -111,11 +117,11 @@ class World:
         where = VICTIMS[moment.victim][1]
         job, base = self._job(moment)
         reference, seconds = self._in_peace(moment, job, base, where)
-        output, attempts = base / f"{moment.number}", self._new_folder("attempts")
+        output, attempts = base / f"{moment.number}", self._new_attempts()
         process = self._start(job, output, where, attempts)
-        _wait_for(lambda: any(attempts.iterdir()) or not process.is_alive())
+        _wait_for(lambda: bool(_begun(attempts)) or not process.is_alive())
         time.sleep(moment.share * seconds)
-        met = process.is_alive() and self._kill(moment.victim, process.pid or 0, random.Random(moment.number))
+        met = self._kill(moment.victim, process, attempts / jobs.AT, random.Random(moment.number))
         process.join(_LONGEST_SECONDS)
         if process.is_alive():
             process.kill()
@@ -128,7 +134,7 @@ class World:
             assert again.exitcode == 0, f"{moment}: it does not resume"
         found = jobs.contents(output)
         expected, rows = jobs.rows(reference), jobs.rows(found)
-        most = max(file.stat().st_size for file in attempts.iterdir())
+        most = max(file.stat().st_size for file in _begun(attempts))
         return Outcome(
             moment.number, moment.victim, moment.job, moment.share, (expected - rows).total(),
             (rows - expected).total(), found == reference, most, resumed,
@@ -160,9 +166,9 @@ class World:
             self.head = self.stack.enter_context(running_head(cpus=1))
             self._nodes()
         if base not in self.in_peace:
-            attempts = self._new_folder("attempts")
+            attempts = self._new_attempts()
             process = self._start(job, base / "whole", where, attempts)
-            _wait_for(lambda: any(attempts.iterdir()) or not process.is_alive())
+            _wait_for(lambda: bool(_begun(attempts)) or not process.is_alive())
             began = time.monotonic()
             process.join()
             assert process.exitcode == 0, f"{moment}: a job in peace fails"
@@ -193,12 +199,19 @@ class World:
         folder.mkdir()
         return folder
 
-    def _kill(self, victim: str, driver: int, draw: random.Random) -> bool:
-        """Kill one of its kind; False where there is none."""
+    def _new_attempts(self) -> Path:
+        folder = self._new_folder("attempts")
+        (folder / jobs.AT).mkdir()
+        return folder
+
+    def _kill(self, victim: str, driver: BaseProcess, at: Path, draw: random.Random) -> bool:
+        """Kill one of its kind; False where there is none. at: names the workers that are at a task."""
+        if not driver.is_alive():
+            return False
         if victim in (DRIVER, RAY_DRIVER):
-            return _end(driver)
+            return _end(driver.pid or 0)
         if victim == WORKER:
-            return _end_one(_workers_of(driver), draw)
+            return _end_one(_workers_of(driver.pid or 0), draw)
         if victim == SERVER:
             assert self.server
             self.server.kill()
@@ -207,15 +220,28 @@ class World:
             return True
         assert self.head
         nodes = self._nodes()
-        if victim == ACTOR:
-            return _end_one([pid for node in nodes for pid in node.processes("ray::_Worker")], draw)
-        node = draw.choice(nodes)
-        if victim == RAYLET:
-            node.kill_raylet()
+        while driver.is_alive():
+            busy = {int(file.name) for file in at.iterdir()}
+            actors = {pid: node for node in nodes for pid in node.processes("ray::Worker") if pid in busy}
+            if actors:
+                break
+            time.sleep(0.002)
         else:
-            node.kill()
+            return False
+        actor = draw.choice(sorted(actors))
+        if victim == ACTOR:
+            return _end(actor)
+        if victim == RAYLET:
+            actors[actor].kill_raylet()
+        else:
+            actors[actor].kill()
         self.head.join(draw.choice(_NODE_CPUS))  # in mid-run
         return True
+
+
+def _begun(attempts: Path) -> list[Path]:
+    """The files of tasks that workers have begun."""
+    return [file for file in attempts.iterdir() if file.name != jobs.AT]
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:
@@ -256,15 +282,15 @@ def world(context: ForkServerContext) -> Iterator[World]:
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """What was struck × the job: moments, and how many of them are not right."""
-    head = ("struck", *JOBS, "moments", "rows lost", "doubled", "bytes differ", "most attempts", "resumed")
+    head = ("struck", *JOBS, "moments", "at a task", "rows lost", "doubled", "bytes differ", "most attempts", "resumed")
     lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for victim in [*VICTIMS, "all"]:
         its = [outcome for outcome in outcomes if victim in (outcome.victim, "all")]
         if its:
             counts = [sum(outcome.job == job for outcome in its) for job in JOBS]
             sums = (
-                len(its), sum(o.lost for o in its), sum(o.doubled for o in its), sum(not o.is_equal for o in its),
-                max(o.attempts for o in its), sum(o.resumed for o in its),
+                len(its), sum(o.hit for o in its), sum(o.lost for o in its), sum(o.doubled for o in its),
+                sum(not o.is_equal for o in its), max(o.attempts for o in its), sum(o.resumed for o in its),
             )  # fmt: skip
             lines.append("| " + " | ".join(map(str, (victim, *counts, *sums))) + " |")
     return "\n".join(lines)

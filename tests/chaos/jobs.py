@@ -84,9 +84,16 @@ def write_jobs(folder: Path) -> dict[str, Job]:
     return {job.name: job for job in jobs}
 
 
+#: The folder that names the workers that are at a task.
+AT = "at"
+
+
 @dataclass(frozen=True)
 class CountedStep:
-    """A step whose workers leave a byte for each attempt at a task, in a file of its own."""
+    """A step whose workers leave a byte for each attempt at a task, in a file of its own.
+
+    folder: of these files; its folder `at` has one for each worker that is at a task, named by its process.
+    """
 
     step: AttemptStep[Any]
     folder: Path
@@ -99,7 +106,12 @@ class CountedStep:
             name = "-".join([self.step.stage, *fields_of(task).values()])
             with (self.folder / name.replace("/", "_")).open("ab") as file:
                 file.write(b"x")
-            return work(task)
+            at = self.folder / AT / f"{os.getpid()}"
+            at.touch()
+            try:
+                return work(task)
+            finally:
+                at.unlink()
 
         return counted
 

@@ -53,7 +53,7 @@ def test_the_table_adds_up() -> None:
         replace(RIGHT, victim=chaos.DRIVER, resumed=True),
     ]
     assert chaos.table(outcomes).splitlines()[2:] == [
-        "| driver | 1 | 0 | 0 | 0 | 1 | 0 | 0 | 0 | 2 | 1 |",
-        "| node | 1 | 0 | 0 | 1 | 2 | 2 | 0 | 0 | 2 | 0 |",
-        "| all | 2 | 0 | 0 | 1 | 3 | 2 | 0 | 0 | 2 | 1 |",
+        "| driver | 1 | 0 | 0 | 0 | 1 | 1 | 0 | 0 | 0 | 2 | 1 |",
+        "| node | 1 | 0 | 0 | 1 | 2 | 1 | 2 | 0 | 0 | 2 | 0 |",
+        "| all | 2 | 0 | 0 | 1 | 3 | 2 | 2 | 0 | 0 | 2 | 1 |",
     ]

@@ -4,7 +4,7 @@
 
 DIR holds Parquet files with columns `text` and `id`; its texts are repeated to as many shards of as many MB of text.
 Both have two workers; Ray runs before the clock starts, as on a cluster, and workers start within it. The least of the
-runs counts.
+runs counts. CPU seconds are those of the driver, of the tasks, and of all else: workers while they start, and Ray.
 """
 
 from __future__ import annotations
@@ -14,16 +14,21 @@ import itertools
 import json
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from bench_filters import read_corpus
 
 import gneiss
+from gneiss.output import ledger
+from gneiss.store.place import place_of
 
 WORKERS = 2
+BackendName: TypeAlias = Literal["local", "ray"]
 
 
 def main() -> None:
@@ -39,20 +44,23 @@ def main() -> None:
         folder = Path(scratch)
         size_bytes = write_input(given.corpus, given.shards, given.megabytes * 1_000_000, folder / "input")
         write_input(given.corpus, 1, 100_000, folder / "warm")
-        seconds: dict[str, list[float]] = {"local": [], "ray": []}
-        backends: tuple[Literal["local", "ray"], ...] = ("local", "ray")
+        backends: tuple[BackendName, ...] = ("local", "ray")
+        wall: dict[BackendName, list[float]] = {name: [] for name in backends}
+        cpu: dict[BackendName, list[dict[str, float]]] = {name: [] for name in backends}
         for backend in backends:
             timed(given.recipe, folder / "warm", folder / f"warm-{backend}", backend)
         for run, backend in itertools.product(range(given.runs), backends):
-            seconds[backend].append(timed(given.recipe, folder / "input", folder / f"{backend}-{run}", backend))
-    least = {name: min(times) for name, times in seconds.items()}
+            seconds, cpu_seconds = timed(given.recipe, folder / "input", folder / f"{backend}-{run}", backend)
+            wall[backend].append(seconds)
+            cpu[backend].append(cpu_seconds)
     print(
         json.dumps(
             {
                 "input": f"{given.corpus}: {given.shards} shards, {size_bytes:,} bytes of text",
                 "workers": WORKERS,
-                "wall_seconds": {name: [round(its, 2) for its in times] for name, times in seconds.items()},
-                "ray_by_local": round(least["ray"] / least["local"], 3),
+                "wall_seconds": wall,
+                "cpu_seconds": cpu,
+                "ray_by_local": round(min(wall["ray"]) / min(wall["local"]), 3),
             },
             indent=1,
         )
@@ -75,11 +83,27 @@ def write_input(corpus: Path, shards: int, size_bytes: int, folder: Path) -> int
     return written
 
 
-def timed(recipe: str, source: Path, output: Path, backend: Literal["local", "ray"]) -> float:
-    """Seconds of wall time of a run."""
-    began = time.perf_counter()
+def timed(recipe: str, source: Path, output: Path, backend: BackendName) -> tuple[float, dict[str, float]]:
+    """Seconds of wall time of a run, and CPU seconds by who used them."""
+    driver, others, began = *cpu_seconds(), time.perf_counter()
     gneiss.run(recipe, source, output, workers=WORKERS, backend=backend)
-    return time.perf_counter() - began
+    wall = time.perf_counter() - began
+    time.sleep(1.0)  # until the workers that were killed have been waited for
+    driver, others = (after - before for after, before in zip(cpu_seconds(), (driver, others), strict=True))
+    tasks = sum(receipt.cost["cpu_seconds"] for receipt in ledger.read(place_of(output)).values())
+    spent = {"driver": driver, "tasks": tasks, "else": others - tasks}
+    return round(wall, 2), {name: round(seconds, 2) for name, seconds in spent.items()}
+
+
+def cpu_seconds() -> tuple[float, float]:
+    """CPU seconds of this process, and of all that it has started; of the dead, those that were waited for."""
+    this = psutil.Process()
+    own = this.cpu_times()
+    others = own.children_user + own.children_system
+    for process in this.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            others += sum(process.cpu_times()[:4])
+    return own.user + own.system, others
 
 
 if __name__ == "__main__":

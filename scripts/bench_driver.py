@@ -164,6 +164,9 @@ class Played:
     def show(self, samples: Iterable[Sample]) -> None:
         pass
 
+    def present(self) -> int:
+        return self.workers
+
     def kept(self) -> AbstractContextManager[Played]:
         return nullcontext(self)
 

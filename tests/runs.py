@@ -208,6 +208,10 @@ class InThisProcess:
     def show(self, samples: Iterable[Sample]) -> None:
         """Nobody watches."""
 
+    def present(self) -> int:
+        """One."""
+        return 1
+
     def run(
         self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
     ) -> Generator[Done, None, None]:

@@ -76,6 +76,13 @@ class Room:
     by_memory: int
 
 
+@dataclass
+class Headcount:
+    """The workers of a stage that have a place now."""
+
+    now: int = 0
+
+
 @dataclass(frozen=True)
 class Workers:
     """The workers of a job: where they live, how many there are, and what each asks for."""
@@ -109,6 +116,9 @@ class Backend(Protocol):
 
     def show(self, samples: Iterable[Sample]) -> None:
         """Show what a job has done to those who watch the machines, if anybody does."""
+
+    def present(self) -> int:
+        """How many workers have a place now."""
 
     def run(
         self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias
 
-from gneiss.backends import MOST_ATTEMPTS, MOST_LOSSES, Done, Patience, Step, Task, fields_of
+from gneiss.backends import MOST_ATTEMPTS, MOST_LOSSES, Done, Headcount, Patience, Step, Task, fields_of
 from gneiss.backends.care import MOST_ENDS, NO_CARE, Care, End
 from gneiss.backends.machine import Death, Vitals
 from gneiss.backends.recorder import Work
@@ -99,13 +99,14 @@ def drive(
     most: Callable[[], int],
     patience: Patience,
     clock: Callable[[], float] = time.monotonic,
+    headcount: Headcount | None = None,
 ) -> Generator[Done, None, None]:
     """Apply a step to all tasks; yields in order of completion, and closes the pool at the end, whatever that is.
 
-    most: how many workers there may be, 1 or more; asked now and again, since machines come and go.
+    most: how many workers there may be, 1 or more; asked now and again, since machines come and go; headcount: kept.
     Raises MachineError when workers die before they are ready, or when none has room.
     """
-    crew = _Crew(pool, getattr(step, "stage", ""), tasks, patience)
+    crew = _Crew(pool, getattr(step, "stage", ""), tasks, patience, headcount or Headcount())
     left, looked, waits_until = len(tasks), clock(), 0.0
     workers, asked = most(), clock()
     longest = min(patience.look_seconds, patience.join_seconds)
@@ -190,8 +191,12 @@ class _Thrift:
 class _Crew(Generic[Task]):
     """The workers that there are, and the tasks that are not finished."""
 
-    def __init__(self, pool: Pool, stage: str, tasks: Sequence[Task], patience: Patience) -> None:
+    def __init__(
+        self, pool: Pool, stage: str, tasks: Sequence[Task], patience: Patience, headcount: Headcount
+    ) -> None:
         self._pool, self._stage, self._tasks, self._patience = pool, stage, tasks, patience
+        self._headcount = headcount
+        headcount.now = 0
         self._workers: dict[int, _Worker] = {}
         self._ready: dict[int, None] = {}  # those that can take a task, in order
         self._waiting = deque(range(len(tasks)))
@@ -221,6 +226,7 @@ class _Crew(Generic[Task]):
     def placed(self, number: int, where: str) -> None:
         """A worker has a process: others may get a place soon, so that their time starts anew."""
         if worker := self._workers.get(number):
+            self._headcount.now += not worker.where
             worker.where = where
             for its in (worker, *(its for its in self._workers.values() if not its.where)):
                 its.shows_life(0.0)
@@ -262,6 +268,7 @@ class _Crew(Generic[Task]):
         self._ready.pop(number, None)
         if worker is None:
             return None
+        self._headcount.now -= bool(worker.where)
         if not death.is_own:
             self._losses += 1
             self._is_losing = True

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing import get_context, reduction
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -20,7 +21,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import IO, Any, Literal, TypeAlias
 
-from gneiss.backends import Done, Patience, Room, Step, Task, bytes_of
+from gneiss.backends import Done, Headcount, Patience, Room, Step, Task, bytes_of
 from gneiss.backends.care import NO_CARE, Care, watched
 from gneiss.backends.driving import Answered, Died, Event, Opened, Placed, Seen, drive
 from gneiss.backends.machine import death_by_exit_code, memory_kills, vitals, worn_out
@@ -45,6 +46,7 @@ class LocalProcesses:
     patience: Patience = field(default_factory=Patience)
     grows: bool = False
     peaks: Peaks = field(default_factory=Peaks, compare=False, repr=False)
+    headcount: Headcount = field(default_factory=Headcount, compare=False, repr=False)
     idle: list[_Process] | None = field(default=None, compare=False, repr=False)
 
     def room(self, resources: Resources, held_bytes: int = 0) -> Room:
@@ -70,6 +72,10 @@ class LocalProcesses:
     def show(self, samples: Iterable[Sample]) -> None:
         """See Backend. Nobody watches."""
 
+    def present(self) -> int:
+        """See Backend."""
+        return self.headcount.now
+
     def run(
         self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
     ) -> Generator[Done, None, None]:
@@ -77,7 +83,8 @@ class LocalProcesses:
         with self.kept() as kept:
             assert kept.idle is not None
             processes = _Processes(step, resources, self.patience, self.peaks, kept.idle)
-            yield from drive(processes, step, tasks, lambda: self._most(workers, resources, processes), self.patience)
+            most = partial(self._most, workers, resources, processes)
+            yield from drive(processes, step, tasks, most, self.patience, headcount=self.headcount)
 
     def _most(self, workers: int, resources: Resources, processes: _Processes) -> int:
         """How many workers there may be now: asked for, or with room."""

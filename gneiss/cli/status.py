@@ -135,7 +135,7 @@ def _line(stage: StageStatus, state: str) -> str:
     return (
         f"stage {stage.name}: {stage.tasks - stage.left:,}/{stage.tasks:,} tasks finished{running}"
         + ("" if rate is None else f", {rate / 1e6:.2f} MB/s")
-        + ("" if left is None else f", {duration(left)} left")
+        + (", time left not known yet" if left is None else f", {duration(left)} left")
     )
 
 

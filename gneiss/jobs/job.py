@@ -103,15 +103,14 @@ class Job:
         """
         done: dict[str, Receipt] = {}
         single = each(tasks)
-        begun = _begun(stage, single, len(single) if of is None else of, workers.count, self.share)
+        begun = _begun(stage, single, len(tasks), len(single) if of is None else of, workers.count, self.share)
         self.note([begun])
         self.meter.begin(begun)
         self._publish(workers)
         watched = time.monotonic()
-        named = (next(iter(fields_of(task).values())) for task in single)
-        running = Running(self.output, f"{self.share or ''}", stage, named, workers.count)
+        running = Running(self.output, f"{self.share or ''}", stage)
         attempting = AttemptStep(step, stage, self.run, LogSettings.of_this_process())
-        attempts = _attempts(workers, attempting, tasks)
+        attempts = _attempts(workers, attempting, tasks, running)
         with (
             log_fields(stage=stage),
             closing(running),
@@ -127,8 +126,8 @@ class Job:
                 self.peaks.add(*receipt.peak)
                 _log_receipt(receipt, len(done), len(single))
                 self.progress.finished(receipt)
-                running.finished(receipt.task)
                 if time.monotonic() - watched >= ledger.SEGMENT_SECONDS:
+                    self.meter.crew(stage, workers.backend.present())
                     self._publish(workers)
                     watched = time.monotonic()
         self._publish(workers)
@@ -191,22 +190,38 @@ def open_job(
 
 
 def _attempts(
-    workers: Workers, step: AttemptStep[Task], tasks: Sequence[Task | Bundle[Task]]
+    workers: Workers, step: AttemptStep[Task], tasks: Sequence[Task | Bundle[Task]], running: Running
 ) -> Generator[Attempt, None, None]:
     """The attempts at tasks; at the end, one by one, those of bundles that workers died of."""
     while tasks:
         apart: list[Task] = []
+        running.begin(map(_names, tasks), workers.count)
         with closing(workers.run(step, tasks)) as attempts:
             for attempt in attempts:
                 apart += attempt.apart
                 yield attempt
+                running.finished([*(its.task for its in attempt.receipts), *map(_name, attempt.apart)])
         tasks = apart
 
 
-def _begun(stage: str, tasks: Sequence[object], of: int, workers: int, share: Share | None) -> Receipt:
-    """The note that a stage begins, with these tasks left, for the driver of a share."""
-    left_bytes = sum(map(bytes_of, tasks))
-    counts = {"tasks": of, "left": len(tasks), "left_bytes": left_bytes, "workers": min(workers, len(tasks))}
+def _names(task: Task | Bundle[Task]) -> list[str]:
+    return [_name(its) for its in each([task])]
+
+
+def _name(task: object) -> str:
+    (name,) = fields_of(task).values()
+    return name
+
+
+def _begun(stage: str, tasks: Sequence[object], handed: int, of: int, workers: int, share: Share | None) -> Receipt:
+    """The note that a stage begins, with these tasks left, for the driver of a share; handed: out, in bundles."""
+    counts = {
+        "tasks": of,
+        "left": len(tasks),
+        "left_bytes": sum(map(bytes_of, tasks)),
+        "handed": handed,
+        "workers": min(workers, handed),
+    }
     return Receipt(stage, COMMITTED, f"{share or ''}", None, counts, cost=_now(), stage=BEGUN)
 
 

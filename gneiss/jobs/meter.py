@@ -15,7 +15,7 @@ from gneiss.output.ledger import Receipt
 METRICS: Mapping[str, tuple[Literal["counter", "gauge"], str]] = {
     "gneiss_tasks_total": ("counter", "tasks that ended, by stage and by how"),
     "gneiss_tasks_left": ("gauge", "tasks of a stage that have not ended"),
-    "gneiss_workers": ("gauge", "workers of a stage"),
+    "gneiss_workers": ("gauge", "workers of a stage that have a place"),
     "gneiss_documents_total": ("counter", "documents, by what became of them"),
     "gneiss_text_bytes_total": ("counter", "bytes of input of the tasks that ended, by stage"),
     "gneiss_text_bytes_left": ("gauge", "bytes of input of the tasks of a stage that have not ended"),
@@ -46,9 +46,13 @@ class Meter:
     def begin(self, note: Receipt) -> None:
         """A stage begins."""
         stage = (("stage", note.task),)
-        self._values["gneiss_workers"] = {stage: note.counts["workers"]}
+        self.crew(note.task, note.counts["workers"])
         self._values["gneiss_tasks_left"][stage] = note.counts["left"]
         self._values["gneiss_text_bytes_left"][stage] = note.counts["left_bytes"]
+
+    def crew(self, stage: str, workers: int) -> None:
+        """A stage has this many workers now."""
+        self._values["gneiss_workers"] = {(("stage", stage),): workers}
 
     def add(self, receipt: Receipt) -> None:
         """A task has ended."""

@@ -23,15 +23,17 @@ RUNNING, STOPPED, FINISHED = "running", "stopped", "finished"
 class StageStatus:
     """A stage of a run.
 
-    tasks: that it has; left: of these, those that are not finished; workers: that it began with; begun, last: when it
-    began, and its latest receipt came, in Unix time by the driver's clock; done, done_bytes: since it began;
-    left_bytes: of input, 0 where tasks are numbered; cpu_seconds: of the tasks since then.
+    tasks: that it has; left: of these, those that are not finished; workers: that it began with; first: how many tasks
+    these were given at first, as small ones are given together; begun, last: when it began, and its latest receipt
+    came, in Unix time by the driver's clock; done, done_bytes: since it began; left_bytes: of input, 0 where tasks are
+    numbered; cpu_seconds: of the tasks since then.
     """
 
     name: str
     tasks: int
     left: int
     workers: int
+    first: float
     begun: float
     last: float
     done: int
@@ -59,10 +61,10 @@ class StageStatus:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the rest takes at the rate so far; None where nothing is known."""
+        """How long the rest takes at the rate so far; None before as many tasks are done as were given at first."""
         if not self.left:
             return 0.0
-        if not self.done:
+        if self.done < self.first:
             return None
         share = self.left_bytes / self.done_bytes if self.done_bytes and self.left_bytes else self.left / self.done
         return self.seconds * share
@@ -190,6 +192,7 @@ def _stage(note: Receipt, receipts: Sequence[Receipt]) -> StageStatus:
         counts["tasks"],
         max(0, counts["left"] - len(receipts)),
         counts["workers"],
+        counts["workers"] * counts["left"] / max(counts.get("handed", counts["left"]), 1),
         note.cost["at"],
         max((its.cost.get("at", 0.0) for its in receipts), default=note.cost["at"]),
         len(receipts),

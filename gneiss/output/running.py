@@ -28,20 +28,31 @@ class RunningTask:
 class Running:
     """The tasks of a stage that are under way: they are handed out in order, so it is known which without asking."""
 
-    def __init__(self, output: Place, share: str, stage: str, tasks: Iterable[str], workers: int) -> None:
+    def __init__(self, output: Place, share: str, stage: str) -> None:
         self._output, self._path, self._stage = output, layout.running_file(share), stage
-        self._waiting: Iterator[str] = iter(tasks)
-        self._since = dict.fromkeys(islice(self._waiting, workers), time.time())
+        self._waiting: Iterator[Sequence[str]] = iter(())
+        self._since: dict[str, float] = {}
         self._written, self._is_there = time.monotonic(), False
 
-    def finished(self, task: str) -> None:
-        """A task has ended, and the next one begins; say so when it is time. Raises OutputError."""
-        self._since.pop(task, None)
-        self._since.update(dict.fromkeys(islice(self._waiting, 1), time.time()))
+    def begin(self, tasks: Iterable[Sequence[str]], workers: int) -> None:
+        """Tasks are handed out in this order, those of a bundle at once, the first to this many workers."""
+        self._waiting = iter(tasks)
+        self._since.clear()
+        self._hand_out(workers)
+
+    def finished(self, tasks: Sequence[str]) -> None:
+        """A task or a bundle has ended, and the next one begins; say so when it is time. Raises OutputError."""
+        for task in tasks:
+            self._since.pop(task, None)
+        self._hand_out(1)
         if time.monotonic() - self._written >= WRITE_SECONDS:
             named = [RunningTask(self._stage, task, since) for task, since in islice(self._since.items(), MOST_NAMED)]
             write_bytes(json.dumps([asdict(its) for its in named]).encode(), self._output, self._path)
             self._written, self._is_there = time.monotonic(), True
+
+    def _hand_out(self, workers: int) -> None:
+        for tasks in islice(self._waiting, workers):
+            self._since.update(dict.fromkeys(tasks, time.time()))
 
     def close(self) -> None:
         """No task is under way any more."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gneiss.backends import MOST_ATTEMPTS, MOST_LOSSES, Patience
+from gneiss.backends import MOST_ATTEMPTS, MOST_LOSSES, Headcount, Patience
 from gneiss.backends.care import ENDS_OF_ONE, ENDS_OF_ONE_BY_WHATEVER, MOST_ENDS, Care
 from gneiss.backends.driving import Answered, Died, Event, Opened, Placed, Seen, drive
 from gneiss.backends.machine import Death, Vitals
@@ -412,7 +412,8 @@ def test_a_replacement_without_a_place_keeps_no_task_from_an_idle_worker() -> No
 def test_workers_are_as_many_as_there_is_room_for_at_the_time() -> None:
     """One machine joins, two are lost with their workers, one joins again; a task takes ten seconds."""
     room = {0: 2, 50: 3, 100: 1, 150: 2}
-    at_work: dict[float, int] = {}
+    at_work: dict[float, tuple[int, int]] = {}
+    headcount = Headcount()
 
     def most() -> int:
         return max((since, its) for since, its in room.items() if since <= pool.now)[1]
@@ -420,7 +421,7 @@ def test_workers_are_as_many_as_there_is_room_for_at_the_time() -> None:
     def events(seconds: float) -> Sequence[Event]:
         pool.now += 10
         answers = [event for event in pool.coming if isinstance(event, Answered)]
-        at_work[pool.now] = len(answers)
+        at_work[pool.now] = len(answers), headcount.now
         if pool.now == 100:
             for answer in answers[:2]:
                 pool.coming.remove(answer)
@@ -430,9 +431,9 @@ def test_workers_are_as_many_as_there_is_room_for_at_the_time() -> None:
 
     pool = Stage()
     pool.events = events  # type: ignore[method-assign]
-    assert sorted(drive(pool, Doubling(), range(40), most, PATIENCE, pool.clock)) == list(range(0, 80, 2))
+    assert sorted(drive(pool, Doubling(), range(40), most, PATIENCE, pool.clock, headcount)) == list(range(0, 80, 2))
     assert len(pool.given) == 42, "each task of a lost worker is given once more"
-    assert (at_work[50], at_work[80], at_work[140], at_work[180]) == (2, 3, 1, 2)
+    assert [at_work[its] for its in (50, 80, 140, 180)] == [(2, 2), (3, 3), (1, 1), (2, 2)]
 
 
 # Silence

@@ -65,11 +65,24 @@ def test_a_run_that_is_on(tmp_path: Path) -> None:
 
 
 def test_a_stage_of_numbered_tasks_is_extrapolated_by_tasks(tmp_path: Path) -> None:
-    output = output_with(tmp_path, begun("clusters", 9, 8, 100.0), done("clusters", "3", 160.0))
+    output = output_with(tmp_path, begun("clusters", 9, 8, 100.0), done("clusters", "3", 120.0))
+    ledger.append(output, [done("clusters", "4", 160.0)])
     (clusters,) = run_status(output).stages
-    assert (clusters.left, clusters.seconds_left) == (7, 7 * 60.0)
+    assert (clusters.left, clusters.seconds_left) == (6, 6 * 30.0)
     none_yet = output_with(tmp_path / "other", begun("clusters", 9, 8, 100.0))
     assert run_status(none_yet).stages[0].seconds_left is None
+
+
+def test_the_time_left_is_not_known_before_each_worker_may_have_ended_its_first_bundle(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin = begun(CURATE, 100, 100, 0.0)
+    bundles = replace(begin, counts={**begin.counts, "handed": 10})  # of 10 tasks, for 2 workers
+    output = output_with(tmp_path, bundles, *(done(CURATE, f"{task}", 10.0) for task in range(19)))
+    print_status(run_status(output), 10.0)
+    assert "19/100 tasks finished, time left not known yet" in capsys.readouterr().out
+    ledger.append(output, [done(CURATE, "19", 11.0)])
+    assert run_status(output).stages[0].seconds_left == 44.0
 
 
 def test_the_time_left_of_all_stages_is_by_the_estimate_and_by_what_was_done(tmp_path: Path) -> None:
@@ -94,27 +107,29 @@ def test_a_run_that_is_on_names_the_tasks_that_are_under_way(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "WRITE_SECONDS", 0.0)
-    times = iter([1000.0, 1060.0, 1100.0])
+    times = iter([1000.0, 1000.0, 1060.0, 1100.0])
     monkeypatch.setattr("gneiss.output.running.time.time", lambda: next(times))
     output = output_with(tmp_path, begun("curate", 9, 9, 1000.0))
-    its = Running(output, "1-of-2", "curate", iter("abcd"), 2)
+    its = Running(output, "1-of-2", "curate")
+    its.begin(iter([["a"], ["b1", "b2"], ["c"], ["d1", "d2"], ["e"]]), 2)
     assert running_tasks(output, "curate") == []
     with closing(its), (output / LOCK_FILE).lock():
-        its.finished("b")
-        its.finished("c")
+        its.finished(["b2", "b1"])
+        its.finished(["c"])
         found = run_status(output)
-        assert [(task.task, task.since) for task in found.running] == [("a", 1000.0), ("d", 1100.0)]
+        assert [(task.task, task.since) for task in found.running] == [("a", 1000.0), ("d1", 1100.0), ("d2", 1100.0)]
         assert running_tasks(output, "keys") == []
         print_status(found, 1120.0, 1)
-        assert "running: a for 2 min 00 s, and 1 more" in capsys.readouterr().out
+        assert "running: a for 2 min 00 s, and 2 more" in capsys.readouterr().out
     assert running_tasks(output, "curate") == []
 
 
 def test_a_resumed_stage_counts_from_its_second_begin(tmp_path: Path) -> None:
     output = output_with(
         tmp_path,
-        begun("curate", 3, 3, 0.0, 30), done("curate", "a", 50.0, input_bytes=10.0),
-        begun("curate", 3, 2, 1000.0, 20), done("curate", "b", 1005.0, input_bytes=10.0),
+        begun("curate", 4, 4, 0.0, 40), done("curate", "a", 50.0, input_bytes=10.0),
+        begun("curate", 4, 3, 1000.0, 30), done("curate", "b", 1005.0, input_bytes=10.0),
+        done("curate", "c", 1010.0, input_bytes=10.0),
     )  # fmt: skip
     its = run_status(output)
     assert its.state == "stopped"

@@ -191,9 +191,7 @@ class _Thrift:
 class _Crew(Generic[Task]):
     """The workers that there are, and the tasks that are not finished."""
 
-    def __init__(
-        self, pool: Pool, stage: str, tasks: Sequence[Task], patience: Patience, headcount: Headcount
-    ) -> None:
+    def __init__(self, pool: Pool, stage: str, tasks: Sequence[Task], patience: Patience, headcount: Headcount) -> None:
         self._pool, self._stage, self._tasks, self._patience = pool, stage, tasks, patience
         self._headcount = headcount
         headcount.now = 0

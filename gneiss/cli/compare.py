@@ -83,10 +83,10 @@ def _print_markdown(found: Comparison) -> None:
 
 def _parts(found: Comparison, name: Callable[[str], str]) -> Iterator[tuple[Sequence[str], list[list[str]]]]:
     """The headings and rows of each table that has any, as text; name: how names and values are shown."""
-    for its in (found.scores, found.decisions):
-        if its.num_rows:
-            headings = [heading.replace("_", " ") for heading in its.column_names]
-            yield headings, [[_cell(value, name) for value in row.values()] for row in its.to_pylist()]
+    for part in (found.scores, found.decisions):
+        if part.num_rows:
+            headings = [heading.replace("_", " ") for heading in part.column_names]
+            yield headings, [[_cell(value, name) for value in row.values()] for row in part.to_pylist()]
 
 
 def _texts(headings: Sequence[str]) -> int:

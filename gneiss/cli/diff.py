@@ -70,13 +70,13 @@ def _print(found: Difference) -> None:
     say(_summary(found))
     groups = sorted({name for side in found.sides.values() for name in side.groups if name is not None})
     rows = table("side", "documents", "why", *(escape(printable(name)) for name in groups))
-    for (side, why), its in found.sides.items():
-        rows.add_row(side, f"{its.documents:,}", escape(why), *(f"{its.groups[name]:,}" for name in groups))
+    for (side, why), counted in found.sides.items():
+        rows.add_row(side, f"{counted.documents:,}", escape(why), *(f"{counted.groups[name]:,}" for name in groups))
     if found.sides:
         out.print()
         out.print(rows)
-    for (side, why), its in found.sides.items():
-        for example in its.examples:
+    for (side, why), counted in found.sides.items():
+        for example in counted.examples:
             said = escape(printable(f"{side}, {why}: {example.id} ({example.shard}, row {example.row})"))
             out.print(f"\n{said}", soft_wrap=True)
             out.print("  " + escape(excerpt(example.excerpt)[:240] or "(empty)"), soft_wrap=True)
@@ -101,15 +101,15 @@ def _markdown(before: str, after: str, found: Difference) -> str:
             f"| side | documents | why |{''.join(f' {plain(name)} |' for name in groups)}",
             f"| --- | ---: | --- |{' ---: |' * len(groups)}",
         ]
-        for (side, why), its in found.sides.items():
-            counts = "".join(f" {its.groups[name]:,} |" for name in groups)
-            lines.append(f"| {side} | {its.documents:,} | {plain(why)} |{counts}")
-    for (side, why), its in found.sides.items():
-        if its.examples:
+        for (side, why), counted in found.sides.items():
+            counts = "".join(f" {counted.groups[name]:,} |" for name in groups)
+            lines.append(f"| {side} | {counted.documents:,} | {plain(why)} |{counts}")
+    for (side, why), counted in found.sides.items():
+        if counted.examples:
             lines += ["", f"<details><summary>{side}: {html.escape(printable(why))}</summary>", ""]
             lines += [
                 f"- {code(example.id)} ({code(example.shard)}, row {example.row}): {code(excerpt(example.excerpt))}"
-                for example in its.examples
+                for example in counted.examples
             ]
             lines += ["", "</details>"]
     return "\n".join(lines) + "\n"

@@ -43,34 +43,36 @@ def estimate(
 
     loaded = load_recipe(recipe, changes)
     progress = Silent() if as_json else shown_progress()
-    its = measure(loaded, input, shards=shards, workers=workers, progress=progress)
-    gets = _GETS_A_SHARD * its.shards
+    estimate = measure(loaded, input, shards=shards, workers=workers, progress=progress)
+    gets = _GETS_A_SHARD * estimate.shards
     prices = {
-        "core-hours": core_hour_dollars * its.workers * its.cost.seconds / 3600,
-        "requests": put_dollars * its.written_files / 1000 + get_dollars * gets / 1000,
-        "a month of storage": gb_month_dollars * its.cost.written_bytes / 1e9,
+        "core-hours": core_hour_dollars * estimate.workers * estimate.cost.seconds / 3600,
+        "requests": put_dollars * estimate.written_files / 1000 + get_dollars * gets / 1000,
+        "a month of storage": gb_month_dollars * estimate.cost.written_bytes / 1e9,
     }
     if as_json:
-        say(json.dumps({**its.to_json(), "gets": gets, "dollars": prices}, indent=1))
+        say(json.dumps({**estimate.to_json(), "gets": gets, "dollars": prices}, indent=1))
     else:
-        _print(its, gets, prices)
+        _print(estimate, gets, prices)
 
 
-def _print(its: Estimate, gets: int, prices: dict[str, float]) -> None:
+def _print(estimate: Estimate, gets: int, prices: dict[str, float]) -> None:
     def row(cost: Cost) -> tuple[str, ...]:
-        core_hours = (its.workers * cost.seconds / 3600, cost.cpu_seconds / 3600)
+        core_hours = (estimate.workers * cost.seconds / 3600, cost.cpu_seconds / 3600)
         sizes = (size(int(cost.peak_bytes)), size(int(cost.written_bytes)))
         return (duration(cost.seconds), *(f"{hours:,.3g}" for hours in core_hours), *sizes)
 
     out = console()
-    say(f"{its.shards:,} shards, {size(its.text_bytes)} of text; {len(its.sampled)} of them were curated")
+    say(
+        f"{estimate.shards:,} shards, {size(estimate.text_bytes)} of text; {len(estimate.sampled)} of them were curated"
+    )
     rows = table("", "wall time", "core-hours", "of CPU time", "memory of a worker", "written")
-    for name, cost in (("low", its.low), ("expected", its.cost), ("high", its.high)):
+    for name, cost in (("low", estimate.low), ("expected", estimate.cost), ("high", estimate.high)):
         rows.add_row(name, *row(cost))
     out.print(rows)
-    if its.workers > 1:
-        say(f"with {its.workers} workers")
-    say(f"in an object store about {its.written_files:,} PUTs and {gets:,} GETs, beside reads of the exchange")
+    if estimate.workers > 1:
+        say(f"with {estimate.workers} workers")
+    say(f"in an object store about {estimate.written_files:,} PUTs and {gets:,} GETs, beside reads of the exchange")
     total = ", ".join(f"{dollars:,.2f} for {name}" for name, dollars in prices.items())
     say(f"dollars: {sum(prices.values()):,.2f} ({total}); by default {_PRICED}")
 

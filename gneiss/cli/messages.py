@@ -13,7 +13,7 @@ def in_options(message: str, app: typer.Typer) -> str:
     commands = [typer.main.get_command(app)]
     for command in commands:
         commands += getattr(command, "commands", {}).values()
-        options |= {its.name: its.opts[0] for its in command.params if its.param_type_name == "option"}
+        options |= {param.name: param.opts[0] for param in command.params if param.param_type_name == "option"}
 
     def spelled(found: re.Match[str]) -> str:
         name, value = found.groups()

@@ -65,34 +65,34 @@ def logs(
         say("nothing went wrong" if shard is None else f"nothing is known of {printable(shard)}")
 
 
-def print_status(its: RunStatus, now: float, slowest: int = 5) -> None:
+def print_status(status: RunStatus, now: float, slowest: int = 5) -> None:
     """The state of a run, its stages, what is quarantined, the slowest tasks; now: in Unix time."""
-    say(f"{its.folder}: {its.state}{_holder(its)}")
-    if its.last is not None:
-        say(f"latest receipt {_ago(now - its.last)}")
-    if (current := its.current) and its.state != "finished":
-        say(_line(current, its.state))
-        if (left := its.seconds_left) is not None:
+    say(f"{status.folder}: {status.state}{_holder(status)}")
+    if status.last is not None:
+        say(f"latest receipt {_ago(now - status.last)}")
+    if (current := status.current) and status.state != "finished":
+        say(_line(current, status.state))
+        if (left := status.seconds_left) is not None:
             say(f"by the estimate, and by what was done since: {duration(left)} left in all")
     out = console()
-    if its.stages:
+    if status.stages:
         rows = table("stage", "tasks", "left", "workers", "wall", "CPU")
-        for stage in its.stages:
+        for stage in status.stages:
             numbers = (f"{stage.tasks:,}", f"{stage.left:,}", str(stage.workers))
             rows.add_row(escape(stage.name), *numbers, duration(stage.seconds), duration(stage.cpu_seconds))
         out.print()
         out.print(rows)
-    if its.running:
-        longest = its.running[:slowest]
-        more = f", and {len(its.running) - len(longest):,} more" if len(its.running) > len(longest) else ""
+    if status.running:
+        longest = status.running[:slowest]
+        more = f", and {len(status.running) - len(longest):,} more" if len(status.running) > len(longest) else ""
         named = (f"{shorten(printable(task.task), 60)} for {duration(now - task.since)}" for task in longest)
         say(f"\nrunning: {', '.join(named)}{more}")
-    for id_, reason in its.unusable.items():
-        fate = "failed by a defect" if id_ in its.failed else "is quarantined"
+    for id_, reason in status.unusable.items():
+        fate = "failed by a defect" if id_ in status.failed else "is quarantined"
         say(f"shard {printable(id_)} {fate}: {printable(reason)}")
-    if its.slowest:
+    if status.slowest:
         rows = table("slowest tasks", "stage", "wall", "CPU", "rows", "input", "peak memory")
-        for receipt in its.slowest:
+        for receipt in status.slowest:
             cost = receipt.cost
             input_ = size(int(cost["input_bytes"])) if "input_bytes" in cost else "–"
             rows.add_row(
@@ -106,10 +106,10 @@ def print_status(its: RunStatus, now: float, slowest: int = 5) -> None:
             )
         out.print()
         out.print(rows)
-    if its.predicted:
-        say(f"\npredicted: {cost_line(its.predicted.cost)}")
-    if its.took and its.state == "finished":
-        say(f"took: {cost_line(its.took)}")
+    if status.predicted:
+        say(f"\npredicted: {cost_line(status.predicted.cost)}")
+    if status.took and status.state == "finished":
+        say(f"took: {cost_line(status.took)}")
 
 
 def cost_line(cost: Cost) -> str:
@@ -120,13 +120,15 @@ def cost_line(cost: Cost) -> str:
     )
 
 
-def _holder(its: RunStatus) -> str:
-    if its.holder is None:
-        return "" if its.state == "finished" else "; the same command resumes"
-    if its.quiet_seconds is None:
-        return f", by {printable(its.holder)}"
-    said = f"by {printable(its.holder)}, whose lease was renewed {_ago(its.quiet_seconds)}"
-    return f", {said}" if its.state == "running" else f": {said}, and who is most likely gone; the same command resumes"
+def _holder(status: RunStatus) -> str:
+    if status.holder is None:
+        return "" if status.state == "finished" else "; the same command resumes"
+    if status.quiet_seconds is None:
+        return f", by {printable(status.holder)}"
+    said = f"by {printable(status.holder)}, whose lease was renewed {_ago(status.quiet_seconds)}"
+    return (
+        f", {said}" if status.state == "running" else f": {said}, and who is most likely gone; the same command resumes"
+    )
 
 
 def _line(stage: StageStatus, state: str) -> str:

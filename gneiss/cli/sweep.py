@@ -56,7 +56,7 @@ def sweep(
         values = dict(map(_varied, vary)) if vary else None
         swept = sweep_all(run, loaded, values, tokens=tokens, by=by)
     if as_json:
-        say(json.dumps([_as_json(its) for its in swept], indent=1, ensure_ascii=False))
+        say(json.dumps([_as_json(setting) for setting in swept], indent=1, ensure_ascii=False))
         return
     _print(swept)
     for step in assumed(run, loaded):
@@ -79,11 +79,11 @@ def _varied(given: str) -> tuple[str, list[float]]:
     name, _, listed = given.partition("=")
     number = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
     if re.fullmatch(rf"{number}(?:,{number})*", listed, re.IGNORECASE):
-        return name, [float(its) for its in listed.split(",")]
+        return name, [float(number) for number in listed.split(",")]
     if found := re.fullmatch(rf"({number}):({number}):({number})", listed, re.IGNORECASE):
         start, stop, step = map(float, found.groups())
         if step > 0 and 0 <= (count := (stop - start) / step + 1e-9) < _MOST_VALUES:
-            return name, [round(start + step * its, 12) for its in range(int(count) + 1)]
+            return name, [round(start + step * number, 12) for number in range(int(count) + 1)]
     raise InputError(
         f"--vary {given}: expected RULE.ANNOTATION=VALUES, at most {_MOST_VALUES:,} values as 0.1,0.2 or FROM:TO:STEP"
     )
@@ -95,27 +95,30 @@ def _print(swept: Sequence[Swept]) -> None:
 
     out = console()
     together: dict[tuple[str, ...], list[Swept]] = {}
-    for its in swept:
-        together.setdefault(tuple(its.values), []).append(its)
+    for setting in swept:
+        together.setdefault(tuple(setting.values), []).append(setting)
     for names, group in together.items():
-        groups = sorted({name for its in group for name in its.decided.kept}, key=str)
+        groups = sorted({name for setting in group for name in setting.decided.kept}, key=str)
         by_group = groups if groups != [None] else []
-        whole, has_unknown = group[0].decided.all, any(its.decided.unknown for its in group)
+        whole, has_unknown = group[0].decided.all, any(setting.decided.unknown for setting in group)
         has_tokens = whole.tokens > 0
         rows = table(
             *(printable(name) for name in names), "documents", "share", "bytes", *(["tokens"] if has_tokens else []),
             *(["unknown"] if has_unknown else []), *(escape(printable(name)) for name in by_group),
         )  # fmt: skip
-        for its in group:
-            kept = total(its.decided.kept)
+        for setting in group:
+            kept = total(setting.decided.kept)
             rows.add_row(
-                *(f"{value:.6g}" for value in its.values.values()),
+                *(f"{value:.6g}" for value in setting.values.values()),
                 f"{kept.documents:,}",
                 _share(kept.documents, whole.documents),
                 _share(kept.text_bytes, whole.text_bytes),
                 *([_share(kept.tokens, whole.tokens)] if has_tokens else []),
-                *([f"{total(its.decided.unknown).documents:,}"] if has_unknown else []),
-                *(f"{its.decided.kept[name].documents:,}" if name in its.decided.kept else "0" for name in by_group),
+                *([f"{total(setting.decided.unknown).documents:,}"] if has_unknown else []),
+                *(
+                    f"{setting.decided.kept[name].documents:,}" if name in setting.decided.kept else "0"
+                    for name in by_group
+                ),
             )
         out.print()
         out.print(rows)
@@ -127,7 +130,7 @@ def _share(part: int, whole: int) -> str:
 
 def _as_json(swept: Swept) -> dict[str, Any]:
     def amounts(groups: Mapping[str | None, Amount]) -> dict[str, dict[str, int]]:
-        return {"" if name is None else name: vars(its) for name, its in sorted(groups.items(), key=str)}
+        return {"" if name is None else name: vars(amount) for name, amount in sorted(groups.items(), key=str)}
 
     decided = swept.decided
     return {

@@ -25,7 +25,7 @@ def console() -> Console:
 class _Console(Console):
     def print(self, *objects: Any, **options: Any) -> None:
         """Print without the control characters of strings."""
-        shown = (printable(its, keep="\n") if isinstance(its, str) else its for its in objects)
+        shown = (printable(value, keep="\n") if isinstance(value, str) else value for value in objects)
         super().print(*shown, **options)
 
 

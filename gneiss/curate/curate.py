@@ -76,7 +76,7 @@ def curate_together(
     of one shard.
     """
     shards = ShardRows.of([shard.id for shard, _ in read], [documents.rows for _, documents in read])
-    documents = Documents.joined([its for _, its in read])
+    documents = Documents.joined([documents for _, documents in read])
     entering = first_input(shards, documents, results.known)
     outputs: list[PhaseOutput] = []
     for phase, phase_models in zip(recipe.phases, models.phases, strict=True):
@@ -86,15 +86,15 @@ def curate_together(
     annotations = _annotation_table(recipe, documents, outputs, _unusable(documents, outputs))
     columns = {column.name: Measurable.of(annotations[column.name]) for column in recipe.columns}
     curated = []
-    for number, (shard, its) in enumerate(read):
+    for number, (shard, part) in enumerate(read):
         rows = slice(*shards.bounds[number : number + 2].tolist())
         own, kept = [output.of_shard(number) for output in outputs], entering.of_shard(number)
         table = _of_rows(annotations, rows)
         measured = {name: column.of_rows(rows) for name, column in columns.items()}
-        statistics = measure(recipe, its, own, kept, table, measured)
+        statistics = measure(recipe, part, own, kept, table, measured)
         examples = take_examples(table, recipe, shard.id, partial(_excerpt, own))
         curated.append(
-            Curated(shard, table, kept.rows, kept.batch, kept.edited, _unusable(its, own), statistics, examples)
+            Curated(shard, table, kept.rows, kept.batch, kept.edited, _unusable(part, own), statistics, examples)
         )
     return curated
 
@@ -165,7 +165,7 @@ def _annotation_table(
         hashes[row] = None
     if unusable:
         usable = pa.array(np.where(quarantined, 0, np.arange(n)), mask=quarantined)
-        columns, evidence = ({name: c.take(usable) for name, c in its.items()} for its in (columns, evidence))
+        columns, evidence = ({name: c.take(usable) for name, c in group.items()} for group in (columns, evidence))
     is_dropped = np.array([phase is not None for phase in dropped_in], np.bool_)
     status = np.where(quarantined, QUARANTINED, np.where(is_dropped, DROPPED, KEPT))
     return pa.table(

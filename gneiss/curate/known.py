@@ -29,7 +29,7 @@ class KnownValues:
         if self.there.all():
             return self.values
         missing = pa.array(~self.there)
-        return {name: pc.replace_with_mask(its, missing, computed[name]) for name, its in self.values.items()}
+        return {name: pc.replace_with_mask(array, missing, computed[name]) for name, array in self.values.items()}
 
 
 class Known(Protocol):

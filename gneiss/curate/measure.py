@@ -47,13 +47,15 @@ def measure(
             }
         ),
         reasons=Counter(map(kind_of, annotations["reason"].drop_null().to_pylist())),
-        columns={name: its.measured(is_kept) for name, its in columns.items()},
+        columns={name: column.measured(is_kept) for name, column in columns.items()},
     )
     marks = {NOT_TRUE: "0", TRUE: "1", UNKNOWN: "?", FAILED: "!"}
     for phase, output in zip(recipe.phases, outputs, strict=True):
         statistics.dropped_in[phase.name] = int((~output.verdicts.keep).sum())
         patterns = Counter(map(tuple, output.verdicts.truth.tolist()))
-        statistics.patterns[phase.name] = Counter({"".join(marks[t] for t in its): n for its, n in patterns.items()})
+        statistics.patterns[phase.name] = Counter(
+            {"".join(marks[t] for t in pattern): n for pattern, n in patterns.items()}
+        )
         statistics.decisive.update(dict(zip(phase.rules, output.verdicts.decisive.sum(axis=0).tolist(), strict=True)))
     return statistics
 

@@ -219,11 +219,13 @@ def _within_shards(step: CorpusStep, model: Any, entering: PhaseInput) -> StepRe
     if len(found) == 1:
         return found[0]
     firsts = np.cumsum([0, *(len(documents.rows) for documents in each)]).tolist()
-    edits = [its.edits.shifted(first) for its, first in zip(found, firsts, strict=False) if its.edits is not None]
+    edits = [
+        result.edits.shifted(first) for result, first in zip(found, firsts, strict=False) if result.edits is not None
+    ]
     return StepResult(
-        _concatenated([its.annotations for its in found]),
+        _concatenated([result.annotations for result in found]),
         Edits.concatenated(edits) if edits else None,
-        _concatenated([its.evidence for its in found]),
+        _concatenated([result.evidence for result in found]),
     )
 
 
@@ -246,8 +248,8 @@ def _edit(
     failures: dict[int, str] = {}
     for start, stop in _slices(batch):
         part, together = batch.slice(start, stop), Edits.none()
-        for its, editor in editors:
-            results, failed = isolated(part, its, partial(_edited, editor), rows[start:stop])
+        for kind, editor in editors:
+            results, failed = isolated(part, kind, partial(_edited, editor), rows[start:stop])
             annotations.add(
                 editor.columns, [(size, edited.annotations if edited else None) for size, edited in results]
             )
@@ -277,23 +279,23 @@ def _annotate_rest(
 ) -> tuple[Annotations, dict[int, str]]:
     """All annotations of a batch, and failures; computed is what is not known, for like documents at once."""
     together: dict[tuple[str, bytes], list[_Its]] = {}
-    for its in annotators:
-        together.setdefault((its.reads, its.known.there.tobytes()), []).append(its)
+    for annotator in annotators:
+        together.setdefault((annotator.reads, annotator.known.there.tobytes()), []).append(annotator)
     annotations: Annotations = {}
     failures: dict[int, str] = {}
     for (reads, _), group in sorted(together.items(), key=lambda item: item[0][0] != "text"):
         left = np.flatnonzero(~group[0].known.there)
         found: Annotations = {}
         if len(left) or not len(batch):
-            rows, pairs = entering.rows[left], [(its.watched, its.annotator) for its in group]
+            rows, pairs = entering.rows[left], [(entry.watched, entry.annotator) for entry in group]
             if reads == "text":
                 found, failed = _annotate(_taken(batch, left), rows, pairs)
             else:
                 found, failed = _annotate_input(entering.inputs[reads].take(pa.array(left)), rows, pairs)
             failures = {int(left[position]): why for position, why in failed.items()} | failures
-        for its in group:
-            own = {column.name: found[column.name] for column in its.annotator[0].columns if column.name in found}
-            annotations |= its.known.completed(own)
+        for annotator in group:
+            own = {column.name: found[column.name] for column in annotator.annotator[0].columns if column.name in found}
+            annotations |= annotator.known.completed(own)
     return annotations, failures
 
 
@@ -310,8 +312,8 @@ def _annotate(
     failures: dict[int, str] = {}
     for start, stop in _slices(batch):
         part = batch.slice(start, stop)
-        for its, (annotator, compute) in annotators:
-            results, failed = isolated(part, its, partial(_annotated, annotator, compute), rows[start:stop])
+        for watched, (annotator, compute) in annotators:
+            results, failed = isolated(part, watched, partial(_annotated, annotator, compute), rows[start:stop])
             annotations.add(annotator.columns, results)
             failures |= {start + position: why for position, why in failed.items()}
     return annotations.arrays(), failures
@@ -326,7 +328,9 @@ def _annotate_input(
     places = np.full(len(values), -1)
     places[there] = np.arange(len(there))
     chosen = pa.array(places, mask=places < 0)
-    return {name: its.take(chosen) for name, its in found.items()}, {int(there[at]): why for at, why in failed.items()}
+    return {name: array.take(chosen) for name, array in found.items()}, {
+        int(there[at]): why for at, why in failed.items()
+    }
 
 
 def _slices(batch: TextBatch) -> Iterator[tuple[int, int]]:

@@ -62,11 +62,11 @@ def to_batch(phases: Sequence[Phase], rows: Sequence[Int64Array], results: Seque
     Parameters: `rows`: for each phase the rows in the shard that reached it, int64 (documents,).
     """
     columns: list[pa.Array] = []
-    for phase, its, result in zip(phases, rows, results, strict=True):
-        positions = np.searchsorted(its, rows[0])
-        there = np.isin(rows[0], its)
+    for phase, own, result in zip(phases, rows, results, strict=True):
+        positions = np.searchsorted(own, rows[0])
+        there = np.isin(rows[0], own)
         chosen = pa.array(np.where(there, positions, 0), mask=~there)
-        columns += [column.take(chosen) for column in _columns(phase, result, len(its))]
+        columns += [column.take(chosen) for column in _columns(phase, result, len(own))]
     return pa.record_batch(columns, schema=phases_schema(phases))
 
 

@@ -72,7 +72,7 @@ class Watched:
 
 
 def isolated(
-    batch: TextBatch, its: Watched, compute: Callable[[TextBatch], Result], rows: Int64Array | None = None
+    batch: TextBatch, watched: Watched, compute: Callable[[TextBatch], Result], rows: Int64Array | None = None
 ) -> tuple[Results[Result], dict[int, str]]:
     """The results of a batch: for the whole, or for parts of it where some documents fail.
 
@@ -86,11 +86,13 @@ def isolated(
     rows = np.arange(len(batch)) if rows is None else rows
     if not len(batch):
         return [(0, compute(batch))], {}
-    bisection = _Bisection(batch, its, compute, rows)
-    blamed = its.watch.blamed(its.work)
-    left_out = {int(at): f"{its.name} {blamed[int(rows[at])]}" for at in np.flatnonzero(np.isin(rows, list(blamed)))}
+    bisection = _Bisection(batch, watched, compute, rows)
+    blamed = watched.watch.blamed(watched.work)
+    left_out = {
+        int(at): f"{watched.name} {blamed[int(rows[at])]}" for at in np.flatnonzero(np.isin(rows, list(blamed)))
+    }
     edges = sorted({0, len(batch), *left_out, *(at + 1 for at in left_out)})
-    if its.watch.suspects(its.work, int(rows[0]), int(rows[-1])):
+    if watched.watch.suspects(watched.work, int(rows[0]), int(rows[-1])):
         edges = list(range(len(batch) + 1))
     results: Results[Result] = []
     for start, stop in pairwise(edges):
@@ -103,7 +105,7 @@ class _Bisection(Generic[Result]):
     """Computes parts of a batch; errors: by position; first: the first error of each kind, with its traceback."""
 
     batch: TextBatch
-    its: Watched
+    watched: Watched
     compute: Callable[[TextBatch], Result]
     rows: Int64Array
     errors: dict[int, type[Exception]] = field(default_factory=dict)
@@ -112,7 +114,7 @@ class _Bisection(Generic[Result]):
     def results(self, start: int, stop: int, attempt: int = 1) -> Results[Result]:
         """The results of the documents from `start` to `stop`."""
         part = self.batch if stop - start == len(self.batch) else self.batch.slice(start, stop)  # which shares views
-        self.its.watch.begin(self.its.work, int(self.rows[start]), int(self.rows[stop - 1]), part.size_bytes)
+        self.watched.watch.begin(self.watched.work, int(self.rows[start]), int(self.rows[stop - 1]), part.size_bytes)
         try:
             return [(stop - start, self.compute(part))]
         except GneissError:
@@ -122,7 +124,7 @@ class _Bisection(Generic[Result]):
                 self.errors[start] = type(error)
                 self.first.setdefault((type(error), _line(error)), error)
         finally:
-            self.its.watch.end()
+            self.watched.watch.end()
         if stop - start > 1:
             middle = (start + stop) // 2
             return self.results(start, middle) + self.results(middle, stop)
@@ -138,13 +140,13 @@ class _Bisection(Generic[Result]):
             raise MemoryError
         if are_all and len(self.batch) >= FEWEST_OF_A_DEFECT:
             error = next(iter(self.first.values()))
-            raise DefectError.of(f"{self.its.name} failed on each of {len(self.batch)} documents", error)
+            raise DefectError.of(f"{self.watched.name} failed on each of {len(self.batch)} documents", error)
         for error in self.first.values():
             _log.error("%s: %s", self._reason(type(error)), first_line(error), exc_info=error)
         return {position: self._reason(kind) for position, kind in self.errors.items()}
 
     def _reason(self, kind: type[Exception]) -> str:
-        return f"{self.its.name} failed: {kind.__name__[:100]}"
+        return f"{self.watched.name} failed: {kind.__name__[:100]}"
 
 
 def _line(error: BaseException) -> int:

@@ -80,9 +80,9 @@ def read_documents(shard: Shard, text: str, inputs: Mapping[str, str], limit: in
             chunks = [_readable(chunk) for chunk in table[column].chunks]
             read[name].extend([chunk.fill_null("") for chunk in chunks] if name == "url" else chunks)
         for name in said:
-            its = table[name].combine_chunks()
-            bad = np.flatnonzero(its.is_valid().to_numpy(zero_copy_only=False))
-            malformed |= dict(zip((rows + bad).tolist(), its.take(pa.array(bad)).to_pylist(), strict=True))
+            array = table[name].combine_chunks()
+            bad = np.flatnonzero(array.is_valid().to_numpy(zero_copy_only=False))
+            malformed |= dict(zip((rows + bad).tolist(), array.take(pa.array(bad)).to_pylist(), strict=True))
         rows += table.num_rows
         if limit is not None and rows >= limit:
             break
@@ -165,7 +165,7 @@ def _readable(chunk: pa.Array) -> pa.Array:
 
 
 def _holds_bytes(type_: pa.DataType) -> bool:
-    is_ = pa.types
-    kinds = (is_.is_string, is_.is_large_string, is_.is_string_view, is_.is_binary, is_.is_large_binary,
-             is_.is_binary_view, is_.is_fixed_size_binary)  # fmt: skip
-    return any(its(type_) for its in kinds)
+    types = pa.types
+    strings = (types.is_string, types.is_large_string, types.is_string_view)
+    binaries = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
+    return any(is_kind(type_) for is_kind in (*strings, *binaries))

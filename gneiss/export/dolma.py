@@ -50,24 +50,24 @@ def export_dolma(source: Source, folder: Address, *, experiment: str = "gneiss")
     of, run = source.run.recipe.name, source.run.folder
     kinds = [_Attribute.of(name, type_, experiment, run) for name, type_ in attribute_types(source).items()]
 
-    def document(its: Document) -> Mapping[str, Any]:
-        if its.id is None:
-            raise InputError(f"{its.shard}, row {its.row}: a document without an id, which Dolma needs")
-        return {"id": its.id, "text": its.text, "source": of}
+    def as_document(document: Document) -> Mapping[str, Any]:
+        if document.id is None:
+            raise InputError(f"{document.shard}, row {document.row}: a document without an id, which Dolma needs")
+        return {"id": document.id, "text": document.text, "source": of}
 
-    def attributes(its: Document) -> Mapping[str, Any]:
-        found = dict(kind.spans(its.values[kind.column], len(its.text)) for kind in kinds)
-        return {"id": its.id, "source": of, "attributes": found}
+    def as_attributes(document: Document) -> Mapping[str, Any]:
+        found = dict(kind.spans(document.values[kind.column], len(document.text)) for kind in kinds)
+        return {"id": document.id, "source": of, "attributes": found}
 
     forms: dict[str, Callable[[Document], Mapping[str, Any]]] = {
-        DOCUMENTS: document,
-        f"{ATTRIBUTES}/{experiment}": attributes,
+        DOCUMENTS: as_document,
+        f"{ATTRIBUTES}/{experiment}": as_attributes,
     }
     with exporting(target, (f"{DOCUMENTS}/", f"{ATTRIBUTES}/"), source):
         files = [
-            write_lines(_lines(map(form, its)), target, f"{where}/{shard}.json.gz", "gzip", _GZIP_LEVEL)
+            write_lines(_lines(map(form, documents)), target, f"{where}/{shard}.json.gz", "gzip", _GZIP_LEVEL)
             for where, form in forms.items()
-            for shard, its in by_shard(source)
+            for shard, documents in by_shard(source)
         ]
         samples = sum(file.rows for file in files) // len(forms)
         index = {"format": "dolma", **origin(source), "columns": list(source.columns), "documents": samples}
@@ -88,7 +88,7 @@ class _Attribute:
         """Raises InputError for a type that has no form in Dolma."""
         name = f"{experiment}__{column.replace('.', '__')}"
         is_plain = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_string)
-        if any(its(type_) for its in is_plain):
+        if any(is_kind(type_) for is_kind in is_plain):
             return cls(column, name, is_spans=False)
         if not (pa.types.is_list(type_) and pa.types.is_struct(type_.value_type)):
             raise InputError(f"{run}: column {column!r}: expected numbers, strings or lists of spans, found {type_}")

@@ -120,7 +120,9 @@ def annotation_types(run: FinishedRun, layers: Sequence[str] = ()) -> dict[str, 
 def scores(run: FinishedRun, layers: Sequence[str] = ()) -> list[str]:
     """The annotations of a run and of layers that are numbers or booleans. Raises InputError."""
     is_score = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
-    return [name for name, type_ in annotation_types(run, layers).items() if any(its(type_) for its in is_score)]
+    return [
+        name for name, type_ in annotation_types(run, layers).items() if any(is_kind(type_) for is_kind in is_score)
+    ]
 
 
 def attribute_types(source: Documents) -> dict[str, pa.DataType]:

@@ -54,6 +54,6 @@ def export_marin(source: Source, folder: Address) -> Exported:
 
 def _tables(documents: Iterator[Document], partition: int, schema: pa.Schema) -> Iterator[pa.Table]:
     while rows := list(islice(documents, _TABLE_ROWS)):
-        attributes = pa.array([dict(its.values) for its in rows], schema.field("attributes").type)
+        attributes = pa.array([dict(row.values) for row in rows], schema.field("attributes").type)
         partitions = pa.repeat(pa.scalar(partition), len(rows))
-        yield pa.table([pa.array([its.id for its in rows], pa.string()), partitions, attributes], schema=schema)
+        yield pa.table([pa.array([row.id for row in rows], pa.string()), partitions, attributes], schema=schema)

@@ -153,8 +153,8 @@ def find_selected(base: Address, index: Address) -> CrawlInput:
     root, selected = place_of(base), read_index(index)
     tasks: list[CrawlFiles] = []
     start = size = 0
-    for at, its in enumerate(selected, 1):
-        size += its.length
+    for at, record in enumerate(selected, 1):
+        size += record.length
         if at - start == _GROUP_RECORDS or size >= _GROUP_BYTES or at == len(selected):
             some = tuple(selected[start:at])
             digest = xxhash.xxh3_128_hexdigest(repr([(one.file, one.offset, one.length) for one in some]).encode())

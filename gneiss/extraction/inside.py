@@ -55,33 +55,33 @@ def answer_to(page: Page, extract: Callable[[str], tuple[str, str]], max_record_
 
 def main(description: str, bodies: int) -> None:
     """Answer batch after batch until stdin ends."""
-    its = json.loads(description)
+    request = json.loads(description)
     answers = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library's prints must not disturb the answers
     logging.disable(logging.CRITICAL)
-    extractor = restore(its["extractor"])
+    extractor = restore(request["extractor"])
     parts = extractor.extractors if isinstance(extractor, InTurn) else (extractor,)
     named = [(name_of(part), part.load()) for part in parts]
     for part in named:
         answer_to(Page(_WARMING.encode("cp1252")), first_text([part]), len(_WARMING))
     extract = first_text(named)
-    _limit(its)
+    _limit(request)
     _write(answers, READY)
     stdin = os.fdopen(0, "rb", 1 << 20)
     while batch := [*read_batch(stdin, bodies)]:
         for page in batch:
-            signal.setitimer(signal.ITIMER_PROF, its["deadline_seconds"])  # its signal ends the process: no handler
+            signal.setitimer(signal.ITIMER_PROF, request["deadline_seconds"])  # its signal ends the process: no handler
             try:
-                answer = pack_answer(answer_to(page, extract, its["max_record_bytes"]))
+                answer = pack_answer(answer_to(page, extract, request["max_record_bytes"]))
             except MemoryError:
                 os._exit(MEMORY_EXIT)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            if _peak_bytes(its["memory_bytes"]) > its["memory_bytes"]:
+            if _peak_bytes(request["memory_bytes"]) > request["memory_bytes"]:
                 os._exit(MEMORY_EXIT)
             _write(answers, answer)
 
 
-def _limit(its: dict[str, Any]) -> None:
+def _limit(limits: dict[str, Any]) -> None:
     """Refuse what no extractor needs: files, processes, core dumps, and unbounded memory.
 
     The hard limit is far above a page's limit, because a library that swallows a refusal returns a wrong text; the
@@ -89,7 +89,7 @@ def _limit(its: dict[str, Any]) -> None:
     """
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     for kind, most in (
-        (resource.RLIMIT_AS, mapped + 2 * its["memory_bytes"]),
+        (resource.RLIMIT_AS, mapped + 2 * limits["memory_bytes"]),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, _MOST_OPEN_FILES),

@@ -96,8 +96,8 @@ def header_in(head: bytes) -> Header:
     if end == LONGEST_HEADER or ANOTHER.search(head, 0, end):
         raise BrokenArchiveError("a record without the end of its header")
     fields: dict[str, str] = {}
-    for its in islice(_FIELD.finditer(head[:end].decode("utf-8", "replace")), _MOST_FIELDS):
-        name, value = its.groups()
+    for field in islice(_FIELD.finditer(head[:end].decode("utf-8", "replace")), _MOST_FIELDS):
+        name, value = field.groups()
         fields.setdefault(name.lower(), " ".join(map(str.strip, value.split("\n"))).strip())
     kind, length = fields.get("warc-type", "").lower(), fields.get("content-length", "")
     if not (fields.get("warc-record-id") or kind) or not _KIND.fullmatch(kind):
@@ -105,7 +105,7 @@ def header_in(head: bytes) -> Header:
     return Header(end, fields, kind, int(length) if _LENGTH.fullmatch(length) else None)
 
 
-def record_of(at: int, header: Header, its: Content, limit: int, length: int | None) -> Record:
+def record_of(at: int, header: Header, content: Content, limit: int, length: int | None) -> Record:
     """The record at an offset. limit: longer contents are left out; length: its bytes of the file."""
     fields = header.fields
     url = fields.get("warc-target-uri")
@@ -117,10 +117,10 @@ def record_of(at: int, header: Header, its: Content, limit: int, length: int | N
         date=fields.get("warc-date"),
         content_type=fields.get("content-type", ""),
         payload_type=fields.get("warc-identified-payload-type"),
-        size_bytes=its.size_bytes,
-        content=its.bytes if header.is_read and its.size_bytes <= limit and not its.cut_short else None,
-        cut_short=its.cut_short,
+        size_bytes=content.size_bytes,
+        content=content.bytes if header.is_read and content.size_bytes <= limit and not content.cut_short else None,
+        cut_short=content.cut_short,
         segment=fields.get("warc-segment-number"),
-        has_wrong_length=its.has_wrong_length,
+        has_wrong_length=content.has_wrong_length,
         length=length,
     )

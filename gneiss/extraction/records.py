@@ -256,11 +256,11 @@ class _Archive:
             header = header_in(found)
         except BrokenArchiveError:
             return None
-        its = content_of(found[header.size_bytes :], header.length, self.max_record_bytes)
-        if its is None:
+        content = content_of(found[header.size_bytes :], header.length, self.max_record_bytes)
+        if content is None:
             return None
         self._compression, self.end = compression, end
-        return record_of(at, header, its, self.max_record_bytes, end - at)
+        return record_of(at, header, content, self.max_record_bytes, end - at)
 
     def _plain(self, at: int) -> Iterator[Record]:
         """The record at an offset. A length is believed if a record can end there."""
@@ -291,10 +291,10 @@ class _Archive:
             header = header_in(window.peek_until(END_OF_HEADER, LONGEST_HEADER))
             self._compression = compression
             window.drop(header.size_bytes)
-            its = content_in(window, header.length, self.max_record_bytes)
+            content = content_in(window, header.length, self.max_record_bytes)
             is_only = is_first and not window.skip(MARGIN_OF)
             is_first = False
-            yield record_of(at, header, its, self.max_record_bytes, window.reached - at if is_only else None)
+            yield record_of(at, header, content, self.max_record_bytes, window.reached - at if is_only else None)
         if window.trouble:
             raise BrokenArchiveError(window.trouble)
 

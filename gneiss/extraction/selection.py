@@ -81,7 +81,7 @@ def read_index(index: Address) -> list[Selected]:
     except OSError as error:
         raise InputError(f"{place}: cannot read: {first_line(error)}") from error
     found = sorted(set(_of_parquet(place) if is_parquet else _of_lines(place)))
-    if not any(not its.problem for its in found):
+    if not any(not record.problem for record in found):
         why = found[0].problem if found else "it is empty"
         raise InputError(f"{place}: expected lines of CDXJ, or Parquet with {', '.join(_COLUMNS[0])}: {why}")
     return found
@@ -103,7 +103,7 @@ def _of_parquet(place: Place) -> Iterator[Selected]:
     try:
         with open_parquet(place) as parquet:
             names = set(parquet.schema_arrow.names)
-            columns = next((its for its in _COLUMNS if names.issuperset(its)), None)
+            columns = next((group for group in _COLUMNS if names.issuperset(group)), None)
             if columns is None:
                 raise InputError(f"{place}: expected the columns {', '.join(_COLUMNS[0])}, found {sorted(names)[:20]}")
             row = 0
@@ -133,22 +133,22 @@ def read_selected(
         reads = list(_reads(selected))
         for start in range(0, len(reads), _READS):
             some = reads[start : start + _READS]
-            for together, stored in zip(some, pool.map(lambda its: _fetched(base, its), some), strict=True):
+            for together, stored in zip(some, pool.map(lambda group: _fetched(base, group), some), strict=True):
                 yield from _records(together, stored, max_record_bytes)
 
 
 def _reads(selected: Iterable[Selected]) -> Iterator[list[Selected]]:
     """Records that are read together."""
-    for _, of_file in groupby(selected, lambda its: its.file):
+    for _, of_file in groupby(selected, lambda record: record.file):
         together: list[Selected] = []
-        for its in of_file:
+        for record in of_file:
             if together and (
-                its.offset - (together[-1].offset + together[-1].length) > _GAP_BYTES
-                or its.offset + its.length - together[0].offset > _READ_BYTES
+                record.offset - (together[-1].offset + together[-1].length) > _GAP_BYTES
+                or record.offset + record.length - together[0].offset > _READ_BYTES
             ):
                 yield together
                 together = []
-            together.append(its)
+            together.append(record)
         yield together
 
 
@@ -156,7 +156,7 @@ def _fetched(base: Place, together: Sequence[Selected]) -> bytes | str:
     """The bytes from the first record to the end of all; or why they cannot be read."""
     if together[0].problem:
         return ""
-    start, end = together[0].offset, max(its.offset + its.length for its in together)
+    start, end = together[0].offset, max(record.offset + record.length for record in together)
     try:
         with (base / together[0].file).open() as file:
             file.seek(start)
@@ -168,12 +168,15 @@ def _fetched(base: Place, together: Sequence[Selected]) -> bytes | str:
 def _records(
     together: Sequence[Selected], stored: bytes | str, max_record_bytes: int
 ) -> Iterator[tuple[str, Record | Damage]]:
-    for its in together:
-        if its.problem or isinstance(stored, str):
-            yield its.file, Damage(its.offset, its.length, its.problem or str(stored), NO_RECORD)
+    for record in together:
+        if record.problem or isinstance(stored, str):
+            yield record.file, Damage(record.offset, record.length, record.problem or str(stored), NO_RECORD)
             continue
-        start = its.offset - together[0].offset
+        start = record.offset - together[0].offset
         try:
-            yield its.file, record_in(stored[start : start + its.length], its.offset, its.length, max_record_bytes)
+            yield (
+                record.file,
+                record_in(stored[start : start + record.length], record.offset, record.length, max_record_bytes),
+            )
         except BrokenArchiveError as error:
-            yield its.file, Damage(its.offset, its.length, str(error), NO_RECORD)
+            yield record.file, Damage(record.offset, record.length, str(error), NO_RECORD)

@@ -21,7 +21,7 @@ from gneiss.store.store import File
 
 #: Inputs of fewer files are cut again, which takes about a second.
 FEWEST_FILES = 1000
-_PART = attrgetter(*(its.name for its in fields(Part)))
+_PART = attrgetter(*(field.name for field in fields(Part)))
 _log = logging.getLogger(__name__)
 
 
@@ -45,8 +45,8 @@ class Cuts:
                 first, *lines = content.read().splitlines()
             said, *schemas = orjson.loads(first)
             if said == how:
-                for its in schemas:
-                    cuts._number(pa.ipc.read_schema(pa.py_buffer(base64.b64decode(its))))
+                for schema in schemas:
+                    cuts._number(pa.ipc.read_schema(pa.py_buffer(base64.b64decode(schema))))
                 cuts._before = dict(line.split(b"\t") for line in lines)
         except FileNotFoundError:
             pass
@@ -72,7 +72,7 @@ class Cuts:
     def write(self, place: Place) -> None:
         """Keep them for later drivers, unless they are there, and forget them. Raises OutputError."""
         if self._is_new or len(self._lines) != len(self._before):
-            schemas = [base64.b64encode(its.serialize()).decode() for its in self._schemas]
+            schemas = [base64.b64encode(schema.serialize()).decode() for schema in self._schemas]
             with place.create() as file, pa.CompressedOutputStream(file, "zstd") as content:
                 content.write(orjson.dumps([self.how, *schemas]) + b"\n")
                 content.writelines(line + b"\n" for line in self._lines)

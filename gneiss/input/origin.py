@@ -51,4 +51,4 @@ def origin_of(input: Place) -> Origin:
 
 def _is_plain(value: object) -> bool:
     values = value if isinstance(value, list) else [value]
-    return bool(values) and all(isinstance(its, str) and _IDENTIFIER.fullmatch(its) for its in values)
+    return bool(values) and all(isinstance(value, str) and _IDENTIFIER.fullmatch(value) for value in values)

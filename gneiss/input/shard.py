@@ -239,8 +239,8 @@ def cut_shards(
     schemas: dict[Format, list[pa.Schema]] = {}
     for _, _, format_, cut in usable:
         schemas.setdefault(format_, []).append(cut.schema)
-    together = {format_: format_.together(text, its) for format_, its in schemas.items()}
-    own = {format_: iter(its) for format_, (_, its) in together.items()}
+    together = {format_: format_.together(text, found) for format_, found in schemas.items()}
+    own = {format_: iter(group) for format_, (_, group) in together.items()}
     shards: list[Shard] = []
     for id_, file, format_, cut in usable:
         place, fingerprint = (root / file.name).in_version(file), _fingerprint(id_, cut.digest)
@@ -249,8 +249,8 @@ def cut_shards(
         shards.extend(Shard(id_ + part.name, place, reader, part, fingerprint, file.etag, added) for part in cut.parts)
     if refused and not shards:
         raise InputError(f"{refused[0].file}: {refused[0].reason}")
-    for its in refused:
-        _log.warning("%s is quarantined: %s", its.file, its.reason)
+    for damaged in refused:
+        _log.warning("%s is quarantined: %s", damaged.file, damaged.reason)
     if made := [shard for shard in shards if shard.added.id is not None]:
         number = "row" if made[0].format.counts_rows else "byte where the row begins"
         _log.warning("%s: no column %r; ids are made of its path and the %s", made[0].file, made[0].added.id, number)
@@ -261,7 +261,7 @@ def cut_shards(
             *(source, len(large), large[0].file, large[0].text_bytes // 1_000_000),
         )
     _check_ids(source, shards, [*unreadable, *refused])
-    unusable = sorted((*unreadable, *refused), key=lambda its: its.file.path.encode())
+    unusable = sorted((*unreadable, *refused), key=lambda damaged: damaged.file.path.encode())
     return Input(tuple(shards), tuple(unusable), sum(file.size_bytes for file in files), cuts)
 
 
@@ -270,14 +270,14 @@ def _fingerprint(id_: str, digest: str) -> str:
 
 
 def _without_suffix(name: str, format_: Format) -> str:
-    suffix = next((its for its in format_.suffixes if name.lower().endswith(its)), os.path.splitext(name)[1])
+    suffix = next((end for end in format_.suffixes if name.lower().endswith(end)), os.path.splitext(name)[1])
     return name[: len(name) - len(suffix)]
 
 
 def _check_ids(source: Address, shards: Sequence[Shard], unusable: Sequence[UnreadableFile]) -> None:
     """Raise InputError when two shards would have the same outputs, or one outputs in the place of another's folder."""
     files: dict[str, Place] = {}
-    for id_, file in (*((its.id, its.file) for its in shards), *((its.id, its.file) for its in unusable)):
+    for id_, file in (*((shard.id, shard.file) for shard in shards), *((shard.id, shard.file) for shard in unusable)):
         if id_ in files:
             raise InputError(
                 f"{files[id_]} and {file}: two files would write to the same shard {id_!r}; rename one of them, or take"
@@ -286,7 +286,7 @@ def _check_ids(source: Address, shards: Sequence[Shard], unusable: Sequence[Unre
         files[id_] = file
     written = {f"{id_}.parquet" for id_ in files}
     for id_ in files:
-        if "/" in id_ and (folder := next((its for its in _folders(id_) if its in written), None)):
+        if "/" in id_ and (folder := next((name for name in _folders(id_) if name in written), None)):
             raise InputError(
                 f"{source}: the outputs of shard {folder.removesuffix('.parquet')!r} would lie where {id_!r} needs a"
                 " folder; rename one of them"
@@ -340,5 +340,5 @@ def _is_text(type_: pa.DataType) -> bool:
     """Whether a column can be the text: strings in any layout, or nothing but nulls, as of an empty selection."""
     if pa.types.is_dictionary(type_):
         return not pa.types.is_null(type_.value_type) and _is_text(type_.value_type)
-    is_ = pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null
-    return any(its(type_) for its in is_)
+    kinds = pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null
+    return any(is_kind(type_) for is_kind in kinds)

@@ -45,7 +45,7 @@ class DocumentColumns:
         schema = self.run.annotation_schema()
         found = {name: schema.field(own).type for name, own in self.annotations.items()}
         if self.others:
-            schema = self.sources.schema(next((its for its in self.run.shards if its.kept), self.run.shards[0]))
+            schema = self.sources.schema(next((shard for shard in self.run.shards if shard.kept), self.run.shards[0]))
             for name, own in self.others.items():
                 if not (path := find_path(schema, own)):
                     known = did_you_mean(own, leaf_names(schema))
@@ -80,7 +80,7 @@ class DocumentColumns:
 
 def document_names(run: FinishedRun) -> list[str]:
     """The columns that the documents of a run have."""
-    shard = next((its for its in run.shards if its.kept), None)
+    shard = next((shard for shard in run.shards if shard.kept), None)
     return [] if shard is None else list(run.data_schema(shard).names)
 
 

@@ -77,7 +77,7 @@ def store_documents(
 def store_matches(database: duckdb.DuckDBPyConnection, table: PublishedTable) -> dict[str, int]:
     """Store keys, number and values of the rows of the table whose keys documents have."""
     counts = {"rows": 0, "rows_without_key": 0}
-    values = [pa.field(f"v{at}", its.type) for at, its in enumerate(table.taken)]
+    values = [pa.field(f"v{at}", column.type) for at, column in enumerate(table.taken)]
     schema = pa.schema([("number", pa.int64()), *_key_fields(table), *values])
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -102,7 +102,7 @@ def leave_one(database: duckdb.DuckDBPyConnection, table: PublishedTable, repeat
     if repeated and repeats == "refuse":
         *keys, rows = database.execute(f"{groups} ORDER BY ALL LIMIT 1").fetchall()[0]
         shown = ", ".join(
-            f"{key} {its.decode('utf-8', 'replace')!r}" for key, its in zip(table.keys, keys, strict=True)
+            f"{key} {value.decode('utf-8', 'replace')!r}" for key, value in zip(table.keys, keys, strict=True)
         )
         raise InputError(
             f"{table.address}: {rows:,} rows have {shown}, and {repeated:,} rows in all repeat a key of documents; join"
@@ -128,7 +128,7 @@ def in_order(database: duckdb.DuckDBPyConnection, table: PublishedTable, shards:
         joined = rows.take(portion.num_rows)
         if not joined["row"].equals(portion["row"]):
             raise DefectError(f"shard {shard.id}: rows were joined in another order; please report this defect")
-        return {its.name: joined[f"v{at}"].cast(its.type) for at, its in enumerate(table.taken)}
+        return {column.name: joined[f"v{at}"].cast(column.type) for at, column in enumerate(table.taken)}
 
     return compute
 

@@ -73,8 +73,8 @@ def is_text(type_: pa.DataType) -> bool:
     """Whether a column holds strings, in whatever layout."""
     if pa.types.is_dictionary(type_):
         return is_text(type_.value_type)
-    is_ = pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view
-    return any(its(type_) for its in is_)
+    kinds = pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view
+    return any(is_kind(type_) for is_kind in kinds)
 
 
 def comparable(column: pa.ChunkedArray) -> pa.Array:

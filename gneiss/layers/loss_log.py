@@ -139,10 +139,10 @@ def _rows(
     step: int, sequences: Sequence[packing.Sequence], losses: Float64Array, mask: BoolArray, weights: Float64Array
 ) -> pa.Table:
     spans = [sequence.spans for sequence in sequences]
-    counts = np.array([len(its.document) for its in spans], np.int64)
+    counts = np.array([len(span.document) for span in spans], np.int64)
     owner = np.repeat(np.arange(len(sequences)), counts)
-    start = np.concatenate([its.start for its in spans]).astype(np.int64)
-    length = np.concatenate([its.length for its in spans]).astype(np.int64)
+    start = np.concatenate([span.start for span in spans]).astype(np.int64)
+    length = np.concatenate([span.length for span in spans]).astype(np.int64)
     sums, tokens, first, skipped, bucket_sums, bucket_tokens = _tally(losses, mask, owner, start, length)
     ids = np.array([sequence.id for sequence in sequences], np.int64)
     has = np.flatnonzero(tokens)
@@ -150,8 +150,8 @@ def _rows(
         "sequence", ids, ids, None, None, np.bincount(owner, tokens, len(ids)), np.bincount(owner, sums, len(ids)),
         weights, np.bincount(owner, skipped, len(ids)),
     )  # fmt: skip
-    document = np.concatenate([its.document for its in spans])[has]
-    epoch = np.concatenate([its.epoch for its in spans])[has]
+    document = np.concatenate([span.document for span in spans])[has]
+    epoch = np.concatenate([span.epoch for span in spans])[has]
     of_document = _columns(
         "document", document, ids[owner[has]], epoch, first[has], tokens[has], sums[has], weights[owner[has]], None
     )

@@ -154,10 +154,10 @@ class _Survey:
         """The mean loss at each position; that of all positions where a window has no token at one."""
         size = 1 + max(self._sums, default=-1)
         mean, count = np.zeros((size, BUCKETS)), np.zeros((size, BUCKETS), np.int64)
-        for window, its in self._sums.items():
+        for window, sums in self._sums.items():
             count[window] = self._tokens[window]
-            whole = its.sum() / max(int(count[window].sum()), 1)
-            mean[window] = np.where(count[window] > 0, its / np.maximum(count[window], 1), whole)
+            whole = sums.sum() / max(int(count[window].sum()), 1)
+            mean[window] = np.where(count[window] > 0, sums / np.maximum(count[window], 1), whole)
         return _Baseline(mean, count, self._window_steps)
 
     def summary(self, baseline: _Baseline) -> dict[str, Any]:

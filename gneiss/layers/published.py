@@ -68,7 +68,7 @@ def _parameters(table: PublishedTable, documents: DocumentColumns, repeats: Repe
     return {
         "table": table.digest,
         "on": [str(key) for key in table.keys],
-        "columns": {its.name: its.path for its in table.taken},
+        "columns": {column.name: column.path for column in table.taken},
         "repeats": repeats,
         "kept_only": documents.are_of_kept,
     }
@@ -76,5 +76,8 @@ def _parameters(table: PublishedTable, documents: DocumentColumns, repeats: Repe
 
 def _schema(table: PublishedTable) -> pa.Schema:
     return pa.schema(
-        [column(its.name, its.type, its.meaning or f"{its.path} of the published table") for its in table.taken]
+        [
+            column(taken.name, taken.type, taken.meaning or f"{taken.path} of the published table")
+            for taken in table.taken
+        ]
     )

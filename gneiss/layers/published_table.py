@@ -64,10 +64,10 @@ class PublishedTable:
                 try:
                     if finds_malformed and len(wrong := table[MALFORMED].drop_null()):
                         raise InputError(f"a malformed row: {wrong[0].as_py()}")
-                    for its in self.json:
-                        table = its.parsed(table)
+                    for column in self.json:
+                        table = column.parsed(table)
                     keys = [comparable(values_at(table, key.in_table)) for key in self.keys]
-                    values = [its.values(table) for its in self.taken]
+                    values = [column.values(table) for column in self.taken]
                 except (pa.ArrowException, InputError) as error:
                     raise InputError(f"{shard.file}: row {first:,} or one after it: {first_line(error)}") from error
                 yield keys, values
@@ -93,8 +93,8 @@ def open_table(
         raise InputError(f"{of}: {', '.join(names)}: expected strings, found times; join on a column of strings too")
     found = cut_shards(address, text=texts[0], required=names, hive={}, shard_max_bytes=_PART_BYTES)
     if found.unreadable:
-        its = found.unreadable[0]
-        raise InputError(f"{its.file}: {its.reason}; a table is joined whole: repair this file, or leave it out")
+        file = found.unreadable[0]
+        raise InputError(f"{file.file}: {file.reason}; a table is joined whole: repair this file, or leave it out")
     schema, wrong = _schema(found.shards)
     if bad := [name for name in wrong if (name not in own if columns is None else name in columns)]:
         raise InputError(f"{of}: column {bad[0]!r}: {wrong[bad[0]]}; name columns without it, or join files one by one")
@@ -102,17 +102,23 @@ def open_table(
     for holder in json:
         schema = schema.set(schema.get_field_index(holder.column), pa.field(holder.column, holder.type))
     offers = list(_offers(schema))
-    left_out = () if columns is not None else tuple(its.name for its in offers if its.name in {*own} - {*names})
+    left_out = () if columns is not None else tuple(offer.name for offer in offers if offer.name in {*own} - {*names})
     if columns is None:
-        columns = [its.name for its in offers if its.name not in own and its.path not in names]
+        columns = [offer.name for offer in offers if offer.name not in own and offer.path not in names]
     taken = tuple(_take(of, schema, offers, name) for name in dict.fromkeys(columns))
-    if twice := next((name for name, its in Counter(its.name.lower() for its in taken).items() if its > 1), None):
+    if twice := next(
+        (name for name, times in Counter(column.name.lower() for column in taken).items() if times > 1), None
+    ):
         raise InputError(f"{of}: columns that differ in capitals only, {twice!r}; name those to take, or rename one")
     if not taken:
         raise InputError(f"{of}: no column beside {', '.join([*names, *left_out])}; name those to take")
-    paths = [find_path(schema, path) for path in (*names, *(its.path for its in taken))]
+    paths = [find_path(schema, path) for path in (*names, *(column.path for column in taken))]
     reads = tuple(dict.fromkeys(path[0] for path in paths))
-    used = tuple(its.only([path[1] for path in paths if path[0] == its.column]) for its in json if its.column in reads)
+    used = tuple(
+        column.only([path[1] for path in paths if path[0] == column.column])
+        for column in json
+        if column.column in reads
+    )
     return PublishedTable(of, found.shards, keys, taken, reads, used, left_out)
 
 
@@ -134,7 +140,7 @@ def _schema(shards: Sequence[Shard]) -> tuple[pa.Schema, dict[str, str]]:
     wrong: dict[str, str] = {}
     for name in dict.fromkeys(name for schema in schemas for name in schema.names):
         if lacking := next(
-            (its.file for its, found in zip(shards, schemas, strict=True) if name not in found.names), None
+            (shard.file for shard, found in zip(shards, schemas, strict=True) if name not in found.names), None
         ):
             wrong[name] = f"{lacking} has none"
             continue
@@ -164,11 +170,11 @@ def _offers(schema: pa.Schema) -> Iterator[Taken]:
 
 def _take(of: str, schema: pa.Schema, offers: Sequence[Taken], name: str) -> Taken:
     """The column of a name that is offered, or the field that a path leads to. Raises InputError."""
-    named = [its for its in offers if its.name == name]
+    named = [offer for offer in offers if offer.name == name]
     if not named and (path := find_path(schema, name)):
         named = [Taken(path[-1], name, field_at(schema, path).type)]
     if not named:
-        raise InputError(f"{of}: no column {name!r}{did_you_mean(name, [its.name for its in offers])}")
+        raise InputError(f"{of}: no column {name!r}{did_you_mean(name, [offer.name for offer in offers])}")
     if len(named) > 1:
         raise InputError(f"{of}: {named[0].path!r} and {named[1].path!r} would both be {name!r}; rename one of them")
     if named[0].name in IDENTITY:

@@ -159,8 +159,8 @@ class PackedSequences:
     def identity(self) -> dict[str, Any]:
         """The settings for which a state is valid."""
         order = {"seed": self.seed, "block_sequences": self.block_sequences, "shuffled": self.shuffled}
-        its = {name: self.packing.metadata[name] for name in ("run", "tokenizer", "length", "order")}
-        return {"packing": its, **order, **asdict(self.share)}
+        metadata = {name: self.packing.metadata[name] for name in ("run", "tokenizer", "length", "order")}
+        return {"packing": metadata, **order, **asdict(self.share)}
 
 
 def packed(

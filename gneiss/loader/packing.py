@@ -154,9 +154,9 @@ class SequenceStream:
         self._waiting = _Waiting()
 
     def _identity(self) -> dict[str, Any]:
-        its = self.sequences
-        name = its.tokenizer if isinstance(its.tokenizer, str) else "a function"
-        return {"tokenizer": name, "length": its.length, "end_of_document": its.end_of_document}
+        sequences = self.sequences
+        name = sequences.tokenizer if isinstance(sequences.tokenizer, str) else "a function"
+        return {"tokenizer": name, "length": sequences.length, "end_of_document": sequences.end_of_document}
 
     def _take_document(self) -> bool:
         before = self._documents.state_dict()

@@ -145,7 +145,7 @@ def _documents(
     fixed = list(zip(*(values_of(name) for name in (_INDEX, "row", "id", "text")), strict=True))
     for at in rows:
         index, row, id_, text = fixed[at]
-        own = {name: its[at] for name, its in values.items()}
+        own = {name: array[at] for name, array in values.items()}
         yield Document(index, shards[at], row, id_, text, epoch, own)
 
 

@@ -120,7 +120,9 @@ def _chosen_of(table: pa.Table, rows: Int64Array) -> dict[str, pa.ChunkedArray]:
     """Some rows of a table, rising, of whatever types, as they are written: its columns by name."""
     columns = {name: _chosen(table[name], rows) for name in table.column_names}
     types = {name: writable(column.type) for name, column in columns.items()}
-    return {name: its if its.type == types[name] else its.cast(types[name]) for name, its in columns.items()}
+    return {
+        name: column if column.type == types[name] else column.cast(types[name]) for name, column in columns.items()
+    }
 
 
 def _chosen(column: pa.ChunkedArray, rows: Int64Array) -> pa.ChunkedArray:
@@ -173,7 +175,7 @@ def _write_quarantine(curated: Curated, recipe: Recipe, output: Place) -> Writte
             start, stop = np.searchsorted(rows, [first, first + table.num_rows])
             columns = _chosen_of(table, rows[start:stop] - first)
             texts = values_in(columns[path[0]], path[1:])
-            raw = pa.chunked_array([raw_strings(its) for its in texts.chunks], pa.large_binary())
+            raw = pa.chunked_array([raw_strings(chunk) for chunk in texts.chunks], pa.large_binary())
             columns[path[0]] = column_with(columns[path[0]], path[1:], raw, type_)
             beside = [pa.array(rows[start:stop]), reasons.slice(start, stop - start)]
             yield pa.Table.from_arrays([*(columns[name] for name in own), *beside], schema=schema)

@@ -48,7 +48,7 @@ class Forecast:
     def of(cls, cost: Cost, cpu_seconds: Mapping[str, float]) -> Forecast:
         """From what each stage takes."""
         total = sum(cpu_seconds.values()) or 1.0
-        return cls(cost, {name: its / total for name, its in cpu_seconds.items()})
+        return cls(cost, {name: seconds / total for name, seconds in cpu_seconds.items()})
 
     def seconds_left(self, shares: Mapping[str, tuple[float, float]], seconds: float) -> float:
         """What the rest takes, by the work that was done in so many seconds.

@@ -64,9 +64,11 @@ def dataset_card(plan: Plan, statistics: Statistics, quarantined_shards: Mapping
         "| --- | --- | ---: | ---: |",
     ]
     for phase in plan.recipe.phases:
-        for rule, its in statistics.rule_counts(phase.name, phase.rules).items():
+        for rule, outcomes in statistics.rule_counts(phase.name, phase.rules).items():
             condition = code(phase.rules[rule], in_table=True)
-            lines.append(f"| {rule} | {condition} | {its['false'] + its['unknown']:,} | {its['decisive']:,} |")
+            lines.append(
+                f"| {rule} | {condition} | {outcomes['false'] + outcomes['unknown']:,} | {outcomes['decisive']:,} |"
+            )
     lines += [
         "",
         *(f"Kept in phase `{phase.name}` when {code(phase.decision.keep)}." for phase in plan.recipe.phases),
@@ -154,8 +156,8 @@ def _laid_out(files: OutputFiles, shards: int) -> str:
 def _paths(folder: str, output: Place) -> str | list[str]:
     """Patterns for all files in a folder: `**` leaves out hidden files, and folders whose names begin with `__`."""
     left_out, files = list[str](), 0
-    for files, its in enumerate((output / folder).files(), 1):  # noqa: B007 - how many there are
-        if _LEFT_OUT.search(file := f"{folder}/{its.name}"):
+    for files, stored in enumerate((output / folder).files(), 1):  # noqa: B007 - how many there are
+        if _LEFT_OUT.search(file := f"{folder}/{stored.name}"):
             left_out.append(file)
     named = [re.sub(r"[*?[]", r"[\g<0>]", file) for file in sorted(left_out)]
     paths = [*([f"{folder}/**"] if len(left_out) < files or not files else []), *named]

@@ -206,7 +206,7 @@ class FinishedRun:
 
     def reached(self, phase: Phase) -> pa.Table:
         """The annotation rows of all documents that reached a phase, from all shards."""
-        later = [its.name for its in self.recipe.phases[self.recipe.phases.index(phase) :]]
+        later = [entered.name for entered in self.recipe.phases[self.recipe.phases.index(phase) :]]
         is_there = pc.field("dropped_in").is_null() | pc.field("dropped_in").isin(later)
         reached = (pc.field("status") != "quarantined") & is_there
         tables = [read_table(self.annotation_file(shard)).filter(reached) for shard in self.shards]

@@ -102,9 +102,9 @@ def refusal(schema: pa.Schema) -> str | None:
 
 def _json_type(type_: pa.DataType) -> pa.DataType | None:
     """The type that values have in JSON; None where they have none: durations, intervals, unions."""
-    if any(its(type_) for its in _NUMBERS):
+    if any(is_kind(type_) for is_kind in _NUMBERS):
         return pa.float32() if pa.types.is_float16(type_) else type_
-    if pa.types.is_timestamp(type_) or any(its(type_) for its in (*_STRINGS, *_BINARIES, *_TEMPORAL)):
+    if pa.types.is_timestamp(type_) or any(is_kind(type_) for is_kind in (*_STRINGS, *_BINARIES, *_TEMPORAL)):
         return pa.string()
     if pa.types.is_dictionary(type_):
         return _json_type(type_.value_type)
@@ -112,7 +112,7 @@ def _json_type(type_: pa.DataType) -> pa.DataType | None:
         return _json_type(type_.storage_type)
     if pa.types.is_map(type_):
         return _json_type(_pairs(type_))
-    if any(its(type_) for its in _LISTS):
+    if any(is_kind(type_) for is_kind in _LISTS):
         inner = _json_type(type_.value_type)
         return None if inner is None else pa.list_(inner)
     if pa.types.is_struct(type_):
@@ -146,15 +146,15 @@ def _lines(table: pa.Table) -> Iterator[tuple[int, bytes]]:
 def _plain(array: pa.Array) -> pa.Array:
     """The same values, of types whose Python values are JSON's."""
     type_ = array.type
-    if any(its(type_) for its in _STRINGS):
+    if any(is_kind(type_) for is_kind in _STRINGS):
         return valid_strings(array)
-    if any(its(type_) for its in _NUMBERS):
+    if any(is_kind(type_) for is_kind in _NUMBERS):
         return array
     if pa.types.is_dictionary(type_):
         return _plain(array.dictionary_decode())
     if isinstance(type_, pa.BaseExtensionType):
         return _plain(array.storage)
-    if any(its(type_) for its in _BINARIES):
+    if any(is_kind(type_) for is_kind in _BINARIES):
         return pa.array(
             [None if value is None else base64.b64encode(value).decode() for value in array.to_pylist()],
             pa.large_string(),
@@ -162,7 +162,7 @@ def _plain(array: pa.Array) -> pa.Array:
     if pa.types.is_timestamp(type_):
         in_utc = array.cast(pa.timestamp(type_.unit, "UTC")) if type_.tz else array
         return pc.replace_substring(in_utc.cast(pa.string()), " ", "T")
-    if any(its(type_) for its in _TEMPORAL):
+    if any(is_kind(type_) for is_kind in _TEMPORAL):
         return array.cast(pa.string())
     if pa.types.is_map(type_):
         return _plain(array.cast(_pairs(type_)))

@@ -76,7 +76,7 @@ def writable(type_: pa.DataType, is_in_list: bool = False, is_in_struct: bool = 
     if is_in_struct and pa.types.is_binary_view(type_):
         return pa.binary()
     if pa.types.is_struct(type_):
-        return pa.struct([its.with_type(writable(its.type, is_in_list, is_in_list)) for its in type_])
+        return pa.struct([member.with_type(writable(member.type, is_in_list, is_in_list)) for member in type_])
     for is_list, list_of in ((pa.types.is_list, pa.list_), (pa.types.is_large_list, pa.large_list)):
         if is_list(type_):
             return list_of(type_.value_field.with_type(writable(type_.value_type, True, is_in_struct)))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: What goes first: the card, which the hub checks, and the key, by which a push that was ended is known.
 _FIRST = (layout.CARD_FILE, layout.REPORT_FILE, layout.RUN_FILE, layout.RECIPE_FILE)
-_FOLDERS = tuple(f"{its}/" for its in (layout.DATA, layout.ANNOTATIONS, layout.QUARANTINE, layout.LAYERS))
+_FOLDERS = tuple(f"{folder}/" for folder in (layout.DATA, layout.ANNOTATIONS, layout.QUARANTINE, layout.LAYERS))
 #: What goes last: a run can be opened only with it.
 _LAST = layout.STATISTICS_FILE
 #: What a commit has at most, if it is more than a file; the hub takes 128 commits an hour.
@@ -91,7 +91,7 @@ def push(
         there = {file.name: file for file in Place(HubStore(), str(at).removeprefix("hf://")).files()}
         if not replace_run:
             _refuse_other(at, there, folder)
-        stale = sorted(its for its in there.keys() - {file.name for file in files} if _is_ours(its))
+        stale = sorted(name for name in there.keys() - {file.name for file in files} if _is_ours(name))
         share, uploaded = Share(0, 0, len(files), sum(file.size_bytes for file in files)), 0
         for group in _groups(files):
             lacking = [file for file in group if not _is_same(folder / file.name, file, there.get(file.name))]
@@ -163,7 +163,7 @@ def _groups(files: Sequence[File]) -> Iterator[list[File]]:
     """Consecutive files for a commit each; those that go first and last have commits of their own."""
     group: list[File] = []
     for file in files:
-        size_bytes = sum(its.size_bytes for its in group) + file.size_bytes
+        size_bytes = sum(other.size_bytes for other in group) + file.size_bytes
         is_full = len(group) == _COMMIT_FILES or size_bytes > _COMMIT_BYTES
         if group and (is_full or (group[-1].name in _FIRST) != (file.name in _FIRST) or file.name == _LAST):
             yield group

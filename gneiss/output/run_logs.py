@@ -25,15 +25,17 @@ def run_logs(folder: Address, shard: str | None = None) -> RunLogs:
     try:
         if (output / layout.RUN_FILE).find() is None:
             raise InputError(f"{output}: no run here: expected {layout.RUN_FILE}; name the output of `gneiss run`")
-        receipts = [its for its in ledger.entries(output) if "seconds" in its.cost and its.stage != ledger.ENDED]
+        receipts = [
+            entry for entry in ledger.entries(output) if "seconds" in entry.cost and entry.stage != ledger.ENDED
+        ]
         names = sorted(file.name for file in (output / layout.LOGS).files())
         texts = {name: (output / layout.LOGS / name).read().decode(errors="replace") for name in names}
     except OSError as error:
         raise InputError(f"{output}: cannot read: {first_line(error)}") from error
     if shard is None:
-        return RunLogs(tuple(its for its in receipts if its.state != COMMITTED), texts)
+        return RunLogs(tuple(receipt for receipt in receipts if receipt.state != COMMITTED), texts)
     own = {f"shard: {shard}", f"task: {shard}"}
     return RunLogs(
-        tuple(its for its in receipts if its.task == shard),
+        tuple(receipt for receipt in receipts if receipt.task == shard),
         {name: text for name, text in texts.items() if own & set(text.partition("\n\n")[0].splitlines())},
     )

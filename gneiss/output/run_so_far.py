@@ -37,10 +37,14 @@ def open_run_so_far(folder: Address) -> FinishedRun:
 def _of_shards(output: Place, shards: tuple[str, ...]) -> FinishedRun:
     try:
         statistics, examples = added_up(output, map(layout.statistics_path, shards))
-        lost = {id_: its for id_, its in ledger.read(output).items() if its.state != COMMITTED and id_ not in shards}
+        lost = {
+            id_: receipt
+            for id_, receipt in ledger.read(output).items()
+            if receipt.state != COMMITTED and id_ not in shards
+        }
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{output}: cannot read what is finished of the run: {first_line(error)}") from error
-    reasons = {id_: its.reason or "unknown" for id_, its in lost.items()}
+    reasons = {id_: receipt.reason or "unknown" for id_, receipt in lost.items()}
     run = FinishedRun(output, statistics, examples, reasons, [id_ for id_ in lost if lost[id_].is_defect], only=shards)
     _ = run.shards  # footers are read, and counted
     return run

@@ -125,7 +125,7 @@ def run_status(folder: Address, slowest: int = 5) -> RunStatus:
             raise InputError(f"{output}: no run here: expected {layout.RUN_FILE}; name the output of `gneiss run`")
         locks = [layout.LOCK_FILE, *map(layout.share_lock, layout.share_locks(output))]
         holders = [found for found in ((output / lock).holder() for lock in locks) if found]
-        holder = min(holders, key=lambda its: its.quiet_seconds or 0.0, default=None)
+        holder = min(holders, key=lambda found: found.quiet_seconds or 0.0, default=None)
         is_finished = any((output / name).find() for name in (layout.STATISTICS_FILE, layout.EXTRACTION_FILE))
         entries = [*ledger.entries(within), *ledger.entries(output)]
     except OSError as error:
@@ -133,9 +133,9 @@ def run_status(folder: Address, slowest: int = 5) -> RunStatus:
     found = _status(str(output), holder, entries, slowest)
     if holder is not None and (holder.quiet_seconds or 0.0) <= _GONE_SECONDS:
         stage = found.current
-        running = [its for place in (within, output) for its in (running_tasks(place, stage.name) if stage else ())]
+        running = [task for place in (within, output) for task in (running_tasks(place, stage.name) if stage else ())]
         return replace(found, state=RUNNING, running=tuple(running))
-    return replace(found, state=FINISHED) if is_finished and not any(its.left for its in found.stages) else found
+    return replace(found, state=FINISHED) if is_finished and not any(stage.left for stage in found.stages) else found
 
 
 def _status(folder: str, holder: Holder | None, entries: Sequence[Receipt], slowest: int) -> RunStatus:
@@ -163,16 +163,16 @@ def _status(folder: str, holder: Holder | None, entries: Sequence[Receipt], slow
             case _:
                 latest[entry.stage, entry.task] = entry
                 since.setdefault(entry.stage, {})[entry.task] = entry
-    lost = {task: its for (_, task), its in latest.items() if its.state != COMMITTED}
+    lost = {task: receipt for (_, task), receipt in latest.items() if receipt.state != COMMITTED}
     return RunStatus(
         folder,
         STOPPED,
         holder.name if holder else None,
         holder.quiet_seconds if holder else None,
         tuple(_stage(note, list(since[name].values())) for name, note in begun.items()),
-        {task: its.reason or "unknown" for task, its in lost.items()},
-        [task for task, its in lost.items() if its.is_defect],
-        tuple(nlargest(slowest, latest.values(), key=lambda its: its.cost.get("seconds", 0.0))),
+        {task: receipt.reason or "unknown" for task, receipt in lost.items()},
+        [task for task, receipt in lost.items() if receipt.is_defect],
+        tuple(nlargest(slowest, latest.values(), key=lambda receipt: receipt.cost.get("seconds", 0.0))),
         max((entry.cost.get("at", 0.0) for entry in entries), default=None) or None,
         predicted,
         took,
@@ -194,7 +194,7 @@ def _stage(note: Receipt, receipts: Sequence[Receipt]) -> StageStatus:
         counts["workers"],
         counts["workers"] * counts["left"] / max(counts.get("handed", counts["left"]), 1),
         note.cost["at"],
-        max((its.cost.get("at", 0.0) for its in receipts), default=note.cost["at"]),
+        max((receipt.cost.get("at", 0.0) for receipt in receipts), default=note.cost["at"]),
         len(receipts),
         done_bytes,
         max(0, counts["left_bytes"] - done_bytes),
@@ -203,4 +203,4 @@ def _stage(note: Receipt, receipts: Sequence[Receipt]) -> StageStatus:
 
 
 def _sum(receipts: Iterable[Receipt], name: str) -> float:
-    return sum(its.cost.get(name, 0.0) for its in receipts)
+    return sum(receipt.cost.get(name, 0.0) for receipt in receipts)

@@ -47,7 +47,7 @@ class Running:
         self._hand_out(1)
         if time.monotonic() - self._written >= WRITE_SECONDS:
             named = [RunningTask(self._stage, task, since) for task, since in islice(self._since.items(), MOST_NAMED)]
-            write_bytes(json.dumps([asdict(its) for its in named]).encode(), self._output, self._path)
+            write_bytes(json.dumps([asdict(task) for task in named]).encode(), self._output, self._path)
             self._written, self._is_there = time.monotonic(), True
 
     def _hand_out(self, workers: int) -> None:
@@ -68,5 +68,5 @@ def running_tasks(output: Place, stage: str) -> Sequence[RunningTask]:
             content = (output / path).read()
         except FileNotFoundError:
             continue  # the stage has ended meanwhile
-        found += [RunningTask(**its) for its in json.loads(content)]
-    return sorted((its for its in found if its.stage == stage), key=lambda its: its.since)
+        found += [RunningTask(**task) for task in json.loads(content)]
+    return sorted((task for task in found if task.stage == stage), key=lambda task: task.since)

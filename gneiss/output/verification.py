@@ -65,10 +65,12 @@ def verify(output: Address) -> Verified:
     except OSError as error:
         raise InputError(f"{folder}: cannot read: {first_line(error)}") from error
     receipts, problems = _receipts(folder, there)
-    written = [file for its in receipts for file in its.files]
+    written = [file for receipt in receipts for file in receipt.files]
     problems += [found for found in at_once(lambda file: _damage(folder, file, there), written) if found]
     problems += [
-        Problem(its.files[-1].path if its.files else its.task, what) for its in receipts for what in _lost(its)
+        Problem(receipt.files[-1].path if receipt.files else receipt.task, what)
+        for receipt in receipts
+        for what in _lost(receipt)
     ]
     problems += _orphans(receipts, there)
     run, found = _whole(folder, receipts, there)
@@ -77,7 +79,7 @@ def verify(output: Address) -> Verified:
     if run is not None and not problems:
         layers, found = _layers(run, there)
         problems += found
-    rows, size = sum(its.rows or 0 for its in receipts), sum(file.size_bytes for file in written)
+    rows, size = sum(receipt.rows or 0 for receipt in receipts), sum(file.size_bytes for file in written)
     return Verified(folder, len(receipts), len(written), size, rows, tuple(layers), tuple(problems))
 
 
@@ -87,8 +89,8 @@ def _receipts(folder: Place, there: Mapping[str, int]) -> tuple[list[Receipt], l
     for entry in ledger.entries(folder):
         if entry.stage in _LAST_STAGES:
             latest[entry.stage, entry.task] = entry
-    known = [its for its in latest.values() if its.state == COMMITTED]
-    named = {file.path for its in known for file in its.files}
+    known = [receipt for receipt in latest.values() if receipt.state == COMMITTED]
+    named = {file.path for receipt in known for file in receipt.files}
     problems = []
     for path in sorted(there.keys() - named):
         if path.startswith((f"{layout.BASE}/", f"{layout.SKIPPED}/")):
@@ -120,7 +122,7 @@ def _damage(folder: Place, file: WrittenFile, there: Mapping[str, int]) -> Probl
 def _lost(receipt: Receipt) -> Iterator[str]:
     """Rows of a task that its receipt does not account for."""
     counts = receipt.counts
-    fates = next((its for its in _FATES if its[0] in counts), None)
+    fates = next((fate for fate in _FATES if fate[0] in counts), None)
     if fates is None or (total := sum(counts.get(name, 0) for name in fates)) != receipt.rows:
         yield f"{receipt.rows} rows came in, and {total if fates else 'none'} are accounted for"
     if not fates or fates[0] != "kept":
@@ -136,10 +138,11 @@ def _lost(receipt: Receipt) -> Iterator[str]:
 def _orphans(receipts: Iterable[Receipt], there: Iterable[str]) -> Iterator[Problem]:
     """Files that no receipt names."""
     receipts = list(receipts)
-    named = {file.path for its in receipts for file in its.files}
-    moved = layout.QUARANTINE if any(its.stage == "reshard" for its in receipts) else None  # files of the first run
+    named = {file.path for receipt in receipts for file in receipt.files}
+    is_resharded = any(receipt.stage == "reshard" for receipt in receipts)
+    moved = layout.QUARANTINE if is_resharded else None  # files of the first run
     for path in sorted(there):
-        folder = next((its for its in _RECEIPTED if path.startswith(f"{its}/")), None)
+        folder = next((name for name in _RECEIPTED if path.startswith(f"{name}/")), None)
         if folder not in (None, moved) and path not in named:
             yield Problem(path, "no receipt names it")
 
@@ -149,8 +152,8 @@ def _whole(
 ) -> tuple[FinishedRun | None, list[Problem]]:
     """The run, if it is finished, and where its counts are not those of its receipts."""
     totals = Counter[str]()
-    for its in receipts:
-        totals.update({"rows": its.rows or 0, **its.counts})
+    for receipt in receipts:
+        totals.update({"rows": receipt.rows or 0, **receipt.counts})
     if layout.EXTRACTION_FILE in there:
         found = json.loads((folder / layout.EXTRACTION_FILE).read())
         counts = {"records": totals["rows"], "documents": totals["documents"]}

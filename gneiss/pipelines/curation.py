@@ -34,7 +34,7 @@ CURATION = Kind(CURATE, "shard", layout.annotations_path, layout.shard_files)
 def curate(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receipt]) -> dict[str, Receipt]:
     """Curate the shards that are not done, of the share of this driver; receipts of all that are done."""
     done = dict(done)
-    if left := [its for number, its in enumerate(corpus.shards) if its.id not in done and job.has(number)]:
+    if left := [shard for number, shard in enumerate(corpus.shards) if shard.id not in done and job.has(number)]:
         run_stages(job, workers, corpus, stages_before(corpus))
         _forget_counts(corpus)
         step = CurateStep(corpus if corpus.wide_phases else replace(corpus, shards=()))  # no list of all, if unread
@@ -83,11 +83,11 @@ def curate_usable(
             _start_again(job, usable)
             done = unusable
         receipts = curate(job, workers, usable, done)
-        lost = {id_: its for id_, its in receipts.items() if its.state != COMMITTED and id_ not in unusable}
+        lost = {id_: receipt for id_, receipt in receipts.items() if receipt.state != COMMITTED and id_ not in unusable}
         if not lost or unreadable + len(unusable) + len(lost) > corpus.recipe.budgets.shards:
             break
         _log.warning("%d shards failed that others were compared with: all are decided again without them", len(lost))
-        job.note(replace(its, stage=CHECK) for its in lost.values())
+        job.note(replace(receipt, stage=CHECK) for receipt in lost.values())
         done = {**unusable, **lost}
         sizes = {shard.id: shard.text_bytes for shard in usable.shards}
         job.progress.begin(corpus.recipe.name, sizes, lost)
@@ -106,8 +106,8 @@ def count_after(job: Job, workers: Workers, corpus: Corpus) -> None:
 def _check(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receipt]) -> None:
     """Verdicts on the shards that have none in the ledger, and on those found unusable that are not done with."""
     known = ledger.read(corpus.output, CHECK)
-    known = {id_: its for id_, its in known.items() if its.state == COMMITTED or id_ in done}
-    if left := [its for number, its in enumerate(corpus.shards) if its.id not in known and job.has(number)]:
+    known = {id_: receipt for id_, receipt in known.items() if receipt.state == COMMITTED or id_ in done}
+    if left := [shard for number, shard in enumerate(corpus.shards) if shard.id not in known and job.has(number)]:
         job.progress.stage(CHECK, len(left))
         job.run_tasks(workers, CHECK, CheckStep(), left, len(corpus.shards))
 
@@ -120,12 +120,12 @@ def _without_verdict(corpus: Corpus) -> list[int]:
 def _counted(corpus: Corpus, unusable: Collection[str]) -> tuple[Shard, ...]:
     """The shards that are usable, with the rows that were counted when they were checked."""
     verdicts = ledger.read(corpus.output, CHECK)
-    return tuple(its.counted(verdicts[its.id].rows) for its in corpus.shards if its.id not in unusable)
+    return tuple(shard.counted(verdicts[shard.id].rows) for shard in corpus.shards if shard.id not in unusable)
 
 
 def unusable_shards(output: Place) -> dict[str, Receipt]:
     """The verdicts in the ledger on shards that cannot be used, by id."""
-    return {id_: its for id_, its in ledger.read(output, CHECK).items() if its.state != COMMITTED}
+    return {id_: receipt for id_, receipt in ledger.read(output, CHECK).items() if receipt.state != COMMITTED}
 
 
 def _are_decided_with(corpus: Corpus, usable: Corpus) -> bool:
@@ -156,6 +156,6 @@ def _forget_counts(corpus: Corpus) -> None:
     """What an earlier driver counted after `curate` does not hold once another shard is curated: count anew."""
     for name in counted_after(corpus):
         (corpus.output / layout.count_path(name)).delete()
-    for its in stages_after(corpus):
-        for part in its.parts:
+    for stage in stages_after(corpus):
+        for part in stage.parts:
             corpus.exchange.discard(part.name)

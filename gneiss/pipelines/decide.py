@@ -32,7 +32,7 @@ from gneiss.store.place import Address, place_of
 _TYPES: Mapping[ColumnType, Callable[[pa.DataType], bool]] = {
     "float64": pa.types.is_floating,
     "int64": pa.types.is_integer,
-    "string": lambda its: bool(pa.types.is_string(its) or pa.types.is_large_string(its)),
+    "string": lambda type_: bool(pa.types.is_string(type_) or pa.types.is_large_string(type_)),
     "bool": pa.types.is_boolean,
 }
 _log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def plan_again(recipe: Recipe, run: FinishedRun, original: Address | None = None
         )
     plan = make_plan(recipe, source, DataFiles.of(recipe.output).refusal, None, _model_of(run), layers_of(recipe, run))
     plan = _checked(plan, run, is_elsewhere=original is not None)
-    shards, there = {its.id for its in plan.input.shards}, {its.id for its in run.shards}
+    shards, there = {shard.id for shard in plan.input.shards}, {shard.id for shard in run.shards}
     earlier_code = Code.of(run.identity)
     code = Code.of({**plan.identity, "code": plan.code if earlier_code.files else {}})
     has_all = shards == there and not run.failed_documents
@@ -127,7 +127,7 @@ def _refuse_other_rows(recipe: Recipe, run: FinishedRun) -> None:
             " output.shard_bytes, and `gneiss reshard` what comes of it"
         )
     roles = recipe.inputs.keys() & earlier.inputs.keys()
-    mine, its = (
+    mine, theirs = (
         {
             "shard_max_bytes": of.shard_max_bytes,
             "input.text": of.input.text,
@@ -136,10 +136,10 @@ def _refuse_other_rows(recipe: Recipe, run: FinishedRun) -> None:
         }
         for of in (recipe, earlier)
     )
-    if other := [name for name, value in mine.items() if its[name] != value]:
+    if other := [name for name, value in mine.items() if theirs[name] != value]:
         raise RecipeError(
-            f"{other[0]}: {mine[other[0]]!r}, but the annotations of {run.folder} are of {its[other[0]]!r}; leave it as"
-            " it was, or use `gneiss run`"
+            f"{other[0]}: {mine[other[0]]!r}, but the annotations of {run.folder} are of {theirs[other[0]]!r}; leave it"
+            " as it was, or use `gneiss run`"
         )
 
 
@@ -151,7 +151,7 @@ def _checked(plan: Plan, run: FinishedRun, is_elsewhere: bool) -> Plan:
             f"{plan.source}: it lacks {len(lacking)} shards of {run.folder}, first {min(lacking)!r}; give the input"
             " that the run had"
         )
-    etags = {} if is_elsewhere else {id_: its.etag for id_, its in ledger.read(run.folder).items()}
+    etags = {} if is_elsewhere else {id_: receipt.etag for id_, receipt in ledger.read(run.folder).items()}
     for shard in plan.input.shards:
         if shard.id in known and (
             shard.fingerprint != known[shard.id].fingerprint or etags.get(shard.id) not in (None, shard.etag)
@@ -159,7 +159,7 @@ def _checked(plan: Plan, run: FinishedRun, is_elsewhere: bool) -> Plan:
             raise InputError(
                 f"{shard.file}: it is not the file any more that {run.folder} was made from; decide needs that one"
             )
-    counted = tuple(its.counted(known[its.id].rows) if its.id in known else its for its in plan.input.shards)
+    counted = tuple(shard.counted(known[shard.id].rows) if shard.id in known else shard for shard in plan.input.shards)
     return replace(plan, input=replace(plan.input, shards=counted))
 
 

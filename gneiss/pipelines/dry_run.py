@@ -76,7 +76,7 @@ def dry_run(recipe: Recipe | str | Path, input: str | Path, *, limit: int | None
         corpus = Corpus(recipe, prepared, shards, place_of(folder, "temporary folder"))
         is_wide = len(shards) > 1 and bool(corpus.wide_phases)
         if is_wide:
-            corpus = replace(corpus, shards=tuple(its.counted(_rows(its, recipe.input.text)) for its in shards))
+            corpus = replace(corpus, shards=tuple(shard.counted(_rows(shard, recipe.input.text)) for shard in shards))
         statistics, examples = _curated(corpus, tools) if is_wide else _each_curated(corpus, tools)
     ended, cpu_seconds = time.perf_counter(), time.process_time() - cpu
     return DryRun(str(input), recipe, limit, statistics, examples, loaded - started, ended - loaded, cpu_seconds)
@@ -95,10 +95,10 @@ def _curated(corpus: Corpus, tools: LoadedModels) -> tuple[Statistics, Examples]
 
     def curated() -> Iterator[Curated]:
         for number, shard in enumerate(corpus.shards):
-            its = curate(shard, corpus.recipe, tools, results=results(number))
+            curated = curate(shard, corpus.recipe, tools, results=results(number))
             if counted:  # the stages that count read the annotations of all shards
-                commit(its, corpus.recipe, corpus.output)
-            yield its
+                commit(curated, corpus.recipe, corpus.output)
+            yield curated
 
     statistics, examples = _merged(curated())
     _run_stages(corpus, stages_after(corpus))

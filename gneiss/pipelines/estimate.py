@@ -84,7 +84,7 @@ class _Measured:
 
     def of(self, stage: str) -> list[Receipt]:
         """The receipts of a stage."""
-        return [its for its in self.receipts if its.stage == stage]
+        return [receipt for receipt in self.receipts if receipt.stage == stage]
 
 
 def estimate(
@@ -145,7 +145,9 @@ def _measured(plan: Plan, shards: Sequence[Shard], folder: Place, backend: Backe
     hire = partial(choose_workers, backend, 1, shared_filesystem=False)
     cpu = time.process_time()
     run_plan(replace(plan, recipe=recipe, input=within), folder, hire, progress)
-    receipts = tuple(its for its in ledger.entries(folder) if "cpu_seconds" in its.cost and its.stage != ledger.ENDED)
+    receipts = tuple(
+        entry for entry in ledger.entries(folder) if "cpu_seconds" in entry.cost and entry.stage != ledger.ENDED
+    )
     return _Measured(receipts, time.process_time() - cpu)
 
 
@@ -191,9 +193,9 @@ def _stage(
     share = smallest.text_bytes / max(sum(shard.text_bytes for shard in sample), 1)
     warm_up = max(0.0, _sum(before, "cpu_seconds") - share * cpu)
     warm_up_seconds = max(0.0, _sum(before, "seconds") - share * seconds)
-    ready = sum(cpu_seconds_of(its) for its in before) - _sum(before, "cpu_seconds")
+    ready = sum(cpu_seconds_of(receipt) for receipt in before) - _sum(before, "cpu_seconds")
     if is_by_shard:
-        deviation = _deviation([its.cost["cpu_seconds"] for its in receipts], sample, shards) * scale * cpu
+        deviation = _deviation([receipt.cost["cpu_seconds"] for receipt in receipts], sample, shards) * scale * cpu
     else:
         deviation = (_ONE_SHARD if len(sample) == 1 < shards else _WIDE if scale > 1 else 0.0) * scale * cpu
     return StageEstimate(
@@ -213,11 +215,13 @@ def _deviation(cpu_seconds: Sequence[float], sample: Sequence[Shard], shards: in
 
 def _peak(largest: int, smallest: Shard, sample: Sequence[Shard], first: _Measured, then: _Measured) -> float:
     """The peak of a worker's memory, on a line through the smallest shard and the largest of the sample."""
-    low, high = (max((its.cost.get("peak_bytes", 0.0) for its in run.receipts), default=0.0) for run in (first, then))
+    low, high = (
+        max((receipt.cost.get("peak_bytes", 0.0) for receipt in run.receipts), default=0.0) for run in (first, then)
+    )
     seen = max(shard.text_bytes for shard in sample)
     slope = max(0.0, high - low) / max(seen - smallest.text_bytes, 1)
     return high + slope * max(0, largest - seen)
 
 
 def _sum(receipts: Sequence[Receipt], name: str) -> float:
-    return sum(its.cost.get(name, 0.0) for its in receipts)
+    return sum(receipt.cost.get(name, 0.0) for receipt in receipts)

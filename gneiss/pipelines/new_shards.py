@@ -256,9 +256,11 @@ def _scattered(new: NewShards, number: int) -> Iterator[pa.RecordBatch]:
     rows, document = rows.append_column(_KEY, pa.array(keys)), np.cumsum(kept) - 1
     for first in range(0, count, new.pieces):
         pieces = [order[bounds[i] : bounds[i + 1]] for i in range(first, first + new.pieces)]
-        annotations = [_piece(rows.take(its)) for its in pieces]
-        documents = [_piece(data.take(document[its[kept[its]]])) for its in pieces]
-        yield pa.record_batch([pa.array(its, pa.large_binary()) for its in (annotations, documents)], schema=PIECES)
+        annotations = [_piece(rows.take(piece)) for piece in pieces]
+        documents = [_piece(data.take(document[piece[kept[piece]]])) for piece in pieces]
+        yield pa.record_batch(
+            [pa.array(pieces, pa.large_binary()) for pieces in (annotations, documents)], schema=PIECES
+        )
 
 
 def row_keys(seed: int, first: int, rows: int) -> UInt64Array:
@@ -294,8 +296,8 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     def column(field: pa.Field) -> pa.ChunkedArray | pa.Array:
         if field.name not in table.column_names:
             return pa.nulls(table.num_rows, field.type)
-        its = table[field.name]
-        return its if its.type == field.type else its.cast(field.type)
+        column = table[field.name]
+        return column if column.type == field.type else column.cast(field.type)
 
     return pa.Table.from_arrays([column(field) for field in schema], schema=schema)
 

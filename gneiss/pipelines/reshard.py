@@ -227,7 +227,7 @@ def finish(job: Job, new: NewShards, card: Callable[[], str]) -> FinishedRun:
         for file in (run.folder / folder).files():
             write_bytes((run.folder / folder / file.name).read(), output, f"{folder}/{file.name}")
     known = ledger.read(output)
-    ledger.append(output, [its for id_, its in _unusable(run) if id_ not in known])
+    ledger.append(output, [receipt for id_, receipt in _unusable(run) if id_ not in known])
     write_bytes(card().encode(), output, layout.CARD_FILE)
     statistics = (run.folder / layout.STATISTICS_FILE).read()
     write_bytes(statistics, output, layout.STATISTICS_FILE)

@@ -160,7 +160,7 @@ def hire_for(
     document_seconds: float | None,
 ) -> Hire:
     """What chooses the workers of a plan, who read and write in these places."""
-    models = [its.source if "://" in its.source else its.path for its in plan.models]
+    models = [model.source if "://" in model.source else model.path for model in plan.models]
     return partial(
         choose_workers,
         backend,
@@ -195,8 +195,8 @@ def _note(job: Job, plan: Plan, predicted: Forecast | None) -> None:
         job.check()
         plan.input.cuts.write(job.output / layout.CUTS_FILE)
     if predicted:
-        costs = {job.run: predicted.cost.noted(), **{name: {"work": its} for name, its in predicted.work.items()}}
-        job.note(Receipt(name, COMMITTED, "", None, cost=its, stage=PREDICTED) for name, its in costs.items())
+        costs = {job.run: predicted.cost.noted(), **{name: {"work": work} for name, work in predicted.work.items()}}
+        job.note(Receipt(name, COMMITTED, "", None, cost=cost, stage=PREDICTED) for name, cost in costs.items())
 
 
 def _curate_share(job: Job, plan: Plan, hire: Hire) -> None:
@@ -204,7 +204,7 @@ def _curate_share(job: Job, plan: Plan, hire: Hire) -> None:
     done = job.finished(CURATION, plan.input.shards)
     corpus = Corpus(plan.recipe, prepare(plan.recipe), plan.input.shards, job.output)
     mine = {shard.id: shard.text_bytes for number, shard in enumerate(corpus.shards) if job.has(number)}
-    job.progress.begin(plan.recipe.name, mine, {id_: its for id_, its in done.items() if id_ in mine})
+    job.progress.begin(plan.recipe.name, mine, {id_: receipt for id_, receipt in done.items() if id_ in mine})
     with hire(len(mine), resources_of(plan).corrected(job.peaks)).kept() as kept:
         (curate_share_of_usable if corpus.wide_phases else curate)(job, kept, corpus, done)
     job.progress.end()
@@ -250,7 +250,7 @@ def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None) -> F
 
 def _refuse_lost(corpus: Corpus, done: Mapping[str, Receipt]) -> None:
     """Refuse to go on without a shard that others were compared with. Raises InputError."""
-    lost = [its for its in done.values() if its.state != COMMITTED] if corpus.counted_phases else []
+    lost = [receipt for receipt in done.values() if receipt.state != COMMITTED] if corpus.counted_phases else []
     if lost:
         raise InputError(
             f"shard {lost[0].task}: {lost[0].reason}; others were compared with it in the run whose annotations are"
@@ -325,8 +325,10 @@ def _committed(plan: Plan, done: Mapping[str, Receipt]) -> list[str]:
 def _quarantined(plan: Plan, done: Mapping[str, Receipt]) -> dict[str, str]:
     """The shards and files that could not be used, and why."""
     files = {file.id: file.reason for file in plan.input.unreadable}
-    failed = {id_: its for id_ in (shard.id for shard in plan.input.shards) if (its := done[id_]).state != COMMITTED}
-    return {**files, **{id_: its.reason or "unknown" for id_, its in failed.items()}}
+    failed = {
+        id_: receipt for id_ in (shard.id for shard in plan.input.shards) if (receipt := done[id_]).state != COMMITTED
+    }
+    return {**files, **{id_: receipt.reason or "unknown" for id_, receipt in failed.items()}}
 
 
 def resources_of(plan: Plan) -> Resources:
@@ -339,7 +341,11 @@ def resources_of(plan: Plan) -> Resources:
     reducer, key = max(((step.reducer_memory_bytes(shards), step.key) for step in steps), default=(0, ""))
     kept = KEPT_BYTES if any(shard.file.is_in_one_version for shard in shards) else 0
     mapped = {
-        file for phase in plan.recipe.phases for its in phase.annotators if its.maps_files for file in its.model_files
+        file
+        for phase in plan.recipe.phases
+        for annotator in phase.annotators
+        if annotator.maps_files
+        for file in annotator.model_files
     }
     own, shared = (
         sum(model.size_bytes for model in plan.models if (model.source in mapped) == is_shared)

@@ -19,16 +19,16 @@ def run_stages(job: Job, workers: Workers, corpus: Corpus, stages: Iterable[RunS
     Raises GneissError.
     """
     exchange = corpus.exchange
-    for its in stages:
+    for stage in stages:
 
-        def left(stage: RunStage = its) -> list[int]:
+        def left(stage: RunStage = stage) -> list[int]:
             return sorted({task for part in stage.parts for task in exchange.missing(part.name, stage.tasks)})
 
-        job.run_stage(workers, its.name, StageWork(corpus, its.name), list(filter(job.has, left())), its.tasks)
-        job.wait_for_others(its.name, left)
-        for part in its.parts:
+        job.run_stage(workers, stage.name, StageWork(corpus, stage.name), list(filter(job.has, left())), stage.tasks)
+        job.wait_for_others(stage.name, left)
+        for part in stage.parts:
             if part.receivers is not None:
-                merge(job, workers, exchange, part.name, its.tasks, part.receivers)
+                merge(job, workers, exchange, part.name, stage.tasks, part.receivers)
                 if not part.is_read_by_task and exchange.is_merged(part.name):
                     job.check()
                     exchange.discard_tasks(part.name)

@@ -159,7 +159,7 @@ def parsed(connection: duckdb.DuckDBPyConnection, text: str, kinds: Mapping[str,
         raise RecipeError(f"expected a single boolean SQL expression, found {text!r}")
     reader = _Reader(query.encode(), {name.lower(): (name, kind) for name, kind in kinds.items()}, noun)
     term = reader.term(selected[0], 1)
-    thresholds = tuple(sorted(reader.thresholds, key=lambda its: its.start))
+    thresholds = tuple(sorted(reader.thresholds, key=lambda threshold: threshold.start))
     return Expression(term.sql, term.kind, reader.steps, frozenset(reader.reads), thresholds)
 
 
@@ -225,7 +225,7 @@ class _Reader:
             return
         for node in compared:
             of_case = [*(arm["then_expr"] for arm in node.get("case_checks", [])), node.get("else_expr")]
-            for number in (its for its in (node, *of_case) if its and its["class"] == "CONSTANT"):
+            for number in (constant for constant in (node, *of_case) if constant and constant["class"] == "CONSTANT"):
                 if number["literal"]["kind"] in ("INTEGER", "NUMERIC"):
                     start = len(self.query[: number["query_location"]].decode()) - len(_BEFORE)
                     text = self.text(number)

@@ -132,9 +132,9 @@ def _version(module: str) -> tuple[str, str]:
     top = module.split(".")[0]
     file = Path(sys.modules[module].__file__ or "").resolve()
     for name in packages_distributions().get(top, ()):
-        its = distribution(name)
-        if any(Path(str(its.locate_file(path))).resolve() == file for path in its.files or ()):
-            return its.name, its.version
+        installed = distribution(name)
+        if any(Path(str(installed.locate_file(path))).resolve() == file for path in installed.files or ()):
+            return installed.name, installed.version
     folders = [Path(folder) for folder in getattr(sys.modules[top], "__path__", ())]
     files = sorted(path for folder in folders for path in folder.rglob("*.py")) if folders else [file]
     digest = hashlib.sha256()

@@ -382,7 +382,7 @@ class Recipe(Part):
 
     def readable(self, phase: int) -> dict[str, ColumnType]:
         """The annotations that the rules of a phase, by its index, can read, and their types."""
-        own = (column for its in self.phases[: phase + 1] for column in its.columns)
+        own = (column for earlier in self.phases[: phase + 1] for column in earlier.columns)
         return {column.name: column.type for column in (*BASE_COLUMNS, *self.layer_columns, *own)}
 
     @property
@@ -391,8 +391,8 @@ class Recipe(Part):
         files = (
             file
             for phase in self.phases
-            for its in (*(step.model_files for step in phase.steps), *(a.model_files for a in phase.annotators))
-            for file in its
+            for paths in (*(step.model_files for step in phase.steps), *(a.model_files for a in phase.annotators))
+            for file in paths
         )
         return tuple(dict.fromkeys(files))
 

@@ -105,8 +105,11 @@ def reads(rules: Rules, columns: Mapping[str, ColumnType]) -> dict[str, frozense
     known = _with_aliases(columns, rules.aliases)
     kinds = _kinds(pa.schema([(name, arrow_type(type_)) for name, type_ in known.items()]))
     with locked_connection() as connection:
-        found = {name: parsed(connection, its, kinds, "annotation").reads for name, its in rules.conditions.items()}
-    return {name: frozenset(rules.aliases.get(its, its) for its in read) for name, read in found.items()}
+        found = {
+            name: parsed(connection, condition, kinds, "annotation").reads
+            for name, condition in rules.conditions.items()
+        }
+    return {name: frozenset(rules.aliases.get(column, column) for column in read) for name, read in found.items()}
 
 
 def evaluate(connection: duckdb.DuckDBPyConnection, rules: Rules, annotations: pa.Table) -> Verdicts:
@@ -130,8 +133,8 @@ def evaluate(connection: duckdb.DuckDBPyConnection, rules: Rules, annotations: p
         for pattern, *decision in zip(new, *_decided(connection, rules.keep, names, new), strict=True):
             known.decisions[pattern.tobytes()] = decision
     decisions = [known.decisions[pattern.tobytes()] for pattern in patterns]
-    kept = np.array([its for its, _ in decisions], np.bool_)
-    decisive = np.array([its for _, its in decisions], np.bool_).reshape(patterns.shape)
+    kept = np.array([is_kept for is_kept, _ in decisions], np.bool_)
+    decisive = np.array([alone for _, alone in decisions], np.bool_).reshape(patterns.shape)
     return Verdicts(truth, kept[pattern_of.ravel()], decisive[pattern_of.ravel()])
 
 
@@ -148,10 +151,13 @@ def expressions(rules: Rules, columns: Mapping[str, ColumnType]) -> dict[str, Ex
     known = _with_aliases(columns, rules.aliases)
     kinds = _kinds(pa.schema([(name, arrow_type(type_)) for name, type_ in known.items()]))
     with locked_connection() as connection:
-        found = {name: parsed(connection, its, kinds, "annotation") for name, its in rules.conditions.items()}
+        found = {
+            name: parsed(connection, condition, kinds, "annotation") for name, condition in rules.conditions.items()
+        }
     named = rules.aliases
     return {
-        rule: replace(its, reads=frozenset(named.get(name, name) for name in its.reads)) for rule, its in found.items()
+        rule: replace(expression, reads=frozenset(named.get(name, name) for name in expression.reads))
+        for rule, expression in found.items()
     }
 
 

@@ -38,7 +38,7 @@ def with_profile(settings: Mapping[str, str]) -> dict[str, str]:
             raise StoreError(f"AWS_PROFILE: no profile {name!r} in {' or '.join(map(str, _files(settings)))}")
         return dict(settings)
     found = {_NAMES[key]: value for key, value in profile.items() if key in _NAMES}
-    if any(its in settings for its in _OWN):
+    if any(name in settings for name in _OWN):
         found = {key: value for key, value in found.items() if key in ("AWS_REGION", "AWS_ENDPOINT_URL")}
     elif "AWS_ACCESS_KEY_ID" not in found:
         if command := profile.get("credential_process"):

@@ -200,8 +200,8 @@ def _in_repository(at: HubAddress) -> Iterator[File]:
             at.repository, at.path or None, recursive=True, revision=at.revision, repo_type=at.kind
         ):
             if isinstance(found, RepoFile):
-                its = (found.lfs.size, found.lfs.sha256) if found.lfs else (found.size, found.blob_id)
-                yield File(found.path, *its)
+                identity = (found.lfs.size, found.lfs.sha256) if found.lfs else (found.size, found.blob_id)
+                yield File(found.path, *identity)
 
 
 def _in_bucket(at: HubAddress, *, is_file: bool = False) -> Iterator[File]:

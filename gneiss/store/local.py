@@ -233,13 +233,13 @@ def _walked(folder: str, enter: Callable[[str], bool] = lambda _: True, *, follo
     while waiting or links:
         inside = waiting.pop() if waiting else links.pop(0)
         try:
-            its = os.stat(os.path.join(folder, inside))
-            if (its.st_dev, its.st_ino) in entered:
+            stat = os.stat(os.path.join(folder, inside))
+            if (stat.st_dev, stat.st_ino) in entered:
                 continue
             entries = sorted(os.scandir(os.path.join(folder, inside)), key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError):
             continue
-        entered.add((its.st_dev, its.st_ino))
+        entered.add((stat.st_dev, stat.st_ino))
         for entry in entries:
             name = f"{inside}/{entry.name}" if inside else entry.name
             if not _is_folder(entry):

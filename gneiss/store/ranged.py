@@ -103,9 +103,10 @@ class Ranges:
         kept: (start, end) in them of bytes that are kept.
         """
         self._pool = self._pool or ThreadPoolExecutor(_AHEAD_AT_ONCE)
-        begun = {(its.start, its.end): its for its in self._ahead}
+        begun = {(ahead.start, ahead.end): ahead for ahead in self._ahead}
         self._ahead = [
-            begun.get((start, end)) or self._begin(start, end, [its for its in kept if start <= its[0] < its[1] <= end])
+            begun.get((start, end))
+            or self._begin(start, end, [part for part in kept if start <= part[0] < part[1] <= end])
             for start, end in ranges
             if 0 <= start < end <= self._size_bytes and self.kept.find(start, end) is None
         ]
@@ -121,9 +122,9 @@ class Ranges:
         """Bytes from `start` to `end`, of which there are some."""
         if (kept := self.kept.find(start, end)) is not None:
             return kept
-        for its in self._ahead:
-            if its.start <= start and end <= its.end:
-                return self._arrived(its)[start - its.start : end - its.start]
+        for ahead in self._ahead:
+            if ahead.start <= start and end <= ahead.end:
+                return self._arrived(ahead)[start - ahead.start : end - ahead.start]
         its_start, its_end, block = self._block
         if its_start <= start < its_end:
             if end <= its_end:
@@ -152,12 +153,12 @@ class Ranges:
         assert self._pool is not None
         return _Ahead(start, end, self._pool.submit(self._whole, start, end), kept)
 
-    def _arrived(self, its: _Ahead) -> memoryview:
-        found: memoryview = its.fetched.result()
-        for start, end in its.kept:
-            piece = found[start - its.start : end - its.start]
+    def _arrived(self, ahead: _Ahead) -> memoryview:
+        found: memoryview = ahead.fetched.result()
+        for start, end in ahead.kept:
+            piece = found[start - ahead.start : end - ahead.start]
             self.kept.keep(start, piece if len(piece) == len(found) else bytes(piece))
-        its.kept = ()
+        ahead.kept = ()
         return found
 
     def _whole(self, start: int, end: int) -> memoryview:

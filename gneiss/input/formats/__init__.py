@@ -19,19 +19,19 @@ TEXT = PlainText()
 
 def format_of(name: str, address: str = "") -> Format:
     """The format of a file, by the end of its name, in capitals or not; of plain text, by that of the input too."""
-    if all(its.lower().endswith(TEXT.suffixes) for its in (name, address)):
+    if all(end.lower().endswith(TEXT.suffixes) for end in (name, address)):
         return TEXT
-    return next((its for its in FORMATS if name.lower().endswith(tuple(its.suffixes))), FORMATS[0])
+    return next((format_ for format_ in FORMATS if name.lower().endswith(tuple(format_.suffixes))), FORMATS[0])
 
 
 def is_input(name: str) -> bool:
     """Whether the name of a file ends as those of a format do; what Hugging Face's datasets cache beside is none."""
     is_cache = fnmatchcase(name.rpartition("/")[2], "cache-*.arrow")
-    return not is_cache and any(name.lower().endswith(tuple(its.suffixes)) for its in FORMATS)
+    return not is_cache and any(name.lower().endswith(tuple(format_.suffixes)) for format_ in FORMATS)
 
 
 def input_names() -> str:
     """What input files are called, for messages; compressed ones only where others are not called so."""
-    suffixes = [suffix for its in FORMATS for suffix in its.suffixes]
-    named = [its for its in suffixes if not any(its.startswith(f"{other}.") for other in suffixes)]
+    suffixes = [suffix for format_ in FORMATS for suffix in format_.suffixes]
+    named = [suffix for suffix in suffixes if not any(suffix.startswith(f"{other}.") for other in suffixes)]
     return f"files named {' or '.join(f'*{suffix}' for suffix in named)}, or a pattern that ends in .txt"

@@ -52,23 +52,23 @@ class Arrow:
             if not find_path(schema, text):
                 return CutFile(schema, (), digest)
             found = list(messages(opened))
-            batches = [its for its in found if its.kind == BATCH]
+            batches = [message for message in found if message.kind == BATCH]
             factors = _expansions(opened, batches)
-        values = _mean_values([its for its in found if its.kind == DICTIONARY])
+        values = _mean_values([message for message in found if message.kind == DICTIONARY])
 
         def sizes(names: Sequence[str]) -> list[int]:
             paths = [path for path in (find_path(schema, name) for name in names) if path]
             return [
-                int(sum(_column_bytes(schema, its, path, factor, values) for path in paths))
-                for its, factor in zip(batches, factors, strict=True)
+                int(sum(_column_bytes(schema, batch, path, factor, values) for path in paths))
+                for batch, factor in zip(batches, factors, strict=True)
             ]
 
-        rows = [its.rows for its in batches]
-        tables = [int(factor * (its.end - its.body)) for its, factor in zip(batches, factors, strict=True)]
+        rows = [batch.rows for batch in batches]
+        tables = [int(factor * (batch.end - batch.body)) for batch, factor in zip(batches, factors, strict=True)]
         beside = sizes([name for name in dict.fromkeys(held) if name != text])
         parts = cut_groups("b", rows, sizes([text]), beside, tables, part_max_bytes)
         largest = max(tables, default=0)  # a batch is read whole, however it is cut
-        return CutFile(schema, tuple(replace(its, table_bytes=largest, table_rows=None) for its in parts), digest)
+        return CutFile(schema, tuple(replace(part, table_bytes=largest, table_rows=None) for part in parts), digest)
 
     def together(self, text: str, schemas: Sequence[pa.Schema]) -> tuple[Arrow, Sequence[pa.Schema]]:
         """See Format: each file has its own columns."""
@@ -89,9 +89,9 @@ class Arrow:
         with ExitStack() as opened:
             source = opened.enter_context(file.open())
             found, head = _within(source, part), list[_Located]()
-            for its in found:
-                head.append(its)
-                if its.message.kind == BATCH:
+            for message in found:
+                head.append(message)
+                if message.message.kind == BATCH:
                     break
             if not head or head[-1].message.kind != BATCH:
                 return
@@ -182,11 +182,11 @@ def _read(source: Any, wanted: Iterator[_Located], columns: Sequence[str] | None
 def _batches(source: Any, wanted: Iterator[_Located], options: pa.ipc.IpcReadOptions) -> Iterator[pa.RecordBatch]:
     if is_file(source):
         with pa.ipc.open_file(source, options=options) as file:
-            for its in wanted:
-                if its.message.kind == BATCH:
-                    yield file.get_batch(its.number)
+            for part in wanted:
+                if part.message.kind == BATCH:
+                    yield file.get_batch(part.number)
         return
-    stream = _Spliced(source, ((its.message.start, its.message.end) for its in wanted))
+    stream = _Spliced(source, ((part.message.start, part.message.end) for part in wanted))
     with pa.ipc.open_stream(stream, options=options) as reader:
         yield from reader
 
@@ -247,20 +247,22 @@ def _as_bytes(type_: pa.DataType) -> pa.DataType:
 
 def _expansions(source: Any, batches: Sequence[Message]) -> list[float]:
     """How many times larger each batch is when it is uncompressed; of most of many, that of the nearest one sampled."""
-    compressed = [number for number, its in enumerate(batches) if its.is_compressed]
+    compressed = [number for number, batch in enumerate(batches) if batch.is_compressed]
     if not compressed:
         return [1.0] * len(batches)
     sampled = sorted({compressed[at] for at in np.linspace(0, len(compressed) - 1, _SAMPLED).astype(int)})
     found = {number: expansion(source, batches[number]) for number in sampled}
     return [
-        found[min(sampled, key=lambda near: abs(near - number))] if its.is_compressed else 1.0
-        for number, its in enumerate(batches)
+        found[min(sampled, key=lambda near: abs(near - number))] if batch.is_compressed else 1.0
+        for number, batch in enumerate(batches)
     ]
 
 
 def _mean_values(dictionaries: Sequence[Message]) -> float:
     """The mean size of the values of the dictionary whose values are the largest."""
-    return max(((its.end - its.body) / max(its.rows, 1) for its in dictionaries), default=0.0)
+    return max(
+        ((dictionary.end - dictionary.body) / max(dictionary.rows, 1) for dictionary in dictionaries), default=0.0
+    )
 
 
 def _column_bytes(schema: pa.Schema, message: Message, path: Sequence[str], factor: float, value_bytes: float) -> float:

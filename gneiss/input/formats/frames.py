@@ -78,7 +78,9 @@ class FrameStream:
     def readinto(self, target: memoryview) -> int:
         """Read into a buffer; 0: there is no more. Raises OSError."""
         while not self._rest and self._next + 1 < len(self._frames.start):
-            stored, size = (its[self._next + 1] - its[self._next] for its in (self._frames.stored, self._frames.start))
+            stored, size = (
+                offsets[self._next + 1] - offsets[self._next] for offsets in (self._frames.stored, self._frames.start)
+            )
             self._rest = memoryview(pa.Codec("zstd").decompress(self._file.read(int(stored)), int(size), asbytes=True))
             self._next += 1
         count = min(len(self._rest), len(target))

@@ -25,7 +25,7 @@ def int96_unit(file: Any, metadata: pq.FileMetaData, columns: Sequence[str] | No
     paths = [leaf.path for leaf in leaves if leaf.physical_type == "INT96"]
     if not any(columns is None or f"{path}.".startswith(tuple(f"{name}." for name in columns)) for path in paths):
         return "ns"
-    largest = max((int(np.abs(its).max()) for its in _timestamps(file, paths, "ms")), default=0)
+    largest = max((int(np.abs(values).max()) for values in _timestamps(file, paths, "ms")), default=0)
     if largest < _IN_NS:
         return "ns"
     if largest >= _IN_US:

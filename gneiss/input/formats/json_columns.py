@@ -62,7 +62,9 @@ def columns_of(tree: Tree, text: Sequence[int] = ()) -> tuple[Column, ...]:
 
 def schema_of(columns: Iterable[Column]) -> pa.Schema:
     """The columns as a schema, which says of those that are JSON that they are."""
-    return pa.schema([pa.field(its.name, its.type, metadata=AS_JSON if its.is_json else None) for its in columns])
+    return pa.schema(
+        [pa.field(column.name, column.type, metadata=AS_JSON if column.is_json else None) for column in columns]
+    )
 
 
 def note(tree: Tree, schema: pa.Schema) -> None:
@@ -93,8 +95,8 @@ def _column(tree: Tree, node: int, text: Sequence[int], level: int = 0) -> Colum
         return Column(name, node, pa.string(), False)
     is_struct = _kinds(tree, node) == json_tree.OBJECT and members and level < _MOST_LEVELS
     if node in text or is_struct:
-        its = tuple(_column(tree, member, text, level + 1) for member in members)
-        return Column(name, node, pa.struct(schema_of(its)), False, its)
+        inner = tuple(_column(tree, member, text, level + 1) for member in members)
+        return Column(name, node, pa.struct(schema_of(inner)), False, inner)
     type_ = _type(tree, node, level)
     return Column(name, node, pa.string() if type_ is None else type_, type_ is None)
 
@@ -226,7 +228,11 @@ def _without_nulls(type_: pa.DataType) -> pa.DataType:
         return pa.bool_()
     if pa.types.is_list(type_):
         return pa.list_(_without_nulls(type_.value_type))
-    return pa.struct([its.with_type(_without_nulls(its.type)) for its in type_]) if pa.types.is_struct(type_) else type_
+    return (
+        pa.struct([member.with_type(_without_nulls(member.type)) for member in type_])
+        if pa.types.is_struct(type_)
+        else type_
+    )
 
 
 def _with_nulls(array: pa.Array, type_: pa.DataType) -> pa.Array:
@@ -238,5 +244,5 @@ def _with_nulls(array: pa.Array, type_: pa.DataType) -> pa.Array:
     if pa.types.is_list(type_):
         items = _with_nulls(array.values, type_.value_type)
         return pa.ListArray.from_arrays(array.offsets, items, type_, mask=array.is_null())
-    members = [_with_nulls(array.field(index), its.type) for index, its in enumerate(type_)]
+    members = [_with_nulls(array.field(index), member.type) for index, member in enumerate(type_)]
     return pa.StructArray.from_arrays(members, fields=list(type_), mask=array.is_null())

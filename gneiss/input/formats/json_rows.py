@@ -44,9 +44,9 @@ class Rows:
     @property
     def nbytes(self) -> int:
         """How much memory they take."""
-        its = self.scanned
-        arrays = its.data, its.line, its.start, its.end, its.wrong, its.wrong_at, its.row, its.node, its.kind
-        return sum(array.nbytes for array in (*arrays, its.value_start, its.value_end, self.positions, self.reasons))
+        rows = self.scanned
+        arrays = rows.data, rows.line, rows.start, rows.end, rows.wrong, rows.wrong_at, rows.row, rows.node, rows.kind
+        return sum(array.nbytes for array in (*arrays, rows.value_start, rows.value_end, self.positions, self.reasons))
 
 
 def rows_of(block: Block, tree: Tree, text: Sequence[int], part: Part) -> Iterator[Rows]:

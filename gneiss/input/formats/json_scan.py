@@ -165,8 +165,8 @@ def _row(data, at, row, found, tree, stack, journal, noted, scratch, cells, plac
         byte = data[at]
         if byte == 10:
             return at, found, CUT
-        its = depth - 1
-        is_array = stack[its, 1] == 1
+        level = depth - 1
+        is_array = stack[level, 1] == 1
         if state == _AFTER and byte == 44:
             at += 1
             state = _VALUE if is_array else _KEY
@@ -176,9 +176,9 @@ def _row(data, at, row, found, tree, stack, journal, noted, scratch, cells, plac
                 return at, found, SYNTAX
             at += 1
             depth -= 1
-            arrays -= stack[its, 1]
-            if stack[its, 3] >= 0:
-                places[stack[its, 3], 1] = at
+            arrays -= stack[level, 1]
+            if stack[level, 3] >= 0:
+                places[stack[level, 3], 1] = at
             state = _AFTER
             continue
         if state in (_KEY, _FIRST_KEY):
@@ -188,7 +188,7 @@ def _row(data, at, row, found, tree, stack, journal, noted, scratch, cells, plac
             at, is_escaped, error = string_end(data, start)
             if error != FINE:
                 return at, found, error
-            length, parent = at - start, stack[its, 0]
+            length, parent = at - start, stack[level, 0]
             is_long = length > MOST_KEY_BYTES
             if is_long and parent == ROOT:
                 return start, found, LONG_KEY
@@ -202,9 +202,9 @@ def _row(data, at, row, found, tree, stack, journal, noted, scratch, cells, plac
                 if node == NONE and parent == ROOT:
                     return at, found, _TOO_MANY
             if node != NONE:
-                if members_in[node] == stack[its, 2]:
+                if members_in[node] == stack[level, 2]:
                     return start, found, TWICE
-                members_in[node] = stack[its, 2]
+                members_in[node] = stack[level, 2]
             elif parent != NONE:
                 note_kind(kinds, top, MANY, journal, noted)
             if parent == ROOT:
@@ -218,7 +218,7 @@ def _row(data, at, row, found, tree, stack, journal, noted, scratch, cells, plac
             state = _VALUE
             continue
         if is_array:
-            node = stack[its, 4]
+            node = stack[level, 4]
         start, end, kind, bits = at, at, IS_NULL, NULL
         if byte == 34:
             start = at + 1

@@ -54,8 +54,8 @@ class Tree:
     def members(self, parent: int) -> list[int]:
         """The nodes in an object or array that have had values, in order."""
         count = int(self._counts[0])
-        its = np.flatnonzero((self.parent[:count] == parent) & (self.kinds[:count] != 0))
-        return [int(node) for node in its]
+        members = np.flatnonzero((self.parent[:count] == parent) & (self.kinds[:count] != 0))
+        return [int(node) for node in members]
 
     def arrays(self) -> _Arrays:
         """For the kernels."""

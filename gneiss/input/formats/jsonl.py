@@ -83,8 +83,8 @@ class Jsonl:
         size = frames.size if frames else size
         tree = Tree()
         rows = [] if block is None else list(scanned_rows(block, tree))
-        count = sum(len(its) for its in rows)
-        good = sum(int((its.wrong == json_values.FINE).sum()) for its in rows)
+        count = sum(len(row) for row in rows)
+        good = sum(int((row.wrong == json_values.FINE).sum()) for row in rows)
         schema = schema_of(columns_of(tree, _text_nodes(tree, text)))
         if not good and (count == 0 or (block is not None and block.is_cut)):  # nothing says that it has other columns
             schema = pa.schema([(name, pa.string() if name == text else pa.null()) for name in (text, *held)])
@@ -128,7 +128,7 @@ class Jsonl:
         texts = deque[pa.Array]()
         paths = [find_path(self.expected, name) for name in columns or ()]
         survey = self._survey(file, part, texts if any(path[:1] == self.text[:1] for path in paths) else None)
-        known, schema = {its.name: its for its in survey.columns}, schema_of(survey.columns)
+        known, schema = {column.name: column for column in survey.columns}, schema_of(survey.columns)
         names = [*known, POSITION] if columns is None else _top_level(schema, columns)
         if survey.rows is not None and (texts or self.text[0] not in names):
             for rows in survey.rows:
@@ -174,12 +174,12 @@ class Jsonl:
         columns = columns_of(tree, text)
         survey = Survey(columns, held)
         if self.surveys is not None:
-            for key, its in self.surveys.items():
-                self.surveys[key] = replace(its, rows=None)
+            for key, earlier in self.surveys.items():
+                self.surveys[key] = replace(earlier, rows=None)
             self.surveys[file, part] = survey
             while len(self.surveys) > _MOST_SURVEYS:
                 self.surveys.pop(next(iter(self.surveys)))
-        if mixed := [its.name for its in columns if its.is_json]:
+        if mixed := [column.name for column in columns if column.is_json]:
             _log.warning("%s: values of several types are kept as JSON in %s", file, ", ".join(map(repr, mixed)))
         return survey
 
@@ -210,4 +210,4 @@ def _bytes_at(rows: Sequence[Scanned], tree: Tree, path: Sequence[str]) -> int:
     node = ROOT
     for name in path:
         node = tree.child(node, name)
-    return sum(int((its.value_end - its.value_start)[its.node == node].sum()) for its in rows) if path else 0
+    return sum(int((row.value_end - row.value_start)[row.node == node].sum()) for row in rows) if path else 0

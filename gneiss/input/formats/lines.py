@@ -138,12 +138,12 @@ class _Lines:
     def begin(self, codec: str | None) -> None:
         """The first bytes say what a file is."""
         self._fill(4)
-        for magic, its in _MAGIC.items():
+        for magic, name in _MAGIC.items():
             if self._rest.startswith(magic) and codec is None:
-                raise OSError(f"it is compressed by {its}, and its name does not say so; rename it")
-        for magic, its in _OTHER.items():
+                raise OSError(f"it is compressed by {name}, and its name does not say so; rename it")
+        for magic, name in _OTHER.items():
             if self._rest.startswith(magic):
-                raise OSError(f"expected lines of UTF-8, found {its}")
+                raise OSError(f"expected lines of UTF-8, found {name}")
         if self._rest.startswith(_BOM):
             self._take(len(_BOM))
 

@@ -162,7 +162,7 @@ def _after(type_: pa.DataType, views: Iterator[int], at: int) -> int:
         own = 1
     else:
         texts = (is_.is_string, is_.is_binary, is_.is_large_string, is_.is_large_binary)
-        own = 3 if any(its(type_) for its in texts) else 2
+        own = 3 if any(is_text(type_) for is_text in texts) else 2
     at += own
     for number in range(type_.num_fields):
         at = _after(type_.field(number).type, views, at)

@@ -148,17 +148,19 @@ def _reading_ahead(
     def read_ahead(first: int) -> None:
         ahead, asked, size = list[tuple[int, int]](), list[tuple[int, int]](), 0
         for group in range(first, first + _AHEAD_GROUPS):
-            missing = [its for its in groups.get(group, ()) if ranges.kept.find(its.start, its.end) is None]
-            if wanted is not None and not any(f"{its.path}.".startswith(wanted) for its in missing):
+            missing = [chunk for chunk in groups.get(group, ()) if ranges.kept.find(chunk.start, chunk.end) is None]
+            if wanted is not None and not any(f"{chunk.path}.".startswith(wanted) for chunk in missing):
                 continue
             fetched = [
-                its for its in missing if wanted is None or its.path in kept or f"{its.path}.".startswith(wanted)
+                chunk
+                for chunk in missing
+                if wanted is None or chunk.path in kept or f"{chunk.path}.".startswith(wanted)
             ]
-            size += sum(its.end - its.start for its in fetched)
+            size += sum(chunk.end - chunk.start for chunk in fetched)
             if ahead and size > _AHEAD_BYTES:
                 break
             ahead += _together(fetched)
-            asked += [(its.start, its.end) for its in fetched if its.path in kept]
+            asked += [(chunk.start, chunk.end) for chunk in fetched if chunk.path in kept]
         ranges.ahead(ahead, asked)
 
     return read_ahead
@@ -186,9 +188,9 @@ def _whole_groups(metadata: pq.FileMetaData, part: Part) -> Iterator[int]:
 def _chunks(group: pq.RowGroupMetaData) -> list[_Chunk]:
     """The column chunks of a row group, as they lie in the file."""
     found = []
-    for its in map(group.column, range(group.num_columns)):
-        start = min(filter(None, (its.dictionary_page_offset, its.data_page_offset)), default=0)
-        found.append(_Chunk(start, start + its.total_compressed_size, its.path_in_schema))
+    for column in map(group.column, range(group.num_columns)):
+        start = min(filter(None, (column.dictionary_page_offset, column.data_page_offset)), default=0)
+        found.append(_Chunk(start, start + column.total_compressed_size, column.path_in_schema))
     return sorted(found, key=lambda chunk: chunk.start)
 
 
@@ -205,11 +207,11 @@ def _fitting(groups: Iterable[Sequence[_Chunk]], most_bytes: int) -> set[str]:
 def _together(chunks: Sequence[_Chunk]) -> list[tuple[int, int]]:
     """Where chunks lie, those that are near each other together."""
     found: list[tuple[int, int]] = []
-    for its in chunks:
-        if found and its.start - found[-1][1] <= _HOLE_BYTES:
-            found[-1] = (found[-1][0], max(found[-1][1], its.end))
+    for chunk in chunks:
+        if found and chunk.start - found[-1][1] <= _HOLE_BYTES:
+            found[-1] = (found[-1][0], max(found[-1][1], chunk.end))
         else:
-            found.append((its.start, its.end))
+            found.append((chunk.start, chunk.end))
     return found
 
 
@@ -281,7 +283,7 @@ def _value_bytes(file: Any, metadata: pq.FileMetaData, chunks: ColumnChunks, rea
     groups = np.flatnonzero(unknown.any(axis=1))
     if not len(groups):
         return known
-    wanted = [path for path, its in zip(paths, unknown.any(axis=0), strict=True) if its]
+    wanted = [path for path, is_unknown in zip(paths, unknown.any(axis=0), strict=True) if is_unknown]
     factors = np.zeros_like(known, np.float64)
     sampled = groups[np.unique(np.linspace(0, len(groups) - 1, _SAMPLED_GROUPS).astype(np.int64))]
     parquet = pq.ParquetFile(file, read_dictionary=wanted, pre_buffer=False, buffer_size=_READ_BYTES)

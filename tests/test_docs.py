@@ -30,7 +30,8 @@ from pydantic import TypeAdapter
 import gneiss
 from gneiss.corpus_steps import STEPS
 from gneiss.filters.catalogue import ANNOTATORS, EDITORS, PAGES
-from gneiss.recipe.recipe import BASE_COLUMNS, RESERVED, Recipe, recipe_names
+from gneiss.recipe.columns import BASE_COLUMNS, RESERVED
+from gneiss.recipe.recipe import Recipe, recipe_names
 from tests.warm_commands import commands
 from tests.warm_processes import WarmProcesses
 

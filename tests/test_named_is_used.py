@@ -24,7 +24,10 @@ from gneiss.edit import Editor
 from gneiss.errors import MachineError, RecipeError
 from gneiss.filters.catalogue import ANNOTATORS, EDITORS
 from gneiss.recipe.entries import part_of, step_of
-from gneiss.recipe.recipe import Budgets, InputColumns, OutputFiles, Part, Phase, Recipe
+from gneiss.recipe.files import Budgets, InputColumns, OutputFiles
+from gneiss.recipe.part import Part
+from gneiss.recipe.phase import Phase
+from gneiss.recipe.recipe import Recipe
 
 SOURCE = "\n".join(path.read_text("utf-8") for path in sorted(Path(gneiss.__file__).parent.rglob("*.py")))
 RECIPE = """

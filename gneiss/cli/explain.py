@@ -46,7 +46,7 @@ def _print_recipes(recipes: Iterable[Recipe]) -> None:
 def _print_recipe(recipe: Recipe) -> None:
     """A recipe resolved: what it reads, cuts, computes, decides, and its hash."""
     from gneiss.input.model_files import is_pinned
-    from gneiss.recipe.recipe import BASE_COLUMNS
+    from gneiss.recipe.columns import BASE_COLUMNS
 
     columns = recipe.input
     lines = [

@@ -20,7 +20,7 @@ from gneiss.curate.loaded_models import PhaseModels
 from gneiss.curate.phase_result import Annotations, PhaseResult
 from gneiss.curate.quarantine import Unwatched, Watch, Watched, isolated
 from gneiss.edit import Edited, Editor, Edits
-from gneiss.recipe.recipe import Phase
+from gneiss.recipe.phase import Phase
 from gneiss.recipe.rule import Verdicts, evaluate
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from gneiss.annotation import arrow_type
 from gneiss.arrays import BoolArray, Int64Array
 from gneiss.batch import TextBatch
 from gneiss.edit import Edits
-from gneiss.recipe.recipe import BASE_COLUMNS, Phase
+from gneiss.recipe.columns import BASE_COLUMNS
+from gneiss.recipe.phase import Phase
 from gneiss.recipe.rule import Verdicts
 
 Annotations: TypeAlias = dict[str, pa.Array]

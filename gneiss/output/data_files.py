@@ -12,7 +12,7 @@ import pyarrow as pa
 from gneiss.output import jsonl, parquet
 from gneiss.output.layout import data_path
 from gneiss.output.parquet import WrittenFile, open_parquet, read_footer, write_parquet
-from gneiss.recipe.recipe import OutputFiles
+from gneiss.recipe.files import OutputFiles
 from gneiss.store.place import Place
 
 #: Where the footer of an annotation shard holds the columns of a data file that has no footer of its own.

@@ -14,7 +14,7 @@ from gneiss.input.plan import Plan
 from gneiss.output import layout
 from gneiss.output.data_files import DataFiles
 from gneiss.output.markdown import code, plain
-from gneiss.recipe.recipe import OutputFiles
+from gneiss.recipe.files import OutputFiles
 from gneiss.recipe.yaml_text import read_yaml, write_yaml
 from gneiss.store.place import Place
 from gneiss.version import __version__

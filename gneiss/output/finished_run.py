@@ -30,7 +30,8 @@ from gneiss.store.at_once import at_once
 from gneiss.store.place import Address, Place, place_of
 
 if TYPE_CHECKING:
-    from gneiss.recipe.recipe import Phase, Recipe
+    from gneiss.recipe.phase import Phase
+    from gneiss.recipe.recipe import Recipe
 
 #: Rows of an annotation shard that are worked on at a time.
 BATCH_ROWS = 20_000

@@ -23,7 +23,8 @@ from gneiss.output.claim import refuse_nesting
 from gneiss.output.data_files import DataFiles
 from gneiss.output.finished_run import FinishedRun, open_run
 from gneiss.pipelines.run import hire_for, run_plan
-from gneiss.recipe.recipe import ORIGIN, Recipe
+from gneiss.recipe.columns import ORIGIN
+from gneiss.recipe.recipe import Recipe
 from gneiss.stages.reuse import Code, Reuse, Source
 from gneiss.stages.stored import StoredRun
 from gneiss.store.place import Address, place_of

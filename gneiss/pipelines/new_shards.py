@@ -27,7 +27,7 @@ from gneiss.output.layout import annotations_path
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, Receipt
 from gneiss.output.matching import check_documents
 from gneiss.output.parquet import write_parquet
-from gneiss.recipe.recipe import ORIGIN
+from gneiss.recipe.columns import ORIGIN
 from gneiss.stages.exchange import Exchange
 from gneiss.store.place import Place
 

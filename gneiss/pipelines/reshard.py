@@ -28,7 +28,7 @@ from gneiss.output.dataset_card import resharded_card
 from gneiss.output.finished_run import FinishedRun, FinishedShard, open_run
 from gneiss.output.parquet import write_bytes
 from gneiss.pipelines.new_shards import RESHARD, SCATTER, NewShard, NewShards, ReshardStep, ScatterStep
-from gneiss.recipe.recipe import OutputFiles
+from gneiss.recipe.files import OutputFiles
 from gneiss.recipe.yaml_text import read_yaml, write_yaml
 from gneiss.store.place import Address, Place, local_paths, place_of
 from gneiss.version import __version__

@@ -4,239 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
-from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    PrivateAttr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
-from gneiss.annotation import OF_COLUMN, Annotator, Column, ColumnType
-from gneiss.corpus_steps import STEPS, CorpusStep
-from gneiss.edit import Editor
+from gneiss.annotation import OF_COLUMN, Column, ColumnType
+from gneiss.corpus_steps import STEPS
 from gneiss.errors import InputError, RecipeError, did_you_mean
-from gneiss.filters.catalogue import ANNOTATORS, EDITORS
 from gneiss.recipe.changes import change
-from gneiss.recipe.entries import Entry, explain, parameters, part_of, step_entries, step_kinds, step_of, written
-from gneiss.recipe.filters import with_filters
+from gneiss.recipe.columns import BASE_COLUMNS, ORIGIN, RESERVED
+from gneiss.recipe.entries import explain, parameters, step_kinds, written
+from gneiss.recipe.files import ID, Budgets, Card, InputColumns, OutputFiles
 from gneiss.recipe.named import name_of
-from gneiss.recipe.rule import Rules, check
+from gneiss.recipe.part import READING, Part
+from gneiss.recipe.phase import Phase
+from gneiss.recipe.rule import check
 from gneiss.recipe.yaml_text import MOST_BYTES, read_yaml, write_yaml
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-#: Annotations of every document, computed by `curate` itself.
-BASE_COLUMNS = (
-    Column("text_bytes", "int64", "UTF-8 bytes of the text after the edits of the phase"),
-    Column("text_chars", "int64", "code points of the text after the edits of the phase"),
-)
 #: The most phases of a recipe.
 MOST_PHASES = 100
 #: What a layer of annotations may be called.
 LAYER_NAME = r"^[a-z][a-z0-9_-]*$"
-_READING = {"reading": True}
-#: Compression → its default level, and the highest one.
-_LEVELS = {"zstd": (3, 22), "gzip": (6, 9)}
-#: Formats of JSON lines → their compression.
-_JSONL = {"jsonl.zst": "zstd", "jsonl.gz": "gzip", "jsonl": "none"}
-#: The id column by default; ids are made for files that lack it.
-_ID = "id"
-#: The types of keys in names of folders, as Arrow names them.
-KeyType: TypeAlias = Literal["string", "int64", "float64", "bool", "date32"]
 _PACKAGED = resources.files("gneiss.pipelines")
-
-
-class Part(BaseModel):
-    """A part of a recipe: strict and frozen, with no key but its own. Raises RecipeError."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _refused(cls, given: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
-        """What is made from Python raises a RecipeError of its own; what is read is a part of the whole recipe's."""
-        try:
-            return handler(given)
-        except ValidationError as error:
-            if info.context is _READING:
-                raise
-            raise RecipeError(f"{cls.__name__}: {explain(error, cls, step_kinds())}") from error
-
-
-class InputColumns(Part):
-    """The input's columns; `derived_from_text` names those that an edit makes stale.
-
-    A stale value is replaced by the annotation named for it, or null: `derived_from_text: {token_count: tokens}`. The
-    column `url` is needed only if an annotator reads it. Ids are made for files without a column `id`, and for all with
-    `id: null`. Columns are names, or paths of fields: `metadata.url`. `hive`: types of the keys in names of folders
-    (`dump=CC-2024/`), which are columns too, strings if not named here; null: they are not.
-    """
-
-    text: str = "text"
-    id: str | None = _ID
-    url: str = "url"
-    derived_from_text: dict[str, str | None] = Field(default_factory=dict)
-    hive: dict[str, KeyType] | None = Field(default_factory=dict)
-
-
-class OutputFiles(Part):
-    """The files of `data/`: `format` is what their names end with; `compression` is chosen for Parquet only.
-
-    level: of zstd, 1 to 22, by default 3, or of gzip, 1 to 9, by default 6; shard_bytes: at the end of a run its
-    documents are laid into new shards, whose files have about this size; shuffle_seed: of their order, else as it was.
-    """
-
-    format: Literal["parquet", "jsonl.zst", "jsonl.gz", "jsonl"] = "parquet"
-    compression: Literal["zstd", "snappy", "gzip", "none"] = "zstd"
-    level: int | None = 3
-    shard_bytes: int | None = Field(default=None, ge=1)
-    shuffle_seed: int | None = Field(default=None, ge=0, lt=1 << 63)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.shuffle_seed is not None and self.shard_bytes is None:
-            raise ValueError("shuffle_seed: it orders the documents of new shards; give shard_bytes too")
-        return self
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_defaults(cls, given: Any) -> Any:
-        """What follows from the other keys is written out, so that equal outputs have equal recipes."""
-        if not isinstance(given, dict):
-            return given
-        own = _JSONL.get(str(given.get("format", "parquet")))
-        compression = given.get("compression", own or "zstd")
-        if own and compression != own:
-            raise ValueError(f"compression: {given['format']} has {own}; leave the key out")
-        default, most = _LEVELS.get(str(compression), (None, 0))
-        level = given.get("level", default)
-        if level is not None and not most:
-            raise ValueError(f"level: the compression {compression} has none; leave the key out")
-        if most and not (type(level) is int and 1 <= level <= most):
-            raise ValueError(f"level: expected 1 to {most} for {compression}")
-        return {**given, "compression": compression, "level": level}
-
-    def stated(self) -> dict[str, Any]:
-        """The keys that do not follow from others, so that others can change."""
-        of_format = OutputFiles(format=self.format)
-        of_compression = OutputFiles(format=self.format, compression=self.compression)
-        implied = {"compression": of_format.compression, "level": of_compression.level}
-        return {name: value for name, value in self if name not in implied or implied[name] != value}
-
-
-class Budgets(Part):
-    """How much may be quarantined before the run ends with exit code 3: a share of documents, a number of shards."""
-
-    documents: float = Field(default=0.001, ge=0, le=1)
-    shards: int = Field(default=0, ge=0)
-
-
-class Card(Part):
-    """What the dataset card says that no run can know: identifiers of a license and of languages, as the hub has them.
-
-    Where they are not given, they are those of the card of an input on the hub, or missing.
-    """
-
-    license: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9.-]*$")
-    language: list[Annotated[str, Field(pattern=r"^[a-z]{2,}(-[A-Za-z0-9]+)*$")]] = Field(default_factory=list)
-
-
-class Phase(Part):
-    """An ordered part of a recipe: edits, then annotations of the edited text, then rules and `keep`.
-
-    Corpus-wide steps, each under its own key or import path, see the texts that enter the phase, before its edits.
-    `filters` are written out as entries of `annotate` and `rules`.
-    """
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
-    corpus_steps: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    edit: list[Entry] = Field(default_factory=list)
-    annotate: list[Entry] = Field(default_factory=list)
-    filters: list[Any] = Field(default_factory=list, exclude=True)
-    aliases: dict[str, str] = Field(default_factory=dict)
-    rules: dict[str, str] = Field(default_factory=dict)
-    keep: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _written_out(cls, given: Any) -> Any:
-        """The keys of corpus-wide steps stand beside the other keys of a phase; filters are annotators and rules."""
-        if not isinstance(given, dict):
-            return given
-        if "corpus_steps" in given:
-            raise ValueError("corpus_steps: name each step by its own key")
-        steps = step_entries(given)
-        rest = {key: value for key, value in given.items() if key not in steps and not isinstance(value, CorpusStep)}
-        return with_filters({**rest, "corpus_steps": {key: value for key, value in steps.items() if value is not None}})
-
-    @field_validator("rules")
-    @classmethod
-    def _rule_names(cls, rules: dict[str, str]) -> dict[str, str]:
-        for name in rules:
-            if not name.isidentifier() or not name.islower():
-                raise ValueError(f"rule {name!r}: expected a lower-case name of letters, digits and underscores")
-        return {name: _fold(condition) for name, condition in rules.items()}
-
-    @field_validator("keep")
-    @classmethod
-    def _folded(cls, keep: str | None) -> str | None:
-        if keep is not None and not keep.strip():
-            raise ValueError("expected an expression over rule names, found nothing; leave the key out for all rules")
-        return keep and _fold(keep)
-
-    @cached_property
-    def steps(self) -> tuple[CorpusStep, ...]:
-        """The corpus-wide steps of this phase: packaged ones in their order, then those of an import path."""
-        names = sorted(self.corpus_steps, key=[*step_kinds(), *self.corpus_steps].index)
-        return tuple(step_of(f"phase {self.name}", name, self.corpus_steps[name]) for name in names)
-
-    @cached_property
-    def editors(self) -> tuple[Editor, ...]:
-        """The editors of this phase, in order; what steps cut goes before their edits."""
-        return tuple(part_of("edit", Editor, EDITORS, *entry) for entries in self.edit for entry in entries.items())
-
-    @cached_property
-    def annotators(self) -> tuple[Annotator, ...]:
-        """The annotators of this phase, in order."""
-        entries = (entry for entries in self.annotate for entry in entries.items())
-        return tuple(part_of("annotate", Annotator, ANNOTATORS, *entry) for entry in entries)
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """The annotations of this phase, in order."""
-        return (
-            *(column for step in self.steps for column in step.columns),
-            *(column for editor in self.editors for column in editor.columns),
-            *(column for annotator in self.annotators for column in annotator.columns),
-        )
-
-    @property
-    def evidence(self) -> tuple[pa.Field, ...]:
-        """Further columns of the annotation shard, which rules cannot read."""
-        return tuple(field for step in self.steps for field in step.evidence)
-
-    @property
-    def is_corpus_wide(self) -> bool:
-        """Whether a step of this phase sees more than a shard."""
-        return any(step.sees_corpus for step in self.steps)
-
-    @property
-    def decision(self) -> Rules:
-        """The rules with their `keep` expression; by default every rule must be true."""
-        return Rules(self.rules, self.keep or " AND ".join(self.rules) or "true", self.aliases)
 
 
 class Recipe(Part):
@@ -307,7 +99,7 @@ class Recipe(Part):
     @classmethod
     def _validated(cls, given: dict[str, Any], where: str, folder: Path) -> Recipe:
         try:
-            recipe = cls.model_validate(given, context=_READING)
+            recipe = cls.model_validate(given, context=READING)
         except ValidationError as error:
             raise RecipeError(f"{where}: {explain(error, cls, step_kinds())}") from error
         except (RecipeError, InputError) as error:
@@ -419,7 +211,7 @@ class Recipe(Part):
     def makes_ids(self) -> str | None:
         """The id column, if files that lack it get one of made ids."""
         reads = {annotator.reads for phase in self.phases for annotator in phase.annotators}
-        return _ID if self.input.id == _ID and "id" not in reads else None
+        return ID if self.input.id == ID and "id" not in reads else None
 
     @property
     def folder(self) -> Path:
@@ -459,19 +251,6 @@ class Recipe(Part):
         whole = {**self.canonical(), "budgets": Budgets().model_dump(mode="json")}
         whole.pop("card", None)
         return hashlib.sha256(json.dumps(whole, ensure_ascii=False).encode()).hexdigest()
-
-
-#: Columns of an annotation shard that are not annotations.
-RESERVED = ("row", "id", "status", "reason", "dropped_in", "failed", "decisive", "content_hash")
-#: Those that say of a row in a new shard in which shard of the run it was, and which row there.
-ORIGIN = ("gneiss_shard", "gneiss_row")
-
-
-def _fold(condition: str) -> str:
-    """A condition on one line, except for white space in quotes and line comments."""
-    if "--" in condition or "/*" in condition:
-        return condition.strip()
-    return re.sub(r"""('[^']*'|"[^"]*")|\s+""", lambda match: match[1] or " ", condition).strip()
 
 
 def recipe_names() -> list[str]:

@@ -13,7 +13,8 @@ from gneiss.curate.statistics import QUARANTINED, Statistics
 from gneiss.filters.tokens import Tokens
 from gneiss.output.finished_run import FinishedRun
 from gneiss.recipe.expression import quoted
-from gneiss.recipe.recipe import Phase, Recipe
+from gneiss.recipe.phase import Phase
+from gneiss.recipe.recipe import Recipe
 from gneiss.report.documents import open_documents
 
 #: What is summed over documents.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from gneiss.output.finished_run import FinishedRun
-from gneiss.recipe.recipe import ORIGIN
+from gneiss.recipe.columns import ORIGIN
 from gneiss.report.documents import open_documents
 
 #: The evidence of substring dedup in annotation shards: a list of cuts a document.

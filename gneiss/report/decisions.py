@@ -19,8 +19,9 @@ from gneiss.arrays import BoolArray, Int8Array, Int64Array
 from gneiss.curate.statistics import QUARANTINED
 from gneiss.errors import InputError, RecipeError, did_you_mean
 from gneiss.output.finished_run import FinishedRun
+from gneiss.recipe.columns import BASE_COLUMNS
 from gneiss.recipe.expression import Expression, quoted
-from gneiss.recipe.recipe import BASE_COLUMNS, MOST_PHASES, Recipe
+from gneiss.recipe.recipe import MOST_PHASES, Recipe
 from gneiss.recipe.rule import (
     UNKNOWN,
     Rules,

@@ -13,7 +13,7 @@ from gneiss.arrays import Float64Array, Int64Array
 from gneiss.curate.statistics import ColumnStatistics, bin_edge
 from gneiss.errors import InputError, did_you_mean
 from gneiss.output.finished_run import FinishedRun
-from gneiss.recipe.recipe import Phase
+from gneiss.recipe.phase import Phase
 from gneiss.recipe.rule import expressions
 
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)

@@ -14,7 +14,7 @@ from gneiss.curate.statistics import KEPT, QUARANTINED
 from gneiss.output.finished_run import FinishedRun
 from gneiss.output.sources import Sources
 from gneiss.recipe.expression import quoted
-from gneiss.recipe.recipe import Phase
+from gneiss.recipe.phase import Phase
 from gneiss.recipe.rule import TRUE, Rules, evaluate, locked_connection, reads
 from gneiss.report.distributions import Threshold, thresholds
 from gneiss.report.documents import open_documents

@@ -18,7 +18,7 @@ from gneiss.filters.catalogue import PAGES
 from gneiss.filters.page import Page
 from gneiss.output.finished_run import FinishedRun
 from gneiss.output.sources import sources
-from gneiss.recipe.recipe import Phase
+from gneiss.recipe.phase import Phase
 from gneiss.report.by_value import breakdown
 from gneiss.report.counting import Outcomes, outcomes
 from gneiss.report.cuts import first_copies, passages

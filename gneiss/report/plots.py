@@ -16,7 +16,7 @@ from gneiss.arrays import Float64Array
 from gneiss.curate.statistics import ColumnStatistics, Statistics, bin_edge
 from gneiss.errors import printable
 from gneiss.output.finished_run import FinishedRun
-from gneiss.recipe.recipe import Phase
+from gneiss.recipe.phase import Phase
 from gneiss.recipe.rule import evaluate, locked_connection
 from gneiss.report.distributions import Threshold, is_logarithmic, shown_range, thresholds
 

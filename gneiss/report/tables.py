@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from gneiss.arrays import BoolArray
 from gneiss.curate.statistics import DROPPED, KEPT, QUARANTINED
 from gneiss.filters.catalogue import PAGES
-from gneiss.recipe.recipe import Phase, Recipe
+from gneiss.recipe.phase import Phase
+from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.rule import reads
 from gneiss.report.counting import MEASURES, Outcomes, truth_of
 from gneiss.report.keeping import Keeping

@@ -16,7 +16,8 @@ from gneiss.output.layout import BASE_LAYER
 from gneiss.recipe.code_files import code_files
 from gneiss.recipe.entries import parameters
 from gneiss.recipe.named import import_path, versions
-from gneiss.recipe.recipe import Phase, Recipe
+from gneiss.recipe.phase import Phase
+from gneiss.recipe.recipe import Recipe
 
 #: What is an annotator's own, beside libraries.
 _OWN = ("code", "parameters")

@@ -10,7 +10,8 @@ import pytest
 from gneiss.errors import RecipeError
 from gneiss.filters import FastText, FastTextModel, FineWeb, Readability
 from gneiss.filters.catalogue import ANNOTATORS, FILTERS, PAGES
-from gneiss.recipe.recipe import Phase, Recipe
+from gneiss.recipe.phase import Phase
+from gneiss.recipe.recipe import Recipe
 from tests.support import recipe_of
 
 FINEWEB = FILTERS["fineweb"].rules

@@ -5,7 +5,7 @@ They are in the input, for all rows; the output's own `data/` has those of kept 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +50,21 @@ class Sources:
             return
         for first, table in self.shards[shard.id].tables(columns):
             yield np.arange(first, first + table.num_rows), _columns(table, columns)
+
+    def values(self, column: str, rows: Mapping[str, Collection[int]]) -> Iterator[tuple[str, int, pa.Scalar]]:
+        """The values of a column in some rows of shards, by id: shard, row and value, in order; no further row is read.
+
+        Rows that are not there are left out. Raises InputError.
+        """
+        for shard in self.run.shards:
+            if not (wanted := set(rows.get(shard.id, ()))):
+                continue
+            for numbers, table in self.tables(shard, [column]):
+                for position, row in enumerate(numbers.tolist()):
+                    if row in wanted:
+                        yield shard.id, row, table.column(0)[position]
+                if numbers.size and numbers[-1] >= max(wanted):
+                    break
 
 
 def sources(run: FinishedRun, input: Address | None = None) -> Sources:

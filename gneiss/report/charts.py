@@ -19,6 +19,8 @@ from gneiss.report.distributions import Threshold
 KEPT, DROPPED, UNKNOWN, MARK = "#0072b2", "#d55e00", "#999999", "#cc79a7"
 _FATES = alt.Scale(domain=["kept", "dropped"], range=[KEPT, DROPPED])
 _COUNT = ",.4~s"
+#: From which ratio of the largest to the smallest value on an axis is logarithmic.
+_LOGARITHMIC = 100
 #: Points of a curve of the funnel.
 _POINTS = 24
 
@@ -159,9 +161,7 @@ def combinations_chart(combinations: pa.Table, phase: str, most: int = 24) -> al
     return alt.vconcat(above, below, spacing=4)
 
 
-def distribution_chart(
-    distribution: pa.Table, annotation: str, thresholds: Sequence[Threshold] = (), *, is_logarithmic: bool = False
-) -> alt.LayerChart:
+def distribution_chart(distribution: pa.Table, annotation: str, thresholds: Sequence[Threshold] = ()) -> alt.LayerChart:
     """Documents by the value of an annotation, kept and dropped, with the thresholds that rules compare it with."""
     bins = distribution.to_pylist()
     rows = [
@@ -177,7 +177,7 @@ def distribution_chart(
         for fate, low in (("kept", 0), ("dropped", its["kept"]))
     ]
     ends = [bins[0]["low"], bins[-1]["high"]] if bins else [0, 1]
-    scale = alt.Scale(type="log" if is_logarithmic else "linear", domain=ends, nice=False)
+    scale = alt.Scale(type="log" if _has_equal_ratios(bins) else "linear", domain=ends, nice=False)
     bars = (
         alt.Chart(_data(rows))
         .mark_rect()
@@ -202,6 +202,42 @@ def distribution_chart(
         .encode(x=alt.X("value:Q", scale=scale), tooltip=["rule:N", alt.Tooltip("value:Q", format=".6~g")])
     )
     return _sized(alt.layer(bars, *([lines] if shown else [])), 150)
+
+
+def curve_chart(curve: pa.Table, threshold: str, here: float | None = None) -> alt.LayerChart:
+    """The share that is kept for each value of a threshold; here: the value that it has in the recipe, marked.
+
+    Parameters: `curve`: of the function of this name.
+    """
+    known = [row for row in curve.to_pylist() if row[threshold] is not None]
+    rows = [
+        {"value": row[threshold], "share": row[f"{measure}_share"], "of": measure, "kept": row[measure]}
+        for row in known
+        for measure in MEASURES
+        if row[f"{measure}_share"] is not None
+    ]
+    values = [row["value"] for row in rows]
+    is_log = bool(values) and 0 < min(values) * _LOGARITHMIC < max(values)
+    scale = alt.Scale(type="log" if is_log else "linear", nice=False, zero=False)
+    dashes = alt.Scale(domain=list(MEASURES), range=[[1, 0], [2, 3], [8, 3]])
+    lines = (
+        alt.Chart(_data(rows))
+        .mark_line(color=KEPT, point={"color": KEPT, "size": 18})
+        .encode(
+            x=alt.X("value:Q", scale=scale, title=threshold, axis=alt.Axis(format=".3~g", grid=False)),
+            y=alt.Y("share:Q", title="kept", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")),
+            strokeDash=alt.StrokeDash("of:N", scale=dashes, sort=list(MEASURES), title=None),
+            tooltip=[
+                alt.Tooltip("value:Q", format=".6~g", title=threshold),
+                alt.Tooltip("share:Q", format=".2%", title="share kept"),
+                alt.Tooltip("kept:Q", format=","),
+                alt.Tooltip("of:N", title="of"),
+            ],
+        )
+    )
+    marked = alt.Chart(_data([{"value": here}])).mark_rule(color=MARK, strokeWidth=2, strokeDash=[5, 3])
+    at = marked.encode(x=alt.X("value:Q", scale=scale), tooltip=[alt.Tooltip("value:Q", format=".6~g", title="now")])
+    return _sized(alt.layer(lines, *([at] if here is not None else [])), 150)
 
 
 def correlations_chart(correlations: pa.Table) -> alt.Chart:
@@ -292,6 +328,14 @@ def _sized(chart: alt.TopLevelMixin, height: int | alt.Step, width: alt.Step | N
         return chart.properties(width=width, height=height)
     fit = alt.AutoSizeParams(type="fit-x", contains="padding")
     return chart.properties(width="container", height=height, autosize=fit)
+
+
+def _has_equal_ratios(bins: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether bins are those of a logarithmic axis."""
+    if not bins or bins[0]["low"] <= 0:
+        return False
+    first, last = (its["high"] / its["low"] for its in (bins[0], bins[-1]))
+    return bool(np.isclose(first, last))
 
 
 def _falls(target: str) -> bool:

@@ -12,15 +12,30 @@ import pyarrow as pa
 from gneiss.annotation import Annotator, annotate
 from gneiss.curate.statistics import KEPT, QUARANTINED
 from gneiss.output.finished_run import FinishedRun
-from gneiss.output.sources import Sources
+from gneiss.output.sources import Sources, sources
 from gneiss.recipe.expression import quoted
 from gneiss.recipe.phase import Phase
 from gneiss.recipe.rule import TRUE, Rules, evaluate, locked_connection, reads
 from gneiss.report.distributions import Threshold, thresholds
 from gneiss.report.documents import open_documents
+from gneiss.store.place import Address
 
 #: Examples on each side of a threshold, from how many shards, and how much of a text is shown.
 PER_SIDE, SHARDS, CHARACTERS = 2, 4, 1_500
+_NEAR = pa.schema(
+    {
+        "rule": pa.string(),
+        "annotation": pa.string(),
+        "threshold": pa.float64(),
+        "value": pa.float64(),
+        "status": pa.string(),
+        "failed": pa.list_(pa.string()),
+        "id": pa.string(),
+        "shard": pa.string(),
+        "row": pa.int64(),
+        "text": pa.string(),
+    }
+)
 _PASSAGE = re.compile(r".+?(?:[.!?](?=\s)|\n|$)\s*", re.DOTALL)
 #: Passages are this long at least, as a score of a few words says little.
 _PASSAGE_CHARACTERS = 150
@@ -45,20 +60,35 @@ class Example:
     marked: tuple[tuple[int, int], ...] = ()
 
 
-def examples(sources: Sources, phase: Phase) -> list[Example]:
+def examples(of: Sources, phase: Phase) -> list[Example]:
     """Documents just below and just above each threshold of a phase's rules, nearest first. Raises InputError.
 
     They are of at most 4 shards, so that few files are read. Without the input only kept documents have a text.
     """
-    run = sources.run
+    run = of.run
     found = [its for threshold in thresholds(phase, run.recipe.columns) for its in _near(run, phase, threshold)]
     rows: dict[str, set[int]] = {}
     for its in found:
-        if sources.has_all or its.status == KEPT:
+        if of.has_all or its.status == KEPT:
             rows.setdefault(its.shard, set()).add(its.row)
-    texts = beginnings(sources, rows)
+    texts = beginnings(of, rows)
     with_texts = (replace(its, text=texts.get((its.shard, its.row))) for its in found)
     return [replace(its, marked=_marked(run, phase, its)) for its in with_texts]
+
+
+def near_thresholds(run: FinishedRun, *, input: Address | None = None) -> pa.Table:
+    """Documents just below and just above each threshold, with the beginnings of their texts.
+
+    Columns: `rule`, `annotation`, `threshold`; `value`, `status`, `failed`, `id`, `shard`, `row`, `text` of a document.
+    Parameters: `input`: what was given to the run, without which only kept documents have a text. Raises InputError.
+    """
+    of = sources(run, input)
+    found = [its for phase in run.recipe.phases for its in examples(of, phase)]
+    rows = []
+    for its in found:
+        at = {"rule": its.threshold.rule, "annotation": its.threshold.annotation, "threshold": its.threshold.value}
+        rows.append({**at, **{name: getattr(its, name) for name in _NEAR.names[3:]}})
+    return pa.Table.from_pylist(rows, _NEAR)
 
 
 def _near(run: FinishedRun, phase: Phase, threshold: Threshold) -> list[Example]:
@@ -82,27 +112,20 @@ def _near(run: FinishedRun, phase: Phase, threshold: Threshold) -> list[Example]
 
 
 def beginnings(
-    sources: Sources, rows: Mapping[str, Collection[int]], characters: int = CHARACTERS
+    of: Sources, rows: Mapping[str, Collection[int]], characters: int = CHARACTERS
 ) -> dict[tuple[str, int], str]:
     """The first characters of the texts of some rows of shards, by shard and row; of those that can be read."""
-    found: dict[tuple[str, int], str] = {}
-    for shard in sources.run.shards:
-        if not (wanted := set(rows.get(shard.id, ()))):
-            continue
-        for numbers, table in sources.tables(shard, [sources.run.text]):
-            for position, row in enumerate(numbers.tolist()):
-                if row in wanted:
-                    found[shard.id, row] = _beginning(table.column(0)[position], characters)
-            if numbers.size and numbers[-1] >= max(wanted):
-                break
-    return found
+    found = of.values(of.run.text, rows)
+    return {(shard, row): excerpt(text, 0, characters=characters) for shard, row, text in found}
 
 
-def _beginning(text: pa.Scalar, characters: int) -> str:
-    """The first characters of a text, however long it is."""
-    content = text.as_buffer() if hasattr(text, "as_buffer") else None
-    start = b"" if content is None else content[: 4 * characters].to_pybytes()
-    return start.decode(errors="ignore")[:characters]
+def excerpt(text: pa.Scalar, start: int, stop: int | None = None, *, characters: int = CHARACTERS) -> str:
+    """The first characters of a text from a byte on, at most to another one, however long the text is."""
+    content = text.as_buffer()
+    if content is None:
+        return ""
+    stop = min(content.size if stop is None else stop, start + 4 * characters)
+    return bytes(content[start:stop].to_pybytes()).decode(errors="ignore")[:characters]
 
 
 def _marked(run: FinishedRun, phase: Phase, example: Example) -> tuple[tuple[int, int], ...]:

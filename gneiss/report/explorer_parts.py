@@ -13,7 +13,7 @@ from gneiss.output.sources import Sources
 from gneiss.recipe.recipe import Recipe
 from gneiss.report.decisions import Amount, Decided, total
 from gneiss.report.distributions import distribution as distribution_of
-from gneiss.report.distributions import is_logarithmic, thresholds
+from gneiss.report.distributions import thresholds
 from gneiss.report.examples import beginnings
 from gneiss.report.exploring import Change, Changed, Session
 from gneiss.report.markup import shown, table
@@ -83,8 +83,7 @@ def distribution(run: FinishedRun, recipe: Recipe, annotation: str) -> alt.Layer
     from gneiss.report.charts import distribution_chart
 
     its = [at for phase in recipe.phases for at in thresholds(phase, recipe.columns) if at.annotation == annotation]
-    logarithmic = is_logarithmic(run.statistics.columns[annotation])
-    return distribution_chart(distribution_of(run, annotation), annotation, its, is_logarithmic=logarithmic)
+    return distribution_chart(distribution_of(run, annotation), annotation, its)
 
 
 def totals(before: Decided, after: Decided) -> str:

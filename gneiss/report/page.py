@@ -23,7 +23,6 @@ from gneiss.report.by_value import breakdown
 from gneiss.report.counting import Outcomes, outcomes
 from gneiss.report.cuts import first_copies, passages
 from gneiss.report.distributions import distribution, labels, quantiles, shown_range, thresholds
-from gneiss.report.distributions import is_logarithmic as is_log
 from gneiss.report.examples import SHARDS, Example, examples
 from gneiss.report.markup import marked, shown, table
 from gneiss.report.scores import correlations, drift, warnings
@@ -59,7 +58,7 @@ def report_page(run: FinishedRun, *, input: Address | None = None, by: Sequence[
     page.add(
         "Shards", "shards", [page.chart(_charts().drift_chart(drift(run, _scores_of_rules(run)), _SHARDS), wide=False)]
     )
-    page.add("Dedup", "dedup", _dedup(run))
+    page.add("Dedup", "dedup", _dedup(run, input))
     page.add("Quarantine", "quarantine", _quarantine(run))
     return page.html(run)
 
@@ -166,9 +165,7 @@ def _filter(
         its = [limit for limit in limits if limit.annotation == column.name]
         parts.append(f"<h3>{shown(column.name)}</h3><p>{shown(column.meaning)}.</p>")
         bins = distribution(run, column.name)
-        parts.append(
-            page.chart(_charts().distribution_chart(bins, column.name, its, is_logarithmic=is_log(statistics)))
-        )
+        parts.append(page.chart(_charts().distribution_chart(bins, column.name, its)))
         low, high = shown_range(statistics)
         parts.append(f"<p class=note>From {low:,.4g} to {high:,.4g}: the middle 99 % of the documents.</p>")
         for limit in its:
@@ -233,7 +230,7 @@ def _values(page: _Page, run: FinishedRun, by: Sequence[str], input: Address | N
         yield table(_without_nulls(found))
 
 
-def _dedup(run: FinishedRun) -> Iterator[str]:
+def _dedup(run: FinishedRun, input: Address | None) -> Iterator[str]:
     places = first_copies(run)
     if places.num_rows:
         counts = run.counts
@@ -241,7 +238,8 @@ def _dedup(run: FinishedRun) -> Iterator[str]:
             f"<p>{counts['dedup_bytes']:,} bytes were cut. {counts['orphaned_bytes']:,} of them were cut from kept"
             " documents although the document with the first copy is not kept.</p>"
         )
-        yield f"<h3>Where first copies lie</h3>{table(places)}<h3>What was cut most</h3>{table(passages(run))}"
+        most = _without_nulls(passages(run, input=input))
+        yield f"<h3>Where first copies lie</h3>{table(places)}<h3>What was cut most</h3>{table(most)}"
 
 
 def _quarantine(run: FinishedRun) -> Iterator[str]:

@@ -8,12 +8,14 @@ from itertools import product
 from typing import Literal, TypeAlias
 
 import numpy as np
+import pyarrow as pa
 
 from gneiss.curate.statistics import ColumnStatistics
 from gneiss.errors import RecipeError, did_you_mean
 from gneiss.output.finished_run import FinishedRun
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.rule import expressions
+from gneiss.report.counting import MEASURES
 from gneiss.report.decisions import Decided, Reading, Setting, decided, reading, total
 
 #: What a target is a share of.
@@ -92,6 +94,25 @@ def sweep(
             raise RecipeError(f"no threshold {unknown[0]!r} in the rules{did_you_mean(unknown[0], known)}")
         chosen = [dict(zip(vary, its, strict=True)) for its in product(*vary.values())]
     return _swept(reading(run, recipe, tokens=tokens, by=by), recipe, known, chosen)
+
+
+def curve(swept: Sequence[Swept]) -> pa.Table:
+    """A row a setting: the value of each threshold by its name, what is kept, and its share of what could be used.
+
+    Columns: the thresholds, null where one has its value in the recipe; `documents`, `bytes`, `tokens`;
+    `documents_share`, `bytes_share`, `tokens_share`, null where there are none; `unknown`, documents (see `Decided`).
+    """
+    names = list(dict.fromkeys(name for its in swept for name in its.values))
+    values = {name: pa.array([its.values.get(name) for its in swept], pa.float64()) for name in names}
+    kept, whole = [total(its.decided.kept) for its in swept], [its.decided.all for its in swept]
+    amounts, shares = {}, {}
+    for measure, field in zip(MEASURES, ("documents", "text_bytes", "tokens"), strict=True):
+        parts, wholes = ([getattr(of, field) for of in its] for its in (kept, whole))
+        found = [part / of if of else None for part, of in zip(parts, wholes, strict=True)]
+        amounts[measure] = pa.array(parts, pa.int64())
+        shares[f"{measure}_share"] = pa.array(found, pa.float64())
+    unknown = pa.array([total(its.decided.unknown).documents for its in swept], pa.int64())
+    return pa.table({**values, **amounts, **shares, "unknown": unknown})
 
 
 def pick(

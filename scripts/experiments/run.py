@@ -3,9 +3,9 @@
     python scripts/experiments/run.py [--quick] [--corpus DIR] [--json FILE] [--plot FILE] [--device DEVICE]
 
 DIR holds Parquet files with a column `text`; by default it is the corpus of `gneiss sample`, made in a temporary
-folder. Needs torch (`pip install 'gneiss-curation[train]'`); --plot needs matplotlib. One thread, equal figures for
-equal versions; nothing is written but what is asked for. With --quick 5 minutes of one core; without, a larger model
-and twice the seeds, about an hour and a half of one core.
+folder. Needs torch (`pip install 'gneiss-curation[train]'`); --plot needs the extra `report`. One thread, equal
+figures for equal versions; nothing is written but what is asked for. With --quick 5 minutes of one core; without, a
+larger model and twice the seeds, about an hour and a half of one core.
 """
 
 from __future__ import annotations
@@ -276,29 +276,28 @@ def corpora_table(corpora: Corpora) -> None:
 
 def plot_curves(arms: Mapping[str, Trained], path: Path) -> None:
     """Clean loss over steps: the mean over seeds, and the range."""
-    from matplotlib.figure import Figure
+    import altair as alt
 
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for (name, its), colour in zip(arms.items(), ("#444444", "#d95f02", "#e6ab02", "#1b9e77", "#7570b3"), strict=True):
-        steps = its.curves[0].steps
-        columns = list(zip(*(curve.losses for curve in its.curves), strict=True))
-        axes.plot(
-            steps,
-            [fmean(c) for c in columns],
-            color=colour,
-            label=name.replace("_", " + ").replace("linupper", "LinUpper"),
-        )
-        axes.fill_between(steps, [min(c) for c in columns], [max(c) for c in columns], color=colour, alpha=0.15, lw=0)
+    rows = [
+        {"arm": name.replace("_", " + ").replace("linupper", "LinUpper"), "step": step}
+        | {"loss": fmean(losses), "least": min(losses), "most": max(losses)}
+        for name, its in arms.items()
+        for step, *losses in zip(its.curves[0].steps, *(curve.losses for curve in its.curves), strict=True)
+    ]
     target = fmean(curve.final for curve in arms["raw"].curves)
-    axes.axhline(target, color="#444444", lw=0.8, ls=":")
-    axes.set_xlabel("step")
-    axes.set_ylabel("clean held-out loss (nats per token)")
     # the first steps are the same for all, and would leave no room for the rest
-    axes.set_ylim(min(c.final for its in arms.values() for c in its.curves) - 0.1, target + 0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
+    shown = [min(c.final for its in arms.values() for c in its.curves) - 0.1, target + 0.8]
+    colours = ["#444444", "#d95f02", "#e6ab02", "#1b9e77", "#7570b3"]
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        x=alt.X("step:Q"),
+        color=alt.Color("arm:N", sort=None, title=None, scale=alt.Scale(range=colours)),
+    )
+    loss = alt.Y("loss:Q", title="clean held-out loss (nats per token)", scale=alt.Scale(domain=shown))
+    band = base.mark_area(opacity=0.15, clip=True).encode(y=alt.Y("least:Q").scale(domain=shown), y2="most:Q")
+    rule = alt.Chart(alt.InlineData(values=[{"loss": target}])).mark_rule(strokeDash=[2, 2]).encode(y="loss:Q")
+    alt.layer(band, base.mark_line(clip=True).encode(y=loss), rule).properties(width=640, height=380).save(
+        path, scale_factor=1.5
+    )
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:

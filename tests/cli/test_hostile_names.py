@@ -18,7 +18,7 @@ from gneiss.cli.main import main
 from gneiss.errors import printable
 from gneiss.output.finished_run import open_run
 from gneiss.output.markdown import code, plain
-from gneiss.report.plots import html_table
+from gneiss.report.markup import table
 
 ESCAPE = "\x1b[31mred\x1b[0m\x1b]0;title\x07"
 HOSTILE = [
@@ -128,9 +128,9 @@ def test_a_card_shows_markup_as_text(folder: Path, capsys: pytest.CaptureFixture
     assert [len(re.findall(r"(?<!\\)\|", line)) for line in table] == [5, 5]
 
 
-def test_the_notebook_shows_markup_as_text() -> None:
+def test_a_table_shows_markup_as_text() -> None:
     for hostile in HOSTILE:
-        shown = html_table([{"id": hostile, hostile: 3}])
+        shown = table(pa.table({"id": [hostile], hostile: [3]}))
         assert is_harmless(shown)
         assert html.escape(printable(hostile)) in shown
         assert "<img" not in shown

@@ -29,9 +29,9 @@ def passages(run: FinishedRun, most: int = 20, *, input: Address | None = None) 
     """The passages of which most bytes were cut: where the first copy lies, and one of those that were cut.
 
     Columns: `source_shard`, `source_row`, `source_start` (a byte of the text as it entered the phase), `size_bytes`,
-    how many `copies` were cut, `cut_bytes` of them all, `shard`, `row`, `start` of one, and `text`, the beginning of the
-    passage: null without `input`, what was given to the run, and where an earlier phase edits texts. No rows without
-    substring dedup. Raises InputError.
+    how many `copies` were cut, `cut_bytes` of them all, `shard`, `row`, `start` of one, and `text`, the beginning of
+    the passage: null without `input`, what was given to the run, and where an earlier phase edits texts. No rows
+    without substring dedup. Raises InputError.
     """
     one = "shard, row, start"
     found = _of_cuts(

@@ -7,6 +7,7 @@ import pytest
 
 from gneiss.errors import InputError
 from gneiss.output.finished_run import FinishedRun
+from gneiss.output.sources import sources
 from gneiss.report import (
     breakdown,
     correlations,
@@ -120,3 +121,15 @@ def test_cuts_are_counted_where_their_first_copies_lie(any_run: FinishedRun) -> 
     elsewhere = query(any_run, f'SELECT sum("end" - start) FROM ({pieces}) WHERE source_shard IS NOT NULL')[0][0]
     assert (elsewhere or 0) == sum(row["cut_bytes"] for row in places if row["place"] == "another shard")
     assert passages(any_run, most=2).num_rows == 2
+
+
+def test_texts_of_passages_are_read_from_the_input(wide: FinishedRun, material: runs.Material) -> None:
+    of = sources(wide, material.input)
+    assert passages(wide)["text"].null_count == passages(wide).num_rows
+    for row in passages(wide, input=material.input).to_pylist():
+        for shard, number, start in (("source_shard", "source_row", "source_start"), ("shard", "row", "start")):
+            ((_, _, text),) = of.values("text", {row[shard]: [row[number]]})
+            raw = text.as_py()
+            whole = raw if isinstance(raw, bytes) else raw.encode()
+            passage = whole[row[start] : row[start] + row["size_bytes"]].decode(errors="ignore")
+            assert row["text"] == passage[:300] != ""

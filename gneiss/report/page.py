@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from gneiss.annotation import Annotator
-from gneiss.curate.statistics import KEPT
 from gneiss.filters.catalogue import PAGES
 from gneiss.filters.page import Page
 from gneiss.output.finished_run import FinishedRun
@@ -26,7 +25,7 @@ from gneiss.report.distributions import distribution, labels, quantiles, shown_r
 from gneiss.report.examples import SHARDS, Example, examples
 from gneiss.report.markup import marked, shown, table
 from gneiss.report.scores import correlations, drift, warnings
-from gneiss.report.tables import combinations, funnel, marginal, overview, rules, rules_by_filter
+from gneiss.report.tables import combinations, funnel, marginal, overview, rules, rules_by_filter, summary
 from gneiss.store.place import Address
 from gneiss.version import __version__
 
@@ -97,20 +96,11 @@ class _Page:
             f'<!doctype html><html lang=en><head><meta charset=utf-8><meta http-equiv="Content-Security-Policy"'
             f' content="{policy}"><meta name=viewport content="width=device-width, initial-scale=1">'
             f'<meta name=color-scheme content="light dark"><title>{name}: report</title><style>{style}</style></head>'
-            f"<body><header><h1>{name}</h1><p>{_what(run)}</p><nav>{links}</nav></header><main>{body}</main>"
+            f"<body><header><h1>{name}</h1><p>{shown(summary(run))}</p><nav>{links}</nav></header><main>{body}</main>"
             f"<footer>Written by gneiss {__version__}.</footer>"
             f"<script type=application/json id=charts>{data}</script><script>{library}</script>"
             f"<script>{script}</script></body></html>\n"
         )
-
-
-def _what(run: FinishedRun) -> str:
-    counts = run.counts
-    state = "" if run.is_finished else " so far: the run is not finished, and this page has the shards that are"
-    return (
-        f"{counts[KEPT]:,} of {counts['rows']:,} documents are kept"
-        f" ({counts[KEPT] / max(counts['rows'], 1):.1%}), {len(run.shards):,} shards{state}."
-    )
 
 
 def _overview(page: _Page, run: FinishedRun, counted: Outcomes) -> Iterator[str]:

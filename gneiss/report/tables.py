@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from gneiss.arrays import BoolArray
 from gneiss.curate.statistics import DROPPED, KEPT, QUARANTINED
 from gneiss.filters.catalogue import PAGES
+from gneiss.output.finished_run import FinishedRun
 from gneiss.recipe.phase import Phase
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.rule import reads
@@ -20,6 +21,16 @@ from gneiss.report.keeping import Keeping
 #: The end of the funnel, beside KEPT and QUARANTINED.
 INPUT = "input"
 _SUMS = [pa.field(name, pa.int64()) for name in MEASURES]
+
+
+def summary(run: FinishedRun) -> str:
+    """In a sentence how much of a run is kept."""
+    counts, shards = run.counts, len(run.shards)
+    state = "" if run.is_finished else ", so far: the run is not finished, and counted are the shards that are there"
+    return (
+        f"{run.recipe.name}: {counts[KEPT]:,} of {counts['rows']:,} documents are kept"
+        f" ({counts[KEPT] / max(counts['rows'], 1):.1%}), from {shards:,} shard{'s' * (shards != 1)}{state}."
+    )
 
 
 def overview(outcomes: Outcomes) -> pa.Table:

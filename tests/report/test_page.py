@@ -89,7 +89,7 @@ def test_the_counts_are_those_of_the_files(any_run: FinishedRun) -> None:
 @pytest.mark.slow
 def test_a_run_that_is_not_finished_has_a_page_that_says_so(curated: Path, copy_of: object) -> None:
     html = report_page(open_run_so_far(stopped(copy_of(curated))))  # type: ignore[operator]
-    assert "so far: the run is not finished" in html
+    assert ", so far: the run is not finished" in html
     assert "of 120 documents" in html
 
 

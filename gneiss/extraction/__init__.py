@@ -5,6 +5,20 @@ which `sandbox` watches) decodes bodies and runs an extractor, `tables` writes, 
 `job` for an input.
 """
 
-from gneiss.extraction.records import read_record
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gneiss.extraction.records import read_record
 
 __all__ = ["read_record"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when it is asked for: the sandbox's process needs none of the stores."""
+    if name != "read_record":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from gneiss.extraction.records import read_record
+
+    return read_record

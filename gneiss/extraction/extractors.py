@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html.entities import html5
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from gneiss.errors import MachineError
@@ -234,6 +233,8 @@ EXTRACTORS: Mapping[str, Callable[[], Extractor]] = {
 
 def versions_of(libraries: Sequence[str]) -> dict[str, str]:
     """Library → version. Raises MachineError when one is missing."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return {name: version(name) for name in libraries}
     except PackageNotFoundError as error:

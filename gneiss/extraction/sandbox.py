@@ -141,12 +141,12 @@ class Sandbox:
                 return answers, self._buried()
             received += block
             while len(received) >= ANSWER_HEAD_BYTES:
-                end = ANSWER_HEAD_BYTES + answer_size(received[:ANSWER_HEAD_BYTES])
+                end = answer_size(received)
                 if end > most_bytes:
                     return answers, self._buried(Death(CRASH, "it answered with more text than a page can have"))
                 if len(received) < end:
                     break
-                answers.append(unpack_answer(received[:end]))
+                answers.append(unpack_answer(received))
                 del received[:end]
         return answers, None
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
+from typing import TypeAlias
 
 from gneiss.errors import DefectError
 from gneiss.extraction.charset import REPLACEMENT
@@ -30,6 +32,9 @@ CUT_SHORT, UNDECODABLE, FAILED = "cut short", "cannot be decoded", "extractor fa
 _SKIPPED = {Outcome.TEXT: NO_TEXT, Outcome.TOO_LARGE: TOO_LARGE, Outcome.NOT_HTML: NOT_HTML}
 _BATCH_PAGES, _BATCH_BYTES = 256, 1_000_000
 _PART_OF = re.compile(rb"^isPartOf\s*:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
+
+#: A page in the sandbox; the document that it becomes but for its text; the row that it becomes if it becomes none.
+_Waiting: TypeAlias = tuple[Page, Callable[..., Document], Callable[[str, str], Rejected]]
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ class _Sorting:
     def documents(self, reader: CrawlReader) -> Iterator[Document]:
         """Yield the documents of a task, in order; pages go through the sandbox in batches."""
         dump = self.settings.dump
-        waiting: list[tuple[Document, Rejected, Page]] = []
+        waiting: list[_Waiting] = []
         waiting_bytes = 0
         for name, record in islice(reader, self.settings.limit):
             if not self.records and dump is None and reader.archive and (info := reader.archive.info):
@@ -120,38 +125,43 @@ class _Sorting:
                 continue
             if record.kind == "warcinfo" and self.settings.dump is None and record.content:
                 dump = _dump_of(record)
-            unless = Rejected("", "", record.id, record.url, name, record.offset, record.size_bytes)
+            rejected = partial(
+                Rejected, record_id=record.id, url=record.url, file_path=name, offset=record.offset,
+                size_bytes=record.size_bytes,
+            )  # fmt: skip
             if cut_short := record.cut_short or _of_segment(record):
-                self.quarantined.append(replace(unless, reason=CUT_SHORT, detail=cut_short))
+                self.quarantined.append(rejected(CUT_SHORT, cut_short))
                 continue
             self.wrong_lengths += record.has_wrong_length
             page = page_of(record)
             if isinstance(page, Skip):
-                self.skipped.append(replace(unless, reason=page.reason, detail=page.detail))
+                self.skipped.append(rejected(page.reason, page.detail))
                 continue
-            document = Document("", record.id, dump, record.url, record.date, name)
+            document = partial(Document, id=record.id, dump=dump, url=record.url, date=record.date, file_path=name)
             if reader.is_of_archives:
-                document = replace(document, warc_file=name, warc_offset=record.offset, warc_length=record.length)
-            waiting.append((document, unless, page))
+                document = partial(document, warc_file=name, warc_offset=record.offset, warc_length=record.length)
+            waiting.append((page, document, rejected))
             waiting_bytes += len(page.body)
             if waiting_bytes >= _BATCH_BYTES or len(waiting) == _BATCH_PAGES:
                 yield from self._answered(waiting)
                 waiting, waiting_bytes = [], 0
         yield from self._answered(waiting)
 
-    def _answered(self, waiting: Sequence[tuple[Document, Rejected, Page]]) -> Iterator[Document]:
-        answers = self.sandbox.extract([page for _, _, page in waiting])
-        for (document, unless, page), answer in zip(waiting, answers, strict=True):
+    def _answered(self, waiting: Sequence[_Waiting]) -> Iterator[Document]:
+        answers = self.sandbox.extract([page for page, _, _ in waiting])
+        for (page, document, rejected), answer in zip(waiting, answers, strict=True):
             if isinstance(answer, Answer) and answer.outcome == Outcome.TEXT and answer.text.strip():
-                document = _with_text(document, answer)
-                self.decoding.add(document)
-                yield document
+                found = document(
+                    text=answer.text, charset=answer.charset, charset_from=answer.charset_from,
+                    replaced_characters=answer.text.count("\ufffd"), extractor=answer.extractor or None,
+                )  # fmt: skip
+                self.decoding.add(found)
+                yield found
             elif isinstance(answer, Answer) and answer.outcome in _SKIPPED:
                 detail = answer.text if answer.outcome != Outcome.TEXT else _nothing_in(page, answer)
-                self.skipped.append(replace(unless, reason=_SKIPPED[answer.outcome], detail=detail))
+                self.skipped.append(rejected(_SKIPPED[answer.outcome], detail))
             else:
-                reason, detail = _verdict(answer)
-                self.quarantined.append(replace(unless, reason=reason, detail=detail))
+                self.quarantined.append(rejected(*_verdict(answer)))
 
 
 def _dump_of(info: Record) -> str | None:
@@ -164,17 +174,6 @@ def _of_segment(record: Record) -> str:
     """Why a record holds only a part of a page, if it does."""
     is_first = record.segment is not None and record.kind in ("response", "resource", "conversion")
     return f"segment {record.segment} of a page whose others are records of their own" if is_first else ""
-
-
-def _with_text(document: Document, answer: Answer) -> Document:
-    return replace(
-        document,
-        text=answer.text,
-        charset=answer.charset,
-        charset_from=answer.charset_from,
-        replaced_characters=answer.text.count("\ufffd"),
-        extractor=answer.extractor or None,
-    )
 
 
 def _nothing_in(page: Page, answer: Answer) -> str:

@@ -90,16 +90,18 @@ def pack_answer(answer: Answer) -> bytes:
     return _ANSWER.pack(answer.outcome, len(names), len(text)) + names + text
 
 
-def answer_size(head: bytes | bytearray | memoryview) -> int:
-    """The number of bytes after the head of an answer."""
-    _, names, text = _ANSWER.unpack(head)
-    size: int = names + text
+def answer_size(packed: bytes | bytearray) -> int:
+    """The size of the answer whose head some bytes start with."""
+    _, names, text = _ANSWER.unpack_from(packed)
+    size: int = ANSWER_HEAD_BYTES + names + text
     return size
 
 
-def unpack_answer(packed: bytes | bytearray | memoryview) -> Answer:
-    """The inverse of `pack_answer`. Raises ValueError."""
-    outcome, names_size, _ = _ANSWER.unpack(packed[:ANSWER_HEAD_BYTES])
+def unpack_answer(packed: bytes | bytearray) -> Answer:
+    """The answer that some bytes start with. Raises ValueError."""
+    outcome, names_size, text_size = _ANSWER.unpack_from(packed)
     start = ANSWER_HEAD_BYTES + names_size
-    names = bytes(packed[ANSWER_HEAD_BYTES:start]).decode().split(" ")
-    return Answer(Outcome(outcome), bytes(packed[start:]).decode(), *names)
+    names = packed[ANSWER_HEAD_BYTES:start].decode().split(" ")
+    with memoryview(packed) as view:  # a text is not copied before it is decoded
+        text = str(view[start : start + text_size], "utf-8")
+    return Answer(Outcome(outcome), text, *names)

@@ -39,6 +39,7 @@ _SIGNATURES = {
         "midi": rb"MThd\0\0\0\x06", "flash": rb"[FCZ]WS[\x01-\x40]", "font": rb"wOF[F2]|\0\x01\0\0|OTTO\0|ttcf",
         "ole": rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "elf": rb"\x7fELF", "exe": rb"MZ", "class": rb"\xca\xfe\xba\xbe",
         "wasm": rb"\0asm", "sqlite": rb"SQLite format 3\0",
+        "tar": rb"[^\0].{256}ustar[\0 ]", "rtf": rb"\{\\rtf1",
     }.items()
 }  # fmt: skip
 
@@ -98,7 +99,7 @@ def _signature(header: bytes) -> str | None:
     """The kind of a binary file; most signatures that may be letters count only where binary data bytes follow."""
     for kind, signature in _SIGNATURES.items():
         if found := signature.match(header):
-            is_no_word = kind in ("pdf", "postscript") or (len(found[0]) > 2 and not found[0].isascii())
+            is_no_word = kind in ("pdf", "postscript", "rtf") or (len(found[0]) > 2 and not found[0].isascii())
             return kind if is_no_word or _binary_bytes(header) else None
     return None
 

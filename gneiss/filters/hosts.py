@@ -11,8 +11,9 @@ _WITH_SCHEME = re.compile(
     re.IGNORECASE,
 )
 _AUTHORITY = re.compile(r"[^:]*:[/\\]*(?:[^/\\?#]*@)?(\[[^\]]*\]|[^/\\?#:]*)")
-#: What the standard takes off both ends, and what it takes out.
-_ENDS = "".join(map(chr, range(0x21)))
+#: What the standard takes off both ends, and what else stands around a URL (RFC 3986, appendix C) or at the start of a
+#: file; and what the standard takes out.
+_ENDS = "".join(map(chr, range(0x21))) + "<>\"'\ufeff\u200b"
 _BREAKS = re.compile("[\t\n\r]")
 
 

@@ -86,6 +86,6 @@ def _host(name: str) -> str:
     """A domain or address as the host of a URL; empty where it can be none."""
     if re.fullmatch(r"[0-9a-f:.]*:[0-9a-f:.]*", name):
         name = f"[{name}]"
-    if re.search(r"[\s/\\?#@*|^$%,=<>\"']|(?<!\[):(?!.*\])", name) or ".." in name or not name.strip("."):
+    if re.search(r"[\s/\\?#@*|^$%,=<>\"'+!&(){}~`;]|(?<!\[):(?!.*\])", name) or ".." in name or not name.strip("."):
         return ""
     return host_of(f"http://{name}/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import tarfile
 import zipfile
 from io import BytesIO
 from random import Random
@@ -25,6 +26,13 @@ def zipped() -> bytes:
     into = BytesIO()
     with zipfile.ZipFile(into, "w") as file:
         file.writestr("page.html", "<html>")
+    return into.getvalue()
+
+
+def tarred() -> bytes:
+    into = BytesIO()
+    with tarfile.open(fileobj=into, mode="w") as file:
+        file.addfile(tarfile.TarInfo("page.html"))
     return into.getvalue()
 
 
@@ -61,7 +69,7 @@ def test_binary_is_named_whatever_is_declared(supplied: str) -> None:
     for body, kind in (
         (PDF, "pdf"), (PNG, "png"), (gzip.compress(b"<html>"), "gzip"), (zipped(), "zip"), (b"BM\x9e\0\0\0", "bmp"),
         (b"%!PS-Adobe-3.0 all letters", "postscript"), (b"\xff\xd8\xff\xe0\0\x10JFIF", "jpeg"),
-        (b"GIF89a\1\0\1\0", "gif"),
+        (b"GIF89a\1\0\1\0", "gif"), (tarred(), "tar"), (rb"{\rtf1\ansi all letters}", "rtf"),
     ):  # fmt: skip
         assert sniff(body, supplied) == f"binary: {kind}"
 

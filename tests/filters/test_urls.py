@@ -100,6 +100,9 @@ def test_words_and_rules(lists: Urls) -> None:
         ("https://", ""),
         ("https://a b.example/", ""),
         ("", ""),
+        ("<https://a.example/>", "a.example"),
+        ("'//a.example'", "a.example"),
+        ("\ufeffhttps://a.example/", "a.example"),
     ],
 )
 def test_hosts(url: str, host: str) -> None:
@@ -163,6 +166,7 @@ def test_lists_are_read_in_the_formats_that_people_have(tmp_path: Path, line: st
         *("@@||good.example^", "||bad.example^$script", "||bad.example/ads^", "bad.example##.banner", "10.0.0.0/8"),
         *("bad.example, worse.example", "bad example", "xn--a", "user@bad.example", "0.0.0.0 bad.example/a"),
         *("bad.example\N{REPLACEMENT CHARACTER}", "local-zone: bad.example", "/bad.*/"),
+        *("+.bad.example", "bad.example;adult", "{bad,worse}.example"),
     ],
 )
 def test_an_entry_that_can_never_match_is_refused_with_its_line(tmp_path: Path, line: str) -> None:

@@ -154,3 +154,45 @@ def test_only_one_place_imports_it(package: str, only_in: str) -> None:
             if any(imported.split(".")[0] == package for imported in names) and not name.startswith(only_in):
                 found.add(name)
     assert not found
+
+
+#: What runs code that data brings along.
+UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+UNSAFE_CALLS = {"eval", "exec", "compile", "unsafe_load", "full_load"}
+
+
+def unsafe_in(source: str) -> list[str]:
+    """What in a module would run code that data brings along."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        found += [name for name in names if name.split(".")[0] in UNSAFE_MODULES]
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            is_torch = called == "torch.load" and "weights_only=True" not in ast.unparse(node)
+            if called in UNSAFE_CALLS or called.rpartition(".")[2] in UNSAFE_CALLS - {"compile"} or is_torch:
+                found.append(called)
+            found += [its.arg for its in node.keywords if its.arg == "allow_pickle" and ast.unparse(its.value) != "False"]
+    return found
+
+
+def test_nothing_runs_code_that_data_brings_along() -> None:
+    found = {name: its for name, path in modules().items() if (its := unsafe_in(path.read_text("utf-8")))}
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from cloudpickle import loads",
+        "np.load(file, allow_pickle=True)",
+        "torch.load(file)",
+        "yaml.unsafe_load(text)",
+        "exec(text)",
+    ],
+)
+def test_code_that_data_brings_along_is_found(source: str) -> None:
+    assert unsafe_in(source)
+    assert not unsafe_in("np.load(file, allow_pickle=False); torch.load(file, weights_only=True); re.compile(text)")

@@ -156,12 +156,12 @@ def entries(output: Place, stage: str | None = None) -> Iterator[Receipt]:
             yield from _parsed(content, stage)
 
 
-def latest(output: Place, stages: Collection[str]) -> Receipt | None:
-    """What was noted last of some stages. Raises OutputError when a segment is damaged."""
+def latest_committed(output: Place, stages: Collection[str]) -> Receipt | None:
+    """What was committed last of some stages. Raises OutputError when a segment is damaged."""
     for place in (output / ledger_segment(number) for number in reversed(ledger_segments(output))):
         with _intact(place):
             for receipt in reversed(list(_parsed(place.read(), None))):
-                if receipt.stage in stages:
+                if receipt.stage in stages and receipt.state == COMMITTED:
                     return receipt
     return None
 

@@ -47,7 +47,7 @@ from gneiss.stages.corpus import Corpus
 from gneiss.stages.exchange import Exchange
 from gneiss.stages.of_recipe import counted_after
 from gneiss.stages.stored import StoredRun
-from gneiss.stages.summing import SUM, SumStep, groups_of, left_of, paths_of
+from gneiss.stages.summing import SUM, Group, SumStep, groups_of, left_of, paths_of
 from gneiss.store.place import Address, Place, local_paths, place_of
 from gneiss.store.ranged import KEPT_BYTES
 
@@ -222,7 +222,7 @@ def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None) -> F
             done |= unusable
     job.progress.begin(recipe.name, {shard.id: shard.text_bytes for shard in plan.input.shards}, done)
     is_done = len(done) == len(corpus.shards) and are_counted(corpus)
-    if not is_done or (groups_of(_committed(plan, done)) and not _noted(plan, folder, done)):
+    if not is_done or _left_to_sum(plan, folder, done):
         if stored is None:
             corpus = replace(corpus, prepared=prepare(recipe))
         tasks = len(corpus.shards) - (0 if corpus.wide_phases else len(done))
@@ -233,10 +233,9 @@ def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None) -> F
                 done = curate(job, kept, corpus, done)
                 _refuse_lost(corpus, done)
                 count_after(job, kept, corpus)
-            groups = groups_of(_committed(plan, done))
-            if left := left_of(folder, groups):
+            if left := _left_to_sum(plan, folder, done):
                 job.progress.stage(SUM, len(left))
-                job.run_tasks(kept, SUM, SumStep(folder), left, len(groups))
+                job.run_tasks(kept, SUM, SumStep(folder), left, len(groups_of(_committed(plan, done))))
     job.progress.end()
     job.check()
     for shard in plan.input.shards:
@@ -305,9 +304,18 @@ def _finish(
     return FinishedRun(folder, statistics, examples, quarantined, failed, finished_before)
 
 
+def _left_to_sum(plan: Plan, folder: Place, done: Mapping[str, Receipt]) -> list[Group]:
+    """The groups of shards that nobody has added up, where the statistics of all are not there yet."""
+    groups = groups_of(_committed(plan, done))
+    return left_of(folder, groups) if groups and not _noted(plan, folder, done) else []
+
+
 def _noted(plan: Plan, folder: Place, done: Mapping[str, Receipt]) -> Receipt | None:
-    """The note that the statistics of these shards were added up, if they were and none was curated since."""
-    noted = ledger.latest(folder, (SUMMED, CURATE))
+    """The note that the statistics of these shards were added up, if they were and none was finished since.
+
+    A shard that is quarantined again, as before, changes none of them.
+    """
+    noted = ledger.latest_committed(folder, (SUMMED, CURATE))
     is_it = noted and noted.stage == SUMMED and noted.fingerprint == _digest(plan, done)
     return noted if noted and is_it and ledger.is_whole(folder, noted) else None
 

@@ -71,6 +71,23 @@ def test_a_finished_run_reads_its_statistics_only(input: Path, tmp_path: Path) -
     assert not [call for call in read.call_args_list if call.args[0].is_in(folder)]
 
 
+def test_a_shard_that_is_quarantined_again_changes_no_sum(input: Path, tmp_path: Path) -> None:
+    damaged = bytearray((input / "3.parquet").read_bytes())
+    damaged[4:60] = bytes(56)
+    (input / "3.parquet").write_bytes(damaged)
+    with mock.patch.object(summing, "GROUP_SHARDS", 3):
+        done = run(RECIPE, input, tmp_path / "output", backend=InThisProcess())
+        with (
+            mock.patch.object(summing, "added_up") as in_groups,
+            mock.patch("gneiss.pipelines.run.added_up") as of_all,
+        ):
+            again = run(RECIPE, input, tmp_path / "output", backend=InThisProcess())
+    assert (again.statistics, again.quarantined_shards) == (done.statistics, done.quarantined_shards)
+    assert [*done.quarantined_shards] == ["3"]
+    assert not in_groups.called
+    assert not of_all.called
+
+
 def test_a_shard_that_is_curated_again_is_added_up_again(input: Path, tmp_path: Path) -> None:
     output = tmp_path / "output"
     done = run(RECIPE, input, output, backend=InThisProcess())

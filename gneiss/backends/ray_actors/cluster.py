@@ -22,7 +22,8 @@ _log = logging.getLogger(__name__)
 def living_nodes() -> list[Mapping[str, Any]]:
     """The living nodes of the cluster that RAY_ADDRESS or the job names, or of one started on this machine.
 
-    One that is started here listens on the loopback interface only, and its files are private.
+    One that is started here listens on the loopback interface only, its files are private, and it has no dashboard:
+    that would be ten more processes.
     """
     address = os.environ.get("RAY_ADDRESS")
     if not address:
@@ -31,7 +32,7 @@ def living_nodes() -> list[Mapping[str, Any]]:
 
     if not ray.is_initialized():
         try:
-            own: Any = {} if address else {"_temp_dir": _own_folder()}
+            own: Any = {} if address else {"_temp_dir": _own_folder(), "include_dashboard": False}
             with _signal_handlers_kept():
                 ray.init(address=address or "local", logging_level=logging.WARNING, **own)
         except Exception as error:  # of any class: Ray raises Exception itself where a start takes it too long

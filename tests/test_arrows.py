@@ -173,7 +173,9 @@ def unsafe_in(source: str) -> list[str]:
             is_torch = called == "torch.load" and "weights_only=True" not in ast.unparse(node)
             if called in UNSAFE_CALLS or called.rpartition(".")[2] in UNSAFE_CALLS - {"compile"} or is_torch:
                 found.append(called)
-            found += [its.arg for its in node.keywords if its.arg == "allow_pickle" and ast.unparse(its.value) != "False"]
+            found += [
+                its.arg for its in node.keywords if its.arg == "allow_pickle" and ast.unparse(its.value) != "False"
+            ]
     return found
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from gneiss.pipelines.estimate import estimate
     from gneiss.pipelines.reshard import reshard
     from gneiss.pipelines.run import run, run_share
+    from gneiss.pipelines.update import update_annotations
     from gneiss.recipe import Recipe
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "run",
     "run_share",
     "run_status",
+    "update_annotations",
     "verify",
 ]
 #: Name → the module that it comes from.
@@ -84,6 +86,7 @@ _HOMES = {
     "run": "pipelines.run",
     "run_share": "pipelines.run",
     "run_status": "output.run_status",
+    "update_annotations": "pipelines.update",
     "verify": "output.verification",
 }
 

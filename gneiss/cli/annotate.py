@@ -1,4 +1,4 @@
-"""`gneiss annotate`: annotations that others published, as a layer of a finished run."""
+"""`gneiss annotate`: a layer of a finished run, of annotations that others published or that filters compute by now."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from gneiss.cli.layers import print_files
-from gneiss.cli.options import RunArgument
+from gneiss.cli.options import BackendOption, OnBackend, RunArgument, SharedFilesystem, Workers
 from gneiss.cli.terminal import say
+from gneiss.errors import InputError
 
 
 class Repeats(StrEnum):
@@ -21,27 +22,105 @@ class Repeats(StrEnum):
 
 def annotate(
     run: RunArgument,
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="For --update, by default the recipe of the run.")
+    ] = None,
+    update: Annotated[
+        bool,
+        typer.Option("--update", help="Compute the recipe's annotations that the run lacks, or has by other code."),
+    ] = False,
     table: Annotated[
-        str, typer.Option("--from", help="A published table: a file, folder or pattern, local or in any store.")
-    ],
+        str | None, typer.Option("--from", help="A published table: a file, folder or pattern, local or in any store.")
+    ] = None,
     on: Annotated[
-        list[str], typer.Option(help="What is equal: id, url, or COLUMN_OF_TABLE=COLUMN_OF_DOCUMENTS; may be repeated.")
-    ],
-    layer: Annotated[str, typer.Option(help="Name of the annotation layer to write.")] = "published",
+        list[str] | None,
+        typer.Option(help="What is equal: id, url, or COLUMN_OF_TABLE=COLUMN_OF_DOCUMENTS; may be repeated."),
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Name of the annotation layer to write. Default: `updated` or `published`.")
+    ] = None,
     columns: Annotated[
         str | None, typer.Option(help="Those to take, with commas. Default: all that the documents do not have.")
     ] = None,
     input: Annotated[
-        str | None, typer.Option("--input", "-i", help="The run's input, for keys of documents that were not kept.")
+        str | None,
+        typer.Option("--input", "-i", help="The run's input: for keys of documents that were not kept, or if moved."),
     ] = None,
-    repeats: Annotated[Repeats, typer.Option(help="Rows with the same key: refuse them, or take the first.")] = (
-        Repeats.refuse
-    ),
+    repeats: Annotated[
+        Repeats | None, typer.Option(help="Rows with the same key: refuse them (default), or take the first.")
+    ] = None,
     memory_limit_mb: Annotated[
-        int, typer.Option(min=100, help="For the join; beyond, it uses a temporary folder.")
-    ] = 1000,
+        int | None, typer.Option(min=100, help="For the join (default 1000); beyond, it uses a temporary folder.")
+    ] = None,
+    workers: Workers = None,
+    backend: OnBackend = BackendOption.auto,
+    shared_filesystem: SharedFilesystem = False,
 ) -> None:
-    """Join published annotations with the documents of a finished run, as an annotation layer."""
+    """Add an annotation layer to a finished run: what others published, or what changed filters compute now."""
+    of_table = {
+        "--from": table,
+        "--on": on,
+        "--columns": columns,
+        "--repeats": repeats,
+        "--memory-limit-mb": memory_limit_mb,
+    }
+    of_update = {
+        "RECIPE": recipe,
+        "--workers": workers,
+        "--backend": backend is not BackendOption.auto or None,
+        "--shared-filesystem": shared_filesystem or None,
+    }
+    mode, others = ("--update", of_table) if update else ("--from", of_update)
+    if given := [name for name, value in others.items() if value is not None]:
+        raise InputError(f"{given[0]}: it is not for {mode}; see `gneiss annotate --help`")
+    if update:
+        _update(run, recipe, layer or "updated", input, workers, backend, shared_filesystem)
+    elif table is None or not on:
+        raise InputError("annotate: expected --from TABLE --on KEY, or --update")
+    else:
+        repeats, limit = repeats or Repeats.refuse, memory_limit_mb or 1000
+        _from_table(run, table, on, layer or "published", columns, input, repeats, limit)
+
+
+def _update(
+    run: str,
+    recipe: str | None,
+    layer: str,
+    original: str | None,
+    workers: int | None,
+    backend: BackendOption,
+    shared_filesystem: bool,
+) -> None:
+    from gneiss.pipelines.update import update_annotations
+
+    written = update_annotations(
+        run,
+        recipe,
+        layer=layer,
+        original=original,
+        workers=workers,
+        backend=backend.value,
+        shared_filesystem=shared_filesystem,
+    )
+    if written is None:
+        say(f"{run}: it has all annotations, by the code of now")
+        return
+    say(f"columns    {', '.join(written.metadata['columns'])}")
+    if failed := written.metadata["summary"]["failed"]:
+        say(f"failed     on {failed:,} documents, which have no value; `gneiss decide` computes these columns again")
+    print_files(run, written)
+
+
+def _from_table(
+    run: str,
+    table: str,
+    on: list[str],
+    layer: str,
+    columns: str | None,
+    input: str | None,
+    repeats: Repeats,
+    memory_limit_mb: int,
+) -> None:
     from gneiss.layers.published import annotate_from
 
     written = annotate_from(

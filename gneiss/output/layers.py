@@ -58,6 +58,10 @@ class Layer:
             },
         }
 
+    def footer(self, run: FinishedRun) -> dict[str, str]:
+        """What the footer of each of its files holds."""
+        return {LAYER_KEY: json.dumps(self.metadata(run), sort_keys=True)}
+
 
 @dataclass(frozen=True)
 class WrittenLayer:
@@ -71,6 +75,11 @@ class WrittenLayer:
 def column(name: str, type_: pa.DataType, meaning: str) -> pa.Field:
     """A field of a layer with its meaning."""
     return pa.field(name, type_, metadata={"meaning": meaning})
+
+
+def layer_schema(columns: pa.Schema) -> pa.Schema:
+    """The columns of a layer's files: those of its own after what identifies a row."""
+    return pa.schema([pa.field("row", pa.int64()), pa.field("id", pa.string()), *columns])
 
 
 def existing_layer(run: FinishedRun, layer: Layer) -> WrittenLayer | None:
@@ -109,8 +118,7 @@ def write_layer(
     any more. Raises OutputError when a file of another layer is in
     the way, and when rows do not add up.
     """
-    metadata = layer.metadata(run)
-    footer = json.dumps(metadata, sort_keys=True)
+    metadata, footer = layer.metadata(run), layer.footer(run)[LAYER_KEY]
     for folder in (annotations_folder(layer.name), LAYERS):
         (run.folder / folder).sweep()  # of a process that was killed
     for shard in run.shards:
@@ -119,7 +127,7 @@ def write_layer(
             _check_same(run.folder / path, footer, shard)
             continue
         check()
-        schema = pa.schema([pa.field("row", pa.int64()), pa.field("id", pa.string()), *layer.columns])
+        schema = layer_schema(layer.columns)
         write_parquet(_tables(run, shard, schema, reads, compute), schema, run.folder, path, {LAYER_KEY: footer})
     check()
     whole = {**metadata, "summary": dict(summary)}

@@ -36,6 +36,8 @@ _TYPES: Mapping[ColumnType, Callable[[pa.DataType], bool]] = {
     "string": lambda type_: bool(pa.types.is_string(type_) or pa.types.is_large_string(type_)),
     "bool": pa.types.is_boolean,
 }
+#: What `gneiss annotate --update` is called where a layer says what made it.
+UPDATED = "update"
 _log = logging.getLogger(__name__)
 
 
@@ -100,9 +102,18 @@ def plan_again(recipe: Recipe, run: FinishedRun, original: Address | None = None
     earlier_code = Code.of(run.identity)
     code = Code.of({**plan.identity, "code": plan.code if earlier_code.files else {}})
     has_all = shards == there and not run.failed_documents
-    reuse = Reuse(recipe, code, earlier, earlier_code, [Source.base(earlier, earlier_code)], has_all)
+    known = [Source.base(earlier, earlier_code), *_updates(run)]
+    reuse = Reuse(recipe, code, earlier, earlier_code, known, has_all)
     names = tuple(phase.name for phase in earlier.phases)
     return Again(plan, reuse, StoredRun(run.folder, names, recipe, reuse.phases))
+
+
+def _updates(run: FinishedRun) -> list[Source]:
+    """The whole layers of a run that hold annotations of a recipe, as far as no document failed in them."""
+    folder = run.folder / layout.LAYERS
+    made = [json.loads((folder / file.name).read()) for file in folder.files() if file.name.endswith(".json")]
+    its = [of for of in made if of["annotator"] == UPDATED and of["run"] == run.digest and not of["summary"]["failed"]]
+    return [Source.of_layer(of["layer"], of["parameters"]) for of in its]
 
 
 def layers_of(recipe: Recipe, run: FinishedRun) -> dict[str, str]:

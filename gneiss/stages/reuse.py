@@ -106,8 +106,17 @@ class Source:
     @classmethod
     def base(cls, recipe: Recipe, code: Code) -> Source:
         """Those that a run wrote."""
-        its = ((index, annotator) for index, phase in enumerate(recipe.phases) for annotator in phase.annotators)
-        return cls(BASE_LAYER, code, tuple(its))
+        return cls(BASE_LAYER, code, _annotators(recipe))
+
+    @classmethod
+    def of_layer(cls, name: str, parameters: Mapping[str, Any]) -> Source:
+        """Those of a layer that `gneiss annotate --update` wrote; `parameters`: what it notes."""
+        recipe = Recipe.parse(parameters["recipe"], f"layer {name}")
+        return cls(name, Code.of(parameters["identity"]), _annotators(recipe))
+
+
+def _annotators(recipe: Recipe) -> tuple[tuple[int, Annotator], ...]:
+    return tuple((index, its) for index, phase in enumerate(recipe.phases) for its in phase.annotators)
 
 
 @dataclass(frozen=True)
@@ -148,21 +157,45 @@ class Reuse:
                 elif not taken.is_same_text:
                     yield annotator, "only of documents whose text is another one"
 
+    def lacking(self) -> tuple[tuple[Annotator, ...], ...]:
+        """For each phase the annotators of whose values for the run's own texts in it none is there.
+
+        The phases edit texts as those of the run do.
+        """
+        return tuple(
+            tuple(its for its in phase.annotators if not self._has(index, its))
+            for index, phase in enumerate(self.recipe.phases)
+        )
+
+    def _has(self, index: int, annotator: Annotator) -> bool:
+        """Whether there are values of an annotator for all documents that reached a phase in the run."""
+        texts = _history(self.earlier, self.earlier_code, index)
+        return any(
+            phase <= index and (annotator.reads != "text" or _history(self.earlier, self.earlier_code, phase) == texts)
+            for _, phase, _ in self._matching(annotator)
+        )
+
     def _taken(self, index: int, annotator: Annotator) -> Taken | None:
+        """From where values are taken, best from where the texts are known to be the same, and of most documents."""
+        its = (self._from(index, annotator, *found) for found in self._matching(annotator))
+        return max(its, key=lambda taken: (taken.is_same_text, -taken.phase), default=None)
+
+    def _matching(self, annotator: Annotator) -> Iterator[tuple[Source, int, Annotator]]:
+        """What the same code computed, wherever it is: the phase, and the annotator there."""
         wanted = self.code.behind(annotator)
         for source in self.sources:
             for phase, found in source.annotators:
                 if type(found) is type(annotator) and source.code.behind(found) == wanted:
-                    columns = {
-                        mine.name: (source.layer, its.name)
-                        for mine, its in zip(annotator.columns, found.columns, strict=True)
-                    }
-                    history = _history(self.earlier, self.earlier_code, phase)
-                    later = range(phase, len(self.earlier.phases))
-                    last = max(its for its in later if _history(self.earlier, self.earlier_code, its) == history)
-                    is_same = annotator.reads != "text" or self._has_texts_of(index, phase)
-                    return Taken(columns, phase, last, is_same)
-        return None
+                    yield source, phase, found
+
+    def _from(self, index: int, annotator: Annotator, source: Source, phase: int, found: Annotator) -> Taken:
+        pairs = zip(annotator.columns, found.columns, strict=True)
+        columns = {mine.name: (source.layer, its.name) for mine, its in pairs}
+        history = _history(self.earlier, self.earlier_code, phase)
+        later = range(phase, len(self.earlier.phases))
+        last = max(its for its in later if _history(self.earlier, self.earlier_code, its) == history)
+        is_same = annotator.reads != "text" or self._has_texts_of(index, phase)
+        return Taken(columns, phase, last, is_same)
 
     def _has_texts_of(self, index: int, phase: int) -> bool:
         """Whether the texts of a phase are those of a phase of the run, as far as this can be known."""

@@ -24,7 +24,10 @@ from gneiss.backends.samples import Sample
 from gneiss.errors import DefectError, MachineError, ModelError
 from gneiss.extraction.job import extract
 from gneiss.output.finished_run import FinishedRun
+from gneiss.pipelines.decide import decide
 from gneiss.pipelines.run import run
+from gneiss.pipelines.update import update_annotations
+from gneiss.recipe.recipe import Recipe
 from gneiss.stages.curating import CurateStep
 from tests import runs
 from tests.backends import misbehaving
@@ -71,6 +74,20 @@ def test_one_actor_gives_the_bytes_of_a_local_run(
     assert sys.modules["ray"].is_initialized()
     assert done.quarantined_shards == {}
     assert runs.promised(tmp_path / "output") == local
+
+
+def test_actors_update_annotations_and_decide(
+    head: Head, curated: Path, copy_of: Callable[[Path], Path], material: Material, tmp_path: Path
+) -> None:
+    changes = {"phases.only.annotate.fasttext.models.prose.newlines": "join_stripped_lines"}
+    recipe = Recipe.load(material.recipe).changed(changes | {"phases.only.rules.good": "prose > 0.6"})
+    outputs = copy_of(curated), copy_of(curated)
+    for folder, backend in zip(outputs, ("ray", runs.InThisProcess()), strict=True):
+        assert update_annotations(folder, recipe, workers=1, backend=backend) is not None
+        decide(recipe, folder, folder.parent / f"{folder.name}-again", workers=1, backend=backend)
+    for name in ("", "-again"):
+        mine, expected = (runs.promised(f"{folder}{name}") for folder in outputs)
+        assert mine == expected
 
 
 def test_metrics_are_among_those_of_the_cluster(head: Head) -> None:

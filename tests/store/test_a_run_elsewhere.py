@@ -75,7 +75,7 @@ def contents(folder: Place) -> dict[str, bytes]:
 
 
 def everything(source: Place, output: Place) -> None:
-    """A run, its layers, packed sequences and an export."""
+    """A run, its layers, packed sequences, exports, and other decisions."""
     recipe = recipe_of(RECIPE, budgets="{documents: 1}", shard_max_bytes=12_000)
     gneiss.run(recipe, source, output / "curated", backend=runs.InThisProcess())
     write_weights(output / "curated")
@@ -89,6 +89,10 @@ def everything(source: Place, output: Place) -> None:
     for seed in (None, 1):
         to = output / f"resharded-{seed}"
         reshard(output / "curated", to, shard_bytes=9_000, shuffle_seed=seed, backend=runs.InThisProcess())
+    changes = {"phases.only.annotate": [{"gopher_quality": {}}], "phases.only.rules": {"long": "gopher_words > 20"}}
+    changed = recipe.changed(changes)
+    gneiss.update_annotations(output / "curated", changed, backend=runs.InThisProcess())
+    gneiss.decide(changed, output / "curated", output / "again", backend=runs.InThisProcess())
 
 
 @pytest.mark.slow
@@ -100,7 +104,14 @@ def test_a_run_and_all_that_follows_have_the_bytes_that_they_have_on_a_disk(
     everything(disk / "input", disk / "out")
     everything(bucket / "input", bucket / "out")
     assert contents(bucket / "out") == contents(disk / "out")
-    expected = {"curated/data/deep/b", "exported/train", "resharded-None/data/train", "resharded-1/data/train"}
+    assert (bucket / "out/curated/_gneiss/layers/updated.json").find()
+    expected = {
+        "curated/data/deep/b",
+        "again/annotations/base/a",
+        "exported/train",
+        "resharded-None/data/train",
+        "resharded-1/data/train",
+    }
     assert expected <= {re.sub(r"\.g00000.parquet$|-0000.*", "", name) for name in contents(bucket / "out")}
     assert not any(name.startswith("curated/_gneiss/exchange/") for name in contents(bucket / "out"))
     assert [d.id for d in documents(bucket / "out/curated")] == [d.id for d in documents(disk / "out/curated")]

@@ -89,8 +89,12 @@ def print_run(run: FinishedRun) -> None:
             " of a filter, not by bad data: please report it; tracebacks are in"
             f" {run.folder / layout.LOGS}"
         )
-    before, shards = run.finished_before, len(run.shards) + len(run.quarantined_shards)
-    done = f" ({before} of {shards} shards were finished before)" if before else ""
+    done = f" ({run.finished_before} of {_shards(run)} shards were finished before)" if run.finished_before else ""
     say(f"\nkept documents   {run.folder / layout.DATA}{done}")
     say(f"annotations      {run.folder / layout.BASE}")
     say(f"dataset card     {run.folder / layout.CARD_FILE}")
+
+
+def _shards(run: FinishedRun) -> int:
+    """How many there are, finished or not to be used, as their names say: no file is read for that."""
+    return sum(1 for _ in layout.ids_in(run.folder, layout.BASE)) + len(run.quarantined_shards)

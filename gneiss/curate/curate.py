@@ -85,6 +85,7 @@ def curate_together(
         entering = outputs[-1].staying
     annotations = _annotation_table(recipe, documents, outputs, _unusable(documents, outputs))
     columns = {column.name: Measurable.of(annotations[column.name]) for column in recipe.columns}
+    examples = take_examples(annotations, recipe, shards, partial(_excerpt, outputs))
     curated = []
     for number, (shard, part) in enumerate(read):
         rows = slice(*shards.bounds[number : number + 2].tolist())
@@ -92,9 +93,9 @@ def curate_together(
         table = _of_rows(annotations, rows)
         measured = {name: column.of_rows(rows) for name, column in columns.items()}
         statistics = measure(recipe, part, own, kept, table, measured)
-        examples = take_examples(table, recipe, shard.id, partial(_excerpt, own))
+        unusable = _unusable(part, own)
         curated.append(
-            Curated(shard, table, kept.rows, kept.batch, kept.edited, _unusable(part, own), statistics, examples)
+            Curated(shard, table, kept.rows, kept.batch, kept.edited, unusable, statistics, examples[number])
         )
     return curated
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,30 +12,59 @@ import pyarrow.compute as pc
 from gneiss.arrays import BoolArray
 from gneiss.recipe.recipe import Recipe
 
+if TYPE_CHECKING:
+    from gneiss.curate.phase import ShardRows
+
 PER_RULE = 2
 EXCERPT_CHARS = 300
 #: rule → examples; an example is {id, shard, row, decisive, content_hash, excerpt, annotations}
 Examples = dict[str, list[dict[str, Any]]]
 
 
-def take_examples(annotations: pa.Table, recipe: Recipe, shard_id: str, excerpt_of: Callable[[int], str]) -> Examples:
-    """The examples of a shard: those that the rule alone dropped first, then by content hash.
+def take_examples(
+    annotations: pa.Table, recipe: Recipe, shards: ShardRows, excerpt_of: Callable[[int], str]
+) -> list[Examples]:
+    """The examples of each of some shards: those that the rule alone dropped first, then by content hash.
 
-    annotations: the shard's annotation table; excerpt_of: the beginning of the text of a row that entered a phase.
+    annotations: of all rows of the shards; excerpt_of: the beginning of the text of a row that entered a phase.
     """
-    examples: Examples = {}
-    for rule in (rule for phase in recipe.phases for rule in phase.rules):
+    rules = [rule for phase in recipe.phases for rule in phase.rules]
+    chosen = [{rule: list(rows.values()) for rule, rows in its.items()} for its in _chosen(annotations, rules, shards)]
+    rows = [row for of_rules in chosen for its in of_rules.values() for row in its]
+    shown = annotations.select(["id", "row", "decisive", "content_hash", *(column.name for column in recipe.columns)])
+    values = dict(zip(rows, shown.take(pa.array(rows, pa.int64())).to_pylist(), strict=True))
+
+    def example(shard: int, rule: str, row: int) -> dict[str, Any]:
+        its = values[row]
+        return {
+            "id": its["id"],
+            "shard": shards.ids[shard],
+            "row": its["row"] - int(shards.bounds[shard]),
+            "decisive": rule in its["decisive"],
+            "content_hash": its["content_hash"].hex(),
+            "excerpt": excerpt_of(row),
+            "annotations": {column.name: its[column.name] for column in recipe.columns},
+        }
+
+    return [
+        {rule: [example(number, rule, row) for row in its] for rule, its in of_rules.items()}
+        for number, of_rules in enumerate(chosen)
+    ]
+
+
+def _chosen(annotations: pa.Table, rules: Sequence[str], shards: ShardRows) -> list[dict[str, dict[bytes, int]]]:
+    """For each shard and rule the rows of its examples, by content hash."""
+    found: list[dict[str, dict[bytes, int]]] = [{rule: {} for rule in rules} for _ in shards.ids]
+    for rule in rules:
         failing = np.flatnonzero(_lists_with(annotations["failed"], rule))
         decisive = _lists_with(annotations["decisive"], rule)[failing]
-        hashes = annotations["content_hash"].take(failing).to_pylist()
-        rows: dict[bytes, int] = {}
-        for _, content_hash, row in sorted(zip((~decisive).tolist(), hashes, failing.tolist(), strict=True)):
-            if len(rows) < PER_RULE:
+        hashes = annotations["content_hash"].take(pa.array(failing)).to_pylist()
+        shard = shards.of_rows(failing)
+        order = zip(shard.tolist(), (~decisive).tolist(), hashes, failing.tolist(), strict=True)
+        for number, _, content_hash, row in sorted(order):
+            if len(rows := found[number][rule]) < PER_RULE:
                 rows.setdefault(content_hash, row)
-        examples[rule] = [
-            _example(annotations.slice(row, 1), recipe, shard_id, rule, excerpt_of(row)) for row in rows.values()
-        ]
-    return examples
+    return found
 
 
 def merge_examples(one: Examples, other: Examples) -> Examples:
@@ -59,16 +88,3 @@ def _lists_with(lists: pa.ChunkedArray, name: str) -> BoolArray:
     whole = lists.combine_chunks()
     found[pc.list_parent_indices(whole).filter(pc.equal(pc.list_flatten(whole), name)).to_numpy()] = True
     return found
-
-
-def _example(row: pa.Table, recipe: Recipe, shard_id: str, rule: str, excerpt: str) -> dict[str, Any]:
-    values = row.to_pylist()[0]
-    return {
-        "id": values["id"],
-        "shard": shard_id,
-        "row": values["row"],
-        "decisive": rule in values["decisive"],
-        "content_hash": values["content_hash"].hex(),
-        "excerpt": excerpt,
-        "annotations": {column.name: values[column.name] for column in recipe.columns},
-    }

@@ -46,6 +46,11 @@ class ShardRows:
         """What messages call them."""
         return self.ids[0] + (f" and {len(self.ids) - 1} more" if len(self.ids) > 1 else "")
 
+    def of_rows(self, rows: Int64Array) -> Int64Array:
+        """The number of the shard of each row."""
+        found: Int64Array = np.searchsorted(self.bounds, rows, side="right") - 1
+        return found
+
     def range_of(self, number: int, rows: Int64Array) -> slice:
         """Where the rows of a shard are among some rows of all, which rise."""
         start, stop = np.searchsorted(rows, self.bounds[number : number + 2]).tolist()

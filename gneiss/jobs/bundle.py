@@ -11,7 +11,7 @@ from gneiss.output.ledger import Receipt
 
 _Task = TypeVar("_Task", contravariant=True)
 #: The most tasks and bytes of a bundle. What a bundle holds in memory is little beside what any worker needs.
-MOST_TASKS, MOST_BYTES = 64, 4_000_000
+MOST_TASKS, MOST_BYTES = 256, 16_000_000
 #: How many bundles a worker gets at least, so that none runs out of work long before the others.
 _A_WORKER = 4
 

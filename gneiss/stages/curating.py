@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
 
 from gneiss.backends.care import watch
 from gneiss.curate.loaded_models import LoadedModels, load_models, models_when_needed
@@ -16,6 +17,10 @@ from gneiss.store.at_once import at_once
 
 if TYPE_CHECKING:
     from gneiss.curate.phase import CorpusResults
+
+_Item = TypeVar("_Item")
+#: Small shards that are decided at once, while those before them are written and those after them are read.
+_TOGETHER = 32
 
 
 @dataclass(frozen=True)
@@ -63,21 +68,30 @@ class CurateWork:
         return commit(curated, recipe, output)
 
     def together(self, shards: Sequence[Shard]) -> Sequence[Receipt | None]:
-        """Curate small shards of which nothing is known; see BundleWork. Their files are read and written at once."""
+        """Curate small shards of which nothing is known; see BundleWork.
+
+        While some are decided together, those after them are read, and those before them written.
+        """
         from gneiss.curate.curate import curate_together
         from gneiss.curate.reading import Documents, read_documents
         from gneiss.output.commit import commit
 
         recipe, output = self.corpus.recipe, self.corpus.output
 
-        def read(shard: Shard) -> Documents | None:
+        def read(shard: Shard) -> tuple[Shard, Documents] | None:
+            own = reading_on()(shard)  # which keeps what it has read until it is written
             try:
-                return read_documents(shard, recipe.input.text, recipe.inputs)
+                return own, read_documents(own, recipe.input.text, recipe.inputs)
             except InputError:
                 return None
 
-        own = [reading_on()(shard) for shard in shards]  # each keeps what it has read until it is written
-        documents = [(shard, its) for shard, its in zip(own, at_once(read, own), strict=True) if its is not None]
-        curated = curate_together(documents, recipe, self.models, watch=watch()) if documents else []
+        parts = _parts(its for its in at_once(read, shards) if its is not None)
+        curated = (its for part in parts for its in curate_together(part, recipe, self.models, watch=watch()))
         receipts = {its.task: its for its in at_once(lambda its: commit(its, recipe, output), curated)}
         return [receipts.get(shard.id) for shard in shards]
+
+
+def _parts(items: Iterable[_Item]) -> Iterator[list[_Item]]:
+    left = iter(items)
+    while part := list(islice(left, _TOGETHER)):
+        yield part

@@ -167,7 +167,7 @@ def test_large_tasks_are_in_no_bundle() -> None:
             return [len(each([task])) for task in bundled(given, float, workers)]
 
     assert sizes(1, 1, 1, MOST_BYTES, 1, math.inf, 1, 1) == [3, 1, 1, 1, 2]
-    assert sizes(*[1] * 200) == [64, 64, 64, 8]
+    assert sizes(*[1] * 600) == [256, 256, 88]
     assert sizes(*[1] * 200, workers=20) == [10] * 20
     assert sizes(1, 1, 1, workers=2) == [1, 1, 1]
     assert sizes() == []

@@ -9,7 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, uint64
 
-from gneiss.arrays import BoolArray, Int, UInt8Array, UInt32Array, UInt64Array
+from gneiss.arrays import BoolArray, Int, Int64Array, UInt8Array, UInt32Array, UInt64Array
+from gneiss.batch import TextBatch
+from gneiss.dedup.units import read_only
 from gneiss.dedup.words import hash_range
 from gneiss.errors import InputError
 
@@ -50,6 +52,19 @@ def band_keys(signatures: UInt32Array, bands: int, has_words: BoolArray) -> tupl
     rows = signatures.shape[1] // bands
     _hash_bands(signatures.view(np.uint8).reshape(-1), signatures.shape[1] * 4, bands, rows * 4, has_words, high, low)
     return high, low
+
+
+def hashes_of(batch: TextBatch) -> UInt64Array:
+    """A hash of 64 bits of each text, uint64 (documents,)."""
+    hashes = np.empty(len(batch), np.uint64)
+    _hash_texts(read_only(batch.data), read_only(batch.offsets), hashes)
+    return hashes
+
+
+@njit(cache=True, nogil=True)
+def _hash_texts(data: UInt8Array, offsets: Int64Array, hashes: UInt64Array) -> None:
+    for document in range(len(hashes)):
+        hashes[document] = hash_range(data, offsets[document], offsets[document + 1], uint64(0))
 
 
 @njit(cache=True, nogil=True)

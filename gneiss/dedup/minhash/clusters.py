@@ -10,7 +10,8 @@ import pyarrow as pa
 from numba import njit
 
 from gneiss.arrays import AnyArray, Int, Int64Array
-from gneiss.dedup.corpus_scope.records import column, expect
+from gneiss.dedup.corpus_scope.records import column, expect, parted
+from gneiss.dedup.minhash.preference import ranks
 
 SCHEMA = pa.schema(
     [
@@ -24,29 +25,61 @@ SCHEMA = pa.schema(
 _NARROW_LIMIT = 2**31
 
 
-def clusters(edges: Iterable[pa.RecordBatch], shard_rows: Sequence[int]) -> Iterator[pa.RecordBatch]:
+def clusters(
+    edges: Iterable[pa.RecordBatch], shard_rows: Sequence[int], orders: Iterable[pa.RecordBatch] | None = None
+) -> Iterator[pa.RecordBatch]:
     """Reduce all edges: for each shard the documents in clusters of two or more (`SCHEMA`, in order of rows).
 
     Parameters: `edges`: from `matched`, of all partitions, in any order, iterated once; `shard_rows`: rows of each
-    shard. The first of a cluster is the earliest in corpus order. Memory: 4 bytes for each document of the corpus, 8
-    from 2^31 documents on, and one batch of edges. Raises InputError for edges between documents that do not exist.
+    shard; `orders`: from `order_of`, for each shard: the first of a cluster is the one that comes first in it; by
+    default the earliest in corpus order. Memory: 4 bytes for each document of the corpus, 8 from 2^31 documents on, and
+    one batch of edges; with `orders` 60 bytes for each edge. Raises InputError for edges between documents that do not
+    exist.
     """
     starts = np.concatenate([[0], np.cumsum(np.asarray(shard_rows, np.int64))])
     total = int(starts[-1])
+    if orders is not None:
+        yield from _clusters_in_order(edges, starts, orders)
+        return
     links = np.full(total, -1, np.int32 if total < _NARROW_LIMIT else np.int64)
     for batch in edges:
-        _unite(links, _numbers(batch, "", starts), _numbers(batch, "first_", starts))
+        _unite(links, numbers_of(batch, "", starts), numbers_of(batch, "first_", starts))
     for start, end in pairwise(starts.tolist()):
         row, first, size = _members(links, start, end)
-        first_shard = np.searchsorted(starts, first, side="right") - 1
-        columns = (row, first_shard, first - starts[first_shard])
-        yield pa.record_batch(
-            [*(values.astype(np.uint32) for values in columns), size.astype(np.uint64)], schema=SCHEMA
-        )
+        (batch,) = by_shard(row + start, first, size, np.array([start, end]), starts)
+        yield batch
 
 
-def _numbers(edges: pa.RecordBatch, which: str, starts: Int64Array) -> Int64Array:
-    """The places of documents in the corpus."""
+def _clusters_in_order(
+    edges: Iterable[pa.RecordBatch], starts: Int64Array, orders: Iterable[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    parts = [(numbers_of(batch, "", starts), numbers_of(batch, "first_", starts)) for batch in edges]
+    nothing = (np.empty(0, np.int64),) * 2
+    one, other = (np.concatenate(its) for its in zip(nothing, *parts, strict=True))
+    number = np.unique(np.concatenate([one, other]))
+    rank, of_rank = ranks(number, starts, orders)
+    links = np.full(len(number), -1)
+    _unite(links, rank[np.searchsorted(number, one)], rank[np.searchsorted(number, other)])
+    _, first, size = _members(links, 0, len(links))
+    return by_shard(number, number[of_rank][first][rank], size[rank], starts, starts)
+
+
+def by_shard(
+    number: Int64Array, first: Int64Array, size: Int64Array, bounds: Int64Array, starts: Int64Array
+) -> Iterator[pa.RecordBatch]:
+    """Documents, the first of the cluster of each and its size, by their numbers in the corpus (`SCHEMA`).
+
+    Parameters: `bounds`: the first number of each shard that is asked for, and the end; `starts`: of all shards.
+    """
+    shard = np.searchsorted(starts, first, side="right") - 1
+    at = np.searchsorted(number, bounds)
+    columns = [number - np.repeat(bounds[:-1], np.diff(at)), shard, first - starts[shard]]
+    batch = pa.record_batch([*(its.astype(np.uint32) for its in columns), size.astype(np.uint64)], schema=SCHEMA)
+    yield from parted(batch, at)
+
+
+def numbers_of(edges: pa.RecordBatch, which: str, starts: Int64Array) -> Int64Array:
+    """The numbers in the corpus of the documents in the columns `shard` and `row`, with a prefix."""
     shard = column(edges, f"{which}shard").astype(np.int64)
     expect(len(shard) == 0 or int(shard.max()) < len(starts) - 1, f"edges to shard {shard.max(initial=0)}")
     number = starts[shard] + column(edges, f"{which}row")

@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 
-from gneiss.batch import Texts
+from gneiss.arrays import Int64Array, UInt64Array
+from gneiss.batch import TextBatch, Texts
+from gneiss.dedup.minhash import preference
+from gneiss.dedup.minhash.candidates import candidates
 from gneiss.dedup.minhash.clusters import clusters
-from gneiss.dedup.minhash.criteria import Criterion, ExactDuplicates, NearDuplicates
+from gneiss.dedup.minhash.criteria import Criterion, ExactDuplicates, NearDuplicates, Verification
 from gneiss.dedup.minhash.keys import shard_keys
 from gneiss.dedup.minhash.matching import matched
 from gneiss.dedup.minhash.normalization import ExactNormalization, Normalization
+from gneiss.dedup.minhash.stars import stars
+from gneiss.dedup.minhash.verified import Pairs, verified
 from gneiss.dedup.spans import compact
 
 SCHEMA = pa.schema([("document", pa.int64()), ("first", pa.int64()), ("size", pa.int64())])
+
+
+def verified_within(
+    batch: TextBatch, near: NearDuplicates, verification: Verification, order: UInt64Array | None = None
+) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """Verified clusters of one shard, as from `stars`, and the pairs that were compared, as from `verified`."""
+    pairs = Pairs.of(candidates(shard_keys(batch, near, order=order)))
+    place = pairs.compared()
+    present = np.zeros(len(batch), np.bool_)
+    present[place] = True
+    found = verified(pairs, np.arange(len(batch)), near.shingle_sets(batch, present), verification)
+    orders = None if order is None else [pa.record_batch([order], schema=preference.SCHEMA)]
+    (of_shard,) = stars([found], [len(batch)], verification.clusters == "complete", orders)
+    return of_shard, found
+
+
+def clusters_within(batch: TextBatch, criterion: Criterion, order: UInt64Array | None = None) -> pa.RecordBatch:
+    """Clusters of one shard without verification, as from `clusters`."""
+    orders = None if order is None else [pa.record_batch([order], schema=preference.SCHEMA)]
+    (found,) = clusters(matched(shard_keys(batch, criterion)), [len(batch)], orders)
+    return found
 
 
 def find_near_duplicates(
@@ -23,19 +50,28 @@ def find_near_duplicates(
     shingle_words: int = 5,
     normalize: Normalization = "words",
     seed: int = 1,
+    verify: float | Verification | None = None,
 ) -> pa.Table:
     """Clusters of documents that share many shingles of words, found by MinHash.
 
     Parameters: `texts`: (documents,) strings, a list or an Arrow array; a null takes no part. The others: as for
-    `NearDuplicates`. Returns int64 columns `document`, `first`, the earliest document of its cluster, and `size`, its
-    documents, for each document in a cluster of two or more, in order. Raises InputError for parameters out of range.
+    `NearDuplicates`; a number as `verify` is the Jaccard similarity from which on documents are joined. Returns int64
+    columns `document`, `first`, the earliest document of its cluster, and `size`, its documents, for each document in a
+    cluster of two or more, in order; with `verify` also `similarity`, to the first document, null for that one itself.
+    Raises InputError for parameters out of range.
 
     >>> from gneiss.dedup import find_near_duplicates
     >>> page = "It was the best of times, it was the worst of times, it was the age of wisdom"
     >>> find_near_duplicates([page, "Call me Ishmael.", page.upper() + "!"]).to_pylist()
     [{'document': 0, 'first': 0, 'size': 2}, {'document': 2, 'first': 0, 'size': 2}]
     """
-    return _find(texts, NearDuplicates(bands, rows, shingle_words, normalize, seed))
+    verification = Verification(at_least=verify) if isinstance(verify, int | float) else verify
+    near = NearDuplicates(bands, rows, shingle_words, normalize, seed, verification)
+    batch, positions = compact(texts)
+    if verification is None:
+        return _table(clusters_within(batch, near), positions)
+    found, _ = verified_within(batch, near, verification)
+    return _table(found, positions).append_column("similarity", found.column("similarity"))
 
 
 def find_exact_duplicates(texts: Texts, *, normalize: ExactNormalization = "spaces") -> pa.Table:
@@ -48,11 +84,10 @@ def find_exact_duplicates(texts: Texts, *, normalize: ExactNormalization = "spac
     >>> find_exact_duplicates(["a b", "A b", "a\\n b "]).to_pylist()
     [{'document': 0, 'first': 0, 'size': 2}, {'document': 2, 'first': 0, 'size': 2}]
     """
-    return _find(texts, ExactDuplicates(normalize))
-
-
-def _find(texts: Texts, criterion: Criterion) -> pa.Table:
     batch, positions = compact(texts)
-    (found,) = clusters(matched(shard_keys(batch, criterion)), [len(batch)])
+    return _table(clusters_within(batch, ExactDuplicates(normalize)), positions)
+
+
+def _table(found: pa.RecordBatch, positions: Int64Array) -> pa.Table:
     columns = [positions[found.column(name).to_numpy()] for name in ("row", "first_row")]
     return pa.table([*columns, found.column("size").cast(pa.int64())], schema=SCHEMA)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from gneiss.arrays import BoolArray
+from gneiss.arrays import BoolArray, UInt64Array
 from gneiss.batch import TextBatch
 from gneiss.dedup.corpus_scope.records import firsts_of, parted
 from gneiss.dedup.corpus_scope.scheme import Scheme
@@ -15,16 +15,23 @@ from gneiss.dedup.minhash.criteria import Criterion, Keys
 from gneiss.errors import InputError
 
 SCHEMA = pa.schema([("high", pa.uint64()), ("low", pa.uint64()), ("row_step", pa.uint32())])
+#: With the order of preference of documents, where it is not that of shards and rows: the lower come first.
+KEYS_IN_ORDER = SCHEMA.append(pa.field("order", pa.uint64()))
 _SLICE_BYTES = 16_000_000
 
 
 def shard_keys(
-    batch: TextBatch, criterion: Criterion, partitions: int = 1, present: BoolArray | None = None
+    batch: TextBatch,
+    criterion: Criterion,
+    partitions: int = 1,
+    present: BoolArray | None = None,
+    order: UInt64Array | None = None,
 ) -> list[pa.RecordBatch]:
     """Map a shard: the keys of its documents, a batch for each partition (`SCHEMA`, a row being steps after the last).
 
     Parameters: `batch`: a text for each row of the shard; `present`: bool (documents,), those that take part, default
-    all. Raises InputError for a number of partitions out of range, and flags that are not one for each document.
+    all; `order`: uint64 (documents,), which comes along (`KEYS_IN_ORDER`). Raises InputError for a number of partitions
+    out of range, and flags that are not one for each document.
     """
     present = np.ones(len(batch), np.bool_) if present is None else present
     if len(present) != len(batch):
@@ -34,11 +41,14 @@ def shard_keys(
         keys = criterion.keys(batch.slice(start, end), present[start:end])
         parts.append(Keys(keys.row + start, keys.high, keys.low))
     row, high, low = (np.concatenate([getattr(part, name) for part in parts]) for name in ("row", "high", "low"))
-    order, bounds = Scheme(min_length=1, partitions=partitions).by_partition(high)
-    row, high, low = row[order], high[order], low[order]
+    by_partition, bounds = Scheme(min_length=1, partitions=partitions).by_partition(high)
+    row, high, low = row[by_partition], high[by_partition], low[by_partition]
     step, firsts = np.diff(row, prepend=0), firsts_of(bounds)
     step[firsts] = row[firsts]
-    return parted(pa.record_batch([high, low, step.astype(np.uint32)], schema=SCHEMA), bounds)
+    columns = [high, low, step.astype(np.uint32)]
+    if order is None:
+        return parted(pa.record_batch(columns, schema=SCHEMA), bounds)
+    return parted(pa.record_batch([*columns, order[row]], schema=KEYS_IN_ORDER), bounds)
 
 
 def _slices(batch: TextBatch) -> Iterator[tuple[int, int]]:

@@ -15,7 +15,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types, uint64
 from numba.extending import intrinsic
 
-from gneiss.arrays import Int, UInt8Array
+from gneiss.arrays import Int, UInt8Array, UInt32Array, UInt64Array
 from gneiss.dedup.words import fold_product, load_word
 
 # Odd numbers without meaning: bits of irrational numbers.
@@ -94,3 +94,35 @@ def base_power(exponent: Int) -> np.uint64:
     for _ in range(exponent):
         power *= uint64(BASE)
     return power
+
+
+@njit(cache=True, nogil=True)
+def write_shingles(
+    data: UInt8Array, start: Int, end: Int, shingle_words: Int, window: UInt64Array, out: UInt32Array, at: Int
+) -> Int:
+    """Write the hashes of a document's shingles, repeats included, from `at` on; returns where they end.
+
+    Words lie between single blanks; a document with fewer than `shingle_words` has one shingle of them all. `window`:
+    room for the hashes of as many words. There are at most half as many shingles as bytes, and one.
+    """
+    position, inner = start, last_blank(data, start, end)
+    leaving = base_power(shingle_words)
+    polynomial, words, place = uint64(0), 0, 0
+    window[:] = uint64(0)
+    while position < end:
+        if position <= inner:
+            value, position = hash_inner_word(data, position)
+        else:
+            value, position = hash_word(data, position, end)
+        position += 1
+        polynomial = polynomial * uint64(BASE) + value - window[place] * leaving
+        window[place] = value
+        place = place + 1 if place + 1 < shingle_words else 0
+        words += 1
+        if words >= shingle_words:
+            out[at] = hash_shingle(polynomial)
+            at += 1
+    if 0 < words < shingle_words:
+        out[at] = hash_shingle(polynomial)
+        at += 1
+    return at

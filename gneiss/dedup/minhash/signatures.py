@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numba import njit, uint32, uint64
+from numba import njit, uint32
 
 from gneiss.arrays import BoolArray, Int, Int64Array, UInt8Array, UInt32Array
 from gneiss.batch import TextBatch
-from gneiss.dedup.minhash.shingles import BASE, base_power, hash_inner_word, hash_shingle, hash_word, last_blank
+from gneiss.dedup.minhash.shingles import write_shingles
 from gneiss.dedup.units import read_only
 
 _BLOCK = 1024
@@ -76,36 +76,18 @@ def _sign(
     found: UInt32Array,
     has_words: BoolArray,
 ) -> None:
-    block = np.empty(_BLOCK, np.uint32)
-    window = np.empty(shingle_words, np.uint64)  # the hashes of the last words
-    leaving = base_power(shingle_words)
+    window = np.empty(shingle_words, np.uint64)
+    longest = 0
     for document in range(len(has_words)):
-        position, end = offsets[document], offsets[document + 1]
-        inner = last_blank(data, position, end)
-        polynomial, words, filled = uint64(0), 0, 0
-        window[:] = uint64(0)
-        place = 0
-        while position < end:
-            if position <= inner:
-                value, position = hash_inner_word(data, position)
-            else:
-                value, position = hash_word(data, position, end)
-            position += 1
-            polynomial = polynomial * uint64(BASE) + value - window[place] * leaving
-            window[place] = value
-            place = place + 1 if place + 1 < shingle_words else 0
-            words += 1
-            if words >= shingle_words:
-                block[filled] = _mixed(hash_shingle(polynomial))
-                filled += 1
-                if filled == _BLOCK:
-                    _lower(found[document], block, factors, summands)
-                    filled = 0
-        if 0 < words < shingle_words:
-            block[filled] = _mixed(hash_shingle(polynomial))
-            filled += 1
-        _lower(found[document], block[:filled], factors, summands)
-        has_words[document] = words > 0
+        longest = max(longest, offsets[document + 1] - offsets[document])
+    hashes = np.empty(longest // 2 + 1, np.uint32)
+    for document in range(len(has_words)):
+        count = write_shingles(data, offsets[document], offsets[document + 1], shingle_words, window, hashes, 0)
+        for i in range(count):
+            hashes[i] = _mixed(hashes[i])
+        for start in range(0, count, _BLOCK):
+            _lower(found[document], hashes[start : min(start + _BLOCK, count)], factors, summands)
+        has_words[document] = count > 0
 
 
 @njit(cache=True, nogil=True)

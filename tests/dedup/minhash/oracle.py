@@ -6,6 +6,7 @@ import re
 from collections.abc import Hashable, Sequence
 from itertools import combinations
 
+from gneiss.dedup.minhash.criteria import Verification
 from gneiss.dedup.minhash.normalization_kernel import REMOVED_RANGES
 from gneiss.dedup.minhash.shingles import BASE, SHINGLE_FACTOR, SHINGLE_SEED, WORD_FACTOR, WORD_SEED
 
@@ -95,3 +96,56 @@ def components_of(neighbours: Sequence[set[int]]) -> list[tuple[int, int, int]]:
         if len(reached) > 1:
             found.append((document, min(reached), len(reached)))
     return found
+
+
+def verified(
+    keys: Sequence[set[Hashable]],
+    words: Sequence[Hashable],
+    sets: Sequence[set[Shingle]],
+    verification: Verification,
+    most_compared: int,
+    order: Sequence[int] | None = None,
+) -> list[tuple[int, int, int, float | None]]:
+    """Verified clusters: document, first, size and similarity to the first, for those that are not alone.
+
+    Documents are by their numbers; `order`: in which they are preferred, by default as they come.
+    """
+    buckets: dict[Hashable, list[int]] = {}
+    standing: dict[Hashable, int] = {}
+    members: dict[int, list[int]] = {}
+    first: dict[int, int] = {}
+    distinct: dict[int, list[int]] = {}
+    for document in range(len(keys)) if order is None else order:
+        if not keys[document]:
+            continue
+        first[document] = document
+        if words[document] in standing:
+            first[document] = first[standing[words[document]]]
+        else:
+            standing[words[document]] = document
+            compared = {its for key in keys[document] for its in buckets.get(key, [])[:most_compared]}
+            alike = {its for its in compared if _similarity(sets[document], sets[its], verification) is not None}
+            rising = [its for its in first if its in alike]
+            for its in rising:
+                needed = {its} if verification.clusters == "star" else set(distinct.get(its, []))
+                if first[its] == its and needed <= alike:
+                    first[document] = its
+                    break
+            for key in keys[document]:
+                buckets.setdefault(key, []).append(document)
+            distinct.setdefault(first[document], []).append(document)
+        members.setdefault(first[document], []).append(document)
+    found = []
+    for its in members.values():
+        for document in its if len(its) > 1 else []:
+            one = its[0]
+            similarity = None if document == one else _similarity(sets[document], sets[one], verification)
+            found.append((document, one, len(its), similarity))
+    return sorted(found)
+
+
+def _similarity(one: set[Shingle], other: set[Shingle], verification: Verification) -> float | None:
+    """How similar two sets are, if it is enough."""
+    over = min(len(one), len(other)) if verification.similarity == "containment" else len(one | other)
+    similarity = len(one & other) / over
+    return similarity if similarity >= verification.at_least else None

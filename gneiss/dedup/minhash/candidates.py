@@ -1,0 +1,106 @@
+"""Candidate pairs: which documents are compared, where pairs are verified before they are joined.
+
+A bucket is the documents that share a key. In it, documents with the same words count as one, for which the earliest
+stands; the others are its copies, and need not be compared. Of those that are left, each is compared with the
+`MOST_COMPARED` earliest of the bucket, so that a bucket costs time and pairs in proportion to its documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+from numba import njit
+
+from gneiss.arrays import AnyArray, BoolArray, Int, Int64Array, UInt64Array
+from gneiss.dedup.corpus_scope.records import column
+from gneiss.dedup.corpus_scope.scheme import in_pass, low_half
+from gneiss.dedup.minhash.keys import KEYS_IN_ORDER
+
+#: With how many of a bucket a document is compared, at most.
+MOST_COMPARED = 16
+#: is_copy: a pair of documents with the same words, which need not be compared.
+SCHEMA = pa.schema(
+    [
+        ("shard", pa.uint32()),
+        ("row", pa.uint32()),
+        ("first_shard", pa.uint32()),
+        ("first_row", pa.uint32()),
+        ("is_copy", pa.bool_()),
+    ]
+)
+
+
+def candidates(sent: Iterable[pa.RecordBatch], passes: int = 1) -> Iterator[pa.RecordBatch]:
+    """Reduce a partition: the pairs that are compared (`SCHEMA`), the later document first; a batch for each pass.
+
+    Parameters: `sent`: the keys from each shard, in order of shards, iterated once in each of the passes. A pair comes
+    once for each key that it shares.
+    """
+    for turn in range(passes):
+        yield _candidates(sent, turn, passes)
+
+
+def _candidates(sent: Iterable[pa.RecordBatch], turn: int, passes: int) -> pa.RecordBatch:
+    columns: dict[str, list[AnyArray]] = {name: [] for name in ("shard", *KEYS_IN_ORDER.names)}
+    for shard, batch in enumerate(sent):
+        its = {name: column(batch, name) for name in batch.schema.names}
+        its["row_step"] = np.cumsum(its["row_step"], dtype=np.uint32)
+        its["shard"] = np.full(batch.num_rows, shard, np.uint32)
+        its.setdefault("order", np.zeros(batch.num_rows, np.uint64))
+        taken = in_pass(low_half(its["high"]), turn, passes)
+        for name, values in its.items():
+            columns[name].append(values[taken] if passes > 1 else values)
+    shards, high, low, row, order = (_concatenated(parts) for parts in columns.values())
+    repeated = np.flatnonzero(_occur_twice(high))
+    record = repeated[np.argsort(order[repeated], kind="stable")]  # from here on in order of preference
+    later, earlier, is_copy = _pairs(high[record], low[record])
+    later, earlier = record[later], record[earlier]
+    return pa.record_batch([shards[later], row[later], shards[earlier], row[earlier], is_copy], schema=SCHEMA)
+
+
+def _concatenated(parts: list[AnyArray]) -> AnyArray:
+    return np.concatenate(parts) if parts else np.empty(0, np.uint64)
+
+
+def _occur_twice(key: UInt64Array) -> BoolArray:
+    """Whether each key is also that of another record."""
+    order = np.argsort(key)
+    equal = np.diff(key[order], prepend=0, append=0) == 0
+    equal[[0, -1]] = False
+    twice = np.empty(len(key), np.bool_)
+    twice[order] = equal[1:] | equal[:-1]
+    return twice
+
+
+def _pairs(key: UInt64Array, words: UInt64Array) -> tuple[Int64Array, Int64Array, BoolArray]:
+    """The pairs among records with equal keys, records being in order of preference: later, earlier, is_copy."""
+    order = np.lexsort((words, key))  # stable: records with equal words stay in order
+    key, words = key[order], words[order]
+    is_new_key = np.append(True, key[1:] != key[:-1])[: len(order)]
+    is_new = is_new_key | np.append(True, words[1:] != words[:-1])[: len(order)]
+    standing, copies = np.flatnonzero(is_new), np.flatnonzero(~is_new)
+    stands_for = order[standing[np.cumsum(is_new)[copies] - 1]]
+    # those that stand for their copies: bucket by bucket, in order of preference
+    bucket, record = np.cumsum(is_new_key)[standing], order[standing]
+    in_order = np.lexsort((record, bucket))
+    bucket, record = bucket[in_order], record[in_order]
+    starts = np.flatnonzero(np.diff(bucket, prepend=0))
+    place = np.arange(len(bucket)) - np.repeat(starts, np.diff(np.append(starts, len(bucket))))
+    compared = np.minimum(place, MOST_COMPARED)
+    earlier = np.empty(compared.sum(), np.int64)
+    _write_earliest(record, place, compared, earlier)
+    is_copy = np.repeat([False, True], [len(earlier), len(copies)])
+    later = np.append(np.repeat(record, compared), order[copies])
+    return later, np.append(earlier, stands_for), is_copy
+
+
+@njit(cache=True, nogil=True)
+def _write_earliest(record: Int64Array, place: Int64Array, compared: Int64Array, earlier: Int64Array) -> None:
+    """The records at the begin of the bucket of each record, as many as it is compared with."""
+    written: Int = 0
+    for at in range(len(record)):
+        for number in range(compared[at]):
+            earlier[written] = record[at - place[at] + number]
+            written += 1

@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
-from typing import ClassVar, Literal, TypeAlias, cast
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
+from pydantic import BeforeValidator, Field
 
 from gneiss.annotation import Column
 from gneiss.arrays import Int64Array
+from gneiss.batch import TextBatch
 from gneiss.corpus_steps.step import (
     MOST_PARTITIONS,
     REDUCER_MEMORY_BYTES,
@@ -32,6 +34,16 @@ from gneiss.dedup.minhash import criteria
 from gneiss.dedup.minhash.criteria import Criterion
 
 IdOf: TypeAlias = Callable[[int], str]
+_CLUSTERS = (
+    Column("near_cluster", "string", "shard:row of the first of its near-duplicates; null where it has none"),
+    Column("near_cluster_size", "int64", "documents in its cluster of near-duplicates, itself included"),
+    Column("near_first", "bool", "no earlier document is in its cluster"),
+)
+_VERIFIED = (
+    Column("near_similarity", "float64", "similarity to the first of its near-duplicates; null for that one itself"),
+    Column("near_candidates", "int64", "earlier documents that it was compared with"),
+    Column("near_rejected", "int64", "of these, the ones that it does not resemble enough"),
+)
 #: The one task that joins pairs to clusters holds one number per document of the corpus.
 CLUSTER_BYTES_PER_ROW = 8
 
@@ -92,29 +104,28 @@ class _Duplicates(CorpusStep):
 
     def within_shard(self, documents: PhaseDocuments, model: None) -> StepResult:
         """See CorpusStep."""
-        from gneiss.dedup.minhash.clusters import clusters
-        from gneiss.dedup.minhash.keys import shard_keys
-        from gneiss.dedup.minhash.matching import matched
+        from gneiss.dedup.minhash.in_memory import clusters_within
 
-        rows = documents.rows
-        count = int(rows[-1]) + 1 if len(rows) else 0
-        keys = shard_keys(documents.batch.placed(rows, count), cast(Criterion, self))
-        (batch,) = clusters(matched(keys), [count])
-        return StepResult(self.annotations(Members.of_batch(batch), rows, 0, lambda _: documents.shard_id))
+        batch = clusters_within(_placed(documents), cast(Criterion, self))
+        return StepResult(self.annotations(Members.of_batch(batch), documents.rows, 0, lambda _: documents.shard_id))
 
     def stages(self, corpus: StepCorpus) -> Sequence[Stage]:
         """See CorpusStep."""
         from gneiss.dedup.minhash import clusters, keys, matching
 
-        criterion = cast(Criterion, self)
-        documents = sum(shard.rows for shard in corpus.shards)
-        needed = matching.partitions_for(documents, criterion.keys_per_document, REDUCER_MEMORY_BYTES)
-        partitions = corpus.partitions or min(needed, MOST_PARTITIONS)
+        criterion, partitions = cast(Criterion, self), self._partitions(corpus)
         return (
             Stage("keys", len(corpus.shards), keys.SCHEMA, partial(_keys, criterion, partitions), True, partitions),
             Stage("matched", partitions, matching.SCHEMA, _matched),
             Stage("clusters", 1, clusters.SCHEMA, partial(_clusters, partitions)),
         )
+
+    def _partitions(self, corpus: StepCorpus) -> int:
+        """Of the keys."""
+        from gneiss.dedup.minhash.matching import partitions_for
+
+        documents, keys = sum(shard.rows for shard in corpus.shards), cast(Criterion, self).keys_per_document
+        return corpus.partitions or min(partitions_for(documents, keys, REDUCER_MEMORY_BYTES), MOST_PARTITIONS)
 
     def results(self, corpus: StepCorpus) -> Callable[[int, PhaseDocuments], StepResult]:
         """See CorpusStep."""
@@ -160,23 +171,82 @@ class ExactDuplicates(criteria.ExactDuplicates, _Duplicates):
         return {"exact_copies": members.sizes(rows), "exact_first": members.are_first(rows, shard)}
 
 
+def _written_out(given: Any) -> Any:
+    """`verify: 0.8` is `verify: {at_least: 0.8}`."""
+    return {"at_least": given} if isinstance(given, int | float) and not isinstance(given, bool) else given
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 @dataclass(frozen=True)
 class NearDuplicates(criteria.NearDuplicates, _Duplicates):
     """Documents that share many shingles of words, among those of a `scope`."""
 
     key: ClassVar[str] = "near_duplicates"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("near_cluster", "string", "shard:row of the first of its near-duplicates; null where it has none"),
-        Column("near_cluster_size", "int64", "documents in its cluster of near-duplicates, itself included"),
-        Column("near_first", "bool", "no earlier document is in its cluster"),
-    )
 
+    verify: Annotated[criteria.Verification | None, BeforeValidator(_written_out), Field(exclude_if=_is_none)] = None
     scope: Literal["shard", "corpus"] = "corpus"
+
+    @property
+    def columns(self) -> tuple[Column, ...]:  # type: ignore[override]  # some are there only where pairs are verified
+        """See CorpusStep."""
+        return (*_CLUSTERS, *_VERIFIED) if self.verify else _CLUSTERS
 
     @property
     def explanation(self) -> str:
         """See CorpusStep."""
         return f"finds     near-duplicates ({_listed(self)})"
+
+    def within_shard(self, documents: PhaseDocuments, model: None) -> StepResult:
+        """See CorpusStep."""
+        if not self.verify:
+            return super().within_shard(documents, model)
+        from gneiss.dedup.minhash.in_memory import verified_within
+
+        clusters, pairs = verified_within(_placed(documents), self, self.verify)
+        return self._verified_result(clusters, [pairs], documents.rows, 0, lambda _: documents.shard_id)
+
+    def stages(self, corpus: StepCorpus) -> Sequence[Stage]:
+        """See CorpusStep."""
+        from gneiss.corpus_steps.verified_stages import verified_stages
+
+        return verified_stages(self, self._partitions(corpus), corpus) if self.verify else super().stages(corpus)
+
+    def results(self, corpus: StepCorpus) -> Callable[[int, PhaseDocuments], StepResult]:
+        """See CorpusStep."""
+        if not self.verify:
+            return super().results(corpus)
+        from gneiss.corpus_steps.verified_stages import verifiers_for
+
+        verifiers = verifiers_for(corpus)
+
+        def result(shard: int, documents: PhaseDocuments) -> StepResult:
+            clusters, pairs = corpus.batch("clusters", 0, shard), corpus.across("verified", verifiers, shard)
+            return self._verified_result(clusters, pairs, documents.rows, shard, lambda its: corpus.shards[its].id)
+
+        return result
+
+    def _verified_result(
+        self, clusters: pa.RecordBatch, pairs: Batches, rows: Int64Array, shard: int, id_of: IdOf
+    ) -> StepResult:
+        compared, similar = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
+        for batch in pairs:
+            places = np.searchsorted(rows, batch.column("row").to_numpy())
+            compared += np.bincount(places, minlength=len(rows))
+            is_similar = batch.column("similarity").is_valid().to_numpy(zero_copy_only=False)
+            similar += np.bincount(places[is_similar], minlength=len(rows))
+        members = Members.of_batch(clusters.select(clusters.schema.names[:-1]))
+        place = np.full(len(rows), -1)
+        place[np.searchsorted(rows, members.row)] = np.arange(len(members.row))
+        annotations = {
+            **self.annotations(members, rows, shard, id_of),
+            "near_similarity": clusters.column("similarity").take(pa.array(place, mask=place < 0)),
+            "near_candidates": pa.array(compared),
+            "near_rejected": pa.array(compared - similar),
+        }
+        return StepResult(annotations)
 
     def annotations(self, members: Members, rows: Int64Array, shard: int, id_of: IdOf) -> dict[str, pa.Array]:
         """See _Duplicates."""
@@ -187,8 +257,15 @@ class NearDuplicates(criteria.NearDuplicates, _Duplicates):
         }
 
 
+def _placed(documents: PhaseDocuments) -> TextBatch:
+    """A text for each row up to the last that reaches the phase."""
+    rows = documents.rows
+    return documents.batch.placed(rows, int(rows[-1]) + 1 if len(rows) else 0)
+
+
 def _listed(step: ExactDuplicates | NearDuplicates) -> str:
-    return ", ".join(f"{name} {value}" for name, value in asdict(step).items())
+    given = {name: value for name, value in asdict(step).items() if value is not None}
+    return ", ".join(f"{name} {value}" for name, value in given.items())
 
 
 def _keys(criterion: Criterion, partitions: int, corpus: StepCorpus, shard: int) -> Batches:

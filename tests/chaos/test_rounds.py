@@ -31,7 +31,7 @@ phases:
   - name: first
     rules: {enough: text_bytes > 20}
   - name: second
-    near_duplicates: {}
+    near_duplicates: {verify: 0.8}
     dedup: {min_length: 60, scope: corpus}
     annotate: [readability]
     rules: {readable: eflaw < 14}
@@ -86,7 +86,7 @@ def test_a_kill_in_any_round_is_made_good_by_running_again(
     corpus = Corpus(Recipe.load(recipe), (), shards, place_of(tmp_path))
     stages = [*stages_before(corpus), *stages_after(corpus)]
     names = [part.name for its in stages for part in its.parts]
-    assert (len(stages), len(names)) == (12, 15)
+    assert (len(stages), len(names)) == (14, 18)
     numbers = [
         next(i for i, event in enumerate(events, 1) if event.startswith(kind) and f"/exchange/{name}/" in event)
         for name in names
@@ -115,7 +115,7 @@ def test_a_worker_killed_in_each_round_is_replaced(
 
     with mock.patch("gneiss.pipelines.run_stages.StageWork", deadly):
         run(recipe, source, tmp_path / "output", workers=2, backend="local")
-    assert len(list(marks.iterdir())) == 12
+    assert len(list(marks.iterdir())) == 14
     assert {
         name: hash_ for name, hash_ in runs.promised(tmp_path / "output").items() if ".part" not in name
     } == expected

@@ -20,6 +20,8 @@ from gneiss.dedup.minhash.keys import KEYS_IN_ORDER
 
 #: With how many of a bucket a document is compared, at most.
 MOST_COMPARED = 16
+# Without the pairs: measured on keys of which each comes ten times, where there are most of them.
+_REDUCER_BYTES_PER_KEY = 80
 #: is_copy: a pair of documents with the same words, which need not be compared.
 SCHEMA = pa.schema(
     [
@@ -40,6 +42,15 @@ def candidates(sent: Iterable[pa.RecordBatch], passes: int = 1) -> Iterator[pa.R
     """
     for turn in range(passes):
         yield _candidates(sent, turn, passes)
+
+
+def passes_for(keys: int, memory_bytes: int) -> int:
+    """The number of passes of a reducer over a partition with `keys`.
+
+    >>> passes_for(10_000_000, 10**9), passes_for(100_000_000, 10**9)
+    (1, 8)
+    """
+    return max(1, -(-keys * _REDUCER_BYTES_PER_KEY // memory_bytes))
 
 
 def _candidates(sent: Iterable[pa.RecordBatch], turn: int, passes: int) -> pa.RecordBatch:

@@ -9,6 +9,7 @@ from numba import njit
 
 from gneiss.arrays import Float64Array, Int, Int64Array, UInt8Array, UInt32Array
 from gneiss.batch import TextBatch
+from gneiss.dedup.corpus_scope.records import firsts_of
 from gneiss.dedup.minhash.shingles import write_shingles
 from gneiss.dedup.units import read_only
 
@@ -28,6 +29,25 @@ class ShingleSets:
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
+
+    @property
+    def steps(self) -> UInt32Array:
+        """The hashes as steps from one to the next, from 0 for the first of a document: these are smaller numbers."""
+        steps = np.diff(self.hashes, prepend=np.uint32(0))
+        firsts = firsts_of(self.bounds)
+        steps[firsts] = self.hashes[firsts]
+        return steps
+
+    @classmethod
+    def of_steps(cls, steps: UInt32Array, sizes: Int64Array) -> ShingleSets:
+        """From `steps`, and the number of shingles of each document, (documents,)."""
+        bounds = np.append(0, np.cumsum(sizes, dtype=np.int64))
+        summed = np.append(np.uint32(0), np.cumsum(steps, dtype=np.uint32))  # modulo 2**32, as are the differences
+        return cls(summed[1:] - np.repeat(summed[bounds[:-1]], sizes), bounds)
+
+    def of(self, documents: Int64Array) -> ShingleSets:
+        """Those of some documents, rising, without which all others are empty."""
+        return ShingleSets(self.hashes, self.bounds[np.append(documents, len(self))])
 
 
 def shingle_sets(batch: TextBatch, shingle_words: int) -> ShingleSets:

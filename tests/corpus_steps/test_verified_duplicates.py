@@ -1,0 +1,121 @@
+"""Verified near-duplicates across shards: one shard of all documents decides the same."""
+
+from __future__ import annotations
+
+import json
+import random
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gneiss.batch import TextBatch
+from gneiss.corpus_steps import NearDuplicates
+from gneiss.dedup.minhash import candidates as candidates_module
+from gneiss.dedup.minhash.criteria import Verification
+from gneiss.errors import RecipeError
+from gneiss.pipelines.run import run
+from gneiss.recipe.recipe import Recipe
+from gneiss.stages.corpus import Corpus
+from tests import runs
+from tests.dedup.minhash.test_verified import Found, expected
+
+NEAR = {"bands": 10, "rows": 2, "shingle_words": 2}
+VERIFIED = ["near_cluster_size", "near_first", "near_similarity", "near_candidates", "near_rejected"]
+
+
+def recipe(**parameters: Any) -> Recipe:
+    """A phase that drops short texts, and one that finds near-duplicates."""
+    phases = [
+        {"name": "long", "rules": {"long": "text_bytes > 5"}},
+        {"name": "unique", "near_duplicates": {**NEAR, **parameters}, "rules": {"first": "near_first"}},
+    ]
+    return Recipe.model_validate({"name": "verified", "budgets": {"documents": 1}, "phases": phases})
+
+
+def texts_of(seed: int) -> list[bytes | None]:
+    """Variants of few texts, copies, and what takes no part."""
+    draw = random.Random(seed)
+    base = [" ".join(random.Random(n).choices("abcdefgh", k=12)) for n in range(5)]
+    texts: list[bytes | None] = []
+    for _ in range(24):
+        words = draw.choice(base).split()
+        for _ in range(draw.randint(0, 3)):
+            words[draw.randrange(len(words))] = draw.choice("abcdefgh")
+        texts.append(" ".join(words).encode())
+    return [*texts, b"", None, b"a b", b"\xff"]
+
+
+def found(recipe: Recipe, source: Path, output: Path, partitions: int | None = None) -> pa.Table:
+    with mock.patch("gneiss.pipelines.run.Corpus", partial(Corpus, partitions=partitions)):
+        run(recipe, source, output, backend=runs.InThisProcess())
+    return runs.annotations(output)
+
+
+@pytest.mark.parametrize(
+    "verify", [0.5, {"at_least": 0.6, "clusters": "complete"}, {"at_least": 0.7, "similarity": "containment"}], ids=str
+)
+@pytest.mark.slow
+def test_many_shards_decide_as_one(tmp_path: Path, verify: Any) -> None:
+    every = [texts_of(seed) for seed in range(3)]
+    for number, texts in enumerate(every):
+        runs.write_corpus(tmp_path / f"many/{number}.parquet", texts)
+    runs.write_corpus(tmp_path / "one/0.parquet", [text for texts in every for text in texts])
+    one = found(recipe(scope="shard", verify=verify), tmp_path / "one", tmp_path / "of one")
+    for partitions in (1, 3):
+        many = found(recipe(verify=verify), tmp_path / "many", tmp_path / f"of many {partitions}", partitions)
+        assert many.select(VERIFIED).to_pylist() == one.select(VERIFIED).to_pylist()
+    assert runs.promised(tmp_path / "of many 1") == runs.promised(tmp_path / "of many 3")
+    sizes = one["near_cluster_size"].to_pylist()
+    assert max(its or 0 for its in sizes) > 2
+    assert any(one["near_rejected"].to_pylist())
+
+
+@given(st.lists(st.text("abc ", max_size=9), max_size=8), st.sampled_from(["star", "complete"]))
+def test_within_a_shard_as_the_oracle(texts: list[str], clusters: Any) -> None:
+    verification = Verification(at_least=0.5, clusters=clusters)
+    step = NearDuplicates(bands=6, rows=1, shingle_words=1, verify=verification, scope="shard")
+    rows = pa.array(range(0, 2 * len(texts), 2), pa.int64()).to_numpy()
+    documents: Any = mock.Mock(shard_id="s", rows=rows, batch=TextBatch.of(texts))
+    columns = {name: its.to_pylist() for name, its in step.within_shard(documents, None).annotations.items()}
+    assert list(columns) == [column.name for column in step.columns]
+    own: Found = [
+        (number, int(name.split(":")[1]) // 2, size, similarity)
+        for number, (name, size, similarity) in enumerate(
+            zip(columns["near_cluster"], columns["near_cluster_size"], columns["near_similarity"], strict=True)
+        )
+        if name is not None
+    ]
+    assert own == expected(texts, step, candidates_module.MOST_COMPARED)
+    assert columns["near_first"] == [name in (None, f"s:{2 * at}") for at, name in enumerate(columns["near_cluster"])]
+
+
+def test_a_recipe_writes_it_out() -> None:
+    short, long = recipe(verify=0.7), recipe(verify={"at_least": 0.7, "similarity": "jaccard"})
+    assert short.digest() == long.digest()
+    assert short.canonical()["phases"][1]["near_duplicates"]["verify"] == {
+        "similarity": "jaccard", "at_least": 0.7, "clusters": "star"
+    }  # fmt: skip
+    assert Recipe.parse(short.to_yaml()).digest() == short.digest()
+    assert "verify" not in recipe().canonical()["phases"][1]["near_duplicates"]
+    assert [column.name for column in recipe().phases[1].columns] == ["near_cluster", "near_cluster_size", "near_first"]
+
+
+@pytest.mark.parametrize(
+    ("verify", "message"),
+    [
+        (1.5, "near_duplicates: verify: at_least: expected above 0 and up to 1, found 1.5"),
+        ({"similarity": "cosine"}, "verify.similarity: Input should be 'jaccard' or 'containment'"),
+        ({"atleast": 0.8}, "unknown key 'verify.atleast'"),
+        (True, "verify: "),
+    ],
+)
+def test_what_is_no_verification_is_refused(verify: Any, message: str) -> None:
+    text = f"name: n\nphases: [{{name: p, near_duplicates: {{verify: {json.dumps(verify)}}}}}]"
+    with pytest.raises(RecipeError, match=message):
+        Recipe.parse(text)

@@ -7,7 +7,7 @@ when all exist. It returns its results to `curate` as edits and annotations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
@@ -42,6 +42,10 @@ class ShardSize(Protocol):
     @property
     def text_bytes(self) -> int:
         """Bytes of text, according to the file's metadata, or a guess."""
+
+    @property
+    def file(self) -> Hashable:
+        """The input file that it is a part of."""
 
 
 class PhaseDocuments(Protocol):
@@ -147,6 +151,10 @@ class CorpusStep:
     def sees_corpus(self) -> bool:
         """Whether it sees more than a shard, so that its stages must run before any shard is decided."""
         raise NotImplementedError
+
+    def scope_of(self, shards: Sequence[ShardSize]) -> str | None:
+        """A narrower `scope` that gives the same results and sees no corpus, where these shards have one."""
+        return None
 
     @property
     def explanation(self) -> str:

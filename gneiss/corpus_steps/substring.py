@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -20,6 +18,7 @@ from pydantic import Field
 from gneiss.annotation import STRICT_KEYS, Column
 from gneiss.arrays import BoolArray, Int64Array
 from gneiss.batch import TextBatch
+from gneiss.corpus_steps.scope import Scope, files, stretches
 from gneiss.corpus_steps.step import (
     CorpusStep,
     PhaseDocuments,
@@ -65,8 +64,9 @@ class Dedup(CorpusStep):
     """Exact substring dedup as an edit: what repeats for `min_length` units is cut from all but the first copy.
 
     unit: bytes of UTF-8, or tokens of `tokenizer` (`builtin:cl100k_base`, a local path or hf://); boundary: where a cut
-    may begin and end; scope: `shard`, `group` (consecutive shards whose ids have the same value of the pattern
-    `group_by`, its first group if it has one, at most `group_max_bytes` of text), or `corpus`.
+    may begin and end; scope: `shard`, `file` (all shards of an input file), `group` (consecutive shards whose ids have
+    the same value of the pattern `group_by`, its first group if it has one, at most `group_max_bytes` of text), or
+    `corpus`.
     """
 
     __pydantic_config__ = STRICT_KEYS
@@ -86,7 +86,7 @@ class Dedup(CorpusStep):
     tokenizer: str | None = None
     policy: Literal["protect", "union", "all"] = "protect"
     engine: Literal["anchors", "suffix-array"] = "anchors"
-    scope: Literal["shard", "group", "corpus"] = "shard"
+    scope: Scope = "shard"
     group_by: str | None = None
     group_max_bytes: Annotated[int, Field(ge=1)] = _GROUP_MAX_BYTES
     boundary: Literal["char", "word", "line"] = "char"
@@ -109,6 +109,10 @@ class Dedup(CorpusStep):
     def sees_corpus(self) -> bool:
         """See CorpusStep."""
         return self.scope != "shard"
+
+    def scope_of(self, shards: Sequence[ShardSize]) -> Scope | None:
+        """See CorpusStep: files of one shard each are seen at shard scope."""
+        return "shard" if self.scope == "file" and all(len(group) == 1 for group in self.groups(shards)) else None
 
     @property
     def explanation(self) -> str:
@@ -143,8 +147,15 @@ class Dedup(CorpusStep):
         return stages_before(self._plan(corpus), corpus)
 
     def results(self, corpus: StepCorpus) -> Callable[[int, PhaseDocuments], StepResult]:
-        """See CorpusStep."""
-        return partial(self._found, self._plan(corpus), corpus)
+        """See CorpusStep: what a shard has no other to be compared with is found here, without stages."""
+        plan = self._plan(corpus)
+
+        def found(shard: int, documents: PhaseDocuments) -> StepResult:
+            if plan.sees_no_other(shard):
+                return self.within_shard(documents, corpus.model)
+            return self._found(plan, corpus, shard, documents)
+
+        return found
 
     def _found(self, plan: SubstringPlan, corpus: StepCorpus, shard: int, documents: PhaseDocuments) -> StepResult:
         cuts = corpus.batch("cuts", *plan.cuts_place(shard))
@@ -191,34 +202,25 @@ class Dedup(CorpusStep):
     def _plan(self, corpus: StepCorpus) -> SubstringPlan:
         shards = corpus.shards
         scheme = scheme_of(self.min_length, self.unit, sum(shard.text_bytes for shard in shards), corpus.partitions)
-        groups = self.groups(shards) if self.scope == "group" else None
+        groups = None if self.scope == "corpus" else self.groups(shards)
         buckets = buckets_of(len(shards), scheme.partitions) if groups is None else groups
         return SubstringPlan(self.unit, self.policy, self.boundary, groups, buckets, scheme, self._spans)
 
     def shard_memory_bytes(self, shards: Sequence[ShardSize]) -> int:
         """See CorpusStep."""
         largest = max((shard.text_bytes for shard in shards), default=0)
-        if self.scope == "group":
-            largest = max(largest, min(self.group_max_bytes, sum(shard.text_bytes for shard in shards)))
+        if self.scope in ("file", "group"):
+            largest = max((sum(shards[n].text_bytes for n in group) for group in self.groups(shards)), default=0)
         return BYTES_PER_BYTE[self.engine if self.engine == "suffix-array" else self.unit] * largest
 
     def groups(self, shards: Sequence[ShardSize]) -> tuple[range, ...]:
-        """Consecutive shards with an equal value of `group_by`, cut where a group would exceed `group_max_bytes`.
+        """The shards that see each other, below corpus scope, where they are consecutive.
 
         Raises RecipeError where a shard's id does not match the pattern.
         """
-        groups: list[range] = []
-        for _, members in groupby(range(len(shards)), key=lambda index: self._group(shards[index].id)):
-            first, size = None, 0
-            for index in members:
-                if first is None or size + shards[index].text_bytes > self.group_max_bytes:
-                    if first is not None:
-                        groups.append(range(first, index))
-                    first, size = index, 0
-                size += shards[index].text_bytes
-            if first is not None:
-                groups.append(range(first, index + 1))
-        return tuple(groups)
+        if self.scope == "group":
+            return stretches(shards, lambda shard: self._group(shard.id), self.group_max_bytes)
+        return files(shards)
 
     def _group(self, shard_id: str) -> str:
         found = re.search(self.group_by or "", shard_id)

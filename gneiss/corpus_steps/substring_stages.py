@@ -1,11 +1,12 @@
-"""The stages of substring dedup over a corpus or over groups of shards.
+"""The stages of substring dedup over a corpus, or over groups of shards such as those of a file.
 
 At corpus scope anchors are shuffled, never the corpus. The stages (map tasks by shard, reduce tasks by partition):
 `units` (only of tokens: the ids, so that nothing is tokenized twice), `keys`, `repeated` (which keys occur twice),
 `contents` (hashes of the surroundings of those), `wanted` (which texts must be seen), `texts`, `answers` (what repeats
-what), and `cuts`; gneiss/dedup/corpus_scope says what the records are. At group scope a task holds a whole group and
-finds its cuts in memory. Both end with `cuts` and `repeated_bytes` (how much of each document is cut elsewhere). After
-`curate`, `kept_sources` and `orphans` count the cuts whose surviving copy was not kept.
+what), and `cuts`; gneiss/dedup/corpus_scope says what the records are. Of a group a task holds all shards and finds
+their cuts in memory; a group of one is left to `curate`. Both end with `cuts` and `repeated_bytes` (how much of each
+document is cut elsewhere). After `curate`, `kept_sources` and `orphans` count the cuts whose surviving copy was not
+kept.
 """
 
 from __future__ import annotations
@@ -63,6 +64,10 @@ class SubstringPlan:
         task = bisect_right(self.buckets, shard, key=lambda bucket: bucket.start) - 1
         return task, shard - self.buckets[task].start
 
+    def sees_no_other(self, shard: int) -> bool:
+        """Whether it is a group by itself."""
+        return self.groups is not None and len(self.groups[self.bucket_place(shard)[0]]) == 1
+
     def cuts_place(self, shard: int) -> tuple[int, int]:
         """Task and batch of the stage `cuts` that belong to a shard."""
         return (shard, 0) if self.groups is None else self.bucket_place(shard)
@@ -88,12 +93,11 @@ def buckets_of(shards: int, partitions: int) -> tuple[range, ...]:
 def stages_before(plan: SubstringPlan, corpus: StepCorpus) -> Sequence[Stage]:
     """The stages that find what is cut, in order."""
     shards, buckets = len(corpus.shards), len(plan.buckets)
-    tally = (
-        Stage("sources", shards, SOURCES, partial(_sources, plan), plan.groups is None, buckets),
-        Stage("repeated_bytes", buckets, ANSWERED, partial(_repeated_bytes, plan)),
-    )
     if plan.groups is not None:
-        return (Stage("cuts", len(plan.groups), CUTS, partial(_group_cuts, plan)), *tally)
+        return (
+            Stage("cuts", buckets, CUTS, partial(_group_cuts, plan)),
+            Stage("repeated_bytes", buckets, ANSWERED, partial(_repeated_in_group, plan), is_local=True),
+        )
     from gneiss.dedup.corpus_scope import answers, contents, keys
 
     partitions = plan.scheme.partitions
@@ -106,7 +110,8 @@ def stages_before(plan: SubstringPlan, corpus: StepCorpus) -> Sequence[Stage]:
         Stage("texts", shards, TEXTS[plan.unit], partial(_texts, plan), receivers=partitions),
         Stage("answers", partitions, answers.SCHEMA, partial(_answers, plan), receivers=shards),
         *_cut_stages(plan, shards),
-        *tally,
+        Stage("sources", shards, SOURCES, partial(_sources, plan), True, buckets),
+        Stage("repeated_bytes", buckets, ANSWERED, partial(_repeated_bytes, plan)),
     )
 
 
@@ -270,9 +275,11 @@ def _cuts_in_bytes(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batch
 
 
 def _group_cuts(plan: SubstringPlan, corpus: StepCorpus, group: int) -> Batches:
-    """The cuts of every shard of a group, found in memory."""
-    assert plan.groups is not None
-    members = plan.groups[group]
+    """The cuts of every shard of a group, found in memory; none of a shard that is a group by itself."""
+    members = plan.buckets[group]
+    if len(members) == 1:
+        yield pa.RecordBatch.from_pylist([], CUTS)
+        return
     batches = [corpus.texts(shard) for shard in members]
     first_row = np.append(0, np.cumsum([len(batch) for batch in batches]))
     sizes = [np.diff(batch.offsets) for batch in batches]
@@ -297,17 +304,32 @@ def _group_cuts(plan: SubstringPlan, corpus: StepCorpus, group: int) -> Batches:
 
 def _sources(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
     """How many bytes each document is the source of, for each bucket of shards."""
-    found = corpus.batch("cuts", *plan.cuts_place(shard))
-    amount = column_of(found, "end") - column_of(found, "start")
-    return _by_bucket(plan, *_summed(column_of(found, "source_shard"), column_of(found, "source_row"), amount))
+    return _by_bucket(plan, *_summed(*_amounts(corpus.batch("cuts", shard))))
+
+
+def _amounts(cuts: pa.RecordBatch) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """For each cut the shard and row of its source, and its bytes."""
+    amount = column_of(cuts, "end") - column_of(cuts, "start")
+    return column_of(cuts, "source_shard"), column_of(cuts, "source_row"), amount
+
+
+def _repeated_in_group(plan: SubstringPlan, corpus: StepCorpus, group: int) -> Batches:
+    """For each shard of a group the bytes that are cut in it as repeats of its documents."""
+    parts = [_amounts(batch) for batch in corpus.batches("cuts", group)]
+    return _answered(plan.buckets[group], *(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _repeated_bytes(plan: SubstringPlan, corpus: StepCorpus, bucket: int) -> Batches:
     """For each shard of a bucket the bytes that are cut anywhere as repeats of its documents."""
     sent = corpus.across("sources", len(corpus.shards), bucket)
     parts = [[column_of(batch, name) for name in SOURCES.names] for batch in sent]
-    shard, row, amount = _summed(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    for member in plan.buckets[bucket]:
+    return _answered(plan.buckets[bucket], *(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _answered(members: range, shard: Int64Array, row: Int64Array, amount: Int64Array) -> Batches:
+    """A batch for each of some shards: the sums of the amounts of its rows."""
+    shard, row, amount = _summed(shard, row, amount)
+    for member in members:
         yield pa.record_batch([row[shard == member], amount[shard == member]], schema=ANSWERED)
 
 

@@ -58,8 +58,9 @@ class Plan:
     @property
     def identity(self) -> dict[str, object]:
         """Everything that, together with the input, determines the bytes of the output."""
+        is_corpus_wide = self.recipe.over(self.input.shards).is_corpus_wide
         return {
-            **({"corpus": self._fingerprint()} if self.recipe.is_corpus_wide or self.recipe.output.shard_bytes else {}),
+            **({"corpus": self._fingerprint()} if is_corpus_wide or self.recipe.output.shard_bytes else {}),
             **({"revision": self.revision} if self.revision else {}),
             "recipe": self.recipe.digest(),
             "gneiss": __version__,

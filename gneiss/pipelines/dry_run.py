@@ -69,6 +69,7 @@ def dry_run(recipe: Recipe | str | Path, input: str | Path, *, limit: int | None
         raise InputError(f"{unreadable.file}: cannot read: {unreadable.reason}")
     shards = tuple(plan.input.shards if limit is None else _first_rows(plan.input.shards, limit, recipe.input.text))
     started = time.perf_counter()
+    recipe = recipe.over(shards)
     prepared = prepare(recipe)
     tools = load_models(recipe, prepared)
     loaded, cpu = time.perf_counter(), time.process_time()
@@ -79,7 +80,7 @@ def dry_run(recipe: Recipe | str | Path, input: str | Path, *, limit: int | None
             corpus = replace(corpus, shards=tuple(shard.counted(_rows(shard, recipe.input.text)) for shard in shards))
         statistics, examples = _curated(corpus, tools) if is_wide else _each_curated(corpus, tools)
     ended, cpu_seconds = time.perf_counter(), time.process_time() - cpu
-    return DryRun(str(input), recipe, limit, statistics, examples, loaded - started, ended - loaded, cpu_seconds)
+    return DryRun(str(input), plan.recipe, limit, statistics, examples, loaded - started, ended - loaded, cpu_seconds)
 
 
 def _each_curated(corpus: Corpus, tools: LoadedModels) -> tuple[Statistics, Examples]:

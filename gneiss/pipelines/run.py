@@ -202,7 +202,7 @@ def _note(job: Job, plan: Plan, predicted: Forecast | None) -> None:
 def _curate_share(job: Job, plan: Plan, hire: Hire) -> None:
     """Curate what is left of the share of this driver."""
     done = job.finished(CURATION, plan.input.shards)
-    corpus = Corpus(plan.recipe, prepare(plan.recipe), plan.input.shards, job.output)
+    corpus = Corpus(plan.recipe.over(plan.input.shards), prepare(plan.recipe), plan.input.shards, job.output)
     mine = {shard.id: shard.text_bytes for number, shard in enumerate(corpus.shards) if job.has(number)}
     job.progress.begin(plan.recipe.name, mine, {id_: receipt for id_, receipt in done.items() if id_ in mine})
     with hire(len(mine), resources_of(plan).corrected(job.peaks)).kept() as kept:
@@ -215,7 +215,7 @@ def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None) -> F
     recipe, folder = plan.recipe, job.output
     done = job.finished(CURATION, plan.input.shards)
     skipped = len(done)
-    corpus = Corpus(recipe, (), plan.input.shards, folder, stored=stored)
+    corpus = Corpus(recipe.over(plan.input.shards), (), plan.input.shards, folder, stored=stored)
     if corpus.wide_phases:
         unusable = unusable_shards(folder)
         if len(unusable) + len(plan.input.unreadable) <= recipe.budgets.shards:  # else they are tried again

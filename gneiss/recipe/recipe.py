@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +13,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from gneiss.annotation import OF_COLUMN, Column, ColumnType
 from gneiss.corpus_steps import STEPS
+from gneiss.corpus_steps.step import ShardSize
 from gneiss.errors import InputError, RecipeError, did_you_mean
 from gneiss.recipe.changes import change
 from gneiss.recipe.columns import BASE_COLUMNS, ORIGIN, RESERVED
@@ -157,6 +158,16 @@ class Recipe(Part):
     def is_corpus_wide(self) -> bool:
         """Whether a step of any phase sees more than a shard."""
         return any(phase.is_corpus_wide for phase in self.phases)
+
+    def over(self, shards: Sequence[ShardSize]) -> Recipe:
+        """The recipe as it runs over some shards: no step at a wider scope than they need. Raises RecipeError."""
+        narrower = {
+            f"phases.{phase.name}.{step.key}.scope": scope
+            for phase in self.phases
+            for step in phase.steps
+            if (scope := step.scope_of(shards)) is not None
+        }
+        return self.changed(narrower) if narrower else self
 
     @property
     def layer_columns(self) -> tuple[Column, ...]:

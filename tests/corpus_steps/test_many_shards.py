@@ -23,6 +23,7 @@ class AShard:
     id: str
     rows: int = 3
     text_bytes: int = 12
+    file: str = ""
 
 
 class BillionShards(Sequence[AShard]):

@@ -19,7 +19,7 @@ from gneiss.dedup import duplicate_spans
 from gneiss.errors import InputError, OutputError, RecipeError
 from gneiss.filters.tokenizer import load_tokenizer
 from gneiss.input.shard import Shard, cut_shards
-from gneiss.output.finished_run import FinishedRun
+from gneiss.output.finished_run import FinishedRun, open_run
 from gneiss.pipelines.run import run
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
@@ -120,6 +120,37 @@ def test_groups_do_not_see_each_other(corpus: Path, tmp_path: Path) -> None:
             assert mine[column].equals(alone[column]), (folder, column)
 
 
+def test_file_scope_sees_the_shards_of_a_file(corpus: Path, tmp_path: Path) -> None:
+    """Files of one shard and of several: what groups by the name of the file give, and corpus scope on a file."""
+    folder = tmp_path / "input"
+    runs.write_corpus(folder / "a.parquet", runs.documents(30, seed=0), row_group_size=30)
+    (folder / "b.parquet").write_bytes((corpus / "y/b.parquet").read_bytes())
+    by_file = curated(folder, tmp_path / "file", scope="file", **BYTES)
+    by_name = curated(folder, tmp_path / "group", scope="group", group_by="^.", **BYTES)
+    assert runs.annotations(tmp_path / "file").equals(runs.annotations(tmp_path / "group"))
+    assert by_file.statistics.counts == by_name.statistics.counts
+    curated(folder / "b.parquet", tmp_path / "b", scope="corpus", **BYTES)
+    mine, alone = runs.annotations(tmp_path / "file").slice(30), runs.annotations(tmp_path / "b")
+    for column in ("dedup_bytes", "dedup_repeated_bytes", "content_hash"):
+        assert mine[column].equals(alone[column]), column
+    cuts = [cut for its in alone["dedup_cuts"].to_pylist() for cut in its or []]
+    assert any(cut["source_shard"] for cut in cuts)
+
+
+def test_file_scope_is_shard_scope_where_files_have_one_shard(corpus: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        runs.write_corpus(tmp_path / f"input/{name}.parquet", runs.documents(30, seed=2), row_group_size=30)
+    for scope in ("file", "shard"):
+        curated(tmp_path / "input", tmp_path / scope, scope=scope, **TOKENS)
+    by_file, by_shard = (runs.promised(tmp_path / scope) for scope in ("file", "shard"))
+    same = [name for name in by_shard if name.startswith(("data/", "annotations/")) or "statistics" in name]
+    assert len(same) == 7
+    assert [by_file[name] for name in same] == [by_shard[name] for name in same]
+    assert "corpus" not in open_run(tmp_path / "file").identity
+    runs.write_corpus(tmp_path / "input/c.parquet", runs.documents(30, seed=2), row_group_size=30)
+    assert curated(tmp_path / "input", tmp_path / "file", scope="file", **TOKENS).finished_before == 2
+
+
 def _folder(output: Path) -> pa.Array:
     paths = sorted((output / "annotations/base").rglob("*.parquet"))
     return pa.array([path.parent.name for path in paths for _ in range(pq.read_metadata(path).num_rows)])
@@ -140,8 +171,8 @@ def test_a_group_is_cut_at_its_largest_size(corpus: Path) -> None:
 @pytest.mark.processes
 @pytest.mark.parametrize(
     ("scope", "workers"),
-    [({"scope": "corpus"}, 3), ({"scope": "group", "group_by": "^[xy]"}, 2)],
-    ids=["corpus 3", "group 2"],
+    [({"scope": "corpus"}, 3), ({"scope": "file"}, 2)],
+    ids=["corpus 3", "file 2"],
 )
 def test_workers_and_partitions_do_not_change_a_byte(
     corpus: Path, tmp_path: Path, scope: dict[str, str], workers: int

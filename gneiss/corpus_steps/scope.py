@@ -1,0 +1,41 @@
+"""Scopes: which shards of an input a step compares with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from itertools import groupby
+from typing import Literal, TypeAlias
+
+from gneiss.corpus_steps.step import ShardSize
+
+#: `shard`: no others; `file`: those of its input file; `group`: those with an equal value; `corpus`: all.
+Scope: TypeAlias = Literal["shard", "file", "group", "corpus"]
+
+
+def stretches(
+    shards: Sequence[ShardSize], value: Callable[[ShardSize], Hashable], max_bytes: int | None = None
+) -> tuple[range, ...]:
+    """Consecutive shards with an equal value, each stretch cut where its text would exceed `max_bytes`."""
+    found: list[range] = []
+    for _, members in groupby(range(len(shards)), key=lambda index: value(shards[index])):
+        first, size = None, 0
+        for index in members:
+            its = shards[index].text_bytes
+            if first is None or (max_bytes is not None and size + its > max_bytes):
+                if first is not None:
+                    found.append(range(first, index))
+                first, size = index, 0
+            size += its
+        if first is not None:
+            found.append(range(first, index + 1))
+    return tuple(found)
+
+
+def files(shards: Sequence[ShardSize]) -> tuple[range, ...]:
+    """The shards of each input file.
+
+    >>> from types import SimpleNamespace
+    >>> files([SimpleNamespace(file=name, text_bytes=1) for name in "aab"])
+    (range(0, 2), range(2, 3))
+    """
+    return stretches(shards, lambda shard: shard.file)

@@ -16,19 +16,34 @@ if TYPE_CHECKING:
 
 def weights(
     run: RunArgument,
-    alpha: Annotated[float, typer.Option(help="How much copies count against a document; 0: not.")] = 0.5,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="How much copies count against a document; 0: not.", show_default="0.5; 0 with --upsampling"),
+    ] = None,
     beta: Annotated[float, typer.Option(help="How much quality counts for a document; needs --quality.")] = 0.0,
     gamma: Annotated[float, typer.Option(help="How much perplexity counts for it; needs --perplexity.")] = 0.0,
     quality: Annotated[str | None, typer.Option(help="An annotation that is a probability.")] = None,
     perplexity: Annotated[str | None, typer.Option(help="An annotation that is a perplexity.")] = None,
     category: Annotated[str | None, typer.Option(help="An annotation to bring along as category.")] = None,
+    upsampling: Annotated[
+        str | None, typer.Option(help="Factors by number of copies: fineweb-2, or a YAML file such as {1: 1, 2: 1.5}.")
+    ] = None,
     layer: Layer = "weights",
 ) -> None:
     """Write prior weights for training as an annotation layer, mean one over all kept documents."""
     from gneiss.layers.weights import write_weights
 
-    powers = {"alpha": alpha, "beta": beta, "gamma": gamma}
-    written = write_weights(run, layer=layer, **powers, quality=quality, perplexity=perplexity, category=category)
+    written = write_weights(
+        run,
+        layer=layer,
+        alpha=alpha,
+        beta=beta,
+        gamma=gamma,
+        quality=quality,
+        perplexity=perplexity,
+        category=category,
+        upsampling=upsampling,
+    )
     _print_weights(written)
     print_files(run, written)
 
@@ -58,6 +73,8 @@ def _print_weights(written: WrittenLayer) -> None:
     powers = ", ".join(f"{name} {parameters[name]:g}" for name in ("alpha", "beta", "gamma"))
     chosen = ", ".join(f"{name} {parameters[name]}" for name in ("quality", "perplexity") if parameters[name])
     say(f"with       {powers}, {chosen or 'no quality'}, log_z {summary['log_z']:.6g}")
+    if steps := parameters.get("upsampling"):
+        say(f"upsampling {', '.join(f'×{factor:g} from {copies:,} copies' for copies, factor in steps)}")
     for name, neutral in parameters["absent"].items():
         say(f"absent     {name}: {'null' if neutral is None else f'{neutral:g}'} for all documents")
     if summary["documents_without_quality"]:

@@ -19,6 +19,7 @@ from numba import njit
 
 from gneiss.arrays import BoolArray, Float, Float64Array, Int64Array
 from gneiss.errors import InputError, did_you_mean
+from gneiss.layers.upsampling import Table, Upsampling
 from gneiss.output.claim import held
 from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, open_run
 from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
@@ -36,6 +37,8 @@ FORMULA = (
     "log_prior = clip(-alpha * log(1 + copies) + beta * logit(quality) + gamma * log(perplexity / typical_perplexity),"
     " -log 4, +log 4) - log_z"
 )
+#: The same with a table of upsampling, which is not clipped.
+UPSAMPLED = FORMULA.replace(" - log_z", " + log(upsampling) - log_z")
 #: Columns of `base` that are factors, with their values for runs that lack them.
 FACTORS: Mapping[str, int | float | None] = {
     "dedup_repeated_bytes": 0,
@@ -43,6 +46,7 @@ FACTORS: Mapping[str, int | float | None] = {
     "near_cluster_size": 1,
     "inclusion_probability": 1.0,
 }
+_COUNTS = {"exact_copies", "near_cluster_size"}
 _BINS = 128
 
 COLUMNS = pa.schema(
@@ -61,12 +65,16 @@ COLUMNS = pa.schema(
         column("log_prior", pa.float64(), FORMULA),
     ]
 )
+UPSAMPLING = column(
+    "upsampling", pa.float64(), "the factor of max(exact_copies, near_cluster_size) copies in the table of upsampling"
+)
 
 
 @dataclass
 class _Totals:
-    """The result of the first pass; `bins`: kept documents by log weight before log_z, from -log 4 to +log 4."""
+    """The result of the first pass; `bins`: kept documents by log weight before log_z, from -bound to +bound."""
 
+    bound: float
     documents: int = 0
     without_quality: int = 0
     without_perplexity: int = 0
@@ -77,40 +85,51 @@ def write_weights(
     output: Address,
     *,
     layer: str = "weights",
-    alpha: float = 0.5,
+    alpha: float | None = None,
     beta: float = 0.0,
     gamma: float = 0.0,
     quality: str | None = None,
     perplexity: str | None = None,
     category: str | None = None,
+    upsampling: str | Table | None = None,
 ) -> WrittenLayer:
     """Write the weights of a finished run as an annotation layer; an existing one is left unchanged.
 
-    Parameters: `alpha`: how strongly copies lower a weight (0: not, 1: weight 1 / copies); `beta`: how strongly
-    quality raises it; `gamma`: how strongly perplexity does; `quality`: an annotation that is a probability;
-    `perplexity`: an annotation above 0; `category`: an annotation. After QuRating (Wettig et al. 2024), whose quality
-    scores are logits, and SoftDedup (arXiv 2407.06654), whose weight is 1 / commonness, the geometric mean of a token's
-    probability in a 4-gram model of the corpus itself: gamma = 1 with that model's perplexity.
+    Parameters: `alpha`: how strongly copies lower a weight (0: not, 1: weight 1 / copies), by default 0.5, and 0 with
+    `upsampling`; `beta`: how strongly quality raises it; `gamma`: how strongly perplexity does; `quality`: an
+    annotation that is a probability; `perplexity`: an annotation above 0; `category`: an annotation; `upsampling`: a
+    factor by the number of copies, as a table, a YAML file of one, or `fineweb-2`. After QuRating (Wettig et al. 2024),
+    whose quality scores are logits, and SoftDedup (arXiv 2407.06654), whose weight is 1 / commonness, the geometric
+    mean of a token's probability in a 4-gram model of the corpus itself: gamma = 1 with that model's perplexity.
     Raises InputError for an unfinished run or unsuitable columns, OutputError for a layer with other parameters.
 
     >>> write_weights("curated", beta=0.25, quality="prose").metadata["summary"]["log_z"]  # doctest: +SKIP
     """
+    steps = None if upsampling is None else Upsampling.of(upsampling)
+    if alpha is None:
+        alpha = 0.5 if steps is None else 0.0
     _check_numbers(alpha, beta, gamma, quality, perplexity)
     run = open_run(output)
-    given = {"formula": FORMULA, "copies": COPIES, "alpha": float(alpha), "beta": float(beta), "gamma": float(gamma)}
+    columns = COLUMNS if steps is None else COLUMNS.append(UPSAMPLING)
+    given: dict[str, Any] = {"formula": FORMULA if steps is None else UPSAMPLED}
+    given |= {"copies": COPIES, "alpha": float(alpha), "beta": float(beta), "gamma": float(gamma)}
     given |= {"quality": quality, "perplexity": perplexity, "category": category}
     given |= {"absent": _absent(run, quality, perplexity, category)}
+    if steps is not None:
+        if given["absent"].keys() >= _COUNTS:
+            raise InputError(f"{run.folder}: upsampling: the run counted no copies (exact_duplicates, near_duplicates)")
+        given["upsampling"] = [list(step) for step in steps.steps]
     with held(run.folder) as check:
-        if there := existing_layer(run, Layer(layer, "weights", given, COLUMNS)):
+        if there := existing_layer(run, Layer(layer, "weights", given, columns)):
             return there
-        factors = _Factors(run, quality, perplexity, category, float(alpha), float(beta), float(gamma))
+        factors = _Factors(run, quality, perplexity, category, float(alpha), float(beta), float(gamma), steps)
         typical = _mean(factors.log_perplexities())
         factors = replace(factors, typical_log_perplexity=typical or 0.0)
-        totals = _Totals()
+        totals = _Totals(LOG_BOUND + (steps.largest_log if steps else 0.0))
         total = math.fsum(_weights(run, factors, totals))
         log_z = _log(total / totals.documents) if totals.documents else 0.0
         found = {"typical_perplexity": None if typical is None else math.exp(typical), "log_z": log_z}
-        made = Layer(layer, "weights", {**given, **found}, COLUMNS)
+        made = Layer(layer, "weights", {**given, **found}, columns)
 
         def compute(_: FinishedShard, first: int, table: pa.Table) -> Mapping[str, pa.Array]:
             return factors.columns(first, table, log_z)
@@ -127,6 +146,7 @@ class _Factors:
     alpha: float
     beta: float
     gamma: float
+    upsampling: Upsampling | None
     typical_log_perplexity: float = 0.0
 
     @property
@@ -157,7 +177,11 @@ class _Factors:
         found["perplexity"] = self._perplexity(table)
         rarity = _logs(found["perplexity"]) - self.typical_log_perplexity
         powers = (self.alpha, self.beta, self.gamma)
-        return found, _log_weights(found["copies"], found["log_odds"], rarity, powers, LOG_BOUND)
+        log_weights = _log_weights(found["copies"], found["log_odds"], rarity, powers, LOG_BOUND)
+        if self.upsampling is not None:
+            found["upsampling"] = self.upsampling.factors(whole + 1)
+            log_weights += self.upsampling.logs(whole + 1)
+        return found, log_weights
 
     def columns(self, first: int, table: pa.Table, log_z: float) -> dict[str, pa.Array]:
         """The columns of the layer for a portion, null for documents that were not kept."""
@@ -177,6 +201,8 @@ class _Factors:
             "inclusion_probability": pa.array(found["inclusion_probability"]),
             "log_prior": pa.array(log_weights - log_z),
         }
+        if self.upsampling is not None:
+            values["upsampling"] = pa.array(found["upsampling"])
         places = pa.array(np.cumsum(kept) - 1, mask=~kept)
         return {name: array.take(places) for name, array in values.items()}
 
@@ -213,14 +239,14 @@ def _weights(run: FinishedRun, factors: _Factors, totals: _Totals) -> Iterator[f
             totals.documents += len(log_weights)
             totals.without_quality += int(np.isnan(found["log_odds"]).sum())
             totals.without_perplexity += int(np.isnan(found["perplexity"]).sum())
-            bins = np.floor((log_weights + LOG_BOUND) * (_BINS / (2 * LOG_BOUND))).astype(np.int64)
+            bins = np.floor((log_weights + totals.bound) * (_BINS / (2 * totals.bound))).astype(np.int64)
             totals.bins += np.bincount(np.clip(bins, 0, _BINS - 1), minlength=_BINS)
             yield from _exp(log_weights).tolist()
 
 
 def _summary(run: FinishedRun, factors: _Factors, totals: _Totals, log_z: float, total: float) -> dict[str, Any]:
     """The distribution of the weights: edges are those of 128 equal bins of log weight."""
-    edges = (np.arange(_BINS + 1) * (2 * LOG_BOUND / _BINS) - LOG_BOUND - log_z).tolist()
+    edges = (np.arange(_BINS + 1) * (2 * totals.bound / _BINS) - totals.bound - log_z).tolist()
     seen = np.cumsum(totals.bins)
     filled = np.flatnonzero(totals.bins).tolist()
 

@@ -23,6 +23,7 @@ from gneiss import run
 from gneiss.cli.main import app
 from gneiss.errors import GneissError, InputError, OutputError
 from gneiss.layers import weights
+from gneiss.layers.upsampling import Upsampling
 from gneiss.layers.weights import write_weights
 from gneiss.output import finished_run
 from gneiss.output.finished_run import open_run
@@ -120,6 +121,64 @@ def test_with_alpha_one_a_document_and_its_copies_count_as_one(curated: Path, co
     for row in found:
         weight = math.exp(row["log_prior"] + log_z)
         assert weight == pytest.approx(max(1 / row["near_cluster_size"], 1 / 4), rel=1e-12)
+
+
+FINEWEB_2 = {1: 1, 2: 2, 3: 3, 4: 3, 5: 5, 99: 5, 100: 8, 999: 8, 1000: 1, 10**6: 1}
+
+
+@pytest.mark.parametrize("options", [{}, {"alpha": 0.5}], ids=["by itself", "with alpha"])
+def test_weights_follow_a_table_of_upsampling(options: dict[str, Any], curated: Path, copy_of: Copy) -> None:
+    """The factor of FineWeb-2 for the cluster of each document, beside the other factors; the mean is one."""
+    output = copy_of(curated)
+    sizes = tuple(FINEWEB_2)
+    with_columns(output, {"near_cluster_size": lambda n: sizes[n % len(sizes)]}, {"near_cluster_size": pa.int64()})
+    parameters = write_weights(output, upsampling="fineweb-2", **options).metadata["parameters"]
+    assert parameters["alpha"] == options.get("alpha", 0)
+    pairs = zip(rows_of(output, "base"), rows_of(output, "weights"), strict=True)
+    found = [(base, row) for base, row in pairs if row["log_prior"] is not None]
+    assert {row["near_cluster_size"] for _, row in found} == set(sizes)
+    for base, row in found:
+        factor = FINEWEB_2[row["near_cluster_size"]]
+        assert row["upsampling"] == factor
+        expected = slow_log_weight(base, parameters["alpha"], 0.0, None) + math.log(factor) - parameters["log_z"]
+        assert row["log_prior"] == pytest.approx(expected, abs=1e-12)
+    assert math.fsum(math.exp(row["log_prior"]) for _, row in found) == pytest.approx(len(found))
+
+
+def test_a_table_of_upsampling_is_read_from_yaml(curated: Path, copy_of: Copy, tmp_path: Path) -> None:
+    output, table = copy_of(curated), tmp_path / "table.yaml"
+    table.write_text("1: 0.5\n3: 2\n")
+    with_columns(output, {"exact_copies": lambda n: 1 + n % 4}, {"exact_copies": pa.int64()})
+    ended = CliRunner().invoke(app, ["weights", str(output), "--upsampling", str(table)], catch_exceptions=False)
+    assert "upsampling ×0.5 from 1 copies, ×2 from 3 copies" in ended.stdout
+    found = {row["exact_copies"]: row["upsampling"] for row in rows_of(output, "weights") if row["exact_copies"]}
+    assert found == {1: 0.5, 2: 0.5, 3: 2, 4: 2}
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ("{2: 1}", r"rising numbers of copies from 1 on, found \[2\]"),
+        ("{1: 1, 3: 2, 2: 2}", "rising numbers"),
+        ("{1: 0}", "1: expected a finite factor above 0, found 0"),
+        ("{1: .nan}", "finite factor"),
+        ("{one: 1}", "lines of a number of copies and a factor"),
+        ("[1, 2]", "lines of a number"),
+        ("{1: 1, 1: 2}", "no valid YAML"),
+        (None, "neither fineweb-2 nor a file"),
+    ],
+)
+def test_what_is_no_table_of_upsampling_is_refused(table: str | None, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.yaml"
+    if table is not None:
+        path.write_text(table)
+    with pytest.raises(InputError, match=reason):
+        Upsampling.of(str(path))
+
+
+def test_upsampling_needs_counted_copies(curated: Path, copy_of: Copy) -> None:
+    with pytest.raises(InputError, match="the run counted no copies"):
+        write_weights(copy_of(curated), upsampling={1: 1, 2: 2})
 
 
 def test_with_gamma_one_weights_are_softdedups(curated: Path, copy_of: Copy) -> None:

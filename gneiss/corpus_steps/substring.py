@@ -64,9 +64,9 @@ class Dedup(CorpusStep):
     """Exact substring dedup as an edit: what repeats for `min_length` units is cut from all but the first copy.
 
     unit: bytes of UTF-8, or tokens of `tokenizer` (`builtin:cl100k_base`, a local path or hf://); boundary: where a cut
-    may begin and end; scope: `shard`, `file` (all shards of an input file), `group` (consecutive shards whose ids have
-    the same value of the pattern `group_by`, its first group if it has one, at most `group_max_bytes` of text), or
-    `corpus`.
+    may begin and end; fill_gaps: the share of a stretch from which on the gaps between its cuts are cut; scope:
+    `shard`, `file` (all shards of an input file), `group` (consecutive shards whose ids have the same value of the
+    pattern `group_by`, its first group if it has one, at most `group_max_bytes` of text), or `corpus`.
     """
 
     __pydantic_config__ = STRICT_KEYS
@@ -89,7 +89,8 @@ class Dedup(CorpusStep):
     scope: Scope = "shard"
     group_by: str | None = None
     group_max_bytes: Annotated[int, Field(ge=1)] = _GROUP_MAX_BYTES
-    boundary: Literal["char", "word", "line"] = "char"
+    boundary: Literal["char", "word", "line", "sentence"] = "char"
+    fill_gaps: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     def __post_init__(self) -> None:
         if (self.unit == "tokens") != (self.tokenizer is not None):
@@ -204,7 +205,9 @@ class Dedup(CorpusStep):
         scheme = scheme_of(self.min_length, self.unit, sum(shard.text_bytes for shard in shards), corpus.partitions)
         groups = None if self.scope == "corpus" else self.groups(shards)
         buckets = buckets_of(len(shards), scheme.partitions) if groups is None else groups
-        return SubstringPlan(self.unit, self.policy, self.boundary, groups, buckets, scheme, self._spans)
+        return SubstringPlan(
+            self.unit, self.policy, self.boundary, self.fill_gaps, groups, buckets, scheme, self._spans
+        )
 
     def shard_memory_bytes(self, shards: Sequence[ShardSize]) -> int:
         """See CorpusStep."""
@@ -239,6 +242,7 @@ class Dedup(CorpusStep):
             tokenizer=tokenizer,
             engine=self.engine,
             policy=self.policy,
+            fill_gaps=self.fill_gaps,
         )
         return tuple(spans.shrink(batch.to_arrow(), self.boundary).arrays())
 

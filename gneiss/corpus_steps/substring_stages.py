@@ -53,7 +53,8 @@ class SubstringPlan:
 
     unit: Literal["bytes", "tokens"]
     policy: Literal["protect", "union", "all"]
-    boundary: Literal["char", "word", "line"]
+    boundary: Literal["char", "word", "line", "sentence"]
+    fill_gaps: float
     groups: tuple[range, ...] | None
     buckets: tuple[range, ...]
     scheme: Scheme
@@ -229,7 +230,7 @@ def _cuts_of(plan: SubstringPlan, corpus: StepCorpus, shard: int, units: Units) 
 
     answers = _to_shard(plan, corpus, "answers", shard)
     copies = plan.scheme.anchors(units).copies
-    return shard_cuts(shard, units, copies, plan.scheme, answers, plan.policy)
+    return shard_cuts(shard, units, copies, plan.scheme, answers, plan.policy, plan.fill_gaps)
 
 
 def _cuts(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:

@@ -7,7 +7,13 @@ from numba import njit
 
 from gneiss.arrays import Int, Int64Array, UInt8Array
 
-_CHAR, _WORD, _LINE = 0, 1, 2
+_CHAR, _WORD, _LINE, _SENTENCE = 0, 1, 2, 3
+#: What may end a sentence: with white space after it, and without.
+_ENDS = np.array(sorted(map(ord, ".!?…؟۔।॥።။։")), np.int64)
+_WIDE_ENDS = np.array(sorted(map(ord, "。！？｡")), np.int64)
+_CLOSERS = np.array(sorted(map(ord, "\"')]}»’”›」』】）〕》")), np.int64)
+#: How many white-space characters, and then how many closing quotes and brackets, may follow the end of a sentence.
+_MOST_AFTER = 4
 
 
 @njit(cache=True, nogil=True)
@@ -17,7 +23,7 @@ def shrink_cuts(
     """New starts and ends of cuts, after each group of cuts that touch has moved inwards to a boundary.
 
     Parameters: `data`, `offsets` of a text batch; `document`, `start`, `end`: int64 (cuts,), sorted, disjoint, bytes
-    in their documents; `boundary`: 0 char, 1 word, 2 line. A cut with nothing left has start equal to end.
+    in their documents; `boundary`: 0 char, 1 word, 2 line, 3 sentence. A cut with nothing left has start equal to end.
     """
     new_start = np.empty_like(start)
     new_end = np.empty_like(end)
@@ -48,12 +54,63 @@ def _is_boundary(data: UInt8Array, low: Int, high: Int, position: Int, boundary:
         return False
     if boundary == _LINE:
         return bool(data[position - 1] == ord("\n"))
+    if boundary == _SENTENCE:
+        return bool(data[position - 1] == ord("\n")) or _opens_sentence(data, low, high, position)
     if boundary == _WORD:
-        before = position - 1
-        while before > low and data[before] & 0xC0 == 0x80:
-            before -= 1
-        return _is_space(data, before, high) or _is_space(data, position, high)
+        return _is_space(data, _before(data, low, position), high) or _is_space(data, position, high)
     return True
+
+
+@njit(cache=True, nogil=True)
+def _opens_sentence(data: UInt8Array, low: Int, high: Int, position: Int) -> bool:
+    """Whether the end of a sentence, and what may follow it, lies right before a character that is none of these."""
+    here = _code_point(data, position)
+    if _is_space(data, position, high) or _among(here, _CLOSERS) or _among(here, _WIDE_ENDS):
+        return False
+    spaces = 0
+    while position > low and spaces < _MOST_AFTER:
+        before = _before(data, low, position)
+        if not _is_space(data, before, high):
+            break
+        position, spaces = before, spaces + 1
+    for _ in range(_MOST_AFTER + 1):
+        if position == low:
+            return False
+        position = _before(data, low, position)
+        end = _code_point(data, position)
+        if not _among(end, _CLOSERS):
+            return _among(end, _WIDE_ENDS) or (spaces > 0 and _among(end, _ENDS))
+    return False
+
+
+@njit(cache=True, nogil=True)
+def _before(data: UInt8Array, low: Int, position: Int) -> Int:
+    """Where the character before a position starts."""
+    position -= 1
+    while position > low and data[position] & 0xC0 == 0x80:
+        position -= 1
+    return position
+
+
+@njit(cache=True, nogil=True)
+def _code_point(data: UInt8Array, position: Int) -> Int:
+    """The code point of the UTF-8 character that starts here."""
+    first: Int = np.int64(data[position])
+    if first < 0x80:
+        return first
+    more = 1 if first < 0xE0 else 2 if first < 0xF0 else 3
+    point: Int = first & (0x3F >> more)
+    for at in range(position + 1, position + 1 + more):
+        point = (point << 6) | np.int64(data[at] & 0x3F)
+    return point
+
+
+@njit(cache=True, nogil=True)
+def _among(point: Int, points: Int64Array) -> bool:
+    for its in points:  # noqa: SIM110 - numba takes no generator
+        if its == point:
+            return True
+    return False
 
 
 @njit(cache=True, nogil=True)

@@ -9,6 +9,8 @@ import numpy as np
 from numba import njit
 
 from gneiss.arrays import Int, Int64Array
+from gneiss.dedup.cuts import Cuts
+from gneiss.dedup.gaps import filled
 
 Policy: TypeAlias = Literal["protect", "union", "all"]
 POLICIES: tuple[str, ...] = get_args(Policy)
@@ -30,31 +32,19 @@ class Repeats:
     period: Int64Array
 
 
-@dataclass(frozen=True, eq=False)
-class Cuts:
-    """What to cut: units `start` to `end` of `document`, repeats of those of `source_document` from `source_start` on.
-
-    int64 (cuts,), sorted, disjoint, each maximal with consecutive sources; units count inside the document.
-    """
-
-    document: Int64Array
-    start: Int64Array
-    end: Int64Array
-    source_document: Int64Array
-    source_start: Int64Array
-
-
 def cuts(
     repeats: Repeats,
     bounds: Int64Array,
     min_length: int,
     policy: Policy,
     also_first: tuple[Int64Array, Int64Array] | None = None,
+    fill_gaps: float = 1.0,
 ) -> Cuts:
     """What a policy cuts from a corpus.
 
     Parameters: `bounds`: int64 (documents + 1,), first unit of each document; `min_length`: units of a window;
-    `also_first`: start and end, int64 (n,), of units of first windows whose repeats are not among `repeats`.
+    `also_first`: start and end, int64 (n,), of units of first windows whose repeats are not among `repeats`;
+    `fill_gaps`: the share of a stretch from which on gaps in it are cut too, those without a protected unit.
     A unit of a cut repeats what the latest repeat window over it says; a unit that only first windows cover, which
     only `all` cuts, is its own source.
 
@@ -67,18 +57,20 @@ def cuts(
     columns = (start, end, repeats.count, repeats.source, repeats.period)
     nothing = np.empty(0, np.int64)
     if policy == "union":
-        return _cuts(*columns, bounds, nothing, nothing)
+        return filled(_cuts(*columns, bounds, nothing, nothing), bounds, (nothing, nothing), fill_gaps)
     firsts = _reaches(repeats.source, np.minimum(repeats.count, repeats.period), min_length)
     if also_first is not None:
         firsts = np.concatenate([firsts[0], also_first[0]]), np.concatenate([firsts[1], also_first[1]])
     firsts_start, firsts_end = _union(*firsts)
     if policy == "protect":
-        return _cuts(*columns, bounds, firsts_start, firsts_end)
+        found = _cuts(*columns, bounds, firsts_start, firsts_end)
+        return filled(found, bounds, (firsts_start, firsts_end), fill_gaps)
     own_start, own_end = _without(firsts_start, firsts_end, start, end)
     own = (own_start, own_end, own_end - own_start, own_start, own_end - own_start)
     order = np.argsort(np.concatenate([start, own_start]), kind="stable")
     start, end, count, source, period = (np.concatenate(column)[order] for column in zip(columns, own, strict=True))
-    return _cuts(start, end, count, source, period, bounds, nothing, nothing)
+    found = _cuts(start, end, count, source, period, bounds, nothing, nothing)
+    return filled(found, bounds, (nothing, nothing), fill_gaps)
 
 
 @njit(cache=True, nogil=True)

@@ -14,7 +14,7 @@ from gneiss.dedup.boundaries import shrink_cuts
 from gneiss.edit import Edits
 from gneiss.errors import InputError
 
-Boundary: TypeAlias = Literal["char", "word", "line"]
+Boundary: TypeAlias = Literal["char", "word", "line", "sentence"]
 BOUNDARIES: tuple[str, ...] = get_args(Boundary)
 COLUMNS = ("document", "start", "end", "source_document", "source_start")
 SCHEMA = pa.schema([(name, pa.int64()) for name in COLUMNS])
@@ -55,8 +55,10 @@ class Spans:
         """The same spans, each cut moved inwards to a boundary; cuts that become empty are gone.
 
         Parameters: `texts`: those the spans were found in; `boundary`: `char` (a whole UTF-8 character), `word` (not
-        between two characters of a word, words being what `str.split` finds) or `line` (just after a line feed, or an
-        end of the document). Raises InputError for another boundary, and for spans that do not fit the texts.
+        between two characters of a word, words being what `str.split` finds), `line` (just after a line feed, or an end
+        of the document) or `sentence` (also where the white space after a full stop, an exclamation or a question mark
+        ends, and right after such a mark of Chinese or Japanese). Raises InputError for another boundary, and for spans
+        that do not fit the texts.
 
         >>> from gneiss.dedup import duplicate_spans
         >>> texts = ["the same words here", "and the same words too"]

@@ -22,6 +22,7 @@ def duplicate_spans(
     tokenizer: Tokenizer | None = None,
     engine: Engine = "anchors",
     policy: Policy = "protect",
+    fill_gaps: float = 1.0,
 ) -> Spans:
     """Every span of `min_length` units or more that also occurs earlier in the texts.
 
@@ -31,7 +32,10 @@ def duplicate_spans(
       unit: `bytes` of UTF-8, or `tokens` of `tokenizer`.
       engine: `anchors` (fast) or `suffix-array` (the reference); the answer is the same.
       policy: `protect` cuts repeats but no unit of a first copy; `union` cuts all repeats; `all` cuts first copies too.
-    Raises InputError for an unknown unit, engine or policy, a `min_length` below 1, and tokens without a tokenizer.
+      fill_gaps: what lies between cuts is cut too where they cover this share of the whole, say 0.95; 1: never. Under
+        `protect` text with a unit of a first copy is not.
+    Raises InputError for an unknown unit, engine or policy, a `min_length` below 1, a share that is none, and tokens
+    without a tokenizer.
     Source: Lee et al. 2022, Deduplicating Training Data Makes Language Models Better, section 4.1 (`all`).
 
     >>> from gneiss.dedup import duplicate_spans
@@ -43,7 +47,15 @@ def duplicate_spans(
     ['Terms of use apply. First text.', 'Second text. ']
     """
     batch, positions = compact(texts)
-    spans = find_spans(batch, min_length=min_length, unit=unit, tokenizer=tokenizer, engine=engine, policy=policy)
+    spans = find_spans(
+        batch,
+        min_length=min_length,
+        unit=unit,
+        tokenizer=tokenizer,
+        engine=engine,
+        policy=policy,
+        fill_gaps=fill_gaps,
+    )
     document, start, end, source_document, source_start = spans.arrays()
     return Spans.of_arrays(positions[document], start, end, positions[source_document], source_start)
 
@@ -56,6 +68,7 @@ def find_spans(
     tokenizer: Tokenizer | None = None,
     engine: Engine = "anchors",
     policy: Policy = "protect",
+    fill_gaps: float = 1.0,
 ) -> Spans:
     """The duplicate spans of a batch that holds the whole scope; parameters and errors as for `duplicate_spans`."""
     _one_of("unit", unit, get_args(Unit))
@@ -63,8 +76,10 @@ def find_spans(
     _one_of("policy", policy, POLICIES)
     if min_length < 1:
         raise InputError(f"min_length: expected 1 or more, found {min_length}")
+    if not 0 < fill_gaps <= 1:
+        raise InputError(f"fill_gaps: expected a share above 0, up to 1, found {fill_gaps}")
     units = _units(batch, unit, tokenizer)
-    found = cuts(_repeats(units, min_length, engine), units.bounds, min_length, policy)
+    found = cuts(_repeats(units, min_length, engine), units.bounds, min_length, policy, fill_gaps=fill_gaps)
     if units.starts is None:
         return Spans.of_arrays(found.document, found.start, found.end, found.source_document, found.source_start)
     start, end = units.byte_offsets(found.document, found.start), units.byte_offsets(found.document, found.end)

@@ -115,6 +115,6 @@ class BillionGroups(Sequence[range]):
 
 def test_the_group_of_a_shard_is_looked_up() -> None:
     groups: Any = BillionGroups()
-    plan = SubstringPlan("bytes", "protect", "char", groups, groups, Scheme(200, 1), Dedup()._spans)
+    plan = SubstringPlan("bytes", "protect", "char", 1.0, groups, groups, Scheme(200, 1), Dedup()._spans)
     assert plan.bucket_place(7) == (3, 1)
     assert plan.cuts_place(1_999_999_998) == (999_999_999, 0)

@@ -18,8 +18,10 @@ def windows(documents: Sequence[Sequence[int] | bytes], length: int) -> dict[tup
     return found
 
 
-def cut_units(documents: Sequence[Sequence[int] | bytes], length: int, policy: str) -> dict[Unit, Unit]:
-    """Every unit that a policy cuts, with its source."""
+def cut_units(
+    documents: Sequence[Sequence[int] | bytes], length: int, policy: str, share: float = 1.0
+) -> dict[Unit, Unit]:
+    """Every unit that a policy cuts, with its source; share: of a stretch, from which on its gaps are cut too."""
     repeats: dict[Unit, Unit] = {}
     firsts: set[Unit] = set()
     for where in windows(documents, length).values():
@@ -33,15 +35,37 @@ def cut_units(documents: Sequence[Sequence[int] | bytes], length: int, policy: s
             cut[document, start + k] = (source_document, source_start + k)
     first_units = {(document, start + k) for document, start in firsts for k in range(length)}
     if policy == "protect":
-        return {unit: source for unit, source in cut.items() if unit not in first_units}
-    if policy == "all":
-        return {unit: unit for unit in first_units} | cut
-    return cut
+        cut = {unit: source for unit, source in cut.items() if unit not in first_units}
+    elif policy == "all":
+        cut = {unit: unit for unit in first_units} | cut
+    return with_gaps(cut, first_units if policy == "protect" else set(), share)
 
 
-def rows(documents: Sequence[Sequence[int] | bytes], length: int, policy: str) -> list[Row]:
+def with_gaps(cut: dict[Unit, Unit], protected: set[Unit], share: float) -> dict[Unit, Unit]:
+    """With the units of the gaps that a pass from the start of a document fills, or one from its end."""
+    gaps: dict[Unit, Unit] = {}
+    for document in {document for document, _ in cut if share < 1}:
+        positions = sorted(position for its, position in cut if its == document)
+        stretches = [
+            [positions[n] for n, _ in members]
+            for _, members in groupby(enumerate(positions), key=lambda numbered: numbered[1] - numbered[0])
+        ]
+        for sense in (1, -1):
+            joined: list[int] = []  # cut units of the stretch so far
+            for stretch in stretches[::sense]:
+                units = sorted([*joined, *stretch])
+                inside = {(document, n) for n in range(units[0], units[-1])} - cut.keys()
+                if not joined or (len(units) >= share * (units[-1] + 1 - units[0]) and not inside & protected):
+                    gaps.update({unit: unit for unit in inside})
+                    joined = units
+                else:
+                    joined = stretch
+    return gaps | cut
+
+
+def rows(documents: Sequence[Sequence[int] | bytes], length: int, policy: str, share: float = 1.0) -> list[Row]:
     """The maximal spans with consecutive sources: document, start, end, source document, source start."""
-    cut = cut_units(documents, length, policy)
+    cut = cut_units(documents, length, policy, share)
 
     def line(numbered: tuple[int, Unit]) -> tuple[int, int, int, int]:
         number, (document, start) = numbered

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,9 +14,8 @@ from gneiss.dedup import Spans, duplicate_spans
 from gneiss.errors import InputError
 from tests.dedup import oracle
 
-words = st.lists(
-    st.sampled_from(["a", "of", "the", " ", "\n", "\u3000", "\u2028", "\xa0", "é", "€", "😀"]), max_size=25
-)
+PARTS = ["a", "of", "the", ". ", "?” ", "。", "。」", " ", "\n", "\u3000", "\u2028", "\xa0", "é", "€", "😀"]
+words = st.lists(st.sampled_from(PARTS), max_size=25)
 texts_of_words = st.lists(words.map("".join), max_size=5)
 
 
@@ -27,6 +28,12 @@ def is_boundary(data: bytes, position: int, boundary: str) -> bool:
         return True
     if boundary == "word":
         return before[-1].isspace() or after[0].isspace()
+    if boundary == "sentence":
+        unspaced = re.sub(r"\s{1,4}\Z", "", before)
+        ends_with = "[。！？｡]" if unspaced == before else "[.!?…。！？｡]"
+        ended = re.search(ends_with + r"[\"')\]}»’”›」』】）〕》]{0,4}\Z", unspaced)
+        opens = not after[0].isspace() and after[0] not in "\"')]}»’”›」』】）〕》。！？｡"
+        return before[-1] == "\n" or bool(ended and opens)
     return boundary == "char" or before[-1] == "\n"
 
 
@@ -50,7 +57,7 @@ def shrunk(texts: list[str], min_length: int, policy: str, boundary: str) -> lis
     return kept
 
 
-@pytest.mark.parametrize("boundary", ["char", "word", "line"])
+@pytest.mark.parametrize("boundary", ["char", "word", "line", "sentence"])
 @given(texts=texts_of_words, min_length=st.integers(1, 9), policy=st.sampled_from(["protect", "union", "all"]))
 @pytest.mark.slow
 def test_shrink_and_cut(boundary: str, texts: list[str], min_length: int, policy: str) -> None:
@@ -114,3 +121,28 @@ def test_white_space_is_that_of_str_split() -> None:
     ends = np.array([len(text.encode()) for text in texts])
     left = Spans.of_arrays(rows, ends - 2, ends, rows, ends - 2).shrink(texts, "word").table["document"].to_pylist()
     assert [codes[row] for row in left] == [code for code in codes if chr(code).isspace()]
+
+
+@pytest.mark.parametrize(
+    ("text", "borders"),
+    [
+        ("One. Two!  Three?", ["One. ", "Two!  ", "Three?"]),
+        ('He said "no." She left.', ['He said "no." ', "She left."]),
+        ("Version 3.5 is out", ["Version 3.5 is out"]),
+        ("一つ。二つ！」三つ", ["一つ。", "二つ！」", "三つ"]),
+        ("ประโยคหนึ่ง ประโยคสอง\nบรรทัด", ["ประโยคหนึ่ง ประโยคสอง\n", "บรรทัด"]),
+        ("Wait... what? Yes", ["Wait... ", "what? ", "Yes"]),
+    ],
+)
+def test_sentences_are_cut_whole(text: str, borders: list[str]) -> None:
+    """What repeats from the second byte to the last but one loses its whole sentences."""
+    data = text.encode()
+    pieces, at = [], 0
+    for end in range(1, len(data) + 1):
+        if is_boundary(data, end, "sentence"):
+            pieces.append(data[at:end].decode())
+            at = end
+    assert pieces == borders
+    spans = Spans.of_arrays(*(np.array([value]) for value in (0, 1, len(data) - 1, 0, 1)))
+    whole = borders[1:-1]
+    assert spans.cut([text], "sentence").to_pylist() == [text.replace("".join(whole), "", 1) if whole else text]

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from gneiss.batch import TextBatch, Tokens
 from gneiss.dedup import duplicate_spans, find_spans
+from gneiss.dedup.cuts import Cuts
+from gneiss.dedup.gaps import filled
 from gneiss.errors import InputError
 from tests.dedup import oracle
 
@@ -32,11 +34,11 @@ def rows_of(table: pa.Table) -> list[oracle.Row]:
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("engine", ENGINES)
-@given(texts=corpora, min_length=st.integers(1, 12))
+@given(texts=corpora, min_length=st.integers(1, 12), share=st.sampled_from([1.0, 0.95, 0.7, 0.3, 0.01]))
 @pytest.mark.slow
-def test_bytes_as_defined(engine: str, policy: str, texts: list[str], min_length: int) -> None:
-    spans = duplicate_spans(texts, min_length=min_length, engine=engine, policy=policy)
-    assert rows_of(spans.table) == oracle.rows([text.encode() for text in texts], min_length, policy)
+def test_bytes_as_defined(engine: str, policy: str, texts: list[str], min_length: int, share: float) -> None:
+    spans = duplicate_spans(texts, min_length=min_length, engine=engine, policy=policy, fill_gaps=share)
+    assert rows_of(spans.table) == oracle.rows([text.encode() for text in texts], min_length, policy, share)
 
 
 @dataclass(frozen=True)
@@ -151,3 +153,44 @@ def test_tokens_that_do_not_fit_are_refused(ids: list[int], starts: list[int], d
     answer = Tokens(np.array(ids, np.int32), np.array(starts, np.int64), np.array(documents, np.int64))
     with pytest.raises(InputError, match="tokenizer"):
         duplicate_spans(["abc"], unit="tokens", tokenizer=Fixed(answer))
+
+
+@pytest.mark.parametrize(
+    ("stretches", "share", "expected"),
+    [
+        ([(0, 9), (10, 20)], 0.95, [(0, 20)]),  # the example of OLMo 3's interval filter
+        ([(0, 9), (10, 20)], 0.96, [(0, 9), (10, 20)]),
+        ([(0, 95), (100, 200)], 0.975, [(0, 200)]),  # 195 of 200, just enough
+        ([(0, 5), (10, 100), (101, 200)], 0.95, [(0, 200)]),  # only from the end: 194 of 200
+        ([(0, 100), (101, 190), (195, 200)], 0.95, [(0, 200)]),  # only from the start
+        ([(0, 60), (100, 110), (111, 300)], 0.95, [(0, 60), (100, 300)]),
+        ([(0, 10), (50, 60)], 0.95, [(0, 10), (50, 60)]),
+        ([(3, 10)], 0.5, [(3, 10)]),
+    ],
+)
+def test_gaps_are_filled_as_olmo_3_does(
+    stretches: list[tuple[int, int]], share: float, expected: list[tuple[int, int]]
+) -> None:
+    start, end = (np.array(column, np.int64) for column in zip(*stretches, strict=True))
+    other = np.zeros(len(start), np.int64)
+    nothing = np.empty(0, np.int64)
+    found = filled(Cuts(other + 1, start, end, other, start), np.array([0, 300, 600]), (nothing, nothing), share)
+    ends = np.append(np.flatnonzero(found.start[1:] != found.end[:-1]), len(found.start) - 1)
+    opens = np.append(0, ends[:-1] + 1)
+    assert list(zip(found.start[opens].tolist(), found.end[ends].tolist(), strict=True)) == expected
+    assert (found.document == 1).all()
+
+
+def test_a_gap_with_a_first_copy_is_not_filled() -> None:
+    """Of three passages the middle one is a first copy: `protect` keeps it, `union` does not know of it."""
+    one, two, middle = "abcdefghij" * 4, "ABCDEFGHIJ" * 4, "0123"
+    texts = [one, two, one + middle + two, "." + middle + "."]
+    kept = duplicate_spans(texts, min_length=4, fill_gaps=0.9).cut(texts).to_pylist()
+    assert middle in kept[2]
+    assert duplicate_spans(texts, min_length=4, fill_gaps=0.9, policy="union").cut(texts).to_pylist()[2] == ""
+
+
+def test_a_share_is_above_zero_and_at_most_one() -> None:
+    for share in (0.0, 1.5, float("nan")):
+        with pytest.raises(InputError, match="fill_gaps: expected a share above 0"):
+            duplicate_spans(["abc"], fill_gaps=share)

@@ -28,13 +28,20 @@ _ROW_BITS = 32
 
 
 def shard_cuts(
-    shard: int, units: Units, copies: Int64Array, scheme: Scheme, answers: Iterable[pa.RecordBatch], policy: Policy
+    shard: int,
+    units: Units,
+    copies: Int64Array,
+    scheme: Scheme,
+    answers: Iterable[pa.RecordBatch],
+    policy: Policy,
+    fill_gaps: float = 1.0,
 ) -> pa.RecordBatch:
     """Map a shard: what to cut, the same as for all shards as one corpus.
 
     Parameters: `shard`: its index; `copies`: of its anchors (`Scheme.anchors`), found in any stage; `answers`: those of
-    all partitions and passes for this shard. Records, `SCHEMA`: bytes `start` to `end` of `document`, sorted, disjoint,
-    repeat `source_document` of `source_shard` from unit `source_start` on; a byte, where units are bytes.
+    all partitions and passes for this shard; `fill_gaps`: see `duplicate_spans`. Records, `SCHEMA`: bytes `start` to
+    `end` of `document`, sorted, disjoint, repeat `source_document` of `source_shard` from unit `source_start` on; a
+    byte, where units are bytes.
     """
     row, start, count, source_shard, source_row, source_start = _read(answers)
     last = start + count - 1 + scheme.min_length
@@ -63,7 +70,8 @@ def shard_cuts(
     matches = np.concatenate([matches, copies + np.array([shift, 0, shift])])
     found = resolve(matches[np.argsort(matches[:, 0], kind="stable")], scheme.min_length)
     first = shift + start[is_first]
-    cut = cuts(found, bounds, scheme.min_length, policy, (first, first + count[is_first] - 1 + scheme.min_length))
+    firsts = (first, first + count[is_first] - 1 + scheme.min_length)
+    cut = cuts(found, bounds, scheme.min_length, policy, firsts, fill_gaps)
 
     here = cut.document >= len(documents)
     document = cut.document[here] - len(documents)

@@ -17,7 +17,9 @@ Item = TypeVar("Item")
 Row = tuple[int, ...]
 
 
-def spans_across(shards: Sequence[Units], scheme: Scheme, policy: Policy, passes: int) -> list[Row]:
+def spans_across(
+    shards: Sequence[Units], scheme: Scheme, policy: Policy, passes: int, fill_gaps: float = 1.0
+) -> list[Row]:
     """Duplicate spans of several shards as one corpus: shard, document, start, end; source shard, document, start."""
     keys = transposed(across.shard_keys(units, scheme) for units in shards)
     repeated = transposed(across.repeated_keys(batches, passes) for batches in keys)
@@ -36,7 +38,7 @@ def spans_across(shards: Sequence[Units], scheme: Scheme, policy: Policy, passes
     cuts = []
     for shard, units in enumerate(shards):
         own = [batch for partition in answers for batch in partition[shard :: len(shards)]]
-        cuts.append(across.shard_cuts(shard, units, scheme.anchors(units).copies, scheme, own, policy))
+        cuts.append(across.shard_cuts(shard, units, scheme.anchors(units).copies, scheme, own, policy, fill_gaps))
     return rows_in_bytes(cuts, shards)
 
 

@@ -39,16 +39,24 @@ def units_of(texts: list[str], unit: str) -> Units:
     return Units.of_bytes(batch) if unit == "bytes" else Units.of_tokens(batch, ByteRuns().tokens(batch))
 
 
-def found(shards: Shards, scheme: Scheme, policy: str, unit: str = "bytes", passes: int = 1) -> list[Row]:
-    return spans_across([units_of(texts, unit) for texts in shards], scheme, policy, passes)
+def found(
+    shards: Shards, scheme: Scheme, policy: str, unit: str = "bytes", passes: int = 1, fill_gaps: float = 1.0
+) -> list[Row]:
+    return spans_across([units_of(texts, unit) for texts in shards], scheme, policy, passes, fill_gaps)
 
 
-def expected(shards: Shards, min_length: int, policy: str, unit: str = "bytes") -> list[Row]:
+def expected(shards: Shards, min_length: int, policy: str, unit: str = "bytes", fill_gaps: float = 1.0) -> list[Row]:
     """The reference on the concatenation."""
     place = [(shard, row) for shard, texts in enumerate(shards) for row in range(len(texts))]
     batch = TextBatch.of([text for texts in shards for text in texts])
     spans = find_spans(
-        batch, min_length=min_length, unit=unit, tokenizer=ByteRuns(), engine="suffix-array", policy=policy
+        batch,
+        min_length=min_length,
+        unit=unit,
+        tokenizer=ByteRuns(),
+        engine="suffix-array",
+        policy=policy,
+        fill_gaps=fill_gaps,
     )
     rows = zip(*(column.to_pylist() for column in spans.table.columns), strict=True)
     return [(*place[row], start, end, *place[source], at) for row, start, end, source, at in rows]
@@ -62,10 +70,11 @@ def test_bytes_as_of_one_corpus(policy: str, shards: Shards, scheme: Scheme, pas
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@given(shards=corpora, scheme=schemes, passes=st.integers(1, 2))
+@given(shards=corpora, scheme=schemes, passes=st.integers(1, 2), share=st.sampled_from([1.0, 0.8, 0.4]))
 @pytest.mark.slow
-def test_tokens_as_of_one_corpus(policy: str, shards: Shards, scheme: Scheme, passes: int) -> None:
-    assert found(shards, scheme, policy, "tokens", passes) == expected(shards, scheme.min_length, policy, "tokens")
+def test_tokens_as_of_one_corpus(policy: str, shards: Shards, scheme: Scheme, passes: int, share: float) -> None:
+    rows = expected(shards, scheme.min_length, policy, "tokens", share)
+    assert found(shards, scheme, policy, "tokens", passes, share) == rows
 
 
 def fibonacci(size: int) -> str:

@@ -59,6 +59,11 @@ EVIDENCE = "dedup_cuts"
 _GROUP_MAX_BYTES = 2_000_000_000
 
 
+def _fills_none(share: float) -> bool:
+    """Recipes are older than `fill_gaps`, and keep their digests without it."""
+    return share == 1
+
+
 @dataclass(frozen=True)
 class Dedup(CorpusStep):
     """Exact substring dedup as an edit: what repeats for `min_length` units is cut from all but the first copy.
@@ -90,7 +95,7 @@ class Dedup(CorpusStep):
     group_by: str | None = None
     group_max_bytes: Annotated[int, Field(ge=1)] = _GROUP_MAX_BYTES
     boundary: Literal["char", "word", "line", "sentence"] = "char"
-    fill_gaps: Annotated[float, Field(gt=0, le=1)] = 1.0
+    fill_gaps: Annotated[float, Field(gt=0, le=1, exclude_if=_fills_none)] = 1.0
 
     def __post_init__(self) -> None:
         if (self.unit == "tokens") != (self.tokenizer is not None):
@@ -118,7 +123,8 @@ class Dedup(CorpusStep):
     @property
     def explanation(self) -> str:
         """See CorpusStep."""
-        hidden = () if self.scope == "group" else ("group_max_bytes",)
+        hidden = {"group_max_bytes"} if self.scope != "group" else set()
+        hidden |= {"fill_gaps"} if _fills_none(self.fill_gaps) else set()
         given = {name: value for name, value in asdict(self).items() if value is not None and name not in hidden}
         return f"cuts      repeats ({', '.join(f'{name} {value}' for name, value in given.items())})"
 

@@ -13,10 +13,11 @@ DIGESTS = {
     "c4": "878e279218541ee4b5ef87cab5edba40cb2f342b607d26315e87897afd41c398",
     "commoncrawl-to-gneissweb": "278f280ae063b4c345178e7521a8388e10bc29a8cec578ed3a060051f74fe432",
     "fineweb": "5f985eaad0ca84ce004b10906907a488f9a35de9d24c124c37133ee124c5cee9",
-    "gneissweb": "8c2895618906591fcb563bca6750cf0b2f115d249d13f31a325d277771400728",
+    "gneissweb": "a5bec6cd031cffbe8100032ece78cb8f72623a2b02ed28c6d2029f869078ddf5",
     "gneissweb-bytes": "45a9c8e6e1de2d51d90a9c708fd4cf9412a95ceb03ceeeaeaf208bfe33fc0166",
     "gneissweb-protect": "54326b55188c94f5aa5c4f03af599ca78ef68c3b29f7abe7969cbb51f8a064e9",
     "gopher": "920408efa56f2b99c34e5fe3ce3c4ad6099ea46a9d4a14d7cc9949caf8e86a59",
+    "olmo3-substring": "7952f10f065fb55b8fcd5f203063757d7277fa8bfb4fadfad9657057f46b2b30",
 }
 #: Rules that no filter publishes: whether a text is left after dedup, and which document of a cluster is kept.
 OF_RECIPES = {

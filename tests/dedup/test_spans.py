@@ -85,7 +85,7 @@ def test_protect_leaves_a_copy_of_every_repeated_window(texts: list[str], min_le
 
 
 def test_unknown_boundary() -> None:
-    with pytest.raises(InputError, match="boundary: expected one of char, word, line, found 'page'"):
+    with pytest.raises(InputError, match="boundary: expected one of char, word, line, sentence, found 'page'"):
         duplicate_spans(["a"]).cut(["a"], "page")
 
 

@@ -16,7 +16,9 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from unittest import mock
 
 import pyarrow as pa
@@ -25,11 +27,13 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import gneiss
+from gneiss.backends.ray_actors import RayActors
+from gneiss.backends.resources import Resources
 from gneiss.jobs import bundle
 from gneiss.jobs.attempt import AttemptStep
 from gneiss.jobs.progress import Silent
 from gneiss.output.ledger import Receipt
-from tests.backends.ray_cluster import Head, running_head
+from tests.backends.ray_cluster import Head, running_head, until
 from tests.chaos.jobs import AT, CountedStep
 
 NODES = 3
@@ -44,8 +48,9 @@ class Sleeping(Annotator):
     seconds: float = 1.0
     columns = (Column("slept", "int64", "nothing"),)
     def compute(self, batch):
-        time.sleep(self.seconds)
-        return {"slept": pa.nulls(len(batch.texts()), pa.int64())}
+        (number,) = batch.texts()
+        time.sleep(self.seconds * (0.5 + int(number) % 11 / 10))  # so that workers do not keep step
+        return {"slept": pa.nulls(1, pa.int64())}
 """
 RECIPE = "name: sleeping\nphases: [{name: only, annotate: [{'sleeping:Sleeping': {seconds: SECONDS}}]}]\n"
 
@@ -63,17 +68,25 @@ class Killing(Silent):
     def finished(self, receipt: Receipt) -> None:
         """Note it, and kill when it is time."""
         self.finished_at.append(time.monotonic())
-        if len(self.finished_at) == self.shards // 2:
+        if not self.killed_at and len(self.finished_at) >= self.shards // 2:
             at_work = {int(file.name) for file in self.at.iterdir()}
-            next(node for node in self.head.nodes if at_work.intersection(node.processes())).kill()
-            self.killed_at = time.monotonic()
+            for node in self.head.nodes:
+                if at_work.intersection(node.processes()):
+                    self.killed_at = time.monotonic()
+                    Thread(target=node.kill).start()  # which waits until all of it is gone
+                    return
+
+
+def have_joined(nodes: int) -> bool:
+    """Whether the cluster has this many nodes, of a CPU each."""
+    return RayActors().room(Resources(1)).by_cpus == nodes
 
 
 def main() -> None:
     """Run, kill, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", type=int, default=60)
-    parser.add_argument("--seconds", type=float, default=2.0, help="that a shard takes")
+    parser.add_argument("--seconds", type=float, default=2.0, help="that a shard takes on average")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -91,8 +104,9 @@ def main() -> None:
             mock.patch("gneiss.jobs.job.AttemptStep", lambda *its: CountedStep(AttemptStep(*its), attempts)),
             mock.patch.object(bundle, "MOST_TASKS", 1),
         ):
-            for _ in range(NODES - 1):
+            for nodes in range(2, NODES + 1):
                 head.join(cpus=1)
+                until(partial(have_joined, nodes))
             killing = Killing(head, given.shards, attempts / AT)
             done = gneiss.run(
                 folder / "sleeping.yaml", folder / "input", folder / "output",

@@ -21,7 +21,6 @@ from typing import Literal, TypeAlias
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from bench_filters import read_corpus
 
 import gneiss
 from gneiss.output import ledger
@@ -69,6 +68,8 @@ def main() -> None:
 
 def write_input(corpus: Path, shards: int, size_bytes: int, folder: Path) -> int:
     """Write shards of about this many bytes of text each; the bytes of all."""
+    from bench_filters import read_corpus  # here, since workers import this file
+
     texts = itertools.cycle(read_corpus(corpus, shards * size_bytes).to_arrow().to_pylist())
     folder.mkdir()
     written = 0
@@ -90,7 +91,7 @@ def timed(recipe: str, source: Path, output: Path, backend: BackendName) -> tupl
     wall = time.perf_counter() - began
     time.sleep(1.0)  # until the workers that were killed have been waited for
     driver, others = (after - before for after, before in zip(cpu_seconds(), (driver, others), strict=True))
-    tasks = sum(receipt.cost["cpu_seconds"] for receipt in ledger.read(place_of(output)).values())
+    tasks = sum(receipt.cost.get("cpu_seconds", 0.0) for receipt in ledger.entries(place_of(output)))
     spent = {"driver": driver, "tasks": tasks, "else": others - tasks}
     return round(wall, 2), {name: round(seconds, 2) for name, seconds in spent.items()}
 

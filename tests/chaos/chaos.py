@@ -153,7 +153,7 @@ class World:
             self.server.bucket("gneiss")
         place = place_of(f"s3://gneiss/{moment.job.replace(' ', '-')}")
         assert isinstance(place.store, ObjectStore)
-        place = replace(place, store=replace(place.store, lease_seconds=1.0))
+        place = replace(place, store=replace(place.store, lease_seconds=5.0))
         if place / "outputs" not in self.in_peace:
             for file in job.input.files():
                 with (place / "input" / file.name).create() as copied:

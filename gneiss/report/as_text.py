@@ -32,7 +32,7 @@ def report_text(run: FinishedRun, *, input: Address | None = None, by: Sequence[
     whole = overview(counted).to_pylist()
     measures = [name for name in MEASURES if whole[0][name] is not None]
     kept = next(row[measures[-1]] for row in whole if row["status"] == KEPT)
-    lines = wrap(printable(summary(run)), _WIDTH)
+    lines = wrap(printable(f"{run.recipe.name}: {summary(run)}"), _WIDTH)
     lines += _table("", measures, [(row["status"], [f"{row[name]:,}" for name in measures]) for row in whole])
     for phase in run.recipe.phases:
         if phase.rules:

@@ -1,6 +1,7 @@
 """Altair charts of a report's tables: the same in a notebook and on a page, for light and dark backgrounds.
 
-Colours are Okabe and Ito's, which the colour-blind can tell apart, one meaning each. Needs the extra `report`.
+Colours are Okabe and Ito's, which the colour-blind can tell apart, one meaning each; their purple is darker here, to be
+read on white. Needs the extra `report`.
 """
 
 from __future__ import annotations
@@ -16,21 +17,26 @@ from gneiss.errors import printable
 from gneiss.report.counting import MEASURES
 from gneiss.report.distributions import Threshold
 
-KEPT, DROPPED, UNKNOWN, MARK = "#0072b2", "#d55e00", "#999999", "#cc79a7"
+KEPT, DROPPED, UNKNOWN, MARK = "#0072b2", "#d55e00", "#999999", "#b8578f"
 _FATES = alt.Scale(domain=["kept", "dropped"], range=[KEPT, DROPPED])
 _COUNT = ",.4~s"
+#: Of values of annotations, as many labels as have room.
+_VALUES = {"format": ",.4~r", "grid": False, "tickCount": {"expr": "max(2, width / 80)"}, "labelOverlap": True}
+#: Below this share of the funnel's height a flow has no room for its number.
+_ROOM = 0.08
 #: From which ratio of the largest to the smallest value on an axis is logarithmic.
 _LOGARITHMIC = 100
 #: Points of a curve of the funnel.
 _POINTS = 24
 
 
-def funnel_chart(flow: pa.Table, measure: str = "documents") -> alt.Chart:
+def funnel_chart(flow: pa.Table, measure: str = "documents") -> alt.LayerChart:
     """A Sankey diagram of `funnel`: from the input through the phases to what is kept; what is dropped falls."""
     rows = flow.to_pylist()
     stages = list(dict.fromkeys(row["source"] for row in rows))
     total = max((sum(row[measure] or 0 for row in rows if row["source"] == stages[0])), 1)
     points: list[dict[str, Any]] = []
+    numbers: list[dict[str, Any]] = []
     for at, stage in enumerate(stages):
         top = 0.0
         passing = [row for row in rows if row["source"] == stage]
@@ -44,6 +50,9 @@ def funnel_chart(flow: pa.Table, measure: str = "documents") -> alt.Chart:
                 flow_ = f"{printable(stage)} → {printable(row['target'])}"
                 point = {"at": at + share, "from": begin, "to": begin + size, "fate": fate, "way": flow_}
                 points.append({**point, measure: size, "share": size / total})
+            if size > _ROOM * total:
+                middle = top + (low - top) / 2 + size / 2
+                numbers.append({"at": at + 0.5, "from": middle, "number": f"{size:,} ({size / total:.1%})"})
             top += size
     names = [*stages, "kept"]
     labels = alt.Axis(
@@ -53,9 +62,9 @@ def funnel_chart(flow: pa.Table, measure: str = "documents") -> alt.Chart:
         grid=False,
         domain=False,
     )
-    return _sized(
+    areas = (
         alt.Chart(_data(points))
-        .mark_area(opacity=0.75)
+        .mark_area()
         .encode(
             x=alt.X("at:Q", axis=labels, scale=alt.Scale(domain=[0, len(names) - 1], nice=False)),
             y=alt.Y("from:Q", axis=None, scale=alt.Scale(reverse=True)),
@@ -67,9 +76,11 @@ def funnel_chart(flow: pa.Table, measure: str = "documents") -> alt.Chart:
                 alt.Tooltip(f"{measure}:Q", format=","),
                 alt.Tooltip("share:Q", format=".2%", title="of the input"),
             ],
-        ),
-        220,
+        )
     )
+    labelled = alt.Chart(_data(numbers)).mark_text(color="white", fontSize=13, fontWeight="bold")
+    text = labelled.encode(x="at:Q", y="from:Q", text="number:N")
+    return _sized(alt.layer(areas, *([text] if numbers else [])), 220)
 
 
 def rules_chart(rules: pa.Table, phase: str) -> alt.Chart:
@@ -88,7 +99,7 @@ def rules_chart(rules: pa.Table, phase: str) -> alt.Chart:
         .mark_bar()
         .encode(
             y=alt.Y("rule:N", sort=names, title=None),
-            x=alt.X("documents:Q", title="documents that reached the phase", axis=alt.Axis(format=_COUNT)),
+            x=_counted("documents", "documents that reached the phase"),
             color=alt.Color("is:N", scale=scale, title=None, sort=list(outcomes)),
             order="order:Q",
             tooltip=[
@@ -122,7 +133,11 @@ def effects_chart(effects: pa.Table, kept: int, measure: str = "tokens") -> alt.
         .mark_bar()
         .encode(
             y=alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=240)),
-            x=alt.X("change:Q", title=f"{measure} kept without it", axis=alt.Axis(format="+.1~%")),
+            x=alt.X(
+                "change:Q",
+                title=f"{measure} kept without it",
+                axis=alt.Axis(format="+.1~%", tickCount={"expr": "max(2, width / 80)"}),
+            ),
             color=alt.Color("direction:N", scale=_FATES, legend=None),
             tooltip=[
                 "name:N",
@@ -182,7 +197,7 @@ def distribution_chart(distribution: pa.Table, annotation: str, thresholds: Sequ
         alt.Chart(_data(rows))
         .mark_rect()
         .encode(
-            x=alt.X("low:Q", scale=scale, title=annotation, axis=alt.Axis(format=".3~g", grid=False)),
+            x=alt.X("low:Q", scale=scale, title=annotation, axis=alt.Axis(**_VALUES)),
             x2="high:Q",
             y=alt.Y("from:Q", title="documents", axis=alt.Axis(format=_COUNT), scale=alt.Scale(zero=True)),
             y2="to:Q",
@@ -196,12 +211,14 @@ def distribution_chart(distribution: pa.Table, annotation: str, thresholds: Sequ
         )
     )
     shown = [{"value": t.value, "rule": t.rule} for t in thresholds if ends[0] <= t.value <= ends[1]]
-    lines = (
-        alt.Chart(_data(shown))
-        .mark_rule(color=MARK, strokeWidth=2, strokeDash=[5, 3])
-        .encode(x=alt.X("value:Q", scale=scale), tooltip=["rule:N", alt.Tooltip("value:Q", format=".6~g")])
+    at = alt.Chart(_data(shown)).encode(
+        x=alt.X("value:Q", scale=scale), tooltip=["rule:N", alt.Tooltip("value:Q", format=".6~g")]
     )
-    return _sized(alt.layer(bars, *([lines] if shown else [])), 150)
+    lines = at.mark_rule(color=MARK, strokeWidth=2, strokeDash=[5, 3])
+    values = at.mark_text(color=MARK, align="left", dx=4, dy=-5, fontSize=12).encode(
+        y=alt.value(0), text=alt.Text("value:Q", format=".6~g")
+    )
+    return _sized(alt.layer(bars, *([lines, values] if shown else [])), 150)
 
 
 def curve_chart(curve: pa.Table, threshold: str, here: float | None = None) -> alt.LayerChart:
@@ -224,7 +241,7 @@ def curve_chart(curve: pa.Table, threshold: str, here: float | None = None) -> a
         alt.Chart(_data(rows))
         .mark_line(color=KEPT, point={"color": KEPT, "size": 18})
         .encode(
-            x=alt.X("value:Q", scale=scale, title=threshold, axis=alt.Axis(format=".3~g", grid=False)),
+            x=alt.X("value:Q", scale=scale, title=threshold, axis=alt.Axis(**_VALUES)),
             y=alt.Y("share:Q", title="kept", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")),
             strokeDash=alt.StrokeDash("of:N", scale=dashes, sort=list(MEASURES), title=None),
             tooltip=[
@@ -241,18 +258,18 @@ def curve_chart(curve: pa.Table, threshold: str, here: float | None = None) -> a
 
 
 def correlations_chart(correlations: pa.Table) -> alt.Chart:
-    """Rank correlation of each two scores: blue together, orange against each other."""
+    """Rank correlation of each two scores: blue together, orange against each other, the paler the weaker."""
     rows = correlations.to_pylist()
+    rows = [{**row, **_signed(row["correlation"], "together", "against")} for row in rows]
     both = [*rows, *({**row, "one": row["other"], "other": row["one"]} for row in rows)]
     names = list(dict.fromkeys(name for row in rows for name in (row["one"], row["other"])))
-    scale = alt.Scale(domain=[-1, 0, 1], range=[DROPPED, "#f2f2f2", KEPT])
     return _sized(
         alt.Chart(_data(both))
         .mark_rect()
         .encode(
             x=alt.X("one:N", sort=names, title=None, axis=alt.Axis(labelAngle=-60)),
             y=alt.Y("other:N", sort=names, title=None),
-            color=alt.Color("correlation:Q", scale=scale, title="correlation"),
+            **_shaded("together", "against"),
             tooltip=[
                 "one:N",
                 "other:N",
@@ -279,7 +296,7 @@ def breakdown_chart(breakdown: pa.Table, by: str, measure: str = "documents") ->
         .mark_bar()
         .encode(
             y=alt.Y(f"{_field(by)}:N", sort=names, title=None, axis=alt.Axis(labelLimit=200)),
-            x=alt.X(f"{measure}:Q", axis=alt.Axis(format=_COUNT)),
+            x=_counted(measure, measure),
             color=alt.Color("fate:N", scale=_FATES, title=None),
             tooltip=[
                 f"{_field(by)}:N",
@@ -299,27 +316,38 @@ def drift_chart(drift: pa.Table, most: int = 40) -> alt.Chart:
     rows.sort(key=lambda row: -max((abs(row[name]) for name in names if row[name] is not None), default=0.0))
     long = [
         {"shard": printable(row["shard"])[-60:], "score": name, "distance": row[name], "documents": row["documents"]}
+        | _signed(row[name], "higher", "lower")
         for row in rows[:most]
         for name in names
     ]
-    scale = alt.Scale(domain=[-1, 0, 1], range=[DROPPED, "#f2f2f2", KEPT], clamp=True)
     return _sized(
         alt.Chart(_data(long))
         .mark_rect()
         .encode(
             x=alt.X("score:N", sort=names, title=None, axis=alt.Axis(labelAngle=-60)),
             y=alt.Y("shard:N", sort=None, title=None, axis=alt.Axis(labelLimit=240)),
-            color=alt.Color("distance:Q", scale=scale, title="standard deviations"),
+            **_shaded("higher", "lower"),
             tooltip=[
                 "shard:N",
                 "score:N",
-                alt.Tooltip("distance:Q", format="+.2f"),
+                alt.Tooltip("distance:Q", format="+.2f", title="standard deviations"),
                 alt.Tooltip("documents:Q", format=","),
             ],
         ),
         alt.Step(20),
         alt.Step(24),
     )
+
+
+def _signed(value: float | None, above: str, below: str) -> dict[str, Any]:
+    return {} if value is None else {"sign": above if value >= 0 else below, "size": abs(value)}
+
+
+def _shaded(above: str, below: str) -> dict[str, Any]:
+    """Colours of numbers from -1 to 1 on any background: by their sign, and the paler the nearer to 0."""
+    color = alt.Color("sign:N", scale=alt.Scale(domain=[above, below], range=[KEPT, DROPPED]), title=None)
+    opacity = alt.Scale(domain=[0, 1], range=[0.05, 1], clamp=True)
+    return {"color": color, "fillOpacity": alt.FillOpacity("size:Q", scale=opacity, legend=None)}
 
 
 def _sized(chart: alt.TopLevelMixin, height: int | alt.Step, width: alt.Step | None = None) -> alt.TopLevelMixin:
@@ -336,6 +364,12 @@ def _has_equal_ratios(bins: Sequence[Mapping[str, Any]]) -> bool:
         return False
     first, last = (its["high"] / its["low"] for its in (bins[0], bins[-1]))
     return bool(np.isclose(first, last))
+
+
+def _counted(field: str, title: str) -> alt.X:
+    """The axis of bars of documents, bytes or tokens."""
+    axis = alt.Axis(format=_COUNT, tickCount={"expr": "max(2, width / 80)"})
+    return alt.X(f"{field}:Q", title=title, scale=alt.Scale(nice=False), axis=axis)
 
 
 def _falls(target: str) -> bool:

@@ -83,7 +83,7 @@ def distribution(run: FinishedRun, recipe: Recipe, annotation: str) -> alt.Layer
     from gneiss.report.charts import distribution_chart
 
     its = [at for phase in recipe.phases for at in thresholds(phase, recipe.columns) if at.annotation == annotation]
-    return distribution_chart(distribution_of(run, annotation), annotation, its)
+    return distribution_chart(distribution_of(run, annotation), annotation, its).configure_legend(orient="top")
 
 
 def totals(before: Decided, after: Decided) -> str:
@@ -145,4 +145,6 @@ def _document(its: Changed, text: str | None) -> str:
 
 
 def _number(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     return f"{value:,.4g}" if isinstance(value, float) else str(value)

@@ -12,6 +12,7 @@ from gneiss.errors import printable
 
 #: The most characters of a cell.
 _CELL_CHARACTERS = 500
+_LONG_CHARACTERS = 40
 
 
 def shown(text: object, keep: str = "") -> str:
@@ -31,7 +32,7 @@ def table(rows: pa.Table, names: Sequence[str] | None = None, most: int = 200) -
     kinds = {name: " class=number" if _is_number(rows.schema.field(name).type) else "" for name in names}
     head = "".join(f"<th{kinds[name]}>{shown(name.replace('_', ' '))}</th>" for name in names)
     cells = (
-        "".join(f"<td{kinds[name]}>{_cell(row[name])}</td>" for name in names)
+        "".join(f"<td{kinds[name] or _width(row[name])}>{_cell(row[name])}</td>" for name in names)
         for row in rows.slice(0, most).to_pylist()
     )
     body = "".join(f"<tr>{row}</tr>" for row in cells)
@@ -59,9 +60,14 @@ def _cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.4g}"
+        return f"{value:,.0f}" if 1000 <= abs(value) < float("inf") else f"{value:.4g}"
     text = (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
     return shown(text if len(text) <= _CELL_CHARACTERS else f"{text[:_CELL_CHARACTERS]}…", "\n\t")
+
+
+def _width(value: Any) -> str:
+    """The class of a cell that would have a word a line where the page is narrow."""
+    return " class=long" if len(str(value)) > _LONG_CHARACTERS else ""
 
 
 def _is_number(type_: pa.DataType) -> bool:

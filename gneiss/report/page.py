@@ -228,7 +228,8 @@ def _dedup(run: FinishedRun, input: Address | None) -> Iterator[str]:
             f"<p>{counts['dedup_bytes']:,} bytes were cut. {counts['orphaned_bytes']:,} of them were cut from kept"
             " documents although the document with the first copy is not kept.</p>"
         )
-        most = _without_nulls(passages(run, input=input))
+        of_passage = ["copies", "cut_bytes", "size_bytes", "text", "source_shard", "source_row"]
+        most = _without_nulls(passages(run, input=input).select(of_passage))
         yield f"<h3>Where first copies lie</h3>{table(places)}<h3>What was cut most</h3>{table(most)}"
 
 

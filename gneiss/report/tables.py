@@ -28,7 +28,7 @@ def summary(run: FinishedRun) -> str:
     counts, shards = run.counts, len(run.shards)
     state = "" if run.is_finished else ", so far: the run is not finished, and counted are the shards that are there"
     return (
-        f"{run.recipe.name}: {counts[KEPT]:,} of {counts['rows']:,} documents are kept"
+        f"{counts[KEPT]:,} of {counts['rows']:,} documents are kept"
         f" ({counts[KEPT] / max(counts['rows'], 1):.1%}), from {shards:,} shard{'s' * (shards != 1)}{state}."
     )
 

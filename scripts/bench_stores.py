@@ -122,6 +122,7 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, tuple[float, s
         "row groups a shard": (len(groups) / n, ""),
         "tiny files on disk, ms each": ((tiny_disk[0] - one_disk[0]) / given.tiny * 1e3, tiny),
         "tiny files in the store, ms each": ((tiny_store[0] - one_disk[0]) / given.tiny * 1e3, f"the same, {waits}"),
+        "tiny files on disk, CPU ms each": ((tiny_disk[1] - one_disk[1]) / given.tiny * 1e3, "the same in CPU time"),
         "tiny files, requests each": (sum(tiny_asked.values()) / given.tiny, tiny_asked_for),
     }
 

@@ -109,12 +109,15 @@ def alone(source: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun
     return done
 
 
-@pytest.mark.parametrize("workers_share", [1, 3])
+@pytest.mark.parametrize(("workers_share", "together"), [(1, 32), (1, 5), (3, 32)])
 def test_bundles_of_any_size_change_no_byte(
-    workers_share: int, source: Path, alone: FinishedRun, tmp_path: Path
+    workers_share: int, together: int, source: Path, alone: FinishedRun, tmp_path: Path
 ) -> None:
     seen = Seen()
-    with mock.patch("gneiss.jobs.bundle._A_WORKER", workers_share):
+    with (
+        mock.patch("gneiss.jobs.bundle._A_WORKER", workers_share),
+        mock.patch("gneiss.stages.curating._TOGETHER", together),
+    ):
         done = run(Recipe.parse(RECIPE), source, tmp_path / "output", backend=seen)
     assert sum(seen.bundles) == 12
     assert runs.promised(done.folder) == runs.promised(alone.folder)
@@ -159,6 +162,15 @@ def test_shards_that_see_each_other_are_not_bundled(source: Path, tmp_path: Path
     recipe = RECIPE.replace("exact_duplicates: {scope: shard}", "exact_duplicates: {scope: corpus}")
     run(Recipe.parse(recipe), source, tmp_path / "output", backend=seen)
     assert seen.bundles == []
+
+
+def test_many_empty_files_are_shards_without_rows(tmp_path: Path) -> None:
+    (tmp_path / "input").mkdir()
+    for number in range(40):
+        (tmp_path / f"input/{number}.jsonl").touch()
+    runs.write_corpus(tmp_path / "input/one.parquet", ["A document. " * 9])
+    done = run(Recipe.parse(RECIPE), tmp_path / "input", tmp_path / "output", backend=Seen())
+    assert (done.counts["rows"], len(done.shards), done.quarantined_shards) == (1, 41, {})
 
 
 def test_large_tasks_are_in_no_bundle() -> None:

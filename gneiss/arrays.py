@@ -20,3 +20,12 @@ AnyArray: TypeAlias = npt.NDArray[Any]
 #: An int or a float, of Python or NumPy, as a kernel takes and returns it; numba does not tell them apart.
 Int: TypeAlias = Any
 Float: TypeAlias = Any
+
+
+def read_only(values: AnyArray) -> AnyArray:
+    """A contiguous read-only view: what Arrow buffers are anyway, so that numba compiles for one kind only."""
+    values = np.ascontiguousarray(values)
+    if values.flags.writeable:
+        values = values.view()
+        values.flags.writeable = False
+    return values

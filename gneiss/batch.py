@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 import numpy as np
 import pyarrow as pa
 
-from gneiss.arrays import Int32Array, Int64Array, UInt8Array
+from gneiss.arrays import Int32Array, Int64Array, UInt8Array, read_only
 from gneiss.errors import InputError
 
 __all__ = ["TextBatch", "Texts"]
@@ -34,6 +34,10 @@ class TextBatch:
     data: UInt8Array
     offsets: Int64Array
     _views: dict[Callable[[TextBatch], Any], Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data", read_only(self.data))
+        object.__setattr__(self, "offsets", read_only(self.offsets))
 
     @classmethod
     def of(cls, texts: Texts) -> TextBatch:

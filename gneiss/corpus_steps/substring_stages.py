@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gneiss.arrays import BoolArray, Int64Array
+from gneiss.arrays import BoolArray, Int64Array, read_only
 from gneiss.batch import TextBatch
 from gneiss.corpus_steps.step import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Batches, Stage, StepCorpus
 
@@ -157,7 +157,7 @@ def _token_units(corpus: StepCorpus, shard: int) -> Batches:
 
 def _units(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Units:
     """The units of a shard: its bytes, or its tokens as the stage `units` left them."""
-    from gneiss.dedup.units import Units, read_only
+    from gneiss.dedup.units import Units
 
     if plan.unit == "bytes":
         return Units.of_bytes(corpus.texts(shard))

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from gneiss.arrays import AnyArray, Int64Array
+from gneiss.arrays import AnyArray, Int64Array, read_only
 from gneiss.batch import TextBatch, Tokens
 from gneiss.errors import InputError
 
@@ -37,7 +37,7 @@ class Units:
     def of_bytes(cls, batch: TextBatch) -> Units:
         """Bytes as units; shares the batch's buffer."""
         first, last = int(batch.offsets[0]), int(batch.offsets[-1])
-        return cls(read_only(batch.data[first:last]), batch.offsets - first, None, np.diff(batch.offsets))
+        return cls(batch.data[first:last], batch.offsets - first, None, np.diff(batch.offsets))
 
     @classmethod
     def of_tokens(cls, batch: TextBatch, tokens: Tokens) -> Units:
@@ -70,10 +70,3 @@ class Units:
         if len(self.starts) == 0:
             return self.sizes[documents]
         return np.where(at_end, self.sizes[documents], self.starts[np.where(at_end, 0, positions)])
-
-
-def read_only(values: AnyArray) -> AnyArray:
-    """A contiguous read-only view: what Arrow buffers are anyway, so that numba compiles for one kind only."""
-    values = np.ascontiguousarray(values).view()
-    values.flags.writeable = False
-    return values

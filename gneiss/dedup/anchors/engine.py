@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gneiss.arrays import AnyArray, Int64Array
+from gneiss.arrays import AnyArray, Int64Array, read_only
 from gneiss.dedup import suffix_array
 from gneiss.dedup.anchors.grouping import group
 from gneiss.dedup.anchors.large_groups import match_large_groups
@@ -12,7 +12,6 @@ from gneiss.dedup.anchors.matching import AnchoredText, match
 from gneiss.dedup.anchors.resolving import resolve
 from gneiss.dedup.anchors.selection import select_anchors
 from gneiss.dedup.repeats import Repeats
-from gneiss.dedup.units import read_only
 
 _ATTEMPTS = 3
 

@@ -8,10 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from gneiss.arrays import AnyArray, Int, Int64Array, UInt8Array, UInt32Array, UInt64Array
+from gneiss.arrays import AnyArray, Int, Int64Array, UInt8Array, UInt32Array, UInt64Array, read_only
 from gneiss.dedup.anchors.periods import periodic_stretches
 from gneiss.dedup.growing import grown, room_for
-from gneiss.dedup.units import read_only
 from gneiss.dedup.words import hash_range
 
 #: From this many units on, positions take 64 bits.

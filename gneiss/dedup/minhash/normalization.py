@@ -6,9 +6,8 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from gneiss.arrays import BoolArray
+from gneiss.arrays import BoolArray, read_only
 from gneiss.batch import TextBatch
-from gneiss.dedup.units import read_only
 from gneiss.errors import InputError
 
 #: `spaces`: white space does not count. `words`: neither do case, punctuation and digits.
@@ -37,6 +36,6 @@ def normalized(batch: TextBatch, normalize: Normalization, present: BoolArray | 
     present = np.ones(len(batch), np.bool_) if present is None else present
     size = int(np.diff(batch.offsets)[present].sum())
     data, offsets = np.empty(size, np.uint8), np.zeros(len(batch) + 1, np.int64)
-    given = (read_only(batch.data), read_only(batch.offsets), read_only(present))
+    given = (batch.data, batch.offsets, read_only(present))
     normalize_texts(*given, *tables(words=normalize == "words"), data, offsets)
-    return TextBatch(read_only(data), read_only(offsets))
+    return TextBatch(data, offsets)

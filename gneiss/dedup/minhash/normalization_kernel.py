@@ -10,9 +10,8 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types, uint64
 from numba.extending import intrinsic
 
-from gneiss.arrays import BoolArray, Int, Int64Array, UInt8Array
+from gneiss.arrays import BoolArray, Int, Int64Array, UInt8Array, read_only
 from gneiss.batch import SPACE_RANGES
-from gneiss.dedup.units import read_only
 from gneiss.dedup.words import load_word
 
 #: What `words` removes: control characters, ASCII and Latin-1 punctuation and signs, and the blocks of punctuation,

@@ -8,10 +8,9 @@ from functools import cached_property
 import numpy as np
 from numba import njit, uint32
 
-from gneiss.arrays import BoolArray, Int, Int64Array, UInt8Array, UInt32Array
+from gneiss.arrays import BoolArray, Int, Int64Array, UInt8Array, UInt32Array, read_only
 from gneiss.batch import TextBatch
 from gneiss.dedup.minhash.shingles import write_shingles
-from gneiss.dedup.units import read_only
 
 _BLOCK = 1024
 
@@ -60,7 +59,7 @@ def signatures(batch: TextBatch, shingle_words: int, permutations: Permutations)
     found = np.full((len(batch), permutations.count), 2**32 - 1, np.uint32)
     has_words = np.zeros(len(batch), np.bool_)
     _sign(
-        read_only(batch.data), read_only(batch.offsets), shingle_words, permutations.factors, permutations.summands,
+        batch.data, batch.offsets, shingle_words, permutations.factors, permutations.summands,
         found, has_words,
     )  # fmt: skip
     return found, has_words

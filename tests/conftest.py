@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing import get_context
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tests.store.faults import Proxy
     from tests.store.s3_server import S3Server
 
-EXAMPLES = int(os.environ.get("GNEISS_EXAMPLES", "40"))  # a share; `make test-exhaustive` draws more
+EXAMPLES = int(os.environ.get("GNEISS_EXAMPLES", "25"))  # a share; `make test-exhaustive` draws more
 settings.register_profile("gneiss", deadline=None, max_examples=EXAMPLES, derandomize=True, database=None)
 settings.load_profile("gneiss")
 # Hypothesis also draws constants from the source of the modules that happen to be loaded, so that examples depend on
@@ -47,11 +47,16 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)  # after -m has deselected
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take longest begin first, so that no core waits for the last: those with Ray, then by their tests."""
-    tests = Counter(item.path for item in items)
+    seconds: dict[Path, float] = defaultdict(float)
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        seconds[item.path] += next((its for name, its in SECONDS.items() if name in marks), 0.05)
     with_ray = {item.path for item in items if "head" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: (item.path not in with_ray, -tests[item.path], item.path))
+    items.sort(key=lambda item: (item.path not in with_ray, -seconds[item.path], item.path))
 
 
+#: CPU-seconds that a test of a mark takes, on average; the first that holds counts.
+SECONDS = {"processes": 2.0, "slow": 0.4}
 #: What the corpus of the demo is harvested from, for time.
 FEW = ("numba", "pydantic")
 

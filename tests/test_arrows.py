@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -70,9 +71,19 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports(path: Path, known: Mapping[str, Path]) -> Iterator[str]:
-    """The modules of gneiss that a file imports, also within functions and for types alone."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+@cache
+def statements() -> dict[str, list[ast.Import | ast.ImportFrom]]:
+    """Module → its import statements, also within functions and for types only."""
+    trees = {name: ast.parse(path.read_text("utf-8")) for name, path in modules().items()}
+    return {
+        name: [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+        for name, tree in trees.items()
+    }
+
+
+def imports(module: str, known: Collection[str]) -> Iterator[str]:
+    """The modules of gneiss that a module imports."""
+    for node in statements()[module]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "gneiss":
             base = (node.module or "").removeprefix("gneiss").removeprefix(".")
             for alias in node.names:
@@ -89,7 +100,7 @@ def imports(path: Path, known: Mapping[str, Path]) -> Iterator[str]:
 def graph() -> dict[str, set[str]]:
     """Module → the modules that it imports."""
     known = modules()
-    return {name: set(imports(path, known)) - {name} for name, path in known.items()}
+    return {name: set(imports(name, known)) - {name} for name in known}
 
 
 def room(module: str) -> str:
@@ -147,10 +158,9 @@ def test_every_room_is_named_and_there_are_few() -> None:
 @pytest.mark.parametrize(("package", "only_in"), [("ray", "backends.ray_actors"), ("typer", "cli"), ("rich", "cli")])
 def test_only_one_place_imports_it(package: str, only_in: str) -> None:
     found = set()
-    for name, path in modules().items():
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+    for name, nodes in statements().items():
+        for node in nodes:
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
             if any(imported.split(".")[0] == package for imported in names) and not name.startswith(only_in):
                 found.add(name)
     assert not found

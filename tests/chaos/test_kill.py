@@ -60,7 +60,7 @@ def exit_code(context: WarmProcesses, number: int, *arguments: Path) -> int | No
     return process.exitcode
 
 
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
     every: int, recipe: Path, two_shards: Path, tmp_path: Path, warm: WarmProcesses
 ) -> None:

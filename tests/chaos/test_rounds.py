@@ -77,7 +77,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict
     return folder / "rounds.yaml", folder / "input", runs.promised(output), events
 
 
-@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_a_kill_in_any_round_is_made_good_by_running_again(
     every: int, material: tuple[Path, Path, dict[str, str], list[str]], tmp_path: Path, warm: WarmProcesses
 ) -> None:

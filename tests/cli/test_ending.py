@@ -86,7 +86,7 @@ def workers(folder: Path) -> list[int]:
         pytest.param(signal.SIGHUP, 129, "ended by SIGHUP", "stop", marks=pytest.mark.exhaustive),
     ],
 )
-def test_the_last_words_the_exit_code_and_no_worker_left(
+def test_the_last_words_the_exit_code_no_worker_left_and_the_same_command_resumes(
     number: int, code: int, how: str, state: str, folder: Path
 ) -> None:
     (folder / state).touch()
@@ -97,14 +97,7 @@ def test_the_last_words_the_exit_code_and_no_worker_left(
     assert said.splitlines()[-1] == f"gneiss: {how}; the same command resumes where it stopped"
     assert "Traceback" not in said
     assert not any(map(psutil.pid_exists, workers(folder)))
-
-
-def test_the_same_command_resumes(folder: Path) -> None:
-    (folder / "wait").touch()
-    process = started(folder)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
-    (folder / "wait").unlink()
+    (folder / state).unlink()
     process = begun(folder)
     assert process.communicate(timeout=120)[1].count("Traceback") == 0
     assert process.returncode == 0

@@ -58,7 +58,7 @@ def extract_until(number: int, task: Path, output: Path, trace: Path | None = No
         trace.write_text("\n".join(events))
 
 
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
     every: int, task: Path, tmp_path: Path, warm: WarmProcesses
 ) -> None:

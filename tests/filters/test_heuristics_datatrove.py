@@ -6,6 +6,7 @@ import re
 import sysconfig
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -46,17 +47,17 @@ def injected(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def documents() -> list[str]:
     """Licences, documentation and modules of what is installed, and what is made to be difficult."""
     folders = [Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("purelib"))]
-    ends = ("txt", "rst", "md", "py")
-    paths = sorted(path for folder in folders for end in ends for path in folder.rglob(f"*.{end}") if path.is_file())
+    ends = (".txt", ".rst", ".md", ".py")
+    paths = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in ends and path.is_file())
     texts = [path.read_text("utf-8", errors="replace")[:6000] for path in paths[: DOCUMENTS * 2 : 2]]
-    prose = [
+    prose = (
         text
         for path in paths
         for text in re.findall(r'"""(.{400,}?)"""', path.read_text("utf-8", errors="replace")[:9000], re.S)[:1]
-    ]
+    )
     documents = [
         *texts,
-        *prose[:1500],
+        *islice(prose, 1500),
         *PIECES,
         "",
         "\n",

@@ -86,7 +86,7 @@ def test_a_handler_of_ones_own_gets_the_fields(caplog: pytest.LogCaptureFixture)
 
 
 @pytest.mark.processes
-def test_a_run_logs_what_drivers_and_workers_do(folder: Path) -> None:
+def test_a_run_logs_what_drivers_and_workers_do(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("run", folder / "plain.yaml", "-i", folder / "input", "-o", folder / "json", "--backend", "local")
     ended = runs.gneiss("--log-json", *arguments, "--workers", "1")
     assert ended.returncode == 0, ended.stderr
@@ -102,10 +102,11 @@ def test_a_run_logs_what_drivers_and_workers_do(folder: Path) -> None:
     ]
     assert {"gneiss.jobs.job", "gneiss.jobs.attempt"} <= {record["logger"] for record in records}  # driver and worker
 
-    ended = runs.gneiss("--log-json", *arguments, "--workers", "0")
-    assert (ended.returncode, ended.stderr) == (0, "")  # nothing is left to do
-    ended = runs.gneiss("--log-json", "run", "nowhere.yaml", *arguments[2:])
-    assert json.loads(ended.stderr)["level"] == "error"
-    ended = runs.gneiss("--verbose", *arguments[:5], folder / "text", *arguments[6:], "--workers", "1")
-    assert "info: 2 of 2 tasks: b finished  [" in ended.stderr
-    assert "plain: 2 shards" in ended.stderr  # progress is there too
+    assert runs.command("--log-json", *arguments, "--workers", "0") == 0
+    assert capsys.readouterr().err == ""  # nothing is left to do
+    assert runs.command("--log-json", "run", "nowhere.yaml", *arguments[2:]) != 0
+    assert json.loads(capsys.readouterr().err)["level"] == "error"
+    assert runs.command("--verbose", *arguments[:5], folder / "text", *arguments[6:], "--workers", "1") == 0
+    said = capsys.readouterr().err
+    assert "info: 2 of 2 tasks: b finished  [" in said
+    assert "plain: 2 shards" in said  # progress is there too

@@ -343,7 +343,7 @@ def release_until(number: int, output: Path) -> None:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_a_killed_release_is_completed_and_no_file_is_written_twice(every: int, curated: Path, copy_of: Copy) -> None:
     whole = copy_of(curated)
     write_weights(whole)

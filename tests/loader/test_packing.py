@@ -148,7 +148,7 @@ def pack_until(number: int, source: Sequences, folder: Path) -> None:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_a_killed_packing_is_completed(
     every: int, source: Sequences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

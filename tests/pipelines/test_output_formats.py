@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -148,6 +147,8 @@ def test_others_load_it(tmp_path: Path, format: str, monkeypatch: pytest.MonkeyP
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    import pandas
+
     done = run(tmp_path, f"{{format: {format}}}")
     expected = rows_of(done)
     files = sorted(str(path) for path in (tmp_path / "out/data").rglob(f"*.{format}"))

@@ -43,6 +43,12 @@ PHASES = """
 """
 SETTINGS: dict[str, Any] = {"shard_bytes": 9_000, "backend": runs.InThisProcess()}
 SEEDS = [None, 7]
+#: Both formats and both orders; the other pairs are exhaustive.
+FORMATS_AND_SEEDS = [
+    ("parquet", None),
+    ("jsonl.gz", 7),
+    *(pytest.param(*its, marks=pytest.mark.exhaustive) for its in (("parquet", 7), ("jsonl.gz", None))),
+]
 
 
 def recipe(output: str = "{}") -> Recipe:
@@ -89,10 +95,9 @@ def expected_order(run: FinishedRun, seed: int | None) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", [None, "jsonl.gz"])
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("format", "seed"), FORMATS_AND_SEEDS)
 def test_every_row_is_there_once_and_in_order(
-    curated: FinishedRun, tmp_path: Path, seed: int | None, format: str | None
+    curated: FinishedRun, tmp_path: Path, seed: int | None, format: str
 ) -> None:
     new = reshard(curated.folder, tmp_path / "new", shuffle_seed=seed, format=format, **SETTINGS)
     rows, order = annotated(curated), expected_order(curated, seed)
@@ -166,8 +171,7 @@ class LastFirst(runs.InThisProcess):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("format", ["parquet", "jsonl"])
+@pytest.mark.parametrize(("format", "seed"), FORMATS_AND_SEEDS)
 def test_a_run_with_shard_bytes_is_a_run_and_a_reshard(
     input: Path, tmp_path: Path, seed: int | None, format: str
 ) -> None:
@@ -228,15 +232,15 @@ def ended_at(number: int) -> Iterator[list[str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("ends", [3, pytest.param(12, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_reshard_that_ends_anywhere_is_completed_by_the_same_call(
-    curated: FinishedRun, tmp_path: Path, seed: int | None
+    curated: FinishedRun, tmp_path: Path, seed: int | None, ends: int
 ) -> None:
-    whole = reshard(curated, tmp_path / "whole", shuffle_seed=seed, **SETTINGS)
     with ended_at(killing.NEVER) as events:
-        reshard(curated, tmp_path / "counted", shuffle_seed=seed, **SETTINGS)
+        whole = reshard(curated, tmp_path / "whole", shuffle_seed=seed, **SETTINGS)
     assert len(events) > 40
-    for number in random.Random(0).sample(range(1, len(events) + 1), 12):
+    for number in random.Random(0).sample(range(1, len(events) + 1), ends):
         output = tmp_path / f"{number}"
         with suppress(Killed), ended_at(number):
             reshard(curated, output, shuffle_seed=seed, **SETTINGS)
@@ -249,14 +253,17 @@ def test_a_reshard_that_ends_anywhere_is_completed_by_the_same_call(
 
 @pytest.mark.slow
 @pytest.mark.processes
-def test_a_killed_run_with_shard_bytes_is_completed_by_the_same_call(input: Path, tmp_path: Path, warm: Any) -> None:
+@pytest.mark.parametrize("kills", [2, pytest.param(6, marks=pytest.mark.exhaustive)])
+def test_a_killed_run_with_shard_bytes_is_completed_by_the_same_call(
+    input: Path, tmp_path: Path, warm: Any, kills: int
+) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(recipe("{shard_bytes: 9000, shuffle_seed: 5}").to_yaml())
     input = input / "a.parquet"
     killing.run_here_until(killing.NEVER, path, input, tmp_path / "whole", tmp_path / "trace")
     events = (tmp_path / "trace").read_text().splitlines()
     first = next(number for number, event in enumerate(events, 1) if "/exchange/" in event)
-    for number in [first // 2, *random.Random(1).sample(range(first, len(events) + 1), 5)]:
+    for number in [first // 2, *random.Random(1).sample(range(first, len(events) + 1), kills - 1)]:
         output = tmp_path / f"{number}"
         process = warm.Process(target=killing.run_here_until, args=(number, path, input, output))
         process.start()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from datasketch import MinHash, MinHashLSH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
@@ -20,6 +20,9 @@ from gneiss.dedup.minhash.signatures import Permutations, signatures
 from gneiss.dedup.words import fold_product
 from gneiss.errors import InputError
 from tests.dedup.minhash import oracle
+
+if TYPE_CHECKING:
+    from datasketch import MinHash
 
 words = st.text(alphabet="abc\0é中\u0301", min_size=1, max_size=20)
 normal_texts = st.lists(words, max_size=12).map(" ".join)
@@ -41,6 +44,8 @@ def ours(texts: list[str], shingle_words: int, permutations: Permutations) -> li
 
 def by_datasketch(texts: list[str], shingle_words: int, permutations: Permutations) -> list[MinHash]:
     """datasketch's sketches, by our hash function and our permutations."""
+    from datasketch import MinHash
+
     sketches = []
     for text in texts:
         sketches.append(
@@ -181,6 +186,8 @@ def folded(one, other):  # type: ignore[no-untyped-def]
 
 def test_lsh_finds_the_same_candidates() -> None:
     """With datasketch's own index, over texts that share most of their words."""
+    from datasketch import MinHashLSH
+
     choose = random.Random(3)
     base = [" ".join(choose.choices([f"w{n}" for n in range(50)], k=60)) for _ in range(6)]
     texts = []

@@ -26,9 +26,7 @@ def show(*parts: pa.Table | alt.TopLevelMixin) -> None:
     from IPython.display import display
 
     for part in parts:
-        display(  # type: ignore[no-untyped-call]
-            {"text/html": table(part)} if isinstance(part, pa.Table) else _drawn(part), raw=True
-        )
+        display({"text/html": table(part)} if isinstance(part, pa.Table) else _drawn(part), raw=True)
 
 
 def _drawn(chart: alt.TopLevelMixin) -> dict[str, Any]:

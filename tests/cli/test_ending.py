@@ -92,14 +92,14 @@ def test_the_last_words_the_exit_code_no_worker_left_and_the_same_command_resume
     (folder / state).touch()
     process = started(folder)
     process.send_signal(number)
-    said = process.communicate(timeout=120)[1]
+    said = process.communicate(timeout=600)[1]
     assert process.returncode == code
     assert said.splitlines()[-1] == f"gneiss: {how}; the same command resumes where it stopped"
     assert "Traceback" not in said
     assert not any(map(psutil.pid_exists, workers(folder)))
     (folder / state).unlink()
     process = begun(folder)
-    assert process.communicate(timeout=120)[1].count("Traceback") == 0
+    assert process.communicate(timeout=600)[1].count("Traceback") == 0
     assert process.returncode == 0
     assert {"data/a.parquet", "data/b.parquet"} <= set(runs.files(folder / "output"))
 
@@ -109,7 +109,7 @@ def test_a_driver_that_is_killed_leaves_workers_that_end_without_a_word(folder: 
     process = started(folder)
     process.kill()
     (folder / "wait").unlink()
-    said = process.communicate(timeout=120)[1]  # to the end of the last process that may write there
+    said = process.communicate(timeout=600)[1]  # to the end of the last process that may write there
     assert "Traceback" not in said
     while any(map(psutil.pid_exists, workers(folder))):
         time.sleep(0.05)
@@ -125,5 +125,5 @@ def test_a_hangup_that_is_ignored_stays_so(folder: Path) -> None:
         signal.signal(signal.SIGHUP, before)
     process.send_signal(signal.SIGHUP)
     (folder / "wait").unlink()
-    process.communicate(timeout=120)
+    process.communicate(timeout=600)
     assert process.returncode == 0

@@ -180,8 +180,10 @@ def test_a_run_with_shard_bytes_is_a_run_and_a_reshard(
     shuffled = "" if seed is None else f", shuffle_seed: {seed}"
     laid_out = recipe(f"{{format: {format}, shard_bytes: 9000{shuffled}}}")
     one = gneiss.run(laid_out, input, tmp_path / "one", backend=LastFirst())
-    names = runs.files(one.folder).keys()
-    assert names == runs.files(two.folder).keys()
+    names, expected = (  # the ledger is cut by the clock
+        {name for name in runs.files(its.folder) if not name.startswith("_gneiss/ledger/")} for its in (one, two)
+    )
+    assert names == expected
     for name in names:
         if name.startswith(("data/", "quarantine/")) or name in ("_gneiss/recipe.yaml", "_gneiss/statistics.json"):
             assert Path(one.folder, name).read_bytes() == Path(two.folder, name).read_bytes(), name

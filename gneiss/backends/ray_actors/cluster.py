@@ -37,9 +37,9 @@ def living_nodes() -> list[Mapping[str, Any]]:
                 ray.init(address=address or "local", logging_level=logging.WARNING, **own)
         except Exception as error:  # of any class: Ray raises Exception itself where a start takes it too long
             raise MachineError(f"cannot connect to Ray (RAY_ADDRESS={address or ''}): {last_line(error)}") from error
-        if not address and any(node["NodeManagerAddress"] != _LOOPBACK for node in ray.nodes()):  # type: ignore[no-untyped-call]
+        if not address and any(node["NodeManagerAddress"] != _LOOPBACK for node in ray.nodes()):
             _log.warning("Ray was imported before gneiss, and listens on all interfaces of this machine")
-    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [node for node in ray.nodes() if node["Alive"]]
 
 
 def _own_folder() -> str:

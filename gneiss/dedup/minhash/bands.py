@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, uint64
 
-from gneiss.arrays import BoolArray, Int, Int64Array, UInt8Array, UInt32Array, UInt64Array
+from gneiss.arrays import BoolArray, Int, Int64Array, UInt8Array, UInt32Array, UInt64Array, read_only
 from gneiss.batch import TextBatch
-from gneiss.dedup.units import read_only
 from gneiss.dedup.words import hash_range
 from gneiss.errors import InputError
 

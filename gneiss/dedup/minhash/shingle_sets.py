@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from gneiss.arrays import Float64Array, Int, Int64Array, UInt8Array, UInt32Array
+from gneiss.arrays import Float64Array, Int, Int64Array, UInt8Array, UInt32Array, read_only
 from gneiss.batch import TextBatch
 from gneiss.dedup.corpus_scope.records import firsts_of
 from gneiss.dedup.minhash.shingles import write_shingles
-from gneiss.dedup.units import read_only
 
 _HASH_BITS = np.uint64(32)
 

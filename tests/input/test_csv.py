@@ -76,6 +76,16 @@ def test_malformed_rows_are_rows_with_their_numbers(
     assert shard.schema() == pa.schema([("id", pa.string()), ("text", pa.string())])
 
 
+def test_a_file_of_malformed_rows_is_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_files, "_MOST_MALFORMED", 100)
+    monkeypatch.setattr(csv_files, "_BLOCK_BYTES", 200)
+    many = shard_of(tmp_path / "many.csv", b"id,text\n" + b"0\n1,a\n" * 500)
+    assert len(rows_of(many, ["id", MALFORMED])) == 1_000
+    shard = shard_of(tmp_path / "a.csv", b"id,text\n1,a\n" + b"\t\n" * 500)
+    with pytest.raises(InputError, match="100 malformed rows close together; is it another format"):
+        rows_of(shard)
+
+
 @pytest.mark.parametrize("data", [b"id,text", b"id,text\n", b"\xef\xbb\xbfid,text\r\n"])
 def test_a_file_with_no_rows(data: bytes, tmp_path: Path) -> None:
     assert rows_of(shard_of(tmp_path / "a.csv", data)) == []

@@ -19,6 +19,8 @@ from gneiss.store.place import Place
 
 #: The longest row, and what is read at once.
 _BLOCK_BYTES = 1 << 25
+#: Malformed rows in a block: a file with more of them is something else.
+_MOST_MALFORMED = 250_000
 _FEWER, _MORE = "fewer fields than columns", "more fields than columns"
 
 
@@ -69,7 +71,7 @@ class Csv:
                 rows, is_bad = bad.places(first, table.num_rows)
                 yield self._with(table, bad, rows, is_bad, columns)
                 first = int(rows[-1]) + 1 if len(rows) else first
-            if rest := len(bad.texts) - bad.given:
+            if rest := len(bad.texts):
                 table = pa.schema([(name, pa.string()) for name in wanted or names[:1]]).empty_table()
                 yield self._with(table, bad, np.arange(first, first + rest), np.ones(rest, np.bool_), columns)
 
@@ -93,16 +95,17 @@ class Csv:
 
 
 class _Malformed:
-    """The rows that pyarrow could not read, in order: their numbers, from 0, what they are, and what is wrong."""
+    """The rows that pyarrow could not read and nobody was given, in order: numbers, from 0, texts, and what is wrong."""
 
     def __init__(self) -> None:
         self.rows: list[int] = []
         self.texts: list[str] = []
         self.reasons: list[str] = []
-        self.given = 0
 
     def note(self, row: Any) -> str:
         """Called by pyarrow, which counts rows from 1, the names of columns included."""
+        if len(self.rows) == _MOST_MALFORMED:
+            return "error"
         self.rows.append(row.number - 2)
         self.texts.append(row.text[: lines.KEPT_BYTES])
         wrong = _FEWER if row.actual_columns < row.expected_columns else _MORE
@@ -112,17 +115,19 @@ class _Malformed:
     def places(self, first: int, good: int) -> tuple[Int64Array, Any]:
         """The numbers of the rows from `first` to the last of some good ones, and which of them are malformed."""
         end = first + good
-        for row in self.rows[self.given :]:
+        for row in self.rows:
             if row >= end:
                 break
             end += 1
         rows = np.arange(first, end)
-        return rows, np.isin(rows, self.rows[self.given :])
+        return rows, np.isin(rows, self.rows)
 
     def give(self, count: int) -> tuple[list[str], list[str]]:
         """The texts and reasons of the next ones."""
-        low, self.given = self.given, self.given + count
-        return self.texts[low : self.given], self.reasons[low : self.given]
+        given = self.texts[:count], self.reasons[:count]
+        for waiting in (self.rows, self.texts, self.reasons):
+            del waiting[:count]
+        return given
 
 
 def _read(
@@ -147,7 +152,16 @@ def _read(
             column_types=dict.fromkeys(names, pa.string()), include_columns=list(wanted), strings_can_be_null=False
         ),
     )
-    for batch in opened.enter_context(reader):
+    batches = opened.enter_context(reader)
+    while True:
+        try:
+            batch = next(batches, None)
+        except pa.ArrowInvalid as error:
+            if len(bad.rows) == _MOST_MALFORMED:
+                raise OSError(f"{_MOST_MALFORMED:,} malformed rows close together; is it another format?") from error
+            raise
+        if batch is None:
+            return
         yield pa.Table.from_batches([batch])
 
 

@@ -107,12 +107,25 @@ def commands(group: typer.Typer) -> list[Callable[..., Any]]:
                       for command in commands(its.typer_instance))]  # fmt: skip
 
 
-@pytest.mark.parametrize("command", commands(app), ids=lambda command: command.__name__)
-def test_every_option_of_a_command_is_read(command: Callable[..., Any]) -> None:
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(command))).body
+def unread(function: Callable[..., Any]) -> set[str]:
+    """The parameters that a function never reads."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
     assert isinstance(tree, ast.FunctionDef)
     read = {node.id for statement in tree.body for node in ast.walk(statement) if isinstance(node, ast.Name)}
-    assert set(inspect.signature(command).parameters) - read == set()
+    return set(inspect.signature(function).parameters) - read
+
+
+@pytest.mark.parametrize("command", commands(app), ids=lambda command: command.__name__)
+def test_every_option_of_a_command_is_read(command: Callable[..., Any]) -> None:
+    assert unread(command) == set()
+
+
+FUNCTIONS = [its for name in gneiss.__all__ if inspect.isfunction(its := getattr(gneiss, name))]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_every_parameter_of_a_public_function_is_read(function: Callable[..., Any]) -> None:
+    assert unread(function) == set()
 
 
 # Keys and options that are known, but would do nothing.

@@ -95,7 +95,7 @@ class Csv:
 
 
 class _Malformed:
-    """The rows that pyarrow could not read and nobody was given, in order: numbers, from 0, texts, and what is wrong."""
+    """The rows that pyarrow could not read and nobody was given yet: numbers, from 0, texts, and what is wrong."""
 
     def __init__(self) -> None:
         self.rows: list[int] = []

@@ -124,6 +124,9 @@ class Pii(Editor):
                     f"pii: {name}: expected {expected}, found {repr(unusable[0]) if unusable else 'none'};"
                     " anything else could form an address again with adjacent text"
                 )
+            is_replaced = self.email if name == "email_placeholders" else self.ip
+            if not is_replaced and given != getattr(Pii, name):
+                raise RecipeError(f"pii: {name}: such addresses are not replaced; leave it out")
 
     @property
     def columns(self) -> tuple[Column, ...]:

@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 from unittest import mock
@@ -117,13 +118,15 @@ def main() -> None:
     after = [its for its in killing.finished_at if its > killing.killed_at]
     all_at_work = before[len(before) // 2 :]  # workers start one after another, nodes join meanwhile
     rate_before = (len(all_at_work) - 1) / (all_at_work[-1] - all_at_work[0])
-    rate_after = len(after) / (after[-1] - killing.killed_at)
+    all_given = after[:-NODES]  # until then no worker waits for others to end
+    rate_after = len(all_given) / (all_given[-1] - killing.killed_at)
     print(
         json.dumps(
             {
                 "shards": given.shards,
                 "quarantined": len(done.quarantined_shards),
                 "shards_per_second": {"before": round(rate_before, 3), "after": round(rate_after, 3)},
+                "longest_wait_seconds": round(max(b - a for a, b in pairwise(killing.finished_at[NODES:])), 1),
                 "after_by_before": round(rate_after / rate_before, 3),
                 "surviving_share": round((NODES - 1) / NODES, 3),
                 "computed": {f"{count} times": shards for count, shards in sorted(times.items())},

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -33,6 +34,7 @@ from gneiss.recipe.rule import (
     understood,
 )
 from gneiss.report.counting import token_column
+from gneiss.report.counting_kernel import add_amounts, coded, numbered
 from gneiss.report.documents import open_documents
 
 if TYPE_CHECKING:
@@ -48,8 +50,8 @@ _LAST, _GROUP, _BYTES, _TOKENS = "last phase", "group of the document", "bytes o
 _VERDICT = "verdict of "
 # Unknown, not true, true.
 _STATES = 3
-#: Codes are renumbered before there can be more than this.
-_MOST_CODES = 1 << 40
+#: Codes are renumbered when there can be more than this.
+_MOST_CODES = 1 << 20
 #: Settings that differ in more conditions are counted each by itself.
 _MOST_OTHERS = 6
 
@@ -124,8 +126,13 @@ class Reading:
         ]
         with open_documents(self.run, self.layers) as connection:
             found = connection.sql(f"SELECT {', '.join(selected)} FROM documents")
-            for batch in found.to_arrow_reader(BATCH_ROWS):
-                yield Batch(pa.Table.from_batches([batch]), self.readable)
+            waiting: list[pa.RecordBatch] = []  # DuckDB gives a row group at a time
+            for batch in chain(found.to_arrow_reader(BATCH_ROWS), [None]):
+                if waiting and (batch is None or sum(map(len, waiting)) + len(batch) > BATCH_ROWS):
+                    yield Batch(pa.Table.from_batches(waiting).combine_chunks(), self.readable)
+                    waiting = []
+                if batch is not None:
+                    waiting.append(batch)
 
     def setting(self, recipe: Recipe) -> Setting:
         """The rules of a recipe, as they are evaluated over batches."""
@@ -150,6 +157,19 @@ class Batch:
     table: pa.Table
     readable: tuple[frozenset[str], ...]
     states: dict[Condition, Int8Array] = field(default_factory=dict)
+
+    @cached_property
+    def groups(self) -> tuple[Int64Array, list[str | None]]:
+        """The group of each row, by its number in a list, int64 (rows,)."""
+        groups = self.table[_GROUP].combine_chunks().dictionary_encode(null_encoding="encode")
+        return groups.indices.to_numpy().astype(np.int64), groups.dictionary.to_pylist()
+
+    def of_conditions(self, conditions: Sequence[Condition]) -> Int8Array:
+        """The states of conditions, int8 (conditions, rows)."""
+        found = np.empty((len(conditions), self.table.num_rows), np.int8)
+        for its, condition in zip(found, conditions, strict=True):
+            its[:] = self.states[condition]
+        return found
 
     def as_read(self, phase: int, aliases: Mapping[str, str]) -> pa.Table:
         """The columns that rules of a phase can read, as they read them."""
@@ -203,18 +223,16 @@ def decided(batches: Iterable[Batch], settings: Sequence[Setting]) -> list[Decid
     kinds = [_Kinds(shared)] * len(settings)
     if max(map(len, others), default=0) > _MOST_OTHERS:
         kinds, others = [_Kinds(of) for of in conditions], [[] for _ in settings]
-    counts = [np.zeros((3, 0), np.int64) for _ in settings]
+    counts = [np.zeros((0, 3), np.int64) for _ in settings]
     with locked_connection() as connection:
         for batch in _ahead(_with_truths(batches, settings)):
             found = {its: its.of(batch) for its in dict.fromkeys(kinds)}
-            sizes = [None, *(batch.table[name].to_numpy() for name in (_BYTES, _TOKENS))]
+            sizes = [batch.table[name].to_numpy() for name in (_BYTES, _TOKENS)]
             for number, (its, own) in enumerate(zip(kinds, others, strict=True)):
-                code = found[its]
-                for condition in own:
-                    code = code * _STATES + batch.states[condition]
-                length = len(its.known) * _STATES ** len(own)
-                grown = np.array([np.bincount(code, size, length) for size in sizes]).astype(np.int64)
-                grown[:, : counts[number].shape[1]] += counts[number]
+                code = coded(found[its], _STATES, batch.of_conditions(own))
+                grown = np.zeros((len(its.known) * _STATES ** len(own), 3), np.int64)
+                grown[: len(counts[number])] = counts[number]
+                add_amounts(grown, code, *sizes)
                 counts[number] = grown
         counted = [_Counted.of(*parts) for parts in zip(kinds, others, counts, strict=True)]
         return list(map(_decided, counted, _fates(connection, settings, counted)))
@@ -261,34 +279,29 @@ class _Kinds:
 
     def of(self, batch: Batch) -> Int64Array:
         """The kind of each row of a batch, int64 (rows,)."""
-        groups = batch.table[_GROUP].combine_chunks().dictionary_encode(null_encoding="encode")
+        groups, names = batch.groups
         last = batch.table[_LAST].to_numpy()
-        states = [batch.states[its] for its in self.conditions]
-        code = groups.indices.to_numpy().astype(np.int64) * (1 + MOST_PHASES) + last + 1
-        size = len(groups.dictionary) * (1 + MOST_PHASES)
-        for column in states:
-            if size > _MOST_CODES:
-                code, size = _renumbered(code)
-            code, size = code * _STATES + column, size * _STATES
-        code, size = _renumbered(code)
-        first = np.empty(size, np.int64)
-        first[code[::-1]] = np.arange(len(code))[::-1]
-        names = groups.take(pa.array(first)).to_pylist()
-        there = np.stack([its[first] for its in (last, *states)], axis=1).tolist()
-        kinds = ((name, tuple(its)) for name, its in zip(names, there, strict=True))
+        states = batch.of_conditions(self.conditions)
+        code, size = groups * (1 + MOST_PHASES) + last + 1, len(names) * (1 + MOST_PHASES)
+        done = 0
+        while done < len(states):
+            if size * _STATES > _MOST_CODES:
+                code, first = numbered(code, size)
+                size = len(first)
+            end, size = done + 1, size * _STATES
+            while end < len(states) and size * _STATES <= _MOST_CODES:
+                end, size = end + 1, size * _STATES
+            code, done = coded(code, _STATES, states[done:end]), end
+        code, first = numbered(code, size)
+        there = np.stack([its[first] for its in (groups, last, *states)], axis=1).tolist()
+        kinds = ((names[group], tuple(its)) for group, *its in there)
         kind: Int64Array = np.array([self.known.setdefault(its, len(self.known)) for its in kinds], np.int64)[code]
         return kind
 
 
-def _renumbered(code: Int64Array) -> tuple[Int64Array, int]:
-    """Codes as consecutive numbers, and how many there are."""
-    found = pa.array(code).dictionary_encode()
-    return found.indices.to_numpy().astype(np.int64), len(found.dictionary)
-
-
 @dataclass(frozen=True, eq=False)
 class _Counted:
-    """Kinds of documents under a setting: group, last phase, states of conditions; and their amounts, (3, kinds)."""
+    """Kinds of documents under a setting: group, last phase, states of conditions; and their amounts, (kinds, 3)."""
 
     groups: Sequence[str | None]
     last: Int64Array
@@ -297,8 +310,8 @@ class _Counted:
 
     @classmethod
     def of(cls, kinds: _Kinds, own: Sequence[Condition], counts: Int64Array) -> _Counted:
-        """From the counts (3, kinds and states of conditions of its own) of documents, bytes and tokens."""
-        codes = np.flatnonzero(counts[0])
+        """From the counts (kinds and states of conditions of its own, 3) of documents, bytes and tokens."""
+        codes = np.flatnonzero(counts[:, 0])
         kind, rest = np.divmod(codes, _STATES ** len(own))
         states: dict[Condition, Int64Array] = {}
         for its in reversed(own):
@@ -306,7 +319,7 @@ class _Counted:
         known = list(kinds.known)
         numbers = np.array([its for _, its in known], np.int64).reshape(len(known), 1 + len(kinds.conditions))[kind]
         states |= {its: numbers[:, 1 + i] for i, its in enumerate(kinds.conditions)}
-        return cls([known[its][0] for its in kind.tolist()], numbers[:, 0], states, counts[:, codes])
+        return cls([known[its][0] for its in kind.tolist()], numbers[:, 0], states, counts[codes])
 
     def pattern(self, phase: int, rules: Rules) -> Int8Array:
         """The truth of the rules of a phase, int8 (kinds, rules)."""
@@ -320,7 +333,7 @@ def fates(batches: Iterable[Batch], settings: Sequence[Setting]) -> Iterator[lis
     with locked_connection() as connection:
         for batch in _with_truths(batches, settings):
             found = [its.of(batch) for its in kinds]
-            counted = [_Counted.of(its, (), np.ones((3, len(its.known)), np.int64)) for its in kinds]
+            counted = [_Counted.of(its, (), np.ones((len(its.known), 3), np.int64)) for its in kinds]
             yield [fate[kind] for fate, kind in zip(_fates(connection, settings, counted), found, strict=True)]
 
 
@@ -356,7 +369,7 @@ def _by_group(counted: _Counted, chosen: BoolArray) -> dict[str | None, Amount]:
     found: dict[str | None, Amount] = {}
     for at in np.flatnonzero(chosen).tolist():
         group = counted.groups[at]
-        found[group] = found.get(group, Amount()) + Amount(*counted.amounts[:, at].tolist())
+        found[group] = found.get(group, Amount()) + Amount(*counted.amounts[at].tolist())
     return found
 
 

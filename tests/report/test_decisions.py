@@ -57,7 +57,11 @@ def expected(recipe: Recipe, annotations: pa.Table) -> dict[str, Amount]:
     return {label: amount(kept.filter(pc.equal(kept["prose_label"], label))) for label in labels}
 
 
-def test_any_rules_are_counted_as_a_run_decides(uninterrupted: FinishedRun) -> None:
+@pytest.mark.parametrize("codes", [4, 1 << 20])
+def test_any_rules_are_counted_as_a_run_decides(
+    codes: int, uninterrupted: FinishedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gneiss.report.decisions._MOST_CODES", codes)
     annotations = runs.annotations(uninterrupted.folder)
     changes = [
         {"phases.only.rules.good": f"prose > {threshold}", "phases.only.keep": keep}

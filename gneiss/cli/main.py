@@ -15,6 +15,7 @@ import typer
 
 from gneiss.cli.annotate import annotate
 from gneiss.cli.compare import compare
+from gneiss.cli.contamination import contamination_app
 from gneiss.cli.decide import decide
 from gneiss.cli.demo import demo, sample
 from gneiss.cli.diff import diff
@@ -57,6 +58,7 @@ app = typer.Typer(
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(train_app, name="train")
+app.add_typer(contamination_app, name="contamination")
 
 
 def _find_modules_here() -> None:

@@ -10,6 +10,7 @@ from gneiss.edit import Editor
 from gneiss.filters import (
     c4,
     contamination,
+    evaluation_items,
     fasttext,
     fineweb,
     gopher,
@@ -30,7 +31,7 @@ Kind = TypeVar("Kind", Annotator, Editor)
 #: In the order of the pages.
 MODULES = (
     fasttext, readability, tokens, perplexity, membership, gopher, c4, fineweb, language, replaced_characters, urls,
-    contamination, pii, input_column,
+    contamination, evaluation_items, pii, input_column,
 )  # fmt: skip
 
 

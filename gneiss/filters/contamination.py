@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gneiss.annotation import Annotate, Annotator, Column, files_of
+from gneiss.annotation import Annotate, Annotator, Column
 from gneiss.errors import ModelError, RecipeError
 from gneiss.filters.page import Page
 
@@ -125,9 +125,9 @@ class Contamination(Annotator):
         """
         from gneiss.batch import TextBatch
         from gneiss.filters.contamination_kernel import ngram_table, overlap
-        from gneiss.filters.evaluation_sets import read_texts
+        from gneiss.filters.evaluation_sets import read_texts, set_paths
 
-        paths = self._paths(files)
+        paths = set_paths(self.sets, self.folder, files)
         names = sorted(paths)
         with_text: set[str] = set()
 
@@ -160,16 +160,3 @@ class Contamination(Annotator):
             }
 
         return compute
-
-    def _paths(self, files: Mapping[str, Path]) -> dict[str, Path]:
-        """The file of each set, by name. Raises ModelError."""
-        from gneiss.filters.evaluation_sets import set_name
-
-        paths = {name: files[source] for name, source in self.sets.items()}
-        if self.folder is not None:
-            for file, path in files_of(files[self.model_files[-1]]).items():
-                name = set_name(file)
-                if name in paths:
-                    raise ModelError(f"{path}: there is another evaluation set {name!r}: {paths[name]}; rename one")
-                paths[name] = path
-        return paths

@@ -78,7 +78,7 @@ def ngram_table(sets: Iterable[TextBatch], ngram_words: int, min_words: int) -> 
     pairs = pairs[order]
     firsts = _firsts(pairs)
     found = pairs[firsts]
-    bits = np.zeros(1 << max(4, (len(found) * _BITS_PER_NGRAM).bit_length() - 6), np.uint64)
+    bits = _new_bits(len(found))
     for part in (found, *begins):
         _set_bits(bits, part)
     return NgramTable(
@@ -94,18 +94,44 @@ def ngram_table(sets: Iterable[TextBatch], ngram_words: int, min_words: int) -> 
     )
 
 
+def table_of(hashes: UInt64Array, sets: Int32Array, count: int, weight: int, powers: UInt64Array) -> NgramTable:
+    """A table of whole n-grams: sorted hashes, with each of the `count` sets that has one."""
+    firsts = _firsts(hashes)
+    bits = _new_bits(len(firsts))
+    _set_bits(bits, hashes[firsts])
+    lengths, sizes = np.empty(0, np.int64), np.bincount(sets, minlength=count)
+    return NgramTable(
+        hashes[firsts], np.append(firsts, len(hashes)), sets, bits, weight, weight, lengths, powers, sizes
+    )
+
+
 def overlap(batch: TextBatch, table: NgramTable) -> Overlap:
     """The n-grams that the documents of a batch share with evaluation sets."""
     words = folded_words(batch)
+    covered, document, ngram = _matches(words, len(batch), table)
+    ngrams = np.bincount(document, minlength=len(batch))
+    return Overlap(np.diff(words.documents), covered, ngrams, _nearest_set(document, ngram, table, len(batch)))
+
+
+def matches(batch: TextBatch, table: NgramTable) -> tuple[Int64Array, Int64Array]:
+    """The document and the place in the table of every distinct n-gram of a document that is in it."""
+    _, document, ngram = _matches(folded_words(batch), len(batch), table)
+    return document, ngram
+
+
+def _matches(words: FoldedWords, documents: int, table: NgramTable) -> tuple[Int64Array, Int64Array, Int64Array]:
     found = room = 1 << 12
     while found >= room:  # more than once only where much is shared
         room = found + 1
-        covered, matches = np.zeros(len(batch), np.int64), np.empty((2, room), np.int64)
+        covered, matches = np.zeros(documents, np.int64), np.empty((2, room), np.int64)
         seen_in = np.zeros(len(table.hashes), np.int64)  # memory only for what is written
         found = _match(words, table, seen_in, covered, matches)
     document, ngram = matches[:, :found]
-    ngrams = np.bincount(document, minlength=len(batch))
-    return Overlap(np.diff(words.documents), covered, ngrams, _nearest_set(document, ngram, table, len(batch)))
+    return covered, document, ngram
+
+
+def _new_bits(ngrams: int) -> UInt64Array:
+    return np.zeros(1 << max(4, (ngrams * _BITS_PER_NGRAM).bit_length() - 6), np.uint64)
 
 
 def _nearest_set(document: Int64Array, ngram: Int64Array, table: NgramTable, documents: int) -> Int64Array:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from gneiss.annotation import files_of
 from gneiss.errors import ModelError, first_line
 
 if TYPE_CHECKING:
@@ -27,8 +28,41 @@ def set_name(file: str) -> str:
     return name
 
 
+class SetText(NamedTuple):
+    """A text of a set: the row that it is in (of a text file the line), from 0, and the field, "" in a .txt."""
+
+    row: int
+    field: str
+    text: str
+
+
+def set_paths(sets: Mapping[str, str], folder: str | None, files: Mapping[str, Path]) -> dict[str, Path]:
+    """The file of each set, by name: those named, and all below the folder. Raises ModelError.
+
+    Parameters: `files`: source → local path; the folder's source ends in a slash.
+    """
+    paths = {name: files[source] for name, source in sets.items()}
+    if folder is not None:
+        for file, path in files_of(files[f"{folder.rstrip('/')}/"]).items():
+            name = set_name(file)
+            if name in paths:
+                raise ModelError(f"{path}: there is another evaluation set {name!r}: {paths[name]}; rename one")
+            paths[name] = path
+    return paths
+
+
 def read_texts(path: Path, fields: Sequence[str]) -> dict[str, list[str]]:
     """The texts of a set, by field: those of a .jsonl, or columns of a .parquet; the lines of a .txt are under "".
+    Raises what `read_rows` raises.
+    """
+    texts: dict[str, list[str]] = {"": []} if path.suffix == ".txt" else {field: [] for field in fields}
+    for its in read_rows(path, fields):
+        texts[its.field].append(its.text)
+    return texts
+
+
+def read_rows(path: Path, fields: Sequence[str]) -> list[SetText]:
+    """The texts of a set, in order of rows in a .jsonl or .txt, of fields and rows in a .parquet.
 
     Lines end at LF, CRLF or CR only. A row needs one of the fields, and each string in one is a separate text, in lists
     and in nested fields too. Other values are ignored.
@@ -37,19 +71,18 @@ def read_texts(path: Path, fields: Sequence[str]) -> dict[str, list[str]]:
     set_name(path.name)
     try:
         if path.suffix == ".txt":
-            texts = {"": path.read_text("utf-8-sig").split("\n")}
+            lines = path.read_text("utf-8-sig").split("\n")
+            texts = [SetText(row, "", line) for row, line in enumerate(lines)]
         else:
-            texts = {field: [] for field in fields}
-            for field, text in (_of_json_lines if path.suffix == ".jsonl" else _of_parquet)(path, fields):
-                texts[field].append(text)
+            texts = list((_of_json_lines if path.suffix == ".jsonl" else _of_parquet)(path, fields))
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: cannot be read as an evaluation set: {first_line(error)}") from error
-    if not any(text.strip() for of_field in texts.values() for text in of_field):
+    if not any(its.text.strip() for its in texts):
         raise ModelError(f"{path}: expected the texts of an evaluation set, found none")
     return texts
 
 
-def _of_json_lines(path: Path, fields: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _of_json_lines(path: Path, fields: Sequence[str]) -> Iterator[SetText]:
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -61,10 +94,10 @@ def _of_json_lines(path: Path, fields: Sequence[str]) -> Iterator[tuple[str, str
             if not isinstance(row, dict) or not any(field in row for field in fields):
                 raise ModelError(f"{path}, line {number}: expected an object with one of {', '.join(fields)}")
             for field in fields:
-                yield from ((field, text) for text in _strings(row.get(field)))
+                yield from (SetText(number - 1, field, text) for text in _strings(row.get(field)))
 
 
-def _of_parquet(path: Path, fields: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _of_parquet(path: Path, fields: Sequence[str]) -> Iterator[SetText]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -77,8 +110,8 @@ def _of_parquet(path: Path, fields: Sequence[str]) -> Iterator[tuple[str, str]]:
     except pa.ArrowException as error:
         raise ModelError(f"{path}: cannot be read as Parquet: {first_line(error)}") from error
     for column in present:
-        for value in table[column].to_pylist():
-            yield from ((column, text) for text in _strings(value))
+        for row, value in enumerate(table[column].to_pylist()):
+            yield from (SetText(row, column, text) for text in _strings(value))
 
 
 def _strings(value: object) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gneiss.errors import InputError, did_you_mean
-from gneiss.input.columns import values_at
 from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask
+from gneiss.output.sources import sources
+from gneiss.report.examples import beginnings
 
 GAINED, LOST = "gained", "lost"
 #: Documents shown of each side and reason, and how much of their text.
@@ -22,12 +23,11 @@ EXAMPLES, EXCERPT_CHARS = 2, 300
 
 @dataclass(frozen=True)
 class Changed:
-    """A document that changed sides. number: of the kept document, in the shard of the run that keeps it."""
+    """A document that changed sides. excerpt: of its text, as the run has it that keeps it."""
 
     shard: str
     row: int
     id: str | None
-    number: int
     excerpt: str = ""
 
 
@@ -85,20 +85,18 @@ def diff(before: FinishedRun, after: FinishedRun, *, by: str | None = None, exam
                 side.documents += 1
                 side.groups[str(mine.value(by, at)) if by else None] += 1
                 if len(side.examples) < examples:
-                    number = keeps.first + int(kept_mask(keeps.table)[:at].sum())
-                    side.examples.append(Changed(one.id, mine.value("row", at), mine.value("id", at), number))
-    for (name, _), side in sides.items():
-        side.examples = list(_with_texts(before if name == LOST else after, side.examples))
+                    side.examples.append(Changed(one.id, mine.value("row", at), mine.value("id", at)))
+    for name, run in ((LOST, before), (GAINED, after)):
+        _add_texts(run, [side for (of, _), side in sides.items() if of == name])
     ordered = sorted(sides.items(), key=lambda item: (item[0][0], -item[1].documents, item[0][1]))
     return Difference(before.counts["rows"], before.documents, after.documents, edited, dict(ordered))
 
 
 @dataclass(frozen=True, eq=False)
 class _Portion:
-    """Rows of a shard of a run. first: the number of its first kept document, or of the next one, in the shard."""
+    """Rows of a shard of a run."""
 
     table: pa.Table
-    first: int
 
     def value(self, name: str, row: int) -> Any:
         return self.table[name][row].as_py()
@@ -109,8 +107,8 @@ def _portions(
 ) -> Iterator[tuple[_Portion, _Portion]]:
     columns = ["reason", "dropped_in", "failed", "content_hash"]
     mine = before.batches(one, [*columns, *([by] if by else [])])
-    for (first, table), (other_first, other_table) in zip(mine, after.batches(other, columns), strict=True):
-        yield _Portion(table, first - one.first_document), _Portion(other_table, other_first - other.first_document)
+    for (_, table), (_, other_table) in zip(mine, after.batches(other, columns), strict=True):
+        yield _Portion(table), _Portion(other_table)
 
 
 def _why(keeps: _Portion, drops: _Portion, row: int) -> str:
@@ -122,13 +120,14 @@ def _why(keeps: _Portion, drops: _Portion, row: int) -> str:
     return " and ".join(flipped) or f"keep of {drops.value('dropped_in', row)}"
 
 
-def _with_texts(run: FinishedRun, changed: Sequence[Changed]) -> Iterator[Changed]:
-    """The same documents with the beginning of their texts, as the run that keeps them has them."""
-    shards = {shard.id: shard for shard in run.shards}
-    for its in changed:
-        table = next(run.data_tables(shards[its.shard], [run.text], its.number))
-        text = str(values_at(table, run.text)[0].as_py())
-        yield Changed(its.shard, its.row, its.id, its.number, text[:EXCERPT_CHARS])
+def _add_texts(run: FinishedRun, sides: Sequence[Side]) -> None:
+    """Give the examples of some sides the beginning of their texts, as the run that keeps them has them."""
+    rows: dict[str, list[int]] = {}
+    for its in (example for side in sides for example in side.examples):
+        rows.setdefault(its.shard, []).append(its.row)
+    texts = beginnings(sources(run), rows, EXCERPT_CHARS)
+    for side in sides:
+        side.examples = [replace(its, excerpt=texts[its.shard, its.row]) for its in side.examples]
 
 
 def _refuse_other_inputs(before: FinishedRun, after: FinishedRun) -> None:

@@ -15,7 +15,7 @@ from gneiss.report.decisions import Amount, Decided, total
 from gneiss.report.distributions import distribution as distribution_of
 from gneiss.report.distributions import thresholds
 from gneiss.report.examples import beginnings
-from gneiss.report.exploring import Change, Changed, Session
+from gneiss.report.exploring import Change, ChangedRow, Session
 from gneiss.report.markup import shown, table
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _changed(change: Change, texts: Mapping[tuple[str, int], str]) -> str:
     return f"<h3>{change.before} → {change.after}: {change.documents:,} documents{some}</h3>{documents}"
 
 
-def _document(its: Changed, text: str | None) -> str:
+def _document(its: ChangedRow, text: str | None) -> str:
     read = ", ".join(f"{name} {_number(value)}" for name, value in its.values.items())
     body = "<p class=note>Its text is in the input only.</p>"
     if text is not None:

@@ -62,8 +62,8 @@ def open_session(arguments: Mapping[str, Any]) -> Session:
 
 
 @dataclass(frozen=True)
-class Changed:
-    """A document that came to another end, and what of it the rules read."""
+class ChangedRow:
+    """A row whose document came to another end, and what of it the rules read."""
 
     shard: str
     row: int
@@ -77,7 +77,7 @@ class Change:
     before: str
     after: str
     documents: int
-    first: tuple[Changed, ...]
+    first: tuple[ChangedRow, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,7 @@ class Exploration:
         """Documents that other rules decide otherwise than the run; of each kind of change the first ones are named."""
         settings = [self.own, self.reading.setting(recipe)]
         counts: Counter[tuple[int, int]] = Counter()
-        named: dict[tuple[int, int], list[Changed]] = {}
+        named: dict[tuple[int, int], list[ChangedRow]] = {}
         first = 0
         for batch, (before, after) in zip(self.batches, fates(self.batches, settings), strict=True):
             for pair in sorted({*zip(before[before != after].tolist(), after[before != after].tolist(), strict=True)}):
@@ -121,13 +121,13 @@ class Exploration:
             for (before, after), its in sorted(named.items())
         ]
 
-    def _named(self, batch: Batch, first: int, rows: Int64Array) -> Iterator[Changed]:
+    def _named(self, batch: Batch, first: int, rows: Int64Array) -> Iterator[ChangedRow]:
         """Some rows of a batch, which begins at a row of the run."""
         shards = self.reading.run.shards
         ends = list(accumulate(shard.rows for shard in shards))
         for row, values in zip(rows.tolist(), _taken(batch.table, self.reading.columns, rows), strict=True):
             at = bisect_right(ends, first + row)
-            yield Changed(shards[at].id, first + row - (ends[at] - shards[at].rows), values)
+            yield ChangedRow(shards[at].id, first + row - (ends[at] - shards[at].rows), values)
 
     def _forget_all_but(self, setting: Setting) -> None:
         """Drop what is known of conditions that neither the run nor a setting has."""

@@ -85,9 +85,9 @@ class EvaluationItems(Annotator):
     >>> with TemporaryDirectory() as folder:
     ...     _ = (Path(folder) / "quiz.txt").write_text("What has four legs at dawn, two at noon and three at dusk?")
     ...     annotator = EvaluationItems(folder=folder)
-    ...     annotate(annotator, ["So: WHAT has four legs at dawn, two at noon, and three at dusk?"]).to_pylist()[0]
-    {'evaluation_item': 'quiz:0', 'evaluation_part': 'question', 'evaluation_question': 1.0,
-     'evaluation_answer': 0.0, 'evaluation_passage': 0.0}
+    ...     found = annotate(annotator, ["So: WHAT has four legs at dawn, two at noon, and three at dusk?"])
+    >>> found["evaluation_item"].to_pylist(), found["evaluation_question"].to_pylist()
+    (['quiz:0'], [1.0])
     """
 
     key = "evaluation_items"
@@ -113,7 +113,7 @@ class EvaluationItems(Annotator):
             )
         if not 0 < self.threshold <= 1:
             raise RecipeError(f"evaluation_items: threshold: expected a share above 0, found {self.threshold}")
-        if not self._parts or len(self._parts) < sum(len(getattr(self, part)) for part in PARTS):
+        if not self._parts or len(self._parts) < sum(map(len, self._fields.values())):
             raise RecipeError("evaluation_items: expected a field for a question, answer or passage, each for one only")
 
     @property
@@ -135,9 +135,14 @@ class EvaluationItems(Annotator):
         return tuple(dict.fromkeys((*self.sets.values(), *folder)))
 
     @property
+    def _fields(self) -> Mapping[str, tuple[str, ...]]:
+        """Part → the fields that hold it."""
+        return dict(zip(PARTS, (self.question, self.answer, self.passage), strict=True))
+
+    @property
     def _parts(self) -> Mapping[str, str]:
         """Field → what it holds."""
-        return {field: part for part in PARTS for field in getattr(self, part)}
+        return {field: part for part, fields in self._fields.items() for field in fields}
 
     def items(self, files: Mapping[str, Path]) -> list[Item]:
         """The texts of all sets, by set. Raises ModelError."""
@@ -159,8 +164,7 @@ class EvaluationItems(Annotator):
         from gneiss.filters.evaluation_items_kernel import item_table
 
         items = self.items(files)
-        for part in PARTS:
-            named = getattr(self, part)
+        for part, named in self._fields.items():
             if named and named != (part,) and part not in {its.part for its in items}:
                 raise ModelError(
                     f"evaluation_items: {part}: expected texts in {', '.join(named)} of some evaluation set,"

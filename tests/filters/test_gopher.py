@@ -6,7 +6,7 @@ import re
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gneiss.annotation import annotate
@@ -54,9 +54,9 @@ def repetition(text: str) -> dict[str, float | None]:
     """The definitions, word for word."""
     words = text.split()
     row: dict[str, float | None] = {column.name: None for column in GopherRepetition().columns}
+    text = with_line_feeds(text)
     if not text:
         return row
-    text = with_line_feeds(text)
     for name, pieces in (
         ("line", re.split("\n+", text)),
         ("paragraph", re.split("\n{2,}", text.strip())),
@@ -94,6 +94,7 @@ def test_quality_equals_plain_python(texts: list[str]) -> None:
     assert annotate(GopherQuality(), texts).to_pylist() == list(map(quality, texts))
 
 
+@example(["  "])
 @given(st.lists(REPETITIVE | TEXTS, max_size=4))
 def test_repetition_equals_plain_python(texts: list[str]) -> None:
     assert annotate(GopherRepetition(), texts).to_pylist() == list(map(repetition, texts))

@@ -152,7 +152,7 @@ def test_other_shares_than_those_that_run_are_refused(corpus: Path, tmp_path: Pa
     share(AT_SHARD_SCOPE, corpus, tmp_path / "shared", 0, 4)
     with mock.patch("gneiss.pipelines.run.PATIENCE_SECONDS", 0.0):
         identity = json.loads((tmp_path / "shared" / layout.RUN_FILE).read_text())
-        del identity["run_key"], identity["input"]
+        del identity["run_key"], identity["input"], identity["code"]
         with claim(output, identity, share=Share(1, 4)):
             with pytest.raises(OutputError, match="another task 1 is writing here"):
                 share(AT_SHARD_SCOPE, corpus, tmp_path / "shared", 1, 4)

@@ -3,7 +3,8 @@
     python scripts/bench_extraction.py --corpus DIR [--quick] [--evaluation TESTS] [--json FILE]
 
 Cost is CPU time of the whole step against the extractor's, in one run. DIR/warc holds archives (*.warc.gz). Ours is all
-of `gneiss extract` for them but the start of the command: reading, charsets, pipes, the sandbox and its start, Parquet.
+of `gneiss extract` for them but the start of a worker (pyarrow imports pandas, where it is installed): reading,
+charsets, pipes, the sandbox and its start, Parquet.
 The extractor alone gets the same pages as text, decoded beforehand, in this process.
 
 TESTS is the folder `tests` of a checkout of trafilatura: 990 pages, each with pieces of text that an extractor should
@@ -24,6 +25,7 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 
+import pyarrow as pa
 from bench_filters import Figures
 
 from gneiss.extraction.bodies import decode_body
@@ -68,6 +70,7 @@ def extraction_part(corpus: Path, quick: bool) -> Figures:
     """
     if not (corpus / "warc").is_dir():
         return {"extraction_missing": f"{corpus / 'warc'}: no archives there"}
+    pa.array([None])  # imports pandas, where it is installed: once in a worker
     limit = QUICK_RECORDS if quick else None
     tasks = sorted(find_crawl_files(corpus / "warc").tasks, key=lambda task: task.size_bytes)[: 1 if quick else None]
     pages = [page for task in tasks for page in pages_of(task, limit)]

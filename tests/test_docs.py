@@ -29,6 +29,8 @@ from pydantic import TypeAdapter
 
 import gneiss
 from gneiss.corpus_steps import STEPS
+from gneiss.corpus_steps.duplicates import NearDuplicates
+from gneiss.dedup.minhash.criteria import Verification
 from gneiss.filters.catalogue import ANNOTATORS, EDITORS, PAGES
 from gneiss.recipe.columns import BASE_COLUMNS, RESERVED
 from gneiss.recipe.recipe import Recipe, recipe_names
@@ -241,7 +243,10 @@ def test_every_recipe_key_is_documented() -> None:
 def test_every_annotation_is_documented(demo: Path) -> None:
     concepts = (ROOT / "docs/concepts.md").read_text("utf-8")
     names = {*RESERVED, *(column.name for column in BASE_COLUMNS)}
-    names |= {named.name for step in STEPS for named in (*step.columns, *step.evidence)}
+    names |= {field.name for step in STEPS for field in step.evidence}
+    own = (step.columns for step in STEPS if step is not NearDuplicates)
+    verified = NearDuplicates(verify=Verification()).columns
+    names |= {column.name for columns in (*own, verified) for column in columns}
     assert not [name for name in sorted(names) if f"| `{name}` |" not in concepts]
     recipe = Recipe.load(demo / "demo.yaml")
     shard = next((demo / "curated/annotations/base").glob("*.parquet"))

@@ -17,8 +17,9 @@ import pyarrow as pa
 from pydantic import BeforeValidator, Field
 
 from gneiss.annotation import Column
-from gneiss.arrays import Int64Array
+from gneiss.arrays import Int64Array, UInt64Array
 from gneiss.batch import TextBatch
+from gneiss.corpus_steps.preference_stages import order_stages, orders_of
 from gneiss.corpus_steps.step import (
     MOST_PARTITIONS,
     REDUCER_MEMORY_BYTES,
@@ -46,6 +47,10 @@ _VERIFIED = (
 )
 #: The one task that joins pairs to clusters holds one number per document of the corpus.
 CLUSTER_BYTES_PER_ROW = 8
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +97,7 @@ class _Duplicates(CorpusStep):
     is_stored: ClassVar[bool] = True
 
     scope: Literal["shard", "corpus"]
+    keep: str | None
 
     def annotations(self, members: Members, rows: Int64Array, shard: int, id_of: IdOf) -> dict[str, pa.Array]:
         """The step's columns for some rows of a shard."""
@@ -106,7 +112,7 @@ class _Duplicates(CorpusStep):
         """See CorpusStep."""
         from gneiss.dedup.minhash.in_memory import clusters_within
 
-        batch = clusters_within(_placed(documents), cast(Criterion, self))
+        batch = clusters_within(_placed(documents), cast(Criterion, self), self._order_within(documents))
         return StepResult(self.annotations(Members.of_batch(batch), documents.rows, 0, lambda _: documents.shard_id))
 
     def stages(self, corpus: StepCorpus) -> Sequence[Stage]:
@@ -115,10 +121,26 @@ class _Duplicates(CorpusStep):
 
         criterion, partitions = cast(Criterion, self), self._partitions(corpus)
         return (
+            *order_stages(self.keep, corpus),
             Stage("keys", len(corpus.shards), keys.SCHEMA, partial(_keys, criterion, partitions), True, partitions),
             Stage("matched", partitions, matching.SCHEMA, _matched),
-            Stage("clusters", 1, clusters.SCHEMA, partial(_clusters, partitions)),
+            Stage("clusters", 1, clusters.SCHEMA, partial(_clusters, self.keep, partitions)),
         )
+
+    @property
+    def measures(self) -> Mapping[str, str | None]:
+        """See CorpusStep."""
+        return {"keep": self.keep}
+
+    def _order_within(self, documents: PhaseDocuments) -> UInt64Array | None:
+        """The order of preference of the rows of `_placed`."""
+        from gneiss.dedup.minhash.preference import order_of
+
+        if self.keep is None:
+            return None
+        order = np.zeros(documents.rows.max(initial=-1) + 1, np.uint64)
+        order[documents.rows] = order_of(documents.measured(self.keep))
+        return order
 
     def _partitions(self, corpus: StepCorpus) -> int:
         """Of the keys."""
@@ -160,6 +182,7 @@ class ExactDuplicates(criteria.ExactDuplicates, _Duplicates):
     )
 
     scope: Literal["shard", "corpus"] = "corpus"
+    keep: Annotated[str | None, Field(exclude_if=_is_none)] = None
 
     @property
     def explanation(self) -> str:
@@ -176,10 +199,6 @@ def _written_out(given: Any) -> Any:
     return {"at_least": given} if isinstance(given, int | float) and not isinstance(given, bool) else given
 
 
-def _is_none(value: object) -> bool:
-    return value is None
-
-
 @dataclass(frozen=True)
 class NearDuplicates(criteria.NearDuplicates, _Duplicates):
     """Documents that share many shingles of words, among those of a `scope`."""
@@ -188,6 +207,7 @@ class NearDuplicates(criteria.NearDuplicates, _Duplicates):
 
     verify: Annotated[criteria.Verification | None, BeforeValidator(_written_out), Field(exclude_if=_is_none)] = None
     scope: Literal["shard", "corpus"] = "corpus"
+    keep: Annotated[str | None, Field(exclude_if=_is_none)] = None
 
     @property
     def columns(self) -> tuple[Column, ...]:  # type: ignore[override]  # some are there only where pairs are verified
@@ -205,14 +225,18 @@ class NearDuplicates(criteria.NearDuplicates, _Duplicates):
             return super().within_shard(documents, model)
         from gneiss.dedup.minhash.in_memory import verified_within
 
-        clusters, pairs = verified_within(_placed(documents), self, self.verify)
+        clusters, pairs = verified_within(_placed(documents), self, self.verify, self._order_within(documents))
         return self._verified_result(clusters, [pairs], documents.rows, 0, lambda _: documents.shard_id)
 
     def stages(self, corpus: StepCorpus) -> Sequence[Stage]:
         """See CorpusStep."""
         from gneiss.corpus_steps.verified_stages import verified_stages
 
-        return verified_stages(self, self._partitions(corpus), corpus) if self.verify else super().stages(corpus)
+        return (
+            verified_stages(self, self.keep, self._partitions(corpus), corpus)
+            if self.verify
+            else super().stages(corpus)
+        )
 
     def results(self, corpus: StepCorpus) -> Callable[[int, PhaseDocuments], StepResult]:
         """See CorpusStep."""
@@ -282,8 +306,8 @@ def _matched(corpus: StepCorpus, partition: int) -> Batches:
     return matched(sent, passes_for(sum(batch.num_rows for batch in sent), REDUCER_MEMORY_BYTES))
 
 
-def _clusters(partitions: int, corpus: StepCorpus, task: int) -> Batches:
+def _clusters(keep: str | None, partitions: int, corpus: StepCorpus, task: int) -> Batches:
     from gneiss.dedup.minhash.clusters import clusters
 
     edges = chain.from_iterable(corpus.batches("matched", partition) for partition in range(partitions))
-    return clusters(edges, [shard.rows for shard in corpus.shards])
+    return clusters(edges, [shard.rows for shard in corpus.shards], orders_of(keep, corpus))

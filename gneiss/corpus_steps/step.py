@@ -63,6 +63,9 @@ class PhaseDocuments(Protocol):
     def batch(self) -> TextBatch:
         """Their texts as they enter the phase."""
 
+    def measured(self, measure: str) -> pa.Array:
+        """The values of one of the step's `measures`, float64 (documents,)."""
+
 
 class StepCorpus(Protocol):
     """A corpus for the stages of one step: its shards by index, in order, and the files of its own stages."""
@@ -81,6 +84,12 @@ class StepCorpus(Protocol):
 
     def texts(self, shard: int) -> TextBatch:
         """The texts that enter the phase, one for each row of a shard; empty for a row that does not reach it."""
+
+    def measured(self, shard: int, measure: str) -> pa.Array:
+        """The values of one of the step's `measures` for each row of a shard, float64; null for one that is not there.
+
+        The texts of the shard, if they are wanted too, are then at hand.
+        """
 
     def batch(self, stage: str, task: int, number: int = 0) -> pa.RecordBatch:
         """One batch of a task of an earlier stage of this step."""
@@ -160,6 +169,11 @@ class CorpusStep:
     def explanation(self) -> str:
         """A line for `gneiss explain`: a verb, and what it looks for, with which parameters."""
         raise NotImplementedError
+
+    @property
+    def measures(self) -> Mapping[str, str | None]:
+        """The parameters that are SQL expressions over annotations of earlier phases, and over the size of the text."""
+        return {}
 
     @property
     def model_files(self) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from gneiss.arrays import Int64Array, UInt32Array
+from gneiss.corpus_steps.preference_stages import order_stages, orders_of
 from gneiss.corpus_steps.step import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Batches, Stage, StepCorpus
 
 if TYPE_CHECKING:
@@ -43,13 +44,15 @@ def verifiers_for(corpus: StepCorpus) -> int:
     return corpus.partitions or min(1 + int(size * _SET_BYTES_PER_BYTE / REDUCER_MEMORY_BYTES), MOST_PARTITIONS)
 
 
-def verified_stages(step: NearDuplicates, partitions: int, corpus: StepCorpus) -> Sequence[Stage]:
-    """The stages; `partitions`: of the keys."""
+def verified_stages(step: NearDuplicates, keep: str | None, partitions: int, corpus: StepCorpus) -> Sequence[Stage]:
+    """The stages; `keep`: which document comes first; `partitions`: of the keys."""
     from gneiss.dedup.minhash import candidates, keys, stars, verified
 
     shards, verifiers = len(corpus.shards), verifiers_for(corpus)
+    of_keys = keys.SCHEMA if keep is None else keys.KEYS_IN_ORDER
     return (
-        Stage("keys", shards, keys.SCHEMA, partial(_keys, step, partitions), True, partitions),
+        *order_stages(keep, corpus),
+        Stage("keys", shards, of_keys, partial(_keys, step, keep, partitions), True, partitions),
         Stage(
             "candidates", partitions, candidates.SCHEMA, partial(_candidates, verifiers), receivers=verifiers
         ),
@@ -59,14 +62,16 @@ def verified_stages(step: NearDuplicates, partitions: int, corpus: StepCorpus) -
             "verified", verifiers, verified.SCHEMA, partial(_verified, step, partitions),
             receivers=shards, is_read_by_task=True,
         ),
-        Stage("clusters", 1, stars.SCHEMA, partial(_clusters, step, verifiers)),
+        Stage("clusters", 1, stars.SCHEMA, partial(_clusters, step, keep, verifiers)),
     )  # fmt: skip
 
 
-def _keys(step: NearDuplicates, partitions: int, corpus: StepCorpus, shard: int) -> Batches:
+def _keys(step: NearDuplicates, keep: str | None, partitions: int, corpus: StepCorpus, shard: int) -> Batches:
+    from gneiss.dedup.corpus_scope.records import column
     from gneiss.dedup.minhash.keys import shard_keys
 
-    return shard_keys(corpus.texts(shard), step, partitions)
+    order = None if keep is None else column(corpus.batch("order", shard), "order")
+    return shard_keys(corpus.texts(shard), step, partitions, order=order)
 
 
 def _candidates(verifiers: int, corpus: StepCorpus, partition: int) -> Batches:
@@ -147,12 +152,13 @@ def _read(sent: Iterable[pa.RecordBatch], pairs: Pairs) -> tuple[Int64Array, Shi
     return np.concatenate(found), ShingleSets.of_steps(np.concatenate(steps), np.concatenate(sizes))
 
 
-def _clusters(step: NearDuplicates, verifiers: int, corpus: StepCorpus, task: int) -> Batches:
+def _clusters(step: NearDuplicates, keep: str | None, verifiers: int, corpus: StepCorpus, task: int) -> Batches:
     from gneiss.dedup.minhash.stars import stars
 
     assert step.verify
     pairs = (batch for verifier in range(verifiers) for batch in corpus.batches("verified", verifier))
-    return stars(pairs, [shard.rows for shard in corpus.shards], step.verify.clusters == "complete")
+    rows = [shard.rows for shard in corpus.shards]
+    return stars(pairs, rows, step.verify.clusters == "complete", orders_of(keep, corpus))
 
 
 def _verifier(shard: UInt32Array, row: UInt32Array, verifiers: int) -> Int64Array:

@@ -21,7 +21,7 @@ from gneiss.curate.phase_result import Annotations, PhaseResult
 from gneiss.curate.quarantine import Unwatched, Watch, Watched, isolated
 from gneiss.edit import Edited, Editor, Edits
 from gneiss.recipe.phase import Phase
-from gneiss.recipe.rule import Verdicts, evaluate
+from gneiss.recipe.rule import Verdicts, evaluate, measured
 
 if TYPE_CHECKING:
     import duckdb
@@ -84,6 +84,14 @@ class PhaseInput:
             self.edited[stay],
             {name: column.filter(chosen) for name, column in self.annotations.items()},
         )
+
+    def measured(self, measure: str) -> pa.Array:
+        """See PhaseDocuments: over the annotations of earlier phases, and the sizes of the texts."""
+        sizes = {
+            "text_bytes": pa.array(np.diff(self.batch.offsets)),
+            "text_chars": pc.utf8_length(self.batch.to_arrow()),
+        }
+        return measured(measure, pa.table({**self.annotations, **sizes}))
 
     @property
     def shard_id(self) -> str:

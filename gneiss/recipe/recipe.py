@@ -22,7 +22,7 @@ from gneiss.recipe.files import ID, Budgets, Card, InputColumns, OutputFiles
 from gneiss.recipe.named import name_of
 from gneiss.recipe.part import READING, Part
 from gneiss.recipe.phase import Phase
-from gneiss.recipe.rule import check
+from gneiss.recipe.rule import check, check_measure
 from gneiss.recipe.yaml_text import MOST_BYTES, read_yaml, write_yaml
 
 #: The most phases of a recipe.
@@ -123,6 +123,10 @@ class Recipe(Part):
                 if step.key in steps:
                     raise RecipeError(f"only one phase can have {step.key}")
                 steps.add(step.key)
+                readable = {**{column.name: column.type for column in BASE_COLUMNS}, **known}
+                for name, measure in step.measures.items():
+                    if measure is not None:
+                        check_measure(f"phase {phase.name!r}: {step.key}.{name}", measure, readable)
             for column in (*(BASE_COLUMNS if not index else ()), *phase.columns):
                 if column.name.lower() in names:
                     raise RecipeError(f"phase {phase.name!r}: the annotation {column.name!r} is computed twice")

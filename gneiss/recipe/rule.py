@@ -100,6 +100,25 @@ def check(rules: Rules, columns: Mapping[str, ColumnType]) -> None:
         _check_expression(connection, "keep", rules.keep, names, "rule")
 
 
+def check_measure(what: str, measure: str, columns: Mapping[str, ColumnType]) -> None:
+    """Refuse anything but a single expression over known columns that is a number or a flag. Raises RecipeError."""
+    with locked_connection() as connection:
+        _check_expression(connection, what, measure, columns, "annotation of an earlier phase", (NUMBER, BOOLEAN))
+
+
+def measured(measure: str, annotations: pa.Table) -> pa.Array:
+    """The values of a checked measure, float64 (rows,); null where it is missing or cannot be computed."""
+    table = as_read(annotations, {})
+    with locked_connection() as connection:
+        expression = parsed(connection, measure, _kinds(table.schema), "annotation of an earlier phase")
+        parts = [
+            _plain(_computed(connection, table.slice(start, _ROWS), [expression])[0][0])
+            for start in range(0, table.num_rows, _ROWS)
+        ]
+    chunks = [chunk.cast(pa.int8()) if expression.kind == BOOLEAN else chunk for its in parts for chunk in its.chunks]
+    return pa.concat_arrays([pa.array([], pa.float64()), *(its.cast(pa.float64(), safe=False) for its in chunks)])
+
+
 def reads(rules: Rules, columns: Mapping[str, ColumnType]) -> dict[str, frozenset[str]]:
     """Checked rules → the columns that each reads, under their own names."""
     known = _with_aliases(columns, rules.aliases)
@@ -304,9 +323,14 @@ def _nan_to_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _check_expression(
-    connection: duckdb.DuckDBPyConnection, what: str, text: str, columns: Mapping[str, ColumnType], noun: str
+    connection: duckdb.DuckDBPyConnection,
+    what: str,
+    text: str,
+    columns: Mapping[str, ColumnType],
+    noun: str,
+    kinds: Sequence[str] = (BOOLEAN,),
 ) -> frozenset[str]:
-    """The columns that a condition reads; refused are those that cannot be evaluated."""
+    """The columns that an expression reads; refused are those that cannot be evaluated, or are of another kind."""
     import duckdb
 
     nulls = pa.table({name: pa.nulls(1, arrow_type(type_)) for name, type_ in columns.items()})
@@ -317,9 +341,9 @@ def _check_expression(
     except RecipeError as error:
         raise RecipeError(f"{what}: {error}") from error
     except duckdb.Error as error:
-        raise RecipeError(f"{what}: {text!r} is not a condition over these columns: {first_line(error)}") from error
-    if expression.kind != BOOLEAN:
-        raise RecipeError(
-            f"{what}: expected a condition that is true or false for each document, found a {expression.kind}: {text!r}"
-        )
+        expected = "a condition" if kinds == (BOOLEAN,) else "an expression"
+        raise RecipeError(f"{what}: {text!r} is not {expected} over these columns: {first_line(error)}") from error
+    if expression.kind not in kinds:
+        expected = "a condition that is true or false" if kinds == (BOOLEAN,) else f"a {' or '.join(kinds)}"
+        raise RecipeError(f"{what}: expected {expected} for each document, found a {expression.kind}: {text!r}")
     return expression.reads

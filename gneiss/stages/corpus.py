@@ -90,13 +90,15 @@ class Corpus:
 class Reader:
     """Reads the documents that reach a phase; what earlier phases decided is read from the files of their stage.
 
-    It remembers the texts of one shard, which several stages of a task may ask for.
+    It remembers the texts of one shard, and its documents if they are at hand, for which several stages of a task may
+    ask.
     """
 
     corpus: Corpus
     _phase: int = -1
     _shard: int = -1
     _text: TextBatch | None = None
+    _documents: PhaseInput | None = None
     _of_worker: Callable[[Shard], Shard] = field(default_factory=reading_on)
     _grids: dict[str, Grid | None] = field(default_factory=dict)
 
@@ -121,7 +123,7 @@ class Reader:
     def text(self, phase: int, shard: int) -> TextBatch:
         """The texts that reach a phase, one per row of the shard; empty for rows that do not reach it."""
         if self._text is None or (self._phase, self._shard) != (phase, shard):
-            self._text = None  # before the next one is read
+            self._text = self._documents = None  # before the next one is read
             self._phase, self._shard, self._text = phase, shard, self._read(phase, shard)
         return self._text
 
@@ -134,7 +136,19 @@ class Reader:
     def remember(self, phase: int, documents: PhaseInput, shard: int) -> None:
         """Documents that reach a phase, whose texts need not be read again."""
         placed = documents.batch.placed(documents.rows, self.corpus.shards[shard].rows)
-        self._phase, self._shard, self._text = phase, shard, placed
+        self._phase, self._shard, self._text, self._documents = phase, shard, placed, documents
+
+    def measured(self, phase: int, shard: int, measure: str) -> pa.Array:
+        """The values of a measure for each row of a shard, float64; null for one that does not reach the phase."""
+        if self._documents is None or (self._phase, self._shard) != (phase, shard):
+            documents = self.entering(phase, shard)
+            if documents is None:
+                return pa.nulls(self.corpus.shards[shard].rows, pa.float64())
+            self.remember(phase, documents, shard)
+        assert self._documents is not None
+        place = np.full(self.corpus.shards[shard].rows, -1)
+        place[self._documents.rows] = np.arange(len(self._documents.rows))
+        return self._documents.measured(measure).take(pa.array(place, mask=place < 0))
 
     def _read(self, phase: int, shard: int) -> TextBatch:
         entering, count = self._first(shard), self.corpus.shards[shard].rows
@@ -196,6 +210,10 @@ class StepView:
     def texts(self, shard: int) -> TextBatch:
         """See StepCorpus."""
         return self.reader.text(self.phase, shard)
+
+    def measured(self, shard: int, measure: str) -> pa.Array:
+        """See StepCorpus."""
+        return self.reader.measured(self.phase, shard, measure)
 
     def batch(self, stage: str, task: int, number: int = 0) -> pa.RecordBatch:
         """See StepCorpus. Raises OutputError."""

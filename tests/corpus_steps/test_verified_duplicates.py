@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,8 @@ from gneiss.pipelines.run import run
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
 from tests import runs
+from tests.dedup.minhash import oracle
+from tests.dedup.minhash.test_minhash import near_keys
 from tests.dedup.minhash.test_verified import Found, expected
 
 NEAR = {"bands": 10, "rows": 2, "shingle_words": 2}
@@ -119,3 +122,70 @@ def test_what_is_no_verification_is_refused(verify: Any, message: str) -> None:
     text = f"name: n\nphases: [{{name: p, near_duplicates: {{verify: {json.dumps(verify)}}}}}]"
     with pytest.raises(RecipeError, match=message):
         Recipe.parse(text)
+
+
+@pytest.mark.parametrize("verify", [None, 0.5], ids=["unverified", "verified"])
+@pytest.mark.parametrize("keep", ["text_bytes", "score", "score > 1 AND text_bytes > 3"])
+@pytest.mark.slow
+def test_the_preferred_are_kept(tmp_path: Path, keep: str, verify: Any) -> None:
+    """Of many shards and of one, as the definition says of clusters of components, or of verified pairs."""
+    every = [[its for its in texts_of(seed) if its and its != b"\xff"] for seed in range(3)]
+    texts = [text.decode() for its in every for text in its]
+    scores: list[float | None] = [random.Random(n).choice([None, 0.5, 1.5, 2.5]) for n in range(len(texts))]
+    own = iter(scores)
+    for number, its in enumerate(every):
+        runs.write_corpus(tmp_path / f"many/{number}.parquet", its, score=[next(own) for _ in its])
+    runs.write_corpus(tmp_path / "one/0.parquet", [text.encode() for text in texts], score=scores)
+    its = preferring(keep, "corpus", verify)
+    many = found(its, tmp_path / "many", tmp_path / "of many", 2)
+    one = found(preferring(keep, "shard", verify), tmp_path / "one", tmp_path / "of one")
+    for column in set(many.column_names) & {*VERIFIED, "exact_copies", "exact_first"}:
+        assert many[column].to_pylist() == one[column].to_pylist(), column
+
+    def preferred(document: int) -> tuple[float, int]:
+        score, size = scores[document], len(texts[document])
+        value = {"text_bytes": size, "score": score}.get(keep, None if score is None else score > 1 and size > 3)
+        if score is None and size <= 3:
+            value = {"text_bytes": size, "score": None}.get(keep, False)
+        return (math.inf if value is None else -float(value), document)
+
+    order = sorted(range(len(texts)), key=preferred)
+    near = its.phases[1].steps[1]
+    assert isinstance(near, NearDuplicates)
+    if verify:
+        is_first = dict.fromkeys(order, True)
+        is_first |= {
+            document: document == first
+            for document, first, _, _ in expected(texts, near, candidates_module.MOST_COMPARED, order)
+        }
+    else:
+        keys = [near_keys(texts[document], near) for document in order]
+        is_first = {order[document]: document == first for document, first, _ in oracle.components(keys)}
+    assert one["near_first"].to_pylist() == [is_first.get(document, True) for document in range(len(texts))]
+    exact = {text: next(its for its in order if texts[its] == text) for text in texts}
+    assert one["exact_first"].to_pylist() == [exact[text] == document for document, text in enumerate(texts)]
+    assert one["near_first"].to_pylist() != one["exact_first"].to_pylist()
+
+
+def preferring(keep: str, scope: str, verify: Any) -> Recipe:
+    """A phase that reads scores, and one that prefers by them."""
+    near = {**NEAR, "scope": scope, "keep": keep} | ({"verify": verify} if verify else {})
+    phases = [
+        {"name": "read", "annotate": [{"input_column": {"name": "score", "type": "float64"}}]},
+        {"name": "unique", "exact_duplicates": {"scope": scope, "keep": keep}, "near_duplicates": near},
+    ]
+    return Recipe.model_validate({"name": "preferring", "phases": phases})
+
+
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        ("lenght", "near_duplicates.keep: .*lenght"),
+        ("near_cluster_size", "near_duplicates.keep: .*near_cluster_size"),
+        ("'best'", "near_duplicates.keep: expected a number or boolean for each document, found a string"),
+        ("text_bytes > 1; SELECT 1", "near_duplicates.keep: "),
+    ],
+)
+def test_what_is_no_preference_is_refused(keep: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipe(keep=keep)

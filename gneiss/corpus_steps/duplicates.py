@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, cast
+from typing import Annotated, Any, ClassVar, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from gneiss.annotation import Column
 from gneiss.arrays import Int64Array, UInt64Array
 from gneiss.batch import TextBatch
 from gneiss.corpus_steps.preference_stages import order_stages, orders_of
+from gneiss.corpus_steps.scope import Scope, check_group, files, group_of
 from gneiss.corpus_steps.step import (
     MOST_PARTITIONS,
     REDUCER_MEMORY_BYTES,
@@ -96,8 +97,13 @@ class _Duplicates(CorpusStep):
 
     is_stored: ClassVar[bool] = True
 
-    scope: Literal["shard", "corpus"]
+    scope: Scope
+    group_by: str | None
     keep: str | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()  # type: ignore[misc]  # of the criterion
+        check_group(self.scope, self.group_by)
 
     def annotations(self, members: Members, rows: Int64Array, shard: int, id_of: IdOf) -> dict[str, pa.Array]:
         """The step's columns for some rows of a shard."""
@@ -106,7 +112,20 @@ class _Duplicates(CorpusStep):
     @property
     def sees_corpus(self) -> bool:
         """See CorpusStep."""
-        return self.scope == "corpus"
+        return self.scope != "shard"
+
+    def scope_of(self, shards: Sequence[ShardSize]) -> Scope | None:
+        """See CorpusStep: files of one shard each are seen at shard scope."""
+        return "shard" if self.scope == "file" and all(len(group) == 1 for group in files(shards)) else None
+
+    def _salt(self, shard: ShardSize) -> int:
+        """The same for shards that see each other."""
+        from xxhash import xxh3_64_intdigest
+
+        if self.scope == "corpus":
+            return 0
+        value = str(shard.file) if self.scope == "file" else group_of(self.key, self.group_by, shard.id)
+        return xxh3_64_intdigest(value.encode("utf-8", "surrogateescape"))
 
     def within_shard(self, documents: PhaseDocuments, model: None) -> StepResult:
         """See CorpusStep."""
@@ -120,9 +139,10 @@ class _Duplicates(CorpusStep):
         from gneiss.dedup.minhash import clusters, keys, matching
 
         criterion, partitions = cast(Criterion, self), self._partitions(corpus)
+        work = partial(_keys, criterion, self._salt, partitions)
         return (
             *order_stages(self.keep, corpus),
-            Stage("keys", len(corpus.shards), keys.SCHEMA, partial(_keys, criterion, partitions), True, partitions),
+            Stage("keys", len(corpus.shards), keys.SCHEMA, work, True, partitions),
             Stage("matched", partitions, matching.SCHEMA, _matched),
             Stage("clusters", 1, clusters.SCHEMA, partial(_clusters, self.keep, partitions)),
         )
@@ -172,7 +192,7 @@ class _Duplicates(CorpusStep):
 
 
 @dataclass(frozen=True)
-class ExactDuplicates(criteria.ExactDuplicates, _Duplicates):
+class ExactDuplicates(_Duplicates, criteria.ExactDuplicates):
     """Documents with the same text, among those of a `scope`."""
 
     key: ClassVar[str] = "exact_duplicates"
@@ -181,7 +201,8 @@ class ExactDuplicates(criteria.ExactDuplicates, _Duplicates):
         Column("exact_first", "bool", "no earlier document has the same text"),
     )
 
-    scope: Literal["shard", "corpus"] = "corpus"
+    scope: Scope = "corpus"
+    group_by: Annotated[str | None, Field(exclude_if=_is_none)] = None
     keep: Annotated[str | None, Field(exclude_if=_is_none)] = None
 
     @property
@@ -200,13 +221,14 @@ def _written_out(given: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class NearDuplicates(criteria.NearDuplicates, _Duplicates):
+class NearDuplicates(_Duplicates, criteria.NearDuplicates):
     """Documents that share many shingles of words, among those of a `scope`."""
 
     key: ClassVar[str] = "near_duplicates"
 
     verify: Annotated[criteria.Verification | None, BeforeValidator(_written_out), Field(exclude_if=_is_none)] = None
-    scope: Literal["shard", "corpus"] = "corpus"
+    scope: Scope = "corpus"
+    group_by: Annotated[str | None, Field(exclude_if=_is_none)] = None
     keep: Annotated[str | None, Field(exclude_if=_is_none)] = None
 
     @property
@@ -233,7 +255,7 @@ class NearDuplicates(criteria.NearDuplicates, _Duplicates):
         from gneiss.corpus_steps.verified_stages import verified_stages
 
         return (
-            verified_stages(self, self.keep, self._partitions(corpus), corpus)
+            verified_stages(self, self.keep, self._salt, self._partitions(corpus), corpus)
             if self.verify
             else super().stages(corpus)
         )
@@ -292,11 +314,13 @@ def _listed(step: ExactDuplicates | NearDuplicates) -> str:
     return ", ".join(f"{name} {value}" for name, value in given.items())
 
 
-def _keys(criterion: Criterion, partitions: int, corpus: StepCorpus, shard: int) -> Batches:
+def _keys(
+    criterion: Criterion, salt: Callable[[ShardSize], int], partitions: int, corpus: StepCorpus, shard: int
+) -> Batches:
     from gneiss.dedup.minhash.keys import shard_keys
 
     # rows that do not reach the phase have an empty text here, which has no duplicates
-    return shard_keys(corpus.texts(shard), criterion, partitions)
+    return shard_keys(corpus.texts(shard), criterion, partitions, salt=salt(corpus.shards[shard]))
 
 
 def _matched(corpus: StepCorpus, partition: int) -> Batches:

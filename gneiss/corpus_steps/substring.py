@@ -5,7 +5,6 @@ The recipe's key, what is found within a shard, and what the stages found for on
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from pydantic import Field
 from gneiss.annotation import STRICT_KEYS, Column
 from gneiss.arrays import BoolArray, Int64Array
 from gneiss.batch import TextBatch
-from gneiss.corpus_steps.scope import Scope, files, stretches
+from gneiss.corpus_steps.scope import Scope, check_group, files, group_of, stretches
 from gneiss.corpus_steps.step import (
     CorpusStep,
     PhaseDocuments,
@@ -37,7 +36,6 @@ from gneiss.corpus_steps.substring_stages import (
     stages_after,
     stages_before,
 )
-from gneiss.errors import RecipeError
 
 if TYPE_CHECKING:
     from gneiss.dedup.units import Tokenizer
@@ -100,14 +98,9 @@ class Dedup(CorpusStep):
     def __post_init__(self) -> None:
         if (self.unit == "tokens") != (self.tokenizer is not None):
             raise ValueError("`unit: tokens` goes with a `tokenizer`, and `unit: bytes` without one")
-        if (self.scope == "group") != (self.group_by is not None):
-            raise ValueError("`scope: group` goes with a pattern `group_by`, any other scope without one")
+        check_group(self.scope, self.group_by)
         if self.scope != "group" and self.group_max_bytes != _GROUP_MAX_BYTES:
             raise ValueError("`group_max_bytes` goes with `scope: group`")
-        try:
-            re.compile(self.group_by or "")
-        except re.error as error:
-            raise ValueError(f"group_by: {self.group_by!r} is no regular expression: {error}") from error
         if self.scope == "corpus" and self.engine != "anchors":
             raise ValueError("`scope: corpus` needs `engine: anchors`")
 
@@ -228,14 +221,8 @@ class Dedup(CorpusStep):
         Raises RecipeError where a shard's id does not match the pattern.
         """
         if self.scope == "group":
-            return stretches(shards, lambda shard: self._group(shard.id), self.group_max_bytes)
+            return stretches(shards, lambda shard: group_of(self.key, self.group_by, shard.id), self.group_max_bytes)
         return files(shards)
-
-    def _group(self, shard_id: str) -> str:
-        found = re.search(self.group_by or "", shard_id)
-        if found is None:
-            raise RecipeError(f"dedup.group_by: {self.group_by!r} does not match the shard {shard_id!r}")
-        return found.group(1) if found.re.groups else found.group()
 
     def _spans(self, batch: TextBatch, tokenizer: Tokenizer | None) -> tuple[Int64Array, ...]:
         """Document, start, end, source and source start of the cuts of a batch, int64 (cuts,)."""

@@ -14,22 +14,23 @@ each verifier that compares them. Only documents with a candidate are sent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from gneiss.arrays import Int64Array, UInt32Array
 from gneiss.corpus_steps.preference_stages import order_stages, orders_of
-from gneiss.corpus_steps.step import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Batches, Stage, StepCorpus
+from gneiss.corpus_steps.step import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Batches, ShardSize, Stage, StepCorpus
 
 if TYPE_CHECKING:
     from gneiss.dedup.minhash.criteria import NearDuplicates
     from gneiss.dedup.minhash.shingle_sets import ShingleSets
     from gneiss.dedup.minhash.verified import Pairs
 
+Salt: TypeAlias = Callable[[ShardSize], int]
 #: A document of the receiver, and the verifier that wants its shingle set.
 WANTED = pa.schema([("row", pa.uint32()), ("verifier", pa.uint32())])
 #: A shingle set: 32-bit hashes, as steps from one to the next.
@@ -44,15 +45,17 @@ def verifiers_for(corpus: StepCorpus) -> int:
     return corpus.partitions or min(1 + int(size * _SET_BYTES_PER_BYTE / REDUCER_MEMORY_BYTES), MOST_PARTITIONS)
 
 
-def verified_stages(step: NearDuplicates, keep: str | None, partitions: int, corpus: StepCorpus) -> Sequence[Stage]:
-    """The stages; `keep`: which document comes first; `partitions`: of the keys."""
+def verified_stages(
+    step: NearDuplicates, keep: str | None, salt: Salt, partitions: int, corpus: StepCorpus
+) -> Sequence[Stage]:
+    """The stages; `keep`: which document comes first; `salt`: of shards that see each other; `partitions`: of keys."""
     from gneiss.dedup.minhash import candidates, keys, stars, verified
 
     shards, verifiers = len(corpus.shards), verifiers_for(corpus)
     of_keys = keys.SCHEMA if keep is None else keys.KEYS_IN_ORDER
     return (
         *order_stages(keep, corpus),
-        Stage("keys", shards, of_keys, partial(_keys, step, keep, partitions), True, partitions),
+        Stage("keys", shards, of_keys, partial(_keys, step, keep, salt, partitions), True, partitions),
         Stage(
             "candidates", partitions, candidates.SCHEMA, partial(_candidates, verifiers), receivers=verifiers
         ),
@@ -66,12 +69,14 @@ def verified_stages(step: NearDuplicates, keep: str | None, partitions: int, cor
     )  # fmt: skip
 
 
-def _keys(step: NearDuplicates, keep: str | None, partitions: int, corpus: StepCorpus, shard: int) -> Batches:
+def _keys(
+    step: NearDuplicates, keep: str | None, salt: Salt, partitions: int, corpus: StepCorpus, shard: int
+) -> Batches:
     from gneiss.dedup.corpus_scope.records import column
     from gneiss.dedup.minhash.keys import shard_keys
 
     order = None if keep is None else column(corpus.batch("order", shard), "order")
-    return shard_keys(corpus.texts(shard), step, partitions, order=order)
+    return shard_keys(corpus.texts(shard), step, partitions, order=order, salt=salt(corpus.shards[shard]))
 
 
 def _candidates(verifiers: int, corpus: StepCorpus, partition: int) -> Batches:

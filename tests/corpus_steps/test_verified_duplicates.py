@@ -189,3 +189,48 @@ def preferring(keep: str, scope: str, verify: Any) -> Recipe:
 def test_what_is_no_preference_is_refused(keep: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         recipe(keep=keep)
+
+
+@pytest.mark.parametrize("verify", [None, 0.5], ids=["unverified", "verified"])
+@pytest.mark.slow
+def test_groups_and_files_do_not_see_each_other(tmp_path: Path, verify: Any) -> None:
+    """What is found in a group, or in a file of several shards, is what is found in it by itself."""
+    for number, name in enumerate(("x/a", "x/c", "y/b")):
+        runs.write_corpus(tmp_path / f"in/{name}.parquet", texts_of(number))
+    verified = {"verify": verify} if verify else {}
+    columns = [its for its in VERIFIED if verify or its in ("near_cluster_size", "near_first")]
+
+    def of(path: str, **parameters: Any) -> dict[str, list[Any]]:
+        its = recipe(**parameters, **verified).changed({"shard_max_bytes": 300})
+        output = tmp_path / f"out {len(list(tmp_path.iterdir()))}"
+        table = found(its, tmp_path / "in" / path, output, 3)
+        assert len(list((output / "annotations").rglob("*.parquet"))) > 1
+        return {name: table[name].to_pylist() for name in columns}
+
+    by_group, by_file, whole = of("", scope="group", group_by="^[xy]"), of("", scope="file"), of("")
+    groups, files = [of("x"), of("y")], [of(f"{name}.parquet") for name in ("x/a", "x/c", "y/b")]
+    for name in columns:
+        assert by_group[name] == [value for its in groups for value in its[name]], name
+        assert by_file[name] == [value for its in files for value in its[name]], name
+    assert sum(map(bool, by_file["near_first"])) > sum(map(bool, by_group["near_first"]))
+    assert sum(map(bool, by_group["near_first"])) > sum(map(bool, whole["near_first"]))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"scope": "group"}, "`scope: group` goes with a pattern `group_by`"),
+        ({"group_by": "^x"}, "`scope: group` goes with a pattern `group_by`"),
+        ({"scope": "group", "group_by": "("}, "group_by: .* is no regular expression"),
+        ({"scope": "world"}, "scope: Input should be 'shard', 'file', 'group' or 'corpus'"),
+    ],
+)
+def test_what_is_no_scope_is_refused(parameters: dict[str, str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipe(**parameters)
+
+
+def test_a_shard_without_a_group_is_refused(tmp_path: Path) -> None:
+    runs.write_corpus(tmp_path / "in/a.parquet", texts_of(0))
+    with pytest.raises(RecipeError, match=r"near_duplicates.group_by: '.x' does not match the shard 'a'"):
+        found(recipe(scope="group", group_by="^x"), tmp_path / "in", tmp_path / "out")

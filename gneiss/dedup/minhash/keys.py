@@ -26,12 +26,14 @@ def shard_keys(
     partitions: int = 1,
     present: BoolArray | None = None,
     order: UInt64Array | None = None,
+    salt: int = 0,
 ) -> list[pa.RecordBatch]:
     """Map a shard: the keys of its documents, a batch for each partition (`SCHEMA`, a row being steps after the last).
 
     Parameters: `batch`: a text for each row of the shard; `present`: bool (documents,), those that take part, default
-    all; `order`: uint64 (documents,), which comes along (`KEYS_IN_ORDER`). Raises InputError for a number of partitions
-    out of range, and flags that are not one for each document.
+    all; `order`: uint64 (documents,), which comes along (`KEYS_IN_ORDER`); `salt`: of 64 bits: documents of shards with
+    another one share no keys.
+    Raises InputError for a number of partitions out of range, and flags that are not one for each document.
     """
     present = np.ones(len(batch), np.bool_) if present is None else present
     if len(present) != len(batch):
@@ -41,6 +43,7 @@ def shard_keys(
         keys = criterion.keys(batch.slice(start, end), present[start:end])
         parts.append(Keys(keys.row + start, keys.high, keys.low))
     row, high, low = (np.concatenate([getattr(part, name) for part in parts]) for name in ("row", "high", "low"))
+    high ^= np.uint64(salt)
     by_partition, bounds = Scheme(min_length=1, partitions=partitions).by_partition(high)
     row, high, low = row[by_partition], high[by_partition], low[by_partition]
     step, firsts = np.diff(row, prepend=0), firsts_of(bounds)

@@ -35,7 +35,7 @@ Salt: TypeAlias = Callable[[ShardSize], int]
 WANTED = pa.schema([("row", pa.uint32()), ("verifier", pa.uint32())])
 #: A shingle set: 32-bit hashes, as steps from one to the next.
 SETS = pa.schema([("row", pa.uint32()), ("steps", pa.list_(pa.uint32()))])
-#: Bytes of shingle sets over bytes of text, where all documents have a candidate, and most of them one.
+#: Bytes of shingle sets over bytes of text, where all documents have a candidate, and most of them one: an estimate.
 _SET_BYTES_PER_BYTE = 1.5
 
 

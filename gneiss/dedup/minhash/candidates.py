@@ -20,7 +20,7 @@ from gneiss.dedup.minhash.keys import KEYS_IN_ORDER
 
 #: With how many of a bucket a document is compared, at most.
 MOST_COMPARED = 16
-# Without the pairs: measured on keys of which each comes ten times, where there are most of them.
+# An estimate from the sizes of the columns and their sorted copies, without the pairs; not measured.
 _REDUCER_BYTES_PER_KEY = 80
 #: is_copy: a pair of documents with the same words, which need not be compared.
 SCHEMA = pa.schema(

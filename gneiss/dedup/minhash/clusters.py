@@ -33,8 +33,8 @@ def clusters(
     Parameters: `edges`: from `matched`, of all partitions, in any order, iterated once; `shard_rows`: rows of each
     shard; `orders`: from `order_of`, for each shard: the first of a cluster is the one that comes first in it; by
     default the earliest in corpus order. Memory: 4 bytes for each document of the corpus, 8 from 2^31 documents on, and
-    one batch of edges; with `orders` 60 bytes for each edge. Raises InputError for edges between documents that do not
-    exist.
+    one batch of edges; with `orders` about 60 bytes (not measured) for each edge.
+    Raises InputError for edges between documents that do not exist.
     """
     starts = np.concatenate([[0], np.cumsum(np.asarray(shard_rows, np.int64))])
     total = int(starts[-1])

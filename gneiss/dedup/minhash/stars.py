@@ -32,7 +32,7 @@ def stars(
 
     Parameters: `pairs`: from `verified`, in any order, each once; `shard_rows`: rows of each shard; `complete`: a
     document joins a cluster only if it resembles all documents in it, as far as it was compared with them; `orders`:
-    from `order_of`, for each shard. Memory: 70 bytes for each pair that is similar enough.
+    from `order_of`, for each shard. Memory: about 70 bytes (not measured) for each pair that is similar enough.
     Raises InputError for pairs of documents that do not exist.
     """
     starts = np.concatenate([[0], np.cumsum(np.asarray(shard_rows, np.int64))])

@@ -22,12 +22,12 @@ def stretches(
     for _, members in groupby(range(len(shards)), key=lambda index: value(shards[index])):
         first, size = None, 0
         for index in members:
-            its = shards[index].text_bytes
-            if first is None or (max_bytes is not None and size + its > max_bytes):
+            own = shards[index].text_bytes
+            if first is None or (max_bytes is not None and size + own > max_bytes):
                 if first is not None:
                     found.append(range(first, index))
                 first, size = index, 0
-            size += its
+            size += own
         if first is not None:
             found.append(range(first, index + 1))
     return tuple(found)

@@ -94,16 +94,20 @@ def check(rules: Rules, columns: Mapping[str, ColumnType]) -> None:
         for name, condition in rules.conditions.items():
             if _is_reserved(connection, name):
                 raise RecipeError(f"rule {name!r}: this is an SQL keyword; choose another name")
-            read |= _check_expression(connection, f"rule {name!r}", condition, known, "annotation")
+            read |= _check_condition(connection, f"rule {name!r}", condition, known, "annotation")
         _refuse_unread(alias for alias in rules.aliases if alias not in read)
         names: dict[str, ColumnType] = dict.fromkeys(rules.conditions, "bool")
-        _check_expression(connection, "keep", rules.keep, names, "rule")
+        _check_condition(connection, "keep", rules.keep, names, "rule")
 
 
 def check_measure(what: str, measure: str, columns: Mapping[str, ColumnType]) -> None:
     """Refuse anything but a single expression over known columns that is a number or a flag. Raises RecipeError."""
     with locked_connection() as connection:
-        _check_expression(connection, what, measure, columns, "annotation of an earlier phase", (NUMBER, BOOLEAN))
+        expression = _evaluable(connection, what, measure, columns, "annotation of an earlier phase")
+    if expression.kind not in (NUMBER, BOOLEAN):
+        raise RecipeError(
+            f"{what}: expected a {NUMBER} or {BOOLEAN} for each document, found a {expression.kind}: {measure!r}"
+        )
 
 
 def measured(measure: str, annotations: pa.Table) -> pa.Array:
@@ -322,15 +326,22 @@ def _nan_to_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
-def _check_expression(
-    connection: duckdb.DuckDBPyConnection,
-    what: str,
-    text: str,
-    columns: Mapping[str, ColumnType],
-    noun: str,
-    kinds: Sequence[str] = (BOOLEAN,),
+def _check_condition(
+    connection: duckdb.DuckDBPyConnection, what: str, text: str, columns: Mapping[str, ColumnType], noun: str
 ) -> frozenset[str]:
-    """The columns that an expression reads; refused are those that cannot be evaluated, or are of another kind."""
+    """The columns that a condition reads; refused are those that cannot be evaluated, or are no condition."""
+    expression = _evaluable(connection, what, text, columns, noun)
+    if expression.kind != BOOLEAN:
+        raise RecipeError(
+            f"{what}: expected a condition that is true or false for each document, found a {expression.kind}: {text!r}"
+        )
+    return expression.reads
+
+
+def _evaluable(
+    connection: duckdb.DuckDBPyConnection, what: str, text: str, columns: Mapping[str, ColumnType], noun: str
+) -> Expression:
+    """The expression of a text over these columns. Raises RecipeError where it cannot be evaluated."""
     import duckdb
 
     nulls = pa.table({name: pa.nulls(1, arrow_type(type_)) for name, type_ in columns.items()})
@@ -341,9 +352,5 @@ def _check_expression(
     except RecipeError as error:
         raise RecipeError(f"{what}: {error}") from error
     except duckdb.Error as error:
-        expected = "a condition" if kinds == (BOOLEAN,) else "an expression"
-        raise RecipeError(f"{what}: {text!r} is not {expected} over these columns: {first_line(error)}") from error
-    if expression.kind not in kinds:
-        expected = "a condition that is true or false" if kinds == (BOOLEAN,) else f"a {' or '.join(kinds)}"
-        raise RecipeError(f"{what}: expected {expected} for each document, found a {expression.kind}: {text!r}")
-    return expression.reads
+        raise RecipeError(f"{what}: {text!r} is no expression over these columns: {first_line(error)}") from error
+    return expression

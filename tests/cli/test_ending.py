@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -47,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def begun(folder: Path) -> subprocess.Popen[str]:
+def begun(folder: Path, hangup: signal.Handlers = signal.SIG_DFL) -> subprocess.Popen[str]:
     """A run with two workers."""
     for old in folder.glob("pid-*"):
         old.unlink()
@@ -56,18 +57,19 @@ def begun(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*command, "--workers", "2", "--backend", "local"],
         cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        preexec_fn=hear_interrupts,
+        preexec_fn=partial(hear_signals, hangup),
     )  # fmt: skip
 
 
-def hear_interrupts() -> None:
-    """What a shell runs in the background ignores them, and so would the run."""
+def hear_signals(hangup: signal.Handlers) -> None:
+    """What a shell runs in the background ignores interrupts, under nohup hangups too, and so would the run."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, hangup)
 
 
-def started(folder: Path) -> subprocess.Popen[str]:
+def started(folder: Path, hangup: signal.Handlers = signal.SIG_DFL) -> subprocess.Popen[str]:
     """A run whose two workers are in the middle of a shard, and wait there."""
-    process = begun(folder)
+    process = begun(folder, hangup)
     while len(list(folder.glob("pid-*"))) < 2:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
@@ -118,11 +120,7 @@ def test_a_driver_that_is_killed_leaves_workers_that_end_without_a_word(folder: 
 def test_a_hangup_that_is_ignored_stays_so(folder: Path) -> None:
     """As under `nohup`."""
     (folder / "wait").touch()
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        process = started(folder)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    process = started(folder, hangup=signal.SIG_IGN)
     process.send_signal(signal.SIGHUP)
     (folder / "wait").unlink()
     process.communicate(timeout=600)

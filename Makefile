@@ -8,7 +8,7 @@ TRAINING := $(VENV)/.training
 # What the exports are made for, without its requirements: they pin NumPy and bring the SDKs of four clouds, and the
 # tests need none of them but these.
 READERS := mosaicml-streaming==0.13.0 brotli==1.2.1 catalogue==2.0.10 cramjam==2.14.0 python-snappy==0.7.3 zstd==1.5.7.2 \
-	megatron-core==0.16.1 ai2-olmo-core==3.0.0 bettermap==1.3.1 dataclass-extensions==0.5.0
+	megatron-core==0.16.1 ai2-olmo-core==3.0.0 bettermap==1.3.1 dataclass-extensions==0.5.0 pillow==13.0.0
 
 # Each core runs the tests of a file; starting a process is twice as fast where Python may keep what it has compiled.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 20

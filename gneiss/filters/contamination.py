@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gneiss.annotation import Annotate, Annotator, Column
 from gneiss.errors import ModelError, RecipeError
+from gneiss.filters.evaluation_sets import refuse_no_sets, set_sources
 from gneiss.filters.page import Page
 
 if TYPE_CHECKING:
@@ -90,10 +91,7 @@ class Contamination(Annotator):
     min_words: int = 8
 
     def __post_init__(self) -> None:
-        if not self.model_files:
-            raise RecipeError("contamination: expected evaluation sets: `sets`, `folder` or both")
-        if self.folder is not None and "://" in self.folder:
-            raise RecipeError(f"contamination: folder: expected a local folder, found {self.folder}")
+        refuse_no_sets(self.key, self.sets, self.folder)
         if not 1 <= self.min_words <= self.ngram_words <= 100:
             raise RecipeError(
                 "contamination: expected min_words of at least 1, and ngram_words from there to 100,"
@@ -114,8 +112,7 @@ class Contamination(Annotator):
     @property
     def model_files(self) -> tuple[str, ...]:
         """The files of the sets, without repeats, and the folder, with a slash."""
-        folder = () if self.folder is None else (f"{self.folder.rstrip('/')}/",)
-        return tuple(dict.fromkeys((*self.sets.values(), *folder)))
+        return set_sources(self.sets, self.folder)
 
     def load(self, files: Mapping[str, Path]) -> Annotate:
         """Read the sets, at about 20 bytes of memory per n-gram, and return the function that annotates a batch.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gneiss.annotation import Annotate, Annotator, Column
 from gneiss.errors import ModelError, RecipeError
+from gneiss.filters.evaluation_sets import refuse_no_sets, set_sources
 from gneiss.filters.page import Page
 
 if TYPE_CHECKING:
@@ -102,10 +103,7 @@ class EvaluationItems(Annotator):
     threshold: float = 0.8
 
     def __post_init__(self) -> None:
-        if not self.model_files:
-            raise RecipeError("evaluation_items: expected evaluation sets: `sets`, `folder` or both")
-        if self.folder is not None and "://" in self.folder:
-            raise RecipeError(f"evaluation_items: folder: expected a local folder, found {self.folder}")
+        refuse_no_sets(self.key, self.sets, self.folder)
         if not 1 <= self.ngram_words <= self.min_words <= 100:
             raise RecipeError(
                 "evaluation_items: expected ngram_words of at least 1, and min_words from there to 100,"
@@ -131,8 +129,7 @@ class EvaluationItems(Annotator):
     @property
     def model_files(self) -> tuple[str, ...]:
         """The files of the sets, without repeats, and the folder, with a slash."""
-        folder = () if self.folder is None else (f"{self.folder.rstrip('/')}/",)
-        return tuple(dict.fromkeys((*self.sets.values(), *folder)))
+        return set_sources(self.sets, self.folder)
 
     @property
     def _fields(self) -> Mapping[str, tuple[str, ...]]:
@@ -150,9 +147,9 @@ class EvaluationItems(Annotator):
 
         parts = self._parts
         return [
-            Item(name, its.row, parts.get(its.field, PARTS[0]), its.text)
+            Item(name, text.row, parts.get(text.field, PARTS[0]), text.text)
             for name, path in sorted(set_paths(self.sets, self.folder, files).items())
-            for its in read_rows(path, list(parts))
+            for text in read_rows(path, list(parts))
         ]
 
     def load(self, files: Mapping[str, Path]) -> Annotate:
@@ -165,12 +162,12 @@ class EvaluationItems(Annotator):
 
         items = self.items(files)
         for part, named in self._fields.items():
-            if named and named != (part,) and part not in {its.part for its in items}:
+            if named and named != (part,) and part not in {item.part for item in items}:
                 raise ModelError(
                     f"evaluation_items: {part}: expected texts in {', '.join(named)} of some evaluation set,"
                     " found none; name the fields or columns that hold them"
                 )
-        table = item_table(TextBatch.of([its.text for its in items]), self.ngram_words, self.min_words, self.threshold)
+        table = item_table(TextBatch.of([item.text for item in items]), self.ngram_words, self.min_words, self.threshold)
         if not table.totals.any():
             raise ModelError(
                 f"evaluation_items: {', '.join(self.model_files)[:300]}: expected a text of at least {self.min_words}"
@@ -185,7 +182,7 @@ def _annotate(items: Sequence[Item], table: ItemTable) -> Annotate:
 
     from gneiss.filters.evaluation_items_kernel import matching
 
-    part = np.array([PARTS.index(its.part) for its in items])
+    part = np.array([PARTS.index(item.part) for item in items])
 
     def compute(batch: TextBatch) -> Mapping[str, pa.Array]:
         found = matching(batch, table)
@@ -197,8 +194,8 @@ def _annotate(items: Sequence[Item], table: ItemTable) -> Annotate:
         best = order[first]
         is_copy = found.match[best] >= 1
         names, kinds = np.full(len(batch), None), np.full(len(batch), None)
-        for its, text in zip(document[is_copy].tolist(), found.text[best[is_copy]].tolist(), strict=True):
-            names[its], kinds[its] = items[text].name, items[text].part
+        for row, text in zip(document[is_copy].tolist(), found.text[best[is_copy]].tolist(), strict=True):
+            names[row], kinds[row] = items[text].name, items[text].part
         columns = {"evaluation_item": names, "evaluation_part": kinds}
         return {
             **{name: pa.array(values, pa.string()) for name, values in columns.items()},

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from gneiss.annotation import files_of
-from gneiss.errors import ModelError, first_line
+from gneiss.errors import ModelError, RecipeError, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,6 +36,19 @@ class SetText(NamedTuple):
     text: str
 
 
+def set_sources(sets: Mapping[str, str], folder: str | None) -> tuple[str, ...]:
+    """The files of the sets, without repeats, and the folder, with a slash."""
+    return tuple(dict.fromkeys((*sets.values(), *(() if folder is None else (_as_folder(folder),)))))
+
+
+def refuse_no_sets(key: str, sets: Mapping[str, str], folder: str | None) -> None:
+    """Raise RecipeError where an annotator has no sets, or a folder that is not local."""
+    if not set_sources(sets, folder):
+        raise RecipeError(f"{key}: expected evaluation sets: `sets`, `folder` or both")
+    if folder is not None and "://" in folder:
+        raise RecipeError(f"{key}: folder: expected a local folder, found {folder}")
+
+
 def set_paths(sets: Mapping[str, str], folder: str | None, files: Mapping[str, Path]) -> dict[str, Path]:
     """The file of each set, by name: those named, and all below the folder. Raises ModelError.
 
@@ -43,7 +56,7 @@ def set_paths(sets: Mapping[str, str], folder: str | None, files: Mapping[str, P
     """
     paths = {name: files[source] for name, source in sets.items()}
     if folder is not None:
-        for file, path in files_of(files[f"{folder.rstrip('/')}/"]).items():
+        for file, path in files_of(files[_as_folder(folder)]).items():
             name = set_name(file)
             if name in paths:
                 raise ModelError(f"{path}: there is another evaluation set {name!r}: {paths[name]}; rename one")
@@ -51,13 +64,17 @@ def set_paths(sets: Mapping[str, str], folder: str | None, files: Mapping[str, P
     return paths
 
 
+def _as_folder(folder: str) -> str:
+    return f"{folder.rstrip('/')}/"
+
+
 def read_texts(path: Path, fields: Sequence[str]) -> dict[str, list[str]]:
     """The texts of a set, by field: those of a .jsonl, or columns of a .parquet; the lines of a .txt are under "".
     Raises what `read_rows` raises.
     """
     texts: dict[str, list[str]] = {"": []} if path.suffix == ".txt" else {field: [] for field in fields}
-    for its in read_rows(path, fields):
-        texts[its.field].append(its.text)
+    for row in read_rows(path, fields):
+        texts[row.field].append(row.text)
     return texts
 
 

@@ -103,6 +103,8 @@ def drive(
 ) -> Generator[Done, None, None]:
     """Apply a step to all tasks; yields in order of completion, and closes the pool at the end, whatever that is.
 
+    Who has finished a task gets the next one before the answer is yielded: no worker waits for what is done with it.
+
     most: how many workers there may be, 1 or more; asked now and again, since machines come and go; headcount: kept.
     Raises MachineError when workers die before they are ready, or when none has room.
     """
@@ -119,21 +121,23 @@ def drive(
             waits_until = max(waits_until, clock() + crew.back_off(workers))
             if (wait := waits_until - clock()) <= 0:
                 crew.fill(min(max(1, workers - crew.thrift.fewer), left))
-            crew.give()
+            done: list[Done] = []
             for event in pool.events(min(longest, wait) if wait > 0 else longest):
                 match crew.seen(event) if isinstance(event, Seen) else event:
                     case Answered(number, answer) if crew.finished(number):
                         left -= 1
-                        yield answer
+                        done.append(answer)
                     case Died(number, death):
                         asked = -math.inf  # its machine may be lost
                         if (given_up := crew.bury(number, death)) is not None:
                             left -= 1
-                            yield step.lost(*given_up)
+                            done.append(step.lost(*given_up))
                     case Placed(number, where):
                         crew.placed(number, where)
                     case Opened(number):
                         crew.opened(number)
+            crew.give()
+            yield from done
             if (passed := clock() - looked) >= patience.look_seconds:
                 crew.look(min(passed, 2 * patience.look_seconds))  # this process may have been stopped meanwhile
                 looked += passed

@@ -145,6 +145,13 @@ def test_all_tasks_are_done_once() -> None:
     assert (pool.started, pool.closed) == (3, 1)
 
 
+def test_whoever_takes_an_answer_keeps_no_worker_from_its_next_task() -> None:
+    pool, given = Stage(), []
+    for _ in drive(pool, Doubling(), range(5), lambda: 1, PATIENCE, pool.clock):
+        given.append(len(pool.given))
+    assert given == [2, 3, 4, 5, 5]
+
+
 # Deaths
 
 
@@ -343,7 +350,7 @@ def test_where_a_long_task_is_is_said_ever_more_seldom(caplog: pytest.LogCapture
 
 def test_after_kills_for_want_of_memory_fewer_go_on_for_ever_more_tasks(caplog: pytest.LogCaptureFixture) -> None:
     killed = Death("killed by the kernel: out of memory", is_own=True, is_for_memory=True)
-    pool = Stage(dies=lambda worker, task: killed if worker in (2, 4) and task in (1, 7) else None)
+    pool = Stage(dies=lambda worker, _: killed if worker in (2, 4) else None)
     there: list[int] = []
     for _ in drive(pool, Doubling(), range(20), lambda: 3, PATIENCE, pool.clock):
         there.append(len(pool.living))

@@ -21,7 +21,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "batch": {"arrays", "errors"},
     "annotation": {"arrays", "batch", "errors"},
     "edit": {"annotation", "arrays", "batch", "errors"},
-    "filters": NOUNS,
+    "routing": NOUNS,
+    "filters": {*NOUNS, "routing"},
     "dedup": NOUNS,
     "corpus_steps": {*NOUNS, "dedup", "filters"},
     "store": {"errors"},
@@ -36,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "layers": {*NOUNS, "input", "loader", "output", "recipe", "store"},
     "export": {*NOUNS, "filters", "loader", "output", "store"},
     "reweight": {*NOUNS, "layers", "loader"},
-    "model_training": {*NOUNS, "filters", "input", "output", "store"},
+    "model_training": {*NOUNS, "filters", "input", "output", "routing", "store"},
     "report": {*NOUNS, "curate", "filters", "input", "output", "recipe", "store"},
     "extraction": {*NOUNS, "backends", "input", "jobs", "output", "store"},
     "pipelines": {

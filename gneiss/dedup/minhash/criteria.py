@@ -104,9 +104,10 @@ class NearDuplicates:
     """Documents that share many shingles of words, found by MinHash.
 
     bands, rows: of the signature, which has `bands * rows` permutations; documents match where one band is equal
-    (`match_probability`; `bands_for` chooses them for a similarity); shingle_words: words of a shingle; a shorter
-    document has one shingle of all its words; normalize: what words are (`normalized`); seed: of the permutations;
-    verify: how pairs that match are compared before they are joined, by default not at all.
+    (`match_probability`; `bands_for` chooses them for a similarity); shingle_words: words of a shingle, two
+    characters of a script without spaces counting as one; a shorter document has one shingle of all its words;
+    normalize: what words are (`normalized`); seed: of the permutations; verify: how pairs that match are compared
+    before they are joined, by default not at all.
     `bands`, `rows` and `shingle_words` are 1 to 1024, `seed` 0 or more. A document without words is no duplicate.
     Raises InputError for values out of range.
     Source: Penedo et al. 2024, The FineWeb Datasets, section 3.4, for the defaults.

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from gneiss.arrays import Float64Array, Int, Int64Array, UInt8Array, UInt32Array, read_only
+from gneiss.arrays import BoolArray, Float64Array, Int, Int64Array, UInt8Array, UInt32Array, read_only
 from gneiss.batch import TextBatch
 from gneiss.dedup.corpus_scope.records import firsts_of
-from gneiss.dedup.minhash.shingles import write_shingles
+from gneiss.dedup.minhash.shingles import window_of, write_shingles
+from gneiss.dedup.minhash.unspaced import unspaced
 
 _HASH_BITS = np.uint64(32)
 
@@ -58,7 +59,7 @@ def shingle_sets(batch: TextBatch, shingle_words: int) -> ShingleSets:
     """
     hashes = np.empty(batch.size_bytes // 2 + len(batch), np.uint32)
     ends = np.empty(len(batch), np.int64)
-    _write(read_only(batch.data), read_only(batch.offsets), shingle_words, hashes, ends)
+    _write(read_only(batch.data), read_only(batch.offsets), shingle_words, unspaced(), hashes, ends)
     document = np.repeat(np.arange(len(batch), dtype=np.uint64), np.diff(ends, prepend=0))
     keys = document << _HASH_BITS | hashes[: len(document)]
     keys.sort()  # all documents at once: one by one takes longer
@@ -86,11 +87,19 @@ def similarities(sets: ShingleSets, one: Int64Array, other: Int64Array, containm
 
 
 @njit(cache=True, nogil=True)
-def _write(data: UInt8Array, offsets: Int64Array, shingle_words: Int, hashes: UInt32Array, ends: Int64Array) -> None:
-    window = np.empty(shingle_words, np.uint64)
+def _write(
+    data: UInt8Array,
+    offsets: Int64Array,
+    shingle_words: Int,
+    table: BoolArray,
+    hashes: UInt32Array,
+    ends: Int64Array,
+) -> None:
+    window = window_of(shingle_words)
     end: Int = 0
     for document in range(len(ends)):
-        end = write_shingles(data, offsets[document], offsets[document + 1], shingle_words, window, hashes, end)
+        start, stop = offsets[document], offsets[document + 1]
+        end = write_shingles(data, start, stop, shingle_words, table, window, hashes, end)
         ends[document] = end
 
 

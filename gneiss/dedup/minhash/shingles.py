@@ -1,5 +1,9 @@
 """Shingles: hashes of the n-grams of words of a normalized text.
 
+Words lie between blanks. A character of a script that writes no spaces between words (`unspaced`) is a word by itself,
+of half the weight: a shingle is what is needed, up to each word, to weigh as much as n words. So mixed texts need no
+decision, and those without such characters have n-grams of words.
+
 A word is hashed with the blank that ends it, eight bytes at a time (little-endian, missing bytes being 0), from
 `h = WORD_SEED` by `h = fold(h ^ bytes, WORD_FACTOR)`, where `fold` exclusive-ors the halves of the 128-bit product. An
 n-gram is a polynomial over the hashes of its words, `s = s * BASE + h` modulo 2**64, so that the next follows from the
@@ -15,13 +19,15 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types, uint64
 from numba.extending import intrinsic
 
-from gneiss.arrays import Int, UInt8Array, UInt32Array, UInt64Array
+from gneiss.arrays import BoolArray, Int, UInt8Array, UInt32Array, UInt64Array
+from gneiss.dedup.minhash.unspaced import may_be_unspaced, unspaced_bytes
 from gneiss.dedup.words import fold_product, load_word
 
 # Odd numbers without meaning: bits of irrational numbers.
 WORD_SEED = 0x9E3779B97F4A7C15
 WORD_FACTOR = 0x6A09E667F3BCC909
 BASE = 0xBB67AE8584CAA73B
+BASE_INVERSE = pow(BASE, -1, 1 << 64)
 SHINGLE_SEED = 0x3C6EF372FE94F82B
 SHINGLE_FACTOR = 0xA54FF53A5F1D36F1
 _BLANK = 0x20
@@ -98,13 +104,35 @@ def base_power(exponent: Int) -> np.uint64:
 
 @njit(cache=True, nogil=True)
 def write_shingles(
-    data: UInt8Array, start: Int, end: Int, shingle_words: Int, window: UInt64Array, out: UInt32Array, at: Int
+    data: UInt8Array,
+    start: Int,
+    end: Int,
+    shingle_words: Int,
+    table: BoolArray,
+    window: UInt64Array,
+    out: UInt32Array,
+    at: Int,
 ) -> Int:
     """Write the hashes of a document's shingles, repeats included, from `at` on; returns where they end.
 
-    Words lie between single blanks; a document with fewer than `shingle_words` has one shingle of them all. `window`:
-    room for the hashes of as many words. There are at most half as many shingles as bytes, and one.
+    A document that weighs less than `shingle_words` has one shingle of all its words. `table`: `unspaced`; `window`:
+    from `window_of`. There are at most half as many shingles as bytes, and one.
     """
+    if may_be_unspaced(data, start, end):
+        return _write_with_unspaced(data, start, end, shingle_words, table, window, out, at)
+    return _write_of_words(data, start, end, shingle_words, window[0, :shingle_words], out, at)
+
+
+@njit(cache=True, nogil=True)
+def window_of(shingle_words: Int) -> UInt64Array:
+    """Room for the hashes and the weights of the words of a shingle, uint64 (2, words)."""
+    return np.zeros((2, 2 * shingle_words + 1), np.uint64)
+
+
+@njit(cache=True, nogil=True)
+def _write_of_words(
+    data: UInt8Array, start: Int, end: Int, shingle_words: Int, window: UInt64Array, out: UInt32Array, at: Int
+) -> Int:
     position, inner = start, last_blank(data, start, end)
     leaving = base_power(shingle_words)
     polynomial, words, place = uint64(0), 0, 0
@@ -126,3 +154,55 @@ def write_shingles(
         out[at] = hash_shingle(polynomial)
         at += 1
     return at
+
+
+@njit(cache=True, nogil=True)
+def _write_with_unspaced(
+    data: UInt8Array,
+    start: Int,
+    end: Int,
+    shingle_words: Int,
+    table: BoolArray,
+    window: UInt64Array,
+    out: UInt32Array,
+    at: Int,
+) -> Int:
+    values, weights = window
+    room, full, begin = len(values), uint64(2 * shingle_words), at
+    polynomial, power, weight = uint64(0), uint64(BASE_INVERSE), uint64(0)  # power: BASE to the words but one
+    first = last = 0
+    position = start
+    while position < end:
+        if data[position] == _BLANK:
+            position += 1
+            continue
+        width = unspaced_bytes(data, position, end, table)
+        stop = position + width if width else _end_of_word(data, position, end, table)
+        value, _ = hash_word(data, position, stop)
+        position = stop
+        values[last % room], weights[last % room] = value, uint64(1 if width else 2)
+        polynomial = polynomial * uint64(BASE) + value
+        power *= uint64(BASE)
+        weight += weights[last % room]
+        last += 1
+        while weight - weights[first % room] >= full:
+            polynomial -= values[first % room] * power
+            power *= uint64(BASE_INVERSE)
+            weight -= weights[first % room]
+            first += 1
+        if weight >= full:
+            out[at] = hash_shingle(polynomial)
+            at += 1
+    if begin == at and last > 0:
+        out[at] = hash_shingle(polynomial)
+        at += 1
+    return at
+
+
+@njit(cache=True, nogil=True)
+def _end_of_word(data: UInt8Array, start: Int, end: Int, table: BoolArray) -> Int:
+    """Where the word ends that begins at `start`: at a blank, a character that is a word by itself, or `end`."""
+    position = start
+    while position < end and data[position] != _BLANK and not unspaced_bytes(data, position, end, table):
+        position += 1
+    return position

@@ -10,7 +10,8 @@ from numba import njit, uint32
 
 from gneiss.arrays import BoolArray, Int, Int64Array, UInt8Array, UInt32Array, read_only
 from gneiss.batch import TextBatch
-from gneiss.dedup.minhash.shingles import write_shingles
+from gneiss.dedup.minhash.shingles import window_of, write_shingles
+from gneiss.dedup.minhash.unspaced import unspaced
 
 _BLOCK = 1024
 
@@ -59,7 +60,7 @@ def signatures(batch: TextBatch, shingle_words: int, permutations: Permutations)
     found = np.full((len(batch), permutations.count), 2**32 - 1, np.uint32)
     has_words = np.zeros(len(batch), np.bool_)
     _sign(
-        batch.data, batch.offsets, shingle_words, permutations.factors, permutations.summands,
+        batch.data, batch.offsets, shingle_words, unspaced(), permutations.factors, permutations.summands,
         found, has_words,
     )  # fmt: skip
     return found, has_words
@@ -70,18 +71,19 @@ def _sign(
     data: UInt8Array,
     offsets: Int64Array,
     shingle_words: Int,
+    table: BoolArray,
     factors: UInt32Array,
     summands: UInt32Array,
     found: UInt32Array,
     has_words: BoolArray,
 ) -> None:
-    window = np.empty(shingle_words, np.uint64)
+    window = window_of(shingle_words)
     longest = 0
     for document in range(len(has_words)):
         longest = max(longest, offsets[document + 1] - offsets[document])
     hashes = np.empty(longest // 2 + 1, np.uint32)
     for document in range(len(has_words)):
-        count = write_shingles(data, offsets[document], offsets[document + 1], shingle_words, window, hashes, 0)
+        count = write_shingles(data, offsets[document], offsets[document + 1], shingle_words, table, window, hashes, 0)
         for i in range(count):
             hashes[i] = _mixed(hashes[i])
         for start in range(0, count, _BLOCK):

@@ -9,18 +9,22 @@ from itertools import combinations
 from gneiss.dedup.minhash.criteria import Verification
 from gneiss.dedup.minhash.normalization_kernel import REMOVED_RANGES
 from gneiss.dedup.minhash.shingles import BASE, SHINGLE_FACTOR, SHINGLE_SEED, WORD_FACTOR, WORD_SEED
+from gneiss.dedup.minhash.unspaced import UNSPACED_RANGES
 
 _ALL = 2**64 - 1
 Shingle = tuple[str, ...]
 
 
-def removed_characters() -> set[str]:
-    """The characters that the normalization `words` removes."""
-    bounds = [[int(end, 16) for end in item.split("-")] for item in REMOVED_RANGES.split()]
+def characters_of(ranges: str) -> set[str]:
+    """The characters in ranges of code points."""
+    bounds = [[int(end, 16) for end in item.split("-")] for item in ranges.split()]
     return {chr(code) for ends in bounds for code in range(ends[0], ends[-1] + 1)}
 
 
-REMOVED = removed_characters()
+#: What the normalization `words` removes.
+REMOVED = characters_of(REMOVED_RANGES)
+#: A character that is a word by itself, as a regular expression.
+UNSPACED = f"[{''.join(re.sub('[0-9A-F]+', lambda match: chr(int(match[0], 16)), UNSPACED_RANGES).split())}]"
 
 
 def normalized(text: str, normalize: str) -> str:
@@ -31,12 +35,24 @@ def normalized(text: str, normalize: str) -> str:
     return " ".join(text.split())
 
 
+def weighed_words(text: str) -> list[tuple[str, int]]:
+    """The words of a normalized text with their weights: 1 for a character that is a word by itself, else 2."""
+    found = re.findall(f"{UNSPACED}|(?:(?!{UNSPACED})[^ ])+", text)
+    return [(word, 1 if re.fullmatch(UNSPACED, word) else 2) for word in found]
+
+
 def shingles(text: str, shingle_words: int) -> set[Shingle]:
-    """The n-grams of the words of a normalized text."""
-    words = tuple(text.split(" ")) if text else ()
-    if len(words) < shingle_words:
-        return {words} if words else set()
-    return {words[start : start + shingle_words] for start in range(len(words) - shingle_words + 1)}
+    """The n-grams of the words of a normalized text: the shortest up to each word that weigh as much as n words."""
+    words = weighed_words(text)
+    found = set()
+    for end in range(1, len(words) + 1):
+        weight, start = 0, end
+        while start > 0 and weight < 2 * shingle_words:
+            start -= 1
+            weight += words[start][1]
+        if weight >= 2 * shingle_words:
+            found.add(tuple(word for word, _ in words[start:end]))
+    return found or ({tuple(word for word, _ in words)} if words else set())
 
 
 def fold(one: int, other: int) -> int:

@@ -154,7 +154,7 @@ class _Duplicates(CorpusStep):
 
     def _order_within(self, documents: PhaseDocuments) -> UInt64Array | None:
         """The order of preference of the rows of `_placed`."""
-        from gneiss.dedup.minhash.preference import order_of
+        from gneiss.dedup.preference import order_of
 
         if self.keep is None:
             return None

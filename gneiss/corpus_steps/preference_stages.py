@@ -7,27 +7,42 @@ from functools import partial
 
 import pyarrow as pa
 
+from gneiss.arrays import UInt64Array
 from gneiss.corpus_steps.step import Batches, Stage, StepCorpus
 
 
-def order_stages(keep: str | None, corpus: StepCorpus) -> Sequence[Stage]:
-    """The stage `order` over shards: a batch for the one task that joins pairs to clusters; none without `keep`."""
-    from gneiss.dedup.minhash import preference
+def order_stages(measure: str | None, corpus: StepCorpus) -> Sequence[Stage]:
+    """The stage `order` over shards: a batch for a receiver of all orders; none without a measure."""
+    from gneiss.dedup import preference
 
-    if keep is None:
+    if measure is None:
         return ()
-    work = partial(_order, keep)
+    work = partial(_order, measure)
     return (
         Stage("order", len(corpus.shards), preference.SCHEMA, work, is_local=True, receivers=1, is_read_by_task=True),
     )
 
 
-def orders_of(keep: str | None, corpus: StepCorpus) -> Iterable[pa.RecordBatch] | None:
+def orders_of(measure: str | None, corpus: StepCorpus) -> Iterable[pa.RecordBatch] | None:
     """The orders of all shards."""
-    return None if keep is None else corpus.across("order", len(corpus.shards), 0)
+    return None if measure is None else corpus.across("order", len(corpus.shards), 0)
 
 
-def _order(keep: str, corpus: StepCorpus, shard: int) -> Batches:
-    from gneiss.dedup.minhash.preference import SCHEMA, order_of
+def order_in(measure: str | None, corpus: StepCorpus, shard: int) -> UInt64Array | None:
+    """The order of the rows of a shard, uint64 (rows,), as the stage left it."""
+    from gneiss.dedup.corpus_scope.records import column
 
-    return [pa.record_batch([order_of(corpus.measured(shard, keep))], schema=SCHEMA)]
+    return None if measure is None else column(corpus.batch("order", shard), "order")
+
+
+def measured_order(measure: str | None, corpus: StepCorpus, shard: int) -> UInt64Array | None:
+    """The order of the rows of a shard, uint64 (rows,)."""
+    from gneiss.dedup.preference import order_of
+
+    return None if measure is None else order_of(corpus.measured(shard, measure))
+
+
+def _order(measure: str, corpus: StepCorpus, shard: int) -> Batches:
+    from gneiss.dedup.preference import SCHEMA
+
+    return [pa.record_batch([measured_order(measure, corpus, shard)], schema=SCHEMA)]

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from gneiss.annotation import STRICT_KEYS, Column
-from gneiss.arrays import BoolArray, Int64Array
+from gneiss.arrays import BoolArray, Int64Array, UInt64Array
 from gneiss.batch import TextBatch
 from gneiss.corpus_steps.scope import Scope, check_group, files, group_of, stretches
 from gneiss.corpus_steps.step import (
@@ -62,14 +62,19 @@ def _fills_none(share: float) -> bool:
     return share == 1
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 @dataclass(frozen=True)
 class Dedup(CorpusStep):
     """Exact substring dedup as an edit: what repeats for `min_length` units is cut from all but the first copy.
 
     unit: bytes of UTF-8, or tokens of `tokenizer` (`builtin:cl100k_base`, a local path or hf://); boundary: where a cut
-    may begin and end; fill_gaps: the share of a stretch from which on the gaps between its cuts are cut; scope:
-    `shard`, `file` (all shards of an input file), `group` (consecutive shards whose ids have the same value of the
-    pattern `group_by`, its first group if it has one, at most `group_max_bytes` of text), or `corpus`.
+    may begin and end; fill_gaps: the share of a stretch from which on the gaps between its cuts are cut; first_by: a
+    measure in SQL by which documents are ordered, the largest first; scope: `shard`, `file` (all shards of an input
+    file), `group` (consecutive shards whose ids have the same value of the pattern `group_by`, its first group if it
+    has one, at most `group_max_bytes` of text), or `corpus`.
     """
 
     __pydantic_config__ = STRICT_KEYS
@@ -94,6 +99,7 @@ class Dedup(CorpusStep):
     group_max_bytes: Annotated[int, Field(ge=1)] = _GROUP_MAX_BYTES
     boundary: Literal["char", "word", "line", "sentence"] = "char"
     fill_gaps: Annotated[float, Field(gt=0, le=1, exclude_if=_fills_none)] = 1.0
+    first_by: Annotated[str | None, Field(exclude_if=_is_none)] = None
 
     def __post_init__(self) -> None:
         if (self.unit == "tokens") != (self.tokenizer is not None):
@@ -122,6 +128,11 @@ class Dedup(CorpusStep):
         return f"cuts      repeats ({', '.join(f'{name} {value}' for name, value in given.items())})"
 
     @property
+    def measures(self) -> Mapping[str, str | None]:
+        """See CorpusStep."""
+        return {"first_by": self.first_by}
+
+    @property
     def model_files(self) -> tuple[str, ...]:
         """The tokenizer's file; none for bytes or a builtin tokenizer."""
         return () if self.tokenizer is None or self.tokenizer.startswith("builtin:") else (self.tokenizer,)
@@ -136,7 +147,10 @@ class Dedup(CorpusStep):
 
     def within_shard(self, documents: PhaseDocuments, model: Tokenizer | None) -> StepResult:
         """See CorpusStep."""
-        document, start, end, source, source_start = self._spans(documents.batch, model)
+        from gneiss.dedup.preference import order_of
+
+        order = None if self.first_by is None else order_of(documents.measured(self.first_by))
+        document, start, end, source, source_start = self._spans(documents.batch, model, order)
         repeated = np.zeros(len(documents.batch), np.int64)
         np.add.at(repeated, source, end - start)
         own = pa.nulls(len(document), pa.string())
@@ -205,7 +219,7 @@ class Dedup(CorpusStep):
         groups = None if self.scope == "corpus" else self.groups(shards)
         buckets = buckets_of(len(shards), scheme.partitions) if groups is None else groups
         return SubstringPlan(
-            self.unit, self.policy, self.boundary, self.fill_gaps, groups, buckets, scheme, self._spans
+            self.unit, self.policy, self.boundary, self.fill_gaps, self.first_by, groups, buckets, scheme, self._spans
         )
 
     def shard_memory_bytes(self, shards: Sequence[ShardSize]) -> int:
@@ -213,7 +227,8 @@ class Dedup(CorpusStep):
         largest = max((shard.text_bytes for shard in shards), default=0)
         if self.scope in ("file", "group"):
             largest = max((sum(shards[n].text_bytes for n in group) for group in self.groups(shards)), default=0)
-        return BYTES_PER_BYTE[self.engine if self.engine == "suffix-array" else self.unit] * largest
+        copied = self.first_by is not None  # the texts, into another order
+        return (BYTES_PER_BYTE[self.engine if self.engine == "suffix-array" else self.unit] + copied) * largest
 
     def groups(self, shards: Sequence[ShardSize]) -> tuple[range, ...]:
         """The shards that see each other, below corpus scope, where they are consecutive.
@@ -224,7 +239,9 @@ class Dedup(CorpusStep):
             return stretches(shards, lambda shard: group_of(self.key, self.group_by, shard.id), self.group_max_bytes)
         return files(shards)
 
-    def _spans(self, batch: TextBatch, tokenizer: Tokenizer | None) -> tuple[Int64Array, ...]:
+    def _spans(
+        self, batch: TextBatch, tokenizer: Tokenizer | None, order: UInt64Array | None
+    ) -> tuple[Int64Array, ...]:
         """Document, start, end, source and source start of the cuts of a batch, int64 (cuts,)."""
         from gneiss.dedup import find_spans
 
@@ -236,6 +253,7 @@ class Dedup(CorpusStep):
             engine=self.engine,
             policy=self.policy,
             fill_gaps=self.fill_gaps,
+            order=order,
         )
         return tuple(spans.shrink(batch.to_arrow(), self.boundary).arrays())
 

@@ -1,12 +1,12 @@
 """The stages of substring dedup over a corpus, or over groups of shards such as those of a file.
 
 At corpus scope anchors are shuffled, never the corpus. The stages (map tasks by shard, reduce tasks by partition):
-`units` (only of tokens: the ids, so that nothing is tokenized twice), `keys`, `repeated` (which keys occur twice),
-`contents` (hashes of the surroundings of those), `wanted` (which texts must be seen), `texts`, `answers` (what repeats
-what), and `cuts`; gneiss/dedup/corpus_scope says what the records are. Of a group a task holds all shards and finds
-their cuts in memory; a group of one is left to `curate`. Both end with `cuts` and `repeated_bytes` (how much of each
-document is cut elsewhere). After `curate`, `kept_sources` and `orphans` count the cuts whose surviving copy was not
-kept.
+`order` (only with `first_by`), `units` (only of tokens: the ids, so that nothing is tokenized twice), `keys`,
+`repeated` (which keys occur twice), `contents` (hashes of the surroundings of those), `wanted` (which texts must be
+seen), `texts`, `answers` (what repeats what), and `cuts`; gneiss/dedup/corpus_scope says what the records are. Of a
+group a task holds all shards and finds their cuts in memory; a group of one is left to `curate`. Both end with `cuts`
+and `repeated_bytes` (how much of each document is cut elsewhere). After `curate`, `kept_sources` and `orphans` count
+the cuts whose surviving copy was not kept.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gneiss.arrays import BoolArray, Int64Array, read_only
+from gneiss.arrays import BoolArray, Int64Array, UInt64Array, read_only
 from gneiss.batch import TextBatch
+from gneiss.corpus_steps.preference_stages import measured_order, order_in, order_stages
 from gneiss.corpus_steps.step import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Batches, Stage, StepCorpus
 
 if TYPE_CHECKING:
@@ -46,19 +47,21 @@ TOKENS = pa.schema([("ids", pa.large_list(pa.int32())), ("steps", pa.large_list(
 class SubstringPlan:
     """How the stages of a corpus are laid out.
 
-    groups: for each group the indices of its shards, which are consecutive; None at corpus scope. buckets: stretches of
-    shards that one task serves where shards are looked up: a group, or a part of the corpus. find_spans: document,
-    start, end, source and source start of the cuts within a batch.
+    first_by: the measure by which documents are ordered, if any. groups: for each group the indices of its shards,
+    which are consecutive; None at corpus scope. buckets: stretches of shards that one task serves where shards are
+    looked up: a group, or a part of the corpus. find_spans: document, start, end, source and source start of the cuts
+    within a batch, whose documents may have an order.
     """
 
     unit: Literal["bytes", "tokens"]
     policy: Literal["protect", "union", "all"]
     boundary: Literal["char", "word", "line", "sentence"]
     fill_gaps: float
+    first_by: str | None
     groups: tuple[range, ...] | None
     buckets: tuple[range, ...]
     scheme: Scheme
-    find_spans: Callable[[TextBatch, Any], tuple[Int64Array, ...]]
+    find_spans: Callable[[TextBatch, Any, UInt64Array | None], tuple[Int64Array, ...]]
 
     def bucket_place(self, shard: int) -> tuple[int, int]:
         """Task and batch of a stage over buckets that belong to a shard."""
@@ -102,11 +105,13 @@ def stages_before(plan: SubstringPlan, corpus: StepCorpus) -> Sequence[Stage]:
     from gneiss.dedup.corpus_scope import answers, contents, keys
 
     partitions = plan.scheme.partitions
+    of_contents = contents.SCHEMA if plan.first_by is None else contents.CONTENTS_IN_ORDER
     return (
+        *order_stages(plan.first_by, corpus),
         *([Stage("units", shards, TOKENS, _token_units, True)] if plan.unit == "tokens" else []),
         Stage("keys", shards, keys.SCHEMA, partial(_keys, plan), True, partitions),
         Stage("repeated", partitions, FLAGS, partial(_repeated, plan), receivers=shards),
-        Stage("contents", shards, contents.SCHEMA, partial(_contents, plan), receivers=partitions),
+        Stage("contents", shards, of_contents, partial(_contents, plan), receivers=partitions),
         Stage("wanted", partitions, FLAGS, partial(_wanted, plan), receivers=shards, is_read_by_task=True),
         Stage("texts", shards, TEXTS[plan.unit], partial(_texts, plan), receivers=partitions),
         Stage("answers", partitions, answers.SCHEMA, partial(_answers, plan), receivers=shards),
@@ -199,7 +204,7 @@ def _contents(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
     from gneiss.dedup.corpus_scope import shard_contents
 
     repeated = _to_shard(plan, corpus, "repeated", shard)
-    return shard_contents(_units(plan, corpus, shard), plan.scheme, repeated)
+    return shard_contents(_units(plan, corpus, shard), plan.scheme, repeated, order_in(plan.first_by, corpus, shard))
 
 
 def _wanted(plan: SubstringPlan, corpus: StepCorpus, partition: int) -> Batches:
@@ -230,7 +235,8 @@ def _cuts_of(plan: SubstringPlan, corpus: StepCorpus, shard: int, units: Units) 
 
     answers = _to_shard(plan, corpus, "answers", shard)
     copies = plan.scheme.anchors(units).copies
-    return shard_cuts(shard, units, copies, plan.scheme, answers, plan.policy, plan.fill_gaps)
+    order = order_in(plan.first_by, corpus, shard)
+    return shard_cuts(shard, units, copies, plan.scheme, answers, plan.policy, plan.fill_gaps, order)
 
 
 def _cuts(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
@@ -281,13 +287,18 @@ def _group_cuts(plan: SubstringPlan, corpus: StepCorpus, group: int) -> Batches:
     if len(members) == 1:
         yield pa.RecordBatch.from_pylist([], CUTS)
         return
-    batches = [corpus.texts(shard) for shard in members]
+    orders, batches = [], []
+    for shard in members:
+        orders.append(measured_order(plan.first_by, corpus, shard))
+        batches.append(corpus.texts(shard))
     first_row = np.append(0, np.cumsum([len(batch) for batch in batches]))
     sizes = [np.diff(batch.offsets) for batch in batches]
     data = np.concatenate([batch.data[batch.offsets[0] : batch.offsets[-1]] for batch in batches])
     whole = TextBatch(data, np.append(0, np.cumsum(np.concatenate(sizes))))
     del batches
-    document, start, end, source, source_start = plan.find_spans(whole, corpus.model)
+    given = [order for order in orders if order is not None]
+    order = np.concatenate(given) if given else None
+    document, start, end, source, source_start = plan.find_spans(whole, corpus.model, order)
     source_member = np.searchsorted(first_row, source, side="right") - 1
     for member in range(len(members)):
         low, high = np.searchsorted(document, first_row[member : member + 2])

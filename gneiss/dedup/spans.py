@@ -51,6 +51,13 @@ class Spans:
         """Spans from their five columns."""
         return cls(pa.table([document, start, end, source_document, source_start], schema=SCHEMA))
 
+    def renumbered(self, rows: Int64Array) -> Spans:
+        """The same spans where document `i` is row `rows[i]`, int64 (documents,), in order of rows."""
+        document, start, end, source_document, source_start = self.arrays()
+        order = np.argsort(rows[document], kind="stable")
+        columns = (rows[document], start, end, rows[source_document], source_start)
+        return Spans.of_arrays(*(column[order] for column in columns))
+
     def shrink(self, texts: Texts, boundary: Boundary = "char") -> Spans:
         """The same spans, each cut moved inwards to a boundary; cuts that become empty are gone.
 
@@ -69,7 +76,7 @@ class Spans:
         19
         """
         batch, positions = compact(texts)
-        return self._in_batch(batch, positions)._shrink_in(batch, boundary)._in_rows(positions)
+        return self._in_batch(batch, positions)._shrink_in(batch, boundary).renumbered(positions)
 
     def cut(self, texts: Texts, boundary: Boundary = "char") -> pa.LargeStringArray:
         """The texts without their duplicate spans; nulls stay null, all other text is copied byte for byte.
@@ -103,10 +110,6 @@ class Spans:
                 sources = np.searchsorted(positions, source_document)
                 return Spans.of_arrays(rows, start, end, sources, source_start)
         raise InputError("texts: these are not the texts that the spans were found in")
-
-    def _in_rows(self, positions: Int64Array) -> Spans:
-        document, start, end, source_document, source_start = self.arrays()
-        return Spans.of_arrays(positions[document], start, end, positions[source_document], source_start)
 
     def _shrink_in(self, batch: TextBatch, boundary: Boundary) -> Spans:
         if boundary not in BOUNDARIES:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias, get_args
 
+import numpy as np
+import pyarrow as pa
+
+from gneiss.arrays import UInt64Array
 from gneiss.batch import TextBatch, Texts
+from gneiss.dedup.preference import order_of
 from gneiss.dedup.repeats import POLICIES, Policy, Repeats, cuts
 from gneiss.dedup.spans import Spans, compact
 from gneiss.dedup.units import Tokenizer, Units
@@ -23,6 +29,7 @@ def duplicate_spans(
     engine: Engine = "anchors",
     policy: Policy = "protect",
     fill_gaps: float = 1.0,
+    first_by: Sequence[float | None] | pa.Array | None = None,
 ) -> Spans:
     """Every span of `min_length` units or more that also occurs earlier in the texts.
 
@@ -34,8 +41,10 @@ def duplicate_spans(
       policy: `protect` cuts repeats but no unit of a first copy; `union` cuts all repeats; `all` cuts first copies too.
       fill_gaps: what lies between cuts is cut too where they cover this share of the whole, say 0.95; 1: never. Under
         `protect` text with a unit of a first copy is not.
-    Raises InputError for an unknown unit, engine or policy, a `min_length` below 1, a share that is none, and tokens
-    without a tokenizer.
+      first_by: (documents,) numbers or flags; documents come in order of these, the largest first, what is missing
+        last, of equal ones the earliest; by default as the texts come.
+    Raises InputError for an unknown unit, engine or policy, a `min_length` below 1, a share that is none, tokens
+    without a tokenizer, and a `first_by` that is not one for each text.
     Source: Lee et al. 2022, Deduplicating Training Data Makes Language Models Better, section 4.1 (`all`).
 
     >>> from gneiss.dedup import duplicate_spans
@@ -47,6 +56,12 @@ def duplicate_spans(
     ['Terms of use apply. First text.', 'Second text. ']
     """
     batch, positions = compact(texts)
+    order = None
+    if first_by is not None:
+        measure = first_by if isinstance(first_by, pa.Array) else pa.array(first_by)
+        if len(measure) != len(texts):
+            raise InputError(f"first_by: expected one for each of {len(texts)} texts, found {len(measure)}")
+        order = order_of(measure)[positions]
     spans = find_spans(
         batch,
         min_length=min_length,
@@ -55,9 +70,9 @@ def duplicate_spans(
         engine=engine,
         policy=policy,
         fill_gaps=fill_gaps,
+        order=order,
     )
-    document, start, end, source_document, source_start = spans.arrays()
-    return Spans.of_arrays(positions[document], start, end, positions[source_document], source_start)
+    return spans.renumbered(positions)
 
 
 def find_spans(
@@ -69,8 +84,12 @@ def find_spans(
     engine: Engine = "anchors",
     policy: Policy = "protect",
     fill_gaps: float = 1.0,
+    order: UInt64Array | None = None,
 ) -> Spans:
-    """The duplicate spans of a batch that holds the whole scope; parameters and errors as for `duplicate_spans`."""
+    """The duplicate spans of a batch that holds the whole scope; parameters and errors as for `duplicate_spans`.
+
+    order: uint64 (documents,), from `order_of`: documents come in this order, then as they are.
+    """
     _one_of("unit", unit, get_args(Unit))
     _one_of("engine", engine, get_args(Engine))
     _one_of("policy", policy, POLICIES)
@@ -78,15 +97,17 @@ def find_spans(
         raise InputError(f"min_length: expected 1 or more, found {min_length}")
     if not 0 < fill_gaps <= 1:
         raise InputError(f"fill_gaps: expected a share above 0, up to 1, found {fill_gaps}")
+    if order is not None:
+        ranked = np.argsort(order, kind="stable")
+        batch = TextBatch.of(batch.to_arrow().take(pa.array(ranked)))
     units = _units(batch, unit, tokenizer)
     found = cuts(_repeats(units, min_length, engine), units.bounds, min_length, policy, fill_gaps=fill_gaps)
-    if units.starts is None:
-        return Spans.of_arrays(found.document, found.start, found.end, found.source_document, found.source_start)
     start, end = units.byte_offsets(found.document, found.start), units.byte_offsets(found.document, found.end)
     source_start = units.byte_offsets(found.source_document, found.source_start)
     holds_bytes = start < end  # a token may be empty
     columns = (found.document, start, end, found.source_document, source_start)
-    return Spans.of_arrays(*(column[holds_bytes] for column in columns))
+    spans = Spans.of_arrays(*(column[holds_bytes] for column in columns))
+    return spans if order is None else spans.renumbered(ranked)
 
 
 def _units(batch: TextBatch, unit: Unit, tokenizer: Tokenizer | None) -> Units:

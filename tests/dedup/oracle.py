@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 Row = tuple[int, int, int, int, int]
 Unit = tuple[int, int]  # document, position
 
 
-def windows(documents: Sequence[Sequence[int] | bytes], length: int) -> dict[tuple[int, ...], list[Unit]]:
-    """Content → where it occurs, in corpus order."""
+def windows(
+    documents: Sequence[Sequence[int] | bytes], length: int, order: Iterable[int] | None = None
+) -> dict[tuple[int, ...], list[Unit]]:
+    """Content → where it occurs, in order of the documents, by default as they come."""
     found: dict[tuple[int, ...], list[Unit]] = {}
-    for document, units in enumerate(documents):
+    for document in range(len(documents)) if order is None else order:
+        units = documents[document]
         for start in range(len(units) - length + 1):
             found.setdefault(tuple(units[start : start + length]), []).append((document, start))
     return found
 
 
 def cut_units(
-    documents: Sequence[Sequence[int] | bytes], length: int, policy: str, share: float = 1.0
+    documents: Sequence[Sequence[int] | bytes],
+    length: int,
+    policy: str,
+    share: float = 1.0,
+    order: Iterable[int] | None = None,
 ) -> dict[Unit, Unit]:
     """Every unit that a policy cuts, with its source; share: of a stretch, from which on its gaps are cut too."""
     repeats: dict[Unit, Unit] = {}
     firsts: set[Unit] = set()
-    for where in windows(documents, length).values():
+    for where in windows(documents, length, order).values():
         if len(where) > 1:
             firsts.add(where[0])
             repeats.update(dict.fromkeys(where[1:], where[0]))
@@ -63,9 +70,15 @@ def with_gaps(cut: dict[Unit, Unit], protected: set[Unit], share: float) -> dict
     return gaps | cut
 
 
-def rows(documents: Sequence[Sequence[int] | bytes], length: int, policy: str, share: float = 1.0) -> list[Row]:
+def rows(
+    documents: Sequence[Sequence[int] | bytes],
+    length: int,
+    policy: str,
+    share: float = 1.0,
+    order: Iterable[int] | None = None,
+) -> list[Row]:
     """The maximal spans with consecutive sources: document, start, end, source document, source start."""
-    cut = cut_units(documents, length, policy, share)
+    cut = cut_units(documents, length, policy, share, order)
 
     def line(numbered: tuple[int, Unit]) -> tuple[int, int, int, int]:
         number, (document, start) = numbered

@@ -41,6 +41,37 @@ def test_bytes_as_defined(engine: str, policy: str, texts: list[str], min_length
     assert rows_of(spans.table) == oracle.rows([text.encode() for text in texts], min_length, policy, share)
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("engine", ENGINES)
+@given(
+    texts=corpora,
+    min_length=st.integers(1, 8),
+    share=st.sampled_from([1.0, 0.7]),
+    values=st.lists(st.sampled_from([None, float("nan"), -1, 0, 2.5]), min_size=6),
+)
+@pytest.mark.slow
+def test_first_by_is_the_definition_in_that_order(
+    engine: str, policy: str, texts: list[str], min_length: int, share: float, values: list[float | None]
+) -> None:
+    def missing(document: int) -> bool:
+        value = values[document]
+        return value is None or value != value
+
+    first_by = values[: len(texts)]
+    order = sorted(range(len(texts)), key=lambda its: (missing(its), 0 if missing(its) else -(values[its] or 0)))
+    spans = duplicate_spans(
+        texts, min_length=min_length, engine=engine, policy=policy, fill_gaps=share, first_by=first_by
+    )
+    documents = [text.encode() for text in texts]
+    assert rows_of(spans.table) == oracle.rows(documents, min_length, policy, share, order)
+
+
+def test_first_by_beside_nulls() -> None:
+    texts = ["abcdefgh", None, "xabcdefgh"]
+    assert duplicate_spans(texts, min_length=5, first_by=[1, 9, 2]).cut(texts).to_pylist() == ["", None, "xabcdefgh"]
+    assert duplicate_spans(texts, min_length=5, first_by=pa.array([True, None, True])).cut(texts).to_pylist()[2] == "x"
+
+
 @dataclass(frozen=True)
 class ByteRuns:
     """A toy tokenizer: a token is one to three bytes, as its first byte says, so some end inside a character."""
@@ -121,6 +152,7 @@ def test_no_documents() -> None:
         ({"policy": "first"}, "policy: expected one of protect, union, all"),
         ({"min_length": 0}, "min_length: expected 1 or more, found 0"),
         ({"unit": "tokens"}, "tokenizer: the unit `tokens` needs one"),
+        ({"first_by": [1.0, 2.0]}, "first_by: expected one for each of 1 texts, found 2"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, object], message: str) -> None:

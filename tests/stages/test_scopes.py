@@ -40,10 +40,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def recipe(shards: int = 2, **dedup: Any) -> Recipe:
+def recipe(shards: int = 2, phases: list[dict[str, Any]] | None = None, **dedup: Any) -> Recipe:
     phase = {"name": "only", "dedup": dedup, "annotate": ["readability"], "rules": {"readable": "eflaw < 14"}}
     budgets = {"documents": 0.5, "shards": shards}
-    return Recipe.model_validate({"name": "scopes", "shard_max_bytes": 14_000, "budgets": budgets, "phases": [phase]})
+    its = {"name": "scopes", "shard_max_bytes": 14_000, "budgets": budgets, "phases": phases or [phase]}
+    return Recipe.model_validate(its)
 
 
 def curated(corpus: Path, output: Path, workers: int | None = None, **dedup: Any) -> FinishedRun:
@@ -90,6 +91,49 @@ def test_corpus_scope_and_one_group_give_what_the_definition_gives_on_all_docume
     )
     assert whole.statistics.counts["orphaned_bytes"] == orphaned
     assert orphaned > 0 or policy == "all"
+
+
+@pytest.mark.parametrize("unit", [BYTES, TOKENS], ids=["bytes", "tokens"])
+@pytest.mark.slow
+def test_the_first_copy_is_that_of_the_preferred_document(corpus: Path, tmp_path: Path, unit: dict[str, Any]) -> None:
+    """At every scope, as the definition says of all documents in that order; copies of dropped ones do not count."""
+    phases = [
+        {"name": "long", "rules": {"long": "text_bytes > 300"}},
+        {"name": "only", "dedup": {**unit, "scope": "corpus", "first_by": "text_bytes % 7"}},
+    ]
+    by_measure = recipe(phases=phases)
+    with mock.patch("gneiss.pipelines.run.Corpus", partial(Corpus, partitions=3)):
+        run(by_measure, corpus, tmp_path / "corpus", backend=runs.InThisProcess())
+    found = runs.annotations(tmp_path / "corpus")
+    phases[1]["dedup"] |= {"scope": "group", "group_by": ""}
+    run(recipe(phases=phases), corpus, tmp_path / "group", backend=runs.InThisProcess())
+    assert runs.annotations(tmp_path / "group").equals(found)
+
+    shards = cut_shards(corpus, text="text", shard_max_bytes=14_000).shards
+    read = [table["text"].combine_chunks() for shard in shards for _, table in shard.tables(["text"])]
+    texts = pa.chunked_array(read, pa.string())
+    enters = pa.array([its is not None for its in found["dedup_bytes"].to_pylist()])
+    assert 0 < sum(enters.to_pylist()) < len(texts)
+    texts = pc.if_else(enters, texts, None)
+    tokenizer = load_tokenizer(unit["tokenizer"]) if "tokenizer" in unit else None
+    options = {"min_length": unit["min_length"], "unit": unit.get("unit", "bytes"), "tokenizer": tokenizer}
+    measure = pa.array([None if text is None else len(text.encode()) % 7 for text in texts.to_pylist()])
+    spans = duplicate_spans(texts, engine="suffix-array", first_by=measure, **options).shrink(texts)
+    assert _pieces(found, [s.id for s in shards], [s.rows for s in shards]) == spans.table.to_pylist()
+    later = pc.greater(spans.table["source_document"], spans.table["document"])
+    assert 10 < pc.sum(later).as_py() < len(spans) - 10
+
+
+def test_the_first_copy_within_a_shard_is_that_of_the_preferred_document(tmp_path: Path) -> None:
+    passage = "It was the best of times, it was the worst of times"
+    texts = [b"A. %s." % passage.encode(), b"Second. %s!" % passage.encode()]
+    runs.write_corpus(tmp_path / "in/a.parquet", texts, score=[0.5, 2.0])
+    phases = [
+        {"name": "read", "annotate": [{"input_column": {"name": "score", "type": "float64"}}]},
+        {"name": "only", "dedup": {"min_length": 40, "first_by": "score"}},
+    ]
+    run(recipe(phases=phases), tmp_path / "in", tmp_path / "out", backend=runs.InThisProcess())
+    assert [bool(cuts) for cuts in runs.annotations(tmp_path / "out")["dedup_cuts"].to_pylist()] == [True, False]
 
 
 def _pieces(found: pa.Table, shard_ids: list[str], rows: list[int]) -> list[dict[str, int]]:
@@ -171,8 +215,8 @@ def test_a_group_is_cut_at_its_largest_size(corpus: Path) -> None:
 @pytest.mark.processes
 @pytest.mark.parametrize(
     ("scope", "workers"),
-    [({"scope": "corpus"}, 3), ({"scope": "file"}, 2)],
-    ids=["corpus 3", "file 2"],
+    [({"scope": "corpus"}, 3), ({"scope": "corpus", "first_by": "text_bytes"}, 2), ({"scope": "file"}, 2)],
+    ids=["corpus 3", "corpus in order 2", "file 2"],
 )
 def test_workers_and_partitions_do_not_change_a_byte(
     corpus: Path, tmp_path: Path, scope: dict[str, str], workers: int

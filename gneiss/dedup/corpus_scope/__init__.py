@@ -3,12 +3,13 @@
 Pure functions of tasks over Arrow record batches. A shard's batches go to the partitions (one batch each), a
 partition's answers to the shards (one batch each), in three exchanges; how they travel is the caller's. Partitions are
 by the hashes of anchors (`anchors.selection`), so that all equal windows meet in one. Shards, then documents, are in
-corpus order.
+corpus order, unless an order of the documents comes with their contents.
 
 | exchange | a shard sends to a partition (`Units` → batches) | the partition answers to a shard |
 | --- | --- | --- |
 | 1 | `shard_keys`: key 4, for each anchor | `repeated_keys`: 1 bit for each anchor |
-| 2 | `shard_contents`: key 4, hash of the super-window 16, row 4, start 4, count 4, for each repeated anchor | \
+| 2 | `shard_contents`: key 4, hash of the super-window 16, row 4, start 4, count 4, for each repeated anchor; with \
+an order of documents also that, 8 | \
 `wanted_texts`: 1 bit for each repeated anchor |
 | 3 | `shard_texts`: units beyond the neighbour's, 8 + their bytes, for each wanted anchor | `answer_shards`: row 4, \
 start 4, count 4, source shard 4, row 4, start 4, for each run of repeats or first windows |

@@ -27,6 +27,8 @@ SCHEMA = pa.schema(
         ("count", pa.uint32()),
     ]
 )
+#: With the order of the documents, where it is not that of shards and rows: the lower come first.
+CONTENTS_IN_ORDER = SCHEMA.append(pa.field("order", pa.uint64()))
 
 
 class Table(NamedTuple):
@@ -37,10 +39,13 @@ class Table(NamedTuple):
     used: int
 
 
-def shard_contents(units: Units, scheme: Scheme, repeated: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
+def shard_contents(
+    units: Units, scheme: Scheme, repeated: Sequence[pa.RecordBatch], order: UInt64Array | None = None
+) -> list[pa.RecordBatch]:
     """Map a shard: 128-bit hash and place of the super-windows of its repeated anchors, a batch for each partition.
 
-    Parameters: `repeated`: the bitmaps of all partitions for this shard. Records: `SCHEMA`.
+    Parameters: `repeated`: the bitmaps of all partitions for this shard; `order`: uint64 (documents,), which comes
+    along (`CONTENTS_IN_ORDER`). Records: `SCHEMA`.
     """
     anchors = scheme.anchors(units)
     chosen, bounds = chosen_anchors(anchors, scheme, flags_of(repeated))
@@ -53,7 +58,9 @@ def shard_contents(units: Units, scheme: Scheme, repeated: Sequence[pa.RecordBat
     row, start = places_of(anchors, chosen, units)
     hashes = [low_half(anchors.key)[chosen], anchors.content[chosen], low[(np.cumsum(wanted) - 1)[chosen]]]
     columns = [*hashes, *differences(row, start, bounds), anchors.count[chosen].astype(np.uint32)]
-    return parted(pa.record_batch(columns, schema=SCHEMA), bounds)
+    if order is None:
+        return parted(pa.record_batch(columns, schema=SCHEMA), bounds)
+    return parted(pa.record_batch([*columns, order[row]], schema=CONTENTS_IN_ORDER), bounds)
 
 
 def wanted_texts(contents: Iterable[pa.RecordBatch], passes: int = 1) -> Iterator[pa.RecordBatch]:

@@ -11,7 +11,7 @@ from numba import njit
 
 from gneiss.arrays import AnyArray, Int, Int64Array
 from gneiss.dedup.corpus_scope.records import column, expect, parted
-from gneiss.dedup.minhash.preference import ranks
+from gneiss.dedup.preference import ranks
 
 SCHEMA = pa.schema(
     [

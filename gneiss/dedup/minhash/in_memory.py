@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from gneiss.arrays import Int64Array, UInt64Array
 from gneiss.batch import TextBatch, Texts
-from gneiss.dedup.minhash import preference
+from gneiss.dedup import preference
 from gneiss.dedup.minhash.candidates import candidates
 from gneiss.dedup.minhash.clusters import clusters
 from gneiss.dedup.minhash.criteria import Criterion, ExactDuplicates, NearDuplicates, Verification

@@ -16,7 +16,7 @@ from gneiss.arrays import BoolArray, Float64Array, Int, Int64Array
 from gneiss.dedup.corpus_scope.records import column
 from gneiss.dedup.minhash import clusters
 from gneiss.dedup.minhash.clusters import by_shard, numbers_of
-from gneiss.dedup.minhash.preference import ranks
+from gneiss.dedup.preference import ranks
 
 #: similarity: to the first document of the cluster; null for that one itself.
 SCHEMA = clusters.SCHEMA.append(pa.field("similarity", pa.float64()))

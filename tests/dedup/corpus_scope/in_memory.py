@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
+from gneiss.arrays import UInt64Array
 from gneiss.dedup import corpus_scope as across
 from gneiss.dedup.corpus_scope import Scheme
 from gneiss.dedup.repeats import Policy
@@ -18,13 +19,20 @@ Row = tuple[int, ...]
 
 
 def spans_across(
-    shards: Sequence[Units], scheme: Scheme, policy: Policy, passes: int, fill_gaps: float = 1.0
+    shards: Sequence[Units],
+    scheme: Scheme,
+    policy: Policy,
+    passes: int,
+    fill_gaps: float = 1.0,
+    orders: Sequence[UInt64Array] | None = None,
 ) -> list[Row]:
     """Duplicate spans of several shards as one corpus: shard, document, start, end; source shard, document, start."""
+    of_shards = orders or [None] * len(shards)
     keys = transposed(across.shard_keys(units, scheme) for units in shards)
     repeated = transposed(across.repeated_keys(batches, passes) for batches in keys)
     contents = transposed(
-        across.shard_contents(units, scheme, flags) for units, flags in zip(shards, repeated, strict=True)
+        across.shard_contents(units, scheme, flags, order)
+        for units, flags, order in zip(shards, repeated, of_shards, strict=True)
     )
     wanted_by_partition = [list(across.wanted_texts(batches, passes)) for batches in contents]
     wanted = transposed(wanted_by_partition)
@@ -36,9 +44,10 @@ def spans_across(
         for batches in zip(contents, wanted_by_partition, texts, strict=True)
     ]
     cuts = []
-    for shard, units in enumerate(shards):
+    for shard, (units, order) in enumerate(zip(shards, of_shards, strict=True)):
         own = [batch for partition in answers for batch in partition[shard :: len(shards)]]
-        cuts.append(across.shard_cuts(shard, units, scheme.anchors(units).copies, scheme, own, policy, fill_gaps))
+        copies = scheme.anchors(units).copies
+        cuts.append(across.shard_cuts(shard, units, copies, scheme, own, policy, fill_gaps, order))
     return rows_in_bytes(cuts, shards)
 
 

@@ -14,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gneiss.arrays import UInt64Array
 from gneiss.batch import TextBatch
 from gneiss.dedup import corpus_scope as across
-from gneiss.dedup import find_spans
+from gneiss.dedup import duplicate_spans
 from gneiss.dedup.corpus_scope import Scheme
+from gneiss.dedup.preference import order_of
 from gneiss.dedup.units import Units
 from gneiss.errors import InputError
 from tests.dedup.corpus_scope.in_memory import Row, rows_in_bytes, spans_across
@@ -40,23 +42,36 @@ def units_of(texts: list[str], unit: str) -> Units:
 
 
 def found(
-    shards: Shards, scheme: Scheme, policy: str, unit: str = "bytes", passes: int = 1, fill_gaps: float = 1.0
+    shards: Shards,
+    scheme: Scheme,
+    policy: str,
+    unit: str = "bytes",
+    passes: int = 1,
+    fill_gaps: float = 1.0,
+    orders: list[UInt64Array] | None = None,
 ) -> list[Row]:
-    return spans_across([units_of(texts, unit) for texts in shards], scheme, policy, passes, fill_gaps)
+    return spans_across([units_of(texts, unit) for texts in shards], scheme, policy, passes, fill_gaps, orders)
 
 
-def expected(shards: Shards, min_length: int, policy: str, unit: str = "bytes", fill_gaps: float = 1.0) -> list[Row]:
+def expected(
+    shards: Shards,
+    min_length: int,
+    policy: str,
+    unit: str = "bytes",
+    fill_gaps: float = 1.0,
+    first_by: list[float | None] | None = None,
+) -> list[Row]:
     """The reference on the concatenation."""
     place = [(shard, row) for shard, texts in enumerate(shards) for row in range(len(texts))]
-    batch = TextBatch.of([text for texts in shards for text in texts])
-    spans = find_spans(
-        batch,
+    spans = duplicate_spans(
+        [text for texts in shards for text in texts],
         min_length=min_length,
         unit=unit,
         tokenizer=ByteRuns(),
         engine="suffix-array",
         policy=policy,
         fill_gaps=fill_gaps,
+        first_by=first_by,
     )
     rows = zip(*(column.to_pylist() for column in spans.table.columns), strict=True)
     return [(*place[row], start, end, *place[source], at) for row, start, end, source, at in rows]
@@ -75,6 +90,27 @@ def test_bytes_as_of_one_corpus(policy: str, shards: Shards, scheme: Scheme, pas
 def test_tokens_as_of_one_corpus(policy: str, shards: Shards, scheme: Scheme, passes: int, share: float) -> None:
     rows = expected(shards, scheme.min_length, policy, "tokens", share)
     assert found(shards, scheme, policy, "tokens", passes, share) == rows
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(
+    shards=corpora,
+    scheme=schemes,
+    passes=st.integers(1, 2),
+    unit=st.sampled_from(["bytes", "tokens"]),
+    share=st.sampled_from([1.0, 0.5]),
+    values=st.lists(st.sampled_from([None, 1.0, 2.0, 3.0]), min_size=20),
+)
+@pytest.mark.slow
+def test_another_order_as_of_one_corpus(
+    policy: str, shards: Shards, scheme: Scheme, passes: int, unit: str, share: float, values: list[float | None]
+) -> None:
+    """Also where a copy in an earlier shard, or an earlier document of the shard, is not the first."""
+    bounds = np.cumsum([0, *map(len, shards)]).tolist()
+    first_by = values[: bounds[-1]]
+    orders = [order_of(pa.array(first_by[low:high], pa.float64())) for low, high in pairwise(bounds)]
+    rows = expected(shards, scheme.min_length, policy, unit, share, first_by)
+    assert found(shards, scheme, policy, unit, passes, share, orders) == rows
 
 
 def fibonacci(size: int) -> str:

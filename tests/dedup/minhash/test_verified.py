@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from gneiss.arrays import UInt64Array
 from gneiss.batch import TextBatch
-from gneiss.dedup import find_near_duplicates
+from gneiss.dedup import find_near_duplicates, preference
 from gneiss.dedup.minhash import candidates as candidates_module
-from gneiss.dedup.minhash import preference
 from gneiss.dedup.minhash.candidates import candidates
 from gneiss.dedup.minhash.criteria import NearDuplicates, Verification
 from gneiss.dedup.minhash.in_memory import verified_within

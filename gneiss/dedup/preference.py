@@ -1,4 +1,4 @@
-"""Which document of a cluster comes first: by a measure of the documents, then by shard and row."""
+"""Which of several documents comes first: by a measure of the documents, then by shard and row."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from gneiss.backends import MOST_ATTEMPTS, Patience, Room
-from gneiss.backends.ray_actors import RayActors, check_nodes, room_on
+from gneiss.backends.ray_actors import RayActors, check_nodes, room_on, worker
 from gneiss.backends.resources import Resources
 from gneiss.backends.samples import Sample
 from gneiss.errors import DefectError, MachineError, ModelError
@@ -261,6 +261,21 @@ def test_who_kills_or_stops_actors_from_outside_costs_no_task(
     does: Callable[[], None], times: int, head: Head, tmp_path: Path
 ) -> None:
     assert answers(does, tmp_path, times) == [0, 1, 2, 3]
+
+
+def test_no_actor_waits_while_a_node_is_asked_of_a_dead_one(
+    head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A node that is lost does not answer for long; this one answers when all other tasks are done."""
+    others = [tmp_path / str(task) for task in (0, 2, 3)]
+
+    def examine(record: str) -> Any:
+        until(lambda: all(its.exists() for its in others))
+        return worker.examine(record)
+
+    monkeypatch.setattr("gneiss.backends.ray_actors.pool.examine", examine)
+    assert answers(misbehaving.kill, tmp_path, 1) == [0, 1, 2, 3]
+    assert [r for r in caplog.records if "its worker died (killed from outside" in r.getMessage()]
 
 
 @pytest.mark.parametrize(

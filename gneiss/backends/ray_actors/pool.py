@@ -2,11 +2,13 @@
 
 Ray says of a dead actor that it is dead. What it died of is found on its node, by a task without a CPU of its own: in
 the actor's record a crash, in the kernel's count a kill for memory, and of a node that does not answer that it is lost.
+Ray takes many seconds to find that a node is gone; meanwhile other actors are given tasks.
 """
 
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -23,6 +25,7 @@ from gneiss.errors import DefectError, GneissError, MachineError
 
 #: How long a node may take to say what an actor on it died of; then it is lost.
 NODE_SECONDS = 30.0
+_LOST = Death("lost with its node", is_own=False)
 
 
 @dataclass
@@ -39,6 +42,16 @@ class _Call:
 
     worker: int
     what: Literal["home", "open", "work"]
+
+
+@dataclass(frozen=True)
+class _Examination:
+    """What a node is asked of a dead actor on it; error: what Ray says of it; until: when the node is lost."""
+
+    worker: int
+    home: Home
+    error: Exception
+    until: float
 
 
 class ActorPool:
@@ -60,6 +73,7 @@ class ActorPool:
         self._living: dict[int, Actor] = {}
         self._calls: dict[Any, _Call] = {}
         self._looks: dict[Any, list[int]] = {}
+        self._examinations: dict[Any, _Examination] = {}
         self._numbers = count(1)
 
     def start(self) -> int:
@@ -107,12 +121,20 @@ class ActorPool:
         """See Pool."""
         import ray
 
-        ready, _ = ray.wait([*self._calls, *self._looks], num_returns=1, timeout=seconds)
-        return [event for ref in ready for event in (self._seen(ref) if ref in self._looks else self._heard(ref))]
+        ready, _ = ray.wait([*self._calls, *self._looks, *self._examinations], num_returns=1, timeout=seconds)
+        now = time.monotonic()
+        overdue = [ref for ref, dead in self._examinations.items() if dead.until <= now and ref not in ready]
+        return [event for ref in (*ready, *overdue) for event in self._event_of(ref)]
+
+    def _event_of(self, ref: Any) -> Iterator[Event]:
+        if ref in self._looks:
+            return self._seen(ref)
+        return self._heard(ref) if ref in self._calls else self._examined(ref)
 
     def close(self) -> None:
         """See Pool. An actor without a place does not live on, since it would keep others from one."""
         busy = {call.worker for call in self._calls.values() if call.what == "work"}
+        busy |= {dead.worker for dead in self._examinations.values()}
         idle = [its for number, its in self._living.items() if number not in busy and its.home is not None]
         self._idle += idle
         kill_all([its for its in self._living.values() if its not in idle])
@@ -149,9 +171,7 @@ class ActorPool:
         except (RayActorError, NodeDiedError, ObjectLostError, OutOfMemoryError) as error:
             if getattr(error, "actor_init_failed", False):
                 raise MachineError(f"a worker cannot start: {last_line(error)}") from error
-            death = self._death_of(self._living[call.worker], error)
-            self._forget(call.worker)
-            yield Died(call.worker, death)
+            yield from self._ended(call.worker, error)
             return
         except RayTaskError as error:
             raise DefectError(f"a worker failed: {last_line(error)}", str(error)) from error
@@ -174,37 +194,58 @@ class ActorPool:
                 self.end(call.worker)
                 yield Died(call.worker, worn)
 
-    def _death_of(self, actor: Actor, error: Exception) -> Death:
+    def _ended(self, worker: int, error: Exception) -> Iterator[Event]:
+        """An actor is dead: its node is asked what it died of, unless that is known."""
+        from ray.exceptions import ObjectLostError
+
+        home = self._living[worker].home
+        if isinstance(error, ObjectLostError):
+            death = Death("its answer was lost with a node", is_own=False)
+        elif home is None:
+            death = Death(f"lost before it had a process: {last_line(error)}", is_own=False)
+        elif home.node not in {node["NodeID"] for node in living_nodes()}:
+            death = _LOST
+        else:
+            self._drop(worker)
+            examined = on_node(home.node, self._examine).remote(home.record)
+            self._examinations[examined] = _Examination(worker, home, error, time.monotonic() + NODE_SECONDS)
+            return
+        self._forget(worker)
+        yield Died(worker, death)
+
+    def _examined(self, ref: Any) -> Iterator[Event]:
         """What an actor died of, as far as its node knows."""
         import ray
-        from ray.exceptions import ObjectLostError, OutOfMemoryError, RayError
+        from ray.exceptions import OutOfMemoryError, RayError
 
-        if isinstance(error, ObjectLostError):
-            return Death("its answer was lost with a node", is_own=False)
-        if actor.home is None:
-            return Death(f"lost before it had a process: {last_line(error)}", is_own=False)
-        lost = Death("lost with its node", is_own=False)
-        if actor.home.node not in {node["NodeID"] for node in living_nodes()}:
-            return lost
+        dead = self._examinations.pop(ref)
         try:
-            examined = on_node(actor.home.node, self._examine).remote(actor.home.record)
-            kills, record = ray.get(examined, timeout=NODE_SECONDS)
+            kills, record = ray.get(ref, timeout=0)
         except RayError:
-            return lost
-        if isinstance(error, OutOfMemoryError):
-            death = Death("killed by Ray: its node was out of memory", is_own=True, is_for_memory=True)
-        elif record.crash:
-            death = Death(record.crash, is_own=True)
+            death = _LOST
         else:
-            death = death_by_kill(actor.home.kills, kills)
-        return replace(death, record=record)
+            if isinstance(dead.error, OutOfMemoryError):
+                death = Death("killed by Ray: its node was out of memory", is_own=True, is_for_memory=True)
+            elif record.crash:
+                death = Death(record.crash, is_own=True)
+            else:
+                death = death_by_kill(dead.home.kills, kills)
+            death = replace(death, record=record)
+        self._forget(dead.worker)
+        yield Died(dead.worker, death)
 
     def _forget(self, worker: int) -> None:
+        """Be done with an actor."""
+        self._drop(worker)
+        del self._living[worker]
+
+    def _drop(self, worker: int) -> None:
         """Expect nothing more of an actor, and let Ray kill it if it lives: it may only be out of reach."""
         import ray
 
-        ray.kill(self._living.pop(worker).handle)
+        ray.kill(self._living[worker].handle)
         self._calls = {ref: call for ref, call in self._calls.items() if call.worker != worker}
+        self._examinations = {ref: dead for ref, dead in self._examinations.items() if dead.worker != worker}
 
 
 def kill_all(actors: Sequence[Actor]) -> None:

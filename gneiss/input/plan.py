@@ -7,7 +7,8 @@ import json
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from functools import cache, cached_property
+from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
@@ -35,6 +36,8 @@ BYTE_SHAPING = {
     "tokenizers": "tokenizers",
     "xxhash": "xxhash",
 }
+#: The version of a distribution; what is installed stays so, and to read of it takes milliseconds.
+version = cache(metadata.version)
 #: The module that evaluates rules, as the code of a plan names it.
 RULES = "gneiss.recipe.rule"
 
@@ -55,7 +58,7 @@ class Plan:
     models: tuple[ModelFile, ...]
     layers: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, object]:
         """Everything that, together with the input, determines the bytes of the output."""
         is_corpus_wide = self.recipe.over(self.input.shards).is_corpus_wide

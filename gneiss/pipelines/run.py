@@ -29,6 +29,7 @@ from gneiss.output.cost import Forecast
 from gneiss.output.data_files import DataFiles
 from gneiss.output.dataset_card import dataset_card
 from gneiss.output.finished_run import FinishedRun
+from gneiss.output.json_text import indented
 from gneiss.output.ledger import COMMITTED, CURATE, PREDICTED, Receipt
 from gneiss.output.parquet import write_bytes
 from gneiss.output.run_so_far import added_up
@@ -296,7 +297,7 @@ def _finish(
         for name in counted_last:
             statistics.counts[name] = int((folder / layout.count_path(name)).read())
         stored = {"statistics": statistics.to_json(), "samples": examples, "quarantined_shards": quarantined}
-        content = (json.dumps(stored, ensure_ascii=False, indent=1) + "\n").encode()
+        content = (indented(stored) + "\n").encode()
         files = (write_bytes(content, folder, layout.STATISTICS_FILE),)
         job.note([Receipt(SUMMED, COMMITTED, _digest(plan, done), None, files=files, stage=SUMMED)])
     write_bytes(dataset_card(plan, statistics, quarantined, folder).encode(), folder, layout.CARD_FILE)

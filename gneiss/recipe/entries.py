@@ -6,6 +6,7 @@ import json
 import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import PurePath
 from typing import Annotated, Any, TypeAlias, TypeVar
 
@@ -91,11 +92,16 @@ def built(where: str, kind: type[Built], given: Mapping[str, Any]) -> Built:
     """A frozen value from the parameters that a recipe gives it."""
     try:
         # As JSON, where strict types take a list for a tuple and a mapping for a dataclass, but no string for a number.
-        return TypeAdapter(kind).validate_json(json.dumps(dict(given), default=_plain), strict=True)
+        return _adapter(kind).validate_json(json.dumps(dict(given), default=_plain), strict=True)
     except (TypeError, UnicodeEncodeError) as error:
         raise RecipeError(f"{where}: expected values that YAML has: {error}") from error
     except ValidationError as error:
         raise RecipeError(f"{where}: {explain(error, kind)}") from error
+
+
+@cache  # to make one takes a hundred times as long as to use it
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def _plain(value: object) -> str:
@@ -111,7 +117,7 @@ def written(part: Annotator | Editor) -> dict[str, dict[str, Any]]:
 
 def parameters(part: object) -> dict[str, Any]:
     """The parameters of a frozen value, every default written out, as YAML has them."""
-    found: dict[str, Any] = TypeAdapter(type(part)).dump_python(part, mode="json")
+    found: dict[str, Any] = _adapter(type(part)).dump_python(part, mode="json")
     return found
 
 
@@ -127,6 +133,6 @@ def explain(error: ValidationError, kind: type[Any], more_keys: Iterable[str] = 
 
 
 def _keys(kind: Any) -> Iterator[str]:
-    schema = TypeAdapter(kind).json_schema()
+    schema = _adapter(kind).json_schema()
     for part in (schema, *schema.get("$defs", {}).values()):
         yield from part.get("properties", {})

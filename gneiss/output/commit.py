@@ -21,6 +21,7 @@ from gneiss.output.data_files import DataFiles
 from gneiss.output.layout import annotations_path, quarantine_path, statistics_path
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, Receipt
 from gneiss.output.parquet import WrittenFile, writable, write_new, write_parquet
+from gneiss.output.written_before import WrittenBefore
 from gneiss.recipe.recipe import Recipe
 from gneiss.store.place import Place
 
@@ -28,8 +29,11 @@ ROWS_PER_TABLE = 20_000
 _PIECE_BYTES = 1 << 30
 
 
-def commit(curated: Curated, recipe: Recipe, output: Place) -> Receipt:
-    """Write the files of a shard and return its receipt. Raises OutputError; DefectError when rows do not add up."""
+def commit(curated: Curated, recipe: Recipe, output: Place, before: WrittenBefore | None = None) -> Receipt:
+    """Write the files of a shard and return its receipt. Raises OutputError; DefectError when rows do not add up.
+
+    before: a file that holds the kept documents already, as they are to be written.
+    """
     shard, counts = curated.shard, curated.statistics.counts
     fates = {name: counts[name] for name in (KEPT, DROPPED, QUARANTINED)}
     came_in = counts["rows"] if shard.known_rows is None else shard.known_rows
@@ -39,10 +43,7 @@ def commit(curated: Curated, recipe: Recipe, output: Place) -> Receipt:
             f" {fates[QUARANTINED]} quarantined were counted; nothing was written."
             " This is a defect of gneiss: please report it"
         )
-    data, read_again = _write_data(curated, recipe, output)
-    if read_again != came_in:  # which is all that says so where a file does not know its rows
-        raise InputError(f"{shard.file}: {came_in} rows were read of it, and then {read_again}: modified or damaged")
-    files = [data]
+    files = [(before.copied(output) if before else None) or _write_data(curated, recipe, output)]
     if files[0].rows != fates[KEPT]:
         raise DefectError(
             f"shard {shard.id}: {fates[KEPT]} documents were kept, but {files[0].rows} written; please report it"
@@ -68,10 +69,11 @@ def _portions(table: pa.Table) -> Iterator[pa.Table]:
         yield table.slice(start, ROWS_PER_TABLE)
 
 
-def _write_data(curated: Curated, recipe: Recipe, output: Place) -> tuple[WrittenFile, int]:
+def _write_data(curated: Curated, recipe: Recipe, output: Place) -> WrittenFile:
     """The kept documents with all their columns; texts and what was derived from them are the edited ones.
 
-    Returns with it how many rows were read for that, kept or not.
+    Raises InputError where the shard has other rows than before, which nothing else says of a file that does not know
+    its rows.
     """
     schema = _schema(curated, recipe)
     path = find_path(schema, recipe.input.text)
@@ -98,7 +100,10 @@ def _write_data(curated: Curated, recipe: Recipe, output: Place) -> tuple[Writte
                         columns[name] = column_with(columns[name], inside, renewed, schema.field(name).type)
             yield pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
-    return DataFiles.of(recipe.output).write(tables(), schema, output, curated.shard.id), read
+    data = DataFiles.of(recipe.output).write(tables(), schema, output, curated.shard.id)
+    if read != (rows := curated.annotations.num_rows):
+        raise InputError(f"{curated.shard.file}: {rows} rows were read of it, and then {read}: modified or damaged")
+    return data
 
 
 def _derived(

@@ -105,7 +105,7 @@ def plan_again(recipe: Recipe, run: FinishedRun, original: Address | None = None
     known = [Source.base(earlier, earlier_code), *_updates(run)]
     reuse = Reuse(recipe, code, earlier, earlier_code, known, has_all)
     names = tuple(phase.name for phase in earlier.phases)
-    return Again(plan, reuse, StoredRun(run.folder, names, recipe, reuse.phases))
+    return Again(plan, reuse, StoredRun(run.folder, names, recipe, reuse.phases, reuse.has_documents))
 
 
 def _updates(run: FinishedRun) -> list[Source]:

@@ -14,8 +14,9 @@ import pyarrow as pa
 from gneiss.batch import TextBatch
 from gneiss.corpus_steps import CorpusStep
 from gneiss.curate.curate import first_input
+from gneiss.curate.known import Nothing
 from gneiss.curate.loaded_models import Prepared, load_step
-from gneiss.curate.phase import CorpusResults, PhaseInput, ShardRows, annotated
+from gneiss.curate.phase import PhaseInput, ShardRows, annotated
 from gneiss.curate.phase_result import PhaseResult, edits_of_batch, of_batch, only_edits
 from gneiss.curate.reading import read_documents
 from gneiss.errors import DefectError, InputError
@@ -25,7 +26,7 @@ from gneiss.output.parquet import read_table
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.exchange import Exchange
 from gneiss.stages.grid import Grid
-from gneiss.stages.stored import StoredRun
+from gneiss.stages.stored import StoredRun, StoredShard
 from gneiss.store.place import Place
 
 
@@ -69,9 +70,9 @@ class Corpus:
         """The keys of the steps whose results are those of an earlier run."""
         return self.stored.steps if self.stored else frozenset()
 
-    def with_known(self, shard_id: str, found: CorpusResults) -> CorpusResults:
-        """What stages found for a shard, and what an earlier run stored of it. Raises InputError."""
-        return self.stored.results(shard_id, found) if self.stored else found
+    def stored_shard(self, shard_id: str) -> StoredShard | None:
+        """What an earlier run stored of a shard, if it did. Raises InputError."""
+        return self.stored.shard(shard_id) if self.stored else None
 
     def _wide_keys(self, index: int) -> list[str]:
         return [step.key for step in self.recipe.phases[index].steps if step.sees_corpus]
@@ -171,8 +172,8 @@ class Reader:
         recipe, its = self.corpus.recipe, self._of_worker(self.corpus.shards[shard])
         try:
             documents = read_documents(its, recipe.input.text, recipe.inputs)
-            found = self.corpus.with_known(its.id, CorpusResults()) if recipe.layers else CorpusResults()
-            return first_input(ShardRows.of([its.id], [documents.rows]), documents, found.known)
+            stored = self.corpus.stored_shard(its.id) if recipe.layers else None
+            return first_input(ShardRows.of([its.id], [documents.rows]), documents, stored or Nothing())
         except InputError:  # `curate` raises the same error, and quarantines the shard with the reason
             return None
 

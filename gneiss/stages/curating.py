@@ -62,10 +62,11 @@ class CurateWork:
         from gneiss.output.commit import commit
 
         recipe, output = self.corpus.recipe, self.corpus.output
-        results = self.results
-        found = results(self.numbers[shard.id]) if self.numbers else self.corpus.with_known(shard.id, NO_RESULTS)
+        found = self.results(self.numbers[shard.id]) if self.numbers else NO_RESULTS
+        if stored := self.corpus.stored_shard(shard.id):
+            found = stored.added_to(found)
         curated = curate(self.of_worker(shard), recipe, self.models, results=found, watch=watch())
-        return commit(curated, recipe, output)
+        return commit(curated, recipe, output, stored.documents(curated.kept) if stored else None)
 
     def together(self, shards: Sequence[Shard]) -> Sequence[Receipt | None]:
         """Curate small shards of which nothing is known; see BundleWork.

@@ -125,8 +125,7 @@ def results_of(corpus: Corpus, end: int | None = None) -> Callable[[int], Corpus
     def results(shard: int) -> CorpusResults:
         names = [phase.name for phase in corpus.recipe.phases[:last]]
         phases: Mapping[str, PhaseResult] = dict(zip(names, reader.results(last, shard), strict=True)) if last else {}
-        results = CorpusResults({key: partial(its, shard) for key, its in found.items()}, phases)
-        return corpus.with_known(corpus.shards[shard].id, results)
+        return CorpusResults({key: partial(its, shard) for key, its in found.items()}, phases)
 
     return results
 
@@ -154,7 +153,8 @@ def _open_phases(corpus: Corpus, group: range, reader: Reader) -> Callable[[int]
         entering: PhaseInput | None = reader.entering(group.start, shard)
         if entering is None:
             return [pa.RecordBatch.from_pylist([], phases_schema(phases))]
-        found = results(shard)
+        found, stored = results(shard), corpus.stored_shard(corpus.shards[shard].id)
+        found = stored.added_to(found) if stored else found
         rows, computed = [], []
         for phase, its in zip(phases, models, strict=True):
             rows.append(entering.rows)

@@ -12,6 +12,7 @@ from gneiss.annotation import Annotator
 from gneiss.corpus_steps import CorpusStep
 from gneiss.edit import Editor
 from gneiss.input.plan import BYTE_SHAPING, RULES
+from gneiss.output.data_files import DataFiles
 from gneiss.output.layout import BASE_LAYER
 from gneiss.recipe.code_files import code_files
 from gneiss.recipe.entries import parameters
@@ -145,6 +146,19 @@ class Reuse:
             for index, phase in enumerate(self.recipe.phases)
         )
 
+    @property
+    def has_documents(self) -> bool:
+        """Whether the run wrote each document that both keep as it is to be written: text, other columns, format."""
+        mine, there = (
+            (code.gneiss, code.libraries, recipe.input, DataFiles.of(recipe.output))
+            for code, recipe in ((self.code, self.recipe), (self.earlier_code, self.earlier))
+        )
+        return (
+            mine == there
+            and self._has_texts_of(len(self.recipe.phases) - 1, len(self.earlier.phases) - 1)
+            and all(self._has_values(name) for name in self.recipe.input.derived_from_text.values() if name)
+        )
+
     def computed(self) -> Iterator[tuple[Annotator | CorpusStep, str]]:
         """Whatever is not taken, and why."""
         for phase, reuse in zip(self.recipe.phases, self.phases, strict=True):
@@ -204,6 +218,14 @@ class Reuse:
         return history == _history(self.earlier, self.earlier_code, phase) and all(
             self._is_found(at, step) for at, step in steps
         )
+
+    def _has_values(self, name: str) -> bool:
+        """Whether the run has an annotation under this name, of texts that are the same, as far as annotators go."""
+        for phase, reuse in zip(self.recipe.phases, self.phases, strict=True):
+            for annotator, taken in zip(phase.annotators, reuse.annotators, strict=True):
+                if any(column.name == name for column in annotator.columns):
+                    return taken is not None and taken.is_same_text and taken.columns[name] == (BASE_LAYER, name)
+        return True
 
     def _is_found(self, index: int, step: CorpusStep) -> bool:
         """Whether a step found in the run what it would find: the same documents reach it, with the same texts."""

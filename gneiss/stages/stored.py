@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,10 +17,13 @@ from gneiss.corpus_steps import CorpusStep, PhaseDocuments, StepResult
 from gneiss.curate.known import KnownValues, content_hashes
 from gneiss.curate.phase import CorpusResults, FoundByStages
 from gneiss.curate.phase_result import Annotations
-from gneiss.curate.statistics import QUARANTINED
+from gneiss.curate.statistics import KEPT, QUARANTINED
 from gneiss.errors import InputError, first_line
+from gneiss.output.data_files import DataFiles
 from gneiss.output.layout import BASE_LAYER, annotations_path
+from gneiss.output.ledger import FOOTER_KEY, Receipt
 from gneiss.output.parquet import read_table
+from gneiss.output.written_before import WrittenBefore
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.reuse import PhaseReuse, Taken
 from gneiss.store.place import Place
@@ -30,25 +34,21 @@ _FATE = ("row", "status", "dropped_in", "content_hash")
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A finished run and what of it is taken for a recipe, phase by phase; phases: the names of those of the run."""
+    """A finished run and what of it is taken for a recipe, phase by phase; phases: the names of those of the run.
+
+    has_documents: see Reuse.
+    """
 
     folder: Place
     phases: tuple[str, ...]
     recipe: Recipe
     reuse: tuple[PhaseReuse, ...]
+    has_documents: bool = False
 
     @property
     def steps(self) -> frozenset[str]:
         """The keys of the corpus-wide steps that need not run."""
         return frozenset().union(*(its.steps for its in self.reuse))
-
-    def results(self, shard_id: str, found: CorpusResults) -> CorpusResults:
-        """What is known of a shard, together with what stages found. Raises InputError."""
-        shard = self.shard(shard_id)
-        if shard is None:
-            return found
-        steps = (step for phase in self.recipe.phases for step in phase.steps if step.key in self.steps)
-        return replace(found, steps={**found.steps, **{step.key: shard.found(step) for step in steps}}, known=shard)
 
     def shard(self, shard_id: str) -> StoredShard | None:
         """What is known of a shard; None where the run does not have it. Raises InputError."""
@@ -65,7 +65,9 @@ class StoredRun:
                     f"{self.folder / annotations_path(shard_id, layer)}: its rows are not those of the run"
                 )
         columns = {(layer, name): its for layer, table in tables.items() for name, its in _arrays(table).items()}
-        return StoredShard(self, columns, self._last_phases(base))
+        metadata = base.schema.metadata or {}
+        receipt = Receipt.from_json(json.loads(metadata[FOOTER_KEY.encode()]))
+        return StoredShard(self, columns, self._last_phases(base), receipt)
 
     def _columns(self) -> list[tuple[str, str]]:
         """Every column that is read, by its layer."""
@@ -94,11 +96,28 @@ class StoredRun:
 
 @dataclass(frozen=True, eq=False)
 class StoredShard:
-    """The rows of a shard: columns by layer and name, (rows,); last: the last phase of the run that each reached."""
+    """The rows of a shard: columns by layer and name, (rows,); last: the last phase of the run that each reached.
+
+    receipt: of the run for it.
+    """
 
     run: StoredRun
     columns: Mapping[tuple[str, str], pa.Array]
     last: Int64Array
+    receipt: Receipt
+
+    def added_to(self, found: CorpusResults) -> CorpusResults:
+        """What is known, together with what stages found."""
+        steps = (step for phase in self.run.recipe.phases for step in phase.steps if step.key in self.run.steps)
+        return replace(found, steps={**found.steps, **{step.key: self.found(step) for step in steps}}, known=self)
+
+    def documents(self, kept: Int64Array) -> WrittenBefore | None:
+        """The file of the documents in these rows, if the run wrote it and no other bytes are to be written."""
+        is_kept = np.asarray(pc.equal(self.columns[BASE_LAYER, "status"], KEPT))
+        if not (self.run.has_documents and np.array_equal(kept, np.flatnonzero(is_kept))):
+            return None
+        path = DataFiles.of(self.run.recipe.output).path(self.receipt.task)
+        return WrittenBefore(self.run.folder, next(file for file in self.receipt.files if file.path == path))
 
     def layers(self, rows: Int64Array) -> Annotations:
         """See Known."""

@@ -16,6 +16,7 @@ from gneiss.errors import InputError, RecipeError
 from gneiss.filters.fasttext import FastText
 from gneiss.filters.readability import Readability
 from gneiss.layers.weights import write_weights
+from gneiss.output import commit
 from gneiss.output.finished_run import FinishedRun
 from gneiss.pipelines.decide import decide
 from gneiss.pipelines.run import run
@@ -150,6 +151,61 @@ def test_only_the_libraries_count_that_an_annotator_imports() -> None:
         == Code("1", libraries, {}, {}).behind_rules()
         != Code("2", libraries, {}, {}).behind_rules()
     )
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The shards whose documents are encoded."""
+    shards: list[str] = []
+    write = commit._write_data
+
+    def noting(curated: Any, *rest: Any) -> Any:
+        shards.append(curated.shard.id)
+        return write(curated, *rest)
+
+    monkeypatch.setattr(commit, "_write_data", noting)
+    return shards
+
+
+def test_documents_that_stay_the_same_are_copied(
+    material: runs.Material, uninterrupted: FinishedRun, tmp_path: Path, written: list[str]
+) -> None:
+    recipe = Recipe.load(material.recipe).changed({"phases.only.rules.good": "prose > 0.5 AND text_chars >= 0"})
+    again = decide(recipe, uninterrupted, tmp_path / "again", backend=HERE)
+    assert not written
+    same(recipe, again, material.input, tmp_path / "run")
+
+
+def test_no_damaged_file_is_copied(
+    material: runs.Material, curated: Path, copy_of: Callable[[Path], Path], tmp_path: Path, written: list[str]
+) -> None:
+    folder = copy_of(curated)
+    damaged, gone, *_ = sorted((folder / "data").rglob("*.parquet"))
+    damaged.write_bytes(damaged.read_bytes().replace(b"PAR1", b"RAP1"))
+    gone.unlink()
+    again = decide(material.recipe, folder, tmp_path / "again", backend=HERE)
+    assert written == [path.relative_to(folder / "data").with_suffix("").as_posix() for path in (damaged, gone)]
+    assert runs.promised(again.folder) == runs.promised(curated)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"input.derived_from_text": {"token_count": "text_bytes"}},
+        {"phases.only.annotate.tokens.engine": "tokenizers"},
+        {"output.level": 1},
+        {"phases.only.dedup.min_length": 100},
+    ],
+    ids=str,
+)
+def test_documents_that_are_other_ones_are_written(
+    changes: dict[str, Any], material: runs.Material, uninterrupted: FinishedRun, tmp_path: Path, written: list[str]
+) -> None:
+    """Whoever is kept: what derives from a text, how it is written, and what is cut from it."""
+    recipe = Recipe.load(material.recipe).changed(changes)
+    again = decide(recipe, uninterrupted, tmp_path / "again", backend=HERE)
+    assert len(written) == 5
+    same(recipe, again, material.input, tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ class Job:
 
     def finished(self, kind: Kind, tasks: Sequence[JobTask]) -> dict[str, Receipt]:
         """Receipts of the tasks that need no more work, by id. Raises OutputError; see `finished_tasks`."""
-        done, adopted = finished_tasks(self.output, kind, tasks, self.peaks)
+        done, adopted = finished_tasks(self.output, kind, tasks, self.peaks, self.last)
         self.note(adopted)
         return done
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from gneiss.backends.resources import Peaks
 from gneiss.errors import OutputError
 from gneiss.output import ledger
-from gneiss.output.ledger import COMMITTED, Receipt
+from gneiss.output.ledger import COMMITTED, LastSegment, Receipt
 from gneiss.store.at_once import at_once
 from gneiss.store.place import Place
 from gneiss.store.store import File
@@ -43,15 +43,15 @@ class Kind:
 
 
 def finished_tasks(
-    output: Place, kind: Kind, tasks: Sequence[JobTask], peaks: Peaks
+    output: Place, kind: Kind, tasks: Sequence[JobTask], peaks: Peaks, last: LastSegment | None = None
 ) -> tuple[dict[str, Receipt], list[Receipt]]:
     """Receipts of finished tasks: all of them by id, and those found in footers that the ledger does not know yet.
 
     A receipt is believed as long as its files are what it describes: all files are listed at once, and only those that
-    are not as the ledger says are looked at. peaks: gets what they took. Raises OutputError when an input file has
-    changed since, or when the output holds tasks that the input lacks.
+    are not as the ledger says are looked at. peaks: gets what they took; last: the last segment of the ledger. Raises
+    OutputError when an input file has changed since, or when the output holds tasks that the input lacks.
     """
-    known, broken, held = _known_and_held(output, kind, peaks)
+    known, broken, held = _known_and_held(output, kind, peaks, last)
     if lacking := {*known, *held}.difference(task.id for task in tasks):
         raise OutputError(
             f"{output}: it holds {len(lacking)} {kind.task}s that this input lacks, first {min(lacking)!r};"
@@ -77,11 +77,13 @@ def finished_tasks(
     return done, list(adopted.values())
 
 
-def _known_and_held(output: Place, kind: Kind, peaks: Peaks) -> tuple[dict[str, Receipt], set[str], set[str]]:
+def _known_and_held(
+    output: Place, kind: Kind, peaks: Peaks, last: LastSegment | None
+) -> tuple[dict[str, Receipt], set[str], set[str]]:
     """The receipts of the ledger, without their files; those whose files are not as it says; tasks of other files."""
     known: dict[str, Receipt] = {}
     marks: dict[str, int] = {}  # 0 where the files that are listed are those of the receipt
-    for receipt in ledger.entries(output, kind.stage):
+    for receipt in ledger.entries(output, kind.stage, last):
         known[receipt.task], marks[receipt.task] = receipt.remembered(), 0
         peaks.add(*receipt.peak)
         for file in receipt.files:

@@ -15,7 +15,7 @@ from gneiss.errors import OutputError, first_line
 from gneiss.input.files import can_name
 from gneiss.input.plan import run_key
 from gneiss.output import layout
-from gneiss.output.parquet import write_bytes
+from gneiss.output.parquet import write_bytes, write_new
 from gneiss.store.place import Address, Place
 
 #: Parts of an identity whose names do not say what the user changed.
@@ -146,14 +146,14 @@ def _check_key(
     output: Place, identity: Mapping[str, object], first: Mapping[str, bytes], noted: Mapping[str, object]
 ) -> None:
     place, key = output / layout.RUN_FILE, run_key(identity)
-    if place.find() is None:
-        _write_changed(output, first)
-        written = json.dumps({"run_key": key, **noted, **identity}, indent=1)
-        write_bytes(f"{written}\n".encode(), output, layout.RUN_FILE)
-        return
     try:
         found = json.loads(place.read())
         other = found["run_key"]
+    except FileNotFoundError:
+        written = json.dumps({"run_key": key, **noted, **identity}, indent=1)
+        for name, content in {**first, layout.RUN_FILE: f"{written}\n".encode()}.items():
+            write_new(content, output, name)
+        return
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise OutputError(f"{place}: damaged ({error}); choose another output") from error
     if other != key:
@@ -162,13 +162,8 @@ def _check_key(
             f"{output}: it belongs to another run (what differs: {', '.join(differing)});"
             " choose another output, or delete this one"
         )
-    _write_changed(output, first)
-
-
-def _write_changed(output: Place, contents: Mapping[str, bytes]) -> None:
-    for name, content in contents.items():
-        if (output / name).find() is None or (output / name).read() != content:
-            write_bytes(content, output, name)
+    for name, content in first.items():
+        write_bytes(content, output, name)
 
 
 def refuse_nesting(source: Address, files: Iterable[Place], output: Place) -> None:

@@ -23,6 +23,7 @@ from gneiss.output.ledger import COMMITTED, FOOTER_KEY, Receipt
 from gneiss.output.parquet import WrittenFile, writable, write_new, write_parquet
 from gneiss.output.written_before import WrittenBefore
 from gneiss.recipe.recipe import Recipe
+from gneiss.store.at_once import meanwhile
 from gneiss.store.place import Place
 
 ROWS_PER_TABLE = 20_000
@@ -43,16 +44,18 @@ def commit(curated: Curated, recipe: Recipe, output: Place, before: WrittenBefor
             f" {fates[QUARANTINED]} quarantined were counted; nothing was written."
             " This is a defect of gneiss: please report it"
         )
-    files = [(before.copied(output) if before else None) or _write_data(curated, recipe, output)]
-    if files[0].rows != fates[KEPT]:
-        raise DefectError(
-            f"shard {shard.id}: {fates[KEPT]} documents were kept, but {files[0].rows} written; please report it"
-        )
-    if curated.unusable:
-        files.append(_write_quarantine(curated, recipe, output))
     told = {"statistics": curated.statistics.to_json(), "samples": curated.examples}
-    shard.check_unchanged()  # which is what was read before its last file says that it is done
-    files.append(write_new((json.dumps(told, ensure_ascii=False) + "\n").encode(), output, statistics_path(shard.id)))
+    content = (json.dumps(told, ensure_ascii=False) + "\n").encode()
+    with meanwhile(lambda: write_new(content, output, statistics_path(shard.id))) as statistics:
+        files = [(before.copied(output) if before else None) or _write_data(curated, recipe, output)]
+        if files[0].rows != fates[KEPT]:
+            raise DefectError(
+                f"shard {shard.id}: {fates[KEPT]} documents were kept, but {files[0].rows} written; please report it"
+            )
+        if curated.unusable:
+            files.append(_write_quarantine(curated, recipe, output))
+        shard.check_unchanged()  # which is what was read before its last file says that it is done
+        files.append(statistics())
     receipt = Receipt(shard.id, COMMITTED, shard.fingerprint, came_in, fates, tuple(files))
     own = write_parquet(
         _portions(curated.annotations),

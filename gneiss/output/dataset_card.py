@@ -16,6 +16,7 @@ from gneiss.output.data_files import DataFiles
 from gneiss.output.markdown import code, plain
 from gneiss.recipe.files import OutputFiles
 from gneiss.recipe.yaml_text import read_yaml, write_yaml
+from gneiss.store.at_once import at_once
 from gneiss.store.place import Place
 from gneiss.version import __version__
 
@@ -120,9 +121,10 @@ def _configurations(files: OutputFiles, has_quarantine: bool, output: Place) -> 
         folders["annotations"] = layout.BASE
         if has_quarantine:
             folders["quarantine"] = layout.QUARANTINE
+    paths = at_once(lambda folder: _paths(folder, output), folders.values())
     return [
-        {"config_name": name, "data_files": [{"split": "train", "path": _paths(folder, output)}]}
-        for name, folder in folders.items()
+        {"config_name": name, "data_files": [{"split": "train", "path": path}]}
+        for name, path in zip(folders, paths, strict=True)
     ]
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from itertools import chain, islice
 
+from gneiss.store.at_once import at_once
 from gneiss.store.place import Place
 from gneiss.store.store import File
 
@@ -191,8 +193,12 @@ def ids_in(output: Place, folder: str) -> Iterator[str]:
 
 
 def _files_of(output: Place, *folders: str) -> Iterator[tuple[str, str, File]]:
-    for folder in folders:
+    def listed(folder: str) -> Iterator[File]:
+        files = (output / folder).files()
+        return chain(list(islice(files, 1)), files)  # the first request of each list is made at once
+
+    for folder, files in zip(folders, at_once(listed, folders), strict=True):
         pattern = _STATISTICS_OF if folder == STATISTICS else _SHARD_FILE
-        for file in (output / folder).files():
+        for file in files:
             if match := pattern.fullmatch(file.name):
                 yield match[1], f"{folder}/{file.name}", file

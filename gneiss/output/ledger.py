@@ -148,9 +148,15 @@ def read(output: Place, stage: str = CURATE) -> dict[str, Receipt]:
     return {receipt.task: receipt for receipt in entries(output, stage)}
 
 
-def entries(output: Place, stage: str | None = None) -> Iterator[Receipt]:
-    """All that was ever noted, in order, of all stages or one. Raises OutputError when a segment is damaged."""
-    places = [output / ledger_segment(number) for number in ledger_segments(output)]
+def entries(output: Place, stage: str | None = None, last: LastSegment | None = None) -> Iterator[Receipt]:
+    """All that was ever noted, in order, of all stages or one. Raises OutputError when a segment is damaged.
+
+    last: gets to know the last segment.
+    """
+    numbers = ledger_segments(output)
+    if last is not None:
+        last.number = max(numbers, default=0)
+    places = [output / ledger_segment(number) for number in numbers]
     for place, content in zip(places, at_once(_content, places), strict=True):
         with _intact(place):
             yield from _parsed(content, stage)

@@ -243,7 +243,7 @@ def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None) -> F
         if done[shard.id].state != COMMITTED:  # whatever was written of it before it failed
             for path in layout.shard_paths(shard.id, recipe.output.format):
                 (folder / path).delete()
-    finished = _finish(job, plan, done, skipped, counted_after(corpus))
+    finished = _finish(job, plan, done, skipped, counted_after(corpus), is_new=not is_done)
     Exchange(folder).clear()
     return finished
 
@@ -284,11 +284,16 @@ def _run_and_lay_out(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None 
 
 
 def _finish(
-    job: Job, plan: Plan, done: Mapping[str, Receipt], finished_before: int, counted_last: Sequence[str]
+    job: Job,
+    plan: Plan,
+    done: Mapping[str, Receipt],
+    finished_before: int,
+    counted_last: Sequence[str],
+    is_new: bool,
 ) -> FinishedRun:
-    """Add up what all shards say, unless it is noted that this was done since any was curated."""
+    """Add up what all shards say, unless it is noted that this was done since any was curated; is_new: one was now."""
     folder, quarantined = job.output, _quarantined(plan, done)
-    if _noted(plan, folder, done):
+    if not is_new and _noted(plan, folder, done):
         stored = json.loads((folder / layout.STATISTICS_FILE).read())
         statistics, examples = Statistics.from_json(stored["statistics"]), stored["samples"]
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from itertools import islice
 from typing import TypeVar
@@ -37,3 +38,18 @@ def at_once(function: Callable[[_Item], _Result], items: Iterable[_Item], most: 
             waiting.extend(map(begin, islice(left, 1)))
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def meanwhile(function: Callable[[], _Result]) -> Iterator[Callable[[], _Result]]:
+    """Call a function in a thread while the block goes on. Yields what waits for its result, or raises what it raised.
+
+    Context variables are as they are here. The block ends when the call has.
+
+    >>> with meanwhile(lambda: 6 * 7) as answer:
+    ...     question = "six by nine"
+    ...     print(question, answer())
+    six by nine 42
+    """
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(copy_context().run, function).result

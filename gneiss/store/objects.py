@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from gneiss.errors import InputError, StoreError
+from gneiss.store.at_once import meanwhile
 from gneiss.store.aws_profile import with_profile
 from gneiss.store.lease import EXPIRY_SECONDS, Lease, leased, owner
 from gneiss.store.object_errors import failing
@@ -158,10 +159,11 @@ class ObjectStore:
 
         client, key = self._client(path)
         with failing("DeleteObject", self.address(path)):
-            names = [f"{path}/{file.name}" for file in self.files(path)]
+            with meanwhile(lambda: self.find(path)) as found:
+                names = [f"{path}/{file.name}" for file in self.files(path)]
             for first in range(0, len(names), _LISTED):
                 obstore.delete(client, [self._client(name)[1] for name in names[first : first + _LISTED]])
-            if self.find(path):  # what is not there needs no right to delete
+            if found():  # what is not there needs no right to delete
                 obstore.delete(client, key)
 
     def sweep(self, folder: str) -> None:

@@ -9,6 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from gneiss.store.at_once import at_once
+
 #: (start, end) of bytes in a file → these bytes.
 Fetch: TypeAlias = Callable[[int, int], Any]
 #: The last bytes of a file, which are read together: most footers are in them.
@@ -16,8 +18,8 @@ TAIL_BYTES = 1 << 16
 #: Where reads follow each other, each request asks for twice as much as the one before it, from and up to this.
 _FIRST_BYTES, _MOST_BYTES = 1 << 16, 1 << 23
 _AHEAD_AT_ONCE = 4
-#: A file that is read more than once is fetched whole if it is no larger: that takes hardly longer than its tail.
-_WHOLE_BYTES = 1 << 20
+#: A file that is read more than once is fetched whole if it is no larger, in one round trip: by requests of so much.
+WHOLE_BYTES, _REQUEST_BYTES = 1 << 25, 1 << 23
 #: As much a worker keeps of the file that it reads.
 KEPT_BYTES = 1 << 26
 
@@ -132,7 +134,7 @@ class Ranges:
             return b"".join((block[start - its_start :], self.read(its_end, end)))
         follows = start == its_end > 0
         if self.kept.tail is None and start >= self._tail_start and not follows:
-            self.kept.tail = self._tail_start, self._whole(self._tail_start, self._size_bytes)
+            self.kept.tail = self._tail_start, self._at_once(self._tail_start, self._size_bytes)
             return self.read(start, end)
         self._next_bytes = min(2 * self._next_bytes, _MOST_BYTES) if follows else _FIRST_BYTES
         tail = self._size_bytes if self.kept.tail is None else self.kept.tail[0]
@@ -146,7 +148,7 @@ class Ranges:
     @property
     def _tail_start(self) -> int:
         """Where the bytes begin that are fetched together with the last one."""
-        is_small = self.kept.most_bytes > 0 and self._size_bytes <= _WHOLE_BYTES
+        is_small = self.kept.most_bytes > 0 and self._size_bytes <= WHOLE_BYTES
         return 0 if is_small else max(0, self._size_bytes - self._tail_bytes)
 
     def _begin(self, start: int, end: int, kept: Sequence[tuple[int, int]]) -> _Ahead:
@@ -160,6 +162,13 @@ class Ranges:
             self.kept.keep(start, piece if len(piece) == len(found) else bytes(piece))
         ahead.kept = ()
         return found
+
+    def _at_once(self, start: int, end: int) -> memoryview:
+        """Bytes from `start` to `end`, where they are many by several requests at once."""
+        if end - start <= _REQUEST_BYTES:
+            return self._whole(start, end)
+        pieces = [(at, min(at + _REQUEST_BYTES, end)) for at in range(start, end, _REQUEST_BYTES)]
+        return memoryview(b"".join(at_once(lambda piece: self._whole(*piece), pieces)))
 
     def _whole(self, start: int, end: int) -> memoryview:
         found = memoryview(self._fetch(start, end))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.store.at_once import at_once
+from gneiss.store.at_once import at_once, meanwhile
 
 
 @given(st.lists(st.integers()), st.integers(1, 5))
@@ -33,3 +33,24 @@ def test_what_fails_is_raised_in_its_turn_and_ends_the_rest() -> None:
     with pytest.raises(ZeroDivisionError):
         next(found)
     assert len(begun) < 20
+
+
+def test_meanwhile_the_block_goes_on_and_it_ends_when_the_call_has() -> None:
+    goes_on, ended = threading.Event(), list[str]()
+
+    def call() -> int:
+        assert goes_on.wait(60)
+        ended.append("the call")
+        return 7
+
+    with meanwhile(call) as result:
+        goes_on.set()
+        assert result() == 7
+    with pytest.raises(KeyError), meanwhile(call):
+        raise KeyError
+    assert len(ended) == 2
+
+
+def test_what_fails_meanwhile_is_raised_where_its_result_is_asked_for() -> None:
+    with meanwhile(lambda: 1 // 0) as result, pytest.raises(ZeroDivisionError):
+        result()

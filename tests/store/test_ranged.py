@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import threading
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from gneiss.input.formats.format import Part
 from gneiss.input.formats.parquet import Parquet
+from gneiss.store import ranged
 from gneiss.store.ranged import Kept, Memory, Ranges, open_ranges, ranges_of
 
 CONTENT = bytes(range(256)) * 2000
@@ -104,6 +106,19 @@ def test_a_small_file_that_is_read_again_is_asked_for_once() -> None:
     assert memory.of("a").find(0, 10) is None, "only the last file is kept"
 
 
+def test_a_file_of_some_requests_is_asked_for_in_one_round_trip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranged, "_REQUEST_BYTES", 200_000)
+    together = threading.Barrier(3)
+
+    def fetch(start: int, end: int) -> bytes:
+        together.wait(60)
+        return CONTENT[start:end]
+
+    with open_ranges(fetch, len(CONTENT)) as file:
+        ranges(file).kept = Memory().of("a")
+        assert file.read() == CONTENT
+
+
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 30)), max_size=12), st.integers(0, 60))
 def test_what_is_kept_is_bounded_and_right(pieces: list[tuple[int, int]], most: int) -> None:
     kept = Kept(most)
@@ -125,7 +140,10 @@ def parquet_file() -> bytes:
 
 
 @pytest.mark.parametrize(("most_bytes", "again"), [(0, 5), (100_000, 0)])
-def test_row_groups_come_by_one_request_each_and_what_fits_is_not_asked_for_again(most_bytes: int, again: int) -> None:
+def test_row_groups_come_by_one_request_each_and_what_fits_is_not_asked_for_again(
+    most_bytes: int, again: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranged, "WHOLE_BYTES", 1000)
     content = parquet_file()
     fetched, kept = list[tuple[int, int]](), Kept(most_bytes)
 

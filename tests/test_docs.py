@@ -28,8 +28,7 @@ import pytest
 from pydantic import TypeAdapter
 
 import gneiss
-from gneiss.corpus_steps import STEPS
-from gneiss.corpus_steps.duplicates import NearDuplicates
+from gneiss.corpus_steps import STEPS, Dedup, ExactDuplicates, NearDuplicates
 from gneiss.dedup.minhash.criteria import Verification
 from gneiss.filters.catalogue import ANNOTATORS, EDITORS, PAGES
 from gneiss.recipe.columns import BASE_COLUMNS, RESERVED
@@ -244,9 +243,9 @@ def test_every_annotation_is_documented(demo: Path) -> None:
     concepts = (ROOT / "docs/concepts.md").read_text("utf-8")
     names = {*RESERVED, *(column.name for column in BASE_COLUMNS)}
     names |= {field.name for step in STEPS for field in step.evidence}
-    own = (step.columns for step in STEPS if step is not NearDuplicates)
-    verified = NearDuplicates(verify=Verification()).columns
-    names |= {column.name for columns in (*own, verified) for column in columns}
+    near = (NearDuplicates(verify=Verification()), NearDuplicates(against=("others",)))
+    steps = (*near, ExactDuplicates(against=("others",)), Dedup())
+    names |= {column.name for step in steps for column in step.columns}
     assert not [name for name in sorted(names) if f"| `{name}` |" not in concepts]
     recipe = Recipe.load(demo / "demo.yaml")
     shard = next((demo / "curated/annotations/base").glob("*.parquet"))

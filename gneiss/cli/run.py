@@ -38,6 +38,9 @@ def run(
     estimate: Annotated[
         Path | None, typer.Option(metavar="FILE", help="What `gneiss estimate --json` printed, to be compared.")
     ] = None,
+    keep_index: Annotated[
+        bool, typer.Option(help="Keep what later runs need to compare their documents with these.")
+    ] = False,
     metrics_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="Keep metrics here, as OpenMetrics text.")
     ] = None,
@@ -65,6 +68,7 @@ def run(
         progress=shown_progress(forecast=predicted),
         metrics_file=metrics_file,
         predicted=predicted,
+        keep_index=keep_index,
     )
     if finished is None:
         say(f"task {task} of {of} is done, others are not: the last one finishes the run")

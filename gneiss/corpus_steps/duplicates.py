@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import chain
-from typing import Annotated, Any, ClassVar, TypeAlias, cast
+from itertools import chain, islice
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field
 from gneiss.annotation import Column
 from gneiss.arrays import Int64Array, UInt64Array
 from gneiss.batch import TextBatch
+from gneiss.corpus_steps.indexed_keys import HASHES, IndexedKeys, index_stages
 from gneiss.corpus_steps.preference_stages import order_stages, orders_of
 from gneiss.corpus_steps.scope import Scope, check_group, files, group_of
 from gneiss.corpus_steps.step import (
@@ -32,14 +33,18 @@ from gneiss.corpus_steps.step import (
     StepCorpus,
     StepResult,
 )
+from gneiss.corpus_steps.union import Union, check_against
 from gneiss.dedup.minhash import criteria
 from gneiss.dedup.minhash.criteria import Criterion
 
-IdOf: TypeAlias = Callable[[int], str]
 _CLUSTERS = (
     Column("near_cluster", "string", "shard:row of the first of its near-duplicates; null where it has none"),
     Column("near_cluster_size", "int64", "documents in its cluster of near-duplicates, itself included"),
     Column("near_first", "bool", "no earlier document is in its cluster"),
+)
+_EXACT = (
+    Column("exact_copies", "int64", "documents with the same text, itself included"),
+    Column("exact_first", "bool", "no earlier document has the same text"),
 )
 _VERIFIED = (
     Column("near_similarity", "float64", "similarity to the first of its near-duplicates; null for that one itself"),
@@ -54,11 +59,19 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
+def _is_empty(value: object) -> bool:
+    return value == ()
+
+
+def _against(kind: str, meaning: str) -> Column:
+    return Column(f"{kind}_against", "int64", f"the number, in `against`, of the output {meaning}; null for this one")
+
+
 @dataclass(frozen=True, eq=False)
 class Members:
     """The documents of a shard that are in a cluster of two or more, and the first document of each one's cluster.
 
-    row, first_shard (its index), first_row, size: int64 (members,), in order of rows.
+    row, first_shard (its number in the union), first_row, size: int64 (members,), in order of rows.
     """
 
     row: Int64Array
@@ -78,18 +91,24 @@ class Members:
         return pa.array(size)
 
     def are_first(self, rows: Int64Array, shard: int) -> pa.Array:
-        """For each row whether no earlier document is in its cluster; `shard`: the index of this one."""
+        """For each row whether no earlier document is in its cluster; `shard`: the number of this one."""
         first = np.ones(len(rows), np.bool_)
         first[np.searchsorted(rows, self.row)] = (self.first_shard == shard) & (self.first_row == self.row)
         return pa.array(first)
 
-    def names(self, rows: Int64Array, id_of: IdOf) -> pa.Array:
-        """For each row the name of its cluster, shard and row of the first document; null where it is the only one."""
+    def names(self, rows: Int64Array, union: Union) -> pa.Array:
+        """For each row the name of its cluster, shard and row of the first document; null where there is none here."""
         names: list[str | None] = [None] * len(rows)
         members = zip(np.searchsorted(rows, self.row).tolist(), self.first_shard, self.first_row, strict=True)
         for position, shard, row in members:
-            names[position] = f"{id_of(shard)}:{row}"
+            names[position] = union.name(shard, row)
         return pa.array(names, pa.string())
+
+    def against(self, rows: Int64Array, union: Union) -> pa.Array:
+        """For each row the number of the other output that the first document of its cluster is of."""
+        outputs = np.full(len(rows), -1)
+        outputs[np.searchsorted(rows, self.row)] = union.against[self.first_shard]
+        return pa.array(outputs, mask=outputs < 0)
 
 
 class _Duplicates(CorpusStep):
@@ -100,14 +119,22 @@ class _Duplicates(CorpusStep):
     scope: Scope
     group_by: str | None
     keep: str | None
+    against: tuple[str, ...]
 
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[misc]  # of the criterion
         check_group(self.scope, self.group_by)
+        check_against(self.scope, self.against)
 
-    def annotations(self, members: Members, rows: Int64Array, shard: int, id_of: IdOf) -> dict[str, pa.Array]:
-        """The step's columns for some rows of a shard."""
+    def annotations(self, members: Members, rows: Int64Array, union: Union, shard: int) -> dict[str, pa.Array]:
+        """The step's columns for some rows of a shard, by its number in the union."""
         raise NotImplementedError
+
+    @property
+    def index_parameters(self) -> Mapping[str, Any] | None:
+        """See CorpusStep: whatever makes keys."""
+        given = {**asdict(self), "hashes": HASHES}  # type: ignore[call-overload]  # of the step, a dataclass
+        return {name: value for name, value in given.items() if name not in ("keep", "against")}
 
     @property
     def sees_corpus(self) -> bool:
@@ -132,7 +159,8 @@ class _Duplicates(CorpusStep):
         from gneiss.dedup.minhash.in_memory import clusters_within
 
         batch = clusters_within(_placed(documents), cast(Criterion, self), self._order_within(documents))
-        return StepResult(self.annotations(Members.of_batch(batch), documents.rows, 0, lambda _: documents.shard_id))
+        alone = Union.alone(documents.shard_id)
+        return StepResult(self.annotations(Members.of_batch(batch), documents.rows, alone, 0))
 
     def stages(self, corpus: StepCorpus) -> Sequence[Stage]:
         """See CorpusStep."""
@@ -140,11 +168,13 @@ class _Duplicates(CorpusStep):
 
         criterion, partitions = cast(Criterion, self), self._partitions(corpus)
         work = partial(_keys, criterion, self._salt, partitions)
+        matched = partial(_matched, criterion.keys_per_document, partitions)
         return (
             *order_stages(self.keep, corpus),
             Stage("keys", len(corpus.shards), keys.SCHEMA, work, True, partitions),
-            Stage("matched", partitions, matching.SCHEMA, _matched),
+            Stage("matched", partitions, matching.SCHEMA, matched),
             Stage("clusters", 1, clusters.SCHEMA, partial(_clusters, self.keep, partitions)),
+            *index_stages(criterion.keys_per_document, partitions, self.keep, corpus),
         )
 
     @property
@@ -172,12 +202,11 @@ class _Duplicates(CorpusStep):
     def results(self, corpus: StepCorpus) -> Callable[[int, PhaseDocuments], StepResult]:
         """See CorpusStep."""
 
-        def id_of(shard: int) -> str:
-            return corpus.shards[shard].id
+        union = Union.of(corpus)
 
         def result(shard: int, documents: PhaseDocuments) -> StepResult:
             members = Members.of_batch(corpus.batch("clusters", 0, shard))
-            return StepResult(self.annotations(members, documents.rows, shard, id_of))
+            return StepResult(self.annotations(members, documents.rows, union, union.before + shard))
 
         return result
 
@@ -196,23 +225,26 @@ class ExactDuplicates(_Duplicates, criteria.ExactDuplicates):
     """Documents with the same text, among those of a `scope`."""
 
     key: ClassVar[str] = "exact_duplicates"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("exact_copies", "int64", "documents with the same text, itself included"),
-        Column("exact_first", "bool", "no earlier document has the same text"),
-    )
 
     scope: Scope = "corpus"
     group_by: Annotated[str | None, Field(exclude_if=_is_none)] = None
     keep: Annotated[str | None, Field(exclude_if=_is_none)] = None
+    against: Annotated[tuple[str, ...], Field(exclude_if=_is_empty)] = ()
+
+    @property
+    def columns(self) -> tuple[Column, ...]:  # type: ignore[override]  # one is there only where it has a meaning
+        """See CorpusStep."""
+        return (*_EXACT, _against("exact", "that has the text first")) if self.against else _EXACT
 
     @property
     def explanation(self) -> str:
         """See CorpusStep."""
         return f"finds     same text ({_listed(self)})"
 
-    def annotations(self, members: Members, rows: Int64Array, shard: int, id_of: IdOf) -> dict[str, pa.Array]:
+    def annotations(self, members: Members, rows: Int64Array, union: Union, shard: int) -> dict[str, pa.Array]:
         """See _Duplicates."""
-        return {"exact_copies": members.sizes(rows), "exact_first": members.are_first(rows, shard)}
+        others = {"exact_against": members.against(rows, union)} if self.against else {}
+        return {"exact_copies": members.sizes(rows), "exact_first": members.are_first(rows, shard), **others}
 
 
 def _written_out(given: Any) -> Any:
@@ -230,11 +262,23 @@ class NearDuplicates(_Duplicates, criteria.NearDuplicates):
     scope: Scope = "corpus"
     group_by: Annotated[str | None, Field(exclude_if=_is_none)] = None
     keep: Annotated[str | None, Field(exclude_if=_is_none)] = None
+    against: Annotated[tuple[str, ...], Field(exclude_if=_is_empty)] = ()
 
     @property
-    def columns(self) -> tuple[Column, ...]:  # type: ignore[override]  # some are there only where pairs are verified
+    def columns(self) -> tuple[Column, ...]:  # type: ignore[override]  # some are there only where they have a meaning
         """See CorpusStep."""
-        return (*_CLUSTERS, *_VERIFIED) if self.verify else _CLUSTERS
+        others = (_against("near", "with the first of its near-duplicates"),) if self.against else ()
+        return (*_CLUSTERS, *others, *_VERIFIED) if self.verify else (*_CLUSTERS, *others)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.verify and self.against:
+            raise ValueError("`against` does not go with `verify` yet; leave one of them out")
+
+    @property
+    def index_parameters(self) -> Mapping[str, Any] | None:
+        """See CorpusStep: none where pairs are verified."""
+        return None if self.verify else super().index_parameters
 
     @property
     def explanation(self) -> str:
@@ -248,7 +292,7 @@ class NearDuplicates(_Duplicates, criteria.NearDuplicates):
         from gneiss.dedup.minhash.in_memory import verified_within
 
         clusters, pairs = verified_within(_placed(documents), self, self.verify, self._order_within(documents))
-        return self._verified_result(clusters, [pairs], documents.rows, 0, lambda _: documents.shard_id)
+        return self._verified_result(clusters, [pairs], documents.rows, Union.alone(documents.shard_id), 0)
 
     def stages(self, corpus: StepCorpus) -> Sequence[Stage]:
         """See CorpusStep."""
@@ -266,16 +310,16 @@ class NearDuplicates(_Duplicates, criteria.NearDuplicates):
             return super().results(corpus)
         from gneiss.corpus_steps.verified_stages import verifiers_for
 
-        verifiers = verifiers_for(corpus)
+        verifiers, union = verifiers_for(corpus), Union.of(corpus)
 
         def result(shard: int, documents: PhaseDocuments) -> StepResult:
             clusters, pairs = corpus.batch("clusters", 0, shard), corpus.across("verified", verifiers, shard)
-            return self._verified_result(clusters, pairs, documents.rows, shard, lambda its: corpus.shards[its].id)
+            return self._verified_result(clusters, pairs, documents.rows, union, union.before + shard)
 
         return result
 
     def _verified_result(
-        self, clusters: pa.RecordBatch, pairs: Batches, rows: Int64Array, shard: int, id_of: IdOf
+        self, clusters: pa.RecordBatch, pairs: Batches, rows: Int64Array, union: Union, shard: int
     ) -> StepResult:
         compared, similar = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
         for batch in pairs:
@@ -287,19 +331,21 @@ class NearDuplicates(_Duplicates, criteria.NearDuplicates):
         place = np.full(len(rows), -1)
         place[np.searchsorted(rows, members.row)] = np.arange(len(members.row))
         annotations = {
-            **self.annotations(members, rows, shard, id_of),
+            **self.annotations(members, rows, union, shard),
             "near_similarity": clusters.column("similarity").take(pa.array(place, mask=place < 0)),
             "near_candidates": pa.array(compared),
             "near_rejected": pa.array(compared - similar),
         }
         return StepResult(annotations)
 
-    def annotations(self, members: Members, rows: Int64Array, shard: int, id_of: IdOf) -> dict[str, pa.Array]:
+    def annotations(self, members: Members, rows: Int64Array, union: Union, shard: int) -> dict[str, pa.Array]:
         """See _Duplicates."""
+        others = {"near_against": members.against(rows, union)} if self.against else {}
         return {
-            "near_cluster": members.names(rows, id_of),
+            "near_cluster": members.names(rows, union),
             "near_cluster_size": members.sizes(rows),
             "near_first": members.are_first(rows, shard),
+            **others,
         }
 
 
@@ -310,7 +356,7 @@ def _placed(documents: PhaseDocuments) -> TextBatch:
 
 
 def _listed(step: ExactDuplicates | NearDuplicates) -> str:
-    given = {name: value for name, value in asdict(step).items() if value is not None}
+    given = {name: value for name, value in asdict(step).items() if value is not None and value != ()}
     return ", ".join(f"{name} {value}" for name, value in given.items())
 
 
@@ -323,15 +369,18 @@ def _keys(
     return shard_keys(corpus.texts(shard), criterion, partitions, salt=salt(corpus.shards[shard]))
 
 
-def _matched(corpus: StepCorpus, partition: int) -> Batches:
+def _matched(keys_per_document: int, partitions: int, corpus: StepCorpus, partition: int) -> Batches:
     from gneiss.dedup.minhash.matching import matched, passes_for
 
     sent = corpus.across("keys", len(corpus.shards), partition)
-    return matched(sent, passes_for(sum(batch.num_rows for batch in sent), REDUCER_MEMORY_BYTES))
+    known = IndexedKeys(corpus.segments, keys_per_document, partition, partitions)
+    passes = passes_for(sum(batch.num_rows for its in (known, sent) for batch in its), REDUCER_MEMORY_BYTES)
+    return matched(sent, passes, known, Union.of(corpus).before)
 
 
 def _clusters(keep: str | None, partitions: int, corpus: StepCorpus, task: int) -> Batches:
     from gneiss.dedup.minhash.clusters import clusters
 
     edges = chain.from_iterable(corpus.batches("matched", partition) for partition in range(partitions))
-    return clusters(edges, [shard.rows for shard in corpus.shards], orders_of(keep, corpus))
+    union = Union.of(corpus)
+    return islice(clusters(edges, union.rows, orders_of(keep, corpus), union.segment), union.before, None)

@@ -67,8 +67,41 @@ class PhaseDocuments(Protocol):
         """The values of one of the step's `measures`, float64 (documents,)."""
 
 
+class Segment(Protocol):
+    """What a finished run, or an increment of one, left as an index of a step: the files of its kept stages."""
+
+    @property
+    def against(self) -> int | None:
+        """The number, in the step's `against`, of the corpus that it is of; None for one of the same output."""
+
+    @property
+    def shards(self) -> Sequence[tuple[str, int]]:
+        """Id and rows of each of its shards."""
+
+    @property
+    def before(self) -> int:
+        """How many shards of other corpora that run had indexes of."""
+
+    def tasks(self, stage: str) -> int:
+        """How many tasks of a kept stage there were; 0 for a stage that there was not."""
+
+    def batches(self, stage: str, task: int) -> Iterable[pa.RecordBatch]:
+        """All batches of a task of a kept stage, in order; can be iterated once."""
+
+    def read(self, stage: str, task: int, first: int, end: int) -> Sequence[pa.RecordBatch]:
+        """The batches from number `first` up to `end` of a task of a kept stage, in one read."""
+
+
 class StepCorpus(Protocol):
     """A corpus for the stages of one step: its shards by index, in order, and the files of its own stages."""
+
+    @property
+    def segments(self) -> Sequence[Segment]:
+        """The indexes of what comes before these shards: of the step's `against`, then of earlier increments."""
+
+    @property
+    def keeps_index(self) -> bool:
+        """Whether kept stages are asked for."""
 
     @property
     def shards(self) -> Sequence[ShardSize]:
@@ -116,6 +149,7 @@ class Stage:
     the same task of the stages right before wrote, so that no barrier is needed between them; `receivers`: how many
     there are, where they read `across` all tasks: batch `i` is for receiver `i % receivers`. Then the files of tasks
     may be merged, and are gone afterwards, unless `is_read_by_task`: later stages also read the batches of one task.
+    `is_kept`: the files are part of the output's index; their bytes may depend on the shards alone.
     """
 
     name: str
@@ -125,6 +159,7 @@ class Stage:
     is_local: bool = False
     receivers: int | None = None
     is_read_by_task: bool = False
+    is_kept: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +190,16 @@ class CorpusStep:
     is_stored: ClassVar[bool] = False
     count_names: ClassVar[tuple[str, ...]] = ()
     counted_after: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def against(self) -> tuple[str, ...]:
+        """Outputs of finished runs whose documents come before those of this one."""
+        return ()
+
+    @property
+    def index_parameters(self) -> Mapping[str, Any] | None:
+        """What an index of this step must agree on, to be read by it; None where it keeps none."""
+        return None
 
     @property
     def sees_corpus(self) -> bool:

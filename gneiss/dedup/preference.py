@@ -34,12 +34,16 @@ def order_of(measure: pa.Array) -> UInt64Array:
 
 
 def ranks(
-    number: Int64Array, starts: Int64Array, orders: Iterable[pa.RecordBatch] | None
+    number: Int64Array,
+    starts: Int64Array,
+    orders: Iterable[pa.RecordBatch] | None,
+    segment: Int64Array | None = None,
 ) -> tuple[Int64Array, Int64Array]:
     """The rank of some documents among each other, from 0 for the first, and which has each rank.
 
     Parameters: `number`: their numbers in the corpus, rising, int64 (documents,); `starts`: the first number of each
-    shard, and the end; `orders`: a batch for each shard (`SCHEMA`), iterated once; None: by number.
+    shard, and the end; `orders`: a batch for each shard (`SCHEMA`), iterated once; None: by number; `segment`: of each
+    shard, int64 (shards,), rising: documents of a lower one come first, whatever the order says; default one of all.
     """
     if orders is None:
         own = np.arange(len(number))
@@ -48,7 +52,8 @@ def ranks(
     order = np.empty(len(number), np.uint64)
     for batch, start, (low, high) in zip(orders, starts.tolist(), pairwise(bounds.tolist()), strict=False):
         order[low:high] = column(batch, "order")[number[low:high] - start]
-    of_rank = np.argsort(order, kind="stable")
+    shard = np.repeat(np.arange(len(starts) - 1), np.diff(bounds))
+    of_rank = np.argsort(order, kind="stable") if segment is None else np.lexsort((order, segment[shard]))
     rank = np.empty(len(number), np.int64)
     rank[of_rank] = np.arange(len(number))
     return rank, of_rank

@@ -47,7 +47,8 @@ class Plan:
     """The plan of a run: the recipe, the shards of its input, the model files with their checksums.
 
     source: the input's address; revision: the same, with the commit that was found, if its store keeps revisions;
-    origin: what the hub knows of it; layers: of the layers that rules read, what they are.
+    origin: what the hub knows of it; layers: of the layers that rules read, what they are; indexes: of the outputs that
+    steps are run against, the checksums.
     """
 
     recipe: Recipe
@@ -57,6 +58,7 @@ class Plan:
     input: Input
     models: tuple[ModelFile, ...]
     layers: Mapping[str, str] = field(default_factory=dict)
+    indexes: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def identity(self) -> dict[str, object]:
@@ -74,6 +76,7 @@ class Plan:
             },
             "models": {model.source: model.checksum for model in self.models},
             **({"layers": dict(self.layers)} if self.layers else {}),
+            **({"indexes": dict(self.indexes)} if self.indexes else {}),
         }
 
     @property
@@ -117,11 +120,13 @@ def make_plan(
     kept: Place | None = None,
     find_model: Callable[[str, Path], ModelFile] = resolve,
     layers: Mapping[str, str] = MappingProxyType({}),
+    indexes: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
     """Cut the shards of an input and resolve the recipe's models. Raises RecipeError, InputError and ModelError.
 
     refusal: why columns cannot be used that the recipe has nothing against, if they cannot; kept: see `cut_shards`;
-    find_model: as `resolve`; layers: of each layer that the recipe's rules read, what it is.
+    find_model: as `resolve`; layers: of each layer that the recipe's rules read, what it is; indexes: of each output
+    that a step is run against, the checksum.
     """
     if lacking := sorted(recipe.layers.keys() - layers.keys()):
         raise RecipeError(
@@ -143,4 +148,4 @@ def make_plan(
         kept=kept,
     )
     models = tuple(find_model(model, recipe.folder) for model in recipe.model_files)
-    return Plan(recipe, str(source), str(revision) if revision else None, origin, found, models, layers)
+    return Plan(recipe, str(source), str(revision) if revision else None, origin, found, models, layers, indexes)

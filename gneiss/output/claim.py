@@ -21,6 +21,7 @@ from gneiss.store.place import Address, Place
 #: Parts of an identity whose names do not say what the user changed.
 _SAID = {
     "corpus": "the input files, all of which a step at corpus scope compares, or output.shard_bytes lays out",
+    "indexes": "the indexes of `against`, which have grown or were made anew",
     "revision": f"the revision of the input: name the one that {layout.RUN_FILE} has",
 }
 

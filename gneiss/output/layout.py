@@ -35,6 +35,8 @@ SHARES = f"{OWN}/shares"
 LEDGER = f"{OWN}/ledger"
 LAYERS = f"{OWN}/layers"
 EXCHANGE = f"{OWN}/exchange"
+#: What later runs need of this one's documents to compare theirs with them.
+INDEX = f"{OWN}/index"
 #: The output of a run whose documents are laid into new shards at its end, until they are.
 CURATED = f"{OWN}/curated"
 LOGS = f"{OWN}/logs"
@@ -161,14 +163,24 @@ def share_locks(output: Place) -> list[str]:
     return sorted(file.name for file in (output / SHARES).files() if re.fullmatch(r"\d+-of-\d+", file.name))
 
 
-def exchange_folder(stage: str) -> str:
-    """What the tasks of a stage hand on."""
-    return f"{EXCHANGE}/{stage}"
+def index_folder(increment: int) -> str:
+    """What an increment of a run adds to its index; the first run is number 0."""
+    return f"{INDEX}/{increment:03d}"
 
 
-def exchange_path(stage: str, task: int) -> str:
-    """What a task of a stage hands on."""
-    return f"{exchange_folder(stage)}/{task:06d}.arrows"
+def index_file(key: str, increment: int) -> str:
+    """What is in that folder for a step; this file exists only once all others of the step do."""
+    return f"{index_folder(increment)}/{key}.json"
+
+
+def exchange_folder(stage: str, folder: str = EXCHANGE) -> str:
+    """What the tasks of a stage hand on, or keep in another folder."""
+    return f"{folder}/{stage}"
+
+
+def exchange_path(stage: str, task: int, folder: str = EXCHANGE) -> str:
+    """What a task of a stage hands on, or keeps in another folder."""
+    return f"{exchange_folder(stage, folder)}/{task:06d}.arrows"
 
 
 def tiles_folder(stage: str) -> str:

@@ -22,6 +22,7 @@ from gneiss.stages.checking import CHECK, CheckStep
 from gneiss.stages.corpus import Corpus
 from gneiss.stages.curating import CurateStep
 from gneiss.stages.exchange import Exchange
+from gneiss.stages.indexing import has_index, write_manifests
 from gneiss.stages.of_recipe import counted_after, counts_after, stages_after, stages_before
 from gneiss.store.place import Place
 
@@ -92,7 +93,15 @@ def curate_usable(
         sizes = {shard.id: shard.text_bytes for shard in usable.shards}
         job.progress.begin(corpus.recipe.name, sizes, lost)
     count_after(job, workers, usable)
+    _keep_index(job, workers, usable)
     return {**receipts, **unusable}
+
+
+def _keep_index(job: Job, workers: Workers, corpus: Corpus) -> None:
+    """Run the stages whose files are kept, if that was not done, and say that they are whole."""
+    if not has_index(corpus):
+        run_stages(job, workers, corpus, stages_before(corpus))
+        write_manifests(corpus)
 
 
 def count_after(job: Job, workers: Workers, corpus: Corpus) -> None:
@@ -137,7 +146,7 @@ def _are_decided_with(corpus: Corpus, usable: Corpus) -> bool:
 def _start_again(job: Job, usable: Corpus) -> None:
     """Forget what was decided with other shards than the usable ones; then note with which ones it is from now on."""
     job.check()
-    for folder in (layout.BASE, layout.DATA, layout.QUARANTINE):
+    for folder in (layout.BASE, layout.DATA, layout.QUARANTINE, layout.INDEX):
         (job.output / folder).delete()
     Exchange(job.output).clear()
     job.note([Receipt(USABLE, COMMITTED, _ids(usable), None, stage=USABLE)])

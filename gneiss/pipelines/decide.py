@@ -22,7 +22,7 @@ from gneiss.output import layout, ledger
 from gneiss.output.claim import refuse_nesting
 from gneiss.output.data_files import DataFiles
 from gneiss.output.finished_run import FinishedRun, open_run
-from gneiss.pipelines.run import hire_for, run_plan
+from gneiss.pipelines.run import hire_for, indexes_of, run_plan
 from gneiss.recipe.columns import ORIGIN
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.reuse import Code, Reuse, Source
@@ -96,7 +96,8 @@ def plan_again(recipe: Recipe, run: FinishedRun, original: Address | None = None
         raise InputError(
             f"{run.folder}: its {layout.RUN_FILE} does not say of which input it is; name it by original=PATH"
         )
-    plan = make_plan(recipe, source, DataFiles.of(recipe.output).refusal, None, _model_of(run), layers_of(recipe, run))
+    refusal, layers, indexes = DataFiles.of(recipe.output).refusal, layers_of(recipe, run), indexes_of(recipe)
+    plan = make_plan(recipe, source, refusal, None, _model_of(run), layers, indexes)
     plan = _checked(plan, run, is_elsewhere=original is not None)
     shards, there = {shard.id for shard in plan.input.shards}, {shard.id for shard in run.shards}
     earlier_code = Code.of(run.identity)

@@ -46,7 +46,9 @@ from gneiss.pipelines.reshard import Hire, finish, laid_out, lay_out, refuse_unf
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
 from gneiss.stages.exchange import Exchange
+from gneiss.stages.indexing import has_index
 from gneiss.stages.of_recipe import counted_after
+from gneiss.stages.segments import checksums_against, segments_against
 from gneiss.stages.stored import StoredRun
 from gneiss.stages.summing import SUM, Group, SumStep, groups_of, left_of, paths_of
 from gneiss.store.place import Address, Place, local_paths, place_of
@@ -71,6 +73,7 @@ def run(
     progress: Progress = Silent(),  # noqa: B008
     metrics_file: Address | None = None,
     predicted: Forecast | None = None,
+    keep_index: bool = False,
 ) -> FinishedRun:
     """Curate every shard of an input into an output; finished shards are skipped, so the same call resumes.
 
@@ -78,7 +81,8 @@ def run(
     path or an address of a store; `output`: a folder; `workers`: processes or actors, by default one a CPU as memory
     allows; `backend`: `auto` takes Ray inside a Ray job or when RAY_ADDRESS is set; or a Backend; `progress`: called as
     shards finish; `metrics_file`: kept up to date, as OpenMetrics text; `predicted`: what an estimate says, for the
-    ledger. Raises RecipeError, InputError, ModelError, OutputError, StoreError, MachineError. Budgets:
+    ledger; `keep_index`: leave what later runs need to compare their documents with these, also where all else is done.
+    Raises RecipeError, InputError, ModelError, OutputError, StoreError, MachineError. Budgets:
     `FinishedRun.check_budgets`.
 
     >>> import gneiss
@@ -86,9 +90,13 @@ def run(
     >>> done.statistics.counts["kept"]  # doctest: +SKIP
     """
     plan, folder, hire = _planned(recipe, input, output, workers, backend, shared_filesystem, document_seconds)
+    if keep_index:
+        _refuse_index(plan)
     with _open(plan, folder, progress, publish=_publish(metrics_file)) as job:
         _note(job, plan, predicted)
-        return _run(job, plan, hire) if plan.recipe.output.shard_bytes is None else _run_and_lay_out(job, plan, hire)
+        if plan.recipe.output.shard_bytes is not None:
+            return _run_and_lay_out(job, plan, hire)
+        return _run(job, plan, hire, keep_index=keep_index)
 
 
 def run_plan(plan: Plan, folder: Place, hire: Hire, progress: Progress, stored: StoredRun | None = None) -> FinishedRun:
@@ -110,6 +118,7 @@ def run_share(
     progress: Progress = Silent(),  # noqa: B008
     metrics_file: Address | None = None,
     predicted: Forecast | None = None,
+    keep_index: bool = False,
 ) -> FinishedRun | None:
     """Do one of several shares of a run, whose drivers know nothing of each other; see `run` for the rest.
 
@@ -124,15 +133,17 @@ def run_share(
         raise RecipeError(
             "output.shard_bytes: a share of a run writes its own shards; leave it out, and `gneiss reshard`"
         )
+    if keep_index:
+        _refuse_index(plan)
     publish = _publish(metrics_file)
     with _open(plan, folder, progress, share, PATIENCE_SECONDS, publish) as job:
         _note(job, plan, predicted)
-        _curate_share(job, plan, hire)
+        _curate_share(job, plan, hire, keep_index)
         decided = {**ledger.read(folder), **unusable_shards(folder)}
     if any(shard.id not in decided for shard in plan.input.shards):
         return None
     with _open(plan, folder, progress, None, PATIENCE_SECONDS, publish, job.meter) as job:
-        return _run(job, plan, hire)
+        return _run(job, plan, hire, keep_index=keep_index)
 
 
 def _planned(
@@ -147,9 +158,26 @@ def _planned(
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     folder = place_of(output, "output")
     refuse_nesting(input, (), folder)  # whose files could be taken for input
-    plan = make_plan(recipe, input, DataFiles.of(recipe.output).refusal, folder / layout.CUTS_FILE)
+    refusal, cuts = DataFiles.of(recipe.output).refusal, folder / layout.CUTS_FILE
+    plan = make_plan(recipe, input, refusal, cuts, indexes=indexes_of(recipe))
     refuse_nesting(input, [shard.file for shard in plan.input.shards], folder)
     return plan, folder, hire_for(plan, [input, folder], workers, backend, shared_filesystem, document_seconds)
+
+
+def indexes_of(recipe: Recipe) -> dict[str, str]:
+    """Of each output that a step is run against, the checksum of its indexes. Raises InputError where it has none."""
+    return checksums_against([step for phase in recipe.phases for step in phase.steps], recipe.folder)
+
+
+def _refuse_index(plan: Plan) -> None:
+    """Refuse to keep an index that nothing could be compared with. Raises RecipeError."""
+    steps = [step for phase in plan.recipe.over(plan.input.shards).phases for step in phase.steps if step.sees_corpus]
+    if not steps:
+        raise RecipeError(f"--keep-index: no step of {plan.recipe.name} sees more than a shard; leave the option out")
+    if lacking := next((step.key for step in steps if step.index_parameters is None), None):
+        raise RecipeError(f"--keep-index: {lacking} keeps no index; leave the option out")
+    if plan.recipe.output.shard_bytes is not None:
+        raise RecipeError("--keep-index: leave output.shard_bytes out, and `gneiss reshard` what comes of it")
 
 
 def hire_for(
@@ -200,10 +228,10 @@ def _note(job: Job, plan: Plan, predicted: Forecast | None) -> None:
         job.note(Receipt(name, COMMITTED, "", None, cost=cost, stage=PREDICTED) for name, cost in costs.items())
 
 
-def _curate_share(job: Job, plan: Plan, hire: Hire) -> None:
+def _curate_share(job: Job, plan: Plan, hire: Hire, keep_index: bool) -> None:
     """Curate what is left of the share of this driver."""
     done = job.finished(CURATION, plan.input.shards)
-    corpus = Corpus(plan.recipe.over(plan.input.shards), prepare(plan.recipe), plan.input.shards, job.output)
+    corpus = replace(_corpus(job, plan, None, keep_index), prepared=prepare(plan.recipe))
     mine = {shard.id: shard.text_bytes for number, shard in enumerate(corpus.shards) if job.has(number)}
     job.progress.begin(plan.recipe.name, mine, {id_: receipt for id_, receipt in done.items() if id_ in mine})
     with hire(len(mine), resources_of(plan).corrected(job.peaks)).kept() as kept:
@@ -211,18 +239,27 @@ def _curate_share(job: Job, plan: Plan, hire: Hire) -> None:
     job.progress.end()
 
 
-def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None) -> FinishedRun:
+def _corpus(job: Job, plan: Plan, stored: StoredRun | None, keep_index: bool) -> Corpus:
+    """The corpus of a plan, without its models. Raises InputError where an index is not what it was."""
+    recipe = plan.recipe.over(plan.input.shards)
+    steps = (step for phase in recipe.phases for step in phase.steps if step.against)
+    segments = {step.key: segments_against(step, plan.recipe.folder) for step in steps}
+    shards = plan.input.shards
+    return Corpus(recipe, (), shards, job.output, stored=stored, segments=segments, keeps_index=keep_index)
+
+
+def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None, keep_index: bool = False) -> FinishedRun:
     """Curate what is left of a plan, one data file a shard."""
     recipe, folder = plan.recipe, job.output
     done = job.finished(CURATION, plan.input.shards)
     skipped = len(done)
-    corpus = Corpus(recipe.over(plan.input.shards), (), plan.input.shards, folder, stored=stored)
+    corpus = _corpus(job, plan, stored, keep_index)
     if corpus.wide_phases:
         unusable = unusable_shards(folder)
         if len(unusable) + len(plan.input.unreadable) <= recipe.budgets.shards:  # else they are tried again
             done |= unusable
     job.progress.begin(recipe.name, {shard.id: shard.text_bytes for shard in plan.input.shards}, done)
-    is_done = len(done) == len(corpus.shards) and are_counted(corpus)
+    is_done = len(done) == len(corpus.shards) and are_counted(corpus) and has_index(corpus)
     if not is_done or _left_to_sum(plan, folder, done):
         if stored is None:
             corpus = replace(corpus, prepared=prepare(recipe))

@@ -22,7 +22,7 @@ def run_stages(job: Job, workers: Workers, corpus: Corpus, stages: Iterable[RunS
     for stage in stages:
 
         def left(stage: RunStage = stage) -> list[int]:
-            return sorted({task for part in stage.parts for task in exchange.missing(part.name, stage.tasks)})
+            return sorted({task for part in stage.parts for task in part.files(corpus).missing(part.name, stage.tasks)})
 
         job.run_stage(workers, stage.name, StageWork(corpus, stage.name), list(filter(job.has, left())), stage.tasks)
         job.wait_for_others(stage.name, left)

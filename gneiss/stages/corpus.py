@@ -21,11 +21,12 @@ from gneiss.curate.phase_result import PhaseResult, edits_of_batch, of_batch, on
 from gneiss.curate.reading import read_documents
 from gneiss.errors import DefectError, InputError
 from gneiss.input.shard import Shard, reading_on
-from gneiss.output.layout import annotations_path
+from gneiss.output.layout import annotations_path, index_folder
 from gneiss.output.parquet import read_table
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.exchange import Exchange
 from gneiss.stages.grid import Grid
+from gneiss.stages.segments import KeptSegment
 from gneiss.stages.stored import StoredRun, StoredShard
 from gneiss.store.place import Place
 
@@ -35,7 +36,8 @@ class Corpus:
     """The shards of a run, in order, for its stages: a picklable value that every worker opens.
 
     partitions: of hashes; by default as many as keep a task within its memory. They do not affect results; stored: an
-    earlier run over these shards, and what is taken from it.
+    earlier run over these shards, and what is taken from it; segments: of each step that has some, by key, the indexes
+    of what comes before these shards; keeps_index: whether one of these is left; increment: their number in the output.
     """
 
     recipe: Recipe
@@ -44,11 +46,19 @@ class Corpus:
     output: Place
     partitions: int | None = None
     stored: StoredRun | None = None
+    segments: Mapping[str, tuple[KeptSegment, ...]] = field(default_factory=dict)
+    keeps_index: bool = False
+    increment: int = 0
 
     @property
     def exchange(self) -> Exchange:
-        """The files of all stages."""
+        """The files of all stages but kept ones."""
         return Exchange(self.output)
+
+    @property
+    def index(self) -> Exchange:
+        """The files of kept stages."""
+        return Exchange(self.output, index_folder(self.increment))
 
     @cached_property
     def shard_numbers(self) -> Mapping[str, int]:
@@ -198,6 +208,16 @@ class StepView:
     def partitions(self) -> int | None:
         """See StepCorpus."""
         return self.corpus.partitions
+
+    @property
+    def segments(self) -> Sequence[KeptSegment]:
+        """See StepCorpus."""
+        return self.corpus.segments.get(self.step.key, ())
+
+    @property
+    def keeps_index(self) -> bool:
+        """See StepCorpus."""
+        return self.corpus.keeps_index and self.step.index_parameters is not None
 
     @cached_property
     def model(self) -> Any:

@@ -32,18 +32,23 @@ class Exchange:
     """The exchange folder of an output. A file is there only when it is whole, so a file that is there is a task done.
 
     Task `index` of a stage writes one file. Its batches are numbered, mostly one for each task of the next stage, its
-    receivers. Where they are many and small, the files are merged; see Grid.
+    receivers. Where they are many and small, the files are merged; see Grid. folder: another, of files that are kept.
     """
 
     output: Place
+    folder: str = EXCHANGE
+
+    def path(self, stage: str, index: int) -> str:
+        """Where in the output the file of a task lies."""
+        return exchange_path(stage, index, self.folder)
 
     def has(self, stage: str, index: int) -> bool:
         """Whether the file of a task is there."""
-        return (self.output / exchange_path(stage, index)).find() is not None
+        return (self.output / self.path(stage, index)).find() is not None
 
     def missing(self, stage: str, tasks: int) -> list[int]:
         """The tasks that are not done yet: those without a file, unless all are merged."""
-        return [] if self.is_merged(stage) else self._missing(exchange_folder(stage), tasks)
+        return [] if self.is_merged(stage) else self._missing(exchange_folder(stage, self.folder), tasks)
 
     def write(
         self, stage: str, index: int, schema: pa.Schema, batches: Iterable[pa.RecordBatch], receivers: int | None = None
@@ -52,11 +57,11 @@ class Exchange:
 
         receivers: batch `i` is for receiver `i % receivers`; default one for each batch.
         """
-        return self._write(exchange_path(stage, index), schema, batches, receivers, None)
+        return self._write(self.path(stage, index), schema, batches, receivers, None)
 
     def batches(self, stage: str, index: int) -> Iterator[pa.RecordBatch]:
         """All batches of a task. Raises OutputError when the file is missing or damaged."""
-        with self._open(exchange_path(stage, index)) as file:
+        with self._open(self.path(stage, index)) as file:
             first = start = 0
             for (_, end), end_byte in zip(file.pack_numbers(), file.ends[1:].tolist(), strict=True):
                 if end_byte - start >= READ_BYTES or end == file.count:
@@ -65,9 +70,14 @@ class Exchange:
 
     def batch(self, stage: str, index: int, number: int, columns: Sequence[str] | None = None) -> pa.RecordBatch:
         """One batch of a task, or some of its columns. Raises OutputError when the file is missing or damaged."""
-        with self._open(exchange_path(stage, index)) as file:
+        with self._open(self.path(stage, index)) as file:
             (found,) = file.read(number, number + 1, columns)
             return found
+
+    def read(self, stage: str, index: int, first: int, end: int) -> list[pa.RecordBatch]:
+        """The batches of a task from number `first` up to `end`. Raises OutputError as `batch` does."""
+        with self._open(self.path(stage, index)) as file:
+            return list(file.read(first, end))
 
     def across(self, stage: str, tasks: int, receiver: int, grid: Grid | None = None) -> Across:
         """What the first tasks of a stage sent to a receiver; grid: by which they are merged, if they are."""
@@ -102,7 +112,7 @@ class Exchange:
 
     def is_merged(self, stage: str) -> bool:
         """Whether all tiles of a stage are made, so that no file of its tasks is needed."""
-        grid = self.grid(stage)
+        grid = self.grid(stage) if self.folder == EXCHANGE else None
         return grid is not None and not self.missing_tiles(stage, grid)
 
     def write_tile(self, stage: str, grid: Grid, tile: int) -> WrittenFile:

@@ -18,13 +18,14 @@ from gneiss.errors import MachineError
 from gneiss.output.ledger import COMMITTED, Receipt
 from gneiss.recipe.rule import locked_connection
 from gneiss.stages.corpus import Corpus, Reader, StepView
+from gneiss.stages.exchange import Exchange
 
 
 @dataclass(frozen=True)
 class Part:
     """What a task of a stage writes to one file: its name in the run, its schema and, once per worker, the work.
 
-    receivers, is_read_by_task: see Stage.
+    receivers, is_read_by_task, is_kept: see Stage.
     """
 
     name: str
@@ -32,6 +33,11 @@ class Part:
     open: Callable[[Reader], Callable[[int], Batches]]
     receivers: int | None = None
     is_read_by_task: bool = False
+    is_kept: bool = False
+
+    def files(self, corpus: Corpus) -> Exchange:
+        """Where its files lie."""
+        return corpus.index if self.is_kept else corpus.exchange
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def _stages(corpus: Corpus, step: CorpusStep, phase: int, stages: Sequence[Stage
             return partial(work, StepView(corpus, step, phase, reader))
 
         name = f"{step.key}_{stage.name}"
-        parts.append(Part(name, stage.schema, open_, stage.receivers, stage.is_read_by_task))
+        parts.append(Part(name, stage.schema, open_, stage.receivers, stage.is_read_by_task, stage.is_kept))
     if parts:
         yield RunStage(tasks, tuple(parts)), is_local
 
@@ -183,14 +189,16 @@ class StageWork:
 
     def open(self) -> Callable[[int], Receipt]:
         """Load what the stage needs, once per worker."""
-        exchange, reader = self.corpus.exchange, Reader(self.corpus)
-        parts = [(part, part.open(reader)) for part in self.stage.parts if not exchange.is_merged(part.name)]
+        reader = Reader(self.corpus)
+        opened = ((part, part.files(self.corpus)) for part in self.stage.parts)
+        parts = [(part, its, part.open(reader)) for part, its in opened if not its.is_merged(part.name)]
 
         def work(task: int) -> Receipt:
             wall, cpu = time.perf_counter(), time.process_time()
-            missing = ((part, batches) for part, batches in parts if not exchange.has(part.name, task))
             files = tuple(
-                exchange.write(part.name, task, part.schema, batches(task), part.receivers) for part, batches in missing
+                its.write(part.name, task, part.schema, batches(task), part.receivers)
+                for part, its, batches in parts
+                if not its.has(part.name, task)
             )
             cost = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
             return Receipt(f"{task}", COMMITTED, "", None, files=files, cost=cost, stage=self.name)

@@ -41,11 +41,13 @@ class Code:
     @classmethod
     def of(cls, identity: Mapping[str, Any]) -> Code:
         """That of a run, by its identity and what is noted beside it."""
-        return cls(identity["gneiss"], identity["libraries"], identity["models"], identity.get("code", {}))
+        models = {**identity["models"], **identity.get("indexes", {})}
+        return cls(identity["gneiss"], identity["libraries"], models, identity.get("code", {}))
 
     def behind(self, part: Part) -> dict[str, Any]:
         """All that the results of a part of a recipe depend on, beside the texts; a model file is its checksum."""
         files = part.model_files if isinstance(part, Annotator | CorpusStep) else ()
+        files += part.against if isinstance(part, CorpusStep) else ()
         return {
             "class": import_path(type(part)),
             **self._of_module(import_path(type(part)), type(part).__module__),

@@ -26,20 +26,23 @@ _NARROW_LIMIT = 2**31
 
 
 def clusters(
-    edges: Iterable[pa.RecordBatch], shard_rows: Sequence[int], orders: Iterable[pa.RecordBatch] | None = None
+    edges: Iterable[pa.RecordBatch],
+    shard_rows: Sequence[int],
+    orders: Iterable[pa.RecordBatch] | None = None,
+    segment: Int64Array | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Reduce all edges: for each shard the documents in clusters of two or more (`SCHEMA`, in order of rows).
 
     Parameters: `edges`: from `matched`, of all partitions, in any order, iterated once; `shard_rows`: rows of each
     shard; `orders`: from `order_of`, for each shard: the first of a cluster is the one that comes first in it; by
-    default the earliest in corpus order. Memory: 4 bytes for each document of the corpus, 8 from 2^31 documents on, and
-    one batch of edges; with `orders` about 60 bytes (not measured) for each edge.
+    default the earliest in corpus order; `segment`: see `ranks`. Memory: 4 bytes for each document of the corpus, 8
+    from 2^31 documents on, and one batch of edges; with `orders` about 60 bytes (not measured) for each edge.
     Raises InputError for edges between documents that do not exist.
     """
     starts = np.concatenate([[0], np.cumsum(np.asarray(shard_rows, np.int64))])
     total = int(starts[-1])
     if orders is not None:
-        yield from _clusters_in_order(edges, starts, orders)
+        yield from _clusters_in_order(edges, starts, orders, segment)
         return
     links = np.full(total, -1, np.int32 if total < _NARROW_LIMIT else np.int64)
     for batch in edges:
@@ -51,13 +54,16 @@ def clusters(
 
 
 def _clusters_in_order(
-    edges: Iterable[pa.RecordBatch], starts: Int64Array, orders: Iterable[pa.RecordBatch]
+    edges: Iterable[pa.RecordBatch],
+    starts: Int64Array,
+    orders: Iterable[pa.RecordBatch],
+    segment: Int64Array | None,
 ) -> Iterator[pa.RecordBatch]:
     parts = [(numbers_of(batch, "", starts), numbers_of(batch, "first_", starts)) for batch in edges]
     nothing = (np.empty(0, np.int64),) * 2
     one, other = (np.concatenate(its) for its in zip(nothing, *parts, strict=True))
     number = np.unique(np.concatenate([one, other]))
-    rank, of_rank = ranks(number, starts, orders)
+    rank, of_rank = ranks(number, starts, orders, segment)
     links = np.full(len(number), -1)
     _unite(links, rank[np.searchsorted(number, one)], rank[np.searchsorted(number, other)])
     _, first, size = _members(links, 0, len(links))

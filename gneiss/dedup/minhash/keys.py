@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
 
-from gneiss.arrays import BoolArray, UInt64Array
+from gneiss.arrays import BoolArray, UInt32Array, UInt64Array
 from gneiss.batch import TextBatch
-from gneiss.dedup.corpus_scope.records import firsts_of, parted
+from gneiss.dedup.corpus_scope.records import column, firsts_of, parted
 from gneiss.dedup.corpus_scope.scheme import Scheme
 from gneiss.dedup.minhash.criteria import Criterion, Keys
 from gneiss.errors import InputError
@@ -17,7 +18,37 @@ from gneiss.errors import InputError
 SCHEMA = pa.schema([("high", pa.uint64()), ("low", pa.uint64()), ("row_step", pa.uint32())])
 #: With the order of preference of documents, where it is not that of shards and rows: the lower come first.
 KEYS_IN_ORDER = SCHEMA.append(pa.field("order", pa.uint64()))
+#: Keys of shards that are known by an index, in order of keys, then of shards and rows.
+KNOWN = pa.schema([*KEYS_IN_ORDER.remove(2), ("shard", pa.uint32()), ("row", pa.uint32())])
 _SLICE_BYTES = 16_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedKeys:
+    """Keys as reducers take them: whose they are, and the order of preference; arrays (keys,)."""
+
+    shard: UInt32Array
+    row: UInt32Array
+    high: UInt64Array
+    low: UInt64Array
+    order: UInt64Array
+
+    def where(self, chosen: BoolArray) -> PlacedKeys:
+        """Only those for which `chosen` is true."""
+        return PlacedKeys(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+def placed_keys(
+    sent: Iterable[pa.RecordBatch], known: Iterable[pa.RecordBatch] = (), before: int = 0
+) -> Iterator[PlacedKeys]:
+    """Batches of `KNOWN`, then those from each shard, in order of shards, whose numbers begin with `before`."""
+    for batch in known:
+        yield PlacedKeys(*(column(batch, field.name) for field in fields(PlacedKeys)))
+    for shard, batch in enumerate(sent, before):
+        order = column(batch, "order") if "order" in batch.schema.names else np.zeros(batch.num_rows, np.uint64)
+        row = np.cumsum(column(batch, "row_step"), dtype=np.uint32)
+        shards = np.full(batch.num_rows, shard, np.uint32)
+        yield PlacedKeys(shards, row, column(batch, "high"), column(batch, "low"), order)
 
 
 def shard_keys(

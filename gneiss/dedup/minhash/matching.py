@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from gneiss.arrays import Int32Array, UInt32Array
 from gneiss.dedup.corpus_scope.contents import Table, number_contents
-from gneiss.dedup.corpus_scope.records import column
 from gneiss.dedup.corpus_scope.scheme import in_pass, low_half
+from gneiss.dedup.minhash.keys import PlacedKeys, placed_keys
 
 SCHEMA = pa.schema(
     [
@@ -20,18 +20,21 @@ SCHEMA = pa.schema(
         ("first_row", pa.uint32()),
     ]
 )
-_REDUCER_BYTES_PER_KEY = 48
+_REDUCER_BYTES_PER_KEY = 52
 
 
-def matched(sent: Iterable[pa.RecordBatch], passes: int = 1) -> Iterator[pa.RecordBatch]:
+def matched(
+    sent: Iterable[pa.RecordBatch], passes: int = 1, known: Iterable[pa.RecordBatch] = (), before: int = 0
+) -> Iterator[pa.RecordBatch]:
     """Reduce a partition: each document with a key that an earlier one has, and the earliest that has it (`SCHEMA`).
 
     Parameters: `sent`: the keys from each shard, in order of shards, iterated once before and once in each of the
-    passes. A batch for each pass; a pair comes once for each key that it shares.
+    passes; `known`: keys of the `before` shards before those (`KNOWN`), iterated alike. A batch for each pass; a pair
+    comes once for each key that it shares.
     """
-    keys = sum(batch.num_rows for batch in sent)
+    keys = sum(batch.num_rows for its in (known, sent) for batch in its)
     for turn in range(passes):
-        yield _matched(sent, turn, passes, keys)
+        yield _matched(placed_keys(sent, known, before), turn, passes, keys)
 
 
 def partitions_for(documents: int, keys_per_document: int, memory_bytes: int) -> int:
@@ -52,29 +55,22 @@ def passes_for(keys: int, memory_bytes: int) -> int:
     return max(1, -(-keys * _REDUCER_BYTES_PER_KEY // memory_bytes))
 
 
-def _matched(sent: Iterable[pa.RecordBatch], turn: int, passes: int, keys: int) -> pa.RecordBatch:
+def _matched(sent: Iterable[PlacedKeys], turn: int, passes: int, keys: int) -> pa.RecordBatch:
     table = _table_for(keys // passes)
-    first_rows: list[UInt32Array] = [np.empty(0, np.uint32)]  # of the distinct keys, in order of first occurrence
-    first_of_shard = []
-    repeats: list[tuple[UInt32Array, Int32Array]] = []
+    firsts: list[tuple[UInt32Array, UInt32Array]] = []  # of the distinct keys, in order of first occurrence
+    repeats: list[tuple[UInt32Array, UInt32Array, Int32Array]] = []
     for batch in sent:
-        first_of_shard.append(table.used)
-        high, low = column(batch, "high"), column(batch, "low")
-        row = np.cumsum(column(batch, "row_step"), dtype=np.uint32)
-        if passes > 1:
-            taken = in_pass(low_half(high), turn, passes)
-            high, low, row = high[taken], low[taken], row[taken]
-        table, number = number_contents(high, low, table)
-        first_rows.append(row[number < 0])
-        repeats.append((row[number >= 0], number[number >= 0]))
+        its = batch.where(in_pass(low_half(batch.high), turn, passes)) if passes > 1 else batch
+        table, number = number_contents(its.high, its.low, table)
+        firsts.append((its.shard[number < 0], its.row[number < 0]))
+        repeats.append((its.shard[number >= 0], its.row[number >= 0], number[number >= 0]))
     del table
-    rows = np.concatenate(first_rows)
-    del first_rows
-    row = np.concatenate([np.empty(0, np.uint32), *(row for row, _ in repeats)])
-    number = np.concatenate([np.empty(0, np.int32), *(number for _, number in repeats)])
-    shard = np.repeat(np.arange(len(repeats), dtype=np.uint32), [len(row) for row, _ in repeats])
-    first_shard = np.searchsorted(first_of_shard, number, side="right") - 1
-    return pa.record_batch([shard, row, first_shard.astype(np.uint32), rows[number]], schema=SCHEMA)
+    nothing = np.empty(0, np.uint32)
+    first_shard, first_row = (np.concatenate(its) for its in zip((nothing, nothing), *firsts, strict=True))
+    del firsts
+    none = (nothing, nothing, np.empty(0, np.int32))
+    shard, row, number = (np.concatenate(its) for its in zip(none, *repeats, strict=True))
+    return pa.record_batch([shard, row, first_shard[number], first_row[number]], schema=SCHEMA)
 
 
 def _table_for(keys: int) -> Table:

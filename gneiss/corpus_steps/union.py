@@ -1,0 +1,57 @@
+"""A corpus and what comes before it: shards of finished outputs and earlier increments, known by their indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gneiss.arrays import Int64Array
+from gneiss.corpus_steps.step import StepCorpus
+
+
+@dataclass(frozen=True, eq=False)
+class Union:
+    """All shards, the known ones first: what stages over several shards number them by.
+
+    ids, rows: of each shard; before: how many are known by an index; segment: int64 (shards,), the number of the
+    segment that each is of, the own ones being a last one; against: int64 (shards,), the number in the step's `against`
+    of the output that each is of, -1 for this output.
+    """
+
+    ids: Sequence[str]
+    rows: Sequence[int]
+    before: int
+    segment: Int64Array
+    against: Int64Array
+
+    @classmethod
+    def of(cls, corpus: StepCorpus) -> Union:
+        """Of the shards of a step's corpus and those of its segments."""
+        segments = corpus.segments
+        known = [shard for segment in segments for shard in segment.shards]
+        counts = [*(len(segment.shards) for segment in segments), len(corpus.shards)]
+        outputs = [*(-1 if segment.against is None else segment.against for segment in segments), -1]
+        return cls(
+            [*(id_ for id_, _ in known), *(shard.id for shard in corpus.shards)],
+            [*(rows for _, rows in known), *(shard.rows for shard in corpus.shards)],
+            len(known),
+            np.repeat(np.arange(len(counts)), counts),
+            np.repeat(np.array(outputs), counts),
+        )
+
+    @classmethod
+    def alone(cls, shard_id: str) -> Union:
+        """Of a shard that sees no other."""
+        return cls([shard_id], [0], 0, np.array([0]), np.array([-1]))
+
+    def name(self, shard: int, row: int) -> str | None:
+        """Shard and row of a document of this output; None for one of another."""
+        return None if self.against[shard] >= 0 else f"{self.ids[shard]}:{row}"
+
+
+def check_against(scope: str, against: Sequence[str]) -> None:
+    """Raise ValueError where a step cannot be run against other outputs."""
+    if against and scope not in ("corpus", "group"):
+        raise ValueError("`against` compares with documents of other outputs: it goes with `scope: corpus` or `group`")

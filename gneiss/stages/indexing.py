@@ -1,0 +1,56 @@
+"""The last stage of a run that keeps an index: manifests, each of which says that a segment of it is whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from gneiss.corpus_steps import CorpusStep
+from gneiss.output import layout, ledger
+from gneiss.output.parquet import write_bytes
+from gneiss.stages.corpus import Corpus, Reader, StepView
+from gneiss.stages.of_recipe import stages_before
+
+
+def has_index(corpus: Corpus) -> bool:
+    """Whether the manifests of all steps are there, if they are asked for."""
+    return not corpus.keeps_index or all(
+        (corpus.output / layout.index_file(step.key, corpus.increment)).find() is not None
+        for step, _ in _indexed(corpus)
+    )
+
+
+def write_manifests(corpus: Corpus) -> None:
+    """Say of each step's segment what it is of, and which files it has, with size and checksum. Raises OutputError."""
+    known = {
+        file.path: file
+        for stage in stages_before(corpus)
+        if any(part.is_kept for part in stage.parts)
+        for receipt in ledger.read(corpus.output, stage.name).values()
+        for file in receipt.files
+    }
+    for step, phase in _indexed(corpus):
+        view = StepView(corpus, step, phase, Reader(corpus))
+        stages = {view.stage_name(its.name): its.tasks for its in step.stages(view) if its.is_kept}
+        files = {}
+        for path in (corpus.index.path(name, task) for name, tasks in stages.items() for task in range(tasks)):
+            file = known.get(path)  # not of a task whose driver was killed before it noted the receipt
+            place = corpus.output / path
+            size_bytes, checksum = (file.size_bytes, file.checksum) if file else (len(place.read()), place.checksum())
+            files[path] = [size_bytes, checksum]
+        manifest = {
+            "step": step.key,
+            "parameters": step.index_parameters,
+            "before": sum(len(its.shards) for its in view.segments if its.against is not None),
+            "shards": [[shard.id, shard.known_rows] for shard in corpus.shards],
+            "tasks": stages,
+            "files": files,
+        }
+        content = (json.dumps(manifest, indent=1) + "\n").encode()
+        write_bytes(content, corpus.output, layout.index_file(step.key, corpus.increment))
+
+
+def _indexed(corpus: Corpus) -> Iterator[tuple[CorpusStep, int]]:
+    """The steps that see the corpus, and their phases."""
+    for index in corpus.wide_phases:
+        yield from ((step, index) for step in corpus.recipe.phases[index].steps if step.sees_corpus)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 
 from gneiss.errors import ModelError, first_line
 from gneiss.routing.judge import Answer, Failure, Verdict
@@ -23,6 +26,13 @@ class CallableJudge:
     """
 
     function: str
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What its answers depend on: its name, and the sha256 of the file that it is in."""
+        file = getattr(sys.modules[self._imported().__module__], "__file__", None)
+        code = Path(file).read_bytes() if file else b""
+        return "function", self.function, hashlib.sha256(code).hexdigest()
 
     def ask(self, texts: Sequence[str]) -> list[Answer]:
         """See Judge. An exception of the function for several texts is asked again one by one."""

@@ -8,7 +8,7 @@ from enum import IntEnum
 import numpy as np
 from numba import njit
 
-from gneiss.arrays import BoolArray, Float64Array, Int8Array
+from gneiss.arrays import BoolArray, Float64Array, Int8Array, Int64Array
 from gneiss.routing.audit import audit_share
 from gneiss.routing.debt import next_debt
 from gneiss.routing.predictor import FEATURES, expected_agreement, features, learn, new_predictor
@@ -45,7 +45,7 @@ class Tiers:
         agrees: BoolArray = (self.margins > 0) == self.verdicts[:, None]
         return agrees
 
-    def rows(self, chosen: slice | BoolArray) -> Tiers:
+    def rows(self, chosen: slice | Int64Array) -> Tiers:
         """Some of the documents."""
         return Tiers(self.margins[chosen], self.verdicts[chosen], self.costs)
 

@@ -77,6 +77,12 @@ class HttpJudge:
         if self.requests_per_s is not None and self.requests_per_s <= 0:
             raise ModelError(f"judge: requests_per_s: expected a number above 0, found {self.requests_per_s}")
 
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What its answers depend on."""
+        lengths = f"{self.max_text_bytes} {self.max_answer_tokens}"
+        return "http", self.url, self.model, self.question, _FORM, lengths
+
     def ask(self, texts: Sequence[str]) -> list[Answer]:
         """See Judge. Raises ModelError for a missing key, and where the server refuses whatever is asked."""
         import urllib3

@@ -28,6 +28,10 @@ Answer: TypeAlias = Verdict | Failure
 class Judge(Protocol):
     """Answers for texts. The same text should get the same answer: answers are kept, and a text is not asked twice."""
 
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What its answers depend on, beside the text: by this, kept answers are found again."""
+
     def ask(self, texts: Sequence[str]) -> list[Answer]:
         """One answer for each text, in order; what goes wrong with some of them is their Failure.
 

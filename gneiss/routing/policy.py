@@ -12,6 +12,7 @@ from gneiss.arrays import Float64Array
 from gneiss.errors import ModelError, first_line
 from gneiss.routing.http_judge import HttpJudge
 from gneiss.routing.interval import Share
+from gneiss.routing.judge import Answer, Failure, Verdict
 from gneiss.routing.predictor import FEATURES
 
 #: No unknown keys, and no numbers that JSON does not have.
@@ -34,6 +35,14 @@ class Scorer:
     threshold: float
     keeps: Literal["above", "below"] = "above"
     annotator: Mapping[str, Mapping[str, Any]] | None = None
+
+    def verdicts(self, scores: Float64Array) -> list[Answer]:
+        """What it says as a judge; nothing where a score is missing, NaN."""
+        keep = scores > self.threshold if self.keeps == "above" else scores < self.threshold
+        return [
+            Failure("no score") if is_missing else Verdict(kept)
+            for kept, is_missing in zip(keep.tolist(), np.isnan(scores).tolist(), strict=True)
+        ]
 
 
 @dataclass(frozen=True)

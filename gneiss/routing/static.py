@@ -16,18 +16,24 @@ _STOPS = np.arange(1, 12) / 12
 
 @dataclass(frozen=True)
 class Static:
-    """A choice that no document changes: the share of decisions that agree with the judge's, and the mean cost."""
+    """A choice made beforehand: the share of decisions that agree with the judge's, the mean cost.
+
+    asked: the share of documents that the judge is asked about.
+    """
 
     name: str
     agreement: float
     cost: float
+    asked: float
 
 
 def tiers_alone(tiers: Tiers) -> tuple[Static, ...]:
     """Each tier for all documents; the judge last."""
     agreements = [*tiers.agrees.mean(axis=0).tolist(), 1.0]
     return tuple(
-        Static("judge" if k == tiers.margins.shape[1] else f"tier {k}", agreement, float(tiers.costs[k]))
+        Static("judge", agreement, float(tiers.costs[k]), 1.0)
+        if k == tiers.margins.shape[1]
+        else Static(f"tier {k}", agreement, float(tiers.costs[k]), 0.0)
         for k, agreement in enumerate(agreements)
     )
 
@@ -36,7 +42,7 @@ def random_mix(tiers: Tiers, sla: float) -> Static:
     """Tier 0, and the judge for as many documents drawn at random as the share asked for needs."""
     agreement = float(tiers.agrees[:, 0].mean())
     share = max(0.0, (sla - agreement) / (1 - agreement)) if agreement < 1 else 0.0
-    return Static("random mix", max(agreement, sla), float(tiers.costs[0] + share * tiers.costs[-1]))
+    return Static("random mix", max(agreement, sla), float(tiers.costs[0] + share * tiers.costs[-1]), share)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +53,8 @@ class Cascade:
 
     def on(self, tiers: Tiers) -> Static:
         """What it does on documents."""
-        agrees, cost = _cascade(tiers, self.stops)
-        return Static("cascade", float(agrees.mean()), float(cost.mean()))
+        agrees, cost, is_asked = _cascade(tiers, self.stops)
+        return Static("cascade", float(agrees.mean()), float(cost.mean()), float(is_asked.mean()))
 
 
 def calibrated_cascade(tiers: Tiers, sla: float) -> Cascade:
@@ -57,15 +63,16 @@ def calibrated_cascade(tiers: Tiers, sla: float) -> Cascade:
     choices = [[0.0, *np.quantile(sizes[:, k], _STOPS).tolist(), np.inf] for k in range(sizes.shape[1])]
     best, least = np.full(sizes.shape[1], np.inf), np.inf
     for stops in itertools.product(*choices):
-        agrees, cost = _cascade(tiers, np.array(stops))
+        agrees, cost, _ = _cascade(tiers, np.array(stops))
         if agrees.mean() >= sla and cost.mean() < least:
             best, least = np.array(stops), float(cost.mean())
     return Cascade(best)
 
 
-def _cascade(tiers: Tiers, stops: Float64Array) -> tuple[BoolArray, Float64Array]:
+def _cascade(tiers: Tiers, stops: Float64Array) -> tuple[BoolArray, Float64Array, BoolArray]:
+    """Whether each document's decision agrees, its cost, and whether the judge is asked."""
     is_enough = np.abs(tiers.margins) >= stops
-    is_asked = ~is_enough.any(axis=1)
+    is_asked: BoolArray = ~is_enough.any(axis=1)
     last = np.where(is_asked, len(stops) - 1, is_enough.argmax(axis=1))
     cost = np.cumsum(tiers.costs)[last] + np.where(is_asked, tiers.costs[-1], 0.0)
-    return is_asked | tiers.agrees[np.arange(len(last)), last], cost
+    return is_asked | tiers.agrees[np.arange(len(last)), last], cost, is_asked

@@ -19,9 +19,11 @@ import numpy as np
 
 from gneiss.arrays import Float64Array
 from gneiss.routing.fold import Feedback, Settings, Tiers, fold
+from gneiss.routing.pilot import best_threshold, pilot, tier_of, way_of
+from gneiss.routing.policy import JudgeEntry, Scorer
 from gneiss.routing.static import calibrated_cascade, random_mix
 
-SOURCES, DOCUMENTS, PILOT = 23, 12_946, 600
+SOURCES, DOCUMENTS, PILOT, FROZEN_PILOT = 23, 12_946, 600, 3_000
 NOISE = np.array([0.62, 0.33, 0.105])
 COSTS_MS = (0.08, 0.53, 2.57)
 SLAS, JUDGES_MS = (0.90, 0.95, 0.98), (25.7, 257.0)
@@ -50,6 +52,26 @@ def l1(seed: int, judge_ms: float = JUDGES_MS[0]) -> tuple[Tiers, Float64Array]:
     return Tiers(margins, quality > cut, np.array([*COSTS_MS, judge_ms])), rng.random(DOCUMENTS)
 
 
+def frozen(seed: int, sla: float, judge_ms: float = JUDGES_MS[0]) -> tuple[float, float, float]:
+    """A policy of a pilot on 3,000 documents, frozen: agreement and cost on the others, and a random mix's cost there.
+
+    Audits of 1 % are in the cost, and not in the agreement.
+    """
+    tiers, _ = l1(seed, judge_ms)
+    made = []
+    for k, cost in enumerate(tiers.costs[:-1].tolist()):
+        scores = tiers.margins[: FROZEN_PILOT // 3, k]
+        threshold, keeps = best_threshold(scores, tiers.verdicts[: FROZEN_PILOT // 3])
+        made.append(tier_of(Scorer(f"tier {k}", threshold, keeps), scores, cost))
+    margins = np.stack([tier.margins_of(tiers.margins[:, k]) for k, tier in enumerate(made)], axis=1)
+    judge = JudgeEntry(function="fixture:judge")
+    first, rest = slice(0, FROZEN_PILOT), slice(FROZEN_PILOT, None)
+    policy = pilot(tuple(made), margins[first], tiers.verdicts[first], judge, judge_ms, "ms", sla).policy
+    unseen = Tiers(margins[rest], tiers.verdicts[rest], tiers.costs)
+    way = way_of(policy, unseen)
+    return way.agreement.value, way.cost + policy.audit_share * judge_ms, random_mix(unseen, sla).cost
+
+
 def rows(slas: Sequence[float], judges_ms: Sequence[float], seeds: int) -> Iterator[dict[str, Any]]:
     """A row for each SLA, judge and way: mean and worst agreement, and mean cost."""
     for judge_ms in judges_ms:
@@ -61,6 +83,8 @@ def rows(slas: Sequence[float], judges_ms: Sequence[float], seeds: int) -> Itera
                 cascade = calibrated_cascade(tiers.rows(slice(0, PILOT)), sla).on(tiers.rows(slice(PILOT, None)))
                 for static in (mix, cascade):
                     found.setdefault(static.name, []).append((static.agreement, static.cost))
+                agreement, cost, _ = frozen(seed, sla, judge_ms)
+                found.setdefault("frozen policy, pilot of 3,000", []).append((agreement, cost))
                 for name, (options, thrift) in ROUTERS.items():
                     folded = fold(tiers, Settings(sla, thrift), draws, **options)
                     found.setdefault(name, []).append((folded.agreement, float(folded.cost.mean())))

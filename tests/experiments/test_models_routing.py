@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from models_routing import l1, main, rows
+from models_routing import frozen, l1, main, rows
 
 from gneiss.routing.fold import Feedback, Settings, fold
 from gneiss.routing.static import random_mix
@@ -46,6 +46,13 @@ def test_predictions_in_place_of_audits_miss_the_share(sla: float) -> None:
     """The negative control: the debt must not be told what the predictor hopes."""
     agreements, _, _ = folded(sla, 0.1, Feedback.predicted, 3)
     assert np.mean(agreements) <= sla - 0.005
+
+
+@pytest.mark.parametrize("sla", [0.95, 0.98])
+def test_a_frozen_policy_holds_the_share_on_what_its_pilot_has_not_seen(sla: float) -> None:
+    found = [frozen(seed, sla) for seed in range(3)]
+    assert min(agreement for agreement, _, _ in found) >= sla - 0.005
+    assert np.mean([cost for _, cost, _ in found]) <= np.mean([mix for _, _, mix in found]) / 2.5
 
 
 def test_the_tiers_are_as_good_as_the_fixture_says() -> None:

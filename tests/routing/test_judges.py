@@ -196,6 +196,8 @@ def test_what_is_no_judge_is_refused(name: str) -> None:
 class Counting:
     """A judge that counts what it is asked, and fails for what begins with x."""
 
+    identity = ("counting",)
+
     def __init__(self) -> None:
         self.asked: list[str] = []
 

@@ -167,7 +167,9 @@ class EvaluationItems(Annotator):
                     f"evaluation_items: {part}: expected texts in {', '.join(named)} of some evaluation set,"
                     " found none; name the fields or columns that hold them"
                 )
-        table = item_table(TextBatch.of([item.text for item in items]), self.ngram_words, self.min_words, self.threshold)
+        table = item_table(
+            TextBatch.of([item.text for item in items]), self.ngram_words, self.min_words, self.threshold
+        )
         if not table.totals.any():
             raise ModelError(
                 f"evaluation_items: {', '.join(self.model_files)[:300]}: expected a text of at least {self.min_words}"

@@ -15,6 +15,9 @@ an order of documents also that, 8 | \
 start 4, count 4, source shard 4, row 4, start 4, for each run of repeats or first windows |
 | last | `shard_cuts`: what to cut, from the answers of all partitions | |
 
+Of a corpus that is known by an index there are `Passages` for each shard, which have all windows. Its shards come
+before those at hand, in every exchange; they get no answers.
+
 Sizes are bytes of a record before compression; rows and starts are steps from one to the next. Sources start at a
 unit: where units are tokens, only the shard of a source knows the byte. The place of a record in its batch says which
 anchor it is: every stage selects the anchors again, which is cheaper than keeping or sending places.
@@ -29,10 +32,12 @@ from gneiss.dedup.corpus_scope.answers import answer_shards
 from gneiss.dedup.corpus_scope.contents import shard_contents, wanted_texts
 from gneiss.dedup.corpus_scope.cuts import shard_cuts
 from gneiss.dedup.corpus_scope.keys import repeated_keys, shard_keys
+from gneiss.dedup.corpus_scope.passages import Passages, shard_passages
 from gneiss.dedup.corpus_scope.scheme import Scheme, partitions_for, passes_for
 from gneiss.dedup.corpus_scope.texts import shard_texts
 
 __all__ = [
+    "Passages",
     "Scheme",
     "answer_shards",
     "partitions_for",
@@ -41,6 +46,7 @@ __all__ = [
     "shard_contents",
     "shard_cuts",
     "shard_keys",
+    "shard_passages",
     "shard_texts",
     "wanted_texts",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -60,16 +61,19 @@ def answer_shards(
     scheme: Scheme,
     policy: Policy,
     passes: int = 1,
+    known: int = 0,
 ) -> Iterator[pa.RecordBatch]:
     """Reduce a partition: for each shard its repeats and its first windows, pass by pass (passes x shards batches).
 
     Parameters: `contents`, `wanted`, `texts`: a batch for each shard; `contents` is iterated two or three times in each
-    pass, the others once. Records, `SCHEMA`: the `count` windows from unit `start` of document `row` on repeat those of
-    `source_shard - 1`; where `source_shard` is 0 they are first windows of others (left out under `union`).
+    pass, the others once; `known`: how many shards come first that are known by an index, and get no answers. Records,
+    `SCHEMA`: the `count` windows from unit `start` of document `row` on repeat those of `source_shard - 1`; where
+    `source_shard` is 0 they are first windows of others (left out under `union`).
     """
     for turn in range(passes):
         numbers, distinct, sections = _compare(contents, wanted, texts, scheme, turn, passes)
-        for batch, number in zip(contents, numbers, strict=True):
+        yield from [pa.RecordBatch.from_pylist([], SCHEMA)] * known
+        for batch, number in islice(zip(contents, numbers, strict=True), known, None):
             here = _Places.of(0, batch).taken(in_pass(column(batch, "key"), turn, passes))
             anchor, section, is_first = collect(number, sections, policy != "union")
             source = sections.source[section]

@@ -40,12 +40,16 @@ class Table(NamedTuple):
 
 
 def shard_contents(
-    units: Units, scheme: Scheme, repeated: Sequence[pa.RecordBatch], order: UInt64Array | None = None
+    units: Units,
+    scheme: Scheme,
+    repeated: Sequence[pa.RecordBatch],
+    order: UInt64Array | None = None,
+    begins: tuple[Int64Array, Int64Array] | None = None,
 ) -> list[pa.RecordBatch]:
     """Map a shard: 128-bit hash and place of the super-windows of its repeated anchors, a batch for each partition.
 
     Parameters: `repeated`: the bitmaps of all partitions for this shard; `order`: uint64 (documents,), which comes
-    along (`CONTENTS_IN_ORDER`). Records: `SCHEMA`.
+    along (`CONTENTS_IN_ORDER`); `begins`: for passages, the row and the unit where each begins. Records: `SCHEMA`.
     """
     anchors = scheme.anchors(units)
     chosen, bounds = chosen_anchors(anchors, scheme, flags_of(repeated))
@@ -55,12 +59,14 @@ def shard_contents(
         units.values.view(np.uint8), anchors.begin, anchors.count, scheme.min_length, units.values.itemsize, wanted,
         np.uint64(scheme.hash_seed(1)),
     )  # fmt: skip
-    row, start = places_of(anchors, chosen, units)
+    document, start = places_of(anchors, chosen, units)
+    row = document if begins is None else begins[0][document]
+    start += 0 if begins is None else begins[1][document]
     hashes = [low_half(anchors.key)[chosen], anchors.content[chosen], low[(np.cumsum(wanted) - 1)[chosen]]]
     columns = [*hashes, *differences(row, start, bounds), anchors.count[chosen].astype(np.uint32)]
     if order is None:
         return parted(pa.record_batch(columns, schema=SCHEMA), bounds)
-    return parted(pa.record_batch([*columns, order[row]], schema=CONTENTS_IN_ORDER), bounds)
+    return parted(pa.record_batch([*columns, order[document]], schema=CONTENTS_IN_ORDER), bounds)
 
 
 def wanted_texts(contents: Iterable[pa.RecordBatch], passes: int = 1) -> Iterator[pa.RecordBatch]:

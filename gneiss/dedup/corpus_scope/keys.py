@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -32,19 +33,26 @@ def shard_keys(units: Units, scheme: Scheme) -> list[pa.RecordBatch]:
     return parted(pa.record_batch([low_half(key)[order]], schema=SCHEMA), bounds)
 
 
-def repeated_keys(keys: Iterable[pa.RecordBatch], passes: int = 1) -> Iterator[pa.RecordBatch]:
+def repeated_keys(keys: Iterable[pa.RecordBatch], passes: int = 1, known: int = 0) -> Iterator[pa.RecordBatch]:
     """Reduce a partition: a bitmap for each shard, set where the key occurs twice or more in all of them.
 
-    Parameters: `keys`: a batch for each shard, iterated twice in each of the passes. Two different keys may share
-    their low half; that costs a record in the next exchange, nothing else.
+    Parameters: `keys`: a batch for each shard, iterated up to three times in each of the passes; `known`: how many
+    shards come first that are known by an index: of those, keys are set that occur in another one. Two different keys
+    may share their low half; that costs a record in the next exchange, nothing else.
     """
 
     def flags(turn: int) -> Iterator[BoolArray]:
         seen = new_slots()
-        for batch in keys:
+        for batch in islice(keys, known, None):
             key = column(batch, "key")
             seen = count_keys(key[in_pass(key, turn, passes)], seen)
-        for batch in keys:
+        for batch in islice(keys, known):
+            key = column(batch, "key")
+            flags = in_pass(key, turn, passes)
+            flags[flags] = occur(key[flags], seen)
+            seen = count_keys(key[flags], seen)
+            yield flags
+        for batch in islice(keys, known, None):
             key = column(batch, "key")
             flags = in_pass(key, turn, passes)
             flags[flags] = occur_twice(key[flags], seen)
@@ -63,9 +71,14 @@ def count_keys(key: UInt32Array, seen: Slots) -> Slots:
     return Slots(*_count(key, *seen))
 
 
+def occur(key: UInt32Array, seen: Slots) -> BoolArray:
+    """Which keys were entered."""
+    return np.asarray(_occur(key, seen.slots, np.uint64(1)), np.bool_)
+
+
 def occur_twice(key: UInt32Array, seen: Slots) -> BoolArray:
     """Which keys were entered twice or more."""
-    return np.asarray(_occur_twice(key, seen.slots), np.bool_)
+    return np.asarray(_occur(key, seen.slots, _REPEATED), np.bool_)
 
 
 @njit(cache=True, nogil=True)
@@ -94,7 +107,7 @@ def _count(key: UInt32Array, slots: UInt64Array, used: Int) -> tuple[UInt64Array
 
 
 @njit(cache=True, nogil=True)
-def _occur_twice(key: UInt32Array, slots: UInt64Array) -> BoolArray:
+def _occur(key: UInt32Array, slots: UInt64Array, at_least: np.uint64) -> BoolArray:
     flags = np.zeros(len(key), np.bool_)
     mask = len(slots) - 1
     for i in range(len(key)):
@@ -102,5 +115,5 @@ def _occur_twice(key: UInt32Array, slots: UInt64Array) -> BoolArray:
         slot = np.int64(key[i]) & mask
         while slots[slot] and slots[slot] & ~_REPEATED != wanted:
             slot = (slot + 1) & mask
-        flags[i] = slots[slot] >= _REPEATED
+        flags[i] = slots[slot] >= at_least
     return flags

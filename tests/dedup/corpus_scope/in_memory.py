@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from gneiss.arrays import UInt64Array
 from gneiss.dedup import corpus_scope as across
-from gneiss.dedup.corpus_scope import Scheme
+from gneiss.dedup.corpus_scope import Passages, Scheme
 from gneiss.dedup.repeats import Policy
 from gneiss.dedup.units import Units
 
@@ -27,12 +27,30 @@ def spans_across(
     orders: Sequence[UInt64Array] | None = None,
 ) -> list[Row]:
     """Duplicate spans of several shards as one corpus: shard, document, start, end; source shard, document, start."""
-    of_shards = orders or [None] * len(shards)
+    cuts, _ = cuts_across([], shards, scheme, policy, passes, fill_gaps, orders)
+    return rows_in_bytes(cuts, shards)
+
+
+def cuts_across(
+    known: Sequence[Passages],
+    own: Sequence[Units],
+    scheme: Scheme,
+    policy: Policy,
+    passes: int,
+    fill_gaps: float = 1.0,
+    orders: Sequence[UInt64Array] | None = None,
+    before: int = 0,
+) -> tuple[list[pa.RecordBatch], list[Passages]]:
+    """What is cut from shards after those that are known, and the passages by which they are known from then on."""
+    of_known = [np.zeros(len(passages.row), np.uint64) for passages in known]
+    of_shards = [*of_known, *orders] if orders else [None] * (len(known) + len(own))
+    begins = [*((passages.row, passages.start) for passages in known), *[None] * len(own)]
+    shards = [*(passages.units for passages in known), *own]
     keys = transposed(across.shard_keys(units, scheme) for units in shards)
-    repeated = transposed(across.repeated_keys(batches, passes) for batches in keys)
+    repeated = transposed(across.repeated_keys(batches, passes, len(known)) for batches in keys)
     contents = transposed(
-        across.shard_contents(units, scheme, flags, order)
-        for units, flags, order in zip(shards, repeated, of_shards, strict=True)
+        across.shard_contents(units, scheme, *its)
+        for units, *its in zip(shards, repeated, of_shards, begins, strict=True)
     )
     wanted_by_partition = [list(across.wanted_texts(batches, passes)) for batches in contents]
     wanted = transposed(wanted_by_partition)
@@ -40,21 +58,25 @@ def spans_across(
         across.shard_texts(units, scheme, *flags) for units, *flags in zip(shards, repeated, wanted, strict=True)
     )
     answers = [
-        list(across.answer_shards(*batches, scheme, policy, passes))
+        list(across.answer_shards(*batches, scheme, policy, passes, len(known)))
         for batches in zip(contents, wanted_by_partition, texts, strict=True)
     ]
-    cuts = []
+    cuts, left = [], []
     for shard, (units, order) in enumerate(zip(shards, of_shards, strict=True)):
-        own = [batch for partition in answers for batch in partition[shard :: len(shards)]]
-        copies = scheme.anchors(units).copies
-        cuts.append(across.shard_cuts(shard, units, copies, scheme, own, policy, fill_gaps, order))
-    return rows_in_bytes(cuts, shards)
+        answered = [batch for partition in answers for batch in partition[shard :: len(shards)]]
+        if shard < len(known):
+            assert not any(batch.num_rows for batch in answered)
+            continue
+        copies, unit = scheme.anchors(units).copies, "bytes" if units.starts is None else "tokens"
+        cuts.append(across.shard_cuts(shard, units, copies, scheme, answered, policy, fill_gaps, order))
+        left.append(Passages.read(across.shard_passages(units, copies, scheme, answered, before), unit))
+    return cuts, left
 
 
-def rows_in_bytes(cuts: Iterable[pa.RecordBatch], shards: Sequence[Units]) -> list[Row]:
-    """The cuts of each shard as rows, where sources start in bytes too."""
+def rows_in_bytes(cuts: Iterable[pa.RecordBatch], shards: Sequence[Units | Passages], first: int = 0) -> list[Row]:
+    """The cuts of each shard from one on as rows, where sources start in bytes too."""
     rows = []
-    for shard, batch in enumerate(cuts):
+    for shard, batch in enumerate(cuts, first):
         for document, start, end, source_shard, source_document, unit in zip(
             *(column.to_pylist() for column in batch.columns), strict=True
         ):

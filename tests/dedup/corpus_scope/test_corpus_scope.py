@@ -18,11 +18,11 @@ from gneiss.arrays import UInt64Array
 from gneiss.batch import TextBatch
 from gneiss.dedup import corpus_scope as across
 from gneiss.dedup import duplicate_spans
-from gneiss.dedup.corpus_scope import Scheme
+from gneiss.dedup.corpus_scope import Passages, Scheme
 from gneiss.dedup.preference import order_of
 from gneiss.dedup.units import Units
 from gneiss.errors import InputError
-from tests.dedup.corpus_scope.in_memory import Row, rows_in_bytes, spans_across
+from tests.dedup.corpus_scope.in_memory import Row, cuts_across, rows_in_bytes, spans_across
 from tests.dedup.test_substring import POLICIES, ByteRuns
 
 Shards = list[list[str]]
@@ -111,6 +111,60 @@ def test_another_order_as_of_one_corpus(
     orders = [order_of(pa.array(first_by[low:high], pa.float64())) for low, high in pairwise(bounds)]
     rows = expected(shards, scheme.min_length, policy, unit, share, first_by)
     assert found(shards, scheme, policy, unit, passes, share, orders) == rows
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(
+    parts=st.lists(st.lists(documents, max_size=3), min_size=2, max_size=4),
+    scheme=schemes,
+    unit=st.sampled_from(["bytes", "tokens"]),
+    values=st.none() | st.lists(st.sampled_from([None, 1.0, 2.0]), min_size=48, max_size=48),
+)
+@pytest.mark.slow
+def test_increments_as_of_one_corpus(
+    policy: str, parts: list[Shards], scheme: Scheme, unit: str, values: list[float | None] | None
+) -> None:
+    """Each part is compared with the passages that those before it left: as the parts so far, those first."""
+    known: list[Passages] = []
+    for number, part in enumerate(parts):
+        so_far = [texts for its in parts[: number + 1] for texts in its]
+        counts = [len(texts) for texts in so_far]
+        first_by = orders = None
+        if values is not None:  # earlier parts come first, whatever their values
+            own = [values[n] for n in range(sum(counts[len(known) :]))]
+            first_by = [*(9.0 for _ in range(sum(counts[: len(known)]))), *own]
+            bounds = np.cumsum([0, *counts[len(known) :]]).tolist()
+            orders = [order_of(pa.array(own[low:high], pa.float64())) for low, high in pairwise(bounds)]
+        units = [units_of(texts, unit) for texts in part]
+        cuts, left = cuts_across(known, units, scheme, policy, 1, 1.0, orders)
+        rows = expected(so_far, scheme.min_length, policy, unit, 1.0, first_by)
+        assert rows_in_bytes(cuts, [*known, *units], len(known)) == [row for row in rows if row[0] >= len(known)]
+        known += left
+
+
+@given(parts=st.lists(st.lists(documents, max_size=2), min_size=3, max_size=3), scheme=schemes)
+@pytest.mark.slow
+def test_passages_of_a_corpus_do_not_lean_on_another_one(parts: list[Shards], scheme: Scheme) -> None:
+    """The second part was compared with the first, the third is compared with the second only."""
+    one, two, three = ([units_of(texts, "bytes") for texts in part] for part in parts)
+    _, first = cuts_across([], one, scheme, "protect", 1)
+    _, second = cuts_across(first, two, scheme, "protect", 1, before=len(first))
+    cuts, _ = cuts_across(second, three, scheme, "protect", 1)
+    rows = expected([*parts[1], *parts[2]], scheme.min_length, "protect")
+    found = [row[:4] for row in rows_in_bytes(cuts, [*second, *three], len(second))]
+    assert found == [row[:4] for row in rows if row[0] >= len(second)]
+
+
+def test_passages_are_what_has_first_windows() -> None:
+    one, two = letters(400, 1), letters(400, 2)
+    text = one + two + one + letters(9, 3)
+    scheme = Scheme(50, 2)
+    _, (passages,) = cuts_across([], [units_of([text, one[:40], two, "é" + one], "bytes")], scheme, "protect", 1)
+    kept = [
+        (row, start, start + size)
+        for row, start, size in zip(passages.row, passages.start, passages.units.sizes, strict=True)
+    ]
+    assert kept == [(0, 0, 849), (0, 1151, 1209), (3, 0, 51)]
 
 
 def fibonacci(size: int) -> str:

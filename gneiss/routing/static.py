@@ -72,7 +72,7 @@ def calibrated_cascade(tiers: Tiers, sla: float) -> Cascade:
 def _cascade(tiers: Tiers, stops: Float64Array) -> tuple[BoolArray, Float64Array, BoolArray]:
     """Whether each document's decision agrees, its cost, and whether the judge is asked."""
     is_enough = np.abs(tiers.margins) >= stops
-    is_asked: BoolArray = ~is_enough.any(axis=1)
+    is_asked = np.asarray(~is_enough.any(axis=1))
     last = np.where(is_asked, len(stops) - 1, is_enough.argmax(axis=1))
     cost = np.cumsum(tiers.costs)[last] + np.where(is_asked, tiers.costs[-1], 0.0)
     return is_asked | tiers.agrees[np.arange(len(last)), last], cost, is_asked

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from gneiss.errors import ModelError
@@ -41,7 +42,8 @@ class Annotator:
 
     A subclass is a frozen dataclass whose fields are its parameters. It needs `columns` and either `compute`, or, if it
     has model files, `load`. It is pure: the same text gives the same annotations, whatever came before and whatever
-    else is in the batch.
+    else is in the batch. One that `reads_annotations` is computed after what it reads, of which its text and these are
+    all that it depends on.
 
     >>> @dataclass(frozen=True)
     ... class Shouting(Annotator):
@@ -65,6 +67,14 @@ class Annotator:
     def reads(self) -> str:
         """What its batches are: `text`, `id` or `url` of the documents, or OF_COLUMN and the name of a column."""
         return "text"
+
+    @property
+    def reads_annotations(self) -> tuple[str, ...]:
+        """Annotations of its phase or of earlier ones that it reads, as `batch.annotations[name]`. By default none.
+
+        As in rules, a column of a layer is `layer.column`.
+        """
+        return ()
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -99,6 +109,14 @@ class Prepares(Protocol):
         """
 
 
+@runtime_checkable
+class Completes(Protocol):
+    """An annotator of which a recipe may leave out what its model files say."""
+
+    def completed(self, files: Mapping[str, Path]) -> Annotator:
+        """Once per plan: the annotator with all its parameters; files: name → local path. Raises ModelError."""
+
+
 def files_of(folder: Path) -> dict[str, Path]:
     """The files in a folder and in its folders, by name relative to it, sorted; without those named `.…` or `_…`.
 
@@ -111,10 +129,16 @@ def files_of(folder: Path) -> dict[str, Path]:
     return dict(sorted(files.items()))
 
 
-def annotate(annotator: Annotator, texts: Texts, files: Mapping[str, Path] | None = None) -> pa.Table:
+def annotate(
+    annotator: Annotator,
+    texts: Texts,
+    files: Mapping[str, Path] | None = None,
+    annotations: Mapping[str, Values] | None = None,
+) -> pa.Table:
     """Annotate a list of strings or an Arrow array outside any run; a null text has null annotations.
 
-    Parameters: `annotator`; `texts`: (documents,) strings; `files`: where model files are that are no local paths.
+    Parameters: `annotator`; `texts`: (documents,) strings; `files`: where model files are that are no local paths;
+    `annotations`: those that it reads, (documents,) values by name.
     Returns a table of the annotator's columns, (documents,) rows.
 
     >>> from gneiss.filters.readability import Readability
@@ -125,19 +149,25 @@ def annotate(annotator: Annotator, texts: Texts, files: Mapping[str, Path] | Non
 
     array = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else pa.array(texts, pa.large_string())
     compute = annotator.load(files if files is not None else {file: Path(file) for file in annotator.model_files})
-    return pa.table(annotate_present(annotator, compute, array))
+    read = {name: pa.array(values) for name, values in (annotations or {}).items()}
+    return pa.table(annotate_present(annotator, compute, array, read))
 
 
-def annotate_present(annotator: Annotator, compute: Annotate, texts: pa.Array | pa.ChunkedArray) -> dict[str, pa.Array]:
+def annotate_present(
+    annotator: Annotator,
+    compute: Annotate,
+    texts: pa.Array | pa.ChunkedArray,
+    annotations: Mapping[str, pa.Array] = MappingProxyType({}),
+) -> dict[str, pa.Array]:
     """The columns of a loaded annotator over an array with nulls, (documents,): null where the text is."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     from gneiss.batch import TextBatch
 
-    batch = TextBatch.of(texts.drop_null())
-    columns = checked(annotator.columns, compute(batch), len(batch))
     valid = texts.is_valid()
+    batch = TextBatch.of(texts.drop_null()).annotated({name: its.filter(valid) for name, its in annotations.items()})
+    columns = checked(annotator.columns, compute(batch), len(batch))
     positions = pc.if_else(valid, pc.subtract(pc.cumulative_sum(valid.cast(pa.int64())), 1), None)
     return {name: values.take(positions) for name, values in columns.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -25,6 +25,7 @@ class TextBatch:
     """Consecutive documents as UTF-8: document i is `data[offsets[i]:offsets[i + 1]]`.
 
     data: uint8 (bytes,); offsets: int64 (documents + 1,), not necessarily starting at 0. No document is null.
+    annotations: of the documents, by name, (documents,): those that an annotator reads.
 
     >>> batch = TextBatch.of(["one", "zwei ü"])
     >>> len(batch), batch.size_bytes, batch.text(1)
@@ -34,6 +35,7 @@ class TextBatch:
     data: UInt8Array
     offsets: Int64Array
     _views: dict[Callable[[TextBatch], Any], Any] = field(default_factory=dict, repr=False)
+    annotations: Mapping[str, pa.Array] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", read_only(self.data))
@@ -80,7 +82,20 @@ class TextBatch:
 
     def slice(self, start: int, end: int) -> TextBatch:
         """Documents `start` to `end`, sharing the buffers."""
-        return TextBatch(self.data, self.offsets[start : end + 1])
+        annotations = {name: values.slice(start, end - start) for name, values in self.annotations.items()}
+        return TextBatch(self.data, self.offsets[start : end + 1], annotations=annotations)
+
+    def taken(self, positions: Int64Array) -> TextBatch:
+        """The documents at some positions; the batch itself where these are all."""
+        if len(positions) == len(self):
+            return self
+        at = pa.array(positions)
+        annotations = {name: values.take(at) for name, values in self.annotations.items()}
+        return TextBatch.of(self.to_arrow().take(at)).annotated(annotations)
+
+    def annotated(self, annotations: Mapping[str, pa.Array]) -> TextBatch:
+        """The same documents with annotations, sharing buffers and views."""
+        return TextBatch(self.data, self.offsets, self._views, annotations)
 
     def placed(self, rows: Int64Array, documents: int) -> TextBatch:
         """`documents` documents over the same bytes: the texts at the given positions, the others empty."""

@@ -74,6 +74,11 @@ def _print_recipe(recipe: Recipe) -> None:
         lines += [f"edits     {key}{_given(given)}" for key, given in edits]
         columns_of_phase = (*(BASE_COLUMNS if number == 1 else ()), *phase.columns)
         lines += [f"computes  {column.name} ({column.type}): {column.meaning}" for column in columns_of_phase]
+        lines += [
+            f"after     {annotator.key or type(annotator).__name__} reads {', '.join(annotator.reads_annotations)}"
+            for annotator in phase.annotators
+            if annotator.reads_annotations
+        ]
         lines += [f"rule      {name}: {printable(condition)}" for name, condition in phase.rules.items()]
         lines.append(f"keeps     {printable(phase.decision.keep)}")
     say("\n".join(lines))

@@ -195,7 +195,13 @@ def compute_phase(
         _Its(watched, pair, results.known.values(phase.name, number, entering.rows, batch))
         for number, (watched, pair) in enumerate(zip(watched[len(phase.editors) :], models.annotators, strict=True))
     ]
-    computed, failed = _annotate_rest(batch, entering, of_annotators)
+    first = [its for its in of_annotators if not its.annotator[0].reads_annotations]
+    computed, failed = _annotate_rest(batch, entering, first)
+    for number in phase.annotation_order[len(first) :]:
+        there = {**entering.annotations, **annotations, **computed}
+        read = {name: there[name] for name in phase.annotators[number].reads_annotations}
+        more, failed_too = _annotate_rest(batch.annotated(read), entering, [of_annotators[number]])
+        computed, failed = computed | more, failed_too | failed
     return PhaseResult(edits, annotations | computed, {**failed, **failures}, evidence, batch)
 
 
@@ -302,7 +308,7 @@ def _annotate_rest(
         if len(left) or not len(batch):
             rows, pairs = entering.rows[left], [(entry.watched, entry.annotator) for entry in group]
             if reads == "text":
-                found, failed = _annotate(_taken(batch, left), rows, pairs)
+                found, failed = _annotate(batch.taken(left), rows, pairs)
             else:
                 found, failed = _annotate_input(entering.inputs[reads].take(pa.array(left)), rows, pairs)
             failures = {int(left[position]): why for position, why in failed.items()} | failures
@@ -310,11 +316,6 @@ def _annotate_rest(
             own = {column.name: found[column.name] for column in annotator.annotator[0].columns if column.name in found}
             annotations |= annotator.known.completed(own)
     return annotations, failures
-
-
-def _taken(batch: TextBatch, positions: Int64Array) -> TextBatch:
-    """Some documents of a batch; the batch itself where these are all."""
-    return batch if len(positions) == len(batch) else TextBatch.of(batch.to_arrow().take(pa.array(positions)))
 
 
 def _annotate(

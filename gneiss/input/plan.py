@@ -148,4 +148,5 @@ def make_plan(
         kept=kept,
     )
     models = tuple(find_model(model, recipe.folder) for model in recipe.model_files)
+    recipe = recipe.completed({model.source: model.path for model in models})
     return Plan(recipe, str(source), str(revision) if revision else None, origin, found, models, layers, indexes)

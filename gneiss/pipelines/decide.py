@@ -99,6 +99,7 @@ def plan_again(recipe: Recipe, run: FinishedRun, original: Address | None = None
     refusal, layers, indexes = DataFiles.of(recipe.output).refusal, layers_of(recipe, run), indexes_of(recipe)
     plan = make_plan(recipe, source, refusal, None, _model_of(run), layers, indexes)
     plan = _checked(plan, run, is_elsewhere=original is not None)
+    recipe = plan.recipe
     shards, there = {shard.id for shard in plan.input.shards}, {shard.id for shard in run.shards}
     earlier_code = Code.of(run.identity)
     code = Code.of({**plan.identity, "code": plan.code if earlier_code.files else {}})
@@ -114,7 +115,7 @@ def _updates(run: FinishedRun) -> list[Source]:
     folder = run.folder / layout.LAYERS
     made = [json.loads((folder / file.name).read()) for file in folder.files() if file.name.endswith(".json")]
     its = [of for of in made if of["annotator"] == UPDATED and of["run"] == run.digest and not of["summary"]["failed"]]
-    return [Source.of_layer(of["layer"], of["parameters"]) for of in its]
+    return [Source.of_layer(of["layer"], of["columns"], of["parameters"]) for of in its]
 
 
 def layers_of(recipe: Recipe, run: FinishedRun) -> dict[str, str]:

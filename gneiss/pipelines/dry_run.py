@@ -69,7 +69,7 @@ def dry_run(recipe: Recipe | str | Path, input: str | Path, *, limit: int | None
         raise InputError(f"{unreadable.file}: cannot read: {unreadable.reason}")
     shards = tuple(plan.input.shards if limit is None else _first_rows(plan.input.shards, limit, recipe.input.text))
     started = time.perf_counter()
-    recipe = recipe.over(shards)
+    recipe = plan.recipe.over(shards)
     prepared = prepare(recipe)
     tools = load_models(recipe, prepared)
     loaded, cpu = time.perf_counter(), time.process_time()

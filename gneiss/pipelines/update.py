@@ -55,12 +55,17 @@ def update_annotations(
     lacking = again.reuse.lacking()
     if not any(lacking):
         return None
-    updating = only_annotators(again.plan.recipe, lacking)
+    chosen = again.reuse.with_what_they_read(lacking)
+    updating = only_annotators(again.plan.recipe, [[annotator for annotator, _ in its] for its in chosen])
+    taken = tuple(tuple(where for _, where in its) for its in chosen)
     models = [model for model in again.plan.models if model.source in updating.model_files]
-    plan = replace(again.plan, recipe=updating, models=tuple(models), layers={})
+    layers = {name: its for name, its in again.plan.layers.items() if name in updating.layers}
+    plan = replace(again.plan, recipe=updating, models=tuple(models), layers=layers)
     shards = [shard for shard in plan.input.shards if shard.id in {its.id for its in run.shards}]
-    made = Layer(layer, UPDATED, _parameters(plan), columns_of(updating))
-    step = UpdateStep(updating, run.folder, tuple(its.name for its in run.recipe.phases), layer, made.footer(run))
+    made = Layer(layer, UPDATED, _parameters(plan), columns_of(lacking))
+    step = UpdateStep(
+        updating, taken, run.folder, tuple(its.name for its in run.recipe.phases), layer, made.footer(run)
+    )
     with held(run.folder) as check:
         if there := existing_layer(run, made):
             return there

@@ -71,8 +71,16 @@ def versions(classes: Iterable[type[Any]]) -> dict[str, str]:
 
     An editable installation counts as code in none: its version stays while its files change.
     """
-    modules = sorted({cls.__module__ for cls in classes if cls.__module__.split(".")[0] != "gneiss"})
-    return dict(_version(module) for module in modules)
+    return dict(_version(module) for module in _modules(classes))
+
+
+def version_names(classes: Iterable[type[Any]]) -> list[str]:
+    """What `versions` has versions of."""
+    return [(_installed_as(module) or (module.split(".")[0],))[0] for module in _modules(classes)]
+
+
+def _modules(classes: Iterable[type[Any]]) -> list[str]:
+    return sorted({cls.__module__ for cls in classes if cls.__module__.split(".")[0] != "gneiss"})
 
 
 def _imported(path: str) -> Any:
@@ -127,14 +135,27 @@ def _short_names(path: tuple[str, ...]) -> dict[str, list[EntryPoint]]:
     return found
 
 
-def _version(module: str) -> tuple[str, str]:
-    """The distribution and version of a module; or what its top level is called, and the sha256 of its files."""
-    top = module.split(".")[0]
+def _installed_as(module: str) -> tuple[str, str] | None:
     file = Path(sys.modules[module].__file__ or "").resolve()
+    return _installed(module.split(".")[0], file, tuple(sys.path))
+
+
+@cache
+def _installed(top: str, file: Path, path: tuple[str, ...]) -> tuple[str, str] | None:
+    """The distribution and version that a file of a module is of; of the packages on `path`, which is `sys.path`."""
     for name in packages_distributions().get(top, ()):
         installed = distribution(name)
-        if any(Path(str(installed.locate_file(path))).resolve() == file for path in installed.files or ()):
+        if any(Path(str(installed.locate_file(part))).resolve() == file for part in installed.files or ()):
             return installed.name, installed.version
+    return None
+
+
+def _version(module: str) -> tuple[str, str]:
+    """The distribution and version of a module; or what its top level is called, and the sha256 of its files."""
+    if installed := _installed_as(module):
+        return installed
+    top = module.split(".")[0]
+    file = Path(sys.modules[module].__file__ or "").resolve()
     folders = [Path(folder) for folder in getattr(sys.modules[top], "__path__", ())]
     files = sorted(path for folder in folders for path in folder.rglob("*.py")) if folders else [file]
     digest = hashlib.sha256()

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from gneiss.annotation import Annotator, Column
 from gneiss.corpus_steps import CorpusStep
 from gneiss.edit import Editor
+from gneiss.errors import RecipeError
 from gneiss.filters.catalogue import ANNOTATORS, EDITORS
 from gneiss.recipe.entries import Entry, part_of, step_entries, step_kinds, step_of
 from gneiss.recipe.filters import with_filters
@@ -80,6 +81,27 @@ class Phase(Part):
         """The annotators of this phase, in order."""
         entries = (entry for entries in self.annotate for entry in entries.items())
         return tuple(part_of("annotate", Annotator, ANNOTATORS, *entry) for entry in entries)
+
+    @cached_property
+    def annotation_order(self) -> tuple[int, ...]:
+        """The numbers of the annotators as they are computed: what reads no annotation, then each after what it reads.
+
+        Raises RecipeError for annotators that read each other.
+        """
+        reads = {number: frozenset(its.reads_annotations) for number, its in enumerate(self.annotators)}
+        gives = {number: {column.name for column in its.columns} for number, its in enumerate(self.annotators)}
+        order = [number for number, read in reads.items() if not read]
+        while left := [number for number in reads if number not in order]:
+            waited_for = frozenset().union(*(gives[number] for number in left))
+            free = next((number for number in left if not reads[number] & waited_for), None)
+            if free is None:
+                circle = ", ".join(sorted(waited_for & frozenset().union(*(reads[number] for number in left))))
+                raise RecipeError(
+                    f"phase {self.name!r}: annotate: what computes {circle} reads what is computed from it; none of"
+                    " them can be the first"
+                )
+            order.append(free)
+        return tuple(order)
 
     @property
     def columns(self) -> tuple[Column, ...]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
-from gneiss.annotation import OF_COLUMN, Column, ColumnType
+from gneiss.annotation import OF_COLUMN, Column, ColumnType, Completes
 from gneiss.corpus_steps import STEPS
 from gneiss.corpus_steps.step import ShardSize
 from gneiss.errors import InputError, RecipeError, did_you_mean
@@ -142,6 +142,7 @@ class Recipe(Part):
                     )
                 known[column.name] = column.type
                 names.add(column.name.lower())
+            _check_reads(phase, known)
             if twice := rules & set(phase.rules):
                 raise RecipeError(f"phase {phase.name!r}: the rule {min(twice)!r} is defined twice")
             rules |= set(phase.rules)
@@ -222,6 +223,19 @@ class Recipe(Part):
         own = {reads: reads.removeprefix(OF_COLUMN) for reads in sorted(read) if reads.startswith(OF_COLUMN)}
         return {name: column for name, column in known.items() if column and (name == "id" or name in read)} | own
 
+    def completed(self, files: Mapping[str, Path]) -> Recipe:
+        """This recipe with what the model files of its annotators say; files: source → local path.
+
+        Raises ModelError, and RecipeError where they read annotations that the recipe does not have.
+        """
+        changes = {
+            f"phases.{phase.name}.annotate": [written(its) for its in whole]
+            for phase in self.phases
+            if (whole := [its.completed(files) if isinstance(its, Completes) else its for its in phase.annotators])
+            != list(phase.annotators)
+        }
+        return self.changed(changes) if changes else self
+
     @property
     def makes_ids(self) -> str | None:
         """The id column, if files that lack it get one of made ids."""
@@ -266,6 +280,23 @@ class Recipe(Part):
         whole = {**self.canonical(), "budgets": Budgets().model_dump(mode="json")}
         whole.pop("card", None)
         return hashlib.sha256(json.dumps(whole, ensure_ascii=False).encode()).hexdigest()
+
+
+def _check_reads(phase: Phase, known: Mapping[str, ColumnType]) -> None:
+    """Check what the annotators of a phase read of the annotations that there are by then. Raises RecipeError."""
+    for annotator in phase.annotators:
+        name = annotator.key or type(annotator).__name__
+        if annotator.reads_annotations and annotator.reads != "text":
+            raise RecipeError(
+                f"phase {phase.name!r}: {name}: it reads annotations, and so cannot read {annotator.reads}"
+            )
+        for read in annotator.reads_annotations:
+            if read not in known:
+                raise RecipeError(
+                    f"phase {phase.name!r}: {name} reads the annotation {read!r}, which neither this phase nor an"
+                    f" earlier one computes{did_you_mean(read, known)}"
+                )
+    phase.annotation_order  # noqa: B018 - it raises
 
 
 def recipe_names() -> list[str]:

@@ -158,7 +158,12 @@ def _computable(phase: Phase, read: frozenset[str]) -> list[Annotator] | None:
     """The annotators that give what a rule reads, where the text is all that they need."""
     own = [its for its in phase.annotators if read & {column.name for column in its.columns}]
     given = {"text_bytes", "text_chars", *(column.name for its in own for column in its.columns)}
-    return own if read <= given and all(its.reads == "text" and not its.model_files for its in own) else None
+    return (
+        own
+        if read <= given
+        and all(its.reads == "text" and not its.model_files and not its.reads_annotations for its in own)
+        else None
+    )
 
 
 def _passages(text: str) -> list[tuple[int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -16,12 +16,14 @@ from gneiss.output.data_files import DataFiles
 from gneiss.output.layout import BASE_LAYER
 from gneiss.recipe.code_files import code_files
 from gneiss.recipe.entries import parameters
-from gneiss.recipe.named import import_path, versions
+from gneiss.recipe.named import import_path, version_names
 from gneiss.recipe.phase import Phase
 from gneiss.recipe.recipe import Recipe
 
 #: What is an annotator's own, beside libraries.
 _OWN = ("code", "parameters")
+#: What an annotator reads.
+_READ = "annotations"
 Part: TypeAlias = Annotator | Editor | CorpusStep
 
 
@@ -51,7 +53,7 @@ class Code:
         return {
             "class": import_path(type(part)),
             **self._of_module(import_path(type(part)), type(part).__module__),
-            **{name: self.libraries.get(name) for name in versions([type(part)])},
+            **{name: self.libraries.get(name) for name in version_names([type(part)])},
             "parameters": _with_checksums(parameters(part), {file: self.models.get(file, file) for file in files}),
         }
 
@@ -100,26 +102,33 @@ class PhaseReuse:
 
 @dataclass(frozen=True)
 class Source:
-    """Annotations that are there: the layer that has them, the code that computed them, the phase of each annotator."""
+    """Annotations that are there: the layer that has them, the recipe and the code that computed them, their names."""
 
     layer: str
+    recipe: Recipe
     code: Code
-    annotators: tuple[tuple[int, Annotator], ...]
+    columns: frozenset[str]
 
     @classmethod
     def base(cls, recipe: Recipe, code: Code) -> Source:
         """Those that a run wrote."""
-        return cls(BASE_LAYER, code, _annotators(recipe))
+        return cls(BASE_LAYER, recipe, code, frozenset(column.name for column in recipe.columns))
 
     @classmethod
-    def of_layer(cls, name: str, parameters: Mapping[str, Any]) -> Source:
+    def of_layer(cls, name: str, columns: Iterable[str], parameters: Mapping[str, Any]) -> Source:
         """Those of a layer that `gneiss annotate --update` wrote; `parameters`: what it notes."""
         recipe = Recipe.parse(parameters["recipe"], f"layer {name}")
-        return cls(name, Code.of(parameters["identity"]), _annotators(recipe))
+        return cls(name, recipe, Code.of(parameters["identity"]), frozenset(columns))
 
-
-def _annotators(recipe: Recipe) -> tuple[tuple[int, Annotator], ...]:
-    return tuple((index, its) for index, phase in enumerate(recipe.phases) for its in phase.annotators)
+    @cached_property
+    def annotators(self) -> tuple[tuple[int, Annotator], ...]:
+        """Those that computed them, each with the index of its phase."""
+        return tuple(
+            (index, its)
+            for index, phase in enumerate(self.recipe.phases)
+            for its in phase.annotators
+            if self.columns.issuperset(column.name for column in its.columns)
+        )
 
 
 @dataclass(frozen=True)
@@ -163,13 +172,13 @@ class Reuse:
 
     def computed(self) -> Iterator[tuple[Annotator | CorpusStep, str]]:
         """Whatever is not taken, and why."""
-        for phase, reuse in zip(self.recipe.phases, self.phases, strict=True):
+        for index, (phase, reuse) in enumerate(zip(self.recipe.phases, self.phases, strict=True)):
             for step in phase.steps:
                 if step.key not in reuse.steps:
                     yield step, "it may see other documents than it did"
             for annotator, taken in zip(phase.annotators, reuse.annotators, strict=True):
                 if taken is None:
-                    yield annotator, self._why(annotator)
+                    yield annotator, self._why(index, annotator)
                 elif not taken.is_same_text:
                     yield annotator, "only of documents whose text is another one"
 
@@ -183,25 +192,44 @@ class Reuse:
             for index, phase in enumerate(self.recipe.phases)
         )
 
+    def with_what_they_read(
+        self, chosen: Sequence[Sequence[Annotator]]
+    ) -> tuple[tuple[tuple[Annotator, Taken | None], ...], ...]:
+        """For each phase annotators of the recipe, to be computed, and those that they read, each from where it is."""
+        read: set[str] = set()
+        left = [annotator for its in chosen for annotator in its]
+        while left:
+            more = set(left.pop().reads_annotations) - read
+            read |= more
+            left += [its for phase in self.recipe.phases for its in phase.annotators if _gives(its, more)]
+        found: list[tuple[tuple[Annotator, Taken | None], ...]] = []
+        for phase, reuse, its in zip(self.recipe.phases, self.phases, chosen, strict=True):
+            pairs = zip(phase.annotators, reuse.annotators, strict=True)
+            found.append(tuple((a, None if a in its else taken) for a, taken in pairs if a in its or _gives(a, read)))
+        return tuple(found)
+
     def _has(self, index: int, annotator: Annotator) -> bool:
         """Whether there are values of an annotator for all documents that reached a phase in the run."""
         texts = _history(self.earlier, self.earlier_code, index)
         return any(
             phase <= index and (annotator.reads != "text" or _history(self.earlier, self.earlier_code, phase) == texts)
-            for _, phase, _ in self._matching(annotator)
+            for _, phase, _ in self._matching(index, annotator)
         )
 
     def _taken(self, index: int, annotator: Annotator) -> Taken | None:
         """From where values are taken, best from where the texts are known to be the same, and of most documents."""
-        its = (self._from(index, annotator, *found) for found in self._matching(annotator))
-        return max(its, key=lambda taken: (taken.is_same_text, -taken.phase), default=None)
+        its = (self._from(index, annotator, *found) for found in self._matching(index, annotator))
+        sure = (taken for taken in its if taken.is_same_text or not annotator.reads_annotations)
+        return max(sure, key=lambda taken: (taken.is_same_text, -taken.phase), default=None)
 
-    def _matching(self, annotator: Annotator) -> Iterator[tuple[Source, int, Annotator]]:
+    def _matching(self, index: int, annotator: Annotator) -> Iterator[tuple[Source, int, Annotator]]:
         """What the same code computed, wherever it is: the phase, and the annotator there."""
-        wanted = self.code.behind(annotator)
+        if _reads_layer(annotator):  # which may be another one of the same name
+            return
+        wanted = _behind(self.recipe, self.code, index, annotator)
         for source in self.sources:
             for phase, found in source.annotators:
-                if type(found) is type(annotator) and source.code.behind(found) == wanted:
+                if type(found) is type(annotator) and _behind(source.recipe, source.code, phase, found) == wanted:
                     yield source, phase, found
 
     def _from(self, index: int, annotator: Annotator, source: Source, phase: int, found: Annotator) -> Taken:
@@ -242,16 +270,54 @@ class Reuse:
             for its in self.earlier.phases[index].steps
         )
 
-    def _why(self, annotator: Annotator) -> str:
+    def _why(self, index: int, annotator: Annotator) -> str:
         """Why no annotation is taken for an annotator."""
-        wanted = self.code.behind(annotator)
-        for source in self.sources:
-            for _, found in source.annotators:
-                if type(found) is type(annotator):
-                    there = source.code.behind(found)
-                    what = next(name for name, value in wanted.items() if there.get(name) != value)
-                    return f"the run has it with other {what}" if what in _OWN else f"the run had another {what}"
-        return "the run does not have it"
+        wanted = _behind(self.recipe, self.code, index, annotator)
+        of_its_kind = (
+            _behind(source.recipe, source.code, phase, found)
+            for source in self.sources
+            for phase, found in source.annotators
+            if type(found) is type(annotator)
+        )
+        other = ([name for name, value in wanted.items() if there.get(name) != value] for there in of_its_kind)
+        fewest = min(other, key=len, default=None)
+        if fewest is None:
+            return "the run does not have it"
+        what = fewest[0] if fewest else _READ
+        if what == _READ:
+            return "what it reads may be other"
+        return f"the run has it with other {what}" if what in _OWN else f"the run had another {what}"
+
+
+def _behind(recipe: Recipe, code: Code, index: int, annotator: Annotator) -> dict[str, Any]:
+    """All that the results of an annotator of a phase depend on, beside the texts: also what gives what it reads."""
+    reads = {name: _behind_column(recipe, code, index, name) for name in annotator.reads_annotations}
+    return {**code.behind(annotator), **({_READ: reads} if reads else {})}
+
+
+def _behind_column(recipe: Recipe, code: Code, index: int, name: str) -> Any:
+    """What gives an annotation, and as which of its columns; only the name of what texts alone, or layers, give."""
+    for at, phase in enumerate(recipe.phases[: index + 1]):
+        for annotator in phase.annotators:
+            if _gives(annotator, {name}):
+                return [_position(annotator, name), _behind(recipe, code, at, annotator)]
+        parts: list[Part] = [*phase.steps, *phase.editors]
+        for part in parts:
+            if any(column.name == name for column in part.columns):
+                return [name, code.behind(part)]
+    return name
+
+
+def _gives(annotator: Annotator, names: Collection[str]) -> bool:
+    return any(column.name in names for column in annotator.columns)
+
+
+def _position(annotator: Annotator, name: str) -> int:
+    return [column.name for column in annotator.columns].index(name)
+
+
+def _reads_layer(annotator: Annotator) -> bool:
+    return any("." in name for name in annotator.reads_annotations)
 
 
 def _history(recipe: Recipe, code: Code, index: int) -> list[Any]:

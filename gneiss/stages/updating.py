@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from gneiss.annotation import Annotator, arrow_type
 from gneiss.backends.care import watch
 from gneiss.curate.curate import first_input
-from gneiss.curate.known import Nothing
 from gneiss.curate.loaded_models import LoadedModels, models_when_needed
 from gneiss.curate.phase import CorpusResults, ShardRows, annotated, compute_phase
 from gneiss.curate.reading import read_documents
@@ -24,7 +23,7 @@ from gneiss.output.layout import annotations_path
 from gneiss.output.parquet import WrittenFile, write_parquet
 from gneiss.recipe.entries import written
 from gneiss.recipe.recipe import Recipe
-from gneiss.stages.reuse import PhaseReuse
+from gneiss.stages.reuse import PhaseReuse, Taken
 from gneiss.stages.stored import StoredRun
 from gneiss.store.place import Place
 
@@ -34,7 +33,9 @@ FAILED_KEY = "gneiss.layer.failed"
 
 def only_annotators(recipe: Recipe, chosen: Sequence[Sequence[Annotator]]) -> Recipe:
     """A recipe that edits as another one does, computes some annotators, by phase, and decides nothing."""
-    changes: dict[str, Any] = {"input.derived_from_text": {}, "layers": {}}
+    read = {name for its in chosen for annotator in its for name in annotator.reads_annotations}
+    layers = {layer: its for layer, its in recipe.layers.items() if any(f"{layer}.{name}" in read for name in its)}
+    changes: dict[str, Any] = {"input.derived_from_text": {}, "layers": layers}
     if all(its.reads != "url" for of in chosen for its in of):
         changes["input.url"] = "url"
     for phase, annotators in zip(recipe.phases, chosen, strict=True):
@@ -44,9 +45,9 @@ def only_annotators(recipe: Recipe, chosen: Sequence[Sequence[Annotator]]) -> Re
     return recipe.changed(changes)
 
 
-def columns_of(recipe: Recipe) -> pa.Schema:
-    """The columns of the layer: those of all annotators of a recipe."""
-    found = (its for phase in recipe.phases for annotator in phase.annotators for its in annotator.columns)
+def columns_of(annotators: Sequence[Sequence[Annotator]]) -> pa.Schema:
+    """The columns of the layer: those of annotators, by phase."""
+    found = (its for of_phase in annotators for annotator in of_phase for its in annotator.columns)
     return pa.schema([column(its.name, arrow_type(its.type), its.meaning) for its in found])
 
 
@@ -54,11 +55,12 @@ def columns_of(recipe: Recipe) -> pa.Schema:
 class UpdateStep:
     """Shard in, its file of the layer and the number of documents that failed out.
 
-    recipe: see `only_annotators`; run, phases: the folder of the finished run, and the names of its phases; footer: of
-    each file.
+    recipe: see `only_annotators`; taken: for each of its phases and annotators from where values are, if they need not
+    be computed; run, phases: the folder of the finished run, and the names of its phases; footer: of each file.
     """
 
     recipe: Recipe
+    taken: tuple[tuple[Taken | None, ...], ...]
     run: Place
     phases: tuple[str, ...]
     layer: str
@@ -68,8 +70,15 @@ class UpdateStep:
     def stored(self) -> StoredRun:
         """The fates of the run's documents, and what its steps found."""
         steps = [frozenset(step.key for step in phase.steps) for phase in self.recipe.phases]
-        none = [(None,) * len(phase.annotators) for phase in self.recipe.phases]
-        return StoredRun(self.run, self.phases, self.recipe, tuple(map(PhaseReuse, none, steps)))
+        return StoredRun(self.run, self.phases, self.recipe, tuple(map(PhaseReuse, self.taken, steps)))
+
+    @property
+    def computed(self) -> list[list[Annotator]]:
+        """For each phase the annotators of which the layer has the values."""
+        pairs = (
+            zip(phase.annotators, its, strict=True) for phase, its in zip(self.recipe.phases, self.taken, strict=True)
+        )
+        return [[annotator for annotator, taken in its if taken is None] for its in pairs]
 
     def open(self) -> UpdateWork:
         """Load a model when it first computes something."""
@@ -97,18 +106,19 @@ class UpdateWork:
         if stored is None:
             raise InputError(f"{self.step.run / annotations_path(shard.id)}: not there; run the recipe again")
         documents = read_documents(self.of_worker(shard), recipe.input.text, recipe.inputs)
-        entering = first_input(ShardRows.of([shard.id], [documents.rows]), documents, Nothing())
-        schema = columns_of(recipe)
+        entering = first_input(ShardRows.of([shard.id], [documents.rows]), documents, stored)
+        computed = self.step.computed
+        schema = columns_of(computed)
         columns = {name: pa.nulls(documents.rows, schema.field(name).type) for name in schema.names}
         failed = 0
         for index, (phase, models) in enumerate(zip(recipe.phases, self.models.phases, strict=True)):
             entering = entering.where(stored.last[entering.rows] >= index)
             steps = {step.key: stored.found(step) for step in phase.steps}
-            result = compute_phase(phase, models, entering, CorpusResults(steps), watch())
+            result = compute_phase(phase, models, entering, CorpusResults(steps, known=stored), watch())
             failed += len(result.failures)
             reached = np.zeros(documents.rows, np.bool_)
             reached[entering.rows] = True
-            for name in (its.name for annotator in phase.annotators for its in annotator.columns):
+            for name in (its.name for annotator in computed[index] for its in annotator.columns):
                 columns[name] = pc.replace_with_mask(columns[name], pa.array(reached), result.annotations[name])
             entering = annotated(entering, replace(result, failures={}))
         table = pa.table({"row": np.arange(documents.rows), "id": documents.ids, **columns}, layer_schema(schema))

@@ -34,6 +34,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from gneiss.store.place import place_of
 from tests.store import faults, s3_server
 
+#: Documents of each file, and milliseconds before each request, of the runs that count round trips.
+FEW_DOCUMENTS, SLOW_MS = 50, 500.0
 RECIPE = """
 name: bench-stores
 phases:
@@ -59,8 +61,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "recipe.yaml").write_text(RECIPE)
-        for part in ("large", "tiny", "one"):
+        for part in ("large", "tiny", "one", "few", "thrice"):
             (folder / part).mkdir()
+        for number in range(3 * given.files):
+            write(folder / f"thrice/{number:03}.parquet", number, FEW_DOCUMENTS)
+            if number < given.files:
+                write(folder / f"few/{number:03}.parquet", number, FEW_DOCUMENTS)
         for number in range(given.files):
             write(folder / f"large/{number}.parquet", number, DOCUMENTS)
         for number in range(given.tiny):
@@ -91,7 +97,7 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, tuple[float, s
     ):
         bucket = server.bucket("bench")
         os.environ |= s3_server.environment(f"http://127.0.0.1:{port}")
-        for part in ("large", "tiny", "one"):
+        for part in ("large", "tiny", "few", "thrice"):
             for file in place_of(folder / part).files():
                 server.put("bench", f"{part}/{file.name}".encode(), (folder / part / file.name).read_bytes())
         footers = [pq.read_metadata(path) for path in sorted((folder / "large").iterdir())]
@@ -108,20 +114,23 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, tuple[float, s
         counts()
         tiny_store = seconds(folder, f"{bucket}/tiny", f"{bucket}/out-tiny", given.workers)
         tiny_asked = counts()
+        few, thrice = (waits(folder, server.ports["s3"], bucket, part, given.workers) for part in ("few", "thrice"))
     shutil.rmtree(folder / "server")
-    n, waits = given.files, f"{given.latency_ms:.0f} ms before each request"
+    n, each = given.files, f"{given.latency_ms:.0f} ms before each request"
     wall, cpu = (median(its[i] for its in disk) / median(its[i] for its in store) for i in (0, 1))
     many = f"{n} shards of {text / n / 1e6:.0f} MB of text; whole commands, median of {given.rounds}"
     tiny = f"wall time of {given.tiny} files of a document, less that of one file of all of them on disk"
     asked_for, tiny_asked_for = (str(dict(sorted(its.items()))) for its in (asked, tiny_asked))
     return {
-        "throughput against disk": (wall, f"wall time on disk / over the store, {waits}; {many}"),
+        "throughput against disk": (wall, f"wall time on disk / over the store, {each}; {many}"),
         "CPU against disk": (cpu, "CPU time of the command and its workers, the same runs"),
         "disk, MB/s of text": (text / 1e6 / median(its[0] for its in disk), "wall time of the whole command"),
         "requests a shard": (sum(asked.values()) / n, f"of the whole run: {asked_for}"),
         "row groups a shard": (len(groups) / n, ""),
+        "round trips, one after another": (few, f"{SLOW_MS:.0f} ms more before each, in wall time; {n} small shards"),
+        "round trips of a worker's shard": ((thrice - few) / (2 * n / given.workers), f"the same, of {2 * n} more"),
         "tiny files on disk, ms each": ((tiny_disk[0] - one_disk[0]) / given.tiny * 1e3, tiny),
-        "tiny files in the store, ms each": ((tiny_store[0] - one_disk[0]) / given.tiny * 1e3, f"the same, {waits}"),
+        "tiny files in the store, ms each": ((tiny_store[0] - one_disk[0]) / given.tiny * 1e3, f"the same, {each}"),
         "tiny files on disk, CPU ms each": ((tiny_disk[1] - one_disk[1]) / given.tiny * 1e3, "the same in CPU time"),
         "tiny files, requests each": (sum(tiny_asked.values()) / given.tiny, tiny_asked_for),
     }
@@ -134,6 +143,16 @@ def seconds(folder: Path, source: str, output: str, workers: int) -> tuple[float
     subprocess.run([*command, "--output", output, "--workers", str(workers)], check=True, capture_output=True)
     wall, after = time.perf_counter() - wall, resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def waits(folder: Path, port: int, bucket: str, part: str, workers: int) -> float:
+    """Round trips that a run over the store makes one after another: by how much it is slower where each takes long."""
+    walls = []
+    for latency_ms in (0.0, SLOW_MS):
+        with proxied(port, latency_ms) as (slow, _):
+            os.environ |= s3_server.environment(f"http://127.0.0.1:{slow}")
+            walls.append(seconds(folder, f"{bucket}/{part}", f"{bucket}/out-{part}-{latency_ms:.0f}", workers)[0])
+    return (walls[1] - walls[0]) / SLOW_MS * 1e3
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from gneiss.output.data_files import DataFiles
 from gneiss.output.markdown import code, plain
 from gneiss.recipe.files import OutputFiles
 from gneiss.recipe.yaml_text import read_yaml, write_yaml
-from gneiss.store.at_once import at_once
+from gneiss.store.at_once import at_once, meanwhile
 from gneiss.store.place import Place
 from gneiss.version import __version__
 
@@ -37,9 +37,11 @@ def dataset_card(plan: Plan, statistics: Statistics, quarantined_shards: Mapping
     """The card as Markdown, with front matter in YAML; all files of the output but the card are there."""
     counts = statistics.counts
     rows = max(counts["rows"], 1)
+    with meanwhile(lambda: (output / layout.REPORT_FILE).find()) as report:
+        front_matter = _front_matter(plan, statistics, output)
     lines = [
         "---",
-        write_yaml(_front_matter(plan, statistics, output)) + "---",
+        write_yaml(front_matter) + "---",
         "",
         f"# {plan.recipe.name}, curated",
         "",
@@ -90,7 +92,7 @@ def dataset_card(plan: Plan, statistics: Statistics, quarantined_shards: Mapping
         "",
     ]
     card = "\n".join(lines)
-    return card if (output / layout.REPORT_FILE).find() is None else with_report(card)
+    return card if report() is None else with_report(card)
 
 
 def with_report(card: str) -> str:

@@ -31,7 +31,7 @@ from gneiss.output.dataset_card import dataset_card
 from gneiss.output.finished_run import FinishedRun
 from gneiss.output.json_text import indented
 from gneiss.output.ledger import COMMITTED, CURATE, PREDICTED, Receipt
-from gneiss.output.parquet import write_bytes
+from gneiss.output.parquet import write_bytes, write_new
 from gneiss.output.run_so_far import added_up
 from gneiss.pipelines.curation import (
     CURATION,
@@ -330,6 +330,7 @@ def _finish(
 ) -> FinishedRun:
     """Add up what all shards say, unless it is noted that this was done since any was curated; is_new: one was now."""
     folder, quarantined = job.output, _quarantined(plan, done)
+    write = write_new if is_new else write_bytes
     if not is_new and _noted(plan, folder, done):
         stored = json.loads((folder / layout.STATISTICS_FILE).read())
         statistics, examples = Statistics.from_json(stored["statistics"]), stored["samples"]
@@ -340,9 +341,9 @@ def _finish(
             statistics.counts[name] = int((folder / layout.count_path(name)).read())
         stored = {"statistics": statistics.to_json(), "samples": examples, "quarantined_shards": quarantined}
         content = (indented(stored) + "\n").encode()
-        files = (write_bytes(content, folder, layout.STATISTICS_FILE),)
+        files = (write(content, folder, layout.STATISTICS_FILE),)
         job.note([Receipt(SUMMED, COMMITTED, _digest(plan, done), None, files=files, stage=SUMMED)])
-    write_bytes(dataset_card(plan, statistics, quarantined, folder).encode(), folder, layout.CARD_FILE)
+    write(dataset_card(plan, statistics, quarantined, folder).encode(), folder, layout.CARD_FILE)
     failed = [id_ for id_, receipt in done.items() if receipt.is_defect]
     return FinishedRun(folder, statistics, examples, quarantined, failed, finished_before)
 

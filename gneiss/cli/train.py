@@ -158,6 +158,63 @@ def perplexity(
     _print_card(model.path)
 
 
+class MethodOption(StrEnum):
+    """How a fusion model learns."""
+
+    auto = "auto"
+    masked = "masked"
+    laser = "laser"
+
+
+@train_app.command("fusion")
+def fusion(
+    labels: Annotated[
+        Path, typer.Option(help="A Parquet file with labels, and the id, or shard and row, of each document.")
+    ],
+    annotations: Annotated[str, typer.Option(help="The output of a run, whose annotations are fused.")],
+    blocks: Annotated[Path, typer.Option(help="YAML: name → annotations that come and go together.")],
+    output: Output,
+    label_column: LabelColumn = "label",
+    positive: Annotated[
+        list[str] | None, typer.Option(help="Label of good text (may be repeated). Default: hq.")
+    ] = None,
+    score_threshold: ScoreThreshold = None,
+    method: Annotated[
+        MethodOption, typer.Option(help="`auto` takes what has less log loss on held-out documents.")
+    ] = MethodOption.auto,
+    epochs: Epochs = 20,
+    seed: Seed = 1,
+    held_out_share: HeldOutShare = 0.2,
+) -> None:
+    """Train one score from whatever annotations documents have, and compare it with simpler ways to one."""
+    from gneiss.errors import InputError, first_line
+    from gneiss.model_training import train_fusion
+    from gneiss.model_training.fusion_examples import blocks_of
+    from gneiss.model_training.fusion_methods import Learning
+    from gneiss.recipe.yaml_text import MOST_BYTES, read_yaml
+
+    if positive and score_threshold is not None:
+        raise InputError("positive labels and a score threshold exclude each other; give only one")
+    try:
+        with blocks.open(encoding="utf-8") as file:
+            given = read_yaml(file.read(MOST_BYTES + 1))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{blocks}: cannot read the blocks: {first_line(error)}") from error
+    model = train_fusion(
+        labels,
+        annotations,
+        blocks_of(given, str(blocks)),
+        output,
+        label=label_column,
+        positive=positive or ("hq",),
+        score_threshold=score_threshold,
+        method=method.value,
+        held_out_share=held_out_share,
+        learning=Learning(epochs=epochs, seed=seed),
+    )
+    _print_card(model.path)
+
+
 def _settings(
     dimensions: int,
     buckets: int,

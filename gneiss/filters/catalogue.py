@@ -13,6 +13,7 @@ from gneiss.filters import (
     evaluation_items,
     fasttext,
     fineweb,
+    fusion,
     gopher,
     input_column,
     language,
@@ -31,7 +32,7 @@ Kind = TypeVar("Kind", Annotator, Editor)
 #: In the order of the pages.
 MODULES = (
     fasttext, readability, tokens, perplexity, membership, gopher, c4, fineweb, language, replaced_characters, urls,
-    contamination, evaluation_items, pii, input_column,
+    contamination, evaluation_items, pii, input_column, fusion,
 )  # fmt: skip
 
 

@@ -1,7 +1,16 @@
-"""Training your own models: fastText classifiers from labelled text, KenLM language models from text."""
+"""Training your own models: fastText classifiers from labelled text, KenLM language models from text, fusion models."""
 
 from gneiss.model_training.classifier import train_category, train_quality
+from gneiss.model_training.fusion import train_fusion
 from gneiss.model_training.models import Classifier, LanguageModel, Settings
 from gneiss.model_training.perplexity import train_perplexity
 
-__all__ = ["Classifier", "LanguageModel", "Settings", "train_category", "train_perplexity", "train_quality"]
+__all__ = [
+    "Classifier",
+    "LanguageModel",
+    "Settings",
+    "train_category",
+    "train_fusion",
+    "train_perplexity",
+    "train_quality",
+]

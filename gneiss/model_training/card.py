@@ -36,7 +36,7 @@ def classifier_card(model: Classifier) -> str:
         "A text counts once. Which texts are held out is decided by a hash of the text, the same share of each label.",
         "Texts that are nearly equal may be on both sides, which flatters the figures.",
         "",
-        *_evaluation_lines(held_out, name, model.positive),
+        *evaluation_lines(held_out, name, model.positive),
         "",
         "## In a recipe",
         "",
@@ -112,7 +112,8 @@ def perplexity_card(model: LanguageModel) -> str:
     return "\n".join(lines)
 
 
-def _evaluation_lines(held_out: Evaluation, name: str, positive: str) -> list[str]:
+def evaluation_lines(held_out: Evaluation, name: str, positive: str) -> list[str]:
+    """Sections of a card: decisions, thresholds and calibration on held-out documents."""
     return [
         "## On the documents held out",
         "",

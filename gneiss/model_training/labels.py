@@ -72,6 +72,11 @@ class Labelled:
         return sum(document.is_positive for document in self.documents)
 
 
+def is_positive(label: str | float, rule: Rule) -> bool:
+    """Whether a rule takes a label for positive."""
+    return label in rule.values if isinstance(label, str) else label >= (rule.at_least or 0.0)
+
+
 def read_labelled(source: Path, text: str, rule: Rule) -> Labelled:
     """Read labelled documents into memory.
 
@@ -83,7 +88,7 @@ def read_labelled(source: Path, text: str, rule: Rule) -> Labelled:
     found: Counter[str] = Counter()
     rows = null = not_utf8 = 0
     for table in read_rows(source, text, rule.column):
-        for raw, label in zip(table[text], _labels(table[rule.column], rule, source), strict=True):
+        for raw, label in zip(table[text], label_values(table[rule.column], rule, source), strict=True):
             rows += 1
             if label is None or not raw.is_valid:
                 null += 1
@@ -95,9 +100,9 @@ def read_labelled(source: Path, text: str, rule: Rule) -> Labelled:
             if isinstance(label, str):
                 found[label] += 1
             line = one_line(content)
-            is_positive = label in rule.values if isinstance(label, str) else label >= (rule.at_least or 0.0)
+            verdict = is_positive(label, rule)
             key = hashlib.sha256(line.encode()).digest()
-            if labels.setdefault(key, is_positive) is not is_positive:
+            if labels.setdefault(key, verdict) is not verdict:
                 labels[key] = None
             lines[key] = line
     known = [(key, label) for key, label in sorted(labels.items()) if label is not None]
@@ -108,7 +113,8 @@ def read_labelled(source: Path, text: str, rule: Rule) -> Labelled:
     return labelled
 
 
-def _labels(column: pa.ChunkedArray, rule: Rule, source: Path) -> Iterator[str | float | None]:
+def label_values(column: pa.ChunkedArray, rule: Rule, source: Path) -> Iterator[str | float | None]:
+    """The labels of a column, as a rule takes them: strings, or numbers; None for none. Raises InputError."""
     type_ = column.type
     is_number = pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_)
     if rule.at_least is not None:

@@ -1,0 +1,166 @@
+"""Labelled documents of a finished run, with the blocks of annotations that each has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gneiss.arrays import BoolArray, Float64Array
+from gneiss.errors import InputError, ModelError, did_you_mean, first_line
+from gneiss.filters.fusion_model import Block, BlockColumn, check_blocks, encoded
+from gneiss.input.files import find_files
+from gneiss.input.formats import input_names, is_input
+from gneiss.model_training.labels import MIN_DOCUMENTS, Rule, is_positive, label_values
+from gneiss.output.finished_run import FinishedRun
+
+#: What names a document in a file of labels: the shard and row of a run, or its id.
+_AT, _ID = ("shard", "row"), "id"
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledRun:
+    """Labelled documents in the order of the hashes of their texts, each text once.
+
+    features: float64 (documents, features), not standardised; there: bool (documents, blocks); labels: float64
+    (documents,), 0 or 1; labelled: labels that there were; unmatched: of no document of the run; contradictory: texts
+    with both labels; without_blocks: documents that have none of the blocks. The last two are left out.
+    """
+
+    features: Float64Array
+    there: BoolArray
+    labels: Float64Array
+    labelled: int
+    unmatched: int
+    contradictory: int
+    without_blocks: int
+
+
+def blocks_of(given: Any, where: str) -> tuple[Block, ...]:
+    """Blocks from a mapping: name → annotations, each a name, or `{NAME: [VALUES]}` for one of strings.
+
+    Raises InputError; `where` names the file.
+
+    >>> blocks_of({"quality": ["dclm", {"science_label": ["science", "cc"]}]}, "blocks.yaml")[0].features
+    3
+    """
+    if not isinstance(given, dict):
+        raise InputError(f"{where}: expected names of blocks with lists of annotations, found {type(given).__name__}")
+    blocks = tuple(Block(str(name), _columns(str(name), columns, where)) for name, columns in given.items())
+    try:
+        check_blocks(blocks)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
+    return blocks
+
+
+def _columns(name: str, given: Any, where: str) -> tuple[BlockColumn, ...]:
+    columns = []
+    for column in given if isinstance(given, list) else [None]:
+        if isinstance(column, str):
+            columns.append(BlockColumn(column))
+        elif isinstance(column, dict) and len(column) == 1 and isinstance(next(iter(column.values())), list):
+            ((own, values),) = column.items()
+            columns.append(BlockColumn(str(own), tuple(map(str, values))))
+        else:
+            raise InputError(
+                f"{where}: {name}: expected a list of annotations, each NAME or {{NAME: [VALUES]}}, found {column!r}"
+            )
+    return tuple(columns)
+
+
+def read_labelled_run(labels: Path, run: FinishedRun, blocks: Sequence[Block], rule: Rule) -> LabelledRun:
+    """Read labels, and the annotations of the documents that they are of.
+
+    Parameters: `labels`: Parquet with the column of the rule, and `shard` and `row`, or `id`, of each document. An
+    annotation `layer.column` is of that layer. Raises InputError for columns that are not there, and too few documents.
+    """
+    verdicts, by_id = _verdicts(labels, rule)
+    names = list(dict.fromkeys(column.name for block in blocks for column in block.columns))
+    layers = tuple(dict.fromkeys(name.split(".")[0] for name in names if "." in name))
+    found: dict[bytes, tuple[bool | None, Float64Array, BoolArray]] = {}
+    matched, seen = 0, set[Any]()
+    for shard in run.shards:
+        own = _names_in(run, names, run.columns(shard, layers))
+        for _, table in run.batches(shard, [*own.values(), "content_hash"], layers):
+            keys = table["id"].to_pylist() if by_id else [(shard.id, row) for row in table["row"].to_pylist()]
+            rows = [
+                row
+                for row, (key, hash_) in enumerate(zip(keys, table["content_hash"].to_pylist(), strict=True))
+                if key in verdicts and key not in seen and hash_ is not None
+            ]
+            seen |= {keys[row] for row in rows}
+            matched += len(rows)
+            chosen = table.take(rows)
+            arrays = [[chosen[own[column.name]].combine_chunks() for column in block.columns] for block in blocks]
+            try:
+                features, there = encoded(blocks, arrays, len(rows))
+            except ModelError as error:
+                raise InputError(f"{run.folder}: {error}") from error
+            for at, hash_ in enumerate(chosen["content_hash"].to_pylist()):
+                verdict = verdicts[keys[rows[at]]]
+                before = found.setdefault(hash_, (verdict, features[at], there[at]))
+                if before[0] is not verdict:
+                    found[hash_] = (None, features[at], there[at])
+    texts = [its for _, its in sorted(found.items())]
+    usable = [its for its in texts if its[0] is not None and its[2].any()]
+    _check(labels, usable)
+    return LabelledRun(
+        features=np.array([its[1] for its in usable]),
+        there=np.array([its[2] for its in usable]),
+        labels=np.array([float(bool(its[0])) for its in usable]),
+        labelled=len(verdicts),
+        unmatched=len(verdicts) - matched,
+        contradictory=sum(its[0] is None for its in texts),
+        without_blocks=sum(its[0] is not None and not its[2].any() for its in texts),
+    )
+
+
+def _names_in(run: FinishedRun, names: Sequence[str], there: Mapping[str, Any]) -> dict[str, str]:
+    """Annotation → what the run calls it. Raises InputError."""
+    own = {name: name if name in there else name.partition(".")[2] for name in names}
+    for name, found in own.items():
+        if found not in there:
+            raise InputError(f"{run.folder}: no annotation {name!r}{did_you_mean(name, there)}")
+    return own
+
+
+def _verdicts(labels: Path, rule: Rule) -> tuple[dict[Any, bool], bool]:
+    """Document → whether it is positive, the first label of each; and whether documents are named by ids."""
+    root, files = find_files(labels, is_input, input_names())
+    verdicts: dict[Any, bool] = {}
+    by_id = False
+    for path in (root / file.name for file in files):
+        try:
+            with path.open() as opened, pq.ParquetFile(opened) as file:
+                names = file.schema_arrow.names
+                by_id = not set(_AT) <= set(names)
+                keys = [_ID] if by_id else [*_AT]
+                if lacking := [name for name in (*keys, rule.column) if name not in names]:
+                    raise InputError(
+                        f"{path}: no column {lacking[0]!r}; expected {rule.column}, and shard and row, or id, of the"
+                        f" documents of the run; found {', '.join(names)}"
+                    )
+                table = file.read(columns=[*keys, rule.column], use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{path}: cannot read: {first_line(error)}") from error
+        columns = [table[name].to_pylist() for name in keys]
+        documents = columns[0] if by_id else zip(*columns, strict=True)
+        for document, label in zip(documents, label_values(table[rule.column], rule, labels), strict=True):
+            if label is not None and document is not None:
+                verdicts.setdefault(document, is_positive(label, rule))
+    return verdicts, by_id
+
+
+def _check(labels: Path, usable: Sequence[tuple[bool | None, Float64Array, BoolArray]]) -> None:
+    positives = sum(bool(its[0]) for its in usable)
+    if min(positives, len(usable) - positives) < MIN_DOCUMENTS:
+        raise InputError(
+            f"{labels}: too few labelled documents with a block: {positives} positive and"
+            f" {len(usable) - positives} other distinct texts of the run, {MIN_DOCUMENTS} of each are needed"
+        )

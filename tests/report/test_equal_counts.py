@@ -1,12 +1,15 @@
-"""Page, terminal, notebook's tables, sweep, decide, explorer and plain DuckDB count the same."""
+"""Page, terminal, notebooks, sweep, decide, explorer and plain DuckDB count the same, on both runs."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gneiss import report
 from gneiss.output.finished_run import FinishedRun
 from gneiss.pipelines.decide import decide
 from gneiss.report import outcomes, overview, rules, sweep, total
@@ -16,6 +19,17 @@ from gneiss.report.page import report_page
 from gneiss.report.sweeping import knobs
 from tests import runs
 from tests.report.test_tables import query, sums_of
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+
+def names_of(notebook: str, last: str) -> dict[str, Any]:
+    """The names that the cells of a notebook define, up to the cell that defines the last one."""
+    names: dict[str, Any] = {}
+    for cell in json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text("utf-8"))["cells"]:
+        if cell["cell_type"] == "code" and last not in names:
+            exec("".join(cell["source"]), names)  # noqa: S102
+    return names
 
 
 def row_of(cells: list[str], name: str, count: int) -> tuple[int, ...]:
@@ -58,17 +72,33 @@ def test_all_that_count_agree(any_run: FinishedRun) -> None:
 
 
 @pytest.mark.slow
-def test_a_moved_threshold_is_counted_alike(wide: FinishedRun, material: runs.Material, tmp_path: Path) -> None:
-    """Sweep and explorer say what `decide` writes, of which page and files say the same."""
-    known = knobs(wide.recipe)
-    name, value = "readable.eflaw", wide.statistics.columns["eflaw"].quantile(0.3)
+def test_notebooks_count_alike(any_run: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GNEISS_OUTPUT", str(any_run.folder))
+    monkeypatch.setattr(report, "show", lambda *_: None)
+    expected = query(any_run, f"SELECT {sums_of(any_run)} FROM rows WHERE status = 'kept'")[0]
+    table = {row["status"]: row for row in names_of("statistics", "overview")["overview"].to_pylist()}
+    assert (table["kept"]["documents"], table["kept"]["bytes"], table["kept"]["tokens"]) == expected
+    moved = names_of("thresholds", "curve")
+    for knob in moved["knobs"].values():
+        (here,) = [row for row in moved["curve"].to_pylist() if row[knob.name] == knob.value]
+        assert (here["documents"], here["bytes"], here["tokens"]) == expected
+    (cut,) = query(any_run, "SELECT coalesce(sum(dedup_bytes), 0)::BIGINT FROM rows")[0]
+    assert names_of("dedup", "counts")["counts"]["dedup_bytes"] == cut > 0
+
+
+@pytest.mark.slow
+def test_a_moved_threshold_is_counted_alike(any_run: FinishedRun, tmp_path: Path) -> None:
+    """Sweep and explorer say what `decide` writes, of which page, notebook and files say the same."""
+    known = knobs(any_run.recipe)
+    knob = known["readable.eflaw"] if "readable.eflaw" in known else known["quality.prose"]
+    value = any_run.statistics.columns[knob.column].quantile(0.3)
     assert value is not None
-    changed = moved_recipe(wide.recipe, known, {name: value})
-    written = decide(changed, wide, tmp_path, original=material.input, backend=runs.InThisProcess())
+    changed = moved_recipe(any_run.recipe, known, {knob.name: value})
+    written = decide(changed, any_run, tmp_path, backend=runs.InThisProcess())
     expected = query(written, f"SELECT {sums_of(written)} FROM rows WHERE status = 'kept'")[0]
-    assert 0 < expected[0] < wide.documents
-    swept = total(sweep(wide, vary={name: [value]})[0].decided.kept)
-    explored = total(Exploration.of(wide, wide.recipe).after(changed).kept)
+    assert 0 < expected[0] != any_run.counts["kept"]
+    swept = total(sweep(any_run, vary={knob.name: [value]})[0].decided.kept)
+    explored = total(Exploration.of(any_run, any_run.recipe).after(changed).kept)
     for kept in (swept, explored):
         assert (kept.documents, kept.text_bytes, kept.tokens) == expected
     assert row_of(report_text(written).split("\n\n")[1].split(), "kept", 3) == expected

@@ -84,7 +84,7 @@ def train_fusion(
     fusion = Fusion(
         path=output / FILE,
         method=chosen,
-        chosen=method == "auto",
+        is_auto=method == "auto",
         blocks=tuple(blocks),
         rule=rule,
         labelled=labelled,

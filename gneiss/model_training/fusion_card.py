@@ -50,13 +50,14 @@ class Pattern:
 class Fusion:
     """A trained model: its file, what it was trained on, and how it does on the documents held out.
 
-    is_weighted: whether documents counted by inverse propensity, so that which blocks there are says nothing; ways: all
-    that were tried; trained, held_out: documents, and positives among those trained on.
+    is_auto: whether the method was chosen by what was held out; is_weighted: whether documents counted by inverse
+    propensity, so that which blocks there are says nothing; ways: all that were tried; trained, held_out: documents,
+    and positives among those trained on.
     """
 
     path: Path
     method: Method
-    chosen: bool
+    is_auto: bool
     blocks: tuple[Block, ...]
     rule: Rule
     labelled: LabelledRun
@@ -134,7 +135,7 @@ def fusion_card(model: Fusion) -> str:
         "A document without a score counts as one of the more frequent label. "
         + (
             f"`{model.method}` was chosen for its log loss on these documents, which flatters it a little."
-            if model.chosen
+            if model.is_auto
             else f"`{model.method}` was asked for."
         ),
         "",

@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, Field
 from gneiss.annotation import Column
 from gneiss.arrays import Int64Array, UInt64Array
 from gneiss.batch import TextBatch
-from gneiss.corpus_steps.indexed_keys import HASHES, IndexedKeys, index_stages
+from gneiss.corpus_steps.indexed_keys import HASHES, index_stages, indexed_keys
 from gneiss.corpus_steps.preference_stages import order_stages, orders_of
 from gneiss.corpus_steps.scope import Scope, check_group, files, group_of
 from gneiss.corpus_steps.step import (
@@ -196,7 +196,7 @@ class _Duplicates(CorpusStep):
         """Of the keys."""
         from gneiss.dedup.minhash.matching import partitions_for
 
-        documents, keys = sum(shard.rows for shard in corpus.shards), cast(Criterion, self).keys_per_document
+        documents, keys = sum(Union.of(corpus).rows), cast(Criterion, self).keys_per_document
         return corpus.partitions or min(partitions_for(documents, keys, REDUCER_MEMORY_BYTES), MOST_PARTITIONS)
 
     def results(self, corpus: StepCorpus) -> Callable[[int, PhaseDocuments], StepResult]:
@@ -269,16 +269,6 @@ class NearDuplicates(_Duplicates, criteria.NearDuplicates):
         """See CorpusStep."""
         others = (_against("near", "with the first of its near-duplicates"),) if self.against else ()
         return (*_CLUSTERS, *others, *_VERIFIED) if self.verify else (*_CLUSTERS, *others)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.verify and self.against:
-            raise ValueError("`against` does not go with `verify` yet; leave one of them out")
-
-    @property
-    def index_parameters(self) -> Mapping[str, Any] | None:
-        """See CorpusStep: none where pairs are verified."""
-        return None if self.verify else super().index_parameters
 
     @property
     def explanation(self) -> str:
@@ -373,7 +363,7 @@ def _matched(keys_per_document: int, partitions: int, corpus: StepCorpus, partit
     from gneiss.dedup.minhash.matching import matched, passes_for
 
     sent = corpus.across("keys", len(corpus.shards), partition)
-    known = IndexedKeys(corpus.segments, keys_per_document, partition, partitions)
+    known = list(indexed_keys(corpus.segments, keys_per_document, partition, partitions))
     passes = passes_for(sum(batch.num_rows for its in (known, sent) for batch in its), REDUCER_MEMORY_BYTES)
     return matched(sent, passes, known, Union.of(corpus).before)
 

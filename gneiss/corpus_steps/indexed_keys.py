@@ -7,7 +7,6 @@ there are follows from the rows of the shards alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
@@ -48,36 +47,31 @@ def index_stages(keys_per_document: int, partitions: int, keep: str | None, corp
     return (index, *kept_order(keep, corpus))
 
 
-@dataclass(frozen=True)
-class IndexedKeys:
-    """The keys in one of several partitions, of all segments: the `known` ones of reducers. Iterated several times."""
+def indexed_keys(
+    segments: Sequence[Segment], keys_per_document: int, partition: int, partitions: int
+) -> Iterator[pa.RecordBatch]:
+    """The keys of all segments in one of several partitions: the `known` ones of reducers."""
+    from gneiss.dedup.corpus_scope.records import column
+    from gneiss.dedup.minhash.keys import KNOWN
 
-    segments: Sequence[Segment]
-    keys_per_document: int
-    partition: int
-    partitions: int
+    before = 0
+    for segment in segments:
+        for batch in _batches(segment, keys_per_document, partition, partitions):
+            high = np.cumsum(column(batch, "high_step"), dtype=np.uint64)
+            its = np.flatnonzero(_range_of(high, partitions) == partition)
+            low, order, shard, row = (column(batch, name)[its] for name in ("low", "order", "shard", "row"))
+            yield pa.record_batch([high[its], low, order, shard + np.uint32(before), row], schema=KNOWN)
+        before += len(segment.shards)
 
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        from gneiss.dedup.corpus_scope.records import column
-        from gneiss.dedup.minhash.keys import KNOWN
 
-        before = 0
-        for segment in self.segments:
-            for batch in self._of_segment(segment):
-                high = np.cumsum(column(batch, "high_step"), dtype=np.uint64)
-                its = np.flatnonzero(_range_of(high, self.partitions) == self.partition)
-                low, order, shard, row = (column(batch, name)[its] for name in ("low", "order", "shard", "row"))
-                yield pa.record_batch([high[its], low, order, shard + np.uint32(before), row], schema=KNOWN)
-            before += len(segment.shards)
-
-    def _of_segment(self, segment: Segment) -> Iterator[pa.RecordBatch]:
-        slots = _slots([rows for _, rows in segment.shards], self.keys_per_document)
-        first = self.partition * slots // self.partitions
-        end = -(-(self.partition + 1) * slots // self.partitions)
-        for task in range(first // SLOTS_OF_FILE, -(-end // SLOTS_OF_FILE)):
-            start = task * SLOTS_OF_FILE
-            stop = min(start + SLOTS_OF_FILE, slots)
-            yield from segment.read("index", task, max(first, start) - start, min(end, stop) - start)
+def _batches(segment: Segment, keys_per_document: int, partition: int, partitions: int) -> Iterator[pa.RecordBatch]:
+    """The batches of the slots that a partition overlaps."""
+    slots = _slots([rows for _, rows in segment.shards], keys_per_document)
+    first, end = partition * slots // partitions, -(-(partition + 1) * slots // partitions)
+    for task in range(first // SLOTS_OF_FILE, -(-end // SLOTS_OF_FILE)):
+        start = task * SLOTS_OF_FILE
+        stop = min(start + SLOTS_OF_FILE, slots)
+        yield from segment.read("index", task, max(first, start) - start, min(end, stop) - start)
 
 
 def _index(slots: int, partitions: int, corpus: StepCorpus, task: int) -> Batches:

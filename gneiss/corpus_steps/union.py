@@ -41,6 +41,11 @@ class Union:
             np.repeat(np.array(outputs), counts),
         )
 
+    @property
+    def end(self) -> int:
+        """How many there are."""
+        return len(self.ids)
+
     @classmethod
     def alone(cls, shard_id: str) -> Union:
         """Of a shard that sees no other."""

@@ -9,21 +9,26 @@
 | `clusters` | all pairs | to each shard: the documents in clusters |
 
 A verifier has the pairs of a share of the later documents. Their sets are sent to it once, those of earlier ones to
-each verifier that compares them. Only documents with a candidate are sent.
+each verifier that compares them. Only documents with a candidate are sent. What comes before these shards is known by
+its index: its keys and its sets are sent as if they were at hand, and its clusters stay.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from gneiss.arrays import Int64Array, UInt32Array
+from gneiss.corpus_steps.indexed_keys import index_stages, indexed_keys
+from gneiss.corpus_steps.indexed_stars import SETS, kept_sets, kept_stages, kept_stars, lists_of
 from gneiss.corpus_steps.preference_stages import order_stages, orders_of
 from gneiss.corpus_steps.step import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Batches, ShardSize, Stage, StepCorpus
+from gneiss.corpus_steps.union import Union
 
 if TYPE_CHECKING:
     from gneiss.dedup.minhash.criteria import NearDuplicates
@@ -33,8 +38,6 @@ if TYPE_CHECKING:
 Salt: TypeAlias = Callable[[ShardSize], int]
 #: A document of the receiver, and the verifier that wants its shingle set.
 WANTED = pa.schema([("row", pa.uint32()), ("verifier", pa.uint32())])
-#: A shingle set: 32-bit hashes, as steps from one to the next.
-SETS = pa.schema([("row", pa.uint32()), ("steps", pa.list_(pa.uint32()))])
 #: Bytes of shingle sets over bytes of text, where all documents have a candidate, and most of them one: an estimate.
 _SET_BYTES_PER_BYTE = 1.5
 
@@ -51,21 +54,25 @@ def verified_stages(
     """The stages; `keep`: which document comes first; `salt`: of shards that see each other; `partitions`: of keys."""
     from gneiss.dedup.minhash import candidates, keys, stars, verified
 
-    shards, verifiers = len(corpus.shards), verifiers_for(corpus)
+    shards, verifiers, union = len(corpus.shards), verifiers_for(corpus), Union.of(corpus)
+    every = union.before + shards
     of_keys = keys.SCHEMA if keep is None else keys.KEYS_IN_ORDER
     return (
         *order_stages(keep, corpus),
         Stage("keys", shards, of_keys, partial(_keys, step, keep, salt, partitions), True, partitions),
         Stage(
-            "candidates", partitions, candidates.SCHEMA, partial(_candidates, verifiers), receivers=verifiers
+            "candidates", partitions, candidates.SCHEMA, partial(_candidates, step, partitions, verifiers),
+            receivers=verifiers,
         ),
-        Stage("wanted", partitions, WANTED, partial(_wanted, verifiers), is_local=True, receivers=shards),
-        Stage("sets", shards, SETS, partial(_sets, step, partitions, verifiers), receivers=verifiers),
+        Stage("wanted", partitions, WANTED, partial(_wanted, verifiers, every), is_local=True, receivers=every),
+        Stage("sets", every, SETS, partial(_sets, step, partitions, verifiers, union.before), receivers=verifiers),
         Stage(
             "verified", verifiers, verified.SCHEMA, partial(_verified, step, partitions),
             receivers=shards, is_read_by_task=True,
         ),
         Stage("clusters", 1, stars.SCHEMA, partial(_clusters, step, keep, verifiers)),
+        *(kept_stages(step, verifiers, corpus) if corpus.keeps_index else ()),
+        *index_stages(step.keys_per_document, partitions, keep, corpus),
     )  # fmt: skip
 
 
@@ -79,21 +86,22 @@ def _keys(
     return shard_keys(corpus.texts(shard), step, partitions, order=order, salt=salt(corpus.shards[shard]))
 
 
-def _candidates(verifiers: int, corpus: StepCorpus, partition: int) -> Batches:
+def _candidates(step: NearDuplicates, partitions: int, verifiers: int, corpus: StepCorpus, partition: int) -> Batches:
     from gneiss.dedup.corpus_scope.records import column
     from gneiss.dedup.minhash.candidates import candidates, passes_for
 
     sent = corpus.across("keys", len(corpus.shards), partition)
-    passes = passes_for(sum(batch.num_rows for batch in sent), REDUCER_MEMORY_BYTES)
-    for batch in candidates(sent, passes):
+    known = list(indexed_keys(corpus.segments, step.keys_per_document, partition, partitions))
+    passes = passes_for(sum(batch.num_rows for its in (known, sent) for batch in its), REDUCER_MEMORY_BYTES)
+    union = Union.of(corpus)
+    for batch in candidates(sent, passes, known, union.before, union.segment):
         yield from _by_receiver(batch, _verifier(column(batch, "shard"), column(batch, "row"), verifiers), verifiers)
 
 
-def _wanted(verifiers: int, corpus: StepCorpus, partition: int) -> Batches:
+def _wanted(verifiers: int, shards: int, corpus: StepCorpus, partition: int) -> Batches:
     """Per batch of candidates, of which there is one for each verifier in each pass."""
     from gneiss.dedup.minhash.verified import Pairs
 
-    shards = len(corpus.shards)
     found = [np.empty((0, 2), np.int64)]
     for number, batch in enumerate(corpus.batches("candidates", partition)):
         place = Pairs.of([batch]).compared()
@@ -103,7 +111,9 @@ def _wanted(verifiers: int, corpus: StepCorpus, partition: int) -> Batches:
     return _by_receiver(pa.record_batch(columns, schema=WANTED), place >> 32, shards)
 
 
-def _sets(step: NearDuplicates, partitions: int, verifiers: int, corpus: StepCorpus, shard: int) -> Batches:
+def _sets(
+    step: NearDuplicates, partitions: int, verifiers: int, before: int, corpus: StepCorpus, shard: int
+) -> Batches:
     from gneiss.dedup.corpus_scope.records import column
 
     wanted = [*corpus.across("wanted", partitions, shard)]
@@ -112,10 +122,12 @@ def _sets(step: NearDuplicates, partitions: int, verifiers: int, corpus: StepCor
     rows, place = np.unique(row, return_inverse=True)
     if len(rows) == 0:
         return [pa.RecordBatch.from_pylist([], SETS)] * verifiers
-    present = np.zeros(corpus.shards[shard].rows, np.bool_)
-    present[rows] = True
-    sets = step.shingle_sets(corpus.texts(shard), present).of(rows)
-    lists = pa.ListArray.from_arrays(pa.array(sets.bounds.astype(np.int32)), pa.array(sets.steps))
+    if shard < before:
+        lists = kept_sets(corpus.segments, shard, rows)
+    else:
+        present = np.zeros(corpus.shards[shard - before].rows, np.bool_)
+        present[rows] = True
+        lists = lists_of(step.shingle_sets(corpus.texts(shard - before), present).of(rows))
     bounds = np.searchsorted(verifier, np.arange(verifiers + 1))
     return (
         pa.record_batch([row[low:high].astype(np.uint32), lists.take(pa.array(place[low:high]))], schema=SETS)
@@ -128,15 +140,15 @@ def _verified(step: NearDuplicates, partitions: int, corpus: StepCorpus, verifie
     from gneiss.dedup.minhash.verified import Pairs, verified
 
     assert step.verify
-    shards = len(corpus.shards)
+    shards = np.arange(Union.of(corpus).before, Union.of(corpus).end + 1)
     pairs = Pairs.of(corpus.across("candidates", partitions, verifier))
-    sent = corpus.across("sets", shards, verifier)
+    sent = corpus.across("sets", Union.of(corpus).end, verifier)
     passes = 1 + sum(batch.nbytes for batch in sent) // REDUCER_MEMORY_BYTES
     for turn in range(passes):
         its = pairs.where(pairs.later % passes == turn)
         place, sets = _read(sent, its)
         batch = verified(its, place, sets, step.verify)
-        yield from parted(batch, np.searchsorted(its.later, np.arange(shards + 1) << 32))
+        yield from parted(batch, np.searchsorted(its.later, shards << 32))
 
 
 def _read(sent: Iterable[pa.RecordBatch], pairs: Pairs) -> tuple[Int64Array, ShingleSets]:
@@ -162,8 +174,10 @@ def _clusters(step: NearDuplicates, keep: str | None, verifiers: int, corpus: St
 
     assert step.verify
     pairs = (batch for verifier in range(verifiers) for batch in corpus.batches("verified", verifier))
-    rows = [shard.rows for shard in corpus.shards]
-    return stars(pairs, rows, step.verify.clusters == "complete", orders_of(keep, corpus))
+    union, complete = Union.of(corpus), step.verify.clusters == "complete"
+    known = kept_stars(corpus.segments)
+    found = stars(pairs, union.rows, complete, orders_of(keep, corpus), known, union.segment)
+    return islice(found, union.before, None)
 
 
 def _verifier(shard: UInt32Array, row: UInt32Array, verifiers: int) -> Int64Array:

@@ -48,7 +48,7 @@ class Plan:
 
     source: the input's address; revision: the same, with the commit that was found, if its store keeps revisions;
     origin: what the hub knows of it; layers: of the layers that rules read, what they are; indexes: of the outputs that
-    steps are run against, the checksums.
+    steps are run against, the checksums; increments: shard → number, from 1, of those that came after the first run.
     """
 
     recipe: Recipe
@@ -59,6 +59,7 @@ class Plan:
     models: tuple[ModelFile, ...]
     layers: Mapping[str, str] = field(default_factory=dict)
     indexes: Mapping[str, str] = field(default_factory=dict)
+    increments: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def identity(self) -> dict[str, object]:
@@ -87,9 +88,9 @@ class Plan:
         return {name: its.digest for name, its in found.items() if its is not None}
 
     def _fingerprint(self) -> str:
-        """sha256 over all shards: if they see each other, none may be added, changed or removed."""
+        """sha256 over the shards of the first run: if they see each other, none may be added, changed or removed."""
         digest = hashlib.sha256()
-        for shard in self.input.shards:
+        for shard in (its for its in self.input.shards if its.id not in self.increments):
             digest.update(f"{shard.id}\0{shard.fingerprint}\0{shard.etag}\0".encode())
         return digest.hexdigest()
 

@@ -168,6 +168,11 @@ def index_folder(increment: int) -> str:
     return f"{INDEX}/{increment:03d}"
 
 
+def exchange_of(increment: int) -> str:
+    """What the stages of an increment hand on."""
+    return f"{EXCHANGE}/{increment:03d}" if increment else EXCHANGE
+
+
 def index_file(key: str, increment: int) -> str:
     """What is in that folder for a step; this file exists only once all others of the step do."""
     return f"{index_folder(increment)}/{key}.json"
@@ -183,19 +188,19 @@ def exchange_path(stage: str, task: int, folder: str = EXCHANGE) -> str:
     return f"{exchange_folder(stage, folder)}/{task:06d}.arrows"
 
 
-def tiles_folder(stage: str) -> str:
+def tiles_folder(stage: str, folder: str = EXCHANGE) -> str:
     """What the tasks of a stage hand on, merged."""
-    return f"{EXCHANGE}/{stage}.tiles"
+    return f"{folder}/{stage}.tiles"
 
 
-def tile_path(stage: str, tile: int) -> str:
+def tile_path(stage: str, tile: int, folder: str = EXCHANGE) -> str:
     """A tile of it."""
-    return f"{tiles_folder(stage)}/{tile:06d}.arrows"
+    return f"{tiles_folder(stage, folder)}/{tile:06d}.arrows"
 
 
-def grid_path(stage: str) -> str:
+def grid_path(stage: str, folder: str = EXCHANGE) -> str:
     """How it is merged."""
-    return f"{tiles_folder(stage)}/grid.json"
+    return f"{tiles_folder(stage, folder)}/grid.json"
 
 
 def ids_in(output: Place, folder: str) -> Iterator[str]:

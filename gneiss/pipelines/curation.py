@@ -10,6 +10,7 @@ from dataclasses import replace
 import xxhash
 
 from gneiss.backends import Workers
+from gneiss.errors import OutputError
 from gneiss.input.shard import Shard
 from gneiss.jobs.bundle import bundled
 from gneiss.jobs.job import Job
@@ -21,8 +22,7 @@ from gneiss.pipelines.run_stages import run_stages
 from gneiss.stages.checking import CHECK, CheckStep
 from gneiss.stages.corpus import Corpus
 from gneiss.stages.curating import CurateStep
-from gneiss.stages.exchange import Exchange
-from gneiss.stages.indexing import has_index, write_manifests
+from gneiss.stages.indexing import is_indexed, write_manifests
 from gneiss.stages.of_recipe import counted_after, counts_after, stages_after, stages_before
 from gneiss.store.place import Place
 
@@ -60,7 +60,7 @@ def curate_share_of_usable(job: Job, workers: Workers, corpus: Corpus, done: Map
     unusable = unusable_shards(corpus.output)
     usable = replace(corpus, shards=_counted(corpus, unusable))
     if job.has(0) and not _are_decided_with(corpus, usable):
-        _start_again(job, usable)
+        _start_again(job, corpus, usable)
         done = unusable
     job.wait_for_others(USABLE, lambda: [] if _are_decided_with(corpus, usable) else [0])
     curate(job, workers, usable, {**done, **unusable})
@@ -71,25 +71,29 @@ def curate_usable(
 ) -> dict[str, Receipt]:
     """The same for shards that see each other, as if there were no others than the usable ones.
 
+    Shards of other increments are done, if they come before these; they stay as they are.
+
     A shard that cannot be curated although it was read in full (a filter failed, its worker died) may have been a first
     copy. Where the budget allows to do without it, all is decided again without it; else it is tried again next time.
     """
     _check(job, workers, corpus, done)
+    others = {id_: its for id_, its in done.items() if id_ not in corpus.shard_numbers}
     while True:
         unusable = unusable_shards(corpus.output)
         for id_ in unusable.keys() - done.keys():
             job.progress.finished(replace(unusable[id_], stage=CURATE))
         usable = replace(corpus, shards=_counted(corpus, unusable))
         if not _are_decided_with(corpus, usable):
-            _start_again(job, usable)
-            done = unusable
+            _start_again(job, corpus, usable)
+            done = {**others, **unusable}
         receipts = curate(job, workers, usable, done)
-        lost = {id_: receipt for id_, receipt in receipts.items() if receipt.state != COMMITTED and id_ not in unusable}
+        failed = {id_: receipt for id_, receipt in receipts.items() if receipt.state != COMMITTED}
+        lost = {id_: its for id_, its in failed.items() if id_ in corpus.shard_numbers and id_ not in unusable}
         if not lost or unreadable + len(unusable) + len(lost) > corpus.recipe.budgets.shards:
             break
         _log.warning("%d shards failed that others were compared with: all are decided again without them", len(lost))
         job.note(replace(receipt, stage=CHECK) for receipt in lost.values())
-        done = {**unusable, **lost}
+        done = {**others, **unusable, **lost}
         sizes = {shard.id: shard.text_bytes for shard in usable.shards}
         job.progress.begin(corpus.recipe.name, sizes, lost)
     count_after(job, workers, usable)
@@ -99,7 +103,7 @@ def curate_usable(
 
 def _keep_index(job: Job, workers: Workers, corpus: Corpus) -> None:
     """Run the stages whose files are kept, if that was not done, and say that they are whole."""
-    if not has_index(corpus):
+    if corpus.keeps_index and not is_indexed(corpus, corpus.increment):
         run_stages(job, workers, corpus, stages_before(corpus))
         write_manifests(corpus)
 
@@ -139,17 +143,36 @@ def unusable_shards(output: Place) -> dict[str, Receipt]:
 
 def _are_decided_with(corpus: Corpus, usable: Corpus) -> bool:
     """Whether all that was decided so far was decided with the usable shards, and with no others."""
-    noted = ledger.read(corpus.output, USABLE).get(USABLE)
+    noted = ledger.read(corpus.output, USABLE).get(_usable(corpus))
     return _ids(usable) == (noted.fingerprint if noted else _ids(corpus))
 
 
-def _start_again(job: Job, usable: Corpus) -> None:
-    """Forget what was decided with other shards than the usable ones; then note with which ones it is from now on."""
+def _usable(corpus: Corpus) -> str:
+    """The task of the receipt that says which shards of an increment are usable."""
+    return f"{USABLE}-{corpus.increment}" if corpus.increment else USABLE
+
+
+def _start_again(job: Job, corpus: Corpus, usable: Corpus) -> None:
+    """Forget what was decided with other shards than the usable ones; then note with which ones it is from now on.
+
+    Raises OutputError where a later increment was decided after it.
+    """
     job.check()
-    for folder in (layout.BASE, layout.DATA, layout.QUARANTINE, layout.INDEX):
-        (job.output / folder).delete()
-    Exchange(job.output).clear()
-    job.note([Receipt(USABLE, COMMITTED, _ids(usable), None, stage=USABLE)])
+    if next((job.output / layout.index_folder(corpus.increment + 1)).files(), None) is not None:
+        raise OutputError(
+            f"{job.output}: a shard of increment {corpus.increment} is lost, and later ones were compared with it;"
+            " restore its files, or choose another output"
+        )
+    if corpus.increment:
+        own = (layout.shard_paths(shard.id, corpus.recipe.output.format) for shard in corpus.shards)
+        for path in (path for paths in own for path in paths):
+            (job.output / path).delete()
+    else:
+        for folder in (layout.BASE, layout.DATA, layout.QUARANTINE):
+            (job.output / folder).delete()
+    (job.output / layout.index_folder(corpus.increment)).delete()
+    corpus.exchange.clear()
+    job.note([Receipt(_usable(corpus), COMMITTED, _ids(usable), None, stage=USABLE)])
 
 
 def _ids(corpus: Corpus) -> str:

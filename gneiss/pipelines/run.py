@@ -42,11 +42,12 @@ from gneiss.pipelines.curation import (
     curate_usable,
     unusable_shards,
 )
+from gneiss.pipelines.increments import corpora, grown, note_increments
 from gneiss.pipelines.reshard import Hire, finish, laid_out, lay_out, refuse_unfit, write_shards
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
 from gneiss.stages.exchange import Exchange
-from gneiss.stages.indexing import has_index
+from gneiss.stages.indexing import is_indexed
 from gneiss.stages.of_recipe import counted_after
 from gneiss.stages.segments import checksums_against, segments_against
 from gneiss.stages.stored import StoredRun
@@ -94,6 +95,7 @@ def run(
         _refuse_index(plan)
     with _open(plan, folder, progress, publish=_publish(metrics_file)) as job:
         _note(job, plan, predicted)
+        note_increments(job, plan)
         if plan.recipe.output.shard_bytes is not None:
             return _run_and_lay_out(job, plan, hire)
         return _run(job, plan, hire, keep_index=keep_index)
@@ -133,6 +135,8 @@ def run_share(
         raise RecipeError(
             "output.shard_bytes: a share of a run writes its own shards; leave it out, and `gneiss reshard`"
         )
+    if plan.increments:
+        raise RecipeError("a share of a run cannot add shards to a finished one; leave the share out")
     if keep_index:
         _refuse_index(plan)
     publish = _publish(metrics_file)
@@ -159,7 +163,7 @@ def _planned(
     folder = place_of(output, "output")
     refuse_nesting(input, (), folder)  # whose files could be taken for input
     refusal, cuts = DataFiles.of(recipe.output).refusal, folder / layout.CUTS_FILE
-    plan = make_plan(recipe, input, refusal, cuts, indexes=indexes_of(recipe))
+    plan = grown(make_plan(recipe, input, refusal, cuts, indexes=indexes_of(recipe)), folder)
     refuse_nesting(input, [shard.file for shard in plan.input.shards], folder)
     return plan, folder, hire_for(plan, [input, folder], workers, backend, shared_filesystem, document_seconds)
 
@@ -259,14 +263,16 @@ def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None, keep
         if len(unusable) + len(plan.input.unreadable) <= recipe.budgets.shards:  # else they are tried again
             done |= unusable
     job.progress.begin(recipe.name, {shard.id: shard.text_bytes for shard in plan.input.shards}, done)
-    is_done = len(done) == len(corpus.shards) and are_counted(corpus) and has_index(corpus)
+    has_all = not (keep_index or plan.increments) or is_indexed(corpus, max(plan.increments.values(), default=0))
+    is_done = len(done) == len(corpus.shards) and are_counted(corpus) and has_all
     if not is_done or _left_to_sum(plan, folder, done):
         if stored is None:
             corpus = replace(corpus, prepared=prepare(recipe))
         tasks = len(corpus.shards) - (0 if corpus.wide_phases else len(done))
         with hire(tasks, resources_of(plan).corrected(job.peaks)).kept() as kept:
             if corpus.wide_phases:
-                done = curate_usable(job, kept, corpus, done, len(plan.input.unreadable))
+                for increment in corpora(plan, corpus):
+                    done = curate_usable(job, kept, increment, done, len(plan.input.unreadable))
             else:
                 done = curate(job, kept, corpus, done)
                 _refuse_lost(corpus, done)

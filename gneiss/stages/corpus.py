@@ -21,7 +21,7 @@ from gneiss.curate.phase_result import PhaseResult, edits_of_batch, of_batch, on
 from gneiss.curate.reading import read_documents
 from gneiss.errors import DefectError, InputError
 from gneiss.input.shard import Shard, reading_on
-from gneiss.output.layout import annotations_path, index_folder
+from gneiss.output.layout import annotations_path, exchange_of, index_folder
 from gneiss.output.parquet import read_table
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.exchange import Exchange
@@ -53,7 +53,7 @@ class Corpus:
     @property
     def exchange(self) -> Exchange:
         """The files of all stages but kept ones."""
-        return Exchange(self.output)
+        return Exchange(self.output, exchange_of(self.increment))
 
     @property
     def index(self) -> Exchange:

@@ -32,7 +32,7 @@ class Exchange:
     """The exchange folder of an output. A file is there only when it is whole, so a file that is there is a task done.
 
     Task `index` of a stage writes one file. Its batches are numbered, mostly one for each task of the next stage, its
-    receivers. Where they are many and small, the files are merged; see Grid. folder: another, of files that are kept.
+    receivers. Where they are many and small, the files are merged; see Grid. folder: of an increment, or of an index.
     """
 
     output: Place
@@ -82,18 +82,18 @@ class Exchange:
     def across(self, stage: str, tasks: int, receiver: int, grid: Grid | None = None) -> Across:
         """What the first tasks of a stage sent to a receiver; grid: by which they are merged, if they are."""
         if grid is None or grid.tasks != tasks:
-            return Across(self, tuple((exchange_path(stage, index), receiver) for index in range(tasks)))
+            return Across(self, tuple((self.path(stage, index), receiver) for index in range(tasks)))
         column = grid.column(receiver)
         number = receiver - grid.receivers_of(column[0]).start
-        return Across(self, tuple((tile_path(stage, tile), number) for tile in column))
+        return Across(self, tuple((tile_path(stage, tile, self.folder), number) for tile in column))
 
     def size_bytes(self, stage: str) -> int:
         """The size of all files of a stage's tasks."""
-        return sum(file.size_bytes for file in (self.output / exchange_folder(stage)).files())
+        return sum(file.size_bytes for file in (self.output / exchange_folder(stage, self.folder)).files())
 
     def grid(self, stage: str) -> Grid | None:
         """How a stage is merged; None where it is not. Raises OutputError."""
-        place = self.output / grid_path(stage)
+        place = self.output / grid_path(stage, self.folder)
         try:
             return Grid(**json.loads(place.read()))
         except FileNotFoundError:
@@ -103,16 +103,16 @@ class Exchange:
 
     def write_grid(self, stage: str, grid: Grid) -> None:
         """Say how a stage is to be merged. Raises OutputError."""
-        with (self.output / grid_path(stage)).create() as file:
+        with (self.output / grid_path(stage, self.folder)).create() as file:
             file.write(grid.to_json().encode())
 
     def missing_tiles(self, stage: str, grid: Grid) -> list[int]:
         """The tiles that are not made yet."""
-        return self._missing(tiles_folder(stage), grid.tiles)
+        return self._missing(tiles_folder(stage, self.folder), grid.tiles)
 
     def is_merged(self, stage: str) -> bool:
         """Whether all tiles of a stage are made, so that no file of its tasks is needed."""
-        grid = self.grid(stage) if self.folder == EXCHANGE else None
+        grid = self.grid(stage)
         return grid is not None and not self.missing_tiles(stage, grid)
 
     def write_tile(self, stage: str, grid: Grid, tile: int) -> WrittenFile:
@@ -120,7 +120,7 @@ class Exchange:
         its = grid.receivers_of(tile)
 
         def read(task: int) -> tuple[pa.Schema, list[Iterator[pa.RecordBatch]]]:
-            path = exchange_path(stage, task)
+            path = self.path(stage, task)
             with self._open(path) as file:
                 turns = file.of_receivers(its.start, its.stop)
                 return file.schema, [_decoded(self.output / path, [turn]) for turn in turns]
@@ -128,21 +128,21 @@ class Exchange:
         found = list(at_once(read, grid.tasks_of(tile), AT_ONCE))
         turns = [turn for _, turns in found for turn in turns]
         batches = (next(turn) for _ in its for turn in turns)
-        return self._write(tile_path(stage, tile), found[0][0], batches, len(its), len(turns))
+        return self._write(tile_path(stage, tile, self.folder), found[0][0], batches, len(its), len(turns))
 
     def discard(self, stage: str) -> None:
         """Remove the files of a stage, so that all its tasks run again."""
-        (self.output / grid_path(stage)).delete()  # without it there are no tiles
-        (self.output / tiles_folder(stage)).delete()
+        (self.output / grid_path(stage, self.folder)).delete()  # without it there are no tiles
+        (self.output / tiles_folder(stage, self.folder)).delete()
         self.discard_tasks(stage)
 
     def discard_tasks(self, stage: str) -> None:
         """Remove the files of a stage's tasks, which are merged."""
-        (self.output / exchange_folder(stage)).delete()
+        (self.output / exchange_folder(stage, self.folder)).delete()
 
     def clear(self) -> None:
         """Remove the whole folder."""
-        (self.output / EXCHANGE).delete()
+        (self.output / self.folder).delete()
 
     def _missing(self, folder: str, count: int) -> list[int]:
         there = {file.name for file in (self.output / folder).files()}

@@ -10,14 +10,12 @@ from gneiss.output import layout, ledger
 from gneiss.output.parquet import write_bytes
 from gneiss.stages.corpus import Corpus, Reader, StepView
 from gneiss.stages.of_recipe import stages_before
+from gneiss.stages.segments import count_segments
 
 
-def has_index(corpus: Corpus) -> bool:
-    """Whether the manifests of all steps are there, if they are asked for."""
-    return not corpus.keeps_index or all(
-        (corpus.output / layout.index_file(step.key, corpus.increment)).find() is not None
-        for step, _ in _indexed(corpus)
-    )
+def is_indexed(corpus: Corpus, increment: int) -> bool:
+    """Whether all steps have left their segments, up to that of an increment."""
+    return all(count_segments(corpus.output, step) > increment for step, _ in _indexed(corpus))
 
 
 def write_manifests(corpus: Corpus) -> None:

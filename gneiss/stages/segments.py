@@ -93,6 +93,11 @@ def segments_of(output: Place, step: CorpusStep, against: int | None = None) -> 
     )
 
 
+def count_segments(output: Place, step: CorpusStep) -> int:
+    """How many segments the index of a step has."""
+    return next(number for number in count() if (output / index_file(step.key, number)).find() is None)
+
+
 def _manifests(output: Place, step: CorpusStep) -> list[dict[str, Any]]:
     """The manifests of an index, checked. Raises InputError where there is none, or one of other parameters."""
     found = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,10 +70,39 @@ def found(recipe: Recipe, source: Path, output: Path, partitions: int | None = N
 
 
 @pytest.mark.parametrize(
+    ("seed", "keep", "verify"),
+    [
+        pytest.param(1, "text_chars", 0.5, marks=pytest.mark.slow),
+        pytest.param(2, None, {"at_least": 0.6, "clusters": "complete"}, marks=pytest.mark.slow),
+        *(
+            pytest.param(seed, (None, "text_chars")[seed % 2], {"at_least": 0.5, "clusters": clusters},
+                         marks=pytest.mark.exhaustive)
+            for seed in range(3, 20) for clusters in ("star", "complete")
+        ),
+    ],
+)  # fmt: skip
+def test_verified_pairs_decide_as_one_run_over_all(tmp_path: Path, seed: int, keep: str | None, verify: Any) -> None:
+    """Against one output, whose clusters are those that they would be."""
+    write_inputs(tmp_path, seed)
+    shutil.rmtree(tmp_path / "all/b")
+    near = {**NEAR, "verify": verify}
+    found(recipe(keep, near), tmp_path / "all/a", tmp_path / "a", 3, keep_index=True)
+    own = found(recipe(keep, near, against=[str(tmp_path / "a")]), tmp_path / "all/own", tmp_path / "own", 2)
+    whole = found(recipe(keep and f"part * 1000 + {keep}", near), tmp_path / "all", tmp_path / "whole")
+    whole = whole.slice(len(whole) - len(own))
+    same = [*SAME, "near_similarity", "near_candidates", "near_rejected"]
+    assert own.select(same).to_pylist() == whole.select(same).to_pylist()
+    assert any(own["near_rejected"].to_pylist())
+    is_there = [its is not None and its.startswith("a/") for its in whole["near_cluster"].to_pylist()]
+    assert [its == 0 for its in own["near_against"].to_pylist()] == is_there
+    assert any(is_there) or seed != 1
+
+
+@pytest.mark.parametrize(
     ("seed", "keep", "scope"),
     [
         (0, None, {}),
-        (1, "text_chars", {}),
+        pytest.param(1, "text_chars", {}, marks=pytest.mark.slow),
         pytest.param(2, None, {"scope": "group", "group_by": "[01]$"}, marks=pytest.mark.slow),
         *(
             pytest.param(seed, (None, "text_chars")[seed % 2], {}, marks=pytest.mark.exhaustive)

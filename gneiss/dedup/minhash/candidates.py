@@ -13,10 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from gneiss.arrays import AnyArray, BoolArray, Int, Int64Array, UInt64Array
-from gneiss.dedup.corpus_scope.records import column
+from gneiss.arrays import BoolArray, Int, Int64Array, UInt64Array
 from gneiss.dedup.corpus_scope.scheme import in_pass, low_half
-from gneiss.dedup.minhash.keys import KEYS_IN_ORDER
+from gneiss.dedup.minhash.keys import PlacedKeys, placed_keys
 
 #: With how many of a bucket a document is compared, at most.
 MOST_COMPARED = 16
@@ -34,14 +33,21 @@ SCHEMA = pa.schema(
 )
 
 
-def candidates(sent: Iterable[pa.RecordBatch], passes: int = 1) -> Iterator[pa.RecordBatch]:
+def candidates(
+    sent: Iterable[pa.RecordBatch],
+    passes: int = 1,
+    known: Iterable[pa.RecordBatch] = (),
+    before: int = 0,
+    segment: Int64Array | None = None,
+) -> Iterator[pa.RecordBatch]:
     """Reduce a partition: the pairs that are compared (`SCHEMA`), the later document first; a batch for each pass.
 
-    Parameters: `sent`: the keys from each shard, in order of shards, iterated once in each of the passes. A pair comes
-    once for each key that it shares.
+    Parameters: `sent`: the keys from each shard, in order of shards, iterated once in each of the passes; `known`: keys
+    of the `before` shards before those (`KNOWN`), iterated alike, whose documents are not compared with each other;
+    `segment`: see `ranks`. A pair comes once for each key that it shares.
     """
     for turn in range(passes):
-        yield _candidates(sent, turn, passes)
+        yield _candidates(placed_keys(sent, known, before), turn, passes, before, segment)
 
 
 def passes_for(keys: int, memory_bytes: int) -> int:
@@ -53,26 +59,31 @@ def passes_for(keys: int, memory_bytes: int) -> int:
     return max(1, -(-keys * _REDUCER_BYTES_PER_KEY // memory_bytes))
 
 
-def _candidates(sent: Iterable[pa.RecordBatch], turn: int, passes: int) -> pa.RecordBatch:
-    columns: dict[str, list[AnyArray]] = {name: [] for name in ("shard", *KEYS_IN_ORDER.names)}
-    for shard, batch in enumerate(sent):
-        its = {name: column(batch, name) for name in batch.schema.names}
-        its["row_step"] = np.cumsum(its["row_step"], dtype=np.uint32)
-        its["shard"] = np.full(batch.num_rows, shard, np.uint32)
-        its.setdefault("order", np.zeros(batch.num_rows, np.uint64))
-        taken = in_pass(low_half(its["high"]), turn, passes)
-        for name, values in its.items():
-            columns[name].append(values[taken] if passes > 1 else values)
-    shards, high, low, row, order = (_concatenated(parts) for parts in columns.values())
-    repeated = np.flatnonzero(_occur_twice(high))
-    record = repeated[np.argsort(order[repeated], kind="stable")]  # from here on in order of preference
-    later, earlier, is_copy = _pairs(high[record], low[record])
+def _candidates(
+    sent: Iterable[PlacedKeys], turn: int, passes: int, before: int, segment: Int64Array | None
+) -> pa.RecordBatch:
+    parts = [its.where(in_pass(low_half(its.high), turn, passes)) if passes > 1 else its for its in sent]
+    keys = PlacedKeys.joined(parts)
+    if before:
+        keys = keys.where(_occur_in(keys.high, keys.high[keys.shard >= before]))
+    repeated = np.flatnonzero(_occur_twice(keys.high))
+    of_segment = np.zeros(len(repeated)) if segment is None else segment[keys.shard[repeated]]
+    record = repeated[np.lexsort((keys.order[repeated], of_segment))]  # from here on in order of preference
+    later, earlier, is_copy = _pairs(keys.high[record], keys.low[record])
     later, earlier = record[later], record[earlier]
-    return pa.record_batch([shards[later], row[later], shards[earlier], row[earlier], is_copy], schema=SCHEMA)
+    if before:
+        is_own = keys.shard[later] >= before
+        later, earlier, is_copy = later[is_own], earlier[is_own], is_copy[is_own]
+    columns = [keys.shard[later], keys.row[later], keys.shard[earlier], keys.row[earlier], is_copy]
+    return pa.record_batch(columns, schema=SCHEMA)
 
 
-def _concatenated(parts: list[AnyArray]) -> AnyArray:
-    return np.concatenate(parts) if parts else np.empty(0, np.uint64)
+def _occur_in(key: UInt64Array, own: UInt64Array) -> BoolArray:
+    """Whether each key is one of others."""
+    own = np.unique(own)
+    place = np.searchsorted(own, key)
+    place[place == len(own)] = 0
+    return own[place] == key if len(own) else np.zeros(len(key), np.bool_)
 
 
 def _occur_twice(key: UInt64Array) -> BoolArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -32,6 +32,17 @@ class PlacedKeys:
     high: UInt64Array
     low: UInt64Array
     order: UInt64Array
+
+    @classmethod
+    def joined(cls, parts: Sequence[PlacedKeys]) -> PlacedKeys:
+        """One part after another."""
+        types = (np.uint32, np.uint32, np.uint64, np.uint64, np.uint64)
+        return cls(
+            *(
+                np.concatenate([np.empty(0, type_), *(getattr(part, its.name) for part in parts)])
+                for its, type_ in zip(fields(cls), types, strict=True)
+            )
+        )
 
     def where(self, chosen: BoolArray) -> PlacedKeys:
         """Only those for which `chosen` is true."""
@@ -70,7 +81,7 @@ def shard_keys(
     if len(present) != len(batch):
         raise InputError(f"present: expected a flag for each of {len(batch)} documents, found {len(present)}")
     parts = [Keys(np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0, np.uint64))]
-    for start, end in _slices(batch):
+    for start, end in slices(batch):
         keys = criterion.keys(batch.slice(start, end), present[start:end])
         parts.append(Keys(keys.row + start, keys.high, keys.low))
     row, high, low = (np.concatenate([getattr(part, name) for part in parts]) for name in ("row", "high", "low"))
@@ -85,7 +96,7 @@ def shard_keys(
     return parted(pa.record_batch([*columns, order[row]], schema=KEYS_IN_ORDER), bounds)
 
 
-def _slices(batch: TextBatch) -> Iterator[tuple[int, int]]:
+def slices(batch: TextBatch) -> Iterator[tuple[int, int]]:
     """Runs of documents of at most `_SLICE_BYTES`, to bound memory; a longer document is a run of its own."""
     start = 0
     while start < len(batch):

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from gneiss.arrays import BoolArray, Float64Array, Int, Int64Array
+from gneiss.arrays import BoolArray, Float64Array, Int64Array
 from gneiss.dedup.corpus_scope.records import column
 from gneiss.dedup.minhash import clusters
 from gneiss.dedup.minhash.clusters import by_shard, numbers_of
@@ -27,21 +27,31 @@ def stars(
     shard_rows: Sequence[int],
     complete: bool = False,
     orders: Iterable[pa.RecordBatch] | None = None,
+    known: Iterable[pa.RecordBatch] = (),
+    segment: Int64Array | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Reduce all verified pairs: for each shard the documents in clusters of two or more (`SCHEMA`, in order of rows).
 
     Parameters: `pairs`: from `verified`, in any order, each once; `shard_rows`: rows of each shard; `complete`: a
     document joins a cluster only if it resembles all documents in it, as far as it was compared with them; `orders`:
-    from `order_of`, for each shard. Memory: about 70 bytes (not measured) for each pair that is similar enough.
+    from `order_of`, for each shard; `known`: documents in clusters that stay as they are, each but the first with that
+    one, as a pair from `verified`; `segment`: see `ranks`. Memory: about 70 bytes (not measured) for each pair that is
+    similar enough.
     Raises InputError for pairs of documents that do not exist.
     """
     starts = np.concatenate([[0], np.cumsum(np.asarray(shard_rows, np.int64))])
     later, earlier, similarity, is_copy = _accepted(pairs, starts)
-    number = np.unique(np.concatenate([later, earlier]))
-    rank, of_rank = ranks(number, starts, orders)
-    later, earlier = rank[np.searchsorted(number, later)], rank[np.searchsorted(number, earlier)]
+    member, its_first, its_similarity, copies = _accepted(known, starts)
+    number = np.unique(np.concatenate([later, earlier, member, its_first]))
+    rank, of_rank = ranks(number, starts, orders, segment)
+    later, earlier, member, its_first = (
+        rank[np.searchsorted(number, its)] for its in (later, earlier, member, its_first)
+    )
+    first, similar, distinct = np.arange(len(number)), np.ones(len(number)), np.ones(len(number), np.int64)
+    first[member], similar[member] = its_first, its_similarity
+    np.add.at(distinct, its_first[~copies], 1)
     order = np.lexsort((earlier, later))
-    first, similar = _joined(later[order], earlier[order], similarity[order], is_copy[order], len(number), complete)
+    _join(later[order], earlier[order], similarity[order], is_copy[order], complete, first, similar, distinct)
     size = np.bincount(first, minlength=len(number))[first]
     in_cluster = size[rank] > 1
     rank, number_of = rank[in_cluster], number[of_rank]
@@ -68,13 +78,21 @@ def _accepted(
 
 
 @njit(cache=True, nogil=True)
-def _joined(
-    later: Int64Array, earlier: Int64Array, similarity: Float64Array, is_copy: BoolArray, documents: Int, complete: bool
-) -> tuple[Int64Array, Float64Array]:
-    """By rank, the first document of the cluster of each, and the similarity to it; pairs by later, then earlier."""
-    first, similar = np.arange(documents), np.ones(documents)
-    distinct = np.ones(documents, np.int64)  # documents of a cluster, copies not counted, by its first
-    resembled = np.zeros(documents, np.int64)  # of those, how many the document at hand resembles
+def _join(
+    later: Int64Array,
+    earlier: Int64Array,
+    similarity: Float64Array,
+    is_copy: BoolArray,
+    complete: bool,
+    first: Int64Array,
+    similar: Float64Array,
+    distinct: Int64Array,
+) -> None:
+    """By rank, the first document of the cluster of each, and the similarity to it; pairs by later, then earlier.
+
+    distinct: by its first, the documents of a cluster, copies not counted.
+    """
+    resembled = np.zeros(len(first), np.int64)  # of those, how many the document at hand resembles
     pair = 0
     while pair < len(later):
         document, begin = later[pair], pair
@@ -93,4 +111,3 @@ def _joined(
                 break
         for at in range(begin, pair):
             resembled[first[earlier[at]]] = 0
-    return first, similar

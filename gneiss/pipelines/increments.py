@@ -1,0 +1,91 @@
+"""Increments: new shards of a finished run whose steps see the corpus, decided after all that came before them.
+
+The first run is increment 0. The ledger says of each later shard with which increment it came. The shards of an
+increment are compared with each other and with the index of those before; no file of an earlier one is touched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+from gneiss.errors import OutputError
+from gneiss.input.plan import Plan
+from gneiss.jobs.job import Job
+from gneiss.output import layout, ledger
+from gneiss.output.ledger import COMMITTED, Receipt
+from gneiss.stages.checking import CHECK
+from gneiss.stages.corpus import Corpus
+from gneiss.stages.segments import count_segments, segments_of
+from gneiss.store.place import Place
+
+#: The stage of receipts that say with which increment a shard came.
+INCREMENT = "increment"
+
+
+def grown(plan: Plan, output: Place) -> Plan:
+    """A plan with the increments of its output; shards that the output does not know are another one.
+
+    Raises OutputError where these cannot be decided after the others.
+    """
+    if plan.recipe.output.shard_bytes is not None or not plan.recipe.over(plan.input.shards).is_corpus_wide:
+        return plan
+    try:
+        found = json.loads((output / layout.RUN_FILE).read())
+    except (OSError, ValueError):
+        return plan  # there is no run yet, or it is refused where it is claimed
+    came = {id_: receipt.counts["increment"] for id_, receipt in ledger.read(output, INCREMENT).items()}
+    plan = replace(plan, increments=came)
+    if plan.identity["corpus"] == found.get("corpus"):
+        return plan
+    known = {*ledger.read(output, CHECK), *came}
+    number = 1 + max(came.values(), default=0)
+    new = {shard.id: number for shard in plan.input.shards if shard.id not in known}
+    with_new = replace(plan, increments={**came, **new})
+    if not new or with_new.identity["corpus"] != found.get("corpus"):
+        return plan  # files of the first run were changed or removed
+    _refuse_unfit(with_new, output, number)
+    return with_new
+
+
+def note_increments(job: Job, plan: Plan) -> None:
+    """Say in the ledger with which increment new shards came. Raises OutputError."""
+    known = ledger.read(job.output, INCREMENT) if plan.increments else {}
+    job.note(
+        Receipt(shard.id, COMMITTED, shard.fingerprint, None, {"increment": number}, stage=INCREMENT)
+        for shard in plan.input.shards
+        if (number := plan.increments.get(shard.id)) and shard.id not in known
+    )
+
+
+def corpora(plan: Plan, corpus: Corpus) -> Iterator[Corpus]:
+    """The corpus of each increment, one after the other: an earlier one must have left its index before the next."""
+    last = max(plan.increments.values(), default=0)
+    for number in range(last + 1):
+        steps = (step for phase in corpus.recipe.phases for step in phase.steps if step.sees_corpus and number)
+        own = {step.key: segments_of(corpus.output, step)[:number] for step in steps}
+        yield replace(
+            corpus,
+            shards=tuple(shard for shard in corpus.shards if plan.increments.get(shard.id, 0) == number),
+            segments={**corpus.segments, **{key: corpus.segments.get(key, ()) + its for key, its in own.items()}},
+            keeps_index=corpus.keeps_index or last > 0,
+            increment=number,
+        )
+
+
+def _refuse_unfit(plan: Plan, output: Place, number: int) -> None:
+    """Refuse new shards where an index lacks, or a step that must see all. Raises OutputError."""
+    new = next(id_ for id_, its in plan.increments.items() if its == number)
+    steps = [step for phase in plan.recipe.phases for step in phase.steps if step.sees_corpus]
+    for step in steps:
+        if step.index_parameters is None or step.counted_after:
+            raise OutputError(
+                f"{output}: the input has shards that it lacks, first {new!r}, and {step.key} cannot decide them after"
+                " the others; choose another output, or give the same input"
+            )
+        if count_segments(output, step) < number:
+            raise OutputError(
+                f"{output}: the input has shards that it lacks, first {new!r}, and there is no index of {step.key} to"
+                " compare them with; run with the input that it had and --keep-index first, or choose another output"
+            )

@@ -1,0 +1,90 @@
+"""What new shards of a finished output cost, over one run with all: CPU time of all tasks; and what an index takes.
+
+    PYTHONPATH=. python scripts/bench_increments.py --corpus DIR [--megabytes N]
+
+DIR holds Parquet files with a column `text`. Its documents are cut into ten files, the last of which is new. CPU time
+is that of the tasks of all stages, as the ledger has it, in this process; what new shards get is compared with one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from bench_filters import Figures, describe, first_bytes, read_corpus
+
+from gneiss.batch import TextBatch
+from gneiss.output import ledger
+from gneiss.pipelines.run import run
+from gneiss.recipe.recipe import Recipe
+from gneiss.store.place import place_of
+from tests import runs
+
+FILES = 10
+STEPS: dict[str, dict[str, Any]] = {
+    "exact": {"exact_duplicates": {}},
+    "near": {"near_duplicates": {}},
+    "verified": {"near_duplicates": {"verify": 0.8}},
+}
+
+
+def main() -> None:
+    """Measure every kind of duplicates and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, required=True, help="folder of Parquet files with a column `text`")
+    parser.add_argument("--megabytes", type=int, default=100, help="of text, from the first document on")
+    arguments = parser.parse_args()
+    batch = first_bytes(read_corpus(arguments.corpus, None), arguments.megabytes * 1_000_000)
+    figures = describe(arguments.corpus, batch)
+    for kind, steps in STEPS.items():
+        phase = {"name": "duplicates", **steps, "rules": {}}
+        recipe = Recipe.model_validate({"name": kind, "input": {"id": None}, "phases": [phase]})
+        with tempfile.TemporaryDirectory(prefix="gneiss-increments-") as folder:
+            figures |= {f"{kind}_{name}": value for name, value in measured(recipe, batch, Path(folder)).items()}
+    for name, value in figures.items():
+        print(f"{name:45} {value:.4g}" if isinstance(value, float) else f"{name:45} {value}", flush=True)
+
+
+def measured(recipe: Recipe, batch: TextBatch, folder: Path) -> Figures:
+    """One run with all documents, one without the last tenth, and the same again with it."""
+    bounds = [len(batch) * number // FILES for number in range(FILES + 1)]
+    (folder / "in").mkdir()
+
+    def write(number: int) -> None:
+        texts = batch.slice(bounds[number], bounds[number + 1]).to_arrow()
+        pq.write_table(pa.table({"text": texts}), folder / f"in/{number}.parquet")
+
+    for number in range(FILES - 1):
+        write(number)
+    run(recipe, folder / "in", folder / "grown", backend=runs.InThisProcess(), keep_index=True)
+    before, index = cpu_seconds(folder / "grown"), index_bytes(folder / "grown")
+    write(FILES - 1)
+    run(recipe, folder / "in", folder / "grown", backend=runs.InThisProcess())
+    run(recipe, folder / "in", folder / "whole", backend=runs.InThisProcess())
+    own, other = (pq.read_table(folder / f"{its}/annotations/base/{FILES - 1}.parquet") for its in ("grown", "whole"))
+    increment, whole = cpu_seconds(folder / "grown") - before, cpu_seconds(folder / "whole")
+    return {
+        "whole_cpu_seconds": whole,
+        "increment_cpu_seconds": increment,
+        "increment_over_whole": increment / whole,
+        "index_bytes_per_byte": index / int(batch.offsets[bounds[FILES - 1]] - batch.offsets[0]),
+        "decided_alike": own.equals(other),
+    }
+
+
+def cpu_seconds(output: Path) -> float:
+    """CPU time of all tasks that an output knows of."""
+    return sum(receipt.cost.get("cpu_seconds", 0.0) for receipt in ledger.entries(place_of(output)) if receipt.files)
+
+
+def index_bytes(output: Path) -> int:
+    """Size of all files of an index."""
+    return sum(path.stat().st_size for path in (output / "_gneiss/index").rglob("*") if path.is_file())
+
+
+if __name__ == "__main__":
+    main()

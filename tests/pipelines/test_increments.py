@@ -1,0 +1,109 @@
+"""New shards of a finished run: decided as one run over all decides them, those that were there before first."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from gneiss.errors import OutputError
+from gneiss.output import ledger
+from gneiss.pipelines.increments import INCREMENT
+from gneiss.pipelines.run import run
+from gneiss.stages.exchange import Exchange
+from gneiss.store.place import place_of
+from tests import runs
+from tests.corpus_steps.test_against import NEAR, SAME, decided, found, recipe, write_inputs
+
+pytestmark = pytest.mark.slow
+
+VERIFIED = {**NEAR, "verify": 0.5}
+OF_VERIFIED = ["near_similarity", "near_candidates", "near_rejected"]
+
+
+def add(name: str, folder: Path) -> Path:
+    """Put the files of a part of all documents into an input."""
+    for path in sorted((folder / f"all/{name}").iterdir()):
+        (folder / "input" / name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / "input" / name / path.name)
+    return folder / "input"
+
+
+@pytest.mark.parametrize(
+    ("seed", "keep", "near"),
+    [
+        (1, None, NEAR),
+        (2, "text_chars", VERIFIED),
+        *(
+            pytest.param(seed, (None, "text_chars")[seed % 2], near, marks=pytest.mark.exhaustive)
+            for seed in range(3, 12)
+            for near in (NEAR, VERIFIED)
+        ),
+    ],
+)
+def test_new_shards_are_decided_after_the_others(tmp_path: Path, seed: int, keep: str | None, near: Any) -> None:
+    write_inputs(tmp_path, seed)
+    output = tmp_path / "grown"
+    at_once = recipe(keep and f"part * 1000 + {keep}", near)
+    same = [*SAME, "near_cluster", *(OF_VERIFIED if near is VERIFIED else [])]
+    before: dict[str, tuple[int, int]] = {}
+    start = 0
+    for number, name in enumerate(("a", "b", "own")):
+        table = found(recipe(keep, near), add(name, tmp_path), output, number + 1, keep_index=not number)
+        whole = found(at_once, tmp_path / "input", tmp_path / f"with {name}")
+        assert table.slice(start).select(same).to_pylist() == whole.slice(start).select(same).to_pylist()
+        now = decided(output)
+        assert before.items() <= now.items()
+        before, start = now, len(table)
+    came = {id_: receipt.counts["increment"] for id_, receipt in ledger.read(place_of(output), INCREMENT).items()}
+    assert came == {"b/0": 1, "b/1": 1, "own/0": 2, "own/1": 2}
+    assert sorted(its.name for its in (output / "_gneiss/index").iterdir()) == ["000", "001", "002"]
+    again = run(recipe(keep, near), tmp_path / "input", output, backend=runs.InThisProcess())
+    assert again.finished_before == 6
+    assert again.statistics.counts["rows"] == len(whole)
+
+
+@pytest.mark.parametrize("writes", [0, 4, pytest.param(9, marks=pytest.mark.exhaustive)])
+def test_an_increment_is_resumed(tmp_path: Path, writes: int) -> None:
+    write_inputs(tmp_path, 5)
+    for name in ("grown", "whole way"):
+        shutil.rmtree(tmp_path / "input", ignore_errors=True)
+        output = tmp_path / name
+        found(recipe(near=VERIFIED), add("a", tmp_path), output, keep_index=True)
+        add("own", tmp_path)
+        if name == "grown":
+            stopped = mock.patch.object(Exchange, "_write", failing(Exchange._write, writes))
+            with stopped, pytest.raises(KeyboardInterrupt):
+                found(recipe(near=VERIFIED), tmp_path / "input", output)
+        found(recipe(near=VERIFIED), tmp_path / "input", output)
+    assert runs.promised(tmp_path / "grown") == runs.promised(tmp_path / "whole way")
+
+
+def failing(write: Any, writes: int) -> Any:
+    """A method that writes so many files, and then no more."""
+    left = [writes]
+
+    def wrapped(self: Exchange, *arguments: Any) -> Any:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return write(self, *arguments)
+
+    return wrapped
+
+
+def test_what_cannot_be_decided_after_the_others_is_refused(tmp_path: Path) -> None:
+    write_inputs(tmp_path, 6)
+    found(recipe(), add("a", tmp_path), tmp_path / "out")
+    add("b", tmp_path)
+    with pytest.raises(OutputError, match="first 'b/0', and there is no index of exact_duplicates"):
+        found(recipe(), tmp_path / "input", tmp_path / "out")
+    shutil.rmtree(tmp_path / "input/b")
+    found(recipe(), tmp_path / "input", tmp_path / "out", keep_index=True)
+    add("b", tmp_path)
+    (tmp_path / "input/a/0.parquet").unlink()
+    with pytest.raises(OutputError, match="what differs: the input files"):
+        found(recipe(), tmp_path / "input", tmp_path / "out")

@@ -117,6 +117,14 @@ class Completes(Protocol):
         """Once per plan: the annotator with all its parameters; files: name → local path. Raises ModelError."""
 
 
+@runtime_checkable
+class Reports(Protocol):
+    """An annotator that has something to say on the card of an output."""
+
+    def report(self, counts: Mapping[str, Mapping[str, int]]) -> str:
+        """A paragraph of plain text; counts: how often each value of a text or bool column of its own occurs."""
+
+
 def files_of(folder: Path) -> dict[str, Path]:
     """The files in a folder and in its folders, by name relative to it, sorted; without those named `.…` or `_…`.
 

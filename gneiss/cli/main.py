@@ -34,6 +34,7 @@ from gneiss.cli.push import push
 from gneiss.cli.repeats import repeats
 from gneiss.cli.report import report
 from gneiss.cli.reshard import reshard
+from gneiss.cli.route import route_app
 from gneiss.cli.run import run
 from gneiss.cli.status import logs, status, verify
 from gneiss.cli.sweep import sweep
@@ -59,6 +60,7 @@ for command in COMMANDS:
     app.command()(command)
 app.add_typer(train_app, name="train")
 app.add_typer(contamination_app, name="contamination")
+app.add_typer(route_app, name="route")
 
 
 def _find_modules_here() -> None:

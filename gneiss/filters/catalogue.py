@@ -22,6 +22,7 @@ from gneiss.filters import (
     pii,
     readability,
     replaced_characters,
+    route,
     tokens,
     urls,
 )
@@ -32,7 +33,7 @@ Kind = TypeVar("Kind", Annotator, Editor)
 #: In the order of the pages.
 MODULES = (
     fasttext, readability, tokens, perplexity, membership, gopher, c4, fineweb, language, replaced_characters, urls,
-    contamination, evaluation_items, pii, input_column, fusion,
+    contamination, evaluation_items, pii, input_column, fusion, route,
 )  # fmt: skip
 
 

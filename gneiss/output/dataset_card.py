@@ -9,12 +9,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from gneiss.annotation import Reports
 from gneiss.curate.statistics import KEPT, QUARANTINED, Statistics
 from gneiss.input.plan import Plan
 from gneiss.output import layout
 from gneiss.output.data_files import DataFiles
 from gneiss.output.markdown import code, plain
 from gneiss.recipe.files import OutputFiles
+from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.yaml_text import read_yaml, write_yaml
 from gneiss.store.at_once import at_once, meanwhile
 from gneiss.store.place import Place
@@ -77,6 +79,8 @@ def dataset_card(plan: Plan, statistics: Statistics, quarantined_shards: Mapping
         *(f"Kept in phase `{phase.name}` when {code(phase.decision.keep)}." for phase in plan.recipe.phases),
         "",
     ]
+    for paragraph in said_by_annotators(plan.recipe, statistics):
+        lines += [paragraph, ""]
     if quarantined_shards:
         lines += [
             "Shards that could not be read:",
@@ -93,6 +97,13 @@ def dataset_card(plan: Plan, statistics: Statistics, quarantined_shards: Mapping
     ]
     card = "\n".join(lines)
     return card if report() is None else with_report(card)
+
+
+def said_by_annotators(recipe: Recipe, statistics: Statistics) -> list[str]:
+    """What annotators have to say about an output, a paragraph each."""
+    values = {name: column.values for name, column in statistics.columns.items()}
+    annotators = (annotator for phase in recipe.phases for annotator in phase.annotators)
+    return [annotator.report(values) for annotator in annotators if isinstance(annotator, Reports)]
 
 
 def with_report(card: str) -> str:

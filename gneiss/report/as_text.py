@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from gneiss.curate.statistics import KEPT
 from gneiss.errors import printable
+from gneiss.output.dataset_card import said_by_annotators
 from gneiss.output.finished_run import FinishedRun
 from gneiss.recipe.phase import Phase
 from gneiss.report.by_value import breakdown
@@ -42,6 +43,8 @@ def report_text(run: FinishedRun, *, input: Address | None = None, by: Sequence[
             "",
             f"{run.counts['dedup_bytes']:,} bytes were cut, {run.counts['orphaned_bytes']:,} of them orphaned.",
         ]
+    for paragraph in said_by_annotators(run.recipe, run.statistics):
+        lines += ["", *wrap(printable(paragraph), _WIDTH)]
     for reason, documents in sorted(run.statistics.reasons.items(), key=lambda item: (-item[1], item[0])):
         lines += wrap(printable(f"quarantined, {documents:,}: {reason}"), _WIDTH)
     for name in by:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from gneiss.annotation import Annotator
 from gneiss.filters.catalogue import PAGES
 from gneiss.filters.page import Page
+from gneiss.output.dataset_card import said_by_annotators
 from gneiss.output.finished_run import FinishedRun
 from gneiss.output.sources import sources
 from gneiss.recipe.phase import Phase
@@ -111,6 +112,8 @@ def _overview(page: _Page, run: FinishedRun, counted: Outcomes) -> Iterator[str]
         items = "".join(f"<li><code>{shown(row['what'])}</code>: {shown(row['why'])}</li>" for row in found.to_pylist())
         yield f"<div class=warning role=note><strong>Look at these</strong><ul>{items}</ul></div>"
     yield table(_without_nulls(overview(counted)))
+    for paragraph in said_by_annotators(run.recipe, run.statistics):
+        yield f"<p>{shown(paragraph)}</p>"
     yield "<h3>Where documents go</h3>"
     flow = funnel(counted)
     yield page.chart(_charts().funnel_chart(flow))

@@ -151,7 +151,8 @@ def fusion_card(model: Fusion) -> str:
         "## Reproduction",
         "",
         f"- epochs {model.learning.epochs}, learning rate {model.learning.learning_rate:g}, l2 {model.learning.l2:g},"
-        f" batch {model.learning.batch}, seed {model.learning.seed}, held-out share {model.held_out_share:g}",
+        f" batches of {model.learning.batch} at most, seed {model.learning.seed},"
+        f" held-out share {model.held_out_share:g}",
         f"- sha256 of `{FILE}` ({model.size_bytes:,} bytes): `{model.model_sha256}`",
         "",
     ]

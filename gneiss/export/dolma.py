@@ -8,7 +8,7 @@ Dolma's taggers have it, `experiment__annotation`, or `experiment__annotation__v
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,19 +16,10 @@ import orjson
 import pyarrow as pa
 
 from gneiss.errors import InputError
-from gneiss.export.files import (
-    INDEX,
-    Exported,
-    Source,
-    attribute_types,
-    by_shard,
-    complete,
-    exporting,
-    of_documents,
-    origin,
-)
+from gneiss.export.files import Exported, Source, attribute_types, export_attributes, of_documents
 from gneiss.loader.reader import Document
-from gneiss.output.jsonl import write_lines
+from gneiss.output.jsonl import open_lines
+from gneiss.output.parquet import WrittenFile
 from gneiss.store.place import Address, Place, place_of
 
 DOCUMENTS, ATTRIBUTES = "documents", "attributes"
@@ -59,20 +50,17 @@ def export_dolma(source: Source, folder: Address, *, experiment: str = "gneiss")
         found = dict(kind.spans(document.values[kind.column], len(document.text)) for kind in kinds)
         return {"id": document.id, "source": of, "attributes": found}
 
-    forms: dict[str, Callable[[Document], Mapping[str, Any]]] = {
-        DOCUMENTS: as_document,
-        f"{ATTRIBUTES}/{experiment}": as_attributes,
-    }
-    with exporting(target, (f"{DOCUMENTS}/", f"{ATTRIBUTES}/"), source):
-        files = [
-            write_lines(_lines(map(form, documents)), target, f"{where}/{shard}.json.gz", "gzip", _GZIP_LEVEL)
-            for where, form in forms.items()
-            for shard, documents in by_shard(source)
-        ]
-        samples = sum(file.rows for file in files) // len(forms)
-        index = {"format": "dolma", **origin(source), "columns": list(source.columns), "documents": samples}
-        complete(target, INDEX, [file.path for file in files], index)
-        return Exported(target, samples, len(files))
+    def write(_: int, shard: str, documents: Iterator[Document]) -> list[WrittenFile]:
+        with (
+            open_lines(target, f"{DOCUMENTS}/{shard}.json.gz", "gzip", _GZIP_LEVEL) as texts,
+            open_lines(target, f"{ATTRIBUTES}/{experiment}/{shard}.json.gz", "gzip", _GZIP_LEVEL) as attributes,
+        ):
+            for document in documents:
+                texts.add(_line(as_document(document)))
+                attributes.add(_line(as_attributes(document)))
+        return [texts.written, attributes.written]
+
+    return export_attributes(source, target, "dolma", (f"{DOCUMENTS}/", f"{ATTRIBUTES}/"), write)
 
 
 @dataclass(frozen=True)
@@ -107,6 +95,5 @@ class _Attribute:
         return self.name, [[0, size, float(value)]] if math.isfinite(value) else []
 
 
-def _lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, bytes]]:
-    for row in rows:
-        yield 1, orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+def _line(row: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)

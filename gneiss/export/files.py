@@ -24,7 +24,7 @@ from gneiss.loader.reader import Document, Documents
 from gneiss.output.claim import held, refuse_nesting
 from gneiss.output.finished_run import IDENTITY, FinishedRun, schema_of
 from gneiss.output.layout import BASE_LAYER, LOCK_FILE
-from gneiss.output.parquet import write_bytes
+from gneiss.output.parquet import WrittenFile, write_bytes
 from gneiss.store.place import Address, Place
 from gneiss.version import __version__
 
@@ -68,6 +68,10 @@ class TokenizedDocuments:
 
 #: Sources that can be exported.
 Source: TypeAlias = Documents | PackedSequences | TokenizedDocuments
+
+
+#: Writes the files of a shard, by its number, its id and its documents.
+Write: TypeAlias = Callable[[int, str, Iterator[Document]], Sequence[WrittenFile]]
 
 
 class Export(Protocol):
@@ -148,6 +152,22 @@ def by_shard(documents: Documents) -> Iterator[tuple[str, Iterator[Document]]]:
     for shard in documents.run.shards:
         yield shard.id, documents.read(documents.epoch, first, first + shard.kept)
         first += shard.kept
+
+
+def export_attributes(
+    source: Documents, folder: Place, format_: str, prefixes: tuple[str, ...], write: Write
+) -> Exported:
+    """Export documents and their annotations shard by shard; `write`: the files of one, with a row for each document.
+
+    Raises OutputError.
+    """
+    with exporting(folder, prefixes, source):
+        files = [write(number, shard, documents) for number, (shard, documents) in enumerate(by_shard(source))]
+        samples = sum(first.rows for first, *_ in files)
+        names = [file.path for of_shard in files for file in of_shard]
+        index = {"format": format_, **origin(source), "columns": list(source.columns), "documents": samples}
+        complete(folder, INDEX, names, index)
+        return Exported(folder, samples, len(names))
 
 
 def of_tokens(source: Source, format_: str) -> TokenizedDocuments:

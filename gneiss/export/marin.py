@@ -11,19 +11,9 @@ from itertools import islice
 
 import pyarrow as pa
 
-from gneiss.export.files import (
-    INDEX,
-    Exported,
-    Source,
-    attribute_types,
-    by_shard,
-    complete,
-    exporting,
-    of_documents,
-    origin,
-)
+from gneiss.export.files import Exported, Source, attribute_types, export_attributes, of_documents
 from gneiss.loader.reader import Document
-from gneiss.output.parquet import write_parquet
+from gneiss.output.parquet import WrittenFile, write_parquet
 from gneiss.store.place import Address, place_of
 
 PREFIX = "outputs/"
@@ -41,15 +31,11 @@ def export_marin(source: Source, folder: Address) -> Exported:
     target, source = place_of(folder, "output"), of_documents(source, "marin")
     attributes = pa.struct(list(attribute_types(source).items()))
     schema = pa.schema([("id", pa.string()), ("partition_id", pa.int64()), ("attributes", attributes)])
-    with exporting(target, PREFIX, source):
-        files = [
-            write_parquet(_tables(documents, number, schema), schema, target, f"{PREFIX}{shard}.parquet")
-            for number, (shard, documents) in enumerate(by_shard(source))
-        ]
-        samples = sum(file.rows for file in files)
-        index = {"format": "marin", **origin(source), "columns": list(source.columns), "documents": samples}
-        complete(target, INDEX, [file.path for file in files], index)
-        return Exported(target, samples, len(files))
+
+    def write(number: int, shard: str, documents: Iterator[Document]) -> list[WrittenFile]:
+        return [write_parquet(_tables(documents, number, schema), schema, target, f"{PREFIX}{shard}.parquet")]
+
+    return export_attributes(source, target, "marin", (PREFIX,), write)
 
 
 def _tables(documents: Iterator[Document], partition: int, schema: pa.Schema) -> Iterator[pa.Table]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -21,7 +22,7 @@ import pyarrow.compute as pc
 from gneiss.errors import InputError
 from gneiss.input.columns import valid_strings
 from gneiss.output.parquet import WrittenFile
-from gneiss.store.place import Place
+from gneiss.store.place import Place, Sink
 
 _ROWS_AT_ONCE = 256
 _WRITE_BYTES = 1 << 20
@@ -42,21 +43,37 @@ def write_jsonl(
     Raises OutputError; InputError for a column that JSON cannot hold.
     """
     json_schema(schema)
-    return write_lines((portion for table in tables for portion in _lines(table)), root, path, compression, level)
+    with open_lines(root, path, compression, level) as file:
+        for table in tables:
+            for rows, lines in _lines(table):
+                file.add(lines, rows)
+    return file.written
 
 
-def write_lines(
-    portions: Iterable[tuple[int, bytes]], root: Place, path: str, compression: str, level: int
-) -> WrittenFile:
-    """Write lines to `root / path`, some rows at a time: how many, and their lines. Raises OutputError."""
+class LinesFile:
+    """A file of lines that is being written; `written`: what it is, once it is whole."""
+
+    written: WrittenFile
+
+    def __init__(self, file: Sink, compress: _Compress) -> None:
+        self._file, self._compress = file, compress
+        self.rows = 0
+
+    def add(self, lines: bytes, rows: int = 1) -> None:
+        """Write the lines of some rows."""
+        self._file.write(self._compress(lines))
+        self.rows += rows
+
+
+@contextmanager
+def open_lines(root: Place, path: str, compression: str, level: int) -> Iterator[LinesFile]:
+    """Write lines to `root / path`, which is there when the block ends well. Raises OutputError."""
     compress, finish = _compressor(compression, level)
-    rows = 0
     with (root / path).create() as file:
-        for count, lines in portions:
-            rows += count
-            file.write(compress(lines))
+        lines = LinesFile(file, compress)
+        yield lines
         file.write(finish())
-    return WrittenFile(path, file.size_bytes, file.checksum, rows, file.etag)
+    lines.written = WrittenFile(path, file.size_bytes, file.checksum, lines.rows, file.etag)
 
 
 def read_jsonl(

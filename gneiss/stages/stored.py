@@ -48,7 +48,7 @@ class StoredRun:
     @property
     def steps(self) -> frozenset[str]:
         """The keys of the corpus-wide steps that need not run."""
-        return frozenset().union(*(its.steps for its in self.reuse))
+        return frozenset().union(*(taken.steps for taken in self.reuse))
 
     def shard(self, shard_id: str) -> StoredShard | None:
         """What is known of a shard; None where the run does not have it. Raises InputError."""
@@ -57,14 +57,14 @@ class StoredRun:
         names: dict[str, list[str]] = {BASE_LAYER: list(_FATE)}
         for layer, name in self._columns():
             names.setdefault(layer, []).append(name)
-        tables = {layer: self._table(shard_id, layer, its) for layer, its in names.items()}
+        tables = {layer: self._table(shard_id, layer, read) for layer, read in names.items()}
         base = tables[BASE_LAYER]
         for layer, table in tables.items():
             if not table["row"].equals(base["row"]):
                 raise InputError(
                     f"{self.folder / annotations_path(shard_id, layer)}: its rows are not those of the run"
                 )
-        columns = {(layer, name): its for layer, table in tables.items() for name, its in _arrays(table).items()}
+        columns = {(layer, name): array for layer, table in tables.items() for name, array in _arrays(table).items()}
         metadata = base.schema.metadata or {}
         receipt = Receipt.from_json(json.loads(metadata[FOOTER_KEY.encode()]))
         return StoredShard(self, columns, self._last_phases(base), receipt)
@@ -72,10 +72,10 @@ class StoredRun:
     def _columns(self) -> list[tuple[str, str]]:
         """Every column that is read, by its layer."""
         of_annotators = [
-            column for its in self.reuse for taken in its.annotators if taken for column in taken.columns.values()
+            column for phase in self.reuse for taken in phase.annotators if taken for column in taken.columns.values()
         ]
         steps = [step for phase in self.recipe.phases for step in phase.steps if step.key in self.steps]
-        of_steps = [(BASE_LAYER, its.name) for step in steps for its in (*step.columns, *step.evidence)]
+        of_steps = [(BASE_LAYER, column.name) for step in steps for column in (*step.columns, *step.evidence)]
         of_rules = [(layer, name) for layer, columns in self.recipe.layers.items() for name in columns]
         return list(dict.fromkeys([*of_annotators, *of_steps, *of_rules]))
 
@@ -88,8 +88,8 @@ class StoredRun:
 
     def _last_phases(self, base: pa.Table) -> Int64Array:
         """For each row the last phase that it reached; -1 for a quarantined one."""
-        dropped_in = base["dropped_in"].to_pylist()
-        last = np.array([self.phases.index(its) if its else len(self.phases) - 1 for its in dropped_in], np.int64)
+        phase = pc.index_in(base["dropped_in"], pa.array(self.phases, pa.string()))
+        last: Int64Array = pc.fill_null(phase, len(self.phases) - 1).to_numpy().astype(np.int64)
         last[pc.equal(base["status"], QUARANTINED).to_numpy()] = -1
         return last
 
@@ -107,7 +107,7 @@ class StoredShard:
     receipt: Receipt
 
     def added_to(self, found: CorpusResults) -> CorpusResults:
-        """What is known, together with what stages found."""
+        """What is known of it, together with what stages found."""
         steps = (step for phase in self.run.recipe.phases for step in phase.steps if step.key in self.run.steps)
         return replace(found, steps={**found.steps, **{step.key: self.found(step) for step in steps}}, known=self)
 
@@ -125,8 +125,8 @@ class StoredShard:
         at = pa.array(rows)
         return {
             f"{layer}.{name}": self.columns[layer, name].take(at).cast(arrow_type(type_))
-            for layer, its in declared.items()
-            for name, type_ in its.items()
+            for layer, columns in declared.items()
+            for name, type_ in columns.items()
         }
 
     def found(self, step: CorpusStep) -> FoundByStages:
@@ -134,16 +134,18 @@ class StoredShard:
 
         def result(documents: PhaseDocuments) -> StepResult:
             at = pa.array(documents.rows)
-            annotations = {its.name: self.columns[BASE_LAYER, its.name].take(at) for its in step.columns}
+            annotations = {column.name: self.columns[BASE_LAYER, column.name].take(at) for column in step.columns}
             # a list's items have another name in Parquet
-            evidence = {its.name: self.columns[BASE_LAYER, its.name].take(at).cast(its.type) for its in step.evidence}
+            evidence = {
+                field.name: self.columns[BASE_LAYER, field.name].take(at).cast(field.type) for field in step.evidence
+            }
             return step.stored(annotations, evidence)
 
         return result
 
     def values(self, phase: str, annotator: int, rows: Int64Array, batch: TextBatch) -> KnownValues:
         """See Known."""
-        names = [its.name for its in self.run.recipe.phases]
+        names = [phase.name for phase in self.run.recipe.phases]
         taken = self.run.reuse[names.index(phase)].annotators[annotator]
         if taken is None:
             return KnownValues(np.zeros(len(rows), np.bool_))
@@ -151,7 +153,7 @@ class StoredShard:
         if not taken.is_same_text:
             there[there] = self._has_text(taken, rows[there], batch, np.flatnonzero(there))
         chosen = pa.array(rows, mask=~there)
-        return KnownValues(there, {name: self.columns[its].take(chosen) for name, its in taken.columns.items()})
+        return KnownValues(there, {name: self.columns[column].take(chosen) for name, column in taken.columns.items()})
 
     def _has_text(self, taken: Taken, rows: Int64Array, batch: TextBatch, positions: Int64Array) -> BoolArray:
         """Whether documents have the texts that they had in the run, as far as their content hash says so."""

@@ -110,11 +110,10 @@ class UpdateWork:
         computed = self.step.computed
         schema = columns_of(computed)
         columns = {name: pa.nulls(documents.rows, schema.field(name).type) for name in schema.names}
-        failed = 0
+        found, failed = stored.added_to(CorpusResults()), 0
         for index, (phase, models) in enumerate(zip(recipe.phases, self.models.phases, strict=True)):
             entering = entering.where(stored.last[entering.rows] >= index)
-            steps = {step.key: stored.found(step) for step in phase.steps}
-            result = compute_phase(phase, models, entering, CorpusResults(steps, known=stored), watch())
+            result = compute_phase(phase, models, entering, found, watch())
             failed += len(result.failures)
             reached = np.zeros(documents.rows, np.bool_)
             reached[entering.rows] = True

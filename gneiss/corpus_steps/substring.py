@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +36,7 @@ from gneiss.corpus_steps.substring_stages import (
     stages_after,
     stages_before,
 )
+from gneiss.corpus_steps.union import Union
 
 if TYPE_CHECKING:
     from gneiss.dedup.units import Tokenizer
@@ -55,6 +56,12 @@ CUT = pa.struct(
 )
 EVIDENCE = "dedup_cuts"
 _GROUP_MAX_BYTES = 2_000_000_000
+_COLUMNS = (
+    Column("dedup_bytes", "int64", "bytes that substring dedup cut from the document"),
+    Column("dedup_fraction", "float64", "cut bytes over the bytes before the cut; null for an empty text"),
+    Column("dedup_repeated_bytes", "int64", "bytes cut elsewhere, in scope, as repeats of this document"),
+)
+_AGAINST = Column("dedup_against_bytes", "int64", "of the bytes cut, those that repeat other outputs, of `against`")
 
 
 def _fills_none(share: float) -> bool:
@@ -66,6 +73,10 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
+def _is_empty(value: object) -> bool:
+    return value == ()
+
+
 @dataclass(frozen=True)
 class Dedup(CorpusStep):
     """Exact substring dedup as an edit: what repeats for `min_length` units is cut from all but the first copy.
@@ -74,16 +85,12 @@ class Dedup(CorpusStep):
     may begin and end; fill_gaps: the share of a stretch from which on the gaps between its cuts are cut; first_by: a
     measure in SQL by which documents are ordered, the largest first; scope: `shard`, `file` (all shards of an input
     file), `group` (consecutive shards whose ids have the same value of the pattern `group_by`, its first group if it
-    has one, at most `group_max_bytes` of text), or `corpus`.
+    has one, at most `group_max_bytes` of text), or `corpus`; against: outputs of finished runs with an index, whose
+    text comes first.
     """
 
     __pydantic_config__ = STRICT_KEYS
     key: ClassVar[str] = "dedup"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column("dedup_bytes", "int64", "bytes that substring dedup cut from the document"),
-        Column("dedup_fraction", "float64", "cut bytes over the bytes before the cut; null for an empty text"),
-        Column("dedup_repeated_bytes", "int64", "bytes cut elsewhere, in scope, as repeats of this document"),
-    )
     evidence: ClassVar[tuple[pa.Field, ...]] = (pa.field(EVIDENCE, pa.list_(CUT)),)
     is_stored: ClassVar[bool] = True
     count_names: ClassVar[tuple[str, ...]] = ("dedup_bytes", "orphaned_bytes")
@@ -100,6 +107,7 @@ class Dedup(CorpusStep):
     boundary: Literal["char", "word", "line", "sentence"] = "char"
     fill_gaps: Annotated[float, Field(gt=0, le=1, exclude_if=_fills_none)] = 1.0
     first_by: Annotated[str | None, Field(exclude_if=_is_none)] = None
+    against: Annotated[tuple[str, ...], Field(exclude_if=_is_empty)] = ()
 
     def __post_init__(self) -> None:
         if (self.unit == "tokens") != (self.tokenizer is not None):
@@ -109,6 +117,19 @@ class Dedup(CorpusStep):
             raise ValueError("`group_max_bytes` goes with `scope: group`")
         if self.scope == "corpus" and self.engine != "anchors":
             raise ValueError("`scope: corpus` needs `engine: anchors`")
+        if self.scope != "corpus" and self.against:
+            raise ValueError("`against` goes with `scope: corpus`")
+
+    @property
+    def columns(self) -> tuple[Column, ...]:  # type: ignore[override]  # one is there only where it has a meaning
+        """See CorpusStep."""
+        return (*_COLUMNS, _AGAINST) if self.against else _COLUMNS
+
+    @property
+    def index_parameters(self) -> Mapping[str, Any] | None:
+        """See CorpusStep: passages have all windows of this many units."""
+        given = {"min_length": self.min_length, "unit": self.unit, "tokenizer": self.tokenizer}
+        return given if self.scope == "corpus" else None
 
     @property
     def sees_corpus(self) -> bool:
@@ -124,6 +145,7 @@ class Dedup(CorpusStep):
         """See CorpusStep."""
         hidden = {"group_max_bytes"} if self.scope != "group" else set()
         hidden |= {"fill_gaps"} if _fills_none(self.fill_gaps) else set()
+        hidden |= set() if self.against else {"against"}
         given = {name: value for name, value in asdict(self).items() if value is not None and name not in hidden}
         return f"cuts      repeats ({', '.join(f'{name} {value}' for name, value in given.items())})"
 
@@ -153,8 +175,9 @@ class Dedup(CorpusStep):
         document, start, end, source, source_start = self._spans(documents.batch, model, order)
         repeated = np.zeros(len(documents.batch), np.int64)
         np.add.at(repeated, source, end - start)
-        own = pa.nulls(len(document), pa.string())
-        return self._result(documents, document, start, end, own, documents.rows[source], source_start, repeated)
+        own, is_foreign = pa.nulls(len(document), pa.string()), np.zeros(len(document), np.bool_)
+        rows = documents.rows[source]
+        return self._result(documents, document, start, end, own, rows, source_start, is_foreign, repeated)
 
     def stages(self, corpus: StepCorpus) -> Sequence[Stage]:
         """See CorpusStep."""
@@ -162,26 +185,31 @@ class Dedup(CorpusStep):
 
     def results(self, corpus: StepCorpus) -> Callable[[int, PhaseDocuments], StepResult]:
         """See CorpusStep: what a shard has no other to be compared with is found here, without stages."""
-        plan = self._plan(corpus)
+        plan, union = self._plan(corpus), Union.of(corpus)
 
         def found(shard: int, documents: PhaseDocuments) -> StepResult:
             if plan.sees_no_other(shard):
                 return self.within_shard(documents, corpus.model)
-            return self._found(plan, corpus, shard, documents)
+            return self._found(plan, union, corpus, shard, documents)
 
         return found
 
-    def _found(self, plan: SubstringPlan, corpus: StepCorpus, shard: int, documents: PhaseDocuments) -> StepResult:
+    def _found(
+        self, plan: SubstringPlan, union: Union, corpus: StepCorpus, shard: int, documents: PhaseDocuments
+    ) -> StepResult:
         cuts = corpus.batch("cuts", *plan.cuts_place(shard))
         answered = corpus.batch("repeated_bytes", *plan.bucket_place(shard))
         row, start, end, source_shard, source_row, source_start = (column_of(cuts, name) for name in CUTS.names)
         numbers, index = np.unique(source_shard, return_inverse=True)
-        ids = pa.array([None if n == shard else corpus.shards[n].id for n in numbers.tolist()], pa.string())
+        is_foreign = union.against[source_shard] >= 0
+        hidden = (union.against[numbers] >= 0) | (numbers == plan.known + shard)
+        named = zip(numbers.tolist(), hidden.tolist(), strict=True)
+        ids = pa.array([None if is_hidden else union.ids[n] for n, is_hidden in named], pa.string())
         repeated = np.zeros(len(documents.batch), np.int64)
         repeated[np.searchsorted(documents.rows, column_of(answered, "row"))] = column_of(answered, "amount")
         document = np.searchsorted(documents.rows, row)
         names = ids.take(pa.array(index, pa.int64()))
-        return self._result(documents, document, start, end, names, source_row, source_start, repeated)
+        return self._result(documents, document, start, end, names, source_row, source_start, is_foreign, repeated)
 
     def stored(self, annotations: Mapping[str, pa.Array], evidence: Mapping[str, pa.Array]) -> StepResult:
         """See CorpusStep: its edits are the cuts."""
@@ -214,12 +242,22 @@ class Dedup(CorpusStep):
         return {"orphaned_bytes": sum(found)}
 
     def _plan(self, corpus: StepCorpus) -> SubstringPlan:
-        shards = corpus.shards
+        shards, union = corpus.shards, Union.of(corpus)
         scheme = scheme_of(self.min_length, self.unit, sum(shard.text_bytes for shard in shards), corpus.partitions)
         groups = None if self.scope == "corpus" else self.groups(shards)
         buckets = buckets_of(len(shards), scheme.partitions) if groups is None else groups
         return SubstringPlan(
-            self.unit, self.policy, self.boundary, self.fill_gaps, self.first_by, groups, buckets, scheme, self._spans
+            self.unit,
+            self.policy,
+            self.boundary,
+            self.fill_gaps,
+            self.first_by,
+            groups,
+            buckets,
+            scheme,
+            union.before,
+            int((union.against >= 0).sum()),
+            self._spans,
         )
 
     def shard_memory_bytes(self, shards: Sequence[ShardSize]) -> int:
@@ -266,19 +304,28 @@ class Dedup(CorpusStep):
         source_shard: pa.Array,
         source_row: Int64Array,
         source_start: Int64Array,
+        is_foreign: BoolArray,
         repeated: Int64Array,
     ) -> StepResult:
-        """The cuts of documents (by position), sorted, as edits, annotations and evidence."""
+        """The cuts of documents (by position), sorted, as edits, annotations and evidence.
+
+        is_foreign: whether each repeats another output, whose documents are not named.
+        """
         from gneiss.edit import Edits
 
         n, edits = len(documents.batch), Edits(document, start, end)
         size, removed = np.diff(documents.batch.offsets), edits.removed_bytes(n)
         offsets = np.append(0, np.cumsum(np.bincount(document, minlength=n))).astype(np.int32)
-        fields = [pa.array(start), pa.array(end), source_shard, pa.array(source_row), pa.array(source_start)]
+        sources = (pa.array(values, mask=is_foreign) for values in (source_row, source_start))
+        fields = [pa.array(start), pa.array(end), source_shard, *sources]
         cuts = pa.StructArray.from_arrays(fields, fields=list(CUT))
         annotations = {
             "dedup_bytes": pa.array(removed),
             "dedup_fraction": pa.array(removed / np.maximum(size, 1), mask=size == 0),
             "dedup_repeated_bytes": pa.array(repeated),
         }
+        if self.against:
+            of_others = np.zeros(n, np.int64)
+            np.add.at(of_others, document[is_foreign], (end - start)[is_foreign])
+            annotations["dedup_against_bytes"] = pa.array(of_others)
         return StepResult(annotations, edits, {EVIDENCE: pa.ListArray.from_arrays(pa.array(offsets), cuts)})

@@ -7,12 +7,16 @@ seen), `texts`, `answers` (what repeats what), and `cuts`; gneiss/dedup/corpus_s
 group a task holds all shards and finds their cuts in memory; a group of one is left to `curate`. Both end with `cuts`
 and `repeated_bytes` (how much of each document is cut elsewhere). After `curate`, `kept_sources` and `orphans` count
 the cuts whose surviving copy was not kept.
+
+Shards that are known by an index come first: their passages take the place of their texts in all stages up to
+`answers`. Shards are numbered in the union of these and the corpus. `passages`, kept, is what a later run knows this
+corpus by.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -28,10 +32,10 @@ from gneiss.corpus_steps.preference_stages import measured_order, order_in, orde
 from gneiss.corpus_steps.step import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Batches, Stage, StepCorpus
 
 if TYPE_CHECKING:
-    from gneiss.dedup.corpus_scope import Scheme
+    from gneiss.dedup.corpus_scope import Passages, Scheme
     from gneiss.dedup.units import Units
 
-#: Cuts as stages exchange them: rows, and shards by index.
+#: Cuts as stages exchange them: rows, and shards by number in the union.
 CUTS = pa.schema([(name, pa.int64()) for name in ("row", "start", "end", "source_shard", "source_row", "source_start")])
 SOURCES = pa.schema([("source_shard", pa.int64()), ("source_row", pa.int64()), ("amount", pa.int64())])
 ANSWERED = pa.schema([("row", pa.int64()), ("amount", pa.int64())])
@@ -49,8 +53,9 @@ class SubstringPlan:
 
     first_by: the measure by which documents are ordered, if any. groups: for each group the indices of its shards,
     which are consecutive; None at corpus scope. buckets: stretches of shards that one task serves where shards are
-    looked up: a group, or a part of the corpus. find_spans: document, start, end, source and source start of the cuts
-    within a batch, whose documents may have an order.
+    looked up: a group, or a part of the corpus. known: shards that come before those of the corpus, known by an index;
+    foreign: how many of them are of other outputs, which come first. find_spans: document, start, end, source and
+    source start of the cuts within a batch, whose documents may have an order.
     """
 
     unit: Literal["bytes", "tokens"]
@@ -61,7 +66,14 @@ class SubstringPlan:
     groups: tuple[range, ...] | None
     buckets: tuple[range, ...]
     scheme: Scheme
+    known: int
+    foreign: int
     find_spans: Callable[[TextBatch, Any, UInt64Array | None], tuple[Int64Array, ...]]
+
+    @property
+    def union_buckets(self) -> tuple[range, ...]:
+        """The same of all shards of the union."""
+        return buckets_of(self.known + self.buckets[-1].stop, self.scheme.partitions) if self.known else self.buckets
 
     def bucket_place(self, shard: int) -> tuple[int, int]:
         """Task and batch of a stage over buckets that belong to a shard."""
@@ -103,21 +115,23 @@ def stages_before(plan: SubstringPlan, corpus: StepCorpus) -> Sequence[Stage]:
             Stage("repeated_bytes", buckets, ANSWERED, partial(_repeated_in_group, plan), is_local=True),
         )
     from gneiss.dedup.corpus_scope import answers, contents, keys
+    from gneiss.dedup.corpus_scope.passages import schema_of
 
-    partitions = plan.scheme.partitions
+    partitions, tasks = plan.scheme.partitions, plan.known + shards
     of_contents = contents.SCHEMA if plan.first_by is None else contents.CONTENTS_IN_ORDER
     return (
         *order_stages(plan.first_by, corpus),
         *([Stage("units", shards, TOKENS, _token_units, True)] if plan.unit == "tokens" else []),
-        Stage("keys", shards, keys.SCHEMA, partial(_keys, plan), True, partitions),
-        Stage("repeated", partitions, FLAGS, partial(_repeated, plan), receivers=shards),
-        Stage("contents", shards, of_contents, partial(_contents, plan), receivers=partitions),
-        Stage("wanted", partitions, FLAGS, partial(_wanted, plan), receivers=shards, is_read_by_task=True),
-        Stage("texts", shards, TEXTS[plan.unit], partial(_texts, plan), receivers=partitions),
-        Stage("answers", partitions, answers.SCHEMA, partial(_answers, plan), receivers=shards),
+        Stage("keys", tasks, keys.SCHEMA, partial(_keys, plan), True, partitions),
+        Stage("repeated", partitions, FLAGS, partial(_repeated, plan), receivers=tasks),
+        Stage("contents", tasks, of_contents, partial(_contents, plan), receivers=partitions),
+        Stage("wanted", partitions, FLAGS, partial(_wanted, plan), receivers=tasks, is_read_by_task=True),
+        Stage("texts", tasks, TEXTS[plan.unit], partial(_texts, plan), receivers=partitions),
+        Stage("answers", partitions, answers.SCHEMA, partial(_answers, plan), receivers=tasks),
         *_cut_stages(plan, shards),
         Stage("sources", shards, SOURCES, partial(_sources, plan), True, buckets),
         Stage("repeated_bytes", buckets, ANSWERED, partial(_repeated_bytes, plan)),
+        *([Stage("passages", shards, schema_of(plan.unit), partial(_kept, plan), is_kept=True)] * corpus.keeps_index),
     )
 
 
@@ -127,7 +141,7 @@ def _cut_stages(plan: SubstringPlan, shards: int) -> Sequence[Stage]:
         return (Stage("cuts", shards, CUTS, partial(_cuts, plan)),)
     from gneiss.dedup.corpus_scope import cuts
 
-    buckets = len(plan.buckets)
+    buckets = len(plan.union_buckets)
     return (
         Stage("token_cuts", shards, cuts.SCHEMA, partial(_token_cuts, plan)),
         Stage("asked", shards, SOURCES, partial(_asked, plan), True, buckets),
@@ -160,6 +174,23 @@ def _token_units(corpus: StepCorpus, shard: int) -> Batches:
     return [pa.record_batch([*lists, pa.array(units.sizes)], schema=TOKENS)]
 
 
+def _passages(plan: SubstringPlan, corpus: StepCorpus, number: int) -> Passages:
+    """The passages of a shard of the union that is known by an index."""
+    from gneiss.dedup.corpus_scope import Passages
+
+    for segment in corpus.segments:
+        if number < len(segment.shards):
+            return Passages.read(segment.batches("passages", number), plan.unit)
+        number -= len(segment.shards)
+    raise IndexError(number)
+
+
+def _units_of(plan: SubstringPlan, corpus: StepCorpus, number: int) -> Units:
+    """The units of a shard of the union."""
+    known = plan.known
+    return _passages(plan, corpus, number).units if number < known else _units(plan, corpus, number - known)
+
+
 def _units(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Units:
     """The units of a shard: its bytes, or its tokens as the stage `units` left them."""
     from gneiss.dedup.units import Units
@@ -176,9 +207,14 @@ def _units(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Units:
     return Units(read_only(ids.flatten().to_numpy()), bounds, starts, column_of(batch, "size"))
 
 
-def _to_shard(plan: SubstringPlan, corpus: StepCorpus, stage: str, shard: int) -> list[pa.RecordBatch]:
-    """What all partitions sent to a shard."""
-    return list(corpus.across(stage, plan.scheme.partitions, shard))
+def _to_shard(plan: SubstringPlan, corpus: StepCorpus, stage: str, number: int) -> list[pa.RecordBatch]:
+    """What all partitions sent to a shard of the union."""
+    return list(corpus.across(stage, plan.scheme.partitions, number))
+
+
+def _of_union(plan: SubstringPlan, corpus: StepCorpus, stage: str, partition: int) -> Iterable[pa.RecordBatch]:
+    """What all shards of the union sent to a partition."""
+    return corpus.across(stage, plan.known + len(corpus.shards), partition)
 
 
 def _passes(sent: Any) -> int:
@@ -187,56 +223,69 @@ def _passes(sent: Any) -> int:
     return passes_for(sum(batch.num_rows for batch in sent), REDUCER_MEMORY_BYTES)
 
 
-def _keys(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
+def _keys(plan: SubstringPlan, corpus: StepCorpus, number: int) -> Batches:
     from gneiss.dedup.corpus_scope import shard_keys
 
-    return shard_keys(_units(plan, corpus, shard), plan.scheme)
+    return shard_keys(_units_of(plan, corpus, number), plan.scheme)
 
 
 def _repeated(plan: SubstringPlan, corpus: StepCorpus, partition: int) -> Batches:
     from gneiss.dedup.corpus_scope import repeated_keys
 
-    sent = corpus.across("keys", len(corpus.shards), partition)
-    return repeated_keys(sent, _passes(sent))
+    sent = _of_union(plan, corpus, "keys", partition)
+    return repeated_keys(sent, _passes(sent), plan.known)
 
 
-def _contents(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
+def _contents(plan: SubstringPlan, corpus: StepCorpus, number: int) -> Batches:
     from gneiss.dedup.corpus_scope import shard_contents
 
-    repeated = _to_shard(plan, corpus, "repeated", shard)
+    repeated = _to_shard(plan, corpus, "repeated", number)
+    if number < plan.known:
+        passages = _passages(plan, corpus, number)
+        first = None if plan.first_by is None else np.zeros(len(passages.row), np.uint64)
+        return shard_contents(passages.units, plan.scheme, repeated, first, (passages.row, passages.start))
+    shard = number - plan.known
     return shard_contents(_units(plan, corpus, shard), plan.scheme, repeated, order_in(plan.first_by, corpus, shard))
 
 
 def _wanted(plan: SubstringPlan, corpus: StepCorpus, partition: int) -> Batches:
     from gneiss.dedup.corpus_scope import wanted_texts
 
-    sent = corpus.across("contents", len(corpus.shards), partition)
+    sent = _of_union(plan, corpus, "contents", partition)
     return wanted_texts(sent, _passes(sent))
 
 
-def _texts(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
+def _texts(plan: SubstringPlan, corpus: StepCorpus, number: int) -> Batches:
     from gneiss.dedup.corpus_scope import shard_texts
 
-    sent = (_to_shard(plan, corpus, stage, shard) for stage in ("repeated", "wanted"))
-    return shard_texts(_units(plan, corpus, shard), plan.scheme, *sent)
+    sent = (_to_shard(plan, corpus, stage, number) for stage in ("repeated", "wanted"))
+    return shard_texts(_units_of(plan, corpus, number), plan.scheme, *sent)
 
 
 def _answers(plan: SubstringPlan, corpus: StepCorpus, partition: int) -> Batches:
     from gneiss.dedup.corpus_scope import answer_shards
 
-    shards = len(corpus.shards)
-    sent, texts = (corpus.across(stage, shards, partition) for stage in ("contents", "texts"))
+    sent, texts = (_of_union(plan, corpus, stage, partition) for stage in ("contents", "texts"))
     wanted = list(corpus.batches("wanted", partition))
-    return answer_shards(sent, wanted, texts, plan.scheme, plan.policy, _passes(sent))
+    return answer_shards(sent, wanted, texts, plan.scheme, plan.policy, _passes(sent), plan.known)
+
+
+def _kept(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
+    """The passages of a shard."""
+    from gneiss.dedup.corpus_scope import shard_passages
+
+    units, answers = _units(plan, corpus, shard), _to_shard(plan, corpus, "answers", plan.known + shard)
+    return shard_passages(units, plan.scheme.anchors(units).copies, plan.scheme, answers, plan.foreign)
 
 
 def _cuts_of(plan: SubstringPlan, corpus: StepCorpus, shard: int, units: Units) -> pa.RecordBatch:
     from gneiss.dedup.corpus_scope import shard_cuts
 
-    answers = _to_shard(plan, corpus, "answers", shard)
+    number = plan.known + shard
+    answers = _to_shard(plan, corpus, "answers", number)
     copies = plan.scheme.anchors(units).copies
     order = order_in(plan.first_by, corpus, shard)
-    return shard_cuts(shard, units, copies, plan.scheme, answers, plan.policy, plan.fill_gaps, order)
+    return shard_cuts(number, units, copies, plan.scheme, answers, plan.policy, plan.fill_gaps, order)
 
 
 def _cuts(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
@@ -253,7 +302,8 @@ def _token_cuts(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
 def _asked(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
     """Where sources start, in tokens, for each bucket of shards: only the shard of a source knows the byte."""
     found = corpus.batch("token_cuts", shard)
-    return _by_bucket(plan, *(column_of(found, name) for name in ("source_shard", "source_document", "source_start")))
+    columns = (column_of(found, name) for name in ("source_shard", "source_document", "source_start"))
+    return _by_bucket(plan.union_buckets, *columns)
 
 
 def _replied(plan: SubstringPlan, corpus: StepCorpus, bucket: int) -> Batches:
@@ -261,10 +311,10 @@ def _replied(plan: SubstringPlan, corpus: StepCorpus, bucket: int) -> Batches:
     sent = corpus.across("asked", len(corpus.shards), bucket)
     asked = [[column_of(batch, name) for name in SOURCES.names] for batch in sent]
     starts = [np.zeros(len(source_shard), np.int64) for source_shard, _, _ in asked]
-    for shard in plan.buckets[bucket]:
-        units = _units(plan, corpus, shard)
+    for number in plan.union_buckets[bucket]:
+        units = _passages(plan, corpus, number) if number < plan.known else _units(plan, corpus, number - plan.known)
         for (source_shard, row, unit), start in zip(asked, starts, strict=True):
-            here = source_shard == shard
+            here = source_shard == number
             start[here] = units.byte_offsets(row[here], unit[here])
     for (_, row, _), start in zip(asked, starts, strict=True):
         yield pa.record_batch([row, start], schema=ANSWERED)
@@ -274,8 +324,8 @@ def _cuts_in_bytes(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batch
     found = corpus.batch("token_cuts", shard)
     start = np.zeros(found.num_rows, np.int64)
     source_shard = column_of(found, "source_shard")
-    replied = corpus.across("replied", len(plan.buckets), shard)
-    for bucket, batch in zip(plan.buckets, replied, strict=True):
+    replied = corpus.across("replied", len(plan.union_buckets), shard)
+    for bucket, batch in zip(plan.union_buckets, replied, strict=True):
         start[_within(source_shard, bucket)] = column_of(batch, "amount")
     found = found.set_column(found.schema.get_field_index("source_start"), "source_start", pa.array(start))
     return [_shrunk(plan, corpus.texts(shard), found)]
@@ -315,8 +365,9 @@ def _group_cuts(plan: SubstringPlan, corpus: StepCorpus, group: int) -> Batches:
 
 
 def _sources(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
-    """How many bytes each document is the source of, for each bucket of shards."""
-    return _by_bucket(plan, *_summed(*_amounts(corpus.batch("cuts", shard))))
+    """How many bytes each document of the corpus is the source of, for each bucket of shards."""
+    number, row, amount = _summed(*_amounts(corpus.batch("cuts", shard)))
+    return _by_bucket(plan.buckets, number - plan.known, row, amount)
 
 
 def _amounts(cuts: pa.RecordBatch) -> tuple[Int64Array, Int64Array, Int64Array]:
@@ -350,13 +401,14 @@ def _kept_sources(plan: SubstringPlan, evidence: str, corpus: StepCorpus, shard:
     table = corpus.annotations(shard, ["status", evidence])
     if table is None:
         nothing = np.empty(0, np.int64)
-        return _by_bucket(plan, nothing, nothing, nothing)
+        return _by_bucket(plan.buckets, nothing, nothing, nothing)
     cuts = pc.list_flatten(table.filter(pc.equal(table["status"], "kept"))[evidence]).combine_chunks()
+    cuts = cuts.filter(pc.is_valid(pc.struct_field(cuts, "source_row")))  # not of another output
     names = pc.struct_field(cuts, "source_shard").dictionary_encode()
     known = np.array([*map(corpus.shard_number, names.dictionary.to_pylist()), shard], np.int64)
     source_shard = known[pc.fill_null(names.indices, len(known) - 1).to_numpy(zero_copy_only=False)]
     size = field_of(cuts, "end") - field_of(cuts, "start")
-    return _by_bucket(plan, *_summed(source_shard, field_of(cuts, "source_row"), size))
+    return _by_bucket(plan.buckets, *_summed(source_shard, field_of(cuts, "source_row"), size))
 
 
 def _orphans(plan: SubstringPlan, corpus: StepCorpus, bucket: int) -> Batches:
@@ -387,8 +439,8 @@ def _within(shard: Int64Array, bucket: range) -> BoolArray:
     return (shard >= bucket.start) & (shard < bucket.stop)
 
 
-def _by_bucket(plan: SubstringPlan, shard: Int64Array, row: Int64Array, amount: Int64Array) -> Batches:
-    for bucket in plan.buckets:
+def _by_bucket(buckets: tuple[range, ...], shard: Int64Array, row: Int64Array, amount: Int64Array) -> Batches:
+    for bucket in buckets:
         here = _within(shard, bucket)
         yield pa.record_batch([shard[here], row[here], amount[here]], schema=SOURCES)
 

@@ -95,5 +95,6 @@ def _of_cuts(run: FinishedRun, query: str) -> pa.Table:
         return connection.sql(
             'WITH cuts AS (SELECT shard, row, start, "end" - start AS size_bytes,'
             f" coalesce(source_shard, shard) AS source_shard, source_row, source_start FROM"
-            f" (SELECT {shard} AS shard, {row} AS row, unnest({cuts}, recursive := true) FROM documents)) {query}"
+            f" (SELECT {shard} AS shard, {row} AS row, unnest({cuts}, recursive := true) FROM documents)"
+            f" WHERE source_row IS NOT NULL) {query}"  # not of another output
         ).to_arrow_table()

@@ -36,15 +36,16 @@ def write_batches(
     batches: Iterable[pa.RecordBatch],
     receivers: int | None = None,
     each: int | None = None,
+    level: int = 1,
 ) -> int:
     """Write batches to a `pyarrow.NativeFile`; returns the number of rows.
 
     Parameters: `receivers`: default one for each batch; `each`: where they are put together by receiver, how many
-    batches each one gets. Raises ValueError where a receiver gets fewer than another.
+    batches each one gets; `level`: of the compression. Raises ValueError where a receiver gets fewer than another.
     """
     head = schema.serialize().to_pybytes()
     firsts, ends, rows = [0], [len(head)], 0
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", level))
     with pa.ipc.new_stream(sink, schema, options=options) as writer:
         for pack in _packs(batches, _row_bytes(schema), each):
             whole = pack[0] if len(pack) == 1 else pa.concat_batches(pack)

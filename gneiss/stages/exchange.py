@@ -23,6 +23,8 @@ WRITE_BYTES = 1 << 20
 READ_BYTES = 1 << 23
 #: Files that are waited for at once.
 AT_ONCE = 4
+#: The compression of files that are kept.
+KEPT_LEVEL = 9
 #: What is held, compressed, of batches that are gone through several times.
 HELD_BYTES = 64_000_000
 
@@ -156,7 +158,8 @@ class Exchange:
             (self.output / path).create() as file,
             pa.BufferedOutputStream(pa.PythonFile(file, "w"), WRITE_BYTES) as sink,  # batches may be many and small
         ):
-            rows = write_batches(sink, schema, batches, receivers, each)
+            level = 1 if self.folder == EXCHANGE else KEPT_LEVEL
+            rows = write_batches(sink, schema, batches, receivers, each, level)
         return WrittenFile(path, file.size_bytes, file.checksum, rows, file.etag)
 
     @contextmanager

@@ -132,7 +132,7 @@ def test_killed_actors_are_replaced_and_a_shard_that_always_kills_is_given_up(
     assert done.quarantined_shards == {"c.g00000": f"its worker died {MOST_ATTEMPTS} times (Segmentation fault)"}
     expected = {"a": 2, "c.g00000": MOST_ATTEMPTS, "c.g00001": 2, "deep_b.g00000": 2, "deep_b.g00002": 1}
     assert {path.name: path.stat().st_size for path in attempts.iterdir()} == expected
-    finished = runs.touched(output / "data")
+    finished = {name: its for name, its in runs.touched(output / "data").items() if not name.endswith(".part")}
     assert len(finished) == 4
     run(material.recipe, material.input, output, workers=1, backend="ray")
     assert runs.promised(output) == local

@@ -1,7 +1,7 @@
 """Duplicate documents: equal ones by a hash of the text, near-duplicates by MinHash; found, not dropped.
 
-Across shards there are three stages: `keys` (map: what documents must share, by hash partition), `matched` (reduce:
-pairs with equal keys) and `clusters` (one task: connected components, a batch for each shard).
+Across shards there are these stages: `keys` (map: what documents must share, by hash partition), `matched` (reduce:
+pairs with equal keys), then `joined` and `clusters` for each range of the corpus (connected components).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import chain, islice
 from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
@@ -19,8 +18,9 @@ from pydantic import BeforeValidator, Field
 from gneiss.annotation import Column
 from gneiss.arrays import Int64Array, UInt64Array
 from gneiss.batch import TextBatch
+from gneiss.corpus_steps.cluster_stages import cluster_stages, clusters_of, ranges_of
 from gneiss.corpus_steps.indexed_keys import HASHES, index_stages, indexed_keys
-from gneiss.corpus_steps.preference_stages import order_stages, orders_of
+from gneiss.corpus_steps.preference_stages import order_stages
 from gneiss.corpus_steps.scope import Scope, check_group, files, group_of
 from gneiss.corpus_steps.step import (
     MOST_PARTITIONS,
@@ -51,8 +51,6 @@ _VERIFIED = (
     Column("near_candidates", "int64", "earlier documents that it was compared with"),
     Column("near_rejected", "int64", "of these, the ones that it does not resemble enough"),
 )
-#: The one task that joins pairs to clusters holds one number per document of the corpus.
-CLUSTER_BYTES_PER_ROW = 8
 
 
 def _is_none(value: object) -> bool:
@@ -164,7 +162,7 @@ class _Duplicates(CorpusStep):
 
     def stages(self, corpus: StepCorpus) -> Sequence[Stage]:
         """See CorpusStep."""
-        from gneiss.dedup.minhash import clusters, keys, matching
+        from gneiss.dedup.minhash import keys, matching
 
         criterion, partitions = cast(Criterion, self), self._partitions(corpus)
         work = partial(_keys, criterion, self._salt, partitions)
@@ -172,8 +170,8 @@ class _Duplicates(CorpusStep):
         return (
             *order_stages(self.keep, corpus),
             Stage("keys", len(corpus.shards), keys.SCHEMA, work, True, partitions),
-            Stage("matched", partitions, matching.SCHEMA, matched),
-            Stage("clusters", 1, clusters.SCHEMA, partial(_clusters, self.keep, partitions)),
+            Stage("matched", partitions, matching.SCHEMA, matched, receivers=len(ranges_of(corpus))),
+            *cluster_stages(self.keep, partitions, corpus),
             *index_stages(criterion.keys_per_document, partitions, self.keep, corpus),
         )
 
@@ -202,10 +200,10 @@ class _Duplicates(CorpusStep):
     def results(self, corpus: StepCorpus) -> Callable[[int, PhaseDocuments], StepResult]:
         """See CorpusStep."""
 
-        union = Union.of(corpus)
+        union, ranges = Union.of(corpus), ranges_of(corpus)
 
         def result(shard: int, documents: PhaseDocuments) -> StepResult:
-            members = Members.of_batch(corpus.batch("clusters", 0, shard))
+            members = Members.of_batch(clusters_of(corpus, ranges, union.before + shard))
             return StepResult(self.annotations(members, documents.rows, union, union.before + shard))
 
         return result
@@ -216,8 +214,7 @@ class _Duplicates(CorpusStep):
 
     def reducer_memory_bytes(self, shards: Sequence[ShardSize]) -> int:
         """See CorpusStep."""
-        rows = sum(shard.rows for shard in shards)
-        return max(REDUCER_MEMORY_BYTES, CLUSTER_BYTES_PER_ROW * rows) if self.sees_corpus else 0
+        return REDUCER_MEMORY_BYTES if self.sees_corpus else 0
 
 
 @dataclass(frozen=True)
@@ -360,17 +357,11 @@ def _keys(
 
 
 def _matched(keys_per_document: int, partitions: int, corpus: StepCorpus, partition: int) -> Batches:
+    from gneiss.dedup.minhash.clusters import numbers_of
     from gneiss.dedup.minhash.matching import matched, passes_for
 
-    sent = corpus.across("keys", len(corpus.shards), partition)
+    sent, ranges = corpus.across("keys", len(corpus.shards), partition), ranges_of(corpus)
     known = list(indexed_keys(corpus.segments, keys_per_document, partition, partitions))
     passes = passes_for(sum(batch.num_rows for its in (known, sent) for batch in its), REDUCER_MEMORY_BYTES)
-    return matched(sent, passes, known, Union.of(corpus).before)
-
-
-def _clusters(keep: str | None, partitions: int, corpus: StepCorpus, task: int) -> Batches:
-    from gneiss.dedup.minhash.clusters import clusters
-
-    edges = chain.from_iterable(corpus.batches("matched", partition) for partition in range(partitions))
-    union = Union.of(corpus)
-    return islice(clusters(edges, union.rows, orders_of(keep, corpus), union.segment), union.before, None)
+    for batch in matched(sent, passes, known, Union.of(corpus).before):
+        yield from ranges.parted(batch, numbers_of(batch, "", ranges.starts))

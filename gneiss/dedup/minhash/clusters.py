@@ -96,7 +96,7 @@ def numbers_of(edges: pa.RecordBatch, which: str, starts: Int64Array) -> Int64Ar
 @njit(cache=True, nogil=True)
 def _unite(links: AnyArray, one: Int64Array, other: Int64Array) -> None:
     for i in range(len(one)):
-        a, b = _first(links, one[i]), _first(links, other[i])
+        a, b = first_of(links, one[i]), first_of(links, other[i])
         if a != b:
             earlier, later = min(a, b), max(a, b)
             links[earlier] += links[later]
@@ -104,7 +104,7 @@ def _unite(links: AnyArray, one: Int64Array, other: Int64Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _first(links: AnyArray, document: Int) -> Int:
+def first_of(links: AnyArray, document: Int) -> Int:
     """The first of a document's cluster; on the way there, links are made shorter."""
     while links[document] >= 0:
         linked = links[document]
@@ -124,7 +124,7 @@ def _members(links: AnyArray, start: Int, end: Int) -> tuple[Int64Array, Int64Ar
     written = 0
     for document in range(start, end):
         if links[document] != -1:
-            row[written], first[written] = document - start, _first(links, document)
+            row[written], first[written] = document - start, first_of(links, document)
             size[written] = -links[first[written]]
             written += 1
     return row, first, size

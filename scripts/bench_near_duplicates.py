@@ -36,6 +36,7 @@ from gneiss.dedup.minhash.normalization import normalized
 from gneiss.dedup.minhash.normalization_kernel import REMOVED_RANGES
 from gneiss.dedup.minhash.shingles import BASE, SHINGLE_FACTOR, SHINGLE_SEED, WORD_FACTOR, WORD_SEED
 from gneiss.dedup.minhash.signatures import signatures
+from gneiss.dedup.minhash.unspaced import UNSPACED_RANGES
 
 NEAR = NearDuplicates()
 PEER_BYTES, QUICK_PEER_BYTES = 20_000_000, 6_000_000
@@ -181,15 +182,34 @@ def removed() -> dict[int, None]:
 
 REMOVED = removed()
 DIGITS = re.compile("[0-9]+")
+UNSPACED = re.compile(
+    f"([{''.join(re.sub('[0-9A-F]+', lambda code: chr(int(code[0], 16)), UNSPACED_RANGES).split())}])"
+)
 UPPER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 
 def split_shingles(text: str) -> list[tuple[str, ...]]:
-    """The same words as ours, in 5-grams."""
+    """The same words as ours, in 5-grams; two characters of a script without spaces count as a word."""
     words = DIGITS.sub("0", text.translate(REMOVED | UPPER)).split()
+    if UNSPACED.search(text):
+        return shingles_with_unspaced([part for word in words for part in UNSPACED.split(word) if part])
     if len(words) < NEAR.shingle_words:
         return [tuple(words)] if words else []
     return list(zip(*(words[offset:] for offset in range(NEAR.shingle_words)), strict=False))
+
+
+def shingles_with_unspaced(words: list[str]) -> list[tuple[str, ...]]:
+    """Of words and characters: the shortest up to each of them that weigh enough."""
+    weights = [1 if UNSPACED.fullmatch(word) else 2 for word in words]
+    found, start, weight = [], 0, 0
+    for end, its in enumerate(weights, 1):
+        weight += its
+        while weight - weights[start] >= 2 * NEAR.shingle_words:
+            weight -= weights[start]
+            start += 1
+        if weight >= 2 * NEAR.shingle_words:
+            found.append(tuple(words[start:end]))
+    return found or ([tuple(words)] if words else [])
 
 
 def joined_shingles(text: str) -> list[bytes]:

@@ -41,7 +41,7 @@ def partitions_for(documents: int, keys_per_document: int, memory_bytes: int) ->
     """How many partitions keep a reducer within `memory_bytes`, for a corpus of `documents`.
 
     >>> partitions_for(10**9, 14, 4 * 10**9)
-    168
+    182
     """
     return passes_for(documents * keys_per_document, memory_bytes)
 
@@ -50,7 +50,7 @@ def passes_for(keys: int, memory_bytes: int) -> int:
     """The number of passes of a reducer over a partition with `keys`.
 
     >>> passes_for(10_000_000, 10**9), passes_for(100_000_000, 10**9)
-    (1, 5)
+    (1, 6)
     """
     return max(1, -(-keys * _REDUCER_BYTES_PER_KEY // memory_bytes))
 

@@ -15,9 +15,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: more threads only
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import models_fusion
+import models_labelling
 import models_routing
 
-SECTIONS = {"fusion": models_fusion, "routing": models_routing}
+SECTIONS = {"labelling": models_labelling, "fusion": models_fusion, "routing": models_routing}
 
 
 def main() -> None:

@@ -103,7 +103,7 @@ def task_weights(blocks: int) -> Float64Array:
 
     Over all k and s the weights sum to 2^m - 1.
 
-    >>> [m * task_weights(3)[m].sum() for m in range(4)]
+    >>> [float(m * task_weights(3)[m].sum()) for m in range(4)]
     [0.0, 1.0, 3.0, 7.0]
     """
     return np.array([[comb(m - 1, s - 1) / s if m else 0.0 for s in range(1, blocks + 1)] for m in range(blocks + 1)])

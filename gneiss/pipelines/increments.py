@@ -87,5 +87,5 @@ def _refuse_unfit(plan: Plan, output: Place, number: int) -> None:
         if count_segments(output, step) < number:
             raise OutputError(
                 f"{output}: the input has shards that it lacks, first {new!r}, and there is no index of {step.key} to"
-                " compare them with; run with the input that it had and --keep-index first, or choose another output"
+                " compare them with; run with the input that it had and keep_index first, or choose another output"
             )

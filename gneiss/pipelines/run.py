@@ -177,11 +177,11 @@ def _refuse_index(plan: Plan) -> None:
     """Refuse to keep an index that nothing could be compared with. Raises RecipeError."""
     steps = [step for phase in plan.recipe.over(plan.input.shards).phases for step in phase.steps if step.sees_corpus]
     if not steps:
-        raise RecipeError(f"--keep-index: no step of {plan.recipe.name} sees more than a shard; leave the option out")
+        raise RecipeError(f"keep_index: no step of {plan.recipe.name} sees more than a shard; leave it out")
     if lacking := next((step.key for step in steps if step.index_parameters is None), None):
-        raise RecipeError(f"--keep-index: {lacking} keeps no index; leave the option out")
+        raise RecipeError(f"keep_index: {lacking} keeps no index; leave it out")
     if plan.recipe.output.shard_bytes is not None:
-        raise RecipeError("--keep-index: leave output.shard_bytes out, and `gneiss reshard` what comes of it")
+        raise RecipeError("keep_index: leave output.shard_bytes out, and `gneiss reshard` what comes of it")
 
 
 def hire_for(
@@ -256,7 +256,7 @@ def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None, keep
     """Curate what is left of a plan, one data file a shard."""
     recipe, folder = plan.recipe, job.output
     done = job.finished(CURATION, plan.input.shards)
-    skipped = len(done)
+    skipped, known = len(done), {id_ for id_, receipt in done.items() if receipt.state == COMMITTED}
     corpus = _corpus(job, plan, stored, keep_index)
     if corpus.wide_phases:
         unusable = unusable_shards(folder)
@@ -286,7 +286,8 @@ def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None, keep
         if done[shard.id].state != COMMITTED:  # whatever was written of it before it failed
             for path in layout.shard_paths(shard.id, recipe.output.format):
                 (folder / path).delete()
-    finished = _finish(job, plan, done, skipped, counted_after(corpus), is_new=not is_done)
+    is_new = not known.issuperset(_committed(plan, done))
+    finished = _finish(job, plan, done, skipped, counted_after(corpus), is_new=is_new)
     Exchange(folder).clear()
     return finished
 

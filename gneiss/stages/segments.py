@@ -111,7 +111,7 @@ def _manifests(output: Place, step: CorpusStep) -> list[dict[str, Any]]:
             raise InputError(f"{place}: cannot read: {first_line(error)}") from error
     if not found:
         is_run = (output / RUN_FILE).find() is not None
-        advice = "make one by its `gneiss run` with --keep-index" if is_run else "expected the output of a run"
+        advice = "make one by its run, with keep_index" if is_run else "expected the output of a run"
         raise InputError(f"{output}: it has no index of {step.key}; {advice}")
     for manifest in found:
         _refuse_other_parameters(output, step, manifest["parameters"])

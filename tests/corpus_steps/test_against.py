@@ -163,7 +163,7 @@ def test_another_index_is_refused(tmp_path: Path) -> None:
         found(recipe(near={**NEAR, "bands": 9}, against=other), tmp_path / "all/own", tmp_path / "own")
     with pytest.raises(RecipeError, match="it goes with `scope: corpus` or `group`"):
         recipe(against=other, scope="file")
-    with pytest.raises(RecipeError, match="--keep-index: no step of against sees more than a shard"):
+    with pytest.raises(RecipeError, match="keep_index: no step of against sees more than a shard"):
         found(recipe(scope="shard"), tmp_path / "all/own", tmp_path / "own", keep_index=True)
 
 

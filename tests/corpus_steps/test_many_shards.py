@@ -13,6 +13,7 @@ from gneiss.batch import TextBatch
 from gneiss.corpus_steps import Dedup
 from gneiss.corpus_steps.duplicates import Members
 from gneiss.corpus_steps.substring_stages import ANSWERED, CUTS, SubstringPlan
+from gneiss.corpus_steps.union import Union
 from gneiss.dedup.corpus_scope import Scheme
 
 
@@ -70,6 +71,8 @@ class Documents:
 class APlan:
     """Where the stages left what they found."""
 
+    known = 0
+
     def cuts_place(self, shard: int) -> tuple[int, int]:
         """The shard's own task."""
         return shard, 0
@@ -77,6 +80,29 @@ class APlan:
     def bucket_place(self, shard: int) -> tuple[int, int]:
         """One bucket."""
         return 0, shard
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Ids that can be looked up, not gone through."""
+
+    shards: Sequence[AShard]
+
+    def __getitem__(self, index: int) -> str:
+        return self.shards[index].id
+
+
+class Own:
+    """Every shard is of this output."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return np.full(np.shape(index), -1)
+
+
+def union_of(shards: Sequence[AShard]) -> Any:
+    ids: Any = Ids(shards)
+    own: Any = Own()
+    return Union(ids, (), 0, own, own)
 
 
 def numbers(*values: int) -> Any:
@@ -88,14 +114,14 @@ def test_clusters_name_the_shards_of_their_first_documents() -> None:
     members = Members(numbers(1, 2, 4), numbers(7, 3, 7), numbers(1, 0, 0), numbers(2, 2, 3))
     rows = numbers(0, 1, 2, 4)
     assert members.are_first(rows, 7).to_pylist() == [True, True, False, False]
-    assert members.names(rows, lambda n: shards[n].id).to_pylist() == [None, "s7:1", "s3:0", "s7:0"]
+    assert members.names(rows, union_of(shards)).to_pylist() == [None, "s7:1", "s3:0", "s7:0"]
 
 
 def test_cuts_name_the_shards_of_their_sources() -> None:
     documents = Documents("s5", numbers(0, 1, 2), TextBatch.of(["abcd"] * 3))
     corpus: Any = ACorpus(BillionShards())
     plan: Any = APlan()
-    found = Dedup(scope="corpus")._found(plan, corpus, 5, documents)
+    found = Dedup(scope="corpus")._found(plan, union_of(corpus.shards), corpus, 5, documents)
     (listed,) = (column.to_pylist() for column in found.evidence.values())
     assert [[cut["source_shard"] for cut in of_row] for of_row in listed] == [[None, "s7"], [], ["s999999999", "s2"]]
 
@@ -115,6 +141,6 @@ class BillionGroups(Sequence[range]):
 
 def test_the_group_of_a_shard_is_looked_up() -> None:
     groups: Any = BillionGroups()
-    plan = SubstringPlan("bytes", "protect", "char", 1.0, groups, groups, Scheme(200, 1), Dedup()._spans)
+    plan = SubstringPlan("bytes", "protect", "char", 1.0, None, groups, groups, Scheme(200, 1), 0, 0, Dedup()._spans)
     assert plan.bucket_place(7) == (3, 1)
     assert plan.cuts_place(1_999_999_998) == (999_999_999, 0)

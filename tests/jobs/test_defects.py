@@ -217,7 +217,7 @@ def test_an_exception_in_an_extraction_costs_its_archive(tmp_path: Path, monkeyp
 def test_an_exception_in_the_driver_is_kept_and_quoted(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fails(*_: object) -> NoReturn:
+    def fails(*_: object, **__: object) -> NoReturn:
         raise TypeError("the driver is wrong")
 
     monkeypatch.setattr(pipeline, "_finish", fails)

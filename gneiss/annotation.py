@@ -174,7 +174,9 @@ def annotate_present(
     from gneiss.batch import TextBatch
 
     valid = texts.is_valid()
-    batch = TextBatch.of(texts.drop_null()).annotated({name: its.filter(valid) for name, its in annotations.items()})
+    batch = TextBatch.of(texts.drop_null()).annotated(
+        {name: annotation.filter(valid) for name, annotation in annotations.items()}
+    )
     columns = checked(annotator.columns, compute(batch), len(batch))
     positions = pc.if_else(valid, pc.subtract(pc.cumulative_sum(valid.cast(pa.int64())), 1), None)
     return {name: values.take(positions) for name, values in columns.items()}

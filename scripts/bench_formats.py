@@ -80,7 +80,9 @@ def jsonl_part(batch: TextBatch) -> Figures:
             sizes[f"parquet_bytes{name}"] = file.size_bytes
         if importlib.util.find_spec("orjson"):
             figures["orjson_loads"] = best(lambda: orjson_read(path))[0]
-    rates: Figures = {f"jsonl_{name}_mb_per_s": round(batch.size_bytes / 1e6 / its, 1) for name, its in figures.items()}
+    rates: Figures = {
+        f"jsonl_{name}_mb_per_s": round(batch.size_bytes / 1e6 / figure, 1) for name, figure in figures.items()
+    }
     return {"jsonl_bytes": written, **sizes, **rates}
 
 

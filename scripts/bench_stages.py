@@ -105,7 +105,7 @@ def _seconds(checkout: Path, folder: Path, name: str, output: str) -> Counter[st
 
 def _figures(name: str, seconds: dict[str, list[Counter[str]]]) -> dict[str, object]:
     figures: dict[str, object] = {}
-    least = {which: min(runs, key=lambda its: its.total()) for which, runs in seconds.items()}
+    least = {which: min(runs, key=lambda run: run.total()) for which, runs in seconds.items()}
     for which, its in least.items():
         figures[f"{name}_{which}_stages_seconds"] = round(its.total() - its["curate"], 2)
         figures[f"{name}_{which}_curate_seconds"] = round(its["curate"], 2)

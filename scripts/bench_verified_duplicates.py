@@ -104,7 +104,10 @@ class Truth:
         from scipy.sparse import csr_array, triu
 
         numbers: dict[bytes, int] = {}
-        sets = [{numbers.setdefault(its, len(numbers)) for its in joined_shingles(text)} for text in texts]
+        sets = [
+            {numbers.setdefault(joined_shingle, len(numbers)) for joined_shingle in joined_shingles(text)}
+            for text in texts
+        ]
         sizes = np.array([len(its) for its in sets])
         ends = np.append(0, np.cumsum(sizes))
         places = np.fromiter((place for its in sets for place in its), np.int64, ends[-1])
@@ -184,7 +187,7 @@ def templated() -> list[str]:
         for rate in (0.0, 0.002, 0.005, 0.01, 0.02, 0.04):
             texts.append([choose.choice(words) if choose.random() < rate else word for word in original])
     choose.shuffle(texts)
-    return [" ".join(its) for its in texts]
+    return [" ".join(text) for text in texts]
 
 
 def cost_part(corpus: Path, limit: int | None) -> Figures:
@@ -212,9 +215,9 @@ def labels_part(corpus: Path, limit: int | None) -> Figures:
         package = str(its.hostname).partition(".deb.")[0]
         pages[re.sub("amd64|arm64|i386|[0-9.]+", "", package) + its.path.replace(package, "")].append(row)
     editions = [rows for rows in pages.values() if len(rows) > 1]
-    rows = sorted(row for its in editions for row in its)
+    rows = sorted(row for edition in editions for row in edition)
     place = {row: number for number, row in enumerate(rows)}
-    labelled = {pair for its in editions for pair in combinations(sorted(place[row] for row in its), 2)}
+    labelled = {pair for edition in editions for pair in combinations(sorted(place[row] for row in edition), 2)}
     batch = TextBatch.of(table["text"].take(rows).combine_chunks())
     if limit is not None:
         batch = first_bytes(batch, limit)
@@ -239,7 +242,7 @@ def in_clusters(table: pa.Table) -> set[Pair]:
     members = defaultdict(list)
     for document, first in zip(table["document"].to_pylist(), table["first"].to_pylist(), strict=True):
         members[first].append(document)
-    return {pair for its in members.values() for pair in combinations(its, 2)}
+    return {pair for member in members.values() for pair in combinations(member, 2)}
 
 
 def baseline(texts: Sequence[str]) -> set[Pair]:
@@ -261,7 +264,7 @@ def baseline(texts: Sequence[str]) -> set[Pair]:
     members = defaultdict(list)
     for number, label in enumerate(connected_components(graph)[1].tolist()):
         members[label].append(number)
-    return {pair for its in members.values() for pair in combinations(its, 2)}
+    return {pair for member in members.values() for pair in combinations(member, 2)}
 
 
 def scores(name: str, found: set[Pair], labelled: set[Pair]) -> Figures:
@@ -388,7 +391,7 @@ def clusters_of_datatrove(folder: Path) -> set[frozenset[int]]:
     (file,) = folder.glob("*.clusters")
     for document, cluster in struct.iter_unpack("<II", file.read_bytes()):
         members[cluster].add(document)
-    return {frozenset(its) for its in members.values()}
+    return {frozenset(member) for member in members.values()}
 
 
 PARTS: dict[str, Callable[[Path, int | None], Figures]] = {

@@ -31,7 +31,7 @@ def cut(schema: dict[str, Any], value: Any) -> dict[str, Any]:
     elif isinstance(value, dict) and "properties" in schema:
         properties = schema["properties"]
         kept["properties"] = {
-            name: cut(its, value[name]) if name in value else True for name, its in properties.items()
+            name: cut(property_, value[name]) if name in value else True for name, property_ in properties.items()
         }
         kept["additionalProperties"] = False
     elif isinstance(value, dict) and "additionalProperties" in schema:

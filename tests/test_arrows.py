@@ -140,8 +140,8 @@ def _reached(arrows: Mapping[str, set[str]], start: str) -> set[str]:
 def test_no_circle_between_modules_and_none_between_rooms() -> None:
     between_modules = graph()
     between_rooms: dict[str, set[str]] = {}
-    for module, its in between_modules.items():
-        between_rooms.setdefault(room(module), set()).update({room(other) for other in its} - {room(module)})
+    for module, others in between_modules.items():
+        between_rooms.setdefault(room(module), set()).update({room(other) for other in others} - {room(module)})
     found = circles(between_modules) + circles(between_rooms)
     assert len(found) == NOT_YET_CIRCLES, found
 
@@ -186,7 +186,9 @@ def unsafe_in(source: str) -> list[str]:
             if called in UNSAFE_CALLS or called.rpartition(".")[2] in UNSAFE_CALLS - {"compile"} or is_torch:
                 found.append(called)
             found += [
-                its.arg for its in node.keywords if its.arg == "allow_pickle" and ast.unparse(its.value) != "False"
+                keyword.arg
+                for keyword in node.keywords
+                if keyword.arg == "allow_pickle" and ast.unparse(keyword.value) != "False"
             ]
     return found
 

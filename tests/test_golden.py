@@ -131,7 +131,7 @@ def _sha256(content: bytes) -> str:
 def locked() -> dict[str, str]:
     """The versions in requirements.lock of the libraries that shape bytes."""
     lines = map(Requirement, LOCK.read_text("utf-8").splitlines())
-    versions = {its.name: str(its.specifier)[2:] for its in lines if its.marker is None or its.marker.evaluate()}
+    versions = {line.name: str(line.specifier)[2:] for line in lines if line.marker is None or line.marker.evaluate()}
     return {name: versions[name] for name in LIBRARIES}
 
 

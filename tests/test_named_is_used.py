@@ -98,13 +98,13 @@ def test_every_key_of_a_recipe_is_read(part: type[Part]) -> None:
 
 @pytest.mark.parametrize("part", [*ANNOTATORS.values(), *EDITORS.values(), *STEPS], ids=lambda part: part.__name__)
 def test_every_parameter_of_a_part_is_read(part: type[Any]) -> None:
-    assert [its.name for its in fields(part) if not re.search(rf"\.{its.name}\b", SOURCE)] == []
+    assert [field.name for field in fields(part) if not re.search(rf"\.{field.name}\b", SOURCE)] == []
 
 
 def commands(group: typer.Typer) -> list[Callable[..., Any]]:
-    found = [its.callback for its in group.registered_commands if its.callback]
-    return [*found, *(command for its in group.registered_groups if its.typer_instance
-                      for command in commands(its.typer_instance))]  # fmt: skip
+    found = [entry.callback for entry in group.registered_commands if entry.callback]
+    return [*found, *(command for inner in group.registered_groups if inner.typer_instance
+                      for command in commands(inner.typer_instance))]  # fmt: skip
 
 
 def unread(function: Callable[..., Any]) -> set[str]:

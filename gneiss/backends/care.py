@@ -73,8 +73,10 @@ class Care:
         last = {(end.work.name, end.work.first): end for end in self.ends if end.work.is_of_one_document}
         return [end for end in last.values() if self._is_blamed(end.work)]
 
-    def _is_blamed(self, its: Work) -> bool:
-        at_it = [end for end in self.ends if end.work.name == its.name and end.work.first <= its.first <= end.work.last]
+    def _is_blamed(self, work: Work) -> bool:
+        at_it = [
+            end for end in self.ends if end.work.name == work.name and end.work.first <= work.first <= end.work.last
+        ]
         alone = [end for end in at_it if end.work.is_of_one_document]
         batch = [end for end in at_it if not end.work.is_of_one_document][:1]
         both = [*alone, *batch]

@@ -230,8 +230,8 @@ class _Crew(Generic[Task]):
         if worker := self._workers.get(number):
             self._headcount.now += not worker.where
             worker.where = where
-            for its in (worker, *(its for its in self._workers.values() if not its.where)):
-                its.shows_life(0.0)
+            for silent in (worker, *(other for other in self._workers.values() if not other.where)):
+                silent.shows_life(0.0)
 
     def opened(self, number: int) -> None:
         """A worker is ready."""
@@ -281,7 +281,7 @@ class _Crew(Generic[Task]):
             _log.warning("a worker was killed for want of memory: %d go on without it for a while", len(self._workers))
         if (task := worker.task) is None:
             return None
-        its, at = self._tasks[task], death.record.work
+        given, at = self._tasks[task], death.record.work
         care = self._care.get(task, NO_CARE)
         if at is not None:
             end = End(at, death.is_own, death.did, death.is_late, death.said, death.record.stack)
@@ -289,12 +289,12 @@ class _Crew(Generic[Task]):
         elif death.is_own:
             self._deaths[task] += 1
         if care.is_too_much:
-            return its, f"its workers died {MOST_ENDS} times of its documents ({death.said})"
+            return given, f"its workers died {MOST_ENDS} times of its documents ({death.said})"
         if self._deaths[task] == MOST_ATTEMPTS:
-            return its, f"its worker died {MOST_ATTEMPTS} times ({death.said})"
+            return given, f"its worker died {MOST_ATTEMPTS} times ({death.said})"
         _log.warning(
             "%s: its worker died (%s)%s; the task is given to another one%s",
-            self._name(its), death.said, f" at {at}" if at else "", _how(care, at), extra=fields_of(its),
+            self._name(given), death.said, f" at {at}" if at else "", _how(care, at), extra=fields_of(given),
         )  # fmt: skip
         self._waiting.append(task)
         return None

@@ -156,7 +156,7 @@ class _Processes:
     @property
     def held_bytes(self) -> int:
         """The memory of its processes."""
-        return sum(held_bytes(its.process.pid or 0) for its in (*self._living.values(), *self._idle))
+        return sum(held_bytes(process.process.pid or 0) for process in (*self._living.values(), *self._idle))
 
     def start(self) -> int:
         """See Pool."""
@@ -172,15 +172,15 @@ class _Processes:
 
     def give(self, worker: int, task: Any, care: Care) -> None:
         """See Pool."""
-        its = self._living[worker]
-        its.kills, its.has_task, its.task_bytes = memory_kills(), True, bytes_of(task)
-        its.messages.put(_Message(worker, "work", task, self._events, care))
+        process = self._living[worker]
+        process.kills, process.has_task, process.task_bytes = memory_kills(), True, bytes_of(task)
+        process.messages.put(_Message(worker, "work", task, self._events, care))
 
     def look(self, workers: Collection[int]) -> None:
         """See Pool."""
         for worker in workers:
-            its = self._living[worker]
-            seen = vitals(its.process.pid or 0, read_record(its.recorder.fileno()))
+            process = self._living[worker]
+            seen = vitals(process.process.pid or 0, read_record(process.recorder.fileno()))
             self._events.put(_Silent(worker) if seen is None else Seen(worker, seen))
 
     def ask(self, worker: int) -> None:
@@ -200,14 +200,14 @@ class _Processes:
             return ()
         if isinstance(event, GneissError):
             raise event
-        if isinstance(event, Opened | Answered) and (its := self._living.get(event.worker)):
-            its.has_task = False
-            held = held_bytes(its.process.pid or 0)
+        if isinstance(event, Opened | Answered) and (process := self._living.get(event.worker)):
+            process.has_task = False
+            held = held_bytes(process.process.pid or 0)
             if isinstance(event, Opened):
-                its.opened_bytes = held
+                process.opened_bytes = held
                 return (event,)
-            self._peaks.add(its.task_bytes, event.peak_bytes)
-            if death := worn_out(held, its.opened_bytes, self._resources):
+            self._peaks.add(process.task_bytes, event.peak_bytes)
+            if death := worn_out(held, process.opened_bytes, self._resources):
                 self.end(event.worker)
                 return (event, Died(event.worker, death))
         if not isinstance(event, _Silent):
@@ -223,8 +223,8 @@ class _Processes:
     def close(self) -> None:
         """See Pool."""
         living = list(self._living.values())
-        self._idle += [its for its in living if not its.has_task]
-        _end_all([its for its in living if its.has_task], self._patience)
+        self._idle += [process for process in living if not process.has_task]
+        _end_all([process for process in living if process.has_task], self._patience)
 
 
 def _new_process() -> _Process:
@@ -245,22 +245,22 @@ def _end_all(living: Sequence[_Process], patience: Patience) -> None:
         _end(living, BaseProcess.terminate, patience)
     finally:
         _end(living, BaseProcess.kill, patience)
-    for process in (its.process for its in living if its.process.is_alive()):
+    for process in (one.process for one in living if one.process.is_alive()):
         _log.warning("process %d does not end, though killed: it waits for storage; it is left behind", process.pid)
 
 
 def _end(processes: Sequence[_Process], how: Callable[[BaseProcess], None], patience: Patience) -> None:
     """End processes that live, and wait for that as long as patience has it."""
-    living = [its for its in processes if its.process.is_alive()]
-    for its in living:
-        how(its.process)
+    living = [process for process in processes if process.process.is_alive()]
+    for process in living:
+        how(process.process)
     deadline = time.monotonic() + patience.end_seconds
-    for its in living:
-        its.process.join(max(0.0, deadline - time.monotonic()))
-    for its in processes:
-        its.messages.put(None)
-        if not its.process.is_alive():
-            its.recorder.close()
+    for process in living:
+        process.process.join(max(0.0, deadline - time.monotonic()))
+    for process in processes:
+        process.messages.put(None)
+        if not process.process.is_alive():
+            process.recorder.close()
 
 
 def _converse(pipe: Connection, messages: SimpleQueue[_Message | None]) -> None:

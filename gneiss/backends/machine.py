@@ -63,17 +63,17 @@ def vitals(pid: int, record: Record = NOTHING) -> Vitals | None:
         state = process.status()
         if state in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
             return None
-        its = process.cpu_times()
+        times = process.cpu_times()
         children = process.children(recursive=True)
     except psutil.NoSuchProcess:
         return None
-    cpu_seconds = its.user + its.system + its.children_user + its.children_system
+    cpu_seconds = times.user + times.system + times.children_user + times.children_system
     for child in children:
         try:
             cpu_seconds += child.cpu_times().user + child.cpu_times().system
         except psutil.NoSuchProcess:
             continue  # its time is among that of ended children at the next look
-    return Vitals(str(state), cpu_seconds, its.user + its.system, record)
+    return Vitals(str(state), cpu_seconds, times.user + times.system, record)
 
 
 def memory_kills() -> int | None:

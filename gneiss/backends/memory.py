@@ -27,9 +27,9 @@ def machine_memory(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> MachineMemor
     """The memory of this machine, or of the cgroup around this process where that has less: a container, a job."""
     import psutil
 
-    its = psutil.virtual_memory()
-    limits = [MachineMemory(its.total, its.available), *_cgroup_limits(proc, cgroups)]
-    return MachineMemory(min(its.total_bytes for its in limits), min(its.free_bytes for its in limits))
+    memory = psutil.virtual_memory()
+    limits = [MachineMemory(memory.total, memory.available), *_cgroup_limits(proc, cgroups)]
+    return MachineMemory(min(limit.total_bytes for limit in limits), min(limit.free_bytes for limit in limits))
 
 
 def _cgroup_limits(proc: Path, cgroups: Path) -> Iterator[MachineMemory]:

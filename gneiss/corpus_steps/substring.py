@@ -238,7 +238,9 @@ class Dedup(CorpusStep):
     def counts_after(self, corpus: StepCorpus) -> Mapping[str, int]:
         """Bytes cut from kept documents whose source was not kept."""
         buckets = range(len(self._plan(corpus).buckets))
-        found = (int(column_of(batch, "amount").sum()) for its in buckets for batch in corpus.batches("orphans", its))
+        found = (
+            int(column_of(batch, "amount").sum()) for bucket in buckets for batch in corpus.batches("orphans", bucket)
+        )
         return {"orphaned_bytes": sum(found)}
 
     def _plan(self, corpus: StepCorpus) -> SubstringPlan:

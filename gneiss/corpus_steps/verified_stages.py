@@ -145,10 +145,10 @@ def _verified(step: NearDuplicates, partitions: int, corpus: StepCorpus, verifie
     sent = corpus.across("sets", Union.of(corpus).end, verifier)
     passes = 1 + sum(batch.nbytes for batch in sent) // REDUCER_MEMORY_BYTES
     for turn in range(passes):
-        its = pairs.where(pairs.later % passes == turn)
-        place, sets = _read(sent, its)
-        batch = verified(its, place, sets, step.verify)
-        yield from parted(batch, np.searchsorted(its.later, shards << 32))
+        passing = pairs.where(pairs.later % passes == turn)
+        place, sets = _read(sent, passing)
+        batch = verified(passing, place, sets, step.verify)
+        yield from parted(batch, np.searchsorted(passing.later, shards << 32))
 
 
 def _read(sent: Iterable[pa.RecordBatch], pairs: Pairs) -> tuple[Int64Array, ShingleSets]:
@@ -164,8 +164,8 @@ def _read(sent: Iterable[pa.RecordBatch], pairs: Pairs) -> tuple[Int64Array, Shi
         here = np.isin(place, wanted, assume_unique=True)
         found.append(place[here])
         lists.append(batch.column("steps").filter(pa.array(here)))
-    steps = [its.flatten().to_numpy() for its in lists]
-    sizes = [np.diff(its.offsets.to_numpy()) for its in lists]
+    steps = [part.flatten().to_numpy() for part in lists]
+    sizes = [np.diff(part.offsets.to_numpy()) for part in lists]
     return np.concatenate(found), ShingleSets.of_steps(np.concatenate(steps), np.concatenate(sizes))
 
 

@@ -30,24 +30,24 @@ def take_examples(
     """
     rules = [rule for phase in recipe.phases for rule in phase.rules]
     chosen = [{rule: list(rows.values()) for rule, rows in its.items()} for its in _chosen(annotations, rules, shards)]
-    rows = [row for of_rules in chosen for its in of_rules.values() for row in its]
+    rows = [row for of_rules in chosen for of_rule in of_rules.values() for row in of_rule]
     shown = annotations.select(["id", "row", "decisive", "content_hash", *(column.name for column in recipe.columns)])
     values = dict(zip(rows, shown.take(pa.array(rows, pa.int64())).to_pylist(), strict=True))
 
     def example(shard: int, rule: str, row: int) -> dict[str, Any]:
-        its = values[row]
+        stored = values[row]
         return {
-            "id": its["id"],
+            "id": stored["id"],
             "shard": shards.ids[shard],
-            "row": its["row"] - int(shards.bounds[shard]),
-            "decisive": rule in its["decisive"],
-            "content_hash": its["content_hash"].hex(),
+            "row": stored["row"] - int(shards.bounds[shard]),
+            "decisive": rule in stored["decisive"],
+            "content_hash": stored["content_hash"].hex(),
             "excerpt": excerpt_of(row),
-            "annotations": {column.name: its[column.name] for column in recipe.columns},
+            "annotations": {column.name: stored[column.name] for column in recipe.columns},
         }
 
     return [
-        {rule: [example(number, rule, row) for row in its] for rule, its in of_rules.items()}
+        {rule: [example(number, rule, row) for row in of_rule] for rule, of_rule in of_rules.items()}
         for number, of_rules in enumerate(chosen)
     ]
 

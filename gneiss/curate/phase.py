@@ -195,7 +195,7 @@ def compute_phase(
         _Its(watched, pair, results.known.values(phase.name, number, entering.rows, batch))
         for number, (watched, pair) in enumerate(zip(watched[len(phase.editors) :], models.annotators, strict=True))
     ]
-    first = [its for its in of_annotators if not its.annotator[0].reads_annotations]
+    first = [of_annotator for of_annotator in of_annotators if not of_annotator.annotator[0].reads_annotations]
     computed, failed = _annotate_rest(batch, entering, first)
     for number in phase.annotation_order[len(first) :]:
         there = {**entering.annotations, **annotations, **computed}

@@ -107,8 +107,8 @@ def _code_point(data: UInt8Array, position: Int) -> Int:
 
 @njit(cache=True, nogil=True)
 def _among(point: Int, points: Int64Array) -> bool:
-    for its in points:  # noqa: SIM110 - numba takes no generator
-        if its == point:
+    for other in points:  # noqa: SIM110 - numba takes no generator
+        if other == point:
             return True
     return False
 

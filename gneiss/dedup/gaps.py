@@ -31,7 +31,7 @@ def filled(cuts: Cuts, bounds: Int64Array, protected: tuple[Int64Array, Int64Arr
         return cuts
     gap = (document[:-1][fill], end[:-1][fill], start[1:][fill])
     gaps = Cuts(*gap, source_document=gap[0], source_start=gap[1])
-    columns = [np.concatenate([getattr(its, name) for its in (cuts, gaps)]) for name in Cuts.__dataclass_fields__]
+    columns = [np.concatenate([getattr(part, name) for part in (cuts, gaps)]) for name in Cuts.__dataclass_fields__]
     order = np.lexsort((columns[1], columns[0]))
     return _maximal(Cuts(*(column[order] for column in columns)))
 

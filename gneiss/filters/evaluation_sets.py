@@ -94,7 +94,7 @@ def read_rows(path: Path, fields: Sequence[str]) -> list[SetText]:
             texts = list((_of_json_lines if path.suffix == ".jsonl" else _of_parquet)(path, fields))
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: cannot be read as an evaluation set: {first_line(error)}") from error
-    if not any(its.text.strip() for its in texts):
+    if not any(text.text.strip() for text in texts):
         raise ModelError(f"{path}: expected the texts of an evaluation set, found none")
     return texts
 

@@ -65,7 +65,9 @@ class Fusion(Annotator):
         if self.blocks is not None:
             return self
         model = read_model(files[self.model_files[0]])
-        return replace(self, blocks={its.name: tuple(column.name for column in its.columns) for its in model.blocks})
+        return replace(
+            self, blocks={block.name: tuple(column.name for column in block.columns) for block in model.blocks}
+        )
 
     def load(self, files: Mapping[str, Path]) -> Annotate:
         """Once per worker: read the model. Raises ModelError when it has no such blocks."""

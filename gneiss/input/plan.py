@@ -83,9 +83,9 @@ class Plan:
     @property
     def code(self) -> dict[str, str]:
         """What of gneiss computes: digest of the files behind each class of the recipe, and behind its rules."""
-        modules = {import_path(its): its.__module__ for its in self.recipe.classes} | {RULES: RULES}
+        modules = {import_path(class_): class_.__module__ for class_ in self.recipe.classes} | {RULES: RULES}
         found = {name: code_files(module) for name, module in modules.items()}
-        return {name: its.digest for name, its in found.items() if its is not None}
+        return {name: code.digest for name, code in found.items() if code is not None}
 
     def _fingerprint(self) -> str:
         """sha256 over the shards of the first run: if they see each other, none may be added, changed or removed."""

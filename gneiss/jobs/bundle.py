@@ -53,9 +53,9 @@ def bundled(tasks: Sequence[Task], size_of: Callable[[Task], float], workers: in
             groups.append([])
             held = size_of(task)
         groups[-1].append(task)
-    return [Bundle(its) if len(its) > 1 else its[0] for its in groups]
+    return [Bundle(group) if len(group) > 1 else group[0] for group in groups]
 
 
 def each(tasks: Iterable[Task | Bundle[Task]]) -> list[Task]:
     """The tasks, those in bundles too."""
-    return [its for task in tasks for its in (task.tasks if isinstance(task, Bundle) else (task,))]
+    return [one for task in tasks for one in (task.tasks if isinstance(task, Bundle) else (task,))]

@@ -200,12 +200,12 @@ def _attempts(
             for attempt in attempts:
                 apart += attempt.apart
                 yield attempt
-                running.finished([*(its.task for its in attempt.receipts), *map(_name, attempt.apart)])
+                running.finished([*(receipt.task for receipt in attempt.receipts), *map(_name, attempt.apart)])
         tasks = apart
 
 
 def _names(task: Task | Bundle[Task]) -> list[str]:
-    return [_name(its) for its in each([task])]
+    return [_name(one) for one in each([task])]
 
 
 def _name(task: object) -> str:

@@ -25,10 +25,12 @@ def metrics_writer(file: Address) -> Callable[[Meter], None]:
 def openmetrics(samples: Iterable[Sample]) -> str:
     """Samples, those of one metric together, as OpenMetrics text, which Prometheus' older text format includes."""
     lines: list[str] = []
-    for (name, kind, meaning), its in groupby(samples, key=lambda sample: (sample.name, sample.kind, sample.meaning)):
+    for (name, kind, meaning), of_metric in groupby(
+        samples, key=lambda sample: (sample.name, sample.kind, sample.meaning)
+    ):
         family = name.removesuffix("_total") if kind == "counter" else name
         lines += [f"# TYPE {family} {kind}", f"# HELP {family} {meaning}"]
-        lines += [f"{name}{{{_labels(sample)}}} {float(sample.value)!r}" for sample in its]
+        lines += [f"{name}{{{_labels(sample)}}} {float(sample.value)!r}" for sample in of_metric]
     return "\n".join([*lines, "# EOF", ""])
 
 

@@ -97,7 +97,7 @@ def _known_and_held(
         else:
             held.add(id_)
     if doubtful := {id_ for id_, mark in marks.items() if mark}:
-        latest = {its.task: its for its in ledger.entries(output, kind.stage) if its.task in doubtful}
+        latest = {entry.task: entry for entry in ledger.entries(output, kind.stage) if entry.task in doubtful}
         whole = at_once(lambda receipt: ledger.is_whole(output, receipt), latest.values())
         broken = {id_ for id_, is_whole in zip(latest, whole, strict=True) if not is_whole}
     return known, broken, held

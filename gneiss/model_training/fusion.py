@@ -75,7 +75,7 @@ def train_fusion(
         "laser": laser_probabilities(found["laser"], held_out),
     }
     share = float(trained.labels.mean())
-    losses = {name: log_loss(its, held_out.labels, share) for name, its in scores.items()}
+    losses = {name: log_loss(score, held_out.labels, share) for name, score in scores.items()}
     best: Method = "masked" if losses["masked"] <= losses["laser"] else "laser"
     chosen: Method = best if method == "auto" else method
     model = FusionModel(chosen, tuple(blocks), mean, deviation, _networks(chosen, found[chosen], len(blocks)))
@@ -94,7 +94,7 @@ def train_fusion(
         learning=learning,
         held_out=evaluate(scores[chosen], held_out.labels > 0),
         ways=(
-            *(judged(name, its, held_out.labels, share) for name, its in scores.items()),
+            *(judged(name, score, held_out.labels, share) for name, score in scores.items()),
             *(
                 Judged(name) if scorer is None else judged(name, scorer(held_out), held_out.labels, share)
                 for name, scorer in baselines(trained, [block.name for block in blocks], learning)

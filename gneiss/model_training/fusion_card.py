@@ -115,8 +115,13 @@ def fusion_card(model: Fusion) -> str:
         *markdown_table(
             ("blocks", "trained on", "held out", "accuracy"),
             *(
-                (", ".join(map(plain, its.blocks)), f"{its.trained:,}", f"{its.held_out:,}", _share(its.accuracy))
-                for its in model.patterns
+                (
+                    ", ".join(map(plain, pattern.blocks)),
+                    f"{pattern.trained:,}",
+                    f"{pattern.held_out:,}",
+                    _share(pattern.accuracy),
+                )
+                for pattern in model.patterns
             ),
         ),
         "",
@@ -125,10 +130,10 @@ def fusion_card(model: Fusion) -> str:
         *markdown_table(
             ("on the documents held out", "have a score", "accuracy", "log loss"),
             *(
-                (plain(its.name), "not installed", "", "")
-                if its.loss is None
-                else (plain(its.name), f"{its.scored:,}", _share(its.accuracy), f"{its.loss:.3f}")
-                for its in model.ways
+                (plain(way.name), "not installed", "", "")
+                if way.loss is None
+                else (plain(way.name), f"{way.scored:,}", _share(way.accuracy), f"{way.loss:.3f}")
+                for way in model.ways
             ),
         ),
         "",

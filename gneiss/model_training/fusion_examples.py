@@ -108,7 +108,7 @@ def read_labelled_run(labels: Path, run: FinishedRun, blocks: Sequence[Block], r
                 if before[0] is not verdict:
                     found[hash_] = (None, features[at], there[at])
     texts = [its for _, its in sorted(found.items())]
-    usable = [its for its in texts if its[0] is not None and its[2].any()]
+    usable = [text for text in texts if text[0] is not None and text[2].any()]
     _check(labels, usable)
     return LabelledRun(
         features=np.array([its[1] for its in usable]),
@@ -116,8 +116,8 @@ def read_labelled_run(labels: Path, run: FinishedRun, blocks: Sequence[Block], r
         labels=np.array([float(bool(its[0])) for its in usable]),
         labelled=len(verdicts),
         unmatched=len(verdicts) - matched,
-        contradictory=sum(its[0] is None for its in texts),
-        without_blocks=sum(its[0] is not None and not its[2].any() for its in texts),
+        contradictory=sum(text[0] is None for text in texts),
+        without_blocks=sum(text[0] is not None and not text[2].any() for text in texts),
     )
 
 

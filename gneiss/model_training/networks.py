@@ -73,8 +73,11 @@ def fitted(
     batch: int,
 ) -> Parameters:
     """Parameters after Adam with cosine decay (Kingma and Ba, 2015) over shuffled batches; l2: of all weights."""
-    means, squares = [np.zeros_like(its) for its in parameters], [np.zeros_like(its) for its in parameters]
-    parameters = [its.copy() for its in parameters]
+    means, squares = (
+        [np.zeros_like(parameter) for parameter in parameters],
+        [np.zeros_like(parameter) for parameter in parameters],
+    )
+    parameters = [parameter.copy() for parameter in parameters]
     batches = max(1, rows // batch)
     for step in range(epochs * batches):
         if step % batches == 0:

@@ -114,8 +114,10 @@ def _updates(run: FinishedRun) -> list[Source]:
     """The whole layers of a run that hold annotations of a recipe, as far as no document failed in them."""
     folder = run.folder / layout.LAYERS
     made = [json.loads((folder / file.name).read()) for file in folder.files() if file.name.endswith(".json")]
-    its = [of for of in made if of["annotator"] == UPDATED and of["run"] == run.digest and not of["summary"]["failed"]]
-    return [Source.of_layer(of["layer"], of["columns"], of["parameters"]) for of in its]
+    updates = [
+        of for of in made if of["annotator"] == UPDATED and of["run"] == run.digest and not of["summary"]["failed"]
+    ]
+    return [Source.of_layer(of["layer"], of["columns"], of["parameters"]) for of in updates]
 
 
 def layers_of(recipe: Recipe, run: FinishedRun) -> dict[str, str]:

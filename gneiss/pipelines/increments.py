@@ -76,7 +76,7 @@ def corpora(plan: Plan, corpus: Corpus) -> Iterator[Corpus]:
 
 def _refuse_unfit(plan: Plan, output: Place, number: int) -> None:
     """Refuse new shards where an index lacks, or a step that must see all. Raises OutputError."""
-    new = next(id_ for id_, its in plan.increments.items() if its == number)
+    new = next(id_ for id_, increment in plan.increments.items() if increment == number)
     steps = [step for phase in plan.recipe.phases for step in phase.steps if step.sees_corpus]
     for step in steps:
         if step.index_parameters is None or step.counted_after:

@@ -61,10 +61,10 @@ def update_annotations(
     models = [model for model in again.plan.models if model.source in updating.model_files]
     layers = {name: its for name, its in again.plan.layers.items() if name in updating.layers}
     plan = replace(again.plan, recipe=updating, models=tuple(models), layers=layers)
-    shards = [shard for shard in plan.input.shards if shard.id in {its.id for its in run.shards}]
+    shards = [shard for shard in plan.input.shards if shard.id in {of_run.id for of_run in run.shards}]
     made = Layer(layer, UPDATED, _parameters(plan), columns_of(lacking))
     step = UpdateStep(
-        updating, taken, run.folder, tuple(its.name for its in run.recipe.phases), layer, made.footer(run)
+        updating, taken, run.folder, tuple(phase.name for phase in run.recipe.phases), layer, made.footer(run)
     )
     with held(run.folder) as check:
         if there := existing_layer(run, made):
@@ -76,7 +76,7 @@ def update_annotations(
                 for _ in written:
                     check()
         files = (run.folder / annotations_path(shard.id, layer) for shard in shards)
-        failed = sum(int((its.metadata or {})[FAILED_KEY.encode()]) for its in at_once(read_footer, files))
+        failed = sum(int((footer.metadata or {})[FAILED_KEY.encode()]) for footer in at_once(read_footer, files))
         summary = {"documents": run.counts["rows"], "failed": failed}
         return write_layer(run, made, [], _all_there, summary, check)
 
@@ -92,11 +92,11 @@ def _refuse_other_texts(reuse: Reuse, run: FinishedRun) -> None:
     names = [phase.name for phase in reuse.earlier.phases]
     if [phase.name for phase in reuse.recipe.phases] != names:
         raise RecipeError(f"phases: those of {run.folder} are {', '.join(names)}; `gneiss decide` takes any others")
-    for mine, its in zip(reuse.recipe.phases, reuse.earlier.phases, strict=True):
-        is_same = (mine.steps, mine.editors) == (its.steps, its.editors) and all(
-            reuse.code.behind(editor) == reuse.earlier_code.behind(editor) for editor in its.editors
+    for mine, theirs in zip(reuse.recipe.phases, reuse.earlier.phases, strict=True):
+        is_same = (mine.steps, mine.editors) == (theirs.steps, theirs.editors) and all(
+            reuse.code.behind(editor) == reuse.earlier_code.behind(editor) for editor in theirs.editors
         )
-        if not is_same or not all(step.is_stored for step in its.steps):
+        if not is_same or not all(step.is_stored for step in theirs.steps):
             raise RecipeError(
                 f"phase {mine.name}: its steps or edits, or their code, are not those of {run.folder}, which does not"
                 " have such texts; `gneiss decide` makes them"

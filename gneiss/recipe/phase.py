@@ -88,8 +88,10 @@ class Phase(Part):
 
         Raises RecipeError for annotators that read each other.
         """
-        reads = {number: frozenset(its.reads_annotations) for number, its in enumerate(self.annotators)}
-        gives = {number: {column.name for column in its.columns} for number, its in enumerate(self.annotators)}
+        reads = {number: frozenset(annotator.reads_annotations) for number, annotator in enumerate(self.annotators)}
+        gives = {
+            number: {column.name for column in annotator.columns} for number, annotator in enumerate(self.annotators)
+        }
         order = [number for number, read in reads.items() if not read]
         while left := [number for number in reads if number not in order]:
             waited_for = frozenset().union(*(gives[number] for number in left))

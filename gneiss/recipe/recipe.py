@@ -231,7 +231,12 @@ class Recipe(Part):
         changes = {
             f"phases.{phase.name}.annotate": [written(its) for its in whole]
             for phase in self.phases
-            if (whole := [its.completed(files) if isinstance(its, Completes) else its for its in phase.annotators])
+            if (
+                whole := [
+                    annotator.completed(files) if isinstance(annotator, Completes) else annotator
+                    for annotator in phase.annotators
+                ]
+            )
             != list(phase.annotators)
         }
         return self.changed(changes) if changes else self

@@ -119,7 +119,7 @@ def measured(measure: str, annotations: pa.Table) -> pa.Array:
             _plain(_computed(connection, table.slice(start, _ROWS), [expression])[0][0])
             for start in range(0, table.num_rows, _ROWS)
         ]
-    chunks = [chunk.cast(pa.int8()) if expression.kind == BOOLEAN else chunk for its in parts for chunk in its.chunks]
+    chunks = [chunk.cast(pa.int8()) if expression.kind == BOOLEAN else chunk for part in parts for chunk in part.chunks]
     return pa.concat_arrays([pa.array([], pa.float64()), *(its.cast(pa.float64(), safe=False) for its in chunks)])
 
 

@@ -77,7 +77,7 @@ def compare(
     """
     with open_documents(run, [layer], threads=1) as connection:  # sums of floats in one order
         columns = _Columns.of(run, layer, connection)
-        pairs = columns.pairs() if scores is None else [columns.pair(*its) for its in scores]
+        pairs = columns.pairs() if scores is None else [columns.pair(*score) for score in scores]
         if scores is None and by is None and not pairs and not columns.booleans:
             raise InputError(f"layer {layer!r}: nothing to compare: no numbers, and no booleans")
         found = [_scores(connection, *pair) for pair in pairs]
@@ -110,8 +110,8 @@ class _Columns:
         read = {
             name for phase in run.recipe.phases for names in reads(phase.decision, known).values() for name in names
         }
-        own = {name: its for name, its in types.items() if holders.get(name) != layer}
-        others = {name: its for name, its in types.items() if holders.get(name) == layer}
+        own = {name: type_ for name, type_ in types.items() if holders.get(name) != layer}
+        others = {name: type_ for name, type_ in types.items() if holders.get(name) == layer}
         return cls(layer, own, others, [name for name in own if name in read])
 
     @property

@@ -99,9 +99,9 @@ def _table(name: str, headings: Sequence[str], lines: Sequence[Line]) -> Iterato
     rows = [(name, list(headings)), *lines]
     widths = [2 + max(len(cells[at]) for _, cells in rows) for at in range(len(headings))]
     room = max(_WIDTH - sum(widths), _LEAST_OF_A_NAME)
-    length = min(room, max(len(printable(its)) for its, _ in rows))
+    length = min(room, max(len(printable(row)) for row, _ in rows))
     yield ""
-    for its, cells in rows:
-        shown = printable(its)
+    for row, cells in rows:
+        shown = printable(row)
         shown = shown if len(shown) <= length else f"{shown[: length - 1]}…"
         yield (shown.ljust(length) + "".join(map(str.rjust, cells, widths))).rstrip()

@@ -156,9 +156,9 @@ def combinations_chart(combinations: pa.Table, phase: str, most: int = 24) -> al
     rules = list(dict.fromkeys(rule for row in rows for rule in row["failed"]))
     for at, row in enumerate(rows):
         fate, names = ("kept" if row["kept"] else "dropped"), ", ".join(row["failed"]) or "none"
-        its = {"at": at, "fate": fate, "fails": names, **{name: row[name] for name in MEASURES}}
-        bars.append(its)
-        dots += [{**its, "rule": rule, "shown": 1.0 if rule in row["failed"] else 0.12} for rule in rules]
+        bar = {"at": at, "fate": fate, "fails": names, **{name: row[name] for name in MEASURES}}
+        bars.append(bar)
+        dots += [{**bar, "rule": rule, "shown": 1.0 if rule in row["failed"] else 0.12} for rule in rules]
     x = alt.X("at:O", axis=None)
     tooltip = [alt.Tooltip("fails:N"), *(alt.Tooltip(f"{name}:Q", format=",") for name in MEASURES)]
     color = alt.Color("fate:N", scale=_FATES, title=None)
@@ -181,15 +181,15 @@ def distribution_chart(distribution: pa.Table, annotation: str, thresholds: Sequ
     bins = distribution.to_pylist()
     rows = [
         {
-            "low": its["low"],
-            "high": its["high"],
+            "low": bin_["low"],
+            "high": bin_["high"],
             "fate": fate,
-            "documents": its[fate],
+            "documents": bin_[fate],
             "from": low,
-            "to": low + its[fate],
+            "to": low + bin_[fate],
         }
-        for its in bins
-        for fate, low in (("kept", 0), ("dropped", its["kept"]))
+        for bin_ in bins
+        for fate, low in (("kept", 0), ("dropped", bin_["kept"]))
     ]
     ends = [bins[0]["low"], bins[-1]["high"]] if bins else [0, 1]
     scale = alt.Scale(type="log" if _has_equal_ratios(bins) else "linear", domain=ends, nice=False)
@@ -362,7 +362,7 @@ def _has_equal_ratios(bins: Sequence[Mapping[str, Any]]) -> bool:
     """Whether bins are those of a logarithmic axis."""
     if not bins or bins[0]["low"] <= 0:
         return False
-    first, last = (its["high"] / its["low"] for its in (bins[0], bins[-1]))
+    first, last = (bin_["high"] / bin_["low"] for bin_ in (bins[0], bins[-1]))
     return bool(np.isclose(first, last))
 
 

@@ -68,8 +68,8 @@ def contamination_hits(
     of sets in the recipe start; `top`: at most how many. Raises InputError for a run without the annotator
     `evaluation_items`, and for sets that are not those of the run, ModelError for sets that are not there.
     """
-    annotators = (its for phase in run.recipe.phases for its in phase.annotators)
-    annotator = next((its for its in annotators if isinstance(its, EvaluationItems)), None)
+    annotators = (one for phase in run.recipe.phases for one in phase.annotators)
+    annotator = next((one for one in annotators if isinstance(one, EvaluationItems)), None)
     if annotator is None:
         raise InputError(f"{run.folder}: its recipe has no evaluation_items, which would say what a document has")
     items = _items(run, annotator, sets_in)
@@ -101,8 +101,8 @@ def _items(run: FinishedRun, annotator: EvaluationItems, sets_in: Path) -> Mappi
             raise InputError(f"{found.path}: changed since {run.folder} was compared with it; bring back what it was")
         files[source] = found.path
     items: dict[tuple[str, str], list[Item]] = {}
-    for its in annotator.items(files):
-        items.setdefault((its.name, its.part), []).append(its)
+    for item in annotator.items(files):
+        items.setdefault((item.name, item.part), []).append(item)
     return items
 
 
@@ -116,7 +116,7 @@ def _side_by_side(items: Sequence[Item], text: str | None, ngram_words: int) -> 
     """The text of an item, of several that which shares most, and what of the document's text there is."""
     if text is None:
         return Marked(items[0].text[:_SHOWN]), None
-    pairs = [_compared(its.text, text, ngram_words) for its in items]
+    pairs = [_compared(item.text, text, ngram_words) for item in items]
     return max(pairs, key=lambda pair: sum(end - start for start, end in pair[0].marks))
 
 
@@ -189,4 +189,6 @@ def _inline(text: object) -> str:
 
 
 def _cell(marked: Marked) -> str:
-    return "".join(f"<mark>{_inline(its)}</mark>" if is_marked else _inline(its) for its, is_marked in marked.pieces())
+    return "".join(
+        f"<mark>{_inline(piece)}</mark>" if is_marked else _inline(piece) for piece, is_marked in marked.pieces()
+    )

@@ -40,7 +40,7 @@ class Outcomes:
 
     def reached(self, phase: Phase) -> pa.Table:
         """The rows of documents that reached a phase."""
-        later = [its.name for its in self.recipe.phases[self.recipe.phases.index(phase) :]]
+        later = [of.name for of in self.recipe.phases[self.recipe.phases.index(phase) :]]
         is_there = pc.is_in(self.table["dropped_in"], pa.array([*later, None], pa.string()))
         return self.table.filter(pc.and_(is_there, pc.not_equal(self.table["status"], QUARANTINED)))
 
@@ -73,8 +73,8 @@ def sums(recipe: Recipe, condition: str | None = None, suffix: str = "") -> str:
 
 def token_column(recipe: Recipe) -> str | None:
     """The annotation that counts the tokens of a document, if there is one: the first."""
-    counters = (its for phase in recipe.phases for its in phase.annotators if isinstance(its, Tokens))
-    return next((its.column for its in counters), None)
+    counters = (annotator for phase in recipe.phases for annotator in phase.annotators if isinstance(annotator, Tokens))
+    return next((counter.column for counter in counters), None)
 
 
 def truth_of(rows: pa.Table, phase: Phase) -> dict[str, BoolArray]:

@@ -83,7 +83,7 @@ class Decided:
     @property
     def all(self) -> Amount:
         """All documents but the quarantined ones."""
-        return sum((total(its) for its in (self.kept, self.dropped, self.unknown)), Amount())
+        return sum((total(amounts) for amounts in (self.kept, self.dropped, self.unknown)), Amount())
 
 
 def total(groups: Mapping[str | None, Amount]) -> Amount:
@@ -112,8 +112,8 @@ class Reading:
 
     def batches(self) -> Iterator[Batch]:
         """All rows of the run. Raises InputError."""
-        named = [f"{quoted(its)} AS {quoted(name)}" for name, its in self.columns.items()]
-        verdicts = (rule for its in self.verdicts.values() for rule in sorted(its))
+        named = [f"{quoted(column)} AS {quoted(name)}" for name, column in self.columns.items()]
+        verdicts = (rule for verdict in self.verdicts.values() for rule in sorted(verdict))
         listed = ", ".join(f"'{name}'" for name in self.phases)
         selected = [
             *named,
@@ -167,8 +167,8 @@ class Batch:
     def of_conditions(self, conditions: Sequence[Condition]) -> Int8Array:
         """The states of conditions, int8 (conditions, rows)."""
         found = np.empty((len(conditions), self.table.num_rows), np.int8)
-        for its, condition in zip(found, conditions, strict=True):
-            its[:] = self.states[condition]
+        for truth, condition in zip(found, conditions, strict=True):
+            truth[:] = self.states[condition]
         return found
 
     def as_read(self, phase: int, aliases: Mapping[str, str]) -> pa.Table:
@@ -190,10 +190,10 @@ def reading(run: FinishedRun, recipe: Recipe, *, tokens: str | None = None, by: 
     layers = tuple(recipe.layers)
     run.layers(layers)
     there = run.columns(run.shards[0], layers) if run.shards else {}
-    own = {its: name for name, its in there.items()}
-    columns = {name: name for name in there if name in {its.name for its in earlier.columns}}
-    for layer, its in recipe.layers.items():
-        for name in its:
+    own = {key: name for name, key in there.items()}
+    columns = {name: name for name in there if name in {column.name for column in earlier.columns}}
+    for layer, layer_names in recipe.layers.items():
+        for name in layer_names:
             if (layer, name) not in own:
                 known = [known for holder, known in own if holder == layer]
                 raise RecipeError(f"layers: no column {name!r} in the layer {layer!r}{did_you_mean(name, known)}")
@@ -206,7 +206,11 @@ def reading(run: FinishedRun, recipe: Recipe, *, tokens: str | None = None, by: 
     return Reading(
         run,
         layers,
-        {name: its for name, its in columns.items() if any(name in rule.reads for of in read for rule in of.values())},
+        {
+            name: column
+            for name, column in columns.items()
+            if any(name in rule.reads for of in read for rule in of.values())
+        },
         tuple(phase.name for phase in earlier.phases),
         tuple(frozenset(recipe.readable(index)) for index in range(len(recipe.phases))),
         tokens or token_column(earlier),
@@ -218,19 +222,23 @@ def reading(run: FinishedRun, recipe: Recipe, *, tokens: str | None = None, by: 
 def decided(batches: Iterable[Batch], settings: Sequence[Setting]) -> list[Decided]:
     """What each setting keeps of some rows; all settings have the same rules, with other conditions or `keep`."""
     conditions = [conditions_of(of) for of in settings]
-    shared = [its for its in dict.fromkeys(chain.from_iterable(conditions)) if all(its in of for of in conditions)]
-    others = [[its for its in of if its not in shared] for of in conditions]
+    shared = [
+        condition
+        for condition in dict.fromkeys(chain.from_iterable(conditions))
+        if all(condition in of for of in conditions)
+    ]
+    others = [[condition for condition in of if condition not in shared] for of in conditions]
     kinds = [_Kinds(shared)] * len(settings)
     if max(map(len, others), default=0) > _MOST_OTHERS:
         kinds, others = [_Kinds(of) for of in conditions], [[] for _ in settings]
     counts = [np.zeros((0, 3), np.int64) for _ in settings]
     with locked_connection() as connection:
         for batch in _ahead(_with_truths(batches, settings)):
-            found = {its: its.of(batch) for its in dict.fromkeys(kinds)}
+            found = {kind: kind.of(batch) for kind in dict.fromkeys(kinds)}
             sizes = [batch.table[name].to_numpy() for name in (_BYTES, _TOKENS)]
-            for number, (its, own) in enumerate(zip(kinds, others, strict=True)):
-                code = coded(found[its], _STATES, batch.of_conditions(own))
-                grown = np.zeros((len(its.known) * _STATES ** len(own), 3), np.int64)
+            for number, (kind, own) in enumerate(zip(kinds, others, strict=True)):
+                code = coded(found[kind], _STATES, batch.of_conditions(own))
+                grown = np.zeros((len(kind.known) * _STATES ** len(own), 3), np.int64)
                 grown[: len(counts[number])] = counts[number]
                 add_amounts(grown, code, *sizes)
                 counts[number] = grown
@@ -240,24 +248,29 @@ def decided(batches: Iterable[Batch], settings: Sequence[Setting]) -> list[Decid
 
 def conditions_of(setting: Setting) -> list[Condition]:
     """All conditions of a setting, each once."""
-    found = ((index, its) for index, rules in enumerate(setting) for its in rules.conditions.values())
+    found = ((index, condition) for index, rules in enumerate(setting) for condition in rules.conditions.values())
     return list(dict.fromkeys(found))
 
 
 def _with_truths(batches: Iterable[Batch], settings: Sequence[Setting]) -> Iterator[Batch]:
     """Batches with the states of all conditions; those of a phase that are new are evaluated in one query."""
-    wanted = [sorted({its for rules in of for its in rules.conditions.values()}) for of in zip(*settings, strict=True)]
+    wanted = [
+        sorted({condition for rules in of for condition in rules.conditions.values()})
+        for of in zip(*settings, strict=True)
+    ]
     known: dict[Condition, Expression] = {}
     with locked_connection() as connection:
         for batch in batches:
             for index, conditions in enumerate(wanted):
-                if new := [its for its in conditions if (index, its) not in batch.states]:
+                if new := [condition for condition in conditions if (index, condition) not in batch.states]:
                     table = batch.as_read(index, settings[0][index].aliases)
-                    for its in new:
-                        known[index, its] = known.get((index, its)) or understood(connection, its, table)
-                    found = truths(connection, table, [known[index, its] for its in new])
+                    for condition in new:
+                        known[index, condition] = known.get((index, condition)) or understood(
+                            connection, condition, table
+                        )
+                    found = truths(connection, table, [known[index, condition] for condition in new])
                     states = np.maximum(found, UNKNOWN) - UNKNOWN
-                    batch.states.update(((index, its), states[:, i]) for i, its in enumerate(new))
+                    batch.states.update(((index, condition), states[:, i]) for i, condition in enumerate(new))
             yield batch
 
 
@@ -293,7 +306,7 @@ class _Kinds:
                 end, size = end + 1, size * _STATES
             code, done = coded(code, _STATES, states[done:end]), end
         code, first = numbered(code, size)
-        there = np.stack([its[first] for its in (groups, last, *states)], axis=1).tolist()
+        there = np.stack([array[first] for array in (groups, last, *states)], axis=1).tolist()
         kinds = ((names[group], tuple(its)) for group, *its in there)
         kind: Int64Array = np.array([self.known.setdefault(its, len(self.known)) for its in kinds], np.int64)[code]
         return kind
@@ -314,16 +327,16 @@ class _Counted:
         codes = np.flatnonzero(counts[:, 0])
         kind, rest = np.divmod(codes, _STATES ** len(own))
         states: dict[Condition, Int64Array] = {}
-        for its in reversed(own):
-            rest, states[its] = np.divmod(rest, _STATES)
+        for condition in reversed(own):
+            rest, states[condition] = np.divmod(rest, _STATES)
         known = list(kinds.known)
-        numbers = np.array([its for _, its in known], np.int64).reshape(len(known), 1 + len(kinds.conditions))[kind]
-        states |= {its: numbers[:, 1 + i] for i, its in enumerate(kinds.conditions)}
-        return cls([known[its][0] for its in kind.tolist()], numbers[:, 0], states, counts[codes])
+        numbers = np.array([code for _, code in known], np.int64).reshape(len(known), 1 + len(kinds.conditions))[kind]
+        states |= {condition: numbers[:, 1 + i] for i, condition in enumerate(kinds.conditions)}
+        return cls([known[code][0] for code in kind.tolist()], numbers[:, 0], states, counts[codes])
 
     def pattern(self, phase: int, rules: Rules) -> Int8Array:
         """The truth of the rules of a phase, int8 (kinds, rules)."""
-        states = [self.states[phase, its] for its in rules.conditions.values()]
+        states = [self.states[phase, condition] for condition in rules.conditions.values()]
         return (np.array(states, np.int8).reshape(len(states), len(self.last)) + UNKNOWN).astype(np.int8).T
 
 
@@ -341,8 +354,8 @@ def _fates(
     connection: duckdb.DuckDBPyConnection, settings: Sequence[Setting], counted: Sequence[_Counted]
 ) -> list[Int8Array]:
     """The fate of each kind by each setting, int8 (kinds,); settings that decide alike are decided together."""
-    alive = [its.last >= 0 for its in counted]
-    unknown = [np.zeros(len(its.last), np.bool_) for its in counted]
+    alive = [one.last >= 0 for one in counted]
+    unknown = [np.zeros(len(one.last), np.bool_) for one in counted]
     for index, of_phase in enumerate(zip(*settings, strict=True)):
         alike: dict[tuple[str, ...], list[int]] = {}
         for number, rules in enumerate(of_phase):
@@ -350,14 +363,14 @@ def _fates(
         for (keep, *names), numbers in alike.items():
             patterns = [counted[number].pattern(index, of_phase[number]) for number in numbers]
             kept = kept_patterns(connection, keep, names, np.concatenate(patterns))
-            ends = np.cumsum([len(its) for its in patterns])[:-1]
+            ends = np.cumsum([len(pattern) for pattern in patterns])[:-1]
             for number, keeps in zip(numbers, np.split(kept, ends), strict=True):
                 reached = counted[number].last >= index
                 unknown[number] |= alive[number] & ~reached
                 alive[number] = alive[number] & reached & keeps
     return [
-        np.select([its.last < 0, is_unknown, keeps], [3, 2, 0], 1).astype(np.int8)
-        for its, keeps, is_unknown in zip(counted, alive, unknown, strict=True)
+        np.select([one.last < 0, is_unknown, keeps], [3, 2, 0], 1).astype(np.int8)
+        for one, keeps, is_unknown in zip(counted, alive, unknown, strict=True)
     ]
 
 
@@ -378,9 +391,9 @@ def _refuse_other_annotations(recipe: Recipe, earlier: Recipe, run: FinishedRun)
     names = [phase.name for phase in earlier.phases]
     if [phase.name for phase in recipe.phases] != names:
         raise RecipeError(f"phases: those of {run.folder} are {', '.join(names)}; only rules and `keep` can differ")
-    for mine, its in zip(recipe.phases, earlier.phases, strict=True):
+    for mine, theirs in zip(recipe.phases, earlier.phases, strict=True):
         for what in ("steps", "editors", "annotators"):
-            if getattr(mine, what) != getattr(its, what):
+            if getattr(mine, what) != getattr(theirs, what):
                 raise RecipeError(
                     f"phase {mine.name}: its {what} are not those of {run.folder}, whose annotations are read; only"
                     " rules and `keep` can differ: `gneiss decide` computes what else there is"

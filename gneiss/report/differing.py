@@ -56,7 +56,7 @@ class Difference:
 
     def count(self, side: str) -> int:
         """The documents of a side, for all reasons."""
-        return sum(its.documents for (of, _), its in self.sides.items() if of == side)
+        return sum(amounts.documents for (of, _), amounts in self.sides.items() if of == side)
 
 
 def diff(before: FinishedRun, after: FinishedRun, *, by: str | None = None, examples: int = EXAMPLES) -> Difference:
@@ -75,12 +75,12 @@ def diff(before: FinishedRun, after: FinishedRun, *, by: str | None = None, exam
     sides: dict[tuple[str, str], Side] = {}
     edited = 0
     for one, other in zip(before.shards, after.shards, strict=True):
-        for mine, its in _portions(before, one, after, other, by):
-            is_kept, stays = kept_mask(mine.table), kept_mask(its.table)
-            same_text = pc.equal(mine.table["content_hash"], its.table["content_hash"]).fill_null(False)
+        for mine, portion in _portions(before, one, after, other, by):
+            is_kept, stays = kept_mask(mine.table), kept_mask(portion.table)
+            same_text = pc.equal(mine.table["content_hash"], portion.table["content_hash"]).fill_null(False)
             edited += int((is_kept & stays & ~same_text.to_numpy()).sum())
             for at in np.flatnonzero(is_kept != stays).tolist():
-                keeps, drops = (mine, its) if is_kept[at] else (its, mine)
+                keeps, drops = (mine, portion) if is_kept[at] else (portion, mine)
                 side = sides.setdefault((LOST if is_kept[at] else GAINED, _why(keeps, drops, at)), Side())
                 side.documents += 1
                 side.groups[str(mine.value(by, at)) if by else None] += 1
@@ -131,12 +131,12 @@ def _add_texts(run: FinishedRun, sides: Sequence[Side]) -> None:
 
 
 def _refuse_other_inputs(before: FinishedRun, after: FinishedRun) -> None:
-    mine, its = ({shard.id: shard for shard in run.shards} for run in (before, after))
-    if only := mine.keys() ^ its.keys():
+    mine, theirs = ({shard.id: shard for shard in run.shards} for run in (before, after))
+    if only := mine.keys() ^ theirs.keys():
         where = before.folder if min(only) in mine else after.folder
         raise InputError(f"{where}: the other output has no shard {min(only)!r}; compare two outputs of the same input")
     for id_, shard in mine.items():
-        if (shard.fingerprint, shard.rows) != (its[id_].fingerprint, its[id_].rows):
+        if (shard.fingerprint, shard.rows) != (theirs[id_].fingerprint, theirs[id_].rows):
             raise InputError(
                 f"{after.folder}: shard {id_!r} is of another file than in {before.folder}; compare two outputs of the"
                 " same input"

@@ -42,9 +42,15 @@ def thresholds(phase: Phase, columns: Sequence[Column]) -> list[Threshold]:
     """
     read = expressions(phase.decision, {column.name: column.type for column in columns})
     return [
-        Threshold(rule, phase.aliases.get(its.column, its.column), its.value, its.start, its.stop)
+        Threshold(
+            rule,
+            phase.aliases.get(threshold.column, threshold.column),
+            threshold.value,
+            threshold.start,
+            threshold.stop,
+        )
         for rule, expression in read.items()
-        for its in expression.thresholds
+        for threshold in expression.thresholds
     ]
 
 
@@ -60,10 +66,14 @@ def distribution(run: FinishedRun, annotation: str, bins: int = 40) -> pa.Table:
 
 def quantiles(run: FinishedRun) -> pa.Table:
     """A row a numeric annotation: `annotation`, documents that have none (`missing`), and `p1` to `p99`."""
-    columns = {name: its for name, its in run.statistics.columns.items() if its.bins}
+    columns = {name: column for name, column in run.statistics.columns.items() if column.bins}
     found = [
-        {"annotation": name, "missing": its.missing + its.nan, **{_named(q): its.quantile(q) for q in _QUANTILES}}
-        for name, its in columns.items()
+        {
+            "annotation": name,
+            "missing": column.missing + column.nan,
+            **{_named(q): column.quantile(q) for q in _QUANTILES},
+        }
+        for name, column in columns.items()
     ]
     numbers = [(_named(q), pa.float64()) for q in _QUANTILES]
     return pa.Table.from_pylist(found, pa.schema([("annotation", pa.string()), ("missing", pa.int64()), *numbers]))
@@ -75,9 +85,9 @@ def labels(run: FinishedRun, most: int = 8) -> pa.Table:
     Parameters: `most`: values of an annotation, the most frequent first.
     """
     found = [
-        {"annotation": name, "value": value, "documents": count, "kept": its.kept_values[value]}
-        for name, its in run.statistics.columns.items()
-        for value, count in sorted(its.values.items(), key=lambda item: (-item[1], item[0]))[:most]
+        {"annotation": name, "value": value, "documents": count, "kept": column.kept_values[value]}
+        for name, column in run.statistics.columns.items()
+        for value, count in sorted(column.values.items(), key=lambda item: (-item[1], item[0]))[:most]
     ]
     strings, counts = ("annotation", "value"), ("documents", "kept")
     types = {**dict.fromkeys(strings, pa.string()), **dict.fromkeys(counts, pa.int64())}
@@ -99,7 +109,7 @@ def shown_range(column: ColumnStatistics) -> tuple[float, float]:
 
 
 def _column(run: FinishedRun, annotation: str) -> ColumnStatistics:
-    numeric = {name: its for name, its in run.statistics.columns.items() if its.bins or not its.values}
+    numeric = {name: column for name, column in run.statistics.columns.items() if column.bins or not column.values}
     if annotation not in numeric:
         raise InputError(f"{run.folder}: no numeric annotation {annotation!r}{did_you_mean(annotation, numeric)}")
     return numeric[annotation]

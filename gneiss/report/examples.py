@@ -66,14 +66,14 @@ def examples(of: Sources, phase: Phase) -> list[Example]:
     They are of at most 4 shards, so that few files are read. Without the input only kept documents have a text.
     """
     run = of.run
-    found = [its for threshold in thresholds(phase, run.recipe.columns) for its in _near(run, phase, threshold)]
+    found = [near for threshold in thresholds(phase, run.recipe.columns) for near in _near(run, phase, threshold)]
     rows: dict[str, set[int]] = {}
-    for its in found:
-        if of.has_all or its.status == KEPT:
-            rows.setdefault(its.shard, set()).add(its.row)
+    for document in found:
+        if of.has_all or document.status == KEPT:
+            rows.setdefault(document.shard, set()).add(document.row)
     texts = beginnings(of, rows)
-    with_texts = (replace(its, text=texts.get((its.shard, its.row))) for its in found)
-    return [replace(its, marked=_marked(run, phase, its)) for its in with_texts]
+    with_texts = (replace(document, text=texts.get((document.shard, document.row))) for document in found)
+    return [replace(with_text, marked=_marked(run, phase, with_text)) for with_text in with_texts]
 
 
 def near_thresholds(run: FinishedRun, *, input: Address | None = None) -> pa.Table:
@@ -83,18 +83,22 @@ def near_thresholds(run: FinishedRun, *, input: Address | None = None) -> pa.Tab
     Parameters: `input`: what was given to the run, without which only kept documents have a text. Raises InputError.
     """
     of = sources(run, input)
-    found = [its for phase in run.recipe.phases for its in examples(of, phase)]
+    found = [example for phase in run.recipe.phases for example in examples(of, phase)]
     rows = []
-    for its in found:
-        at = {"rule": its.threshold.rule, "annotation": its.threshold.annotation, "threshold": its.threshold.value}
-        rows.append({**at, **{name: getattr(its, name) for name in _NEAR.names[3:]}})
+    for document in found:
+        at = {
+            "rule": document.threshold.rule,
+            "annotation": document.threshold.annotation,
+            "threshold": document.threshold.value,
+        }
+        rows.append({**at, **{name: getattr(document, name) for name in _NEAR.names[3:]}})
     return pa.Table.from_pylist(rows, _NEAR)
 
 
 def _near(run: FinishedRun, phase: Phase, threshold: Threshold) -> list[Example]:
     step = max(1, len(run.shards) // SHARDS)
     shards = run.shards[::step][:SHARDS]
-    later = [its.name for its in run.recipe.phases[run.recipe.phases.index(phase) :]]
+    later = [following.name for following in run.recipe.phases[run.recipe.phases.index(phase) :]]
     value = f"{quoted(threshold.annotation)}::DOUBLE"
     reached = f"status <> '{QUARANTINED}' AND (dropped_in IS NULL OR dropped_in IN (SELECT unnest($later)))"
     sides = [
@@ -150,14 +154,14 @@ def _marked(run: FinishedRun, phase: Phase, example: Example) -> tuple[tuple[int
     with locked_connection() as connection:
         rules = Rules({rule: phase.rules[rule]}, rule, aliases)
         truth = evaluate(connection, rules, pa.table(columns)).truth[:, 0]
-    failing = [its for its, verdict in zip(bounds, truth.tolist(), strict=True) if verdict != TRUE]
+    failing = [bound for bound, verdict in zip(bounds, truth.tolist(), strict=True) if verdict != TRUE]
     return tuple(failing) if len(failing) < len(bounds) else ()
 
 
 def _computable(phase: Phase, read: frozenset[str]) -> list[Annotator] | None:
     """The annotators that give what a rule reads, where the text is all that they need."""
-    own = [its for its in phase.annotators if read & {column.name for column in its.columns}]
-    given = {"text_bytes", "text_chars", *(column.name for its in own for column in its.columns)}
+    own = [annotator for annotator in phase.annotators if read & {column.name for column in annotator.columns}]
+    given = {"text_bytes", "text_chars", *(column.name for annotator in own for column in annotator.columns)}
     return (
         own
         if read <= given

@@ -82,13 +82,13 @@ def distribution(run: FinishedRun, recipe: Recipe, annotation: str) -> alt.Layer
     """A chart of an annotation in the run, with the thresholds of a recipe."""
     from gneiss.report.charts import distribution_chart
 
-    its = [at for phase in recipe.phases for at in thresholds(phase, recipe.columns) if at.annotation == annotation]
-    return distribution_chart(distribution_of(run, annotation), annotation, its).configure_legend(orient="top")
+    limits = [at for phase in recipe.phases for at in thresholds(phase, recipe.columns) if at.annotation == annotation]
+    return distribution_chart(distribution_of(run, annotation), annotation, limits).configure_legend(orient="top")
 
 
 def totals(before: Decided, after: Decided) -> str:
     """What is kept before and after, in documents, bytes and tokens; what is unknown is said."""
-    kept = [total(its.kept) for its in (before, after)]
+    kept = [total(outcomes.kept) for outcomes in (before, after)]
     every = before.all
     rows = [
         {
@@ -112,7 +112,7 @@ def totals(before: Decided, after: Decided) -> str:
 def by_group(before: Decided, after: Decided, by: str) -> str:
     """Kept documents before and after by the values of an annotation, the largest change first."""
     groups = sorted({*before.kept, *before.dropped, *after.kept}, key=str)
-    was, now = ([its.kept.get(group, Amount()).documents for group in groups] for its in (before, after))
+    was, now = ([outcomes.kept.get(group, Amount()).documents for group in groups] for outcomes in (before, after))
     change = [b - a for a, b in zip(was, now, strict=True)]
     order = sorted(range(len(groups)), key=lambda at: (-abs(change[at]), -was[at]))
     columns = {by: pa.array(groups, pa.string()), "kept by the run": was, "by these rules": now, "change": change}
@@ -132,16 +132,16 @@ def changed(changes: Sequence[Change], sources: Sources) -> str:
 
 def _changed(change: Change, texts: Mapping[tuple[str, int], str]) -> str:
     some = f", the first {len(change.first)}" if len(change.first) < change.documents else ""
-    documents = "".join(_document(its, texts.get((its.shard, its.row))) for its in change.first)
+    documents = "".join(_document(document, texts.get((document.shard, document.row))) for document in change.first)
     return f"<h3>{change.before} → {change.after}: {change.documents:,} documents{some}</h3>{documents}"
 
 
-def _document(its: ChangedRow, text: str | None) -> str:
-    read = ", ".join(f"{name} {_number(value)}" for name, value in its.values.items())
+def _document(row: ChangedRow, text: str | None) -> str:
+    read = ", ".join(f"{name} {_number(value)}" for name, value in row.values.items())
     body = "<p class=note>Its text is in the input only.</p>"
     if text is not None:
         body = f"<pre tabindex=0>{shown(text, _LINES)}</pre>"
-    return f"<article><p><b>{shown(its.shard)}</b>, row {its.row:,}: {shown(read)}</p>{body}</article>"
+    return f"<article><p><b>{shown(row.shard)}</b>, row {row.row:,}: {shown(read)}</p>{body}</article>"
 
 
 def _number(value: object) -> str:

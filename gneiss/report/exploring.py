@@ -41,7 +41,7 @@ class Session:
 
     def edited(self, conditions: Mapping[str, str]) -> Recipe:
         """The rules with other conditions, by `<phase>.rules.<rule>` or `<phase>.keep`. Raises RecipeError."""
-        return self.recipe.changed({f"phases.{name}": its for name, its in conditions.items()})
+        return self.recipe.changed({f"phases.{name}": condition for name, condition in conditions.items()})
 
 
 def open_session(arguments: Mapping[str, Any]) -> Session:
@@ -50,15 +50,15 @@ def open_session(arguments: Mapping[str, Any]) -> Session:
     recipe = Recipe.load(str(arguments["recipe"])) if "recipe" in arguments else run.recipe
     note, given = "", arguments.get("input", run.input)
     try:
-        its = sources(run, given)
+        documents = sources(run, given)
     except GneissError as error:
         if "input" in arguments:
             raise
         note = f"Dropped documents have no text here, as the input cannot be read: {first_line(error)}"
-        its = sources(run)
+        documents = sources(run)
     strings = [column.name for column in recipe.columns if column.type in ("string", "bool")]
     groups = (*strings, "shard")
-    return Session(run, recipe, its, groups, arguments.get("by", groups[0]), note)
+    return Session(run, recipe, documents, groups, arguments.get("by", groups[0]), note)
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class Exploration:
     @classmethod
     def of(cls, run: FinishedRun, recipe: Recipe, *, by: str | None = None) -> Exploration:
         """Read a run. by: what documents are grouped by, see `reading`. Raises InputError, RecipeError."""
-        own, its = (reading(run, rules, by=by) for rules in (run.recipe, recipe))
-        both = replace(its, columns={**own.columns, **its.columns})
+        own, other = (reading(run, rules, by=by) for rules in (run.recipe, recipe))
+        both = replace(other, columns={**own.columns, **other.columns})
         batches, setting = list(both.batches()), both.setting(run.recipe)
         return cls(both, batches, setting, decided(batches, [setting])[0])
 
@@ -113,8 +113,8 @@ class Exploration:
             for pair in sorted({*zip(before[before != after].tolist(), after[before != after].tolist(), strict=True)}):
                 rows = np.flatnonzero((before == pair[0]) & (after == pair[1]))
                 counts[pair] += len(rows)
-                its = named.setdefault(pair, [])
-                its.extend(self._named(batch, first, rows[: most - len(its)]))
+                documents = named.setdefault(pair, [])
+                documents.extend(self._named(batch, first, rows[: most - len(documents)]))
             first += batch.table.num_rows
         return [
             Change(FATES[before], FATES[after], counts[before, after], tuple(its))
@@ -145,7 +145,7 @@ def _taken(table: pa.Table, names: Iterable[str], rows: Int64Array) -> list[dict
 def positions(run: FinishedRun, knob: Knob) -> list[float]:
     """Values for a slider: quantiles of the annotation in the run, rounded, and the value that the threshold has."""
     quantiles = filter(math.isfinite, threshold_values(run, knob, _POSITIONS))
-    return sorted({knob.value, *(float(f"{its:.4g}") for its in quantiles)})
+    return sorted({knob.value, *(float(f"{quantile:.4g}") for quantile in quantiles)})
 
 
 def moved_recipe(recipe: Recipe, known: Mapping[str, Knob], values: Mapping[str, float]) -> Recipe:

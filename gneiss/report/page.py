@@ -85,7 +85,7 @@ class _Page:
         style, script = (_resource(f"page.{kind}") for kind in ("css", "js"))
         library = _vega()
         data = json.dumps(self._charts).replace("<", "\\u003c")
-        scripts = " ".join(f"'sha256-{_sha256(its)}'" for its in (library, script))
+        scripts = " ".join(f"'sha256-{_sha256(source)}'" for source in (library, script))
         policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'unsafe-eval' {scripts}"
         links = "".join(f'<a href="#{anchor}">{shown(title)}</a>' for title, anchor, _ in self.sections)
         body = "".join(
@@ -121,16 +121,16 @@ def _overview(page: _Page, run: FinishedRun, counted: Outcomes) -> Iterator[str]
 
 
 def _rules(page: _Page, counted: Outcomes) -> Iterator[str]:
-    its, effects, together = rules(counted), marginal(counted), combinations(counted)
+    of_rules, effects, together = rules(counted), marginal(counted), combinations(counted)
     measure = "tokens" if counted.counts_tokens else "bytes"
     kept = overview(counted).to_pylist()[1][measure]
     for phase in counted.recipe.phases:
         if not phase.rules:
             continue
-        of_phase = pa.Table.from_pylist([r for r in its.to_pylist() if r["phase"] == phase.name], its.schema)
+        of_phase = pa.Table.from_pylist([r for r in of_rules.to_pylist() if r["phase"] == phase.name], of_rules.schema)
         changes = pa.Table.from_pylist([r for r in effects.to_pylist() if r["phase"] == phase.name], effects.schema)
         yield f"<h3>Phase {shown(phase.name)}</h3><p>Kept when <code>{shown(phase.decision.keep)}</code>.</p>"
-        yield page.chart(_charts().rules_chart(its, phase.name))
+        yield page.chart(_charts().rules_chart(of_rules, phase.name))
         yield table(_without_nulls(of_phase.drop_columns("phase")))
         yield (
             f"<h4>Without it</h4><p>What the phase would pass on besides, had the rule, or all rules of the filter, not"
@@ -155,21 +155,22 @@ def _filter(
         statistics = run.statistics.columns.get(column.name)
         if statistics is None or not statistics.bins:
             continue
-        its = [limit for limit in limits if limit.annotation == column.name]
+        own_limits = [limit for limit in limits if limit.annotation == column.name]
         parts.append(f"<h3>{shown(column.name)}</h3><p>{shown(column.meaning)}.</p>")
         bins = distribution(run, column.name)
-        parts.append(page.chart(_charts().distribution_chart(bins, column.name, its)))
+        parts.append(page.chart(_charts().distribution_chart(bins, column.name, own_limits)))
         low, high = shown_range(statistics)
         parts.append(f"<p class=note>From {low:,.4g} to {high:,.4g}: the middle 99 % of the documents.</p>")
-        for limit in its:
+        for limit in own_limits:
             parts.append(_examples(run, phase, limit.rule, [one for one in found if one.threshold == limit]))
     return title, parts
 
 
-def _about(its: Page) -> str:
+def _about(page: Page) -> str:
     return (
-        f"<p>{shown(its.code)} {shown(its.name)}: {shown(its.summary)}</p><details><summary>About this filter</summary>"
-        f"<p>{shown(its.why)}</p><p>{shown(its.formula)}</p><p>Source: {shown(its.source)}.</p></details>"
+        f"<p>{shown(page.code)} {shown(page.name)}: {shown(page.summary)}</p>"
+        f"<details><summary>About this filter</summary>"
+        f"<p>{shown(page.why)}</p><p>{shown(page.formula)}</p><p>Source: {shown(page.source)}.</p></details>"
     )
 
 
@@ -177,10 +178,11 @@ def _examples(run: FinishedRun, phase: Phase, rule: str, near: Sequence[Example]
     if not near:
         return ""
     items = "".join(
-        f"<article><p><b>{its.value:,.6g}</b> · {shown(its.status)}"
-        + (f" · fails {shown(', '.join(its.failed))}" if its.failed else "")
-        + f" · <code>{shown(its.id or '–')}</code> (row {its.row:,} of {shown(its.shard)})</p>{_text(its)}</article>"
-        for its in near
+        f"<article><p><b>{example.value:,.6g}</b> · {shown(example.status)}"
+        + (f" · fails {shown(', '.join(example.failed))}" if example.failed else "")
+        + f" · <code>{shown(example.id or '–')}</code> (row {example.row:,} of {shown(example.shard)})</p>"
+        + f"{_text(example)}</article>"
+        for example in near
     )
     of = f", from {SHARDS} of {len(run.shards):,} shards" if len(run.shards) > SHARDS else ""
     return (
@@ -189,10 +191,10 @@ def _examples(run: FinishedRun, phase: Phase, rule: str, near: Sequence[Example]
     )
 
 
-def _text(its: Example) -> str:
-    if its.text is None:
+def _text(example: Example) -> str:
+    if example.text is None:
         return "<p class=note>Its text is in the input, which was not given.</p>"
-    return f"<pre tabindex=0>{marked(its.text, its.marked)}</pre>"
+    return f"<pre tabindex=0>{marked(example.text, example.marked)}</pre>"
 
 
 def _scores(page: _Page, run: FinishedRun) -> Iterator[str]:
@@ -212,11 +214,11 @@ def _scores(page: _Page, run: FinishedRun) -> Iterator[str]:
 def _scores_of_rules(run: FinishedRun) -> list[str]:
     """The numeric annotations that rules compare with a number; all, where these are fewer than two."""
     read = {limit.annotation for phase in run.recipe.phases for limit in thresholds(phase, run.recipe.columns)}
-    return [name for name, its in run.statistics.columns.items() if its.bins and (name in read or len(read) < 2)]
+    return [name for name, column in run.statistics.columns.items() if column.bins and (name in read or len(read) < 2)]
 
 
 def _values(page: _Page, run: FinishedRun, by: Sequence[str], input: Address | None) -> Iterator[str]:
-    known = [name for name, its in run.statistics.columns.items() if its.values]
+    known = [name for name, column in run.statistics.columns.items() if column.values]
     for name in dict.fromkeys([*known, *by]):
         found = breakdown(run, name, input=input, most=_VALUES)
         yield f"<h3>{shown(name)}</h3>{page.chart(_charts().breakdown_chart(found, name))}"
@@ -239,7 +241,9 @@ def _dedup(run: FinishedRun, input: Address | None) -> Iterator[str]:
 def _quarantine(run: FinishedRun) -> Iterator[str]:
     reasons = sorted(run.statistics.reasons.items(), key=lambda item: (-item[1], item[0]))
     yield table(
-        pa.table({"reason": [its for its, _ in reasons], "documents": pa.array([n for _, n in reasons], pa.int64())})
+        pa.table(
+            {"reason": [reason for reason, _ in reasons], "documents": pa.array([n for _, n in reasons], pa.int64())}
+        )
     )
     if run.quarantined_shards:
         lost = run.quarantined_shards

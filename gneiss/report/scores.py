@@ -24,7 +24,7 @@ _CONSTANT = 0.999
 
 def numeric_annotations(run: FinishedRun) -> list[str]:
     """The annotations of the recipe that are numbers, and of which any document has one."""
-    return [name for name, its in run.statistics.columns.items() if its.bins]
+    return [name for name, column in run.statistics.columns.items() if column.bins]
 
 
 def correlations(run: FinishedRun, annotations: Sequence[str] | None = None) -> pa.Table:
@@ -42,7 +42,7 @@ def correlations(run: FinishedRun, annotations: Sequence[str] | None = None) -> 
             f" AND (row * 2654435761) % 4294967296 < {int(share * 4294967296)}"
         ).to_arrow_table()
     values = {name: _numbers(rows[name]) for name in names}
-    ranks = {name: _ranks(its) for name, its in values.items() if not np.isnan(its).any()}
+    ranks = {name: _ranks(numbers) for name, numbers in values.items() if not np.isnan(numbers).any()}
     found = [
         {"one": one, "other": other, **_spearman(one, other, values, ranks)}
         for at, one in enumerate(names)
@@ -59,8 +59,8 @@ def drift(run: FinishedRun, annotations: Sequence[str] | None = None) -> pa.Tabl
     """
     names = numeric_annotations(run) if annotations is None else list(annotations)
     listed = [quoted(name) for name in names]
-    finite = "".join(f", if(isfinite({its}::DOUBLE), {its}::DOUBLE, NULL) AS {its}" for its in listed)
-    moments = "".join(f", count({its}), avg({its}), var_pop({its})" for its in listed)
+    finite = "".join(f", if(isfinite({column}::DOUBLE), {column}::DOUBLE, NULL) AS {column}" for column in listed)
+    moments = "".join(f", count({column}), avg({column}), var_pop({column})" for column in listed)
     with open_documents(run) as connection:
         rows = connection.sql(
             f"SELECT shard, count(*), count(*) FILTER (WHERE status = '{KEPT}'){moments}"
@@ -87,19 +87,19 @@ def warnings(outcomes: Outcomes) -> pa.Table:
             found.append({"what": name, "why": why})
     effects = {row["name"]: row for row in marginal(outcomes).to_pylist() if row["kind"] == "rule"}
     for phase in outcomes.recipe.phases:
-        for rule, its in outcomes.statistics.rule_counts(phase.name, phase.rules).items():
-            documents = its["true"] + its["false"] + its["unknown"]
+        for rule, rule_count in outcomes.statistics.rule_counts(phase.name, phase.rules).items():
+            documents = rule_count["true"] + rule_count["false"] + rule_count["unknown"]
             if not documents:
                 continue
-            if its["true"] == documents:
+            if rule_count["true"] == documents:
                 found.append({"what": rule, "why": f"true for all {documents:,} documents: it decides nothing"})
-            elif its["unknown"] == documents:
+            elif rule_count["unknown"] == documents:
                 found.append(
                     {"what": rule, "why": f"unknown for all {documents:,} documents: it reads what is missing"}
                 )
-            elif not its["true"]:
+            elif not rule_count["true"]:
                 found.append({"what": rule, "why": f"true for none of {documents:,} documents"})
-            elif effects[rule]["documents"] == 0 and its["decisive"] == 0:
+            elif effects[rule]["documents"] == 0 and rule_count["decisive"] == 0:
                 found.append({"what": rule, "why": "without it the same documents are kept: others fail them too"})
     return pa.Table.from_pylist(found, pa.schema([("what", pa.string()), ("why", pa.string())]))
 

@@ -59,11 +59,11 @@ def knobs(recipe: Recipe) -> dict[str, Knob]:
     found: dict[str, Knob] = {}
     for index, phase in enumerate(recipe.phases):
         for rule, expression in expressions(phase.decision, recipe.readable(index)).items():
-            columns = [phase.aliases.get(its.column, its.column) for its in expression.thresholds]
-            for number, (its, column) in enumerate(zip(expression.thresholds, columns, strict=True)):
+            columns = [phase.aliases.get(threshold.column, threshold.column) for threshold in expression.thresholds]
+            for number, (threshold, column) in enumerate(zip(expression.thresholds, columns, strict=True)):
                 count = columns.count(column)
                 name = f"{rule}.{column}" + (f".{1 + columns[:number].count(column)}" if count > 1 else "")
-                found[name] = Knob(name, index, rule, column, its.value, its.start, its.stop)
+                found[name] = Knob(name, index, rule, column, threshold.value, threshold.start, threshold.stop)
     return found
 
 
@@ -102,16 +102,16 @@ def curve(swept: Sequence[Swept]) -> pa.Table:
     Columns: the thresholds, null where one has its value in the recipe; `documents`, `bytes`, `tokens`;
     `documents_share`, `bytes_share`, `tokens_share`, null where there are none; `unknown`, documents (see `Decided`).
     """
-    names = list(dict.fromkeys(name for its in swept for name in its.values))
-    values = {name: pa.array([its.values.get(name) for its in swept], pa.float64()) for name in names}
-    kept, whole = [total(its.decided.kept) for its in swept], [its.decided.all for its in swept]
+    names = list(dict.fromkeys(name for one in swept for name in one.values))
+    values = {name: pa.array([one.values.get(name) for one in swept], pa.float64()) for name in names}
+    kept, whole = [total(one.decided.kept) for one in swept], [one.decided.all for one in swept]
     amounts, shares = {}, {}
     for measure, field in zip(MEASURES, ("documents", "text_bytes", "tokens"), strict=True):
         parts, wholes = ([getattr(of, field) for of in its] for its in (kept, whole))
         found = [part / of if of else None for part, of in zip(parts, wholes, strict=True)]
         amounts[measure] = pa.array(parts, pa.int64())
         shares[f"{measure}_share"] = pa.array(found, pa.float64())
-    unknown = pa.array([total(its.decided.unknown).documents for its in swept], pa.int64())
+    unknown = pa.array([total(one.decided.unknown).documents for one in swept], pa.int64())
     return pa.table({**values, **amounts, **shares, "unknown": unknown})
 
 
@@ -133,8 +133,8 @@ def pick(
     known = knobs(recipe)
     if name not in known:
         raise RecipeError(f"no threshold {name!r} in the rules{did_you_mean(name, known)}")
-    its = reading(run, recipe, tokens=tokens, by=by)
-    if unit == "tokens" and its.tokens is None:
+    read = reading(run, recipe, tokens=tokens, by=by)
+    if unit == "tokens" and read.tokens is None:
         raise RecipeError("no annotation counts tokens; name one (tokens), or give the share of text_bytes")
 
     def kept(swept: Swept) -> float:
@@ -144,7 +144,7 @@ def pick(
     values = threshold_values(run, known[name], _VALUES)
     for _ in range(_ROUNDS):
         found = sorted(
-            _swept(its, recipe, known, [{name: value} for value in values]), key=lambda swept: swept.values[name]
+            _swept(read, recipe, known, [{name: value} for value in values]), key=lambda swept: swept.values[name]
         )
         enough = [at for at, swept in enumerate(found) if kept(swept) >= share]
         if not enough:
@@ -160,23 +160,23 @@ def assumed(run: FinishedRun, recipe: Recipe) -> list[str]:
     """The corpus-wide steps that would see other documents, since a rule before them is another one."""
     earlier = run.recipe
     pairs = zip(recipe.phases, earlier.phases, strict=True)
-    changed = next((at for at, (mine, its) in enumerate(pairs) if mine.decision != its.decision), len(recipe.phases))
+    changed = next((at for at, (mine, pair) in enumerate(pairs) if mine.decision != pair.decision), len(recipe.phases))
     return [step.key for phase in recipe.phases[changed + 1 :] for step in phase.steps]
 
 
 def threshold_values(run: FinishedRun, knob: Knob, count: int = _VALUES_OF_A_CURVE) -> list[float]:
     """Values of a threshold: quantiles of its annotation in the run, and the value that it has."""
     statistics = run.statistics.columns.get(knob.column, ColumnStatistics())
-    quantiles = (statistics.quantile(its) for its in np.linspace(0, 1, count))
-    return sorted({knob.value, *(its for its in quantiles if its is not None)})
+    quantiles = (statistics.quantile(share) for share in np.linspace(0, 1, count))
+    return sorted({knob.value, *(quantile for quantile in quantiles if quantile is not None)})
 
 
 def _swept(
-    its: Reading, recipe: Recipe, known: Mapping[str, Knob], chosen: Sequence[Mapping[str, float]]
+    read: Reading, recipe: Recipe, known: Mapping[str, Knob], chosen: Sequence[Mapping[str, float]]
 ) -> list[Swept]:
-    setting = its.setting(recipe)
+    setting = read.setting(recipe)
     settings = [moved(setting, {known[name]: value for name, value in values.items()}) for values in chosen]
-    found = decided(its.batches(), settings)
+    found = decided(read.batches(), settings)
     return [Swept(values, of) for values, of in zip(chosen, found, strict=True)]
 
 

@@ -52,7 +52,7 @@ def funnel(outcomes: Outcomes) -> pa.Table:
         {"source": INPUT, "target": QUARANTINED, **_summed(rows.filter(is_quarantined))},
         {"source": INPUT, "target": phases[0].name, **_summed(rows.filter(pc.invert(is_quarantined)))},
     ]
-    for phase, next_ in zip(phases, [*(its.name for its in phases[1:]), KEPT], strict=True):
+    for phase, next_ in zip(phases, [*(of.name for of in phases[1:]), KEPT], strict=True):
         reached = outcomes.reached(phase)
         dropped = pc.fill_null(pc.equal(reached["dropped_in"], phase.name), False)
         found.append({"source": phase.name, "target": f"dropped in {phase.name}", **_summed(reached.filter(dropped))})
@@ -89,13 +89,13 @@ def combinations(outcomes: Outcomes, most: int | None = None) -> pa.Table:
         together: dict[tuple[tuple[str, ...], bool], list[int]] = {}
         for row, (failed, dropped) in enumerate(zip(rows["failed"].to_pylist(), is_dropped, strict=True)):
             together.setdefault((tuple(name for name in failed if name in phase.rules), not dropped), []).append(row)
-        its: list[dict[str, Any]] = [
+        sets: list[dict[str, Any]] = [
             {"phase": phase.name, "failed": list(failed), "kept": kept, **_summed(rows.take(where))}
             for (failed, kept), where in together.items()
         ]
-        its.sort(key=lambda row: (-row["documents"], row["failed"]))
-        found += its[:most]
-        if rest := its[len(its) if most is None else most :]:
+        sets.sort(key=lambda row: (-row["documents"], row["failed"]))
+        found += sets[:most]
+        if rest := sets[len(sets) if most is None else most :]:
             found.append({"phase": phase.name, "failed": None, "kept": None, **_added(rest)})
     return pa.Table.from_pylist(
         found, pa.schema([("phase", pa.string()), ("failed", pa.list_(pa.string())), ("kept", pa.bool_()), *_SUMS])

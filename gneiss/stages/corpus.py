@@ -179,11 +179,11 @@ class Reader:
         return [group for group in self.corpus.phase_groups() if group.stop <= phase]
 
     def _first(self, shard: int) -> PhaseInput | None:
-        recipe, its = self.corpus.recipe, self._of_worker(self.corpus.shards[shard])
+        recipe, own = self.corpus.recipe, self._of_worker(self.corpus.shards[shard])
         try:
-            documents = read_documents(its, recipe.input.text, recipe.inputs)
-            stored = self.corpus.stored_shard(its.id) if recipe.layers else None
-            return first_input(ShardRows.of([its.id], [documents.rows]), documents, stored or Nothing())
+            documents = read_documents(own, recipe.input.text, recipe.inputs)
+            stored = self.corpus.stored_shard(own.id) if recipe.layers else None
+            return first_input(ShardRows.of([own.id], [documents.rows]), documents, stored or Nothing())
         except InputError:  # `curate` raises the same error, and quarantines the shard with the reason
             return None
 

@@ -86,9 +86,11 @@ class CurateWork:
             except InputError:
                 return None
 
-        parts = _parts(its for its in at_once(read, shards) if its is not None)
-        curated = (its for part in parts for its in curate_together(part, recipe, self.models, watch=watch()))
-        receipts = {its.task: its for its in at_once(lambda its: commit(its, recipe, output), curated)}
+        parts = _parts(one for one in at_once(read, shards) if one is not None)
+        curated = (shard for part in parts for shard in curate_together(part, recipe, self.models, watch=watch()))
+        receipts = {
+            receipt.task: receipt for receipt in at_once(lambda result: commit(result, recipe, output), curated)
+        }
         return [receipts.get(shard.id) for shard in shards]
 
 

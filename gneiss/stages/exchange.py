@@ -119,18 +119,18 @@ class Exchange:
 
     def write_tile(self, stage: str, grid: Grid, tile: int) -> WrittenFile:
         """Make a tile of what tasks left: their batches, one receiver after the other. Raises OutputError."""
-        its = grid.receivers_of(tile)
+        receivers = grid.receivers_of(tile)
 
         def read(task: int) -> tuple[pa.Schema, list[Iterator[pa.RecordBatch]]]:
             path = self.path(stage, task)
             with self._open(path) as file:
-                turns = file.of_receivers(its.start, its.stop)
+                turns = file.of_receivers(receivers.start, receivers.stop)
                 return file.schema, [_decoded(self.output / path, [turn]) for turn in turns]
 
         found = list(at_once(read, grid.tasks_of(tile), AT_ONCE))
         turns = [turn for _, turns in found for turn in turns]
-        batches = (next(turn) for _ in its for turn in turns)
-        return self._write(tile_path(stage, tile, self.folder), found[0][0], batches, len(its), len(turns))
+        batches = (next(turn) for _ in receivers for turn in turns)
+        return self._write(tile_path(stage, tile, self.folder), found[0][0], batches, len(receivers), len(turns))
 
     def discard(self, stage: str) -> None:
         """Remove the files of a stage, so that all its tasks run again."""

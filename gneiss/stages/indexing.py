@@ -39,7 +39,7 @@ def write_manifests(corpus: Corpus) -> None:
         manifest = {
             "step": step.key,
             "parameters": step.index_parameters,
-            "before": sum(len(its.shards) for its in view.segments if its.against is not None),
+            "before": sum(len(segment.shards) for segment in view.segments if segment.against is not None),
             "shards": [[shard.id, shard.known_rows] for shard in corpus.shards],
             "tasks": stages,
             "files": files,

@@ -67,10 +67,10 @@ def stages_before(corpus: Corpus) -> Iterator[RunStage]:
             first = [Part(corpus.group_name(group), phases_schema(phases), partial(_open_phases, corpus, group))]
         later: list[RunStage] = []
         for step in _wide_steps(corpus, index):
-            its = list(_stages(corpus, step, index, step.stages(StepView(corpus, step, index, Reader(corpus)))))
-            if its and its[0][1] and its[0][0].tasks == shards:
-                first += its.pop(0)[0].parts
-            later += [stage for stage, _ in its]
+            own = list(_stages(corpus, step, index, step.stages(StepView(corpus, step, index, Reader(corpus)))))
+            if own and own[0][1] and own[0][0].tasks == shards:
+                first += own.pop(0)[0].parts
+            later += [stage for stage, _ in own]
         if first:
             yield RunStage(shards, tuple(first))
         yield from later
@@ -162,9 +162,9 @@ def _open_phases(corpus: Corpus, group: range, reader: Reader) -> Callable[[int]
         found, stored = results(shard), corpus.stored_shard(corpus.shards[shard].id)
         found = stored.added_to(found) if stored else found
         rows, computed = [], []
-        for phase, its in zip(phases, models, strict=True):
+        for phase, model in zip(phases, models, strict=True):
             rows.append(entering.rows)
-            result = compute_phase(phase, its, entering, found, watch())
+            result = compute_phase(phase, model, entering, found, watch())
             output = decide_phase(phase, connection, entering, result)
             computed.append(result.decided(output.verdicts))
             entering = output.staying
@@ -185,7 +185,7 @@ class StageWork:
     def stage(self) -> RunStage:
         """The stage; found by name, for a stage's functions do not travel to workers."""
         both = (*stages_before(self.corpus), *stages_after(self.corpus))
-        return next(its for its in both if its.name == self.name)
+        return next(stage for stage in both if stage.name == self.name)
 
     def open(self) -> Callable[[int], Receipt]:
         """Load what the stage needs, once per worker."""

@@ -71,9 +71,9 @@ class Code:
 
 def _with_checksums(value: Any, checksums: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
-        return {key: _with_checksums(its, checksums) for key, its in value.items()}
+        return {key: _with_checksums(inner, checksums) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_with_checksums(its, checksums) for its in value]
+        return [_with_checksums(inner, checksums) for inner in value]
     return checksums.get(value, value) if isinstance(value, str) else value
 
 
@@ -124,10 +124,10 @@ class Source:
     def annotators(self) -> tuple[tuple[int, Annotator], ...]:
         """Those that computed them, each with the index of its phase."""
         return tuple(
-            (index, its)
+            (index, annotator)
             for index, phase in enumerate(self.recipe.phases)
-            for its in phase.annotators
-            if self.columns.issuperset(column.name for column in its.columns)
+            for annotator in phase.annotators
+            if self.columns.issuperset(column.name for column in annotator.columns)
         )
 
 
@@ -188,7 +188,7 @@ class Reuse:
         The phases edit texts as those of the run do.
         """
         return tuple(
-            tuple(its for its in phase.annotators if not self._has(index, its))
+            tuple(annotator for annotator in phase.annotators if not self._has(index, annotator))
             for index, phase in enumerate(self.recipe.phases)
         )
 
@@ -234,10 +234,10 @@ class Reuse:
 
     def _from(self, index: int, annotator: Annotator, source: Source, phase: int, found: Annotator) -> Taken:
         pairs = zip(annotator.columns, found.columns, strict=True)
-        columns = {mine.name: (source.layer, its.name) for mine, its in pairs}
+        columns = {mine.name: (source.layer, pair.name) for mine, pair in pairs}
         history = _history(self.earlier, self.earlier_code, phase)
         later = range(phase, len(self.earlier.phases))
-        last = max(its for its in later if _history(self.earlier, self.earlier_code, its) == history)
+        last = max(at for at in later if _history(self.earlier, self.earlier_code, at) == history)
         is_same = annotator.reads != "text" or self._has_texts_of(index, phase)
         return Taken(columns, phase, last, is_same)
 
@@ -266,8 +266,8 @@ class Reuse:
             return False
         mine = [_decides(self.recipe.phases[at], self.code) for at in before]
         return mine == [_decides(self.earlier.phases[at], self.earlier_code) for at in before] and any(
-            type(its) is type(step) and self.earlier_code.behind(its) == self.code.behind(step)
-            for its in self.earlier.phases[index].steps
+            type(other) is type(step) and self.earlier_code.behind(other) == self.code.behind(step)
+            for other in self.earlier.phases[index].steps
         )
 
     def _why(self, index: int, annotator: Annotator) -> str:
@@ -323,8 +323,8 @@ def _reads_layer(annotator: Annotator) -> bool:
 def _history(recipe: Recipe, code: Code, index: int) -> list[Any]:
     """All that edits texts up to a phase."""
     phases = recipe.phases[: index + 1]
-    parts: list[list[Part]] = [[*its.steps, *its.editors] for its in phases]
-    return [[code.behind(part) for part in its] for its in parts if its]
+    parts: list[list[Part]] = [[*phase.steps, *phase.editors] for phase in phases]
+    return [[code.behind(part) for part in of_phase] for of_phase in parts if of_phase]
 
 
 def _decides(phase: Phase, code: Code) -> str:

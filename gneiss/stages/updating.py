@@ -48,7 +48,7 @@ def only_annotators(recipe: Recipe, chosen: Sequence[Sequence[Annotator]]) -> Re
 def columns_of(annotators: Sequence[Sequence[Annotator]]) -> pa.Schema:
     """The columns of the layer: those of annotators, by phase."""
     found = (its for of_phase in annotators for annotator in of_phase for its in annotator.columns)
-    return pa.schema([column(its.name, arrow_type(its.type), its.meaning) for its in found])
+    return pa.schema([column(declared.name, arrow_type(declared.type), declared.meaning) for declared in found])
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class UpdateStep:
         pairs = (
             zip(phase.annotators, its, strict=True) for phase, its in zip(self.recipe.phases, self.taken, strict=True)
         )
-        return [[annotator for annotator, taken in its if taken is None] for its in pairs]
+        return [[annotator for annotator, taken in pair if taken is None] for pair in pairs]
 
     def open(self) -> UpdateWork:
         """Load a model when it first computes something."""

@@ -219,4 +219,4 @@ def steps_shares(arms: Mapping[str, Trained], name: str) -> tuple[float, ...]:
     Uniform takes all of its steps where its loss falls to the end, and fewer where it was there before.
     """
     pairs = zip(arms[name].curves, arms["raw"].curves, strict=True)
-    return tuple(its.steps_to(raw.final) / raw.steps_to(raw.final) for its, raw in pairs)
+    return tuple(pair.steps_to(raw.final) / raw.steps_to(raw.final) for pair, raw in pairs)

@@ -165,7 +165,7 @@ def tables(quick: bool) -> dict[str, Any]:
 
 
 def _means(figures: Sequence[Mapping[str, float | None] | None]) -> dict[str, float | None] | None:
-    there = [its for its in figures if its is not None]
+    there = [figure for figure in figures if figure is not None]
     if not there:
         return None
     return {

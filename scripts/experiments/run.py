@@ -160,20 +160,20 @@ def language_model(
     corpora_table(corpora)
     arms = lm.trained(setup, corpora, LEARNING_RATES, seeds, tuning_seeds)
     shares = {name: lm.steps_shares(arms, name) for name in arms}
-    losses = {name: tuple(curve.final for curve in its.curves) for name, its in arms.items()}
+    losses = {name: tuple(curve.final for curve in arm.curves) for name, arm in arms.items()}
     table(
         f"Clean loss after {setup.steps} steps (nats per token), and steps to raw's, of {len(seeds)} paired seeds",
         ("", "rate", "clean loss", "less than raw", "share of steps", "clean share of weight"),
         [
             (
                 name,
-                f"{its.learning_rate:g}",
+                f"{arm.learning_rate:g}",
                 spread(losses[name], 3),
                 spread([a - b for a, b in zip(losses["raw"], losses[name], strict=True)], 3),
                 spread(shares[name], 2),
-                f"{fmean(curve.clean_share for curve in its.curves):.2f}",
+                f"{fmean(curve.clean_share for curve in arm.curves):.2f}",
             )
-            for name, its in arms.items()
+            for name, arm in arms.items()
         ],
     )
     curated_first = sum(
@@ -195,7 +195,7 @@ def language_model(
         "lm_clean_loss": means(losses),
         "lm_clean_loss_sd": deviations(losses),
         "lm_curated_beats_raw_seeds": curated_first,
-        "lm_learning_rate": {name: its.learning_rate for name, its in arms.items()},
+        "lm_learning_rate": {name: arm.learning_rate for name, arm in arms.items()},
         "lm_learning_rates_tried": list(LEARNING_RATES),
         "lm_setup": {**asdict(setup), "parameters": parameters},
         "lm_planting": asdict(planting),
@@ -236,9 +236,9 @@ def steps_table(title: str, steps: Mapping[str, Steps], elsewhere: Mapping[str, 
     import toy_regression as toy
 
     rows = []
-    for name, its in steps.items():
+    for name, step in steps.items():
         saved = [100 * share for share in toy.saved(steps, name)]
-        row = name, f"{its.step_size:.3f}", spread(its.by_seed), f"{spread(saved)} %"
+        row = name, f"{step.step_size:.3f}", spread(step.by_seed), f"{spread(saved)} %"
         rows.append((*row, str(elsewhere.get(name, ""))))
     table(title, ("", "step size", "steps", "saved", "elsewhere" if elsewhere else ""), rows)
 
@@ -281,12 +281,12 @@ def plot_curves(arms: Mapping[str, Trained], path: Path) -> None:
     rows = [
         {"arm": name.replace("_", " + ").replace("linupper", "LinUpper"), "step": step}
         | {"loss": fmean(losses), "least": min(losses), "most": max(losses)}
-        for name, its in arms.items()
-        for step, *losses in zip(its.curves[0].steps, *(curve.losses for curve in its.curves), strict=True)
+        for name, arm in arms.items()
+        for step, *losses in zip(arm.curves[0].steps, *(curve.losses for curve in arm.curves), strict=True)
     ]
     target = fmean(curve.final for curve in arms["raw"].curves)
     # the first steps are the same for all, and would leave no room for the rest
-    shown = [min(c.final for its in arms.values() for c in its.curves) - 0.1, target + 0.8]
+    shown = [min(c.final for arm in arms.values() for c in arm.curves) - 0.1, target + 0.8]
     colours = ["#444444", "#d95f02", "#e6ab02", "#1b9e77", "#7570b3"]
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X("step:Q"),

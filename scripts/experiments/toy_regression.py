@@ -215,4 +215,4 @@ def final_risks(
 def saved(steps: Mapping[str, Steps], name: str) -> tuple[float, ...]:
     """By seed, the share of uniform's steps that another needs less."""
     pairs = zip(steps[name].by_seed, steps["uniform"].by_seed, strict=True)
-    return tuple(1 - its / uniform for its, uniform in pairs)
+    return tuple(1 - pair / uniform for pair, uniform in pairs)

@@ -103,7 +103,7 @@ class Stage:
         assert set(workers) <= set(self.living)
         own, record = self.own(self.looks)
         vitals = {number: Vitals(self.living[number], self.cpu(self.looks), own, record) for number in workers}
-        self.coming += [Seen(number, its) for number, its in vitals.items()]
+        self.coming += [Seen(number, vital) for number, vital in vitals.items()]
 
     def ask(self, worker: int) -> None:
         self.asked.append(worker)

@@ -270,7 +270,7 @@ def test_no_actor_waits_while_a_node_is_asked_of_a_dead_one(
     others = [tmp_path / str(task) for task in (0, 2, 3)]
 
     def examine(record: str) -> Any:
-        until(lambda: all(its.exists() for its in others))
+        until(lambda: all(other.exists() for other in others))
         return worker.examine(record)
 
     monkeypatch.setattr("gneiss.backends.ray_actors.pool.examine", examine)

@@ -75,7 +75,7 @@ def test_many_shards_decide_as_one(tmp_path: Path, verify: Any) -> None:
         assert many.select(VERIFIED).to_pylist() == one.select(VERIFIED).to_pylist()
     assert runs.promised(tmp_path / "of many 1") == runs.promised(tmp_path / "of many 3")
     sizes = one["near_cluster_size"].to_pylist()
-    assert max(its or 0 for its in sizes) > 2
+    assert max(size or 0 for size in sizes) > 2
     assert any(one["near_rejected"].to_pylist())
 
 
@@ -85,7 +85,9 @@ def test_within_a_shard_as_the_oracle(texts: list[str], clusters: Any) -> None:
     step = NearDuplicates(bands=6, rows=1, shingle_words=1, verify=verification, scope="shard")
     rows = pa.array(range(0, 2 * len(texts), 2), pa.int64()).to_numpy()
     documents: Any = mock.Mock(shard_id="s", rows=rows, batch=TextBatch.of(texts))
-    columns = {name: its.to_pylist() for name, its in step.within_shard(documents, None).annotations.items()}
+    columns = {
+        name: annotation.to_pylist() for name, annotation in step.within_shard(documents, None).annotations.items()
+    }
     assert list(columns) == [column.name for column in step.columns]
     own: Found = [
         (number, int(name.split(":")[1]) // 2, size, similarity)
@@ -210,8 +212,8 @@ def test_groups_and_files_do_not_see_each_other(tmp_path: Path, verify: Any) -> 
     by_group, by_file, whole = of("", scope="group", group_by="^[xy]"), of("", scope="file"), of("")
     groups, files = [of("x"), of("y")], [of(f"{name}.parquet") for name in ("x/a", "x/c", "y/b")]
     for name in columns:
-        assert by_group[name] == [value for its in groups for value in its[name]], name
-        assert by_file[name] == [value for its in files for value in its[name]], name
+        assert by_group[name] == [value for group in groups for value in group[name]], name
+        assert by_file[name] == [value for file in files for value in file[name]], name
     assert sum(map(bool, by_file["near_first"])) > sum(map(bool, by_group["near_first"]))
     assert sum(map(bool, by_group["near_first"])) > sum(map(bool, whole["near_first"]))
 

@@ -62,9 +62,9 @@ class Notes(Unwatched):
 def values(results: list[tuple[int, list[int] | None]]) -> list[int | None]:
     """The results by document."""
     found: list[int | None] = []
-    for size, its in results:
-        assert its is None or len(its) == size
-        found += [None] * size if its is None else its
+    for size, result in results:
+        assert result is None or len(result) == size
+        found += [None] * size if result is None else result
     return found
 
 

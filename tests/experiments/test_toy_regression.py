@@ -26,7 +26,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.mark.slow
 def test_the_papers_ordering_comes_again() -> None:
     steps = toy.fixed_steps(toy.paper_regression(), toy.PAPER, 0.05, seeds=(0, 1))
-    means = {name: fmean(its.by_seed) for name, its in steps.items()}
+    means = {name: fmean(step.by_seed) for name, step in steps.items()}
     assert sorted(means, key=means.__getitem__) == ["linupper", "quadratic", "linear", "uniform", "extremes"]
     assert means["linupper"] < 0.8 * means["uniform"]
 

@@ -37,17 +37,17 @@ def test_archives_and_groups_of_pages_are_found_by_name(tmp_path: Path) -> None:
 
 def test_fingerprints_depend_on_content_and_not_on_the_place(tmp_path: Path) -> None:
     one, other = make(tmp_path / "one", "a.warc", "p.html"), make(tmp_path / "other", "a.warc", "p.html")
-    before = [its.fingerprint for its in find_crawl_files(one).tasks]
-    assert before == [its.fingerprint for its in find_crawl_files(other).tasks]
+    before = [task.fingerprint for task in find_crawl_files(one).tasks]
+    assert before == [task.fingerprint for task in find_crawl_files(other).tasks]
     (other / "a.warc").write_bytes(b"A.warc")
     (other / "p.html").write_bytes(b"longer")
-    assert not set(before) & {its.fingerprint for its in find_crawl_files(other).tasks}
+    assert not set(before) & {task.fingerprint for task in find_crawl_files(other).tasks}
 
 
 def test_groups_are_cut_by_files_and_bytes(tmp_path: Path) -> None:
     make(tmp_path, *(f"{number:02d}.html" for number in range(10)))
     with mock.patch.multiple(crawl_files, _GROUP_FILES=4, _GROUP_BYTES=10**6):
-        assert [len(its.names) for its in find_crawl_files(tmp_path).tasks] == [4, 4, 2]
+        assert [len(task.names) for task in find_crawl_files(tmp_path).tasks] == [4, 4, 2]
     with mock.patch.multiple(crawl_files, _GROUP_FILES=4, _GROUP_BYTES=14):
         found = find_crawl_files(tmp_path).tasks
     assert [its.id for its in found] == [f"html-{number:05d}" for number in range(5)]
@@ -84,13 +84,13 @@ def test_inputs_that_hold_nothing_or_two_of_a_name_are_refused(tmp_path: Path) -
 
 def test_a_warc_and_a_wet_of_one_name_are_two_tasks(tmp_path: Path) -> None:
     make(tmp_path, "CC-1.warc.gz", "CC-1.warc.wet.gz", "CC-1.WET.zst.html", "CC-2.wet")
-    assert [its.id for its in find_crawl_files(tmp_path).tasks] == ["CC-1", "CC-1.wet", "CC-2.wet", "html-00000"]
+    assert [task.id for task in find_crawl_files(tmp_path).tasks] == ["CC-1", "CC-1.wet", "CC-2.wet", "html-00000"]
 
 
 def test_names_at_the_limit_of_the_file_system_have_shorter_ids(tmp_path: Path) -> None:
     names = ["x" * 245 + end for end in (".warc", ".wet")] + ["x" * 244 + "y.warc", "ü" * 122 + ".warc.gz"]
     make(tmp_path, *names)
-    ids = [its.id for its in find_crawl_files(tmp_path).tasks]
+    ids = [task.id for task in find_crawl_files(tmp_path).tasks]
     assert len(set(ids)) == 4
     assert all(len(id_.encode()) <= 200 for id_ in ids)
 

@@ -64,6 +64,6 @@ def test_what_warcio_writes_is_read(is_gzip: bool, tmp_path: Path) -> None:
             writer.write_record(
                 writer.create_warc_record(f"https://x.org/{number}", "response", payload=body, http_headers=head)
             )
-    found = [its for its in read_records(place_of(tmp_path / "x"), 10**6) if isinstance(its, Record)]
+    found = [record for record in read_records(place_of(tmp_path / "x"), 10**6) if isinstance(record, Record)]
     assert [its.url for its in found] == [f"https://x.org/{number}" for number in range(3)]
     assert [(its.content or b"")[-6:] for its in found] == [f"page {number}".encode() for number in range(3)]

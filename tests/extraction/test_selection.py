@@ -38,10 +38,10 @@ def server() -> Iterator[Server]:
 def index_of(server: Server) -> list[tuple[str, int, int]]:
     found = []
     for name in NAMES:
-        for its in read_records(place_of(f"{server.address}/{name}"), LIMIT):
-            assert isinstance(its, Record)
-            assert its.length
-            found.append((name, its.offset, its.length))
+        for record in read_records(place_of(f"{server.address}/{name}"), LIMIT):
+            assert isinstance(record, Record)
+            assert record.length
+            found.append((name, record.offset, record.length))
     return found
 
 

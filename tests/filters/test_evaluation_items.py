@@ -149,7 +149,7 @@ def test_what_most_texts_have_counts_nothing(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(evaluation_items_kernel, "MOST_TEXTS", 3)
     frame = "Choose the one right answer to the question that follows: "
     numbers = [" ".join(f"n{n + 10 * i}" for i in range(6)) for n in range(9)]
-    (tmp_path / "quiz.txt").write_text("\n".join(frame + its for its in numbers))
+    (tmp_path / "quiz.txt").write_text("\n".join(frame + number for number in numbers))
     found = annotate(EvaluationItems(folder=str(tmp_path)), [frame, "to the question that follows: " + numbers[4]])
     assert found["evaluation_question"].to_pylist()[0] == 0
     assert found["evaluation_item"].to_pylist() == [None, "quiz:4"]

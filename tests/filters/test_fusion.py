@@ -51,7 +51,7 @@ def model(method: Method) -> FusionModel:
     if method == "laser":
         sizes = [*((block.features, *EXTRACTOR) for block in BLOCKS), *[HEAD] * 3]
     mean, deviation = draw.standard_normal(6), draw.uniform(0.5, 2.0, 6)
-    return FusionModel(method, BLOCKS, mean, deviation, tuple(network(its, draw) for its in sizes))
+    return FusionModel(method, BLOCKS, mean, deviation, tuple(network(size, draw) for size in sizes))
 
 
 def answer(layers: tuple[Float64Array, ...], inputs: Float64Array) -> Float64Array:

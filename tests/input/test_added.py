@@ -178,7 +178,7 @@ def test_ids_of_data_annotations_and_loaded_documents_agree(tmp_path: Path, id_:
     annotations = sorted((tmp_path / "out/annotations/base").rglob("*.parquet"))
     assert len(annotations) > 1
     assert [id_ for file in annotations for id_ in pq.read_table(file)["id"].to_pylist()] == expected
-    assert [its.id for its in documents(tmp_path / "out", layers=(), columns=(), shuffled=False)] == expected
+    assert [document.id for document in documents(tmp_path / "out", layers=(), columns=(), shuffled=False)] == expected
     data = pa.concat_tables(pq.read_table(file) for file in sorted((tmp_path / "out/data").rglob("*.parquet")))
     assert data.column_names == (["text"] if id_ == "null" else ["text", "id"]), "null: columns stay as they are"
     if id_ == "id":

@@ -83,7 +83,7 @@ def test_every_row_is_read_once_and_in_order(
     kind = data.draw(st.sampled_from(["stream", "file"]))
     compression = data.draw(st.sampled_from([None, "lz4", "zstd"]))
     text = data.draw(st.sampled_from(["text", "meta.content"]))
-    tables = [table_of(its, names) for its in batches]
+    tables = [table_of(batch, names) for batch in batches]
     schema = tables[0].schema.with_metadata({"huggingface": "{}"})
     tables = [table.cast(schema) for table in tables]
     path = tmp_path_factory.mktemp("arrow") / "a.arrow"
@@ -109,8 +109,8 @@ def test_the_size_of_a_column_is_that_of_its_buffers(batch: list[str | None], na
     sink = io.BytesIO()
     table = table_of(batch, names)
     with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_batch(pa.RecordBatch.from_arrays([its.combine_chunks() for its in table.columns], names))
-    (found,) = [its for its in messages(pa.BufferReader(sink.getvalue())) if its.kind == BATCH]
+        writer.write_batch(pa.RecordBatch.from_arrays([column.combine_chunks() for column in table.columns], names))
+    (found,) = [message for message in messages(pa.BufferReader(sink.getvalue())) if message.kind == BATCH]
     content = sum(len((text or "").encode()) for text in batch)
     for path in (("text",), ("meta", "content")):
         size = column_bytes(table.schema, found, path)
@@ -219,7 +219,7 @@ def test_a_file_cut_short_is_never_a_shorter_file(tmp_path: Path, kind: str) -> 
     table = pa.table({"text": ["one", "two", "three"]})
     content = write(tmp_path / "a.arrow", [table, table], kind).read_bytes()
     with (tmp_path / "a.arrow").open("rb") as file:
-        whole_at = [its.end for its in messages(pa.PythonFile(file, "r"))]
+        whole_at = [message.end for message in messages(pa.PythonFile(file, "r"))]
     (tmp_path / "a.arrow").unlink()
     for size in range(len(content)):
         (tmp_path / "bad.arrow").write_bytes(content[:size])

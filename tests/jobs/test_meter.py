@@ -37,7 +37,7 @@ def metered() -> Meter:
 
 
 def values(meter: Meter) -> dict[tuple[str, ...], float]:
-    return {(its.name, *list(its.labels.values())[1:]): its.value for its in meter.samples()}
+    return {(sample.name, *list(sample.labels.values())[1:]): sample.value for sample in meter.samples()}
 
 
 def test_what_tasks_report_is_summed() -> None:

@@ -55,11 +55,11 @@ def loss_of(step: int, sequence: Sequence) -> np.ndarray:
 
 
 def log_training(folder: Path, epochs: list[list[Sequence]], segment_rows: int = 200_000, until: int = 10**9) -> None:
-    for rank, its in enumerate(epochs):
+    for rank, epoch in enumerate(epochs):
         with LossLog(folder, rank=rank, segment_rows=segment_rows) as log:
-            for step, first in enumerate(range(0, len(its), SAMPLES)):
+            for step, first in enumerate(range(0, len(epoch), SAMPLES)):
                 if step < until:
-                    log_step(log, step, its[first : first + SAMPLES])
+                    log_step(log, step, epoch[first : first + SAMPLES])
 
 
 def log_step(log: LossLog, step: int, batch: list[Sequence]) -> None:
@@ -187,21 +187,21 @@ def test_steps_that_are_logged_again_after_a_resume_count_once(
 ) -> None:
     output = copy_of(released)
     expected = slow_layer(epochs, 0.9)
-    for rank, its in enumerate(epochs):  # both ranks die after step 40, their last checkpoint was at step 25
+    for rank, epoch in enumerate(epochs):  # both ranks die after step 40, their last checkpoint was at step 25
         for start, end in ((0, 40), (25, 10**9)):
             with LossLog(tmp_path / "log", rank=rank, segment_rows=30) as log:
-                for step, first in enumerate(range(0, len(its), SAMPLES)):
+                for step, first in enumerate(range(0, len(epoch), SAMPLES)):
                     if start <= step < end:
-                        log_step(log, step, its[first : first + SAMPLES])
+                        log_step(log, step, epoch[first : first + SAMPLES])
     consolidate(output, [tmp_path / "log"], window_steps=WINDOW)
     check_layer(output, expected)
 
     log_training(tmp_path / "first", epochs, until=30)  # the same into a folder of its own
-    for rank, its in enumerate(epochs):
+    for rank, epoch in enumerate(epochs):
         with LossLog(tmp_path / "second", rank=rank) as log:
-            for step, first in enumerate(range(0, len(its), SAMPLES)):
+            for step, first in enumerate(range(0, len(epoch), SAMPLES)):
                 if step >= 20:
-                    log_step(log, step, its[first : first + SAMPLES])
+                    log_step(log, step, epoch[first : first + SAMPLES])
     consolidate(output, [tmp_path / "first", tmp_path / "second"], window_steps=WINDOW, layer="two")
     check_layer(output, expected, "two")
 
@@ -213,12 +213,12 @@ def test_training_that_goes_back_within_a_process_counts_its_last_words(
 ) -> None:
     """Back from 40 to 25, at once from 30 to 30, and to the start; a step is logged in micro-batches of one."""
     output = copy_of(released)
-    for rank, its in enumerate(epochs):
-        steps = dict(enumerate(range(0, len(its), SAMPLES)))
+    for rank, epoch in enumerate(epochs):
+        steps = dict(enumerate(range(0, len(epoch), SAMPLES)))
         with LossLog(tmp_path / "log", rank=rank, segment_rows=segment_rows) as log:
             for step in (*range(12), *range(40), *range(25, 31), *range(29, len(steps))):
-                for i in range(steps[step], min(steps[step] + SAMPLES, len(its))):
-                    log_step(log, step, its[i : i + 1])
+                for i in range(steps[step], min(steps[step] + SAMPLES, len(epoch))):
+                    log_step(log, step, epoch[i : i + 1])
     consolidate(output, [tmp_path / "log"], window_steps=WINDOW)
     check_layer(output, slow_layer(epochs, 0.9))
 
@@ -294,5 +294,5 @@ def test_the_metadata_say_how(released: Path, copy_of: Copy, epochs: list[list[S
     assert metadata["summary"]["steps"] == 20
     assert "mean at its positions" in metadata["columns"]["excess_first"]["meaning"]
     positions = metadata["summary"]["mean_loss_by_position"]
-    assert [its["from"] for its in positions] == [0, 1, 2, 4, 8, 16, 32]
-    assert sum(its["tokens"] for its in positions) == metadata["summary"]["tokens"]
+    assert [position["from"] for position in positions] == [0, 1, 2, 4, 8, 16, 32]
+    assert sum(position["tokens"] for position in positions) == metadata["summary"]["tokens"]

@@ -167,7 +167,9 @@ def test_a_column_may_have_another_type_in_each_file(tmp_path: Path) -> None:
     recipe = Recipe.parse("name: plain\nphases: [{name: only, rules: {sane: text_chars >= 0}}]\n")
     run(recipe, tmp_path / "in", tmp_path / "out", backend=runs.InThisProcess())
     found = {d.id: d.values["extra"] for d in documents(tmp_path / "out", layers=(), columns=["extra"])}
-    assert found == {f"{name}{i}": value for name, its in columns.items() for i, value in enumerate(its.to_pylist())}
+    assert found == {
+        f"{name}{i}": value for name, column in columns.items() for i, value in enumerate(column.to_pylist())
+    }
 
 
 def test_unfit_arguments_are_refused(curated: Path, released: Path) -> None:

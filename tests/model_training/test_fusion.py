@@ -56,7 +56,7 @@ def test_a_model_its_card_and_the_same_bytes_again(finished: FinishedRun, tmp_pa
     assert (tmp_path / "first/fusion.safetensors").read_bytes() == (tmp_path / "again/fusion.safetensors").read_bytes()
     assert read_model(again.path).blocks == blocks
     assert (first.trained, first.held_out.documents) == (128, 32)
-    assert [(its.blocks, its.trained + its.held_out) for its in first.patterns] == [
+    assert [(pattern.blocks, pattern.trained + pattern.held_out) for pattern in first.patterns] == [
         (("first", "second"), 80),
         (("first",), 80),
     ]

@@ -88,7 +88,7 @@ def check_gradient(loss: Callable[[Parameters], tuple[float, Parameters]], param
         for place in draw.integers(array.size, size=3).tolist():
             around = []
             for step in (1e-6, -1e-6):
-                moved = [its.copy() for its in parameters]
+                moved = [parameter.copy() for parameter in parameters]
                 moved[number].flat[place] += step
                 around.append(loss(moved)[0])
             assert gradient[number].flat[place] == pytest.approx((around[0] - around[1]) / 2e-6, abs=1e-8, rel=1e-4)

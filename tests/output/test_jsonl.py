@@ -38,7 +38,7 @@ def nested(inner: st.SearchStrategy[pa.DataType]) -> st.SearchStrategy[pa.DataTy
         inner.map(pa.large_list),
         inner.map(lambda its: pa.list_(its, 2)),
         inner.map(lambda its: pa.map_(pa.string(), its)),
-        st.lists(inner, max_size=3).map(lambda types: pa.struct([(f"f{i}", its) for i, its in enumerate(types)])),
+        st.lists(inner, max_size=3).map(lambda types: pa.struct([(f"f{i}", type_) for i, type_ in enumerate(types)])),
     )
 
 

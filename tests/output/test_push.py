@@ -235,7 +235,7 @@ def test_a_hub_that_is_busy_is_waited_for_and_nothing_signed_is_logged(
     }
 
     def fail_once(request: str) -> Answer | None:
-        kind = next((its for its in answers if request.startswith(its)), None)
+        kind = next((answer for answer in answers if request.startswith(answer)), None)
         return answers.pop(kind) if kind else None
 
     hub.fault = fail_once
@@ -270,7 +270,11 @@ def test_a_file_that_the_repository_ignores_is_missed(
     commit = FakeHub._commit
 
     def leaving_out(self: FakeHub, body: bytes, **given: object) -> Answer:
-        return commit(self, body=b"\n".join(its for its in body.splitlines() if b"data/c.parquet" not in its), **given)
+        return commit(
+            self,
+            body=b"\n".join(line for line in body.splitlines() if b"data/c.parquet" not in line),
+            **given,
+        )
 
     monkeypatch.setattr(FakeHub, "_commit", leaving_out)
     with pytest.raises(OutputError, match=r"1 files are not there, first 'data/c.parquet'; see whether .gitignore"):

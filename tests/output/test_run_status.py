@@ -146,7 +146,7 @@ def test_drivers_of_shares_count_together(tmp_path: Path) -> None:
     with (output / "_gneiss/shares/1-of-2").lock():
         its = run_status(output)
     assert its.state == "running"
-    assert [(its.left, its.workers, its.left_bytes, its.seconds) for its in its.stages] == [(9, 4, 100, 20.0)]
+    assert [(stage.left, stage.workers, stage.left_bytes, stage.seconds) for stage in its.stages] == [(9, 4, 100, 20.0)]
 
 
 def test_a_task_that_fails_and_then_succeeds_is_no_failure(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_a_finished_run_is_whole(output: Path, capsys: pytest.CaptureFixture[str
     assert found.problems == ()
     assert (found.tasks, found.rows, found.layers) == (5, 180, ("weights",))
     receipts = ledger.read(place_of(output)).values()
-    assert found.size_bytes == sum(file.size_bytes for its in receipts for file in its.files)
+    assert found.size_bytes == sum(file.size_bytes for receipt in receipts for file in receipt.files)
     assert runs.command("verify", output) == 0
     assert "180 rows, with the layers weights: all as written" in capsys.readouterr().out
 

@@ -464,4 +464,4 @@ def test_no_two_rows_have_one_key(first: int, rows: int, seed: int) -> None:
     assert len(set(keys.tolist())) == rows
     ranges = new_shards.range_of(np.sort(keys), 7)
     assert np.all(np.diff(ranges) >= 0)
-    assert all(0 <= its < 7 for its in ranges)
+    assert all(0 <= range_ < 7 for range_ in ranges)

@@ -59,7 +59,7 @@ def test_changed_code_is_computed_for_the_texts_of_the_run(
     assert update_annotations(folder, layer="readable", backend=HERE) is not None
     assert set(counted) == {"readability"}
     layer, base = layer_of(folder, "readable"), runs.annotations(folder)
-    assert layer.column_names == ["row", "id", *(its.name for its in Readability().columns)]
+    assert layer.column_names == ["row", "id", *(column.name for column in Readability().columns)]
     assert layer.equals(base.select(layer.column_names).cast(layer.schema))
 
 
@@ -130,7 +130,7 @@ def test_documents_on_which_an_annotator_fails_are_computed_again(
 
     def failing(self: FastText, files: Any) -> Any:
         compute = load(self, files)
-        return lambda batch: {"prose": []} if any("casino" in its for its in batch.texts()) else compute(batch)
+        return lambda batch: {"prose": []} if any("casino" in text for text in batch.texts()) else compute(batch)
 
     with monkeypatch.context() as patch:
         patch.setattr(FastText, "load", failing)

@@ -49,7 +49,7 @@ def test_each_hit_is_there_with_both_texts(output: Path) -> None:
     assert (answer.item, answer.part, answer.row) == ("quiz:1", "answer", 2)
     assert question.document is not None
     for marked in (question.text, question.document):
-        (shared,) = [its for its, is_marked in marked.pieces() if is_marked]
+        (shared,) = [piece for piece, is_marked in marked.pieces() if is_marked]
         assert shared.casefold() == QUESTION.rstrip("?").casefold()
     assert answer.text.text == CHOICE
     assert [hit.document for hit in contamination_hits(run, sets_in=folder)] == [None, None]  # both were dropped

@@ -71,7 +71,7 @@ def test_any_rules_are_counted_as_a_run_decides(
     changes.append(
         {"phases.only.rules.readable": "nullif(eflaw, eflaw) > 1", "phases.only.rules.good": "ln(prose - 0.6) > -3"}
     )
-    recipes = [uninterrupted.recipe.changed(its) for its in changes]
+    recipes = [uninterrupted.recipe.changed(change) for change in changes]
     its = reading(uninterrupted, recipes[0], by="prose_label")
     found = decided(its.batches(), [its.setting(recipe) for recipe in recipes])
     for recipe, one in zip(recipes, found, strict=True):
@@ -158,7 +158,7 @@ def test_more_conditions_than_can_be_counted_together(phases: FinishedRun) -> No
     """Recipes of which each has rules that no other has."""
     thresholds = range(5)
     rules = [{f"r{n}": f"eflaw < {10 + n + k / 10}" for n in range(8)} for k in thresholds]
-    recipes = [phases.recipe.changed({"phases.last.rules": its, "phases.last.keep": "r0 AND r7"}) for its in rules]
+    recipes = [phases.recipe.changed({"phases.last.rules": rule, "phases.last.keep": "r0 AND r7"}) for rule in rules]
     its = reading(phases, recipes[0])
     together = decided(its.batches(), [its.setting(recipe) for recipe in recipes])
     assert together == [decided(its.batches(), [its.setting(recipe)])[0] for recipe in recipes]

@@ -21,7 +21,7 @@ def threshold(run: FinishedRun) -> str:
 
 def statuses(run: FinishedRun) -> dict[tuple[str, int], str]:
     rows = run.annotations(columns=[]).select(["shard", "row", "status"]).to_pylist()
-    return {(its["shard"], its["row"]): its["status"] for its in rows}
+    return {(row["shard"], row["row"]): row["status"] for row in rows}
 
 
 def test_counts_and_changed_documents_are_those_of_a_decided_run(uninterrupted: FinishedRun, tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_what_the_rules_read_of_a_document_is_shown(uninterrupted: FinishedRun) 
     (change,) = Exploration.of(run, run.recipe).changes(moved_recipe(run.recipe, known, {name: 2.0}))
     column = known[name].column
     rows = run.annotations(columns=[column]).select(["shard", "row", column]).to_pylist()
-    stored = {(its["shard"], its["row"]): its[column] for its in rows}
+    stored = {(row["shard"], row["row"]): row[column] for row in rows}
     assert change.first
     for its in change.first:
         assert its.values[column] == stored[its.shard, its.row]
@@ -70,7 +70,7 @@ def test_a_moved_threshold_is_written_as_sql(uninterrupted: FinishedRun, value: 
     recipe, known = uninterrupted.recipe, knobs(uninterrupted.recipe)
     moved = moved_recipe(recipe, known, dict.fromkeys(known, value))
     if value >= 0:
-        assert {its.value for its in knobs(moved).values()} == {value}
+        assert {knob.value for knob in knobs(moved).values()} == {value}
     assert moved.changed({}).digest() == moved.digest()
     assert moved_recipe(recipe, known, {name: its.value for name, its in known.items()}) is recipe
 

@@ -96,12 +96,12 @@ def test_a_run_that_is_not_finished_has_a_page_that_says_so(curated: Path, copy_
 def test_examples_lie_on_both_sides_of_a_threshold(hostile: tuple[FinishedRun, Path]) -> None:
     finished, input = hostile
     phase = finished.recipe.phases[0]
-    found = [its for its in examples(sources(finished, input), phase) if its.threshold.rule == "short"]
+    found = [example for example in examples(sources(finished, input), phase) if example.threshold.rule == "short"]
     values = [row[0] for row in query(finished, "SELECT words FROM rows WHERE words IS NOT NULL ORDER BY words")]
     below, above = [v for v in values if v < 14], [v for v in values if v >= 14]
     assert [its.value for its in found] == [*below[-2:], *above[:2]]
     assert all(its.text and its.text.startswith("<script>") for its in found)
-    kept = [its for its in examples(sources(finished), phase) if its.text is not None]
+    kept = [example for example in examples(sources(finished), phase) if example.text is not None]
     assert kept
     assert {its.status for its in kept} == {"kept"}
 
@@ -112,11 +112,13 @@ def test_passages_that_fail_by_themselves_are_marked(tmp_path: Path) -> None:
     write_documents(tmp_path / "in/x.parquet", [plain + "\n" + long + plain, plain])
     phase = '  - {name: one, annotate: [readability], rules: {easy: "eflaw < 12"}}'
     finished = run(recipe_of(phase), tmp_path / "in", tmp_path / "out", backend=runs.InThisProcess())
-    found = [its for its in examples(sources(finished, tmp_path / "in"), finished.recipe.phases[0]) if its.failed]
+    found = [
+        example for example in examples(sources(finished, tmp_path / "in"), finished.recipe.phases[0]) if example.failed
+    ]
     assert len(found) == 1
     marks = [found[0].text[start:end] for start, end in found[0].marked]  # type: ignore[index]
-    assert any("It is so that he" in its for its in marks)
-    assert not any("cat sat" in its for its in marks)
+    assert any("It is so that he" in mark for mark in marks)
+    assert not any("cat sat" in mark for mark in marks)
 
 
 def test_markup_is_shown_as_text() -> None:

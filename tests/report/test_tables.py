@@ -65,7 +65,7 @@ def test_rules_are_counted(any_run: FinishedRun) -> None:
         assert row["false"] + row["unknown"] == failing[0]
         alone = query(any_run, f"SELECT count(*) FROM rows WHERE list_contains(decisive, '{rule}')")[0][0]
         assert row["decisive"] == alone
-        assert row["condition"] == next(its.rules[rule] for its in any_run.recipe.phases if rule in its.rules)
+        assert row["condition"] == next(phase.rules[rule] for phase in any_run.recipe.phases if rule in phase.rules)
 
 
 def test_combinations_add_up(any_run: FinishedRun) -> None:

@@ -112,7 +112,7 @@ def test_the_gradient_is_that_of_the_weighted_sum_over_the_tokens_of_all() -> No
     loss.backward()
     rows, mask = labels.view(3, LENGTH), labels.view(3, LENGTH) != -100
     samples = zip(pred.detach().view(3, LENGTH, -1), rows, strict=True)
-    losses = torch.stack([F.cross_entropy(its, row, reduction="none") for its, row in samples])
+    losses = torch.stack([F.cross_entropy(sample, row, reduction="none") for sample, row in samples])
     means = torch.stack([row[kept].mean() for row, kept in zip(losses, mask, strict=True)])
     weights = SampleReweighter("linear", r=0.4).weights(means, tokens=mask.sum(1), log_prior=log_prior)
     assert (weights * mask.sum(1)).sum() / mask.sum() == pytest.approx(1, rel=1e-5)

@@ -177,11 +177,13 @@ class FakeHub:
         self, kind: str, name: str, revision: str, path: str, query: Any, headers: Mapping[str, str], **_: Any
     ) -> Answer:
         files = self._repository(kind, name, headers).files(revision)
-        inside = {its: content for its, content in files.items() if not path or its.startswith(f"{path}/")}
+        inside = {file: content for file, content in files.items() if not path or file.startswith(f"{path}/")}
         if path and not inside:
             raise RefusedError(404, "EntryNotFound")
         folders = {"/".join(its.split("/")[:depth]) for its in inside for depth in range(1, its.count("/") + 1)}
-        listed = [{"type": "directory", "path": its, "oid": "0" * 40, "size": 0} for its in folders if its > path]
+        listed = [
+            {"type": "directory", "path": folder, "oid": "0" * 40, "size": 0} for folder in folders if folder > path
+        ]
         listed += [_described(its, content) for its, content in inside.items()]
         if query["recursive"].lower() != "true":
             listed = [each for each in listed if "/" not in each["path"][len(path) :].lstrip("/")]
@@ -228,12 +230,12 @@ class FakeHub:
 
     def _bucket_tree(self, name: str, path: str, query: Any, headers: Mapping[str, str], **_: Any) -> Answer:
         files = self._bucket(name, headers)
-        listed = [_in_bucket(its, content) for its, content in files.items() if its.startswith(path)]
+        listed = [_in_bucket(file, content) for file, content in files.items() if file.startswith(path)]
         return self._page(f"/api/buckets/{name}/tree/{path}".rstrip("/"), listed, query)
 
     def _bucket_paths(self, name: str, headers: Mapping[str, str], body: bytes, **_: Any) -> Answer:
         files = self._bucket(name, headers)
-        return Answer(body=[_in_bucket(its, files[its]) for its in json.loads(body)["paths"] if its in files])
+        return Answer(body=[_in_bucket(entry, files[entry]) for entry in json.loads(body)["paths"] if entry in files])
 
     def _bucket_file(self, method: str, name: str, path: str, headers: Mapping[str, str], **_: Any) -> Answer:
         files = self._bucket(name, headers)
@@ -297,10 +299,10 @@ class FakeHub:
     def _lfs_batch(self, prefix: str, name: str, headers: Mapping[str, str], body: bytes, **_: Any) -> Answer:
         self._repository("datasets" if prefix else "models", name, headers, write=True)
         objects = []
-        for its in json.loads(body)["objects"]:
-            upload = {"href": f"{self.url}/lfs/{its['oid']}?X-Amz-Signature={SIGNATURE}", "header": {}}
+        for entry in json.loads(body)["objects"]:
+            upload = {"href": f"{self.url}/lfs/{entry['oid']}?X-Amz-Signature={SIGNATURE}", "header": {}}
             actions = {"upload": upload, "verify": {"href": f"{self.url}/lfs/verify", "header": {}}}
-            objects.append({**its, **({} if its["oid"] in self.uploaded else {"actions": actions})})
+            objects.append({**entry, **({} if entry["oid"] in self.uploaded else {"actions": actions})})
         return Answer(body={"transfer": "basic", "objects": objects})
 
     def _lfs_put(self, oid: str, headers: Mapping[str, str], body: bytes, **_: Any) -> Answer:

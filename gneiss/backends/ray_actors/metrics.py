@@ -20,14 +20,18 @@ class Metrics:
         """Set gauges, raise counters."""
         from ray.util.metrics import Counter, Gauge
 
-        for its in samples:
-            if (metric := self.metrics.get(its.name)) is None:
-                kind: Any = Counter if its.kind == "counter" else Gauge
-                metric = self.metrics[its.name] = kind(its.name, description=its.meaning, tag_keys=tuple(its.labels))
-            if its.kind == "gauge":
-                metric.set(its.value, tags=dict(its.labels))
+        for sample in samples:
+            if (metric := self.metrics.get(sample.name)) is None:
+                kind: Any = Counter if sample.kind == "counter" else Gauge
+                metric = self.metrics[sample.name] = kind(
+                    sample.name, description=sample.meaning, tag_keys=tuple(sample.labels)
+                )
+            if sample.kind == "gauge":
+                metric.set(sample.value, tags=dict(sample.labels))
                 continue
-            before = self.raised.get(key := (its.name, *its.labels.values()), 0.0)
-            if more := its.value - before if its.value >= before else its.value:  # less: of a driver that began anew
-                metric.inc(more, tags=dict(its.labels))
-            self.raised[key] = its.value
+            before = self.raised.get(key := (sample.name, *sample.labels.values()), 0.0)
+            if (
+                more := sample.value - before if sample.value >= before else sample.value
+            ):  # less: of a driver that began anew
+                metric.inc(more, tags=dict(sample.labels))
+            self.raised[key] = sample.value

@@ -67,7 +67,7 @@ class ActorPool:
         if is_bound:
             self._class = on_node(own_node(), self._class)
         self._look, self._examine, self._signal = (
-            ray.remote(num_cpus=0, max_retries=0)(its) for its in (look_at, examine, send_signal)
+            ray.remote(num_cpus=0, max_retries=0)(function) for function in (look_at, examine, send_signal)
         )
         self._step = ray.put(step)
         self._living: dict[int, Actor] = {}
@@ -94,7 +94,7 @@ class ActorPool:
 
     def look(self, workers: Collection[int]) -> None:
         """See Pool. A node is not looked at again before it has answered."""
-        awaited = {number for its in self._looks.values() for number in its}
+        awaited = {number for look in self._looks.values() for number in look}
         on_nodes: dict[str, list[Actor]] = {}
         numbers: dict[str, list[int]] = {}
         for number in workers:
@@ -135,9 +135,9 @@ class ActorPool:
         """See Pool. An actor without a place does not live on, since it would keep others from one."""
         busy = {call.worker for call in self._calls.values() if call.what == "work"}
         busy |= {dead.worker for dead in self._examinations.values()}
-        idle = [its for number, its in self._living.items() if number not in busy and its.home is not None]
+        idle = [actor for number, actor in self._living.items() if number not in busy and actor.home is not None]
         self._idle += idle
-        kill_all([its for its in self._living.values() if its not in idle])
+        kill_all([actor for actor in self._living.values() if actor not in idle])
 
     def _seen(self, ref: Any) -> Iterator[Event]:
         """What a look at the actors of a node showed."""
@@ -149,9 +149,9 @@ class ActorPool:
             seen = ray.get(ref)
         except RayError:
             return  # the node is lost, or full: what that means for its actors their own calls will say
-        for number, its in zip(numbers, seen, strict=True):
-            if its is not None:
-                yield Seen(number, its)
+        for number, vitals in zip(numbers, seen, strict=True):
+            if vitals is not None:
+                yield Seen(number, vitals)
 
     def _heard(self, ref: Any) -> Iterator[Event]:
         """What an actor answered."""

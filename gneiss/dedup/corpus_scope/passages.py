@@ -101,9 +101,9 @@ def _batch(units: Units, row: Int64Array, begin: Int64Array, end: Int64Array) ->
     bounds = pa.array(np.append(0, np.cumsum(end - begin)))
     stretches = [slice(low, high) for low, high in zip(begin.tolist(), end.tolist(), strict=True)]
     columns = [row.astype(np.uint32), (begin - units.bounds[row]).astype(np.uint32)]
-    lists = [pa.LargeListArray.from_arrays(bounds, np.concatenate([units.values[its] for its in stretches]))]
+    lists = [pa.LargeListArray.from_arrays(bounds, np.concatenate([units.values[stretch] for stretch in stretches]))]
     if units.starts is not None:
-        steps = np.diff(np.concatenate([units.starts[its] for its in stretches]), prepend=0)
+        steps = np.diff(np.concatenate([units.starts[stretch] for stretch in stretches]), prepend=0)
         steps[np.asarray(bounds)[:-1]] = units.starts[begin]
         lists.append(pa.LargeListArray.from_arrays(bounds, pa.array(steps.astype(np.int32))))
     return pa.record_batch([*columns, *lists], schema=schema_of("bytes" if units.starts is None else "tokens"))

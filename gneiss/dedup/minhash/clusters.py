@@ -61,7 +61,7 @@ def _clusters_in_order(
 ) -> Iterator[pa.RecordBatch]:
     parts = [(numbers_of(batch, "", starts), numbers_of(batch, "first_", starts)) for batch in edges]
     nothing = (np.empty(0, np.int64),) * 2
-    one, other = (np.concatenate(its) for its in zip(nothing, *parts, strict=True))
+    one, other = (np.concatenate(half) for half in zip(nothing, *parts, strict=True))
     number = np.unique(np.concatenate([one, other]))
     rank, of_rank = ranks(number, starts, orders, segment)
     links = np.full(len(number), -1)
@@ -80,7 +80,7 @@ def by_shard(
     shard = np.searchsorted(starts, first, side="right") - 1
     at = np.searchsorted(number, bounds)
     columns = [number - np.repeat(bounds[:-1], np.diff(at)), shard, first - starts[shard]]
-    batch = pa.record_batch([*(its.astype(np.uint32) for its in columns), size.astype(np.uint64)], schema=SCHEMA)
+    batch = pa.record_batch([*(values.astype(np.uint32) for values in columns), size.astype(np.uint64)], schema=SCHEMA)
     yield from parted(batch, at)
 
 

@@ -39,8 +39,8 @@ class PlacedKeys:
         types = (np.uint32, np.uint32, np.uint64, np.uint64, np.uint64)
         return cls(
             *(
-                np.concatenate([np.empty(0, type_), *(getattr(part, its.name) for part in parts)])
-                for its, type_ in zip(fields(cls), types, strict=True)
+                np.concatenate([np.empty(0, type_), *(getattr(part, field.name) for part in parts)])
+                for field, type_ in zip(fields(cls), types, strict=True)
             )
         )
 

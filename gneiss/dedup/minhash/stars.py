@@ -73,7 +73,7 @@ def _accepted(
         is_copy = np.asarray(similar.column("is_copy").to_numpy(zero_copy_only=False), np.bool_)
         later, earlier = numbers_of(similar, "", starts), numbers_of(similar, "first_", starts)
         parts.append((later, earlier, column(similar, "similarity"), is_copy))
-    later, earlier, similarity, is_copy = (np.concatenate(its) for its in zip(*parts, strict=True))
+    later, earlier, similarity, is_copy = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return later, earlier, similarity, is_copy
 
 

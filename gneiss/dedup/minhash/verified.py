@@ -51,7 +51,7 @@ class Pairs:
             for batch in sent
         ]
         nothing = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
-        later, earlier, is_copy = (np.concatenate(its) for its in zip(nothing, *parts, strict=True))
+        later, earlier, is_copy = (np.concatenate(arrays) for arrays in zip(nothing, *parts, strict=True))
         order = np.lexsort((earlier, later))
         later, earlier = later[order], earlier[order]
         fresh = np.ones(len(order), np.bool_)
@@ -77,9 +77,13 @@ def verified(pairs: Pairs, place: Int64Array, sets: ShingleSets, verification: V
     where one is missing.
     """
     similarity = np.ones(len(pairs))
-    one, other = (_positions(its[~pairs.is_copy], place) for its in (pairs.later, pairs.earlier))
+    one, other = (_positions(documents[~pairs.is_copy], place) for documents in (pairs.later, pairs.earlier))
     similarity[~pairs.is_copy] = similarities(sets, one, other, verification.similarity == "containment")
-    columns = [half.astype(np.uint32) for its in (pairs.later, pairs.earlier) for half in (its >> 32, its & 0xFFFFFFFF)]
+    columns = [
+        half.astype(np.uint32)
+        for documents in (pairs.later, pairs.earlier)
+        for half in (documents >> 32, documents & 0xFFFFFFFF)
+    ]
     accepted = pa.array(similarity, mask=similarity < verification.at_least)
     return pa.record_batch([*columns, accepted, pairs.is_copy], schema=SCHEMA)
 

@@ -42,7 +42,7 @@ def by_ranges(
     passed: dict[tuple[int, int], list[pa.RecordBatch]] = {}
     for index in reversed(range(count)):
         first, end = ranges.shards[index : index + 2].tolist()
-        its_orders = orders and [pa.record_batch([its], schema=preference.SCHEMA) for its in orders[first:end]]
+        its_orders = orders and [pa.record_batch([order], schema=preference.SCHEMA) for order in orders[first:end]]
         received = (batch for later in range(index + 1, count) for batch in passed[later, index])
         found = through_file(list(joined(sent[index], received, ranges, index, its_orders)))
         for receiver in range(count):
@@ -63,7 +63,7 @@ def by_ranges(
 def rows_of(batches: Iterable[pa.RecordBatch], starts: Int64Array) -> list[tuple[int, int, int]]:
     found = []
     for start, batch in zip(starts.tolist(), batches, strict=False):
-        for row, shard, first_row, size in zip(*(its.to_pylist() for its in batch.columns), strict=True):
+        for row, shard, first_row, size in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             found.append((start + row, int(starts[shard]) + first_row, size))
     return found
 
@@ -83,7 +83,7 @@ def test_any_links_as_the_oracle(data: st.DataObject) -> None:
     for one, other in pairs:
         neighbours[one].add(other)
         neighbours[other].add(one)
-    expected = oracle.components_of([its - {one} for one, its in enumerate(neighbours)])
+    expected = oracle.components_of([neighbour - {one} for one, neighbour in enumerate(neighbours)])
     edges = edges_of(*np.array(pairs, np.int64).reshape(-1, 2).T, starts)
     batches = [edges.slice(0, 7), edges.slice(7)]
     with pytest.MonkeyPatch.context() as patched:

@@ -65,7 +65,7 @@ def test_the_characters_are_those_of_the_scripts_that_heuristics_know() -> None:
     assert letters <= found
     of_any_script = oracle.characters_of(WORD_RANGES) - oracle.characters_of(NUMBER_RANGES)
     signs = [unicodedata.name(its) for its in (found & of_any_script) - letters]
-    assert [its for its in signs if "MARK" not in its] == ["JAVANESE PANGRANGKEP"]  # a mark of repetition
+    assert [sign for sign in signs if "MARK" not in sign] == ["JAVANESE PANGRANGKEP"]  # a mark of repetition
     assert set(np.flatnonzero(unspaced()).tolist()) == set(map(ord, found))
 
 

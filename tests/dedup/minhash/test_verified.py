@@ -44,7 +44,7 @@ criteria = st.builds(
 def expected(texts: Sequence[str], near: NearDuplicates, most_compared: int, order: list[int] | None = None) -> Found:
     assert near.verify
     words = [oracle.normalized(text, near.normalize) for text in texts]
-    sets = [oracle.shingles(its, near.shingle_words) for its in words]
+    sets = [oracle.shingles(word, near.shingle_words) for word in words]
     return oracle.verified([near_keys(text, near) for text in texts], words, sets, near.verify, most_compared, order)
 
 
@@ -75,7 +75,9 @@ def found(
         orders and [pa.record_batch([order], schema=preference.SCHEMA) for order in orders],
     )  # fmt: skip
     for start, batch in zip(starts, clusters, strict=False):
-        for row, shard, first_row, size, similarity in zip(*(its.to_pylist() for its in batch.columns), strict=True):
+        for row, shard, first_row, size, similarity in zip(
+            *(column.to_pylist() for column in batch.columns), strict=True
+        ):
             rows.append((start + row, starts[shard] + first_row, size, similarity))
     return rows
 

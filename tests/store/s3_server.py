@@ -61,7 +61,7 @@ class S3Server:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder,
-                env={**os.environ, "GOMEMLIMIT": "256MiB", "GOMAXPROCS": "2"},
+                env={**os.environ, "GOMEMLIMIT": "512MiB", "GOMAXPROCS": "2"},
             )  # fmt: skip
         started = time.monotonic()
         while not self._answers():

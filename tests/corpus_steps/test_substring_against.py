@@ -84,7 +84,7 @@ def cuts_of(table: pa.Table) -> list[list[tuple[int, int]] | None]:
                 (None, "text_chars")[seed % 4 > 1],
                 marks=pytest.mark.exhaustive,
             )
-            for seed in range(2, 26)
+            for seed in range(2, 8)
         ),
     ],
 )

@@ -256,7 +256,7 @@ def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None, keep
     """Curate what is left of a plan, one data file a shard."""
     recipe, folder = plan.recipe, job.output
     done = job.finished(CURATION, plan.input.shards)
-    skipped, known = len(done), {id_ for id_, receipt in done.items() if receipt.state == COMMITTED}
+    skipped, is_new = len(done), not any(receipt.state == COMMITTED for receipt in done.values())
     corpus = _corpus(job, plan, stored, keep_index)
     if corpus.wide_phases:
         unusable = unusable_shards(folder)
@@ -286,7 +286,6 @@ def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None, keep
         if done[shard.id].state != COMMITTED:  # whatever was written of it before it failed
             for path in layout.shard_paths(shard.id, recipe.output.format):
                 (folder / path).delete()
-    is_new = not known.issuperset(_committed(plan, done))
     finished = _finish(job, plan, done, skipped, counted_after(corpus), is_new=is_new)
     Exchange(folder).clear()
     return finished

@@ -1,7 +1,7 @@
 """Passages: the parts of a corpus that hold a first copy of each of its windows, by which it is known later on.
 
 They are the smallest text that has every window: whatever only repeats earlier text is left out, and so are documents
-shorter than a window. A passage is a document to all stages; its windows are windows of the corpus, in the same order.
+shorter than a window. A passage is a document to all stages; its windows are windows of the corpus, by shard and row.
 """
 
 from __future__ import annotations

@@ -76,6 +76,7 @@ def test_one_actor_gives_the_bytes_of_a_local_run(
     assert runs.promised(tmp_path / "output") == local
 
 
+@pytest.mark.exhaustive
 def test_actors_update_annotations_and_decide(
     head: Head, curated: Path, copy_of: Callable[[Path], Path], material: Material, tmp_path: Path
 ) -> None:
@@ -249,6 +250,7 @@ class Holder:
         return True
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("does", "times"),
     [
@@ -278,6 +280,7 @@ def test_no_actor_waits_while_a_node_is_asked_of_a_dead_one(
     assert [r for r in caplog.records if "its worker died (killed from outside" in r.getMessage()]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("does", "said"),
     [
@@ -293,6 +296,7 @@ def test_a_task_that_its_actors_die_of_is_given_up(
     assert reason.startswith(f"its worker died {MOST_ATTEMPTS} times ({said}")
 
 
+@pytest.mark.exhaustive
 def test_an_actor_without_a_place_keeps_no_task(
     other_tenant: Callable[[int], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -302,6 +306,7 @@ def test_an_actor_without_a_place_keeps_no_task(
     assert [r.getMessage() for r in caplog.records if "waiting for a place for 1 of 4 workers" in r.getMessage()]
 
 
+@pytest.mark.exhaustive
 def test_a_node_that_joins_is_used_and_that_it_is_lost_costs_no_task(
     head: Head, other_tenant: Callable[[int], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

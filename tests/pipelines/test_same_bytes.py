@@ -45,6 +45,7 @@ def test_hash_seed_and_folder_change_no_byte(material: Material, uninterrupted: 
     assert runs.promised(tmp_path / "output") == runs.promised(uninterrupted.folder)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("phases", [READABLE, pytest.param(None, marks=pytest.mark.exhaustive)], ids=["few", "all"])
 def test_an_older_cpu_changes_no_byte(phases: str | None, material: Material, tmp_path: Path) -> None:
     """NumPy, Arrow and numba without what this CPU has beyond the baseline; kernels are compiled anew: few, or all."""

@@ -51,6 +51,7 @@ def test_errors_that_concern_the_run_come_back_from_a_worker_process(
             run(simple, material.input, tmp_path / "output", workers=1, backend="local")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.processes
 def test_a_script_without_a_main_guard_is_told_so_rather_than_all_shards_being_given_up(
     simple: Path, material: Material, tmp_path: Path

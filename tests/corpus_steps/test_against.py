@@ -138,7 +138,7 @@ def test_an_index_is_the_same_whatever_the_partitions_and_made_later_too(tmp_pat
     found(recipe("text_chars"), tmp_path / "all/a", tmp_path / "at once", 3, keep_index=True)
     found(recipe("text_chars"), tmp_path / "all/a", tmp_path / "later", 1)
     touched = decided(tmp_path / "later")
-    with pytest.raises(InputError, match="it has no index of exact_duplicates; make one by its `gneiss run` with --k"):
+    with pytest.raises(InputError, match="it has no index of exact_duplicates; make one by its run, with keep_index"):
         found(recipe(against=[str(tmp_path / "later")]), tmp_path / "all/own", tmp_path / "own")
     found(recipe("text_chars"), tmp_path / "all/a", tmp_path / "later", 2, keep_index=True)
     assert runs.promised(tmp_path / "at once") == runs.promised(tmp_path / "later")

@@ -334,7 +334,10 @@ def _finish(
     counted_last: Sequence[str],
     is_new: bool,
 ) -> FinishedRun:
-    """Add up what all shards say, unless it is noted that this was done since any was curated; is_new: one was now."""
+    """Add up what all shards say, unless it is noted that this was done since any was curated.
+
+    is_new: nothing of the output was finished before, so that no note and no file of it has to be read.
+    """
     folder, quarantined = job.output, _quarantined(plan, done)
     write = write_new if is_new else write_bytes
     if not is_new and _noted(plan, folder, done):

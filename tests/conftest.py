@@ -21,6 +21,7 @@ from hypothesis import settings
 from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
 
+from gneiss.jobs.logs import LOGGER
 from tests import runs
 from tests.process_starts import ProcessStarts
 from tests.warm_processes import WarmProcesses
@@ -92,6 +93,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("GNEISS_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """What a test, a command or a page of the docs sets up for logs is taken back: its stderr is gone afterwards."""
+    handlers, level = LOGGER.handlers[:], LOGGER.level
+    yield
+    LOGGER.handlers[:] = handlers
+    LOGGER.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,15 +14,6 @@ from tests.support import write_documents
 
 RECIPE = "name: plain\nphases: [{name: only, exact_duplicates: {}, rules: {long: text_chars > 3}}]"
 _log = logging.getLogger("gneiss.tests")
-
-
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    """Settings of a test are taken back."""
-    handlers, level = LOGGER.handlers[:], LOGGER.level
-    yield
-    LOGGER.handlers[:] = handlers
-    LOGGER.setLevel(level)
 
 
 @pytest.fixture

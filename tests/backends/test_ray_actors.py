@@ -118,6 +118,7 @@ def test_metrics_are_among_those_of_the_cluster(head: Head) -> None:
     assert values == {"ray_gneiss_tasks_total": 6.0, "ray_gneiss_tasks_left": 8.0}
 
 
+@pytest.mark.exhaustive
 def test_killed_actors_are_replaced_and_a_shard_that_always_kills_is_given_up(
     head: Head, material: Material, local: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +170,7 @@ def submit(head: Head, working_dir: Path, *entrypoint: str | Path) -> None:
 
 
 @pytest.mark.processes
+@pytest.mark.exhaustive
 def test_a_submitted_job_gives_the_bytes_of_a_local_run(
     head: Head, material: Material, third_party: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,6 +267,7 @@ def test_who_kills_or_stops_actors_from_outside_costs_no_task(
     assert answers(does, tmp_path, times) == [0, 1, 2, 3]
 
 
+@pytest.mark.exhaustive
 def test_no_actor_waits_while_a_node_is_asked_of_a_dead_one(
     head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

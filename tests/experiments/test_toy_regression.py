@@ -24,6 +24,7 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_papers_ordering_comes_again() -> None:
     steps = toy.fixed_steps(toy.paper_regression(), toy.PAPER, 0.05, seeds=(0, 1))
     means = {name: fmean(step.by_seed) for name, step in steps.items()}

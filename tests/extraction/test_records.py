@@ -279,6 +279,7 @@ def test_an_arc_file_is_refused_with_advice(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_long_contents_are_not_read(tmp_path: Path) -> None:
     bomb = response(b"\0" * 300_000_000, 9)
     found = read(tmp_path / "x", gz(PARTS[0]) + gz(bomb) + gz(PARTS[1]))

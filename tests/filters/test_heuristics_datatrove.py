@@ -90,6 +90,7 @@ ONLY_LINE_FEEDS = ("repetition", "fineweb")
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_decisions_equal(case: str, documents: list[str]) -> None:
     from datatrove.data import Document
     from datatrove.pipeline import filters

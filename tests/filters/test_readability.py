@@ -131,6 +131,7 @@ def test_long_documents_do_not_overflow_the_fields() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_real_text(installed_texts: list[str]) -> None:
     assert len(installed_texts) >= 3_000
     check(installed_texts)

@@ -91,7 +91,7 @@ def test_a_run_over_shards_that_nobody_counted_is_that_over_counted_ones(phases:
 
 
 @pytest.mark.usefixtures("uncounted")
-@pytest.mark.parametrize("limit", [None, 20, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in (5, 40, 50))])
+@pytest.mark.parametrize("limit", [20, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in (None, 5, 40, 50))])
 @pytest.mark.slow
 def test_a_dry_run_counts_what_it_reads(limit: int | None, tmp_path: Path) -> None:
     recipe = recipe_of(CORPUS_SCOPE, budgets="{documents: 1}", shard_max_bytes=1)

@@ -213,8 +213,8 @@ def test_documents_that_are_other_ones_are_written(
 @pytest.mark.parametrize(
     ("changes", "share"),
     [
-        ({"phases.last.rules.readable": "eflaw < 10"}, 0),
         ({"phases.raw.rules.long": "gopher_words > 60"}, 0.2),
+        pytest.param({"phases.last.rules.readable": "eflaw < 10"}, 0, marks=pytest.mark.exhaustive),
         pytest.param({"phases.raw.rules.long": "gopher_words > 10"}, 0.2, marks=pytest.mark.exhaustive),
         pytest.param({"phases.last.dedup.min_length": 80}, 0.2, marks=pytest.mark.exhaustive),
         pytest.param({"phases.cut.rules.first": "near_first AND text_chars > 99"}, 0.2, marks=pytest.mark.exhaustive),

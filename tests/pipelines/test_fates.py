@@ -168,6 +168,7 @@ def test_repeated_ids_are_counted_and_warned_about(
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_document_of_100_mb(tmp_path: Path) -> None:
     """The slow one (about 8 s): a document far larger than a text batch; dedup alone would take half a minute."""
     draw = random.Random(1)

@@ -37,6 +37,7 @@ def test_relative_paths_count_from_where_the_run_was_started(
     assert runs.promised(tmp_path / "elsewhere/output") == runs.promised(uninterrupted.folder)
 
 
+@pytest.mark.exhaustive
 def test_hash_seed_and_folder_change_no_byte(material: Material, uninterrupted: FinishedRun, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(material.input)
     arguments = ("--input", "link", "--output", "output", "--workers", "1")

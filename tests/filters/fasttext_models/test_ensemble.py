@@ -247,6 +247,7 @@ def test_hostile_texts(trained, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_line_of_ten_megabytes(trained, manual, tmp_path):
     text = (" ".join(manual) * (10_000_000 // sum(map(len, manual)) + 1)).replace("\n", " ")
     assert len(text) > 10_000_000

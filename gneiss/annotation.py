@@ -86,6 +86,11 @@ class Annotator:
         """Model and tokenizer files it needs: local paths or `hf://repo@revision/file`. By default none."""
         return ()
 
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """Modules besides that of its class whose code computes its annotations, by name. By default none."""
+        return ()
+
     def load(self, files: Mapping[str, Path]) -> Annotate:
         """Once per worker: open the model files (name → local path) and return the function that annotates a batch.
 

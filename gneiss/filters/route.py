@@ -69,9 +69,9 @@ class Route(Annotator):
     """The decision about each document by a policy that `gneiss route calibrate` has made.
 
     policy: its folder, a local path that ends in a slash. What else there is, the policy says: annotations, those that
-    it reads; sla, the agreement asked for; calibration, what the pilot measured. A judge's answers are kept in the
-    cache (GNEISS_CACHE), and no text is asked about twice. The same text gets the same decision, as far as the judge's
-    answers are the same.
+    it reads; sla, the agreement asked for; calibration, what the pilot measured; judge_function, `module:name` of a
+    judge that is a function. A judge's answers are kept in the cache (GNEISS_CACHE), and no text is asked about twice.
+    The same text gets the same decision, as far as the judge's answers are the same.
     """
 
     key = "route"
@@ -80,6 +80,7 @@ class Route(Annotator):
     annotations: tuple[str, ...] | None = None
     sla: float | None = None
     calibration: Calibration | None = None
+    judge_function: str | None = None
 
     def __post_init__(self) -> None:
         if not self.policy.endswith("/"):
@@ -110,10 +111,21 @@ class Route(Annotator):
         """The folder of the policy."""
         return (self.policy,)
 
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """The module of a judge that is a function."""
+        return (self.judge_function.partition(":")[0],) if self.judge_function else ()
+
     def completed(self, files: Mapping[str, Path]) -> Route:
         """With what the policy says. Raises ModelError."""
         policy = read_policy(files[self.policy])
-        return replace(self, annotations=policy.reads, sla=policy.sla, calibration=policy.calibration)
+        return replace(
+            self,
+            annotations=policy.reads,
+            sla=policy.terms.sla,
+            calibration=policy.calibration,
+            judge_function=policy.judge.function,
+        )
 
     def report(self, counts: Mapping[str, Mapping[str, int]]) -> str:
         """Agreement with the judge, for the card of an output: what was measured, and what was asked for."""
@@ -219,9 +231,9 @@ def _routed(
     policy: Policy, batch: TextBatch, margins: Callable[[int, Int64Array], Float64Array], asks: _Asks
 ) -> dict[str, Sequence[object]]:
     """The columns of a batch. Raises MachineError where the judge has no answer and the policy says to stop."""
-    judge = len(policy.tiers)
+    judge, terms = len(policy.tiers), policy.terms
     routed = route(policy, len(batch), margins)
-    audited = np.array([draw(policy.seed, text) < policy.audit_share for text in _contents(batch)], np.bool_)
+    audited = np.array([draw(terms.seed, text) < terms.audit_share for text in _contents(batch)], np.bool_)
     is_asked = audited | (routed.tier == judge)
     asked = np.flatnonzero(is_asked)
     answers = asks(batch, asked) if len(asked) else []
@@ -253,7 +265,7 @@ def _routed(
 def _check(policy: Policy, answers: Sequence[Answer]) -> None:
     """Stop where the judge has no answer, if the policy says so; else say it in the log."""
     reasons = [answer.reason for answer in answers if isinstance(answer, Failure)]
-    if reasons and policy.on_failure == "stop":
+    if reasons and policy.terms.on_failure == "stop":
         raise MachineError(
             f"the judge has no answer for {len(reasons)} of {len(answers)} documents: {reasons[0]}; the same command"
             " goes on when it answers, and asks nothing twice (or make the policy with on_failure: tier)"

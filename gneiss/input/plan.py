@@ -73,7 +73,7 @@ class Plan:
             "libraries": {
                 **{name: version(name) for name in BYTE_SHAPING},
                 **format_versions(self.recipe.output.format),
-                **versions(self.recipe.classes),
+                **versions(self.recipe.modules),
             },
             "models": {model.source: model.checksum for model in self.models},
             **({"layers": dict(self.layers)} if self.layers else {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -68,7 +69,7 @@ def train_fusion(
     examples = _examples(labelled, blocks, mean, deviation)
     trained, held_out = examples.taken(~is_held_out), examples.taken(is_held_out)
     weights = propensity_weights(trained.patterns, trained.labels)
-    weighted = trained if weights is None else Examples(trained.blocks, trained.there, trained.labels, weights)
+    weighted = replace(trained, weights=weights)
     found: dict[Method, Parameters] = {"masked": fit_masked(weighted, learning), "laser": fit_laser(weighted, learning)}
     scores: Mapping[Method, Float64Array] = {
         "masked": masked_probabilities(found["masked"], held_out),
@@ -90,7 +91,7 @@ def train_fusion(
         labelled=labelled,
         trained=len(trained.labels),
         trained_positives=int(trained.labels.sum()),
-        is_weighted=weights is not None,
+        is_weighted=bool(np.ptp(weights)),
         learning=learning,
         held_out=evaluate(scores[chosen], held_out.labels > 0),
         ways=(

@@ -10,7 +10,7 @@ from gneiss.filters.fusion_model import FILE, Block, Method
 from gneiss.model_training.card import evaluation_lines
 from gneiss.model_training.evaluation import Evaluation
 from gneiss.model_training.fusion_examples import LabelledRun
-from gneiss.model_training.fusion_methods import Learning
+from gneiss.model_training.fusion_methods import FEWEST_EXPECTED, Learning
 from gneiss.model_training.labels import Rule
 from gneiss.model_training.source import markdown_table
 from gneiss.output.markdown import code, plain
@@ -105,10 +105,11 @@ def fusion_card(model: Fusion) -> str:
             for block in model.blocks
         ),
         "",
-        "Documents counted by inverse propensity: which blocks one has says nothing of its label."
+        "Documents counted by inverse propensity: which blocks one has says nothing of its label. Rare sets of blocks"
+        f" counted as one: those in which fewer than {FEWEST_EXPECTED} documents of a label are to be expected."
         if model.is_weighted
-        else "All documents counted the same: some blocks occur together with a label in fewer than 20 documents. Where"
-        " annotations depend on quality, the score is biased.",
+        else "All documents counted the same: there are not two sets of blocks with enough documents. Where annotations"
+        " depend on quality, the score is biased.",
         "",
         "## Blocks that documents have",
         "",

@@ -20,8 +20,8 @@ from gneiss.model_training.networks import Gradient, Parameters, backward, fitte
 BLOCK_DROPOUT = 0.3
 #: Of an epoch: where documents are few, batches are small.
 FEWEST_BATCHES = 16
-#: Documents of each label that every set of blocks has, or propensities are not known well enough.
-FEWEST_ROWS_OF_A_PATTERN = 20
+#: Documents of each label that a pattern would have, if it said nothing of labels; with fewer it is a rare one.
+FEWEST_EXPECTED = 20
 _LEAST, _MOST = 0.1, 10.0
 
 
@@ -61,25 +61,29 @@ class Examples:
         return found
 
 
-def propensity_weights(
-    patterns: Int64Array, labels: Float64Array, fewest: int = FEWEST_ROWS_OF_A_PATTERN
-) -> Float64Array | None:
-    """P(pattern) P(label) / P(pattern, label) of each document, within [0.1, 10], mean 1; None where counts are small.
+def propensity_weights(patterns: Int64Array, labels: Float64Array) -> Float64Array:
+    """P(pattern) P(label) / P(pattern, label) of each document, within [0.1, 10], mean 1; float64 (documents,).
 
-    Weighted so, which blocks a document has says nothing of its label. Counts are small if a pattern has fewer than
-    `fewest` documents of a label.
+    Weighted so, which blocks a document has says nothing of its label. Rare patterns count as one pattern together:
+    taken one by one, each document would have the share of its own label as its weight, and the more frequent label
+    would win. Together they count the same if they are rare still. Few documents of one label alone make no pattern
+    rare: there blocks say most about labels, and the bounds hold such weights.
 
     >>> propensity_weights(np.repeat([1, 2], 60), np.repeat([0.0, 1.0, 0.0, 1.0], (40, 20, 20, 40)))[[0, 59]].round(3)
     array([0.75, 1.5 ])
     """
-    _, pattern = np.unique(patterns, return_inverse=True)
-    counts = np.zeros((pattern.max() + 1, 2))
-    np.add.at(counts, (pattern, labels.astype(np.int64)), 1.0)
-    if counts.min() < fewest:
-        return None
-    independent = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0) / len(labels)
-    weights = np.clip(independent / np.maximum(counts, 1.0), _LEAST, _MOST)[pattern, labels.astype(np.int64)]
-    found: Float64Array = weights / weights.mean()
+    label = labels.astype(np.int64)
+    _, pattern, documents = np.unique(patterns, return_inverse=True, return_counts=True)
+    of_labels = np.bincount(label, minlength=2) / len(labels)
+    is_rare = documents * of_labels.min() < FEWEST_EXPECTED
+    pattern = np.where(is_rare[pattern], len(documents), pattern)
+    counts = np.zeros((len(documents) + 1, 2))
+    np.add.at(counts, (pattern, label), 1.0)
+    weights = np.clip(counts.sum(axis=1)[:, None] * of_labels / np.maximum(counts, 1.0), _LEAST, _MOST)
+    if counts[-1].sum() * of_labels.min() < FEWEST_EXPECTED:
+        weights[-1] = 1.0
+    own = weights[pattern, label]
+    found: Float64Array = own / own.mean()
     return found
 
 

@@ -16,6 +16,7 @@ def route_card(pilot: Pilot, name: str, failed: int) -> str:
     Parameters: `name`: of the policy's folder; `failed`: documents of the sample that the judge had no answer for.
     """
     policy, ways = pilot.policy, pilot.ways
+    terms = policy.terms
     learning, choosing, saying = pilot.documents
     lines = [
         f"# {name}",
@@ -24,7 +25,7 @@ def route_card(pilot: Pilot, name: str, failed: int) -> str:
         " judge.",
         "",
         f"On {saying:,} documents that it had not seen, its decisions agree with the judge's on"
-        f" **{policy.calibration.agreement}**; {policy.sla:g} was asked for. That is what was measured on this corpus,"
+        f" **{policy.calibration.agreement}**; {terms.sla:g} was asked for. That is what was measured on this corpus,"
         " no promise for another one: compare it with the audits of a run (`gneiss route agreement`).",
         "",
         pilot.advice,
@@ -37,7 +38,7 @@ def route_card(pilot: Pilot, name: str, failed: int) -> str:
         ),
         "",
         f"Costs are in {plain(policy.cost_unit)}, without audits, which ask the judge about"
-        f" {policy.audit_share:.1%} of documents more: {policy.audit_share * policy.judge_cost:.3g} a document.",
+        f" {terms.audit_share:.1%} of documents more: {policy.audits_cost:.3g} a document.",
         "",
         "## Tiers and judge",
         "",
@@ -49,7 +50,7 @@ def route_card(pilot: Pilot, name: str, failed: int) -> str:
         "",
         f"- documents: {learning:,} to learn from, {choosing:,} to choose the debt by, {saying:,} to say how it does"
         + (f"; {failed:,} that the judge had no answer for are left out" if failed else ""),
-        f"- V {policy.thrift:g}, Q {policy.debt:g}, seed {policy.seed}; on failure of the judge: {policy.on_failure}",
+        f"- V {terms.thrift:g}, Q {policy.debt:g}, seed {terms.seed}; on failure of the judge: {terms.on_failure}",
         "",
         "## In a recipe",
         "",

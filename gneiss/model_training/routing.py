@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -29,8 +29,8 @@ from gneiss.recipe.yaml_text import read_yaml
 from gneiss.routing.answers import KeptAnswers
 from gneiss.routing.audit import draw
 from gneiss.routing.judge import Answer, Verdict
-from gneiss.routing.pilot import MIN_DOCUMENTS, Pilot, best_threshold, parts, pilot, tier_of
-from gneiss.routing.policy import JudgeEntry, OnFailure, Scorer, Tier
+from gneiss.routing.pilot import MIN_DOCUMENTS, Pilot, pilot
+from gneiss.routing.policy import JudgeEntry, OnFailure, Scorer, Terms, TierEntry
 from gneiss.store.place import Address, place_of
 
 _MODELS = "models"
@@ -38,22 +38,6 @@ _CPU = "CPU seconds"
 #: Texts that a judge is asked about at a time; what it has answered is kept after each time.
 _ASKED_AT_ONCE = 64
 _STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
-
-
-@dataclass(frozen=True)
-class TierEntry:
-    """A tier as a person names it: see `Scorer`. Without threshold, the one that agrees most often is taken.
-
-    cost: of one document; by default nothing for an annotation of the recipe, and else CPU seconds, measured.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
-
-    column: str
-    threshold: float | None = None
-    keeps: Literal["above", "below"] = "above"
-    annotator: Mapping[str, Mapping[str, Any]] | None = None
-    cost: float | None = None
 
 
 @dataclass(frozen=True)
@@ -111,9 +95,9 @@ def calibrate(
     """Ask the judge about a sample of a run's kept documents, and write policy.json and MODEL.md.
 
     Parameters: `run`: a finished run; `judge_file`: a `JudgeFile` in YAML, model files relative to it; `output`: the
-    policy's own folder, into which model files are copied; `sla`: the share of decisions that should agree with the
-    judge's; others: see `Policy`. Raises InputError, ModelError, OutputError, and MachineError where the judge does
-    not answer and `on_failure` is `stop`; the same call then goes on without asking twice.
+    policy's own folder, into which model files are copied; `sample`: documents; others: see `Terms`. Raises InputError,
+    ModelError, OutputError, and MachineError where the judge does not answer and `on_failure` is `stop`; the same call
+    then goes on without asking twice.
     """
     if not 0 < sla < 1:
         raise InputError(f"sla: expected a share between 0 and 1, found {sla:g}")
@@ -137,12 +121,12 @@ def calibrate(
         raise InputError(f"{run}: expected at least {MIN_DOCUMENTS} documents with a verdict, found {len(verdicts)}")
     if verdicts.all() or not verdicts.any():
         raise InputError(f"{judge_file}: the judge answers all {len(verdicts)} documents alike: nothing to learn from")
-    measured = [_measured(tier, found, verdicts, output) for tier in tiers]
+    measured = [_measured(tier, found, output) for tier in tiers]
     judge_cost = answered.cost if wanted.judge_cost is None else wanted.judge_cost
-    fitted = pilot(
-        tuple(tier for tier, _ in measured), np.stack([margins for _, margins in measured], axis=1), verdicts, entry,
-        judge_cost, _unit(judge_file, wanted, answered), sla, thrift, audit_share, seed, wanted.on_failure,
-    )  # fmt: skip
+    scores = np.stack([of_tier for _, of_tier in measured], axis=1)
+    unit = _unit(judge_file, wanted, answered)
+    terms = Terms(sla, thrift, audit_share, seed, wanted.on_failure)
+    fitted = pilot([tier for tier, _ in measured], scores, verdicts, entry, judge_cost, unit, terms)
     write_bytes(fitted.policy.to_json(), place_of(output), POLICY_FILE)
     write_bytes(route_card(fitted, output.name, len(failed)).encode(), place_of(output), CARD)
     return Calibrated(output, fitted, answered.asked, len(failed))
@@ -276,19 +260,13 @@ def _answers(entry: JudgeEntry, sample: _Sample, folder: Path) -> _Answered:
     return _Answered(answers, judge.asked, (time.process_time() - begin) / judge.asked if judge.asked else 0.0, _CPU)
 
 
-def _measured(tier: TierEntry, sample: _Sample, verdicts: BoolArray, folder: Path) -> tuple[Tier, Float64Array]:
-    """A tier with threshold, margins and cost, by the part that teaches; and the margins of the whole sample."""
+def _measured(tier: TierEntry, sample: _Sample, folder: Path) -> tuple[TierEntry, Float64Array]:
+    """A tier with its cost, and its scores of a sample."""
     compute = scores_of(Scorer(tier.column, 0.0, "above", tier.annotator), folder)
     begin = time.process_time()
     scores = compute(sample.batch, np.arange(len(sample.texts)))
     seconds = (time.process_time() - begin) / len(sample.texts) if tier.annotator is not None else 0.0
-    teaching = slice(0, parts(len(verdicts))[0])
-    threshold, keeps = tier.threshold, tier.keeps
-    if threshold is None:
-        threshold, keeps = best_threshold(scores[teaching], verdicts[teaching])
-    scorer = Scorer(tier.column, threshold, keeps, tier.annotator)
-    made = tier_of(scorer, scores[teaching], seconds if tier.cost is None else tier.cost)
-    return made, made.margins_of(scores)
+    return (replace(tier, cost=seconds) if tier.cost is None else tier), scores
 
 
 def _unit(path: Path, wanted: JudgeFile, answered: _Answered) -> str:

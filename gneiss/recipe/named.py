@@ -16,6 +16,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, distribution, entry_points, packages_distributions
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 from gneiss.errors import RecipeError, did_you_mean, first_line
@@ -66,21 +67,22 @@ def import_path(cls: type[Any]) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def versions(classes: Iterable[type[Any]]) -> dict[str, str]:
-    """What the code of classes outside gneiss is: distribution → version; of code in none, its files' sha256.
+def versions(modules: Iterable[str]) -> dict[str, str]:
+    """What the code of modules outside gneiss is: distribution → version; of code in none, its files' sha256.
 
-    An editable installation counts as code in none: its version stays while its files change.
+    An editable installation counts as code in none: its version stays while its files change. Raises RecipeError for a
+    module that cannot be imported.
     """
-    return dict(_version(module) for module in _modules(classes))
+    return dict(_version(module) for module in _foreign(modules))
 
 
-def version_names(classes: Iterable[type[Any]]) -> list[str]:
+def version_names(modules: Iterable[str]) -> list[str]:
     """What `versions` has versions of."""
-    return [(_installed_as(module) or (module.split(".")[0],))[0] for module in _modules(classes)]
+    return [(_installed_as(module) or (module.split(".")[0],))[0] for module in _foreign(modules)]
 
 
-def _modules(classes: Iterable[type[Any]]) -> list[str]:
-    return sorted({cls.__module__ for cls in classes if cls.__module__.split(".")[0] != "gneiss"})
+def _foreign(modules: Iterable[str]) -> list[str]:
+    return sorted({module for module in modules if module.split(".")[0] != "gneiss"})
 
 
 def _imported(path: str) -> Any:
@@ -88,8 +90,17 @@ def _imported(path: str) -> Any:
     if parts is None:
         raise RecipeError(f"{path!r}: expected an import path, module:Class")
     module_name, name = parts["module"], parts["name"]
+    module = _module(module_name, path)
+    if not hasattr(module, name):
+        known = [found for found, value in vars(module).items() if isinstance(value, type)]
+        raise RecipeError(f"{path}: {module_name} has no {name!r}{did_you_mean(name, known)}")
+    return getattr(module, name)
+
+
+def _module(module_name: str, path: str) -> ModuleType:
+    """A module, imported; `path`: what messages call what names it."""
     try:
-        module = import_module(module_name)
+        return import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise RecipeError(f"{path}: {module_name} cannot be imported: {first_line(error)}") from error
@@ -104,10 +115,6 @@ def _imported(path: str) -> Any:
         raise RecipeError(
             f"{path}: {module_name} cannot be imported: {type(error).__name__}: {first_line(error)}"
         ) from error
-    if not hasattr(module, name):
-        known = [found for found, value in vars(module).items() if isinstance(value, type)]
-        raise RecipeError(f"{path}: {module_name} has no {name!r}{did_you_mean(name, known)}")
-    return getattr(module, name)
 
 
 def _usable(kind: type[Kind], path: str, found: Any) -> type[Kind]:
@@ -136,7 +143,7 @@ def _short_names(path: tuple[str, ...]) -> dict[str, list[EntryPoint]]:
 
 
 def _installed_as(module: str) -> tuple[str, str] | None:
-    file = Path(sys.modules[module].__file__ or "").resolve()
+    file = Path(_module(module, module).__file__ or "").resolve()
     return _installed(module.split(".")[0], file, tuple(sys.path))
 
 

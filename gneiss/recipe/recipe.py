@@ -211,6 +211,12 @@ class Recipe(Part):
         return tuple(type(part) for part in parts)
 
     @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules whose code computes: those of the classes, and those that annotators call besides."""
+        calls = (module for phase in self.phases for annotator in phase.annotators for module in annotator.calls)
+        return (*(class_.__module__ for class_ in self.classes), *calls)
+
+    @property
     def inputs(self) -> dict[str, str]:
         """The columns beside the text that annotators read, by what they mean: `id` always, if there is one, `url`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -50,8 +51,7 @@ class Tiers:
         return Tiers(self.margins[chosen], self.verdicts[chosen], self.costs)
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What a router is asked for.
 
     sla: α, the share of decisions that should agree with the judge's; thrift: V, larger is cheaper and less safe;
@@ -103,31 +103,36 @@ def fold(
     router changes after so many documents; `is_plain`: after tier 0 one tier is chosen for good, as the paper does.
     """
     weights, squares = new_predictor(tiers.margins.shape[1])
-    costs = tiers.costs / tiers.costs[-1]
-    found = _fold(
-        tiers.margins, tiers.agrees, costs, settings.sla, settings.thrift, settings.first_audits, settings.least_audits,
-        draws, int(feedback), block, is_plain, weights, squares,
-    )  # fmt: skip
-    tier, audited, agrees, expected, cost, debt = found
-    return Folded(tier, audited, agrees, expected, cost * tiers.costs[-1], debt, weights, squares)
+    judge_cost = tiers.costs[-1]
+    stream = _Stream(tiers.margins, tiers.agrees, draws, tiers.costs / judge_cost)
+    form = _Form(int(feedback), block, is_plain)
+    tier, audited, agrees, expected, cost, debt = _fold(stream, settings, form, weights, squares)
+    return Folded(tier, audited, agrees, expected, cost * judge_cost, debt, weights, squares)
+
+
+class _Stream(NamedTuple):
+    """What is known of documents: as in `Tiers`, but costs in those of the judge; draws: of audits."""
+
+    margins: Float64Array
+    agrees: BoolArray
+    draws: Float64Array
+    costs: Float64Array
+
+
+class _Form(NamedTuple):
+    """Which form of the fold: see `fold`."""
+
+    feedback: int
+    block: int
+    is_plain: bool
 
 
 @njit(cache=True, nogil=True)
 def _fold(
-    margins: Float64Array,
-    right: BoolArray,
-    costs: Float64Array,
-    sla: float,
-    thrift: float,
-    first_audits: float,
-    least_audits: float,
-    draws: Float64Array,
-    feedback: int,
-    block: int,
-    is_plain: bool,
-    weights: Float64Array,
-    squares: Float64Array,
+    stream: _Stream, settings: Settings, form: _Form, weights: Float64Array, squares: Float64Array
 ) -> tuple[Int8Array, BoolArray, BoolArray, Float64Array, Float64Array, Float64Array]:
+    margins, right, costs = stream.margins, stream.agrees, stream.costs
+    feedback, is_plain, thrift = form.feedback, form.is_plain, settings.thrift
     documents, tiers = margins.shape
     everything = 0.0
     for m in range(tiers + 1):
@@ -139,8 +144,8 @@ def _fold(
     cost = np.empty(documents)
     debts = np.empty(documents)
     debt = 0.0
-    for start in range(0, documents, block):
-        end = min(start + block, documents)
+    for start in range(0, documents, form.block):
+        end = min(start + form.block, documents)
         for i in range(start, end):
             if is_plain:
                 best, ran, hoped = _chosen_once(weights, margins[i], costs, debt, thrift)
@@ -148,7 +153,8 @@ def _fold(
                 best, ran, hoped = walk(weights, margins[i], costs, debt, thrift)
             tier[i], expected[i] = best, hoped
             agrees[i] = best == tiers or right[i, best]
-            audited[i] = feedback != 1 and draws[i] < audit_share(i + 1, first_audits, least_audits)
+            share = audit_share(i + 1, settings.first_audits, settings.least_audits)
+            audited[i] = feedback != 1 and stream.draws[i] < share
             if audited[i]:
                 cost[i] = everything
             else:
@@ -161,9 +167,9 @@ def _fold(
             if feedback == 1 or audited[i]:
                 learn(weights, squares, margins[i], right[i])
             if feedback == 2:
-                debt = next_debt(debt, sla, expected[i])
+                debt = next_debt(debt, settings.sla, expected[i])
             elif feedback == 1 or audited[i]:
-                debt = next_debt(debt, sla, 1.0 if agrees[i] else 0.0)
+                debt = next_debt(debt, settings.sla, 1.0 if agrees[i] else 0.0)
             debts[i] = debt
     return tier, audited, agrees, expected, cost, debts
 

@@ -6,7 +6,8 @@ debt, and one, which neither has seen, says how often the router agrees.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from gneiss.arrays import AnyArray, BoolArray, Float64Array, Int64Array
 from gneiss.routing.fold import Feedback, Settings, Tiers, fold
 from gneiss.routing.interval import Share
-from gneiss.routing.policy import Calibration, JudgeEntry, OnFailure, Policy, Scorer, Tier
+from gneiss.routing.policy import Calibration, JudgeEntry, Policy, Scorer, Terms, Tier, TierEntry
 from gneiss.routing.predictor import LARGE_MARGIN
 from gneiss.routing.serve import route
 from gneiss.routing.static import calibrated_cascade, random_mix
@@ -95,52 +96,48 @@ def tier_of(scorer: Scorer, scores: Float64Array, cost: float) -> Tier:
 
 
 def pilot(
-    tiers: tuple[Tier, ...],
-    margins: Float64Array,
+    entries: Sequence[TierEntry],
+    scores: Float64Array,
     verdicts: BoolArray,
     judge: JudgeEntry,
     judge_cost: float,
     cost_unit: str,
-    sla: float,
-    thrift: float = 0.1,
-    audit_share: float = 0.01,
-    seed: int = 0,
-    on_failure: OnFailure = "stop",
+    terms: Terms,
 ) -> Pilot:
-    """Fit a policy and compare it, in documents of random order: margins (documents, tiers), verdicts (documents,).
+    """Fit a policy and compare it with simpler ways, in documents of random order.
 
-    Parameters: the others are those of `Policy`. The debt is the least with which the lower end of the interval of
-    the agreement is the share asked for, on the part that chooses; where none is, the judge decides about everything.
+    Parameters: `entries`: of the tiers, with their costs (None: nothing); `scores`: float64 (documents, tiers), NaN for
+    none; `verdicts`: bool (documents,); others: see `Policy`. The debt is the least with which the lower end of the
+    interval of the agreement is the share asked for, on the part that chooses; where none is, the judge decides about
+    everything.
     """
-    costs = np.array([*(tier.cost for tier in tiers), judge_cost])
-    whole = Tiers(margins, verdicts, costs)
-    first, second = parts(len(verdicts))
+    first, second = len(verdicts) // 3, 2 * len(verdicts) // 3
+    tiers = tuple(_fitted(entry, scores[:first, k], verdicts[:first]) for k, entry in enumerate(entries))
+    margins = np.stack([tier.margins_of(scores[:, k]) for k, tier in enumerate(tiers)], axis=1)
+    whole = Tiers(margins, verdicts, np.array([*(tier.cost for tier in tiers), judge_cost]))
     choosing, saying = whole.rows(slice(first, second)), whole.rows(slice(second, None))
     again = np.tile(np.arange(first), _PASSES)
-    folded = fold(whole.rows(again), Settings(sla, thrift), np.zeros(len(again)), Feedback.full)
+    folded = fold(whole.rows(again), Settings(terms.sla, terms.thrift), np.zeros(len(again)), Feedback.full)
     weights = tuple(tuple(tuple(w) for w in of_tier) for of_tier in folded.weights.tolist())
-
-    def policy_of(debt: float, calibration: Calibration) -> Policy:
-        return Policy(
-            tiers, judge, judge_cost, cost_unit, sla, thrift, debt, weights, calibration, audit_share, seed, on_failure
-        )
-
-    unmeasured = Calibration(0, 0, 0.0)
-    debt = next(
-        debt
-        for debt in (_DEBTS * thrift).tolist()
-        if debt == _DEBTS[-1] * thrift or way_of(policy_of(debt, unmeasured), choosing).agreement.low >= sla
+    unmeasured = Policy(tiers, judge, judge_cost, cost_unit, terms, 0.0, weights, Calibration(0, 0, 0.0))
+    debts = (_DEBTS * terms.thrift).tolist()
+    candidates = (replace(unmeasured, debt=debt) for debt in debts)
+    chosen = next(
+        policy
+        for policy in candidates
+        if policy.debt == debts[-1] or way_of(policy, choosing).agreement.low >= terms.sla
     )
-    router = way_of(policy_of(debt, unmeasured), saying)
-    policy = policy_of(debt, Calibration(router.agreement.hits, router.agreement.of, router.cost))
-    ways = (router, *_others(tiers, choosing, saying, sla))
+    router = way_of(chosen, saying)
+    policy = replace(chosen, calibration=Calibration(router.agreement.hits, router.agreement.of, router.cost))
+    ways = (router, *_others(tiers, choosing, saying, terms.sla))
     sizes = (first, second - first, len(verdicts) - second)
-    return Pilot(policy, ways, _advice(router, ways, sla, audit_share * judge_cost), sizes)
+    return Pilot(policy, ways, _advice(router, ways, policy), sizes)
 
 
-def parts(documents: int) -> tuple[int, int]:
-    """Where the second and the third part of a sample begin."""
-    return documents // 3, 2 * documents // 3
+def _fitted(entry: TierEntry, scores: Float64Array, verdicts: BoolArray) -> Tier:
+    """The tier of an entry, by documents that teach."""
+    threshold, keeps = best_threshold(scores, verdicts) if entry.threshold is None else (entry.threshold, entry.keeps)
+    return tier_of(Scorer(entry.column, threshold, keeps, entry.annotator), scores, entry.cost or 0.0)
 
 
 def way_of(policy: Policy, tiers: Tiers) -> Way:
@@ -179,9 +176,9 @@ def _others(tiers: tuple[Tier, ...], choosing: Tiers, saying: Tiers, sla: float)
     )
 
 
-def _advice(router: Way, ways: tuple[Way, ...], sla: float, audits_cost: float) -> str:
-    """What follows for somebody who wants the share that was asked for; audits_cost: a document's, of the router."""
-    cost = router.cost + audits_cost
+def _advice(router: Way, ways: tuple[Way, ...], policy: Policy) -> str:
+    """What follows for somebody who wants the share that was asked for."""
+    cost, sla = router.cost + policy.audits_cost, policy.terms.sla
     *alone, cascade, _, _ = ways[1:]
     enough = [way for way in alone if way.agreement.value >= sla + _CLEARLY]
     if enough and enough[0].cost <= cost:

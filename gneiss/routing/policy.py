@@ -46,6 +46,22 @@ class Scorer:
 
 
 @dataclass(frozen=True)
+class TierEntry:
+    """A tier as a person names it: see `Scorer`. Without threshold, the one that agrees most often is taken.
+
+    cost: of one document; by default nothing for an annotation of the recipe, and else CPU seconds, measured.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    column: str
+    threshold: float | None = None
+    keeps: Literal["above", "below"] = "above"
+    annotator: Mapping[str, Mapping[str, Any]] | None = None
+    cost: float | None = None
+
+
+@dataclass(frozen=True)
 class Tier:
     """A scorer whose scores have margins. scores rise (of those that keep below, their negatives), and margins
     are interpolated between them.
@@ -106,12 +122,29 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """What a policy is made for.
+
+    sla: α, the share of decisions that should agree with the judge's; thrift: V, what a cost weighs while the router
+    learns; audit_share: of documents on which the judge is asked whatever the router says; seed: of the draws of the
+    sample, and of audits; on_failure: see `OnFailure`.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+
+    sla: float
+    thrift: float = 0.1
+    audit_share: float = 0.01
+    seed: int = 0
+    on_failure: OnFailure = "stop"
+
+
+@dataclass(frozen=True)
 class Policy:
     """A router as a pilot has left it: nothing of it changes in a run.
 
-    tiers: ever dearer; judge_cost, cost_unit: as the tiers' costs; sla: α; thrift: V; debt: Q; weights: of the
-    predictor, [k][m][feature]; audit_share: of documents on which the judge is asked whatever the router says; seed: of
-    the draws of audits.
+    tiers: ever dearer; judge_cost, cost_unit: as the tiers' costs; debt: Q; weights: of the predictor,
+    [k][m][feature].
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
@@ -120,21 +153,18 @@ class Policy:
     judge: JudgeEntry
     judge_cost: float
     cost_unit: str
-    sla: float
-    thrift: float
+    terms: Terms
     debt: float
     weights: tuple[tuple[tuple[float, ...], ...], ...]
     calibration: Calibration
-    audit_share: float = 0.01
-    seed: int = 0
-    on_failure: OnFailure = "stop"
 
     def __post_init__(self) -> None:
         size = len(self.tiers)
         shapes = {(len(of_tier), len(weights)) for of_tier in self.weights for weights in of_tier}
         if not self.tiers or len(self.weights) != size or shapes != {(size, FEATURES)}:
             raise ModelError(f"policy: weights: expected {size} × {size} × {FEATURES} numbers, for at least one tier")
-        if not (0 <= self.audit_share <= 1 and 0 < self.sla <= 1 and self.debt >= 0 and self.judge_cost > 0):
+        terms = self.terms
+        if not (0 <= terms.audit_share <= 1 and 0 < terms.sla <= 1 and self.debt >= 0 and self.judge_cost > 0):
             raise ModelError(
                 "policy: expected shares from 0 to 1, a debt of 0 or more, and a cost of the judge above 0"
             )
@@ -165,6 +195,11 @@ class Policy:
     def costs(self) -> Float64Array:
         """Of each tier and of the judge, (tiers + 1,)."""
         return np.array([*(tier.cost for tier in self.tiers), self.judge_cost])
+
+    @property
+    def audits_cost(self) -> float:
+        """What audits add to the cost of a document, on average."""
+        return self.terms.audit_share * self.judge_cost
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ def route(policy: Policy, documents: int, margins: Callable[[int, Int64Array], F
         if not len(going):
             break
         known[going, k] = margins(k, going)
-        aims, expected = _aims(weights, known, going, k, costs, policy.debt, policy.thrift)
+        aims, expected = _aims(weights, known, going, k, costs, policy.debt, policy.terms.thrift)
         routed.tier[going], routed.last[going] = aims, k
         routed.margin[going], routed.expected[going] = known[going, k], expected
         going = going[(aims != k) & (aims != len(policy.tiers))]

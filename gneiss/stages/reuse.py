@@ -50,10 +50,11 @@ class Code:
         """All that the results of a part of a recipe depend on, beside the texts; a model file is its checksum."""
         files = part.model_files if isinstance(part, Annotator | CorpusStep) else ()
         files += part.against if isinstance(part, CorpusStep) else ()
+        modules = (type(part).__module__, *(part.calls if isinstance(part, Annotator) else ()))
         return {
             "class": import_path(type(part)),
             **self._of_module(import_path(type(part)), type(part).__module__),
-            **{name: self.libraries.get(name) for name in version_names([type(part)])},
+            **{name: self.libraries.get(name) for name in version_names(modules)},
             "parameters": _with_checksums(parameters(part), {file: self.models.get(file, file) for file in files}),
         }
 

@@ -1,15 +1,11 @@
 """Fusion: what a score is worth that is made of whatever blocks a document has, against simpler ways to one.
 
 Four blocks of six features see parts of one latent; the label depends on products across blocks. In each table, the
-accuracy in per cent with all blocks, and with each block missing with probability one half.
-
-    python scripts/experiments/models_fusion.py [--quick] [--json]
+accuracy in per cent with all blocks, and with each block missing with probability one half. Part of models.py.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -105,8 +101,8 @@ def masked(trained: Examples, seed: int) -> Scores:
 
 
 def weighted(trained: Examples) -> Examples:
-    """The same documents, by inverse propensity, also where a pattern has few of a label."""
-    return replace(trained, weights=propensity_weights(trained.patterns, trained.labels, fewest=0))
+    """The same documents, by inverse propensity."""
+    return replace(trained, weights=propensity_weights(trained.patterns, trained.labels))
 
 
 def accuracy(scores: Float64Array, labels: Float64Array) -> float:
@@ -174,7 +170,7 @@ def _means(figures: Sequence[Mapping[str, float | None] | None]) -> dict[str, fl
     }
 
 
-def _lines(made: Mapping[str, Any]) -> list[str]:
+def lines(made: Mapping[str, Any]) -> list[str]:
     """The tables as Markdown."""
     found = ["## Fusion: one score from the blocks that there are", ""]
     for column, ways in made.items():
@@ -192,17 +188,3 @@ def _lines(made: Mapping[str, Any]) -> list[str]:
                 found.append(f"| {name} | {figures['all']:.1f} | {figures['half']:.1f} | {shift} |")
         found.append("")
     return found
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one seed instead of two")
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args(arguments)
-    made = tables(given.quick)
-    print(json.dumps(made, indent=1) if given.json else "\n".join(_lines(made)))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,15 +1,11 @@
 """Labelling: what a model is worth whose labels were chosen by a coreset, by margin, or at random, and what they cover.
 
 W1 is minutes of a wearable whose rare states drown among the others; D1 documents of 23 sources of unequal size, in
-bursts, nearly half of them near-copies. Both are synthetic.
-
-    python scripts/experiments/models_labelling.py [--quick] [--json]
+bursts, nearly half of them near-copies. Both are synthetic. Part of models.py.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -284,7 +280,7 @@ def tables(quick: bool) -> dict[str, Any]:
     return made
 
 
-def _lines(made: Mapping[str, Any]) -> list[str]:
+def lines(made: Mapping[str, Any]) -> list[str]:
     """The tables as Markdown."""
     found = ["## Labelling: which documents to have labelled", ""]
     for setting, figures in made["W1"].items():
@@ -298,17 +294,3 @@ def _lines(made: Mapping[str, Any]) -> list[str]:
             found.append(f"| {name} | {of['labels']:.0f} | {of['f1']:.3f} | {of['worst']:.3f} | {of['d99']:.2f} |")
         found.append("")
     return found
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed instead of three, and fewer settings")
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args(arguments)
-    made = tables(given.quick)
-    print(json.dumps(made, indent=1) if given.json else "\n".join(_lines(made)))
-
-
-if __name__ == "__main__":
-    main()

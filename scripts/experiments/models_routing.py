@@ -1,26 +1,21 @@
 """Routing on the fixture L1: what each way of deciding agrees with the judge on, and costs, beside its baselines.
 
-    python scripts/experiments/models_routing.py [--quick] [--json]
-
-Costs are milliseconds a document, and stated, not measured. L1 is synthetic: 23 sources of unequal size, shift and
-ambiguity; a judge that keeps what is above the 65 % quantile of a hidden quality; three tiers that see it with ever
-less noise, a part of which they share.
+Part of models.py. Costs are milliseconds a document, and stated, not measured. L1 is synthetic: 23 sources of unequal
+size, shift and ambiguity; a judge that keeps what is above the 65 % quantile of a hidden quality; three tiers that see
+it with ever less noise, a part of which they share.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from gneiss.arrays import Float64Array
 from gneiss.routing.fold import Feedback, Settings, Tiers, fold
-from gneiss.routing.pilot import best_threshold, pilot, tier_of, way_of
-from gneiss.routing.policy import JudgeEntry, Scorer
+from gneiss.routing.pilot import pilot, way_of
+from gneiss.routing.policy import JudgeEntry, Terms, TierEntry
 from gneiss.routing.static import calibrated_cascade, random_mix
 
 SOURCES, DOCUMENTS, PILOT, FROZEN_PILOT = 23, 12_946, 600, 3_000
@@ -58,18 +53,14 @@ def frozen(seed: int, sla: float, judge_ms: float = JUDGES_MS[0]) -> tuple[float
     Audits of 1 % are in the cost, and not in the agreement.
     """
     tiers, _ = l1(seed, judge_ms)
-    made = []
-    for k, cost in enumerate(tiers.costs[:-1].tolist()):
-        scores = tiers.margins[: FROZEN_PILOT // 3, k]
-        threshold, keeps = best_threshold(scores, tiers.verdicts[: FROZEN_PILOT // 3])
-        made.append(tier_of(Scorer(f"tier {k}", threshold, keeps), scores, cost))
-    margins = np.stack([tier.margins_of(tiers.margins[:, k]) for k, tier in enumerate(made)], axis=1)
+    entries = [TierEntry(f"tier {k}", cost=cost) for k, cost in enumerate(COSTS_MS)]
     judge = JudgeEntry(function="fixture:judge")
     first, rest = slice(0, FROZEN_PILOT), slice(FROZEN_PILOT, None)
-    policy = pilot(tuple(made), margins[first], tiers.verdicts[first], judge, judge_ms, "ms", sla).policy
-    unseen = Tiers(margins[rest], tiers.verdicts[rest], tiers.costs)
+    policy = pilot(entries, tiers.margins[first], tiers.verdicts[first], judge, judge_ms, "ms", Terms(sla)).policy
+    margins = np.stack([tier.margins_of(tiers.margins[rest, k]) for k, tier in enumerate(policy.tiers)], axis=1)
+    unseen = Tiers(margins, tiers.verdicts[rest], tiers.costs)
     way = way_of(policy, unseen)
-    return way.agreement.value, way.cost + policy.audit_share * judge_ms, random_mix(unseen, sla).cost
+    return way.agreement.value, way.cost + policy.audits_cost, random_mix(unseen, sla).cost
 
 
 def rows(slas: Sequence[float], judges_ms: Sequence[float], seeds: int) -> Iterator[dict[str, Any]]:
@@ -101,28 +92,23 @@ def rows(slas: Sequence[float], judges_ms: Sequence[float], seeds: int) -> Itera
 
 
 def tables(quick: bool) -> dict[str, Any]:
-    """The tables of routing, by name."""
+    """SLA and judge → the rows of a table, means over three seeds; with `quick` fewer SLAs, and the cheaper judge."""
     slas, judges_ms = (SLAS[1:], JUDGES_MS[:1]) if quick else (SLAS, JUDGES_MS)
-    return {"routing": list(rows(slas, judges_ms, 3))}
+    return {
+        f"agreement of {sla:.2f} asked for, judge of {judge_ms} ms": list(rows([sla], [judge_ms], 3))
+        for judge_ms in judges_ms
+        for sla in slas
+    }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="α .95 and .98, and the cheaper judge, only")
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args(arguments)
-    found = tables(given.quick)
-    if given.json:
-        json.dump(found, sys.stdout, indent=1)
-        print()
-        return
-    for row in found["routing"]:
-        print(
-            f"α {row['sla']:.2f}, judge {row['judge_ms']:5.1f} ms  {row['way']:40}"
-            f" {row['agreement']:.3f} (worst {row['worst']:.3f}) {row['cost_ms']:7.2f} ms"
-        )
-
-
-if __name__ == "__main__":
-    main()
+def lines(made: Mapping[str, Any]) -> list[str]:
+    """The tables as Markdown."""
+    found = ["## Routing: a judge's decisions without asking it about all", ""]
+    for setting, ways in made.items():
+        found += [f"L1, {setting}", "", "| way | agreement | worst seed | ms a document |"]
+        found.append("| --- | --: | --: | --: |")
+        found += [
+            f"| {row['way']} | {row['agreement']:.3f} | {row['worst']:.3f} | {row['cost_ms']:.2f} |" for row in ways
+        ]
+        found.append("")
+    return found

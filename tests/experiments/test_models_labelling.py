@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 
-import numpy as np
 import pytest
-from models_labelling import BUDGET, SEEDS, Documents, main, means, of_d1, of_w1
+from models_labelling import BUDGET, SEEDS, Documents, means, of_d1, of_w1
 
 pytestmark = pytest.mark.slow
 
@@ -60,12 +58,3 @@ def test_a_coreset_and_then_margin() -> None:
 def test_weights_are_for_estimates_not_for_training() -> None:
     found = d1_means()
     assert found["coreset alone, weighted"]["f1"] < found["coreset alone"]["f1"]
-
-
-@pytest.mark.exhaustive
-def test_the_script_prints_its_tables(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--quick", "--json"])
-    found = json.loads(capsys.readouterr().out)
-    assert np.isfinite(found["D1"]["noise 0.3, radius 4.0"]["random"]["f1"])
-    main(["--quick"])
-    assert "| coreset, then margin |" in capsys.readouterr().out

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 
 import numpy as np
 import pytest
-from models_routing import frozen, l1, main, rows
+from models_routing import frozen, l1, rows
 
 from gneiss.routing.fold import Feedback, Settings, fold
 from gneiss.routing.static import random_mix
@@ -58,15 +57,6 @@ def test_a_frozen_policy_holds_the_share_on_what_its_pilot_has_not_seen(sla: flo
 def test_the_tiers_are_as_good_as_the_fixture_says() -> None:
     agrees = np.mean([l1(seed)[0].agrees.mean(axis=0) for seed in range(3)], axis=0)
     assert agrees == pytest.approx([0.830, 0.903, 0.966], abs=0.02)
-
-
-@pytest.mark.exhaustive
-def test_the_script_prints_its_tables(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--quick", "--json"])
-    found = json.loads(capsys.readouterr().out)["routing"]
-    assert {row["sla"] for row in found} == {0.95, 0.98}
-    main(["--quick"])
-    assert len(capsys.readouterr().out.splitlines()) == len(found)
 
 
 @pytest.mark.exhaustive

@@ -10,9 +10,12 @@ from math import comb
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gneiss.arrays import Float64Array
 from gneiss.model_training.fusion_methods import (
+    FEWEST_EXPECTED,
     Examples,
     laser_loss,
     laser_networks,
@@ -132,12 +135,43 @@ def test_propensity_makes_patterns_and_labels_independent() -> None:
     patterns = np.repeat([1, 2, 3], 200)
     labels = np.concatenate([np.arange(200) < positives for positives in (50, 100, 150)]).astype(float)
     weights = propensity_weights(patterns, labels)
-    assert weights is not None
     assert weights.mean() == pytest.approx(1)
     for pattern in (1, 2, 3):
         own = patterns == pattern
         assert np.average(labels[own], weights=weights[own]) == pytest.approx(labels.mean())
-    assert propensity_weights(patterns[:60], labels[:60]) is None, "a label of a pattern has too few documents"
+    assert (propensity_weights(patterns[:60], labels[:60]) == 1).all(), "one pattern has nothing to be weighed against"
+
+
+@given(st.integers(0, 2**20), st.integers(1, 40), st.floats(0.1, 0.9))
+def test_rare_patterns_count_as_one_and_leave_the_share_of_labels(seed: int, rare: int, share: float) -> None:
+    """A plain oracle: shares of labels, pattern by pattern, with all rare ones as one."""
+    draw = np.random.default_rng(seed)
+    patterns = np.concatenate([np.repeat([0, 1], 400), 2 + draw.integers(rare, size=300)])
+    labels = (draw.random(len(patterns)) < np.where(patterns == 0, share, 1 - share)).astype(float)
+    weights = propensity_weights(patterns, labels)
+    least = min(labels.mean(), 1 - labels.mean())
+    sizes = {pattern: int((patterns == pattern).sum()) for pattern in patterns.tolist()}
+    frequent = [pattern for pattern, size in sizes.items() if size * least >= FEWEST_EXPECTED]
+    pooled = ~np.isin(patterns, frequent)
+    groups = [patterns == pattern for pattern in frequent]
+    if pooled.sum() * least >= FEWEST_EXPECTED:
+        groups.append(pooled)
+    else:
+        assert len(set(weights[pooled].tolist())) <= 1
+    for own in groups:
+        of_group = labels[own].mean()
+        if 0.1 < of_group < 0.9:  # beyond, weights may be at their bounds
+            assert np.average(labels[own], weights=weights[own]) == pytest.approx(labels.mean())
+
+
+def test_documents_of_patterns_that_none_shares_count_the_same() -> None:
+    assert (propensity_weights(np.arange(200), (np.arange(200) < 40).astype(float)) == 1).all()
+
+
+def test_a_label_that_hardly_occurs_with_a_pattern_is_weighted_up_to_the_bound() -> None:
+    patterns, labels = np.repeat([1, 2], 400), (np.arange(800) < 404).astype(float)
+    weights = propensity_weights(patterns, labels)
+    assert weights[400] / weights[799] == pytest.approx(10 / (400 * (396 / 800) / 396))
 
 
 def test_training_learns_and_is_repeatable() -> None:

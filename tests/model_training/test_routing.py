@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ import pytest
 import gneiss
 from gneiss.errors import GneissError, InputError, MachineError, ModelError, OutputError, RecipeError
 from gneiss.filters.route import Route, read_policy
+from gneiss.input.plan import make_plan
 from gneiss.model_training.routing import Calibrated, calibrate
+from gneiss.recipe.recipe import Recipe
 from gneiss.report.as_text import report_text
 from gneiss.report.routing import routed_agreement
+from gneiss.stages.reuse import Code
 from tests.model_training import route_judge
 from tests.routing.chat_server import ChatServer, answering, chat_server, silent
 from tests.runs import InThisProcess, annotations, command, files, promised, train
@@ -163,6 +167,29 @@ def test_any_workers_give_the_same_bytes(scored: Path, tmp_path: Path) -> None:
         )
         outputs.append(promised(tmp_path / f"{workers}"))
     assert outputs[0] == outputs[1]
+
+
+def test_a_run_is_of_the_code_of_its_judge(scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    own = tmp_path / "own_judge.py"
+    own.write_text("def verdicts(texts):\n    return ['verdict good' in text for text in texts]\n")
+    made(scored, tmp_path, JUDGE.replace("tests.model_training.route_judge", "own_judge"))
+    plan = make_plan(Recipe.load(tmp_path / "routed.yaml"), scored / "input")
+    (judge,) = (part for part in plan.recipe.phases[0].annotators if isinstance(part, Route))
+    before = Code.of(plan.identity).behind(judge)
+    assert plan.identity["libraries"]["own_judge"].startswith("sha256 ")  # type: ignore[index]
+    run = gneiss.run(tmp_path / "routed.yaml", scored / "input", tmp_path / "out", backend=InThisProcess())
+    own.write_text(own.read_text().replace("good", "bad"))
+    after = make_plan(Recipe.load(tmp_path / "routed.yaml"), scored / "input")
+    assert after.run_key != plan.run_key
+    assert Code.of(after.identity).behind(judge) != before
+    with pytest.raises(OutputError, match="libraries"):
+        gneiss.run(tmp_path / "routed.yaml", scored / "input", run.folder, backend=InThisProcess())
+    own.unlink()
+    del sys.modules["own_judge"]
+    assert routed_agreement(gneiss.open_run(run.folder)).audited.of > 0  # to read it takes no judge
+    with pytest.raises(GneissError, match="own_judge"):
+        gneiss.run(tmp_path / "routed.yaml", scored / "input", tmp_path / "other", backend=InThisProcess())
 
 
 def test_the_same_sample_gives_the_same_policy_and_asks_nothing_twice(scored: Path, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_an_installed_package_adds_short_names(
     assert one_phase("calm", "edit").columns[-1].name == "calmed_bytes"
     with pytest.raises(RecipeError, match=r"annotate: shouting\.filters:Calm is no annotator"):
         one_phase("calm")
-    assert named.versions(recipe.classes) == {"gneiss-shouting": "1.5"}
+    assert named.versions(recipe.modules) == {"gneiss-shouting": "1.5"}
 
 
 def test_a_name_that_two_have_is_refused(modules: Path) -> None:
@@ -143,11 +143,11 @@ def test_a_name_that_two_have_is_refused(modules: Path) -> None:
 
 def test_code_of_no_distribution_is_known_by_its_bytes(modules: Path) -> None:
     recipe = one_phase("own_filter:Marks")
-    before = named.versions(recipe.classes)
+    before = named.versions(recipe.modules)
     assert list(before) == ["own_filter"]
     (modules / "own_filter.py").write_text(OWN + "# changed\n")
-    assert named.versions(recipe.classes) != before
-    assert named.versions(one_phase("readability").classes) == {}
+    assert named.versions(recipe.modules) != before
+    assert named.versions(one_phase("readability").modules) == {}
 
 
 def test_a_class_that_no_worker_could_import_is_refused() -> None:

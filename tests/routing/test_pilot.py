@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gneiss.arrays import BoolArray, Float64Array
 from gneiss.routing.pilot import Pilot, best_threshold, pilot, tier_of
-from gneiss.routing.policy import JudgeEntry, Scorer
+from gneiss.routing.policy import JudgeEntry, Scorer, Terms, TierEntry
 
 SCORES = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e6, 1e6), st.just(float("nan")))
 
@@ -53,9 +53,8 @@ def piloted(noise: tuple[float, ...], costs: tuple[float, ...], sla: float = 0.9
     rng = np.random.default_rng(0)
     truth = rng.normal(size=documents)
     scores = truth[:, None] + rng.normal(size=(documents, len(noise))) * noise
-    tiers = [tier_of(Scorer(f"tier {k}", 0.0), scores[: documents // 3, k], cost) for k, cost in enumerate(costs[:-1])]
-    margins = np.stack([tier.margins_of(scores[:, k]) for k, tier in enumerate(tiers)], axis=1)
-    return pilot(tuple(tiers), margins, truth > 0, JudgeEntry(function="a:b"), costs[-1], "judge", sla)
+    entries = [TierEntry(f"tier {k}", 0.0, cost=cost) for k, cost in enumerate(costs[:-1])]
+    return pilot(entries, scores, truth > 0, JudgeEntry(function="a:b"), costs[-1], "judge", Terms(sla))
 
 
 def test_the_debt_is_chosen_so_that_the_interval_lies_above_what_was_asked_for() -> None:

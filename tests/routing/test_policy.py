@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gneiss.arrays import Float64Array, Int64Array
 from gneiss.errors import ModelError
 from gneiss.routing.http_judge import HttpJudge
-from gneiss.routing.policy import Calibration, JudgeEntry, Policy, Scorer, Tier
+from gneiss.routing.policy import Calibration, JudgeEntry, Policy, Scorer, Terms, Tier
 from gneiss.routing.predictor import new_predictor
 from gneiss.routing.serve import route
 from gneiss.routing.walk import walk
@@ -26,8 +26,7 @@ POLICY = Policy(
     judge=JudgeEntry(http=HttpJudge("http://127.0.0.1:1/v1", "m", "Is it good?", key_variable="KEY")),
     judge_cost=1.0,
     cost_unit="judge",
-    sla=0.95,
-    thrift=0.1,
+    terms=Terms(0.95),
     debt=0.5,
     weights=tuple(tuple(tuple(w) for w in of_tier) for of_tier in new_predictor(2)[0].tolist()),
     calibration=Calibration(950, 1000, 0.2),
@@ -52,11 +51,11 @@ def test_a_policy_as_json_and_back() -> None:
         ("debt", -1.0, "debt"),
         ("debt", "1", "debt"),
         ("judge_cost", 0.0, "cost of the judge"),
-        ("audit_share", 2.0, "shares"),
+        ("terms", {"sla": 0.9, "audit_share": 2.0}, "shares"),
         ("judge", {}, "one of"),
         ("judge", {"function": "a:b", "http": {"url": "http://h", "model": "m", "question": "q"}}, "one of"),
         ("judge", {"http": {"url": "http://user:pw@h", "model": "m", "question": "q"}}, "key_variable"),
-        ("on_failure", "ignore", "stop"),
+        ("terms", {"sla": 0.9, "on_failure": "ignore"}, "stop"),
         ("more", 1, "more"),
     ],
 )
@@ -97,7 +96,7 @@ def test_routing_is_the_walk_of_each_document_and_runs_no_tier_in_vain(seed: int
 
     routed = route(policy, 50, margins)
     weights = np.array(policy.weights)
-    expected = [walk(weights, row, policy.costs, debt, policy.thrift) for row in known]
+    expected = [walk(weights, row, policy.costs, debt, policy.terms.thrift) for row in known]
     assert routed.tier.tolist() == [tier for tier, _, _ in expected]
     assert routed.last.tolist() == [last for _, last, _ in expected]
     assert routed.expected.tolist() == [hoped for _, _, hoped in expected]

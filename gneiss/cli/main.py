@@ -27,6 +27,7 @@ from gneiss.cli.explore import explore
 from gneiss.cli.export import export
 from gneiss.cli.extract import extract
 from gneiss.cli.filters import filters
+from gneiss.cli.label import label_app
 from gneiss.cli.layers import losses, weights
 from gneiss.cli.messages import in_options
 from gneiss.cli.pack import pack
@@ -60,6 +61,7 @@ for command in COMMANDS:
     app.command()(command)
 app.add_typer(train_app, name="train")
 app.add_typer(contamination_app, name="contamination")
+app.add_typer(label_app, name="label")
 app.add_typer(route_app, name="route")
 
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from gneiss.arrays import BoolArray, Int64Array
 from gneiss.curate.examples import Examples
 from gneiss.curate.reading import is_bad_data
-from gneiss.curate.statistics import KEPT, Statistics
+from gneiss.curate.statistics import KEPT, QUARANTINED, Statistics
 from gneiss.errors import BudgetError, DefectError, InputError, did_you_mean, first_line
 from gneiss.input.columns import find_path
 from gneiss.output import layout, ledger
@@ -388,6 +388,12 @@ def open_run(folder: Address) -> FinishedRun:
 def kept_mask(table: pa.Table) -> BoolArray:
     """Which rows of annotations are kept documents, bool (rows,)."""
     mask: BoolArray = pc.equal(table["status"], KEPT).to_numpy()
+    return mask
+
+
+def usable_mask(table: pa.Table) -> BoolArray:
+    """Which rows of annotations are documents that are not in quarantine, bool (rows,)."""
+    mask: BoolArray = pc.not_equal(table["status"], QUARANTINED).to_numpy()
     return mask
 
 

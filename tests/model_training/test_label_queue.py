@@ -1,0 +1,252 @@
+"""From a run to a queue of documents to have labelled, in files: what is chosen, what it covers, what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import gneiss
+from gneiss.batch import TextBatch
+from gneiss.errors import InputError, OutputError
+from gneiss.model_training.document_features import (
+    PROJECTIONS,
+    document_batches,
+    document_features,
+    numeric_annotations,
+    standardise,
+    word_projections,
+)
+from gneiss.model_training.label_choice import choose_labels, drawn
+from gneiss.model_training.label_queue import COLUMNS
+from gneiss.output.finished_run import open_run
+from gneiss.output.sources import sources
+from tests.runs import InThisProcess, annotations, command, files
+from tests.support import write_documents
+
+pytestmark = pytest.mark.slow
+RECIPE = """
+name: scored
+input: {text: text, id: id}
+phases:
+  - name: only
+    annotate: [{input_column: {name: score, type: float64}}]
+    rules: {scored: "score >= 0 OR score IS NULL"}
+    keep: scored
+"""
+WORDS = [[f"{topic}{number}" for number in range(30)] for topic in ("river", "engine", "poem", "tax")]
+DOCUMENTS = 600
+
+
+def texts_of(count: int, seed: int) -> list[str]:
+    """Documents of four topics, in bursts; every third is that before it with another last word."""
+    rng = np.random.default_rng(seed)
+    texts: list[str] = []
+    while len(texts) < count:
+        words = WORDS[rng.choice(4, p=[0.6, 0.25, 0.1, 0.05])]
+        for _ in range(rng.geometric(0.1)):
+            again = texts and len(texts) % 3 == 2
+            text = texts[-1].rpartition(" ")[0] if again else " ".join(rng.choice(words, 20))
+            texts.append(f"{text} no{len(texts)}")
+    return texts[:count]
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an input of three shards and its run; some documents are dropped, some have no score."""
+    folder = tmp_path_factory.mktemp("labels")
+    rng, texts = np.random.default_rng(0), texts_of(DOCUMENTS, 0)
+    for part in range(3):
+        own = texts[part::3]
+        scores = [None if x < -2 else float(abs(x) if x > -1.5 else x) for x in rng.normal(size=len(own))]
+        write_documents(
+            folder / f"input/{part}.parquet",
+            own,
+            score=pa.array(scores, pa.float64()),
+            id=[f"{part}-{i}" for i in range(len(own))],
+        )
+    (folder / "scored.yaml").write_text(RECIPE)
+    gneiss.run(folder / "scored.yaml", folder / "input", folder / "run", backend=InThisProcess())
+    return folder
+
+
+def chosen(scored: Path, output: Path, **options: Any) -> tuple[dict[str, Any], pa.Table]:
+    """What a choice writes: coverage.json and the queue."""
+    choose_labels(scored / "run", output, **{"budget": 60, **options})
+    return json.loads((output / "coverage.json").read_text()), pq.read_table(output / "label_queue.parquet")
+
+
+def features_of(scored: Path, seed: int = 0) -> tuple[list[tuple[str, int]], np.ndarray[Any, Any]]:
+    """Documents and their features, all at once."""
+    run = open_run(scored / "run")
+    names = numeric_annotations(run)
+    found = list(document_batches(sources(run), names))
+    documents = [(shard, row) for shard, rows, _ in found for row in rows.tolist()]
+    values = np.concatenate([document_features(batch, names, seed) for _, _, batch in found])
+    standardise(values)
+    return documents, values
+
+
+def test_what_is_chosen_stands_for_all_documents(scored: Path, tmp_path: Path) -> None:
+    """C2 in the files: Σu = documents, u ≤ ū; and each document is as near to one that is chosen as is written."""
+    coverage, table = chosen(scored, tmp_path / "queue")
+    documents, values = features_of(scored)
+    run = open_run(scored / "run")
+    assert coverage["documents"] == len(documents) == run.documents
+    assert table.schema.remove_metadata().equals(COLUMNS)
+    weights, why = np.array(table["weight"]), np.array(table["why"])
+    assert weights.sum() == len(documents)
+    assert weights.min() >= 1
+    assert weights.max() <= coverage["capacity"]
+    assert (why == "audit").sum() == coverage["audit"] == 3
+    assert (why == "coreset").sum() == coverage["collected"] <= 30
+    assert coverage["left_for_margin"] == 60 - len(why)
+    at = [documents.index(key) for key in zip(table["shard"].to_pylist(), table["row"].to_pylist(), strict=True)]
+    assert at == sorted(at)
+    rest = np.setdiff1d(np.arange(len(documents)), [p for p, w in zip(at, why, strict=True) if w == "audit"])
+    coreset = [p for p, w in zip(at, why, strict=True) if w == "coreset"]
+    nearest = np.sqrt(((values[rest][:, None] - values[coreset][None]) ** 2).sum(axis=2)).min(axis=1)
+    assert nearest.max() <= coverage["reach"]["p100"] + 1e-9
+    assert np.array(table["radius"]).max() == pytest.approx(coverage["reach"]["p100"])
+    assert (nearest <= coverage["radius"] + 1e-9).mean() >= coverage["covered_share"] - 1e-9
+
+
+def test_ids_and_texts_are_those_of_the_rows(scored: Path, tmp_path: Path) -> None:
+    _, table = chosen(scored, tmp_path / "queue")
+    for row in table.to_pylist():
+        source = pq.read_table(scored / f"input/{row['shard']}.parquet")
+        assert row["text"] == source["text"][row["row"]].as_py()
+        assert row["id"] == source["id"][row["row"]].as_py() == f"{row['shard']}-{row['row']}"
+
+
+def test_kept_documents_only_unless_the_input_is_given(scored: Path, tmp_path: Path) -> None:
+    run = annotations(scored / "run")
+    coverage, table = chosen(scored, tmp_path / "kept")
+    status = dict(zip(run["id"].to_pylist(), run["status"].to_pylist(), strict=True))
+    assert {status[id_] for id_ in table["id"].to_pylist()} == {"kept"}
+    whole, table = chosen(scored, tmp_path / "all", input=scored / "input", budget=200)
+    assert coverage["documents"] == list(status.values()).count("kept") < whole["documents"] == DOCUMENTS
+    assert {status[id_] for id_ in table["id"].to_pylist()} == {"kept", "dropped"}
+
+
+def test_the_same_choice_has_the_same_bytes_and_is_made_once(scored: Path, tmp_path: Path) -> None:
+    chosen(scored, tmp_path / "one")
+    chosen(scored, tmp_path / "other")
+    made = [{name: path.read_bytes() for name, path in files(tmp_path / name).items()} for name in ("one", "other")]
+    assert made[0] == made[1]
+    assert str(tmp_path).encode() not in b"".join(made[0].values())
+    with patch("gneiss.model_training.label_choice.document_features", side_effect=AssertionError):
+        chosen(scored, tmp_path / "one")
+    assert not (chosen(scored, tmp_path / "seed", seed=1)[1]).equals(chosen(scored, tmp_path / "one")[1])
+
+
+@pytest.mark.parametrize("written", [0, 1])
+def test_what_stops_between_two_files_is_made_whole_by_the_same_call(
+    scored: Path, tmp_path: Path, written: int
+) -> None:
+    chosen(scored, tmp_path / "whole")
+    name = ["write_parquet", "write_bytes"][written]
+    with (
+        patch(f"gneiss.model_training.label_queue.{name}", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        chosen(scored, tmp_path / "stopped")
+    assert (tmp_path / "stopped/label_queue.parquet").exists() is bool(written)
+    assert not (tmp_path / "stopped/coverage.json").exists()
+    chosen(scored, tmp_path / "stopped")
+    for name in ("label_queue.parquet", "coverage.json"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_another_queue_is_not_written_over(scored: Path, tmp_path: Path, copy_of: Callable[[Path], Path]) -> None:
+    chosen(scored, tmp_path / "queue")
+    with pytest.raises(OutputError, match=r"asked for otherwise \(budget 60 there, 80 now\); .* choose another output"):
+        chosen(scored, tmp_path / "queue", budget=80)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"found 'notes.txt'; choose another output"):
+        chosen(scored, tmp_path / "taken")
+    changed = tmp_path / "changed"
+    changed.mkdir()
+    shutil.copytree(scored / "input", changed / "input")
+    write_documents(changed / "input/3.parquet", texts_of(30, 5), score=[1.0] * 30)
+    gneiss.run(scored / "scored.yaml", changed / "input", changed / "run", backend=InThisProcess())
+    with pytest.raises(OutputError, match="of another run, or of this one before it changed"):
+        chosen(changed, tmp_path / "queue")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"budget": 19}, "budget=19: expected at least 20 labels"),
+        ({"budget": 5000}, r"expected fewer labels than documents, found \d+ documents; have all of them labelled"),
+        ({"coreset_share": 0.99}, "coreset_share=0.99, audit_share=0.05: expected shares"),
+        ({"coreset_share": 0.0}, "with a coreset"),
+        ({"coreset_share": 0.01}, "it leaves no label of 60 to the coreset"),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused(scored: Path, tmp_path: Path, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        chosen(scored, tmp_path / "queue", **options)
+    assert not list((tmp_path / "queue").glob("*.*"))
+
+
+def test_the_audit_is_a_uniform_draw() -> None:
+    shards = ["a"] * 200 + ["b"] * 200
+    rows = np.concatenate([np.arange(200), np.arange(200)])
+    times = sum(drawn(seed, shards, rows, 40).astype(np.int64) for seed in range(400))
+    assert times.sum() == 40 * 400
+    assert abs(times / 400 - 0.1).max() < 0.06  # four standard deviations
+
+
+def test_the_command_says_what_it_covers(scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("label", "choose", scored / "run", "--budget", 60, "--output", tmp_path / "queue") == 0
+    said = capsys.readouterr().out
+    assert "audit      3, at random; never trained on" in said
+    assert f"queue      {tmp_path}/queue/label_queue.parquet" in said
+    assert command("label", "choose", scored / "run", "--budget", 80, "--output", tmp_path / "queue") == 1
+    assert "there is a queue already" in capsys.readouterr().err
+
+
+# Features
+
+
+@given(st.lists(st.text(alphabet="ab c日", max_size=12), min_size=1, max_size=6), st.integers(0, 2**31))
+def test_projections_are_of_counts_of_words(texts: list[str], seed: int) -> None:
+    """Oracle: the signs of each word by itself, added up."""
+    found = word_projections(TextBatch.of(texts), seed)
+    assert found.shape == (len(texts), PROJECTIONS)
+    for text, own in zip(texts, found, strict=True):
+        words = text.replace("日", " 日 ").split()
+        total = sum((word_projections(TextBatch.of([word]), seed)[0] for word in words), np.zeros(PROJECTIONS))
+        length = np.sqrt((total**2).sum())
+        assert own == pytest.approx(total / length if length else total)
+
+
+def test_near_texts_have_near_projections() -> None:
+    texts = ["the river runs south past old walls", "the river runs north past old walls", "taxes are due in may"]
+    one, near, far = word_projections(TextBatch.of(texts), 0)
+    assert 0 < np.linalg.norm(one - near) < 0.8 < np.linalg.norm(one - far)
+
+
+@given(st.lists(st.one_of(st.floats(-1e300, 1e300), st.sampled_from([float("nan"), float("inf")])), max_size=12))
+def test_standardised_columns_are_finite(values: list[float]) -> None:
+    features = np.array([values]).T
+    standardise(features)
+    assert np.isfinite(features).all()
+    usable = [value for value in values if abs(value) < 1e6]
+    features = np.array([usable]).T
+    standardise(features)
+    expected = np.array([usable]).T
+    if usable and (spread := expected.std()) > 1e-3:
+        assert features == pytest.approx((expected - expected.mean()) / spread, abs=1e-6)

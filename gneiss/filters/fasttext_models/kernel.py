@@ -21,11 +21,11 @@ EOS_HASH = 0xD79C9359  # of "</s>", the word that ends every text
 _U = np.uint64
 _BASIS = _U(2166136261)
 _PRIME = _U(16777619)
-_NGRAM = _U(116049371)
+NGRAM = _U(116049371)
 _LOW = _U(0xFFFFFFFF)
 _SPACES = _U(1 << 0 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 32)  # NUL \t \n \v \f \r and space
 _BLOCK = 256  # words whose loads from memory are in flight together
-_LABEL = np.frombuffer(b"__label__", np.uint8)
+LABEL = np.frombuffer(b"__label__", np.uint8)
 _EOS = np.frombuffer(b"</s>", np.uint8)
 
 
@@ -87,19 +87,19 @@ def sum_rows(
                     value = (value ^ _signed(byte)) * _PRIME
                     at += 1
                 value &= _LOW
-                if value == _U(EOS_HASH) and _equals(data, start, at, _EOS):
+                if value == _U(EOS_HASH) and equals(data, start, at, _EOS):
                     ended = True
                     break
-                if data[start] == _LABEL[0] and _equals(data, start, min(at, start + len(_LABEL)), _LABEL):
+                if data[start] == LABEL[0] and equals(data, start, min(at, start + len(LABEL)), LABEL):
                     continue
                 starts[words], lengths[words], hashes[words] = start, at - start, value
                 words += 1
                 for order in range(orders - 1, 0, -1):
-                    tails[order] = tails[order - 1] * _NGRAM + _sign_extended(value)
+                    tails[order] = tails[order - 1] * NGRAM + sign_extended(value)
                     if seen >= order:
                         grams[found] = tails[order] % buckets * row_size
                         found += 1
-                tails[0] = _sign_extended(value)
+                tails[0] = sign_extended(value)
                 seen += 1
             for word in range(words):
                 entries[word] = slots[slot_of(hashes[word], mask)]
@@ -132,7 +132,7 @@ def sum_rows(
         found = 0
         for order in range(1, orders):
             if seen >= order:
-                gram = tails[order - 1] * _NGRAM + _sign_extended(_U(EOS_HASH))
+                gram = tails[order - 1] * NGRAM + sign_extended(_U(EOS_HASH))
                 grams[found] = gram % buckets * row_size
                 found += 1
         _add_rows(rows, grams, found, total)
@@ -174,12 +174,12 @@ def _signed(byte: np.uint8) -> np.uint64:
 
 
 @njit(cache=True, nogil=True)
-def _sign_extended(value: np.uint64) -> np.uint64:
+def sign_extended(value: np.uint64) -> np.uint64:
     return np.uint64(np.int64(np.int32(np.uint32(value))))
 
 
 @njit(cache=True, nogil=True)
-def _equals(data: UInt8Array, start: Int, end: Int, word: UInt8Array) -> bool:
+def equals(data: UInt8Array, start: Int, end: Int, word: UInt8Array) -> bool:
     if end - start != len(word):
         return False
     different = 0

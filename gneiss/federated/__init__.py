@@ -1,0 +1,7 @@
+"""Federated training: quality models from documents that may not leave the sites where they are.
+
+A site answers a task, weights and what it is corrected by, with the difference that its own documents make; the server
+averages. Strategies are arrays in, arrays out: in rounds (`strategy`), in regions (`hierarchy`), or by arrival
+(`buffered`). The model is linear on fastText's features (`features`, `linear`) and becomes a fastText file (`model`),
+which nothing downstream can tell from another.
+"""

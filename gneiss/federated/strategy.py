@@ -1,0 +1,149 @@
+"""Strategies of rounds: what sites are sent, how they step, and how the server averages.
+
+All are one scheme with different parts, over the same mini-batches:
+
+| strategy | sites step by | correction | server |
+| --- | --- | --- | --- |
+| FedAvg (McMahan et al., AISTATS 2017) | gradient descent | | mean |
+| SCAFFOLD (Karimireddy et al., ICML 2020) | gradient descent | to gradients | mean |
+| FedAdam (Reddi et al., ICLR 2021) | gradient descent | | AMSGrad on the mean |
+| Local Adam | AMSGrad | | mean |
+| FAdamET (Chen et al., arXiv 2502.02727) | AMSGrad | to directions, past the moments | mean |
+| FAdamGT (the same) | AMSGrad | to gradients, before the moments | mean |
+
+A correction is what sites do on average less what this one does. It undoes the pull of each site's own mix of labels,
+and doubles the traffic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from gneiss.federated.steps import AMSGrad, Descent, Gradient, Moments, Weights, mean
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a site is sent: weights, and its correction, where the strategy has one."""
+
+    x: Weights
+    correction: Weights | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a site sends back: how far it went from x; tracked: y_i', its mean gradient or direction."""
+
+    difference: Weights
+    tracked: Weights | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ServerState:
+    """What the server knows between rounds.
+
+    tracked: y_i, what each site answered last, zeros before its first answer, kept here so that sites keep nothing;
+    tracked_mean: y, the mean over all sites, whether they answered or not. Both empty and None without corrections.
+    """
+
+    x: Weights
+    tracked: Mapping[str, Weights] = field(default_factory=dict)
+    tracked_mean: Weights | None = None
+    moments: Moments | None = None
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A strategy by its parts.
+
+    local: the steps of a site; correction: of its gradients, of its directions, or none; server_rate: η_g, what the
+    server takes of the mean difference; server: AMSGrad of it, or None for the mean itself.
+    """
+
+    local: Descent
+    correction: Literal["gradient", "direction"] | None = None
+    server_rate: float = 1.0
+    server: AMSGrad | None = None
+
+    def begin(self, x: Weights, sites: Sequence[str]) -> ServerState:
+        """The state before the first round of these sites."""
+        moments = None if self.server is None else self.server.begin(x)
+        if self.correction is None:
+            return ServerState(x, moments=moments)
+        return ServerState(x, {site: np.zeros_like(x) for site in sorted(sites)}, np.zeros_like(x), moments)
+
+    def task(self, state: ServerState, site: str) -> Task:
+        """What a site is sent."""
+        if state.tracked_mean is None:
+            return Task(state.x)
+        return Task(state.x, state.tracked_mean - state.tracked[site])
+
+    def answer(self, task: Task, gradient: Gradient) -> Answer:
+        """What a site answers."""
+        if self.correction is None:
+            return Answer(self.local.run(task.x, gradient).difference)
+        if self.correction == "gradient":
+            found = self.local.run(task.x, gradient, before=task.correction)
+            # as it came: a mean of corrected gradients would correct itself, and diverge
+            return Answer(found.difference, found.gradient)
+        found = self.local.run(task.x, gradient, after=task.correction)
+        return Answer(found.difference, found.direction)
+
+    def aggregate(self, state: ServerState, answers: Mapping[str, Answer]) -> ServerState:
+        """The state after a round, from the answers of at least one site; in whatever order they came."""
+        answered = sorted(answers)
+        step = mean([answers[site].difference for site in answered])
+        x, moments = stepped(state.x, step, self.server_rate, self.server, state.moments)
+        if state.tracked_mean is None:
+            return ServerState(x, moments=moments)
+        tracked = {**state.tracked}
+        for site in answered:
+            found = answers[site].tracked
+            assert found is not None
+            tracked[site] = found
+        tracked_mean = mean([tracked[site] for site in sorted(tracked)]).astype(x.dtype)
+        return ServerState(x, tracked, tracked_mean, moments)
+
+
+def stepped(
+    x: Weights, step: Weights, rate: float, optimizer: AMSGrad | None, moments: Moments | None
+) -> tuple[Weights, Moments | None]:
+    """(x, moments) after the server went along a mean difference, float64; x is rounded once."""
+    if optimizer is None or moments is None:
+        return (x + rate * step).astype(x.dtype), None
+    direction, moments = optimizer.step(moments, step.astype(x.dtype))
+    return x + rate * direction, moments
+
+
+def fedavg(steps: int, rate: float) -> Strategy:
+    """FedAvg: gradient descent at the sites, and their mean."""
+    return Strategy(Descent(steps, rate))
+
+
+def scaffold(steps: int, rate: float) -> Strategy:
+    """SCAFFOLD: FedAvg with corrected gradients."""
+    return Strategy(Descent(steps, rate), "gradient")
+
+
+def fedadam(steps: int, rate: float, server_rate: float) -> Strategy:
+    """FedAdam: gradient descent at the sites, AMSGrad at the server."""
+    return Strategy(Descent(steps, rate), None, server_rate, AMSGrad())
+
+
+def local_adam(steps: int, rate: float) -> Strategy:
+    """Local Adam: AMSGrad at the sites, and their mean."""
+    return Strategy(Descent(steps, rate, AMSGrad()))
+
+
+def fadam_et(steps: int, rate: float) -> Strategy:
+    """FAdamET: Local Adam with corrected directions. For comparison: its authors' later version warns of it."""
+    return Strategy(Descent(steps, rate, AMSGrad()), "direction")
+
+
+def fadam_gt(steps: int, rate: float) -> Strategy:
+    """FAdamGT: Local Adam with corrected gradients (FAdamGC in the third version of its paper)."""
+    return Strategy(Descent(steps, rate, AMSGrad()), "gradient")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,6 +37,38 @@ def choose(
     )  # fmt: skip
     _print_coverage(queue)
     say(f"queue      {output}/{QUEUE_FILE}, to have labelled in a column `label`")
+
+
+@label_app.command("next")
+def next_round(
+    run: RunArgument,
+    queue: Annotated[str, typer.Option(help="The folder that `label choose` wrote.")],
+    model: Annotated[
+        Path | None, typer.Option(help="A model of `gneiss train`, trained on the labels so far: its folder or file.")
+    ] = None,
+    score: Annotated[
+        str | None, typer.Option(help="Instead of a model: an annotation of the run that is a probability.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Labels, in Parquet, of documents that need not be queued, besides the queue's.")
+    ] = None,
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="Documents of this round. Default: an even share of what is left.")
+    ] = None,
+    input: Annotated[
+        str | None, typer.Option("--input", "-i", help="What was given to the run, where `label choose` had it too.")
+    ] = None,
+) -> None:
+    """Queue the documents about which a model is least sure, at most one of a cluster of near-duplicates."""
+    from gneiss.model_training.label_margin import next_labels
+
+    found = next_labels(run, queue, model=model, score=score, labels=labels, budget=budget, input=input)
+    there = " (it was there already: made by this model)" if found.was_there else ""
+    say(f"round      {found.round.documents:,} documents, nearest to a score of ½{there}")
+    if not found.has_clusters:
+        say("duplicates the run has no `near_duplicates`: only equal texts are queued once")
+    say(f"left       {max(found.left, 0):,} of {found.queue.request.budget:,} labels")
+    say(f"queue      {queue}/{found.round.file}")
 
 
 def _print_coverage(queue: Queue) -> None:

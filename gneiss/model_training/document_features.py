@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ from numba import njit, uint64
 
 from gneiss.arrays import Float64Array, Int64Array, UInt64Array
 from gneiss.batch import TextBatch
+from gneiss.errors import InputError, did_you_mean
 from gneiss.filters.contamination_words import BASE, folded_words, mixed
 from gneiss.output.finished_run import FinishedRun, usable_mask
 from gneiss.output.sources import Sources
@@ -29,8 +30,7 @@ def document_batches(of: Sources, columns: Sequence[str]) -> Iterator[tuple[str,
     for shard in of.run.shards:
         if not (shard.rows if of.has_all else shard.kept):
             continue
-        known = of.run.columns(shard, layers)
-        own = {name: name if name in known else name.partition(".")[2] for name in columns}
+        own = names_in(of.run, columns, of.run.columns(shard, layers))
         annotations = pa.concat_tables(table for _, table in of.run.batches(shard, list(own.values()), layers))
         for rows, table in of.tables(shard, [of.run.text]):
             there = annotations.take(pa.array(rows))
@@ -39,6 +39,15 @@ def document_batches(of: Sources, columns: Sequence[str]) -> Iterator[tuple[str,
             there = there.filter(pa.array(is_usable))
             found = {name: there[renamed].combine_chunks() for name, renamed in own.items()}
             yield shard.id, rows[is_usable], TextBatch.of(texts).annotated(found)
+
+
+def names_in(run: FinishedRun, names: Sequence[str], there: Collection[str]) -> dict[str, str]:
+    """Annotation, of a layer `layer.column` → what a run calls it, where it has `there`. Raises InputError."""
+    own = {name: name if name in there else name.partition(".")[2] for name in names}
+    for name, found in own.items():
+        if found not in there:
+            raise InputError(f"{run.folder}: no annotation {name!r}{did_you_mean(name, there)}")
+    return own
 
 
 def numeric_annotations(run: FinishedRun) -> list[str]:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gneiss.arrays import BoolArray, Float64Array
-from gneiss.errors import InputError, ModelError, did_you_mean, first_line
+from gneiss.errors import InputError, ModelError
 from gneiss.filters.fusion_model import Block, BlockColumn, check_blocks, encoded
-from gneiss.input.files import find_files
-from gneiss.input.formats import input_names, is_input
-from gneiss.model_training.labels import MIN_DOCUMENTS, Rule, is_positive, label_values
+from gneiss.model_training.document_features import names_in
+from gneiss.model_training.labels import (
+    MIN_DOCUMENTS,
+    WHY,
+    Rule,
+    is_audited,
+    is_positive,
+    label_values,
+    read_documents,
+)
 from gneiss.output.finished_run import FinishedRun
-
-#: What names a document in a file of labels: the shard and row of a run, or its id.
-_AT, _ID = ("shard", "row"), "id"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,13 +82,14 @@ def read_labelled_run(labels: Path, run: FinishedRun, blocks: Sequence[Block], r
     Parameters: `labels`: Parquet with the column of the rule, and `shard` and `row`, or `id`, of each document. An
     annotation `layer.column` is of that layer. Raises InputError for columns that are not there, and too few documents.
     """
-    verdicts, by_id = _verdicts(labels, rule)
+    verdicts = _verdicts(labels, rule)
+    by_id = any(isinstance(document, str) for document in verdicts)
     names = list(dict.fromkeys(column.name for block in blocks for column in block.columns))
     layers = tuple(dict.fromkeys(name.split(".")[0] for name in names if "." in name))
     found: dict[bytes, tuple[bool | None, Float64Array, BoolArray]] = {}
     matched, seen = 0, set[Any]()
     for shard in run.shards:
-        own = _names_in(run, names, run.columns(shard, layers))
+        own = names_in(run, names, run.columns(shard, layers))
         for _, table in run.batches(shard, [*own.values(), "content_hash"], layers):
             keys = table["id"].to_pylist() if by_id else [(shard.id, row) for row in table["row"].to_pylist()]
             rows = [
@@ -121,40 +124,17 @@ def read_labelled_run(labels: Path, run: FinishedRun, blocks: Sequence[Block], r
     )
 
 
-def _names_in(run: FinishedRun, names: Sequence[str], there: Mapping[str, Any]) -> dict[str, str]:
-    """Annotation → what the run calls it. Raises InputError."""
-    own = {name: name if name in there else name.partition(".")[2] for name in names}
-    for name, found in own.items():
-        if found not in there:
-            raise InputError(f"{run.folder}: no annotation {name!r}{did_you_mean(name, there)}")
-    return own
-
-
-def _verdicts(labels: Path, rule: Rule) -> tuple[dict[Any, bool], bool]:
-    """Document → whether it is positive, the first label of each; and whether documents are named by ids."""
-    root, files = find_files(labels, is_input, input_names())
+def _verdicts(labels: Path, rule: Rule) -> dict[Any, bool]:
+    """Document → whether it is positive, the first label of each; those of an audit are left out."""
     verdicts: dict[Any, bool] = {}
-    by_id = False
-    for path in (root / file.name for file in files):
-        try:
-            with path.open() as opened, pq.ParquetFile(opened) as file:
-                names = file.schema_arrow.names
-                by_id = not set(_AT) <= set(names)
-                keys = [_ID] if by_id else [*_AT]
-                if lacking := [name for name in (*keys, rule.column) if name not in names]:
-                    raise InputError(
-                        f"{path}: no column {lacking[0]!r}; expected {rule.column}, and shard and row, or id, of the"
-                        f" documents of the run; found {', '.join(names)}"
-                    )
-                table = file.read(columns=[*keys, rule.column], use_threads=False)
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{path}: cannot read: {first_line(error)}") from error
-        columns = [table[name].to_pylist() for name in keys]
-        documents = columns[0] if by_id else zip(*columns, strict=True)
-        for document, label in zip(documents, label_values(table[rule.column], rule, labels), strict=True):
-            if label is not None and document is not None:
+    for documents, table in read_documents(labels, rule.column, also=[WHY]):
+        audited = is_audited(table)
+        for document, label, is_audit in zip(
+            documents, label_values(table[rule.column], rule, labels), audited, strict=True
+        ):
+            if label is not None and document is not None and not is_audit:
                 verdicts.setdefault(document, is_positive(label, rule))
-    return verdicts, by_id
+    return verdicts
 
 
 def _check(labels: Path, usable: Sequence[tuple[bool | None, Float64Array, BoolArray]]) -> None:

@@ -20,7 +20,8 @@ from gneiss.model_training.document_features import (
     numeric_annotations,
     standardise,
 )
-from gneiss.model_training.label_queue import AUDIT, CHOSEN, CORESET, Queue, Request, existing_queue, write_queue
+from gneiss.model_training.label_queue import CHOSEN, MARGIN_ROUNDS, Queue, Request, existing_queue, write_queue
+from gneiss.model_training.labels import AUDIT, CORESET
 from gneiss.output.claim import held
 from gneiss.output.finished_run import open_run
 from gneiss.output.sources import sources
@@ -28,8 +29,6 @@ from gneiss.routing.audit import draw
 from gneiss.store.place import Address, place_of
 from gneiss.version import __version__
 
-#: Rounds of margin that what the coreset leaves of a budget is meant for.
-MARGIN_ROUNDS = 4
 #: The radius is found on stretches of this many windows, spread over the run: 2,000 documents.
 _SAMPLED_WINDOWS = 10
 #: How many times as many documents as on average one may stand for.

@@ -24,9 +24,6 @@ from gneiss.output.sources import Sources
 from gneiss.store.place import Place
 
 QUEUE_FILE, COVERAGE_FILE = "label_queue.parquet", "coverage.json"
-#: Why a document is queued: to stand for others, as one of those about which a model is least sure, or to tell without
-#: bias how good a model is.
-CORESET, MARGIN, AUDIT = "coreset", "margin", "audit"
 #: What is chosen. weight: how many documents it stands for, itself included, 0 in a round of margin; radius: how far
 #: the farthest of these is, null in a round of margin.
 CHOSEN = pa.schema(
@@ -39,6 +36,8 @@ CHOSEN = pa.schema(
 COLUMNS = pa.schema(
     [CHOSEN.field("shard"), CHOSEN.field("row"), ("id", pa.string()), ("text", pa.large_string()), *list(CHOSEN)[2:]]
 )
+#: Rounds of margin that what the coreset leaves of a budget is meant for.
+MARGIN_ROUNDS = 4
 _ROUND = "margin-"
 _KEY = "gneiss.labels"
 

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-from gneiss.errors import InputError
+from gneiss.errors import InputError, first_line
+from gneiss.input.files import find_files
+from gneiss.input.formats import input_names, is_input
 from gneiss.model_training.source import Skipped, decoded, is_string, one_line, read_rows
+from gneiss.output.parquet import open_parquet
 
 #: Below this, a fifth of a label is too few documents to evaluate a model.
 MIN_DOCUMENTS = 20
 _LABELS_IN_A_MESSAGE = 8
+#: Columns of a queue: why a document is in it, and how many documents it stands for; see `label_queue`.
+WHY, WEIGHT = "why", "weight"
+#: Why a document is queued: to stand for others, as one of those about which a model is least sure, or to tell without
+#: bias how good a model is.
+CORESET, MARGIN, AUDIT = "coreset", "margin", "audit"
+#: What names a document in a file of labels: the shard and row of a run, or its id.
+_AT, _ID = ("shard", "row"), "id"
 
 
 @dataclass(frozen=True)
@@ -111,6 +122,35 @@ def read_labelled(source: Path, text: str, rule: Rule) -> Labelled:
     labelled = Labelled(tuple(Document(lines[key], label) for key, label in known), rows, skipped, found)
     _check(labelled, source, rule)
     return labelled
+
+
+def read_documents(labels: Path, *columns: str, also: Sequence[str] = ()) -> Iterator[tuple[list[Any], pa.Table]]:
+    """What labels are of, and columns, a file at a time: `(shard, row)` of a run, or an id where there is neither.
+
+    Parameters: `labels`: Parquet; `also`: columns that need not be there. Raises InputError.
+    """
+    root, files = find_files(labels, is_input, input_names())
+    for path in (root / file.name for file in files):
+        try:
+            with open_parquet(path) as file:
+                names = file.schema_arrow.names
+                keys = [*_AT] if set(_AT) <= set(names) else [_ID]
+                if lacking := [name for name in (*keys, *columns) if name not in names]:
+                    wanted = ", ".join([*columns, "and shard and row, or id, of the documents of the run"])
+                    raise InputError(f"{path}: no column {lacking[0]!r}; expected {wanted}; found {', '.join(names)}")
+                read = dict.fromkeys([*keys, *columns, *(name for name in also if name in names)])
+                table = file.read(columns=list(read), use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{path}: cannot read: {first_line(error)}") from error
+        found = [table[name].to_pylist() for name in keys]
+        yield found[0] if len(found) == 1 else list(zip(*found, strict=True)), table
+
+
+def is_audited(table: pa.Table) -> list[bool]:
+    """Which rows of labels are of an audit, by the column `why` of a queue; none where there is no such column."""
+    if WHY not in table.column_names:
+        return [False] * table.num_rows
+    return [why == AUDIT for why in table[WHY].to_pylist()]
 
 
 def label_values(column: pa.ChunkedArray, rule: Rule, source: Path) -> Iterator[str | float | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -18,7 +19,9 @@ from hypothesis import strategies as st
 
 import gneiss
 from gneiss.batch import TextBatch
-from gneiss.errors import InputError, OutputError
+from gneiss.errors import InputError, ModelError, OutputError
+from gneiss.filters.fasttext import fasttext_scores
+from gneiss.model_training import Settings, train_quality
 from gneiss.model_training.document_features import (
     PROJECTIONS,
     document_batches,
@@ -28,6 +31,7 @@ from gneiss.model_training.document_features import (
     word_projections,
 )
 from gneiss.model_training.label_choice import choose_labels, drawn
+from gneiss.model_training.label_margin import next_labels
 from gneiss.model_training.label_queue import COLUMNS
 from gneiss.output.finished_run import open_run
 from gneiss.output.sources import sources
@@ -44,8 +48,9 @@ phases:
     rules: {scored: "score >= 0 OR score IS NULL"}
     keep: scored
 """
-WORDS = [[f"{topic}{number}" for number in range(30)] for topic in ("river", "engine", "poem", "tax")]
+WORDS = [[f"{topic}{chr(97 + k)}" for k in range(26)] for topic in ("river", "engine", "poem", "tax")]
 DOCUMENTS = 600
+SMALL = Settings(dimensions=4, buckets=1000, min_count=1)
 
 
 def texts_of(count: int, seed: int) -> list[str]:
@@ -57,7 +62,7 @@ def texts_of(count: int, seed: int) -> list[str]:
         for _ in range(rng.geometric(0.1)):
             again = texts and len(texts) % 3 == 2
             text = texts[-1].rpartition(" ")[0] if again else " ".join(rng.choice(words, 20))
-            texts.append(f"{text} no{len(texts)}")
+            texts.append(f"{text} {chr(97 + len(texts) % 23)}{len(texts)}")
     return texts[:count]
 
 
@@ -142,7 +147,7 @@ def test_kept_documents_only_unless_the_input_is_given(scored: Path, tmp_path: P
 def test_the_same_choice_has_the_same_bytes_and_is_made_once(scored: Path, tmp_path: Path) -> None:
     chosen(scored, tmp_path / "one")
     chosen(scored, tmp_path / "other")
-    made = [{name: path.read_bytes() for name, path in files(tmp_path / name).items()} for name in ("one", "other")]
+    made = [files_of(tmp_path / name) for name in ("one", "other")]
     assert made[0] == made[1]
     assert str(tmp_path).encode() not in b"".join(made[0].values())
     with patch("gneiss.model_training.label_choice.document_features", side_effect=AssertionError):
@@ -216,6 +221,182 @@ def test_the_command_says_what_it_covers(scored: Path, tmp_path: Path, capsys: p
     assert f"queue      {tmp_path}/queue/label_queue.parquet" in said
     assert command("label", "choose", scored / "run", "--budget", 80, "--output", tmp_path / "queue") == 1
     assert "there is a queue already" in capsys.readouterr().err
+
+
+# Rounds of margin
+
+
+NEAR = RECIPE.replace("    annotate:", "    near_duplicates: {scope: corpus}\n    annotate:")
+GOOD = ("river", "poem")
+
+
+@pytest.fixture(scope="module")
+def labelled(scored: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run that knows near-duplicates, a queue, its labels, and a model of these."""
+    folder = tmp_path_factory.mktemp("next")
+    (folder / "near.yaml").write_text(NEAR)
+    gneiss.run(folder / "near.yaml", scored / "input", folder / "run", backend=InThisProcess())
+    choose_labels(folder / "run", folder / "queue", budget=200)
+    queue = pq.read_table(folder / "queue/label_queue.parquet")
+    names = ["hq" if text.startswith(GOOD) else "cc" for text in queue["text"].to_pylist()]
+    pq.write_table(queue.append_column("label", pa.array(names)), folder / "labels.parquet")
+    train_quality(folder / "labels.parquet", folder / "quality", settings=SMALL)
+    return folder
+
+
+@pytest.fixture
+def folder(labelled: Path, copy_of: Callable[[Path], Path]) -> Path:
+    """A copy of it, to write into."""
+    return copy_of(labelled)
+
+
+def queued(path: Path) -> list[tuple[str, int]]:
+    """Shard and row of each document of a file of a queue."""
+    table = pq.read_table(path)
+    return list(zip(table["shard"].to_pylist(), table["row"].to_pylist(), strict=True))
+
+
+def test_a_round_has_the_nearest_to_half_of_each_cluster(folder: Path) -> None:
+    """Against a plain loop over all kept documents."""
+    found = next_labels(folder / "run", folder / "queue", model=folder / "quality", budget=40)
+    assert not found.was_there
+    assert found.has_clusters
+    run = open_run(folder / "run").annotations(columns=["near_cluster"], kept=True)
+    texts = pq.read_table(folder / "run/data")["text"]
+    scores = fasttext_scores(texts, folder / "quality/quality.bin", "hq").to_pylist()
+    keys = list(zip(run["shard"].to_pylist(), run["row"].to_pylist(), strict=True))
+    cluster = {
+        key: name or text
+        for key, name, text in zip(keys, run["near_cluster"].to_pylist(), texts.to_pylist(), strict=True)
+    }
+    assert len(set(cluster.values())) < 0.9 * len(cluster)
+    known = {cluster[key] for key in queued(folder / "queue/label_queue.parquet")}
+    expected: list[tuple[str, int]] = []
+    for _, key in sorted(zip([abs(score - 0.5) for score in scores], keys, strict=True), key=lambda pair: pair[0]):
+        if cluster[key] not in known and len(expected) < 40:
+            expected.append(key)
+            known.add(cluster[key])
+    table = pq.read_table(folder / "queue/margin-001.parquet")
+    assert queued(folder / "queue/margin-001.parquet") == sorted(expected)
+    assert len(expected) == found.round.documents == 40
+    assert set(table["why"].to_pylist()) == {"margin"}
+    assert set(table["weight"].to_pylist()) == {0}
+    assert table["radius"].null_count == 40
+    assert table["text"].to_pylist() == [texts[keys.index(key)].as_py() for key in sorted(expected)]
+
+
+def test_the_same_call_finds_its_round_and_another_model_makes_the_next(folder: Path) -> None:
+    next_labels(folder / "run", folder / "queue", model=folder / "quality")
+    before = files_of(folder / "queue")
+    again = next_labels(
+        folder / "run", folder / "queue", model=folder / "quality/quality.bin", labels=folder / "labels.parquet"
+    )
+    assert again.was_there
+    assert files_of(folder / "queue") == before
+    train_quality(folder / "labels.parquet", folder / "other", settings=replace(SMALL, seed=2))
+    further = next_labels(folder / "run", folder / "queue", model=folder / "other")
+    assert further.round.file == "margin-002.parquet"
+    every = [
+        key
+        for name in sorted(files(folder / "queue"))
+        if name.endswith("parquet")
+        for key in queued(folder / "queue" / name)
+    ]
+    assert len(set(every)) == len(every) == 200 - further.left
+    copied = folder / "copied"
+    choose_labels(folder / "run", copied, budget=200)
+    next_labels(folder / "run", copied, model=folder / "quality")
+    assert (copied / "margin-001.parquet").read_bytes() == before["margin-001.parquet"]
+
+
+def test_rounds_share_what_is_left_of_the_budget(folder: Path) -> None:
+    left = 200 - len(queued(folder / "queue/label_queue.parquet"))
+    for number in range(1, 5):
+        train_quality(folder / "labels.parquet", folder / f"{number}", settings=replace(SMALL, seed=number))
+        found = next_labels(folder / "run", folder / "queue", model=folder / f"{number}")
+        assert found.round.documents == -(-left // (5 - number))
+        left -= found.round.documents
+        assert found.left == left
+    train_quality(folder / "labels.parquet", folder / "5", settings=replace(SMALL, seed=5))
+    with pytest.raises(InputError, match=r"the 200 labels of the budget are queued already; ask for more with budget="):
+        next_labels(folder / "run", folder / "queue", model=folder / "5")
+    assert next_labels(folder / "run", folder / "queue", model=folder / "5", budget=7).round.documents == 7
+
+
+@pytest.mark.parametrize("by", ["id", "row"])
+def test_what_is_labelled_elsewhere_is_not_queued(folder: Path, by: str) -> None:
+    shutil.copytree(folder / "queue", folder / "first")
+    next_labels(folder / "run", folder / "first", model=folder / "quality", budget=10)
+    columns = ["id"] if by == "id" else ["shard", "row"]
+    pq.write_table(pq.read_table(folder / "first/margin-001.parquet", columns=columns), folder / "elsewhere.parquet")
+    next_labels(
+        folder / "run", folder / "queue", model=folder / "quality", budget=10, labels=folder / "elsewhere.parquet"
+    )
+    assert not set(queued(folder / "first/margin-001.parquet")) & set(queued(folder / "queue/margin-001.parquet"))
+
+
+def test_a_round_that_stops_is_not_there(folder: Path) -> None:
+    before = files_of(folder / "queue")
+    with (
+        patch("gneiss.model_training.label_queue._with_texts", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        next_labels(folder / "run", folder / "queue", model=folder / "quality")
+    assert files_of(folder / "queue") == before
+    assert next_labels(folder / "run", folder / "queue", model=folder / "quality").round.file == "margin-001.parquet"
+
+
+def test_scores_may_be_an_annotation(folder: Path, scored: Path) -> None:
+    recipe = NEAR.replace(
+        "type: float64}}", "type: float64}}, {fasttext: {models: {prose: {source: quality/quality.bin, label: hq}}}}"
+    )
+    (folder / "prose.yaml").write_text(recipe)
+    gneiss.run(folder / "prose.yaml", scored / "input", folder / "prose", backend=InThisProcess())
+    choose_labels(folder / "prose", folder / "of prose", budget=200)
+    next_labels(folder / "prose", folder / "of prose", score="prose", budget=20)
+    shutil.copytree(folder / "of prose", folder / "by model")
+    (folder / "by model/margin-001.parquet").unlink()
+    next_labels(folder / "prose", folder / "by model", model=folder / "quality", budget=20)
+    assert queued(folder / "of prose/margin-001.parquet") == queued(folder / "by model/margin-001.parquet")
+    with pytest.raises(InputError, match="expected probabilities, found"):
+        next_labels(folder / "prose", folder / "of prose", score="text_bytes")
+    with pytest.raises(InputError, match="annotation 'prose_label': expected probabilities, found string"):
+        next_labels(folder / "prose", folder / "of prose", score="prose_label")
+
+
+def test_what_has_no_next_round_is_refused(folder: Path, scored: Path) -> None:
+    run, queue, model = folder / "run", folder / "queue", folder / "quality"
+    with pytest.raises(InputError, match="no whole queue here; choose what to have labelled first"):
+        next_labels(run, folder / "nowhere", model=model)
+    with pytest.raises(InputError, match="it was chosen from another run than"):
+        next_labels(scored / "run", queue, model=model)
+    with pytest.raises(InputError, match="and not both"):
+        next_labels(run, queue)
+    with pytest.raises(InputError, match="chosen from kept documents: leave out input="):
+        next_labels(run, queue, model=model, input=scored / "input")
+    with pytest.raises(ModelError, match="expected a fastText or fusion model of `gneiss train`, found none"):
+        next_labels(run, queue, model=folder / "queue")
+    (queue / "margin-001.parquet").write_bytes(b"no Parquet")
+    with pytest.raises(InputError, match=r"margin-001.parquet: no round of a queue"):
+        next_labels(run, queue, model=model)
+    (queue / "coverage.json").write_text("{}")
+    with pytest.raises(InputError, match=r"coverage.json: cannot read"):
+        next_labels(run, queue, model=model)
+
+
+def test_next_says_what_is_left(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ("label", "next", folder / "run", "--queue", folder / "queue", "--model", folder / "quality")
+    assert command(*given) == 0
+    said = capsys.readouterr().out
+    assert "nearest to a score of ½\n" in said
+    assert f"queue      {folder}/queue/margin-001.parquet" in said
+    assert command(*given) == 0
+    assert "it was there already" in capsys.readouterr().out
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file."""
+    return {name: path.read_bytes() for name, path in files(folder).items()}
 
 
 # Features

@@ -133,11 +133,8 @@ class StepCorpus(Protocol):
     def across(self, stage: str, tasks: int, receiver: int) -> Iterable[pa.RecordBatch]:
         """The batches for a receiver of each of the tasks of a stage, in order; can be iterated several times."""
 
-    def annotations(self, shard: int, columns: Sequence[str]) -> pa.Table | None:
-        """Columns of the annotation shard, for stages after `curate`; None for a quarantined shard."""
-
-    def shard_number(self, shard_id: str) -> int:
-        """The index of a shard."""
+    def annotations(self, shard_id: str, columns: Sequence[str]) -> pa.Table | None:
+        """Columns of an annotation shard of the output, for stages after `curate`; None for a quarantined shard."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +203,10 @@ class CorpusStep:
         """Whether it sees more than a shard, so that its stages must run before any shard is decided."""
         raise NotImplementedError
 
+    def are_apart(self, earlier: Sequence[ShardSize], later: Sequence[ShardSize]) -> bool:
+        """Whether it compares none of these shards with one of those, so that it needs no index to decide them."""
+        return False
+
     def scope_of(self, shards: Sequence[ShardSize]) -> str | None:
         """A narrower `scope` that gives the same results and sees no corpus, where these shards have one."""
         return None
@@ -254,7 +255,7 @@ class CorpusStep:
         return {}
 
     def counts_after(self, corpus: StepCorpus) -> Mapping[str, int]:
-        """The counts `counted_after` of its stages after `curate`, for the whole run rather than summed over shards."""
+        """The counts `counted_after` of its stages after `curate`, of all these shards; increments are added up."""
         return {}
 
     def shard_memory_bytes(self, shards: Sequence[ShardSize]) -> int:

@@ -5,7 +5,7 @@ The recipe's key, what is found within a shard, and what the stages found for on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -17,7 +17,7 @@ from pydantic import Field
 from gneiss.annotation import STRICT_KEYS, Column
 from gneiss.arrays import BoolArray, Int64Array, UInt64Array
 from gneiss.batch import TextBatch
-from gneiss.corpus_steps.scope import Scope, check_group, files, group_of, stretches
+from gneiss.corpus_steps.scope import Scope, check_group, group_of, stretches
 from gneiss.corpus_steps.step import (
     CorpusStep,
     PhaseDocuments,
@@ -26,16 +26,9 @@ from gneiss.corpus_steps.step import (
     StepCorpus,
     StepResult,
 )
-from gneiss.corpus_steps.substring_stages import (
-    CUTS,
-    SubstringPlan,
-    buckets_of,
-    column_of,
-    field_of,
-    scheme_of,
-    stages_after,
-    stages_before,
-)
+from gneiss.corpus_steps.substring_plan import SubstringPlan, buckets_of, scheme_of
+from gneiss.corpus_steps.substring_sources import column_of, field_of, stages_after
+from gneiss.corpus_steps.substring_stages import CUTS, stages_before
 from gneiss.corpus_steps.union import Union
 
 if TYPE_CHECKING:
@@ -135,6 +128,13 @@ class Dedup(CorpusStep):
     def sees_corpus(self) -> bool:
         """See CorpusStep."""
         return self.scope != "shard"
+
+    def are_apart(self, earlier: Sequence[ShardSize], later: Sequence[ShardSize]) -> bool:
+        """See CorpusStep: where no group has shards of both."""
+        if self.scope == "corpus":
+            return False
+        values = ({self._group(shard) for shard in shards} for shards in (earlier, later))
+        return set.isdisjoint(*values)
 
     def scope_of(self, shards: Sequence[ShardSize]) -> Scope | None:
         """See CorpusStep: files of one shard each are seen at shard scope."""
@@ -237,7 +237,7 @@ class Dedup(CorpusStep):
 
     def counts_after(self, corpus: StepCorpus) -> Mapping[str, int]:
         """Bytes cut from kept documents whose source was not kept."""
-        buckets = range(len(self._plan(corpus).buckets))
+        buckets = range(len(self._plan(corpus).output_buckets))
         found = (
             int(column_of(batch, "amount").sum()) for bucket in buckets for batch in corpus.batches("orphans", bucket)
         )
@@ -245,7 +245,9 @@ class Dedup(CorpusStep):
 
     def _plan(self, corpus: StepCorpus) -> SubstringPlan:
         shards, union = corpus.shards, Union.of(corpus)
-        scheme = scheme_of(self.min_length, self.unit, sum(shard.text_bytes for shard in shards), corpus.partitions)
+        own_bytes, own_rows = sum(shard.text_bytes for shard in shards), sum(union.rows[union.before :])
+        text_bytes = own_bytes * sum(union.rows) // max(own_rows, 1)
+        scheme = scheme_of(self.min_length, self.unit, text_bytes, corpus.partitions)
         groups = None if self.scope == "corpus" else self.groups(shards)
         buckets = buckets_of(len(shards), scheme.partitions) if groups is None else groups
         return SubstringPlan(
@@ -275,9 +277,11 @@ class Dedup(CorpusStep):
 
         Raises RecipeError where a shard's id does not match the pattern.
         """
-        if self.scope == "group":
-            return stretches(shards, lambda shard: group_of(self.key, self.group_by, shard.id), self.group_max_bytes)
-        return files(shards)
+        return stretches(shards, self._group, self.group_max_bytes if self.scope == "group" else None)
+
+    def _group(self, shard: ShardSize) -> Hashable:
+        """The same for shards that see each other, below corpus scope, where they are consecutive."""
+        return group_of(self.key, self.group_by, shard.id) if self.scope == "group" else shard.file
 
     def _spans(
         self, batch: TextBatch, tokenizer: Tokenizer | None, order: UInt64Array | None

@@ -15,30 +15,35 @@ corpus by.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from gneiss.arrays import BoolArray, Int64Array, UInt64Array, read_only
+from gneiss.arrays import read_only
 from gneiss.batch import TextBatch
 from gneiss.corpus_steps.preference_stages import measured_order, order_in, order_stages
-from gneiss.corpus_steps.step import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Batches, Stage, StepCorpus
+from gneiss.corpus_steps.step import REDUCER_MEMORY_BYTES, Batches, Stage, StepCorpus
+from gneiss.corpus_steps.substring_plan import SubstringPlan
+from gneiss.corpus_steps.substring_sources import (
+    ANSWERED,
+    SOURCES,
+    by_bucket,
+    column_of,
+    repeated_bytes,
+    repeated_in_group,
+    sources,
+    within,
+)
 
 if TYPE_CHECKING:
-    from gneiss.dedup.corpus_scope import Passages, Scheme
+    from gneiss.dedup.corpus_scope import Passages
     from gneiss.dedup.units import Units
 
 #: Cuts as stages exchange them: rows, and shards by number in the union.
 CUTS = pa.schema([(name, pa.int64()) for name in ("row", "start", "end", "source_shard", "source_row", "source_start")])
-SOURCES = pa.schema([("source_shard", pa.int64()), ("source_row", pa.int64()), ("amount", pa.int64())])
-ANSWERED = pa.schema([("row", pa.int64()), ("amount", pa.int64())])
 FLAGS = pa.schema([("flag", pa.bool_())])
 TEXTS = {
     unit: pa.schema([("text", pa.large_list(type_))]) for unit, type_ in (("bytes", pa.uint8()), ("tokens", pa.int32()))
@@ -47,72 +52,13 @@ TEXTS = {
 TOKENS = pa.schema([("ids", pa.large_list(pa.int32())), ("steps", pa.large_list(pa.int32())), ("size", pa.int64())])
 
 
-@dataclass(frozen=True)
-class SubstringPlan:
-    """How the stages of a corpus are laid out.
-
-    first_by: the measure by which documents are ordered, if any. groups: for each group the indices of its shards,
-    which are consecutive; None at corpus scope. buckets: stretches of shards that one task serves where shards are
-    looked up: a group, or a part of the corpus. known: shards that come before those of the corpus, known by an index;
-    foreign: how many of them are of other outputs, which come first. find_spans: document, start, end, source and
-    source start of the cuts within a batch, whose documents may have an order.
-    """
-
-    unit: Literal["bytes", "tokens"]
-    policy: Literal["protect", "union", "all"]
-    boundary: Literal["char", "word", "line", "sentence"]
-    fill_gaps: float
-    first_by: str | None
-    groups: tuple[range, ...] | None
-    buckets: tuple[range, ...]
-    scheme: Scheme
-    known: int
-    foreign: int
-    find_spans: Callable[[TextBatch, Any, UInt64Array | None], tuple[Int64Array, ...]]
-
-    @property
-    def union_buckets(self) -> tuple[range, ...]:
-        """The same of all shards of the union."""
-        return buckets_of(self.known + self.buckets[-1].stop, self.scheme.partitions) if self.known else self.buckets
-
-    def bucket_place(self, shard: int) -> tuple[int, int]:
-        """Task and batch of a stage over buckets that belong to a shard."""
-        task = bisect_right(self.buckets, shard, key=lambda bucket: bucket.start) - 1
-        return task, shard - self.buckets[task].start
-
-    def sees_no_other(self, shard: int) -> bool:
-        """Whether it is a group by itself."""
-        return self.groups is not None and len(self.groups[self.bucket_place(shard)[0]]) == 1
-
-    def cuts_place(self, shard: int) -> tuple[int, int]:
-        """Task and batch of the stage `cuts` that belong to a shard."""
-        return (shard, 0) if self.groups is None else self.bucket_place(shard)
-
-
-def scheme_of(min_length: int, unit: str, text_bytes: int, partitions: int | None) -> Scheme:
-    """Anchors and partitions for a corpus; partitions: None to choose by size."""
-    from gneiss.dedup.corpus_scope import Scheme, partitions_for
-
-    if partitions is None:
-        units = text_bytes // (1 if unit == "bytes" else 4)
-        partitions = min(partitions_for(units, min_length, REDUCER_MEMORY_BYTES), MOST_PARTITIONS)
-    return Scheme(min_length, partitions)
-
-
-def buckets_of(shards: int, partitions: int) -> tuple[range, ...]:
-    """Consecutive shards, in as many even stretches as there are partitions, or shards."""
-    count = max(1, min(partitions, shards))
-    edges = [bucket * shards // count for bucket in range(count + 1)]
-    return tuple(range(low, high) for low, high in pairwise(edges))
-
-
 def stages_before(plan: SubstringPlan, corpus: StepCorpus) -> Sequence[Stage]:
     """The stages that find what is cut, in order."""
     shards, buckets = len(corpus.shards), len(plan.buckets)
     if plan.groups is not None:
         return (
             Stage("cuts", buckets, CUTS, partial(_group_cuts, plan)),
-            Stage("repeated_bytes", buckets, ANSWERED, partial(_repeated_in_group, plan), is_local=True),
+            Stage("repeated_bytes", buckets, ANSWERED, partial(repeated_in_group, plan), is_local=True),
         )
     from gneiss.dedup.corpus_scope import answers, contents, keys
     from gneiss.dedup.corpus_scope.passages import schema_of
@@ -129,8 +75,8 @@ def stages_before(plan: SubstringPlan, corpus: StepCorpus) -> Sequence[Stage]:
         Stage("texts", tasks, TEXTS[plan.unit], partial(_texts, plan), receivers=partitions),
         Stage("answers", partitions, answers.SCHEMA, partial(_answers, plan), receivers=tasks),
         *_cut_stages(plan, shards),
-        Stage("sources", shards, SOURCES, partial(_sources, plan), True, buckets),
-        Stage("repeated_bytes", buckets, ANSWERED, partial(_repeated_bytes, plan)),
+        Stage("sources", shards, SOURCES, partial(sources, plan), True, buckets),
+        Stage("repeated_bytes", buckets, ANSWERED, partial(repeated_bytes, plan)),
         *([Stage("passages", shards, schema_of(plan.unit), partial(_kept, plan), is_kept=True)] * corpus.keeps_index),
     )
 
@@ -147,15 +93,6 @@ def _cut_stages(plan: SubstringPlan, shards: int) -> Sequence[Stage]:
         Stage("asked", shards, SOURCES, partial(_asked, plan), True, buckets),
         Stage("replied", buckets, ANSWERED, partial(_replied, plan), receivers=shards),
         Stage("cuts", shards, CUTS, partial(_cuts_in_bytes, plan)),
-    )
-
-
-def stages_after(plan: SubstringPlan, corpus: StepCorpus, evidence: str) -> Sequence[Stage]:
-    """The stages that count cuts whose surviving copy was not kept; evidence: the column of the cuts."""
-    shards, buckets = len(corpus.shards), len(plan.buckets)
-    return (
-        Stage("kept_sources", shards, SOURCES, partial(_kept_sources, plan, evidence), receivers=buckets),
-        Stage("orphans", buckets, ANSWERED, partial(_orphans, plan)),
     )
 
 
@@ -303,7 +240,7 @@ def _asked(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
     """Where sources start, in tokens, for each bucket of shards: only the shard of a source knows the byte."""
     found = corpus.batch("token_cuts", shard)
     columns = (column_of(found, name) for name in ("source_shard", "source_document", "source_start"))
-    return _by_bucket(plan.union_buckets, *columns)
+    return by_bucket(plan.union_buckets, *columns)
 
 
 def _replied(plan: SubstringPlan, corpus: StepCorpus, bucket: int) -> Batches:
@@ -326,7 +263,7 @@ def _cuts_in_bytes(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batch
     source_shard = column_of(found, "source_shard")
     replied = corpus.across("replied", len(plan.union_buckets), shard)
     for bucket, batch in zip(plan.union_buckets, replied, strict=True):
-        start[_within(source_shard, bucket)] = column_of(batch, "amount")
+        start[within(source_shard, bucket)] = column_of(batch, "amount")
     found = found.set_column(found.schema.get_field_index("source_start"), "source_start", pa.array(start))
     return [_shrunk(plan, corpus.texts(shard), found)]
 
@@ -362,97 +299,6 @@ def _group_cuts(plan: SubstringPlan, corpus: StepCorpus, group: int) -> Batches:
             source_start[mine],
         ]
         yield pa.record_batch(columns, schema=CUTS)
-
-
-def _sources(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
-    """How many bytes each document of the corpus is the source of, for each bucket of shards."""
-    number, row, amount = _summed(*_amounts(corpus.batch("cuts", shard)))
-    return _by_bucket(plan.buckets, number - plan.known, row, amount)
-
-
-def _amounts(cuts: pa.RecordBatch) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """For each cut the shard and row of its source, and its bytes."""
-    amount = column_of(cuts, "end") - column_of(cuts, "start")
-    return column_of(cuts, "source_shard"), column_of(cuts, "source_row"), amount
-
-
-def _repeated_in_group(plan: SubstringPlan, corpus: StepCorpus, group: int) -> Batches:
-    """For each shard of a group the bytes that are cut in it as repeats of its documents."""
-    parts = [_amounts(batch) for batch in corpus.batches("cuts", group)]
-    return _answered(plan.buckets[group], *(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-
-def _repeated_bytes(plan: SubstringPlan, corpus: StepCorpus, bucket: int) -> Batches:
-    """For each shard of a bucket the bytes that are cut anywhere as repeats of its documents."""
-    sent = corpus.across("sources", len(corpus.shards), bucket)
-    parts = [[column_of(batch, name) for name in SOURCES.names] for batch in sent]
-    return _answered(plan.buckets[bucket], *(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-
-def _answered(members: range, shard: Int64Array, row: Int64Array, amount: Int64Array) -> Batches:
-    """A batch for each of some shards: the sums of the amounts of its rows."""
-    shard, row, amount = _summed(shard, row, amount)
-    for member in members:
-        yield pa.record_batch([row[shard == member], amount[shard == member]], schema=ANSWERED)
-
-
-def _kept_sources(plan: SubstringPlan, evidence: str, corpus: StepCorpus, shard: int) -> Batches:
-    """How many bytes each document is the source of in kept documents, read from the annotations."""
-    table = corpus.annotations(shard, ["status", evidence])
-    if table is None:
-        nothing = np.empty(0, np.int64)
-        return _by_bucket(plan.buckets, nothing, nothing, nothing)
-    cuts = pc.list_flatten(table.filter(pc.equal(table["status"], "kept"))[evidence]).combine_chunks()
-    cuts = cuts.filter(pc.is_valid(pc.struct_field(cuts, "source_row")))  # not of another output
-    names = pc.struct_field(cuts, "source_shard").dictionary_encode()
-    known = np.array([*map(corpus.shard_number, names.dictionary.to_pylist()), shard], np.int64)
-    source_shard = known[pc.fill_null(names.indices, len(known) - 1).to_numpy(zero_copy_only=False)]
-    size = field_of(cuts, "end") - field_of(cuts, "start")
-    return _by_bucket(plan.buckets, *_summed(source_shard, field_of(cuts, "source_row"), size))
-
-
-def _orphans(plan: SubstringPlan, corpus: StepCorpus, bucket: int) -> Batches:
-    """For each shard of a bucket the bytes cut from kept documents whose source was not kept."""
-    sent = corpus.across("kept_sources", len(corpus.shards), bucket)
-    parts = [[column_of(batch, name) for name in SOURCES.names] for batch in sent]
-    shard, row, amount = (np.concatenate(column) for column in zip(*parts, strict=True))
-    for member in plan.buckets[bucket]:
-        here = shard == member
-        orphaned = here.copy()
-        table = corpus.annotations(member, ["status"])
-        is_kept = np.empty(0, np.bool_) if table is None else pc.equal(table["status"], "kept").to_numpy()
-        orphaned[here] = ~np.isin(row[here], np.flatnonzero(is_kept))
-        yield pa.record_batch([row[orphaned], amount[orphaned]], schema=ANSWERED)
-
-
-def column_of(batch: pa.RecordBatch, name: str) -> Int64Array:
-    """A column of numbers."""
-    return np.asarray(batch.column(name).to_numpy(), np.int64)
-
-
-def field_of(structs: pa.StructArray, name: str) -> Int64Array:
-    """A field of numbers."""
-    return np.asarray(pc.struct_field(structs, name).to_numpy(zero_copy_only=False), np.int64)
-
-
-def _within(shard: Int64Array, bucket: range) -> BoolArray:
-    return (shard >= bucket.start) & (shard < bucket.stop)
-
-
-def _by_bucket(buckets: tuple[range, ...], shard: Int64Array, row: Int64Array, amount: Int64Array) -> Batches:
-    for bucket in buckets:
-        here = _within(shard, bucket)
-        yield pa.record_batch([shard[here], row[here], amount[here]], schema=SOURCES)
-
-
-def _summed(shard: Int64Array, row: Int64Array, amount: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """One entry for each shard and row, with the sum of its amounts, sorted."""
-    if len(shard) == 0:
-        return shard, row, amount
-    order = np.lexsort((row, shard))
-    shard, row, amount = shard[order], row[order], amount[order]
-    opens = np.flatnonzero(np.append(True, (shard[1:] != shard[:-1]) | (row[1:] != row[:-1])))
-    return shard[opens], row[opens], np.add.reduceat(amount, opens)
 
 
 def _shrunk(plan: SubstringPlan, batch: TextBatch, found: pa.RecordBatch) -> pa.RecordBatch:

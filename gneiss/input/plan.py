@@ -81,6 +81,11 @@ class Plan:
         }
 
     @property
+    def last_increment(self) -> int:
+        """The number of the last increment; 0 where there is only the first run."""
+        return max(self.increments.values(), default=0)
+
+    @property
     def code(self) -> dict[str, str]:
         """What of gneiss computes: digest of the files behind each class of the recipe, and behind its rules."""
         modules = {import_path(class_): class_.__module__ for class_ in self.recipe.classes} | {RULES: RULES}

@@ -83,9 +83,9 @@ def shard_paths(shard_id: str, format: str) -> tuple[str, ...]:
     return documents, annotations_path(shard_id), quarantine_path(shard_id), statistics_path(shard_id)
 
 
-def count_path(name: str) -> str:
-    """A count that only stages after `curate` know."""
-    return f"{OWN}/{name}.txt"
+def count_path(name: str, increment: int) -> str:
+    """A count that only stages after `curate` know, of the shards of an increment."""
+    return f"{OWN}/{name}-{increment:03d}.txt" if increment else f"{OWN}/{name}.txt"
 
 
 def part_path(task_id: str, part: int) -> str:

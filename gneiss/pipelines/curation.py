@@ -103,7 +103,7 @@ def curate_usable(
 
 def _keep_index(job: Job, workers: Workers, corpus: Corpus) -> None:
     """Run the stages whose files are kept, if that was not done, and say that they are whole."""
-    if corpus.keeps_index and not is_indexed(corpus, corpus.increment):
+    if corpus.keeps_index and not is_indexed(corpus):
         run_stages(job, workers, corpus, stages_before(corpus))
         write_manifests(corpus)
 
@@ -113,7 +113,7 @@ def count_after(job: Job, workers: Workers, corpus: Corpus) -> None:
     if not are_counted(corpus):
         run_stages(job, workers, corpus, stages_after(corpus))
         for name, total in counts_after(corpus).items():
-            write_bytes(f"{total}\n".encode(), corpus.output, layout.count_path(name))
+            write_bytes(f"{total}\n".encode(), corpus.output, layout.count_path(name, corpus.increment))
 
 
 def _check(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receipt]) -> None:
@@ -180,14 +180,15 @@ def _ids(corpus: Corpus) -> str:
 
 
 def are_counted(corpus: Corpus) -> bool:
-    """Whether the counts of the stages after `curate` are there."""
-    return all((corpus.output / layout.count_path(name)).find() for name in counted_after(corpus))
+    """Whether the counts of the stages after `curate` are there, of this increment and those before."""
+    paths = (layout.count_path(name, n) for name in counted_after(corpus) for n in range(corpus.increment + 1))
+    return all((corpus.output / path).find() for path in paths)
 
 
 def _forget_counts(corpus: Corpus) -> None:
     """What an earlier driver counted after `curate` does not hold once another shard is curated: count anew."""
     for name in counted_after(corpus):
-        (corpus.output / layout.count_path(name)).delete()
+        (corpus.output / layout.count_path(name, corpus.increment)).delete()
     for stage in stages_after(corpus):
         for part in stage.parts:
             corpus.exchange.discard(part.name)

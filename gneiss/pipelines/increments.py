@@ -40,7 +40,7 @@ def grown(plan: Plan, output: Place) -> Plan:
     if plan.identity["corpus"] == found.get("corpus"):
         return plan
     known = {*ledger.read(output, CHECK), *came}
-    number = 1 + max(came.values(), default=0)
+    number = 1 + plan.last_increment
     new = {shard.id: number for shard in plan.input.shards if shard.id not in known}
     with_new = replace(plan, increments={**came, **new})
     if not new or with_new.identity["corpus"] != found.get("corpus"):
@@ -61,10 +61,10 @@ def note_increments(job: Job, plan: Plan) -> None:
 
 def corpora(plan: Plan, corpus: Corpus) -> Iterator[Corpus]:
     """The corpus of each increment, one after the other: an earlier one must have left its index before the next."""
-    last = max(plan.increments.values(), default=0)
+    last = plan.last_increment
     for number in range(last + 1):
-        steps = (step for phase in corpus.recipe.phases for step in phase.steps if step.sees_corpus and number)
-        own = {step.key: segments_of(corpus.output, step)[:number] for step in steps}
+        indexed = [step for step in corpus.recipe.wide_steps if step.index_parameters is not None and number]
+        own = {step.key: segments_of(corpus.output, step)[:number] for step in indexed}
         yield replace(
             corpus,
             shards=tuple(shard for shard in corpus.shards if plan.increments.get(shard.id, 0) == number),
@@ -76,16 +76,18 @@ def corpora(plan: Plan, corpus: Corpus) -> Iterator[Corpus]:
 
 def _refuse_unfit(plan: Plan, output: Place, number: int) -> None:
     """Refuse new shards where an index lacks, or a step that must see all. Raises OutputError."""
-    new = next(id_ for id_, increment in plan.increments.items() if increment == number)
-    steps = [step for phase in plan.recipe.phases for step in phase.steps if step.sees_corpus]
-    for step in steps:
-        if step.index_parameters is None or step.counted_after:
+    earlier = [shard for shard in plan.input.shards if plan.increments.get(shard.id) != number]
+    later = [shard for shard in plan.input.shards if plan.increments.get(shard.id) == number]
+    lacks = f"{output}: the input has shards that it lacks, first {later[0].id!r}, and"
+    for step in plan.recipe.over(plan.input.shards).wide_steps:
+        if step.index_parameters is None:
+            if not step.are_apart(earlier, later):
+                raise OutputError(
+                    f"{lacks} {step.key} cannot decide them after the others; choose another output, or give the same"
+                    " input"
+                )
+        elif count_segments(output, step) < number:
             raise OutputError(
-                f"{output}: the input has shards that it lacks, first {new!r}, and {step.key} cannot decide them after"
-                " the others; choose another output, or give the same input"
-            )
-        if count_segments(output, step) < number:
-            raise OutputError(
-                f"{output}: the input has shards that it lacks, first {new!r}, and there is no index of {step.key} to"
-                " compare them with; run with the input that it had and keep_index first, or choose another output"
+                f"{lacks} there is no index of {step.key} to compare them with; run with the input that it had and"
+                " keep_index first, or choose another output"
             )

@@ -175,11 +175,11 @@ def indexes_of(recipe: Recipe) -> dict[str, str]:
 
 def _refuse_index(plan: Plan) -> None:
     """Refuse to keep an index that nothing could be compared with. Raises RecipeError."""
-    steps = [step for phase in plan.recipe.over(plan.input.shards).phases for step in phase.steps if step.sees_corpus]
+    steps = plan.recipe.over(plan.input.shards).wide_steps
     if not steps:
         raise RecipeError(f"keep_index: no step of {plan.recipe.name} sees more than a shard; leave it out")
-    if lacking := next((step.key for step in steps if step.index_parameters is None), None):
-        raise RecipeError(f"keep_index: {lacking} keeps no index; leave it out")
+    if all(step.index_parameters is None for step in steps):
+        raise RecipeError(f"keep_index: {', '.join(step.key for step in steps)} keeps no index; leave it out")
     if plan.recipe.output.shard_bytes is not None:
         raise RecipeError("keep_index: leave output.shard_bytes out, and `gneiss reshard` what comes of it")
 
@@ -263,8 +263,9 @@ def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None, keep
         if len(unusable) + len(plan.input.unreadable) <= recipe.budgets.shards:  # else they are tried again
             done |= unusable
     job.progress.begin(recipe.name, {shard.id: shard.text_bytes for shard in plan.input.shards}, done)
-    has_all = not (keep_index or plan.increments) or is_indexed(corpus, max(plan.increments.values(), default=0))
-    is_done = len(done) == len(corpus.shards) and are_counted(corpus) and has_all
+    last = replace(corpus, increment=plan.last_increment)
+    has_index = not (keep_index or plan.increments) or is_indexed(last)
+    is_done = len(done) == len(corpus.shards) and are_counted(last) and has_index
     if not is_done or _left_to_sum(plan, folder, done):
         if stored is None:
             corpus = replace(corpus, prepared=prepare(recipe))
@@ -347,7 +348,8 @@ def _finish(
         shards = _committed(plan, done)
         statistics, examples = added_up(folder, paths_of(shards, groups_of(shards)))
         for name in counted_last:
-            statistics.counts[name] = int((folder / layout.count_path(name)).read())
+            paths = (layout.count_path(name, increment) for increment in range(plan.last_increment + 1))
+            statistics.counts[name] = sum(int((folder / path).read()) for path in paths)
         stored = {"statistics": statistics.to_json(), "samples": examples, "quarantined_shards": quarantined}
         content = (indented(stored) + "\n").encode()
         files = (write(content, folder, layout.STATISTICS_FILE),)

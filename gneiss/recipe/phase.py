@@ -120,9 +120,14 @@ class Phase(Part):
         return tuple(field for step in self.steps for field in step.evidence)
 
     @property
+    def wide_steps(self) -> tuple[CorpusStep, ...]:
+        """Its steps that see more than a shard."""
+        return tuple(step for step in self.steps if step.sees_corpus)
+
+    @property
     def is_corpus_wide(self) -> bool:
         """Whether a step of this phase sees more than a shard."""
-        return any(step.sees_corpus for step in self.steps)
+        return bool(self.wide_steps)
 
     @property
     def decision(self) -> Rules:

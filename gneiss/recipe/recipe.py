@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from gneiss.annotation import OF_COLUMN, Column, ColumnType, Completes
-from gneiss.corpus_steps import STEPS
+from gneiss.corpus_steps import STEPS, CorpusStep
 from gneiss.corpus_steps.step import ShardSize
 from gneiss.errors import InputError, RecipeError, did_you_mean
 from gneiss.recipe.changes import change
@@ -160,9 +160,14 @@ class Recipe(Part):
         return self
 
     @property
+    def wide_steps(self) -> tuple[CorpusStep, ...]:
+        """The steps of all phases that see more than a shard."""
+        return tuple(step for phase in self.phases for step in phase.wide_steps)
+
+    @property
     def is_corpus_wide(self) -> bool:
         """Whether a step of any phase sees more than a shard."""
-        return any(phase.is_corpus_wide for phase in self.phases)
+        return bool(self.wide_steps)
 
     def over(self, shards: Sequence[ShardSize]) -> Recipe:
         """The recipe as it runs over some shards: no step at a wider scope than they need. Raises RecipeError."""

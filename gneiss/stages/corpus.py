@@ -85,7 +85,7 @@ class Corpus:
         return self.stored.shard(shard_id) if self.stored else None
 
     def _wide_keys(self, index: int) -> list[str]:
-        return [step.key for step in self.recipe.phases[index].steps if step.sees_corpus]
+        return [step.key for step in self.recipe.phases[index].wide_steps]
 
     def phase_groups(self) -> list[range]:
         """The phases before the last wide one, in the groups that one stage each computes: up to each wide phase."""
@@ -224,10 +224,6 @@ class StepView:
         """See StepCorpus."""
         return load_step(self.step, self.corpus.recipe)
 
-    def shard_number(self, shard_id: str) -> int:
-        """See StepCorpus."""
-        return self.corpus.shard_numbers[shard_id]
-
     def texts(self, shard: int) -> TextBatch:
         """See StepCorpus."""
         return self.reader.text(self.phase, shard)
@@ -249,9 +245,9 @@ class StepView:
         name = self.stage_name(stage)
         return self.corpus.exchange.across(name, tasks, receiver, self.reader.grid(name))
 
-    def annotations(self, shard: int, columns: Sequence[str]) -> pa.Table | None:
+    def annotations(self, shard_id: str, columns: Sequence[str]) -> pa.Table | None:
         """See StepCorpus."""
-        place = self.corpus.output / annotations_path(self.corpus.shards[shard].id)
+        place = self.corpus.output / annotations_path(shard_id)
         return read_table(place, columns) if place.find() is not None else None
 
     def stage_name(self, stage: str) -> str:

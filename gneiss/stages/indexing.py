@@ -13,9 +13,9 @@ from gneiss.stages.of_recipe import stages_before
 from gneiss.stages.segments import count_segments
 
 
-def is_indexed(corpus: Corpus, increment: int) -> bool:
-    """Whether all steps have left their segments, up to that of an increment."""
-    return all(count_segments(corpus.output, step) > increment for step, _ in _indexed(corpus))
+def is_indexed(corpus: Corpus) -> bool:
+    """Whether all steps that keep an index have left their segments, those of earlier increments too."""
+    return all(count_segments(corpus.output, step) > corpus.increment for step, _ in _indexed(corpus))
 
 
 def write_manifests(corpus: Corpus) -> None:
@@ -49,6 +49,7 @@ def write_manifests(corpus: Corpus) -> None:
 
 
 def _indexed(corpus: Corpus) -> Iterator[tuple[CorpusStep, int]]:
-    """The steps that see the corpus, and their phases."""
+    """The steps that keep an index, and their phases."""
     for index in corpus.wide_phases:
-        yield from ((step, index) for step in corpus.recipe.phases[index].steps if step.sees_corpus)
+        steps = corpus.recipe.phases[index].wide_steps
+        yield from ((step, index) for step in steps if step.index_parameters is not None)

@@ -66,7 +66,7 @@ def stages_before(corpus: Corpus) -> Iterator[RunStage]:
             phases = corpus.recipe.phases[group.start : group.stop]
             first = [Part(corpus.group_name(group), phases_schema(phases), partial(_open_phases, corpus, group))]
         later: list[RunStage] = []
-        for step in _wide_steps(corpus, index):
+        for step in corpus.recipe.phases[index].wide_steps:
             own = list(_stages(corpus, step, index, step.stages(StepView(corpus, step, index, Reader(corpus)))))
             if own and own[0][1] and own[0][0].tasks == shards:
                 first += own.pop(0)[0].parts
@@ -79,7 +79,7 @@ def stages_before(corpus: Corpus) -> Iterator[RunStage]:
 def stages_after(corpus: Corpus) -> Iterator[RunStage]:
     """The stages after `curate`; none without shards."""
     for index in corpus.counted_phases if corpus.shards else ():
-        for step in _wide_steps(corpus, index):
+        for step in corpus.recipe.phases[index].wide_steps:
             view = StepView(corpus, step, index, Reader(corpus))
             yield from (stage for stage, _ in _stages(corpus, step, index, step.stages_after(view)))
 
@@ -106,8 +106,7 @@ def _stages(corpus: Corpus, step: CorpusStep, phase: int, stages: Sequence[Stage
 
 def counted_after(corpus: Corpus) -> list[str]:
     """The names of what is counted only after `curate`."""
-    steps = (step for index in corpus.counted_phases for step in _wide_steps(corpus, index))
-    return [name for step in steps for name in step.counted_after]
+    return [name for step in corpus.recipe.wide_steps for name in step.counted_after]
 
 
 def counts_after(corpus: Corpus) -> dict[str, int]:
@@ -136,12 +135,10 @@ def results_of(corpus: Corpus, end: int | None = None) -> Callable[[int], Corpus
     return results
 
 
-def _wide_steps(corpus: Corpus, phase: int) -> list[CorpusStep]:
-    return [step for step in corpus.recipe.phases[phase].steps if step.sees_corpus]
-
-
 def _views(corpus: Corpus, reader: Reader, phases: Sequence[int]) -> list[StepView]:
-    return [StepView(corpus, step, index, reader) for index in phases for step in _wide_steps(corpus, index)]
+    return [
+        StepView(corpus, step, index, reader) for index in phases for step in corpus.recipe.phases[index].wide_steps
+    ]
 
 
 def _open_phases(corpus: Corpus, group: range, reader: Reader) -> Callable[[int], Batches]:

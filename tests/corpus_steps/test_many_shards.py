@@ -12,7 +12,9 @@ import pyarrow as pa
 from gneiss.batch import TextBatch
 from gneiss.corpus_steps import Dedup
 from gneiss.corpus_steps.duplicates import Members
-from gneiss.corpus_steps.substring_stages import ANSWERED, CUTS, SubstringPlan
+from gneiss.corpus_steps.substring_plan import SubstringPlan
+from gneiss.corpus_steps.substring_sources import ANSWERED
+from gneiss.corpus_steps.substring_stages import CUTS
 from gneiss.corpus_steps.union import Union
 from gneiss.dedup.corpus_scope import Scheme
 

@@ -255,7 +255,7 @@ def test_a_corpus_that_changed_is_refused(corpus: Path, tmp_path: Path) -> None:
     runs.write_corpus(grown / "a.parquet", runs.documents(40, seed=0))
     curated(grown, tmp_path / "out", scope="corpus", **BYTES)
     runs.write_corpus(grown / "b.parquet", runs.documents(40, seed=1))
-    with pytest.raises(OutputError, match=r"first 'b\.g\d+', and dedup cannot decide them after the others"):
+    with pytest.raises(OutputError, match=r"first 'b\.g\d+', and there is no index of dedup to compare"):
         curated(grown, tmp_path / "out", scope="corpus", **BYTES)
 
 

@@ -69,7 +69,7 @@ def bench_sweep(documents: int, count: int) -> None:
     settings = [moved(setting, {knob: value}) for value in np.linspace(0, 1, count).tolist()]
     held = list(batches(documents))
     with measured(f"{count} settings over {documents:,} documents"):
-        found = decided((Batch(its.table, its.readable) for its in held), settings)
+        found = decided((Batch(batch.table, batch.readable) for batch in held), settings)
     print(f"kept: {total(found[0].kept).documents:,} to {total(found[-1].kept).documents:,}")
     decided(held, settings[:1])
     with measured(f"a threshold is moved over {documents:,} documents in memory"):

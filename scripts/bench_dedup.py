@@ -347,11 +347,11 @@ def corpus_part(batch: TextBatch, quick: bool, before: Figures) -> Figures:
         corpus = Corpus(recipe, prepare(recipe), cut_shards(folder, text="text").shards, place_of(folder), partitions)
         sent = {}
         start = time.process_time()
-        for its in stages_before(corpus):
-            work = StageWork(corpus, its.name).open()
-            for task in range(its.tasks):
+        for stage in stages_before(corpus):
+            work = StageWork(corpus, stage.name).open()
+            for task in range(stage.tasks):
                 work(task)
-            sent |= {part.name: corpus.exchange.size_bytes(part.name) for part in its.parts}
+            sent |= {part.name: corpus.exchange.size_bytes(part.name) for part in stage.parts}
         seconds = time.process_time() - start
     return {
         "corpus_sent_per_byte": sum(sent.values()) / batch.size_bytes,

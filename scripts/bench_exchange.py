@@ -108,7 +108,7 @@ def main() -> None:
         plain, seconds = run()
         with mock.patch.object(exchange, "HELD_BYTES", -1):
             unheld, _ = run()
-        with merged(sum(its.size_bytes for its in plain.values()) // len(plain) // 9):
+        with merged(sum(measured.size_bytes for measured in plain.values()) // len(plain) // 9):
             tiled, merging_seconds = run()
             print(
                 f"{size / 1e6:.0f} MB of text, {given.shards} shards, {given.partitions} partitions; CPU seconds of the"
@@ -161,19 +161,19 @@ def counted(plain: dict[str, Measured], tiled: dict[str, Measured]) -> None:
     """Print reads as they were counted beside those planned."""
     print("| stage | tasks | receivers | bytes | times | reads | merged: counted | planned |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for name, its in plain.items():
-        stage, times = its.stage, times_of(its)
+    for name, measured in plain.items():
+        stage, times = measured.stage, times_of(measured)
         assert stage.receivers is not None
         plan = grid.reads(stage.tasks, stage.receivers, tiled[name].size_bytes, times)
-        row = (name, stage.tasks, stage.receivers, its.size_bytes, times, its.reads, tiled[name].reads, plan)
+        row = (name, stage.tasks, stage.receivers, measured.size_bytes, times, measured.reads, tiled[name].reads, plan)
         print(f"| {' | '.join(map(str, row))} |")
     print(f"\nin all: {sum(its.reads for its in plain.values())}, merged {sum(its.reads for its in tiled.values())}")
 
 
-def times_of(its: Measured) -> int:
+def times_of(measured: Measured) -> int:
     """How often each receiver reads its batches."""
-    assert its.stage.receivers is not None
-    return -(-its.reads // (its.stage.tasks * its.stage.receivers))
+    assert measured.stage.receivers is not None
+    return -(-measured.reads // (measured.stage.tasks * measured.stage.receivers))
 
 
 def planned(
@@ -190,13 +190,13 @@ def planned(
     print("| stage | tasks | receivers | GB | kB a batch | tiles | times | reads | kB a read | unmerged reads |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     all_reads = before = all_bytes = puts = 0
-    for name, its in held.items():
+    for name, measured in held.items():
         stage = stages[name]
         assert stage.receivers is not None
         batches = stage.tasks * stage.receivers
-        size_bytes = int(its.size_bytes / size * terabytes * 1e12) + 4 * batches
+        size_bytes = int(measured.size_bytes / size * terabytes * 1e12) + 4 * batches
         fits = size_bytes // stage.receivers <= exchange.HELD_BYTES
-        times = times_of(its if fits else unheld[name])
+        times = times_of(measured if fits else unheld[name])
         found = grid.grid_for(stage.tasks, stage.receivers, size_bytes)
         reads = grid.reads(stage.tasks, stage.receivers, size_bytes, times)
         moved = size_bytes * (times + (found is not None))
@@ -208,7 +208,7 @@ def planned(
         print(f"| {' | '.join(map(str, row))} |")
         all_reads, before, all_bytes = all_reads + reads, before + batches * times, all_bytes + size_bytes
         puts += stage.tasks + (found.tiles if found else 0) + size_bytes * (1 + (found is not None)) // PART_BYTES
-    dollars, dollars_before = (2 * its * get / 1e6 + puts * put / 1e6 for its in (all_reads, before))
+    dollars, dollars_before = (2 * reads * get / 1e6 + puts * put / 1e6 for reads in (all_reads, before))
     print(f"\nin all: {all_bytes / 1e12:.1f} TB, {2 * all_reads:,} requests for {all_reads:,} reads, {puts:,} puts:")
     print(f"{dollars:,.0f} dollars; unmerged {2 * before:,} requests, {dollars_before:,.0f} dollars")
 

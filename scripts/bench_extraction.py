@@ -85,7 +85,7 @@ def extraction_part(corpus: Path, quick: bool) -> Figures:
             html = [to_text(body, charset) for body, charset in bodies]
             alone.append(cpu_seconds(partial(run_alone, extractor, html)))
             whole.append(cpu_seconds(partial(run_whole, Settings(extractor, limit=limit), tasks)))
-        ratios = [(ours - its) / its for ours, its in zip(whole, alone, strict=True)]
+        ratios = [(ours - theirs) / theirs for ours, theirs in zip(whole, alone, strict=True)]
         figures |= {
             f"extraction_{name}_mb_per_s_alone": size_bytes / median(alone) / 1e6,
             f"extraction_{name}_mb_per_s": size_bytes / median(whole) / 1e6,

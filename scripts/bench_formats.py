@@ -123,7 +123,7 @@ def convert(shard: Shard, schema: pa.Schema, folder: Place, how: dict[str, Any])
 
 def best(function: Callable[[], T]) -> tuple[float, T]:
     """See `timed`, of three times."""
-    return min((timed(function) for _ in range(3)), key=lambda its: its[0])
+    return min((timed(function) for _ in range(3)), key=lambda found: found[0])
 
 
 def blocks(path: Path) -> Iterator[bytes]:

@@ -102,7 +102,9 @@ def main() -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])  # of the workers
         with (
             running_head(cpus=1) as head,
-            mock.patch("gneiss.jobs.job.AttemptStep", lambda *its: CountedStep(AttemptStep(*its), attempts)),
+            mock.patch(
+                "gneiss.jobs.job.AttemptStep", lambda *arguments: CountedStep(AttemptStep(*arguments), attempts)
+            ),
             mock.patch.object(bundle, "MOST_TASKS", 1),
         ):
             for nodes in range(2, NODES + 1):
@@ -114,8 +116,8 @@ def main() -> None:
                 backend="ray", shared_filesystem=True, progress=killing,
             )  # fmt: skip
         times = Counter(file.stat().st_size for file in attempts.iterdir() if file.name != AT)
-    before = [its for its in killing.finished_at if its <= killing.killed_at]
-    after = [its for its in killing.finished_at if its > killing.killed_at]
+    before = [at for at in killing.finished_at if at <= killing.killed_at]
+    after = [at for at in killing.finished_at if at > killing.killed_at]
     all_at_work = before[len(before) // 2 :]  # workers start one after another, nodes join meanwhile
     rate_before = (len(all_at_work) - 1) / (all_at_work[-1] - all_at_work[0])
     all_given = after[:-NODES]  # until then no worker waits for others to end

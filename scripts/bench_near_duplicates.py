@@ -202,8 +202,8 @@ def shingles_with_unspaced(words: list[str]) -> list[tuple[str, ...]]:
     """Of words and characters: the shortest up to each of them that weigh enough."""
     weights = [1 if UNSPACED.fullmatch(word) else 2 for word in words]
     found, start, weight = [], 0, 0
-    for end, its in enumerate(weights, 1):
-        weight += its
+    for end, added in enumerate(weights, 1):
+        weight += added
         while weight - weights[start] >= 2 * NEAR.shingle_words:
             weight -= weights[start]
             start += 1

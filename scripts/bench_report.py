@@ -102,7 +102,7 @@ def write_shard(output: Place, recipe: Recipe, number: int, rows: int) -> Statis
     write_parquet([documents], documents.schema, output, layout.data_path(id_))
     write_parquet([table], table.schema, output, layout.annotations_path(id_), {FOOTER_KEY: receipt.footer()})
     patterns = Counter(map(bytes, verdicts.truth.view(np.uint8)))
-    marked = {"".join(MARKS[its] for its in np.frombuffer(of, np.int8).tolist()): n for of, n in patterns.items()}
+    marked = {"".join(MARKS[mark] for mark in np.frombuffer(of, np.int8).tolist()): n for of, n in patterns.items()}
     return Statistics(
         counts=Counter(rows=rows, kept=kept, dropped=rows - kept, quarantined=0),
         dropped_in=Counter({phase.name: rows - kept}),

@@ -106,10 +106,10 @@ def _seconds(checkout: Path, folder: Path, name: str, output: str) -> Counter[st
 def _figures(name: str, seconds: dict[str, list[Counter[str]]]) -> dict[str, object]:
     figures: dict[str, object] = {}
     least = {which: min(runs, key=lambda run: run.total()) for which, runs in seconds.items()}
-    for which, its in least.items():
-        figures[f"{name}_{which}_stages_seconds"] = round(its.total() - its["curate"], 2)
-        figures[f"{name}_{which}_curate_seconds"] = round(its["curate"], 2)
-        figures[f"{name}_{which}_by_stage"] = {stage: round(value, 2) for stage, value in its.items()}
+    for which, least_seconds in least.items():
+        figures[f"{name}_{which}_stages_seconds"] = round(least_seconds.total() - least_seconds["curate"], 2)
+        figures[f"{name}_{which}_curate_seconds"] = round(least_seconds["curate"], 2)
+        figures[f"{name}_{which}_by_stage"] = {stage: round(value, 2) for stage, value in least_seconds.items()}
     if "there" in least:
         here, there = least["here"], least["there"]
         figures[f"{name}_stages_here_over_there"] = round(

@@ -117,14 +117,14 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, tuple[float, s
         few, thrice = (waits(folder, server.ports["s3"], bucket, part, given.workers) for part in ("few", "thrice"))
     shutil.rmtree(folder / "server")
     n, each = given.files, f"{given.latency_ms:.0f} ms before each request"
-    wall, cpu = (median(its[i] for its in disk) / median(its[i] for its in store) for i in (0, 1))
+    wall, cpu = (median(times[i] for times in disk) / median(times[i] for times in store) for i in (0, 1))
     many = f"{n} shards of {text / n / 1e6:.0f} MB of text; whole commands, median of {given.rounds}"
     tiny = f"wall time of {given.tiny} files of a document, less that of one file of all of them on disk"
-    asked_for, tiny_asked_for = (str(dict(sorted(its.items()))) for its in (asked, tiny_asked))
+    asked_for, tiny_asked_for = (str(dict(sorted(counts.items()))) for counts in (asked, tiny_asked))
     return {
         "throughput against disk": (wall, f"wall time on disk / over the store, {each}; {many}"),
         "CPU against disk": (cpu, "CPU time of the command and its workers, the same runs"),
-        "disk, MB/s of text": (text / 1e6 / median(its[0] for its in disk), "wall time of the whole command"),
+        "disk, MB/s of text": (text / 1e6 / median(times[0] for times in disk), "wall time of the whole command"),
         "requests a shard": (sum(asked.values()) / n, f"of the whole run: {asked_for}"),
         "row groups a shard": (len(groups) / n, ""),
         "round trips, one after another": (few, f"{SLOW_MS:.0f} ms more before each, in wall time; {n} small shards"),

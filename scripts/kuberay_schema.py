@@ -36,7 +36,7 @@ def cut(schema: dict[str, Any], value: Any) -> dict[str, Any]:
         kept["additionalProperties"] = False
     elif isinstance(value, dict) and "additionalProperties" in schema:
         kept["additionalProperties"] = {
-            name: its for name, its in schema["additionalProperties"].items() if name in KEPT
+            name: value for name, value in schema["additionalProperties"].items() if name in KEPT
         }
     return kept
 
@@ -45,7 +45,7 @@ def main() -> None:
     """Print the schema."""
     path, version = sys.argv[1:]
     versions = yaml.safe_load(Path(path).read_text("utf-8"))["spec"]["versions"]
-    schema = next(its["schema"]["openAPIV3Schema"] for its in versions if its["name"] == "v1")
+    schema = next(version["schema"]["openAPIV3Schema"] for version in versions if version["name"] == "v1")
     file = "ray-operator/config/crd/bases/ray.io_rayjobs.yaml"
     source = f"{file} of KubeRay {version} (Apache-2.0), cut down by scripts/kuberay_schema.py"
     found = cut(schema, yaml.safe_load(MANIFEST.read_text("utf-8")))

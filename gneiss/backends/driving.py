@@ -302,12 +302,15 @@ class _Crew(Generic[Task]):
     def look(self, passed: float) -> None:
         """Look at workers that should be doing something; count the seconds that others have waited for a place."""
         self._passed = passed
-        self._pool.look([its.number for its in self._workers.values() if its.where])
-        waiting = [its for its in self._workers.values() if not its.where]
+        self._pool.look([worker.number for worker in self._workers.values() if worker.where])
+        waiting = [worker for worker in self._workers.values() if not worker.where]
         for worker in waiting:
             worker.quiet_seconds += passed
-        placed, longest = len(self._workers) - len(waiting), max((its.quiet_seconds for its in waiting), default=0.0)
-        if any(its.quiet_seconds >= self._patience.say_seconds and not its.is_said for its in waiting):
+        placed, longest = (
+            len(self._workers) - len(waiting),
+            max((worker.quiet_seconds for worker in waiting), default=0.0),
+        )
+        if any(worker.quiet_seconds >= self._patience.say_seconds and not worker.is_said for worker in waiting):
             _log.warning(
                 "waiting for a place for %d of %d workers: something else holds the CPUs or the memory of the machines,"
                 " or there are too few (with `ray job submit --entrypoint-num-cpus` the driver does); %s",

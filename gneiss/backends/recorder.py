@@ -66,7 +66,7 @@ class Record:
         """The last stack, innermost call last, as tracebacks have it; empty where there is none."""
         _, _, after = f"\n{self.stacks}".rpartition("\nCurrent thread ")
         frames = map(_FRAME.fullmatch, after.partition("\n\n")[0].splitlines())
-        return "\n".join(f"{its[1]}, in {its[2]}" for its in reversed([frame for frame in frames if frame]))
+        return "\n".join(f"{call[1]}, in {call[2]}" for call in reversed([frame for frame in frames if frame]))
 
 
 #: Of a worker that computes nothing for documents, or whose recorder is lost.

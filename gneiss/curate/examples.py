@@ -29,7 +29,10 @@ def take_examples(
     annotations: of all rows of the shards; excerpt_of: the beginning of the text of a row that entered a phase.
     """
     rules = [rule for phase in recipe.phases for rule in phase.rules]
-    chosen = [{rule: list(rows.values()) for rule, rows in its.items()} for its in _chosen(annotations, rules, shards)]
+    chosen = [
+        {rule: list(rows.values()) for rule, rows in of_rules.items()}
+        for of_rules in _chosen(annotations, rules, shards)
+    ]
     rows = [row for of_rules in chosen for of_rule in of_rules.values() for row in of_rule]
     shown = annotations.select(["id", "row", "decisive", "content_hash", *(column.name for column in recipe.columns)])
     values = dict(zip(rows, shown.take(pa.array(rows, pa.int64())).to_pylist(), strict=True))

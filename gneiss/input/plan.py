@@ -95,7 +95,9 @@ class Plan:
     def _fingerprint(self) -> str:
         """sha256 over the shards of the first run: if they see each other, none may be added, changed or removed."""
         digest = hashlib.sha256()
-        for shard in (its for its in self.input.shards if its.id not in self.increments):
+        for shard in self.input.shards:
+            if shard.id in self.increments:
+                continue
             digest.update(f"{shard.id}\0{shard.fingerprint}\0{shard.etag}\0".encode())
         return digest.hexdigest()
 

@@ -77,15 +77,15 @@ class AttemptStep(Generic[Task]):
         fields = {"run": self.run, "stage": self.stage, **fields_of(task)}
         with log_fields(**fields), collected_defects() as defects:
             done = self._together(work, tasks) if len(tasks) > 1 else [None]
-            receipts = [receipt or self._receipt(work, its) for receipt, its in zip(done, tasks, strict=True)]
+            receipts = [receipt or self._receipt(work, one) for receipt, one in zip(done, tasks, strict=True)]
         seconds, cpu_seconds = time.perf_counter() - wall, _cpu_seconds() - cpu
         each = {"seconds": seconds / len(tasks), "cpu_seconds": cpu_seconds / len(tasks), "peak_bytes": peak_bytes()}
-        costs = [each | ({"input_bytes": size} if (size := bytes_of(its)) else {}) for its in tasks]
+        costs = [each | ({"input_bytes": size} if (size := bytes_of(one)) else {}) for one in tasks]
         if ready_cpu_seconds:
             costs[0]["ready_cpu_seconds"] = ready_cpu_seconds.pop()
         died_of = [Defect(f"{end.work}: {end.did}", end.last_words) for end in watch().care.blamed()]
         found = tuple(replace(defect, fields=fields) for defect in (*defects.values(), *died_of))
-        return Attempt([replace(its, cost=cost) for its, cost in zip(receipts, costs, strict=True)], found)
+        return Attempt([replace(receipt, cost=cost) for receipt, cost in zip(receipts, costs, strict=True)], found)
 
     def _together(self, work: Callable[[Task], Receipt], tasks: Sequence[Task]) -> Sequence[Receipt | None]:
         """The receipts of the tasks that could be done together, unless a worker died of this."""

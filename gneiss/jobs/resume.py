@@ -88,7 +88,7 @@ def _known_and_held(
         peaks.add(*receipt.peak)
         for file in receipt.files:
             marks[receipt.task] ^= hash((file.path, file.size_bytes, file.etag))
-    for id_ in [id_ for id_, its in known.items() if its.state != COMMITTED]:
+    for id_ in [id_ for id_, receipt in known.items() if receipt.state != COMMITTED]:
         del known[id_], marks[id_]
     held, broken = set[str](), set[str]()
     for id_, path, listed in kind.files(output):

@@ -77,7 +77,7 @@ def curate_usable(
     copy. Where the budget allows to do without it, all is decided again without it; else it is tried again next time.
     """
     _check(job, workers, corpus, done)
-    others = {id_: its for id_, its in done.items() if id_ not in corpus.shard_numbers}
+    others = {id_: receipt for id_, receipt in done.items() if id_ not in corpus.shard_numbers}
     while True:
         unusable = unusable_shards(corpus.output)
         for id_ in unusable.keys() - done.keys():
@@ -88,7 +88,7 @@ def curate_usable(
             done = {**others, **unusable}
         receipts = curate(job, workers, usable, done)
         failed = {id_: receipt for id_, receipt in receipts.items() if receipt.state != COMMITTED}
-        lost = {id_: its for id_, its in failed.items() if id_ in corpus.shard_numbers and id_ not in unusable}
+        lost = {id_: receipt for id_, receipt in failed.items() if id_ in corpus.shard_numbers and id_ not in unusable}
         if not lost or unreadable + len(unusable) + len(lost) > corpus.recipe.budgets.shards:
             break
         _log.warning("%d shards failed that others were compared with: all are decided again without them", len(lost))

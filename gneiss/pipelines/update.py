@@ -56,10 +56,10 @@ def update_annotations(
     if not any(lacking):
         return None
     chosen = again.reuse.with_what_they_read(lacking)
-    updating = only_annotators(again.plan.recipe, [[annotator for annotator, _ in its] for its in chosen])
-    taken = tuple(tuple(where for _, where in its) for its in chosen)
+    updating = only_annotators(again.plan.recipe, [[annotator for annotator, _ in pairs] for pairs in chosen])
+    taken = tuple(tuple(where for _, where in pairs) for pairs in chosen)
     models = [model for model in again.plan.models if model.source in updating.model_files]
-    layers = {name: its for name, its in again.plan.layers.items() if name in updating.layers}
+    layers = {name: layer for name, layer in again.plan.layers.items() if name in updating.layers}
     plan = replace(again.plan, recipe=updating, models=tuple(models), layers=layers)
     shards = [shard for shard in plan.input.shards if shard.id in {of_run.id for of_run in run.shards}]
     made = Layer(layer, UPDATED, _parameters(plan), columns_of(lacking))

@@ -44,9 +44,9 @@ def code_files(module: str, root: Path = _ROOT) -> CodeFiles | None:
         if name in found or name == _ERRORS:
             continue
         found[name] = _file(root, name)
-        for its in _imports(root, found[name]):
-            top, _, within = its.partition(".")
-            if _is_module(root, its):
+        for dotted in _imports(root, found[name]):
+            top, _, within = dotted.partition(".")
+            if _is_module(root, dotted):
                 waiting.append(within)
             elif top != _GNEISS:
                 imported.add(top)

@@ -240,7 +240,7 @@ class Recipe(Part):
         Raises ModelError, and RecipeError where they read annotations that the recipe does not have.
         """
         changes = {
-            f"phases.{phase.name}.annotate": [written(its) for its in whole]
+            f"phases.{phase.name}.annotate": [written(annotator) for annotator in whole]
             for phase in self.phases
             if (
                 whole := [

@@ -120,7 +120,7 @@ def measured(measure: str, annotations: pa.Table) -> pa.Array:
             for start in range(0, table.num_rows, _ROWS)
         ]
     chunks = [chunk.cast(pa.int8()) if expression.kind == BOOLEAN else chunk for part in parts for chunk in part.chunks]
-    return pa.concat_arrays([pa.array([], pa.float64()), *(its.cast(pa.float64(), safe=False) for its in chunks)])
+    return pa.concat_arrays([pa.array([], pa.float64()), *(chunk.cast(pa.float64(), safe=False) for chunk in chunks)])
 
 
 def reads(rules: Rules, columns: Mapping[str, ColumnType]) -> dict[str, frozenset[str]]:

@@ -70,7 +70,7 @@ def _phase(counted: Outcomes, phase: Phase, measures: Sequence[str], kept: int) 
         for row in rules(counted).to_pylist()
         if row["phase"] == phase.name
     ]
-    filters: list[Line] = [(name, [its]) for (kind, name), its in without.items() if kind == "filter"]
+    filters: list[Line] = [(name, [effect]) for (kind, name), effect in without.items() if kind == "filter"]
     failing = [row for row in combinations(counted).to_pylist() if row["phase"] == phase.name and row["failed"]]
     together: list[Line] = [
         (", ".join(row["failed"]) + (" (kept)" if row["kept"] else ""), [f"{row[name]:,}" for name in measures])

@@ -73,8 +73,8 @@ def _enters_as_read(run: FinishedRun) -> bool:
 def _texts(of: Sources, found: Sequence[Mapping[str, Any]]) -> dict[int, str]:
     """The beginnings of passages, by their number, as far as their first copies can be read."""
     of_row: dict[tuple[str, int], list[int]] = {}
-    for number, its in enumerate(found):
-        of_row.setdefault((its["source_shard"], its["source_row"]), []).append(number)
+    for number, passage in enumerate(found):
+        of_row.setdefault((passage["source_shard"], passage["source_row"]), []).append(number)
     rows: dict[str, list[int]] = {}
     for shard, row in of_row:
         rows.setdefault(shard, []).append(row)

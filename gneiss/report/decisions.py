@@ -307,8 +307,8 @@ class _Kinds:
             code, done = coded(code, _STATES, states[done:end]), end
         code, first = numbered(code, size)
         there = np.stack([array[first] for array in (groups, last, *states)], axis=1).tolist()
-        kinds = ((names[group], tuple(its)) for group, *its in there)
-        kind: Int64Array = np.array([self.known.setdefault(its, len(self.known)) for its in kinds], np.int64)[code]
+        kinds = ((names[group], tuple(truths)) for group, *truths in there)
+        kind: Int64Array = np.array([self.known.setdefault(pair, len(self.known)) for pair in kinds], np.int64)[code]
         return kind
 
 
@@ -345,8 +345,10 @@ def fates(batches: Iterable[Batch], settings: Sequence[Setting]) -> Iterator[lis
     kinds = [_Kinds(conditions_of(of)) for of in settings]
     with locked_connection() as connection:
         for batch in _with_truths(batches, settings):
-            found = [its.of(batch) for its in kinds]
-            counted = [_Counted.of(its, (), np.ones((len(its.known), 3), np.int64)) for its in kinds]
+            found = [of_setting.of(batch) for of_setting in kinds]
+            counted = [
+                _Counted.of(of_setting, (), np.ones((len(of_setting.known), 3), np.int64)) for of_setting in kinds
+            ]
             yield [fate[kind] for fate, kind in zip(_fates(connection, settings, counted), found, strict=True)]
 
 

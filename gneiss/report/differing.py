@@ -123,11 +123,11 @@ def _why(keeps: _Portion, drops: _Portion, row: int) -> str:
 def _add_texts(run: FinishedRun, sides: Sequence[Side]) -> None:
     """Give the examples of some sides the beginning of their texts, as the run that keeps them has them."""
     rows: dict[str, list[int]] = {}
-    for its in (example for side in sides for example in side.examples):
-        rows.setdefault(its.shard, []).append(its.row)
+    for example in (example for side in sides for example in side.examples):
+        rows.setdefault(example.shard, []).append(example.row)
     texts = beginnings(sources(run), rows, EXCERPT_CHARS)
     for side in sides:
-        side.examples = [replace(its, excerpt=texts[its.shard, its.row]) for its in side.examples]
+        side.examples = [replace(example, excerpt=texts[example.shard, example.row]) for example in side.examples]
 
 
 def _refuse_other_inputs(before: FinishedRun, after: FinishedRun) -> None:

@@ -165,7 +165,10 @@ def _computable(phase: Phase, read: frozenset[str]) -> list[Annotator] | None:
     return (
         own
         if read <= given
-        and all(its.reads == "text" and not its.model_files and not its.reads_annotations for its in own)
+        and all(
+            annotator.reads == "text" and not annotator.model_files and not annotator.reads_annotations
+            for annotator in own
+        )
         else None
     )
 

@@ -69,8 +69,8 @@ def problem(error: GneissError) -> str:
 
 def condition(recipe: Recipe, phase: str, rule: str) -> str:
     """A rule as it is now."""
-    its = next(of for of in recipe.phases if of.name == phase)
-    return f"<p><b>{shown(rule)}</b> <code>{shown(its.rules[rule])}</code></p>"
+    rules = next(of.rules for of in recipe.phases if of.name == phase)
+    return f"<p><b>{shown(rule)}</b> <code>{shown(rules[rule])}</code></p>"
 
 
 def as_yaml(recipe: Recipe) -> str:
@@ -124,10 +124,10 @@ def changed(changes: Sequence[Change], sources: Sources) -> str:
     if not changes:
         return "<p>No document changes sides.</p>"
     rows: dict[str, set[int]] = {}
-    for its in (document for change in changes for document in change.first):
-        rows.setdefault(its.shard, set()).add(its.row)
+    for document in (document for change in changes for document in change.first):
+        rows.setdefault(document.shard, set()).add(document.row)
     texts = beginnings(sources, rows, _CHARACTERS)
-    return "".join(_changed(its, texts) for its in changes)
+    return "".join(_changed(change, texts) for change in changes)
 
 
 def _changed(change: Change, texts: Mapping[tuple[str, int], str]) -> str:

@@ -117,8 +117,8 @@ class Exploration:
                 documents.extend(self._named(batch, first, rows[: most - len(documents)]))
             first += batch.table.num_rows
         return [
-            Change(FATES[before], FATES[after], counts[before, after], tuple(its))
-            for (before, after), its in sorted(named.items())
+            Change(FATES[before], FATES[after], counts[before, after], tuple(first))
+            for (before, after), first in sorted(named.items())
         ]
 
     def _named(self, batch: Batch, first: int, rows: Int64Array) -> Iterator[ChangedRow]:

@@ -149,7 +149,7 @@ def _filter(
     key = annotator.key or type(annotator).__name__
     own = rules_by_filter(run.recipe, phase).get(key, [])
     title = f"Filter {key}"
-    parts = [_about(its) for its in PAGES if its.key == key and (not its.rules or set(its.rules) & set(own))]
+    parts = [_about(about) for about in PAGES if about.key == key and (not about.rules or set(about.rules) & set(own))]
     limits = thresholds(phase, run.recipe.columns)
     for column in annotator.columns:
         statistics = run.statistics.columns.get(column.name)
@@ -206,9 +206,9 @@ def _scores(page: _Page, run: FinishedRun) -> Iterator[str]:
         yield f"<p>Rank correlation of the scores that rules read, over {of}.</p>"
         yield page.chart(_charts().correlations_chart(found), wide=False)
     yield f"<h3>Quantiles</h3>{table(quantiles(run))}"
-    its = labels(run)
-    if its.num_rows:
-        yield f"<h3>Labels</h3>{table(its)}"
+    counted = labels(run)
+    if counted.num_rows:
+        yield f"<h3>Labels</h3>{table(counted)}"
 
 
 def _scores_of_rules(run: FinishedRun) -> list[str]:

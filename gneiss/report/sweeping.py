@@ -88,11 +88,11 @@ def sweep(
     known = knobs(recipe)
     if vary is None:
         every = [[{name: value} for value in threshold_values(run, knob)] for name, knob in known.items()]
-        chosen = [its for values in every for its in values]
+        chosen = [setting for values in every for setting in values]
     else:
         if unknown := [name for name in vary if name not in known]:
             raise RecipeError(f"no threshold {unknown[0]!r} in the rules{did_you_mean(unknown[0], known)}")
-        chosen = [dict(zip(vary, its, strict=True)) for its in product(*vary.values())]
+        chosen = [dict(zip(vary, values, strict=True)) for values in product(*vary.values())]
     return _swept(reading(run, recipe, tokens=tokens, by=by), recipe, known, chosen)
 
 
@@ -107,7 +107,7 @@ def curve(swept: Sequence[Swept]) -> pa.Table:
     kept, whole = [total(one.decided.kept) for one in swept], [one.decided.all for one in swept]
     amounts, shares = {}, {}
     for measure, field in zip(MEASURES, ("documents", "text_bytes", "tokens"), strict=True):
-        parts, wholes = ([getattr(of, field) for of in its] for its in (kept, whole))
+        parts, wholes = ([getattr(of, field) for of in totals] for totals in (kept, whole))
         found = [part / of if of else None for part, of in zip(parts, wholes, strict=True)]
         amounts[measure] = pa.array(parts, pa.int64())
         shares[f"{measure}_share"] = pa.array(found, pa.float64())

@@ -114,7 +114,7 @@ def marginal(outcomes: Outcomes) -> pa.Table:
         keeping, rows = Keeping.of(phase.decision), outcomes.reached(phase)
         truth = truth_of(rows, phase)
         left_out = [("rule", rule, [rule]) for rule in phase.rules]
-        left_out += [("filter", name, its) for name, its in rules_by_filter(outcomes.recipe, phase).items()]
+        left_out += [("filter", name, of_filter) for name, of_filter in rules_by_filter(outcomes.recipe, phase).items()]
         for kind, name, without in left_out:
             changes: dict[str, Any] = dict.fromkeys(MEASURES)
             if keeping.tree is not None:
@@ -134,8 +134,8 @@ def rules_by_filter(recipe: Recipe, phase: Phase) -> dict[str, list[str]]:
         own = {column.name for column in annotator.columns}
         published = {rule for page in PAGES if page.key == key for rule in page.rules}
         of_filter = [rule for rule in phase.rules if read[rule] & own and rule in published]
-        if its := of_filter or [rule for rule in phase.rules if read[rule] & own]:
-            found.setdefault(key, []).extend(rule for rule in its if rule not in found.get(key, []))
+        if own_rules := of_filter or [rule for rule in phase.rules if read[rule] & own]:
+            found.setdefault(key, []).extend(rule for rule in own_rules if rule not in found.get(key, []))
     return found
 
 

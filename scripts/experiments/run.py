@@ -316,20 +316,20 @@ def deviation(values: Sequence[float]) -> float:
 
 def means(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """The mean of each."""
-    return {name: fmean(its) for name, its in values.items()}
+    return {name: fmean(values_) for name, values_ in values.items()}
 
 
 def deviations(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """The standard deviation of each."""
-    return {name: deviation(its) for name, its in values.items()}
+    return {name: deviation(values_) for name, values_ in values.items()}
 
 
 def finite(value: Any) -> Any:
     """The same with null for what JSON has no number for."""
     if isinstance(value, dict):
-        return {key: finite(its) for key, its in value.items()}
+        return {key: finite(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [finite(its) for its in value]
+        return [finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

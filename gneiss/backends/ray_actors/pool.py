@@ -79,7 +79,7 @@ class ActorPool:
     def start(self) -> int:
         """See Pool."""
         number = next(self._numbers)
-        same = next((its for its in self._idle if its.resources == self._resources), None)
+        same = next((actor for actor in self._idle if actor.resources == self._resources), None)
         if same is not None:
             self._idle.remove(same)
         actor = same or Actor(self._class.remote(), self._resources)

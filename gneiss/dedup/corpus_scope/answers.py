@@ -155,7 +155,7 @@ def _in_order(numbers: Sequence[Int32Array], orders: Sequence[UInt64Array]) -> t
     rank[ranked] = np.arange(len(ranked), dtype=np.int32)
     renumbered = rank[number]
     renumbered[first] = ~renumbered[first]
-    return np.split(renumbered, np.cumsum([len(its) for its in numbers])[:-1]), ranked
+    return np.split(renumbered, np.cumsum([len(part) for part in numbers])[:-1]), ranked
 
 
 def _where_first(contents: Iterable[pa.RecordBatch], numbers: Sequence[Int32Array], turn: int, passes: int) -> _Places:

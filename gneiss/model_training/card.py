@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gneiss.errors import printable
+from gneiss.model_training.corpus_figures import Audited, Weighted
 from gneiss.model_training.evaluation import Evaluation
 from gneiss.model_training.models import Classifier, LanguageModel
 from gneiss.model_training.source import markdown_table, skipped_lines
@@ -37,6 +38,7 @@ def classifier_card(model: Classifier) -> str:
         "Texts that are nearly equal may be on both sides, which flatters the figures.",
         "",
         *evaluation_lines(held_out, name, model.positive),
+        *_corpus_lines(model.audit, model.weighted),
         "",
         "## In a recipe",
         "",
@@ -155,6 +157,27 @@ def evaluation_lines(held_out: Evaluation, name: str, positive: str) -> list[str
         "",
         f"Mean distance between score and share, over documents: {_share(held_out.calibration_error)}.",
     ]
+
+
+def _corpus_lines(audit: Audited | None, weighted: Weighted | None) -> list[str]:
+    """A section of a card, where labels of a queue say which documents are audited, or stand for others."""
+    rows: list[tuple[object, ...]] = []
+    lines: list[str] = []
+    if audit is not None:
+        rows.append(("audited", audit.documents, audit.accuracy, audit.f1 or "", audit.auc or ""))
+        lines += [
+            f"Audited documents, {audit.positives:,} of them positive, were drawn uniformly from the labels' corpus",
+            "and not trained on: these figures are unbiased, with intervals of 95 %.",
+        ]
+    if weighted is not None:
+        figures = (f"{figure:.3f}" if figure is not None else "" for figure in (weighted.f1, weighted.auc))
+        rows.append(("held out, weighted", weighted.documents, f"{100 * weighted.accuracy:.1f} %", *figures))
+        lines += [
+            f"Weighted are those held out that stand for others, {weighted.stood_for:,} together: an estimate for the",
+            "corpus as far as what is near has one label.",
+        ]
+    heading = ("documents", "number", "accuracy", "F1", "AUC")
+    return ["", "## Over the corpus", "", *markdown_table(heading, *rows), "", *lines] if rows else []
 
 
 def _counts(positives: int, documents: int) -> tuple[str, str, str]:

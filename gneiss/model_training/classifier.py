@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from gneiss.arrays import BoolArray, Float64Array
 from gneiss.errors import InputError, first_line
 from gneiss.filters.fasttext import fasttext_scores
 from gneiss.model_training.card import classifier_card
+from gneiss.model_training.corpus_figures import audited, weighted
 from gneiss.model_training.evaluation import evaluate
 from gneiss.model_training.labels import Document, Labelled, Rule, read_labelled
 from gneiss.model_training.models import Classifier, Settings
@@ -100,7 +102,9 @@ def _train(
         model = _fit(folder / "train.txt", found)
         model.save_model(str(folder / "model.bin"))
         place_of(path).put(folder / "model.bin")
-    scores = fasttext_scores([document.line for document in held_out.documents], path, positive)
+    scores, is_positive = _scored(held_out.documents, path, positive)
+    weights = np.array([document.weight for document in held_out.documents], np.float64)
+    stands = weights > 0
     classifier = Classifier(
         path=path,
         positive=positive,
@@ -116,13 +120,21 @@ def _train(
         content_sha256=content_sha256,
         model_sha256=_sha256(path),
         size_bytes=path.stat().st_size,
-        held_out=evaluate(
-            scores.to_numpy(zero_copy_only=False).astype(np.float64),
-            np.array([document.is_positive for document in held_out.documents], np.bool_),
-        ),
+        held_out=evaluate(scores, is_positive),
+        audit=audited(*_scored(labelled.audit, path, positive)) if labelled.audit else None,
+        weighted=weighted(scores[stands], is_positive[stands], weights[stands]) if stands.any() else None,
     )
     write_bytes(classifier_card(classifier).encode(), place_of(output), CARD)
     return classifier
+
+
+def _scored(documents: Sequence[Document], path: Path, positive: str) -> tuple[Float64Array, BoolArray]:
+    """Scores of documents, NaN where there is none, and which have the positive label."""
+    scores = fasttext_scores([document.line for document in documents], path, positive)
+    return (
+        scores.to_numpy(zero_copy_only=False).astype(np.float64),
+        np.array([document.is_positive for document in documents], np.bool_),
+    )
 
 
 def _write_lines(documents: Sequence[Document], positive: str, path: Path) -> str:

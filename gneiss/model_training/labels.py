@@ -46,23 +46,26 @@ class Rule:
 
 @dataclass(frozen=True)
 class Document:
-    """A text on one line, and its label."""
+    """A text on one line, and its label; weight: how many documents of a corpus it stands for, 0 if that is unknown."""
 
     line: str
     is_positive: bool
+    weight: int = 0
 
 
 @dataclass(frozen=True)
 class Labelled:
     """Distinct documents in the order of their hashes: a shuffle without random numbers.
 
-    found: label → its rows, for a column of strings; rows: all rows, used or not.
+    found: label → its rows, for a column of strings; rows: all rows, used or not; audit: documents to judge a
+    model by alone, as often as they were drawn; their texts are not among `documents`.
     """
 
     documents: tuple[Document, ...]
     rows: int
     skipped: Skipped
     found: Mapping[str, int]
+    audit: tuple[Document, ...] = ()
 
     def split(self, share: float) -> tuple[Labelled, Labelled]:
         """(trained, held out): the same share of each label is held out, the texts with the lowest hashes."""
@@ -91,15 +94,19 @@ def is_positive(label: str | float, rule: Rule) -> bool:
 def read_labelled(source: Path, text: str, rule: Rule) -> Labelled:
     """Read labelled documents into memory.
 
-    Texts are equal if fastText reads the same; such a text counts once, or not at all if its rows disagree.
+    Texts are equal if fastText reads the same; such a text counts once, or not at all if its rows disagree. Where rows
+    have the column `why` of a queue, those of an audit are set apart, and `weight` is read of those of a coreset.
     Raises InputError for a missing or mistyped column, a label that never occurs, or too few documents.
     """
     labels: dict[bytes, bool | None] = {}
     lines: dict[bytes, str] = {}
     found: Counter[str] = Counter()
+    times_audited: Counter[bytes] = Counter()
+    weights: Counter[bytes] = Counter()
     rows = null = not_utf8 = 0
-    for table in read_rows(source, text, rule.column):
-        for raw, label in zip(table[text], label_values(table[rule.column], rule, source), strict=True):
+    for table in read_rows(source, text, rule.column, also=[WHY, WEIGHT]):
+        given, audited = label_values(table[rule.column], rule, source), is_audited(table)
+        for raw, label, is_audit, weight in zip(table[text], given, audited, _weights(table, source), strict=True):
             rows += 1
             if label is None or not raw.is_valid:
                 null += 1
@@ -116,10 +123,15 @@ def read_labelled(source: Path, text: str, rule: Rule) -> Labelled:
             if labels.setdefault(key, verdict) is not verdict:
                 labels[key] = None
             lines[key] = line
+            times_audited[key] += is_audit
+            weights[key] += weight
     known = [(key, label) for key, label in sorted(labels.items()) if label is not None]
     contradictory = len(labels) - len(known)
     skipped = Skipped(null, not_utf8, rows - null - not_utf8 - len(labels), contradictory)
-    labelled = Labelled(tuple(Document(lines[key], label) for key, label in known), rows, skipped, found)
+    documents = [(Document(lines[key], label, weights[key]), times_audited[key]) for key, label in known]
+    trained = tuple(document for document, times in documents if not times)
+    audit = tuple(document for document, times in documents for _ in range(times))
+    labelled = Labelled(trained, rows, skipped, found, audit)
     _check(labelled, source, rule)
     return labelled
 
@@ -151,6 +163,20 @@ def is_audited(table: pa.Table) -> list[bool]:
     if WHY not in table.column_names:
         return [False] * table.num_rows
     return [why == AUDIT for why in table[WHY].to_pylist()]
+
+
+def _weights(table: pa.Table, source: Path) -> list[int]:
+    """How many documents each row of labels stands for: those of a coreset, by the columns of a queue."""
+    reasons = table[WHY].to_pylist() if WHY in table.column_names else []
+    if CORESET not in reasons or WEIGHT not in table.column_names:
+        return [0] * table.num_rows
+    try:
+        weights = table[WEIGHT].cast(pa.int64()).to_pylist()
+    except pa.ArrowException as error:
+        raise InputError(
+            f"{source}: column {WEIGHT!r}: expected whole numbers, as `label choose` writes them"
+        ) from error
+    return [max(weight or 0, 0) if why == CORESET else 0 for why, weight in zip(reasons, weights, strict=True)]
 
 
 def label_values(column: pa.ChunkedArray, rule: Rule, source: Path) -> Iterator[str | float | None]:

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 from gneiss.errors import InputError
 from gneiss.filters.perplexity import Normalization
+from gneiss.model_training.corpus_figures import Audited, Weighted
 from gneiss.model_training.evaluation import Evaluation
 from gneiss.model_training.labels import Rule
 from gneiss.model_training.source import Skipped
@@ -56,7 +57,8 @@ class Classifier:
 
     settings: those used, possibly chosen by autotune; autotuned: whether they were; rule: what makes a
     row positive; rows: of the source; found: label → rows; trained, positives: distinct documents trained on, and the
-    positive ones; content_sha256: of the lines trained on, in order; model_sha256, size_bytes: of the file.
+    positive ones; content_sha256: of the lines trained on, in order; model_sha256, size_bytes: of the file; audit,
+    weighted: figures over the corpus that labels were chosen from, where their rows are audited or stand for others.
     """
 
     path: Path
@@ -74,6 +76,8 @@ class Classifier:
     model_sha256: str
     size_bytes: int
     held_out: Evaluation
+    audit: Audited | None = None
+    weighted: Weighted | None = None
 
 
 @dataclass(frozen=True)

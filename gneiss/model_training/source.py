@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +30,11 @@ class Skipped:
     contradictory: int = 0
 
 
-def read_rows(source: Path, text: str, *others: str) -> Iterator[pa.Table]:
+def read_rows(source: Path, text: str, *others: str, also: Sequence[str] = ()) -> Iterator[pa.Table]:
     """The requested columns of every row group, in order of files and rows; the text column as large_binary.
 
-    Parameters: `source`: a Parquet file or a folder of them; `text`, `others`: names of columns.
+    Parameters: `source`: a Parquet file or a folder of them; `text`, `others`: names of columns; `also`: of columns
+    that are read where they are there.
     Raises InputError when there is no file, one cannot be read or lacks a column, or its text column is not of strings.
     """
     root, files = find_files(source, is_input, input_names())
@@ -48,8 +49,9 @@ def read_rows(source: Path, text: str, *others: str) -> Iterator[pa.Table]:
                         raise InputError(f"{path}: column {column!r} is {found}; found {', '.join(schema.names)}")
                 if not is_string(schema.field(text).type):
                     raise InputError(f"{path}: column {text!r}: expected strings, found {schema.field(text).type}")
+                read = [*columns, *(name for name in also if schema.names.count(name) == 1 and name not in columns)]
                 for group in range(file.num_row_groups):
-                    table = file.read_row_group(group, columns=columns, use_threads=False)
+                    table = file.read_row_group(group, columns=read, use_threads=False)
                     if pa.types.is_dictionary(schema.field(text).type):
                         table = _replaced(table, text, pa.large_string())
                     yield _replaced(table, text, pa.large_binary())

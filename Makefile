@@ -26,7 +26,7 @@ $(INSTALLED): pyproject.toml requirements.lock
 
 # numba's cache of a kernel does not notice a change in a function that the kernel takes from another file: all are
 # compiled again when a room changes that holds kernels, or what lies beside the rooms.
-$(KERNELS): $(INSTALLED) $(shell find gneiss/*.py gneiss/dedup gneiss/edit gneiss/federated gneiss/filters gneiss/input gneiss/layers -name '*.py')
+$(KERNELS): $(INSTALLED) $(shell find gneiss/*.py gneiss/dedup gneiss/edit gneiss/model_training gneiss/filters gneiss/input gneiss/layers -name '*.py')
 	find gneiss -name '*.nb[ic]' -delete
 	touch $@
 

@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from gneiss.arrays import BoolArray, Float64Array, Int64Array
 from gneiss.errors import InputError
-from gneiss.labeling.coreset import Coreset, Settings, choose, radius_for, stream_of
 from gneiss.model_training.document_features import (
     PROJECTIONS,
     document_batches,
@@ -21,6 +20,7 @@ from gneiss.model_training.document_features import (
     standardise,
 )
 from gneiss.model_training.label_queue import CHOSEN, MARGIN_ROUNDS, Queue, Request, existing_queue, write_queue
+from gneiss.model_training.labeling.coreset import Coreset, Settings, choose, radius_for, stream_of
 from gneiss.model_training.labels import AUDIT, CORESET
 from gneiss.output.claim import held
 from gneiss.output.finished_run import open_run

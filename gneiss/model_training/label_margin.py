@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from gneiss.arrays import BoolArray, Float64Array, Int64Array
 from gneiss.batch import TextBatch
 from gneiss.errors import InputError
-from gneiss.labeling.margin import nearest_to_half
 from gneiss.model_training.document_features import document_batches
 from gneiss.model_training.label_queue import CHOSEN, MARGIN_ROUNDS, Queue, Round, open_queue, write_round
+from gneiss.model_training.labeling.margin import nearest_to_half
 from gneiss.model_training.labels import MARGIN, read_documents
 from gneiss.model_training.trained_model import trained_model
 from gneiss.output.claim import held

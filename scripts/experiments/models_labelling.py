@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from gneiss.arrays import Float64Array, Int64Array
-from gneiss.labeling.coreset import Coreset, Settings, choose, stream_of
-from gneiss.labeling.cover import exact
-from gneiss.labeling.distances import distances
-from gneiss.labeling.forecast import predicted, ridge
-from gneiss.labeling.margin import nearest_to_half
+from gneiss.model_training.labeling.coreset import Coreset, Settings, choose, stream_of
+from gneiss.model_training.labeling.cover import exact
+from gneiss.model_training.labeling.distances import distances
+from gneiss.model_training.labeling.forecast import predicted, ridge
+from gneiss.model_training.labeling.margin import nearest_to_half
 from gneiss.model_training.networks import Parameters
 
 SEEDS = 3

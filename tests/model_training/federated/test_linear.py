@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.federated.features import SparseRows
-from gneiss.federated.linear import Examples, Sampling, draw_of, logits, loss_and_gradient, predicted
+from gneiss.model_training.federated.features import SparseRows
+from gneiss.model_training.federated.linear import Examples, Sampling, draw_of, logits, loss_and_gradient, predicted
 
 FEATURES = 5
 seeds = st.integers(0, 10_000)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gneiss.federated.steps import Descent, Gradient, Weights, mean
-from gneiss.federated.strategy import Answer, Task
+from gneiss.model_training.federated.steps import Descent, Gradient, Weights, mean
+from gneiss.model_training.federated.strategy import Answer, Task
 
 
 @dataclass(frozen=True, eq=False)

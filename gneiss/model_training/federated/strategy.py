@@ -23,7 +23,7 @@ from typing import Literal
 
 import numpy as np
 
-from gneiss.federated.steps import AMSGrad, Descent, Gradient, Moments, Weights, mean
+from gneiss.model_training.federated.steps import AMSGrad, Descent, Gradient, Moments, Weights, mean
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.federated.hierarchy import Hierarchy, Region, RegionsState
-from gneiss.federated.steps import Gradient
-from gneiss.federated.strategy import Answer
+from gneiss.model_training.federated.hierarchy import Hierarchy, Region, RegionsState
+from gneiss.model_training.federated.steps import Gradient
+from gneiss.model_training.federated.strategy import Answer
 
 SIZE = 20
 REGIONS = {"north": ("a", "b"), "south": ("c",), "west": ("d", "e", "f")}

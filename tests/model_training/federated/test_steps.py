@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gneiss.federated.steps import AMSGrad, Descent, mean, norm
+from gneiss.model_training.federated.steps import AMSGrad, Descent, mean, norm
 
 vectors = arrays(np.float64, 4, elements=st.floats(-5, 5))
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gneiss.federated.steps import AMSGrad, Moments, Weights, mean
-from gneiss.federated.strategy import stepped
+from gneiss.model_training.federated.steps import AMSGrad, Moments, Weights, mean
+from gneiss.model_training.federated.strategy import stepped
 
 #: FedAsync's a.
 _MIXING = 0.6

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.federated.buffered import Buffered, BufferedState, fadas, fadas_da, fedasync, fedbuff
-from gneiss.federated.clock import Event, arrivals
-from gneiss.federated.rounds import rounds
-from gneiss.federated.steps import AMSGrad
-from gneiss.federated.strategy import fedadam
+from gneiss.model_training.federated.buffered import Buffered, BufferedState, fadas, fadas_da, fedasync, fedbuff
+from gneiss.model_training.federated.clock import Event, arrivals
+from gneiss.model_training.federated.rounds import rounds
+from gneiss.model_training.federated.steps import AMSGrad
+from gneiss.model_training.federated.strategy import fedadam
 
 SIZE = 6
 RULES = {"fedasync": fedasync(1.0), "fedbuff": fedbuff(1.5, 2), "fadas": fadas(0.1, 2), "fadas_da": fadas_da(0.1, 2)}

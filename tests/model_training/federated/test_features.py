@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gneiss.batch import TextBatch
 from gneiss.errors import InputError
-from gneiss.federated.features import FeatureSpace
+from gneiss.model_training.federated.features import FeatureSpace
 
 SPACES = b" \n\r\t\v\f\0"
 WORDS = ("a", "the", "über", "слово", "🙂", "exactly8", "a_word_of_more_than_twenty_four_bytes", "\u00a0", "</s")

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.federated.rounds import asked_sites, rounds
-from gneiss.federated.steps import AMSGrad, Descent, Gradient
-from gneiss.federated.strategy import (
+from gneiss.model_training.federated.rounds import asked_sites, rounds
+from gneiss.model_training.federated.steps import AMSGrad, Descent, Gradient
+from gneiss.model_training.federated.strategy import (
     Answer,
     ServerState,
     Strategy,
@@ -56,7 +56,7 @@ def states(strategy: Strategy, seed: int, count: int = 4, share: float = 0.67) -
 
 def by_hand(name: str, seed: int, count: int, share: float) -> list[float]:
     """The equations, a weight at a time; nothing of the library but the draws and who is asked."""
-    from gneiss.federated.linear import draw_of
+    from gneiss.model_training.federated.linear import draw_of
 
     given_ = bowls(seed)
     x = [0.0] * SIZE

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from gneiss.batch import TextBatch
 from gneiss.errors import InputError, MachineError, ModelError
-from gneiss.federated.features import FeatureSpace
-from gneiss.federated.linear import logits
-from gneiss.federated.model import write_model
 from gneiss.filters.fasttext_models.ensemble import load_ensemble
 from gneiss.filters.fasttext_models.file import read_model
 from gneiss.filters.fasttext_models.library import load_library
 from gneiss.filters.fasttext_models.output import Predictor
 from gneiss.filters.fasttext_models.table import build_table
+from gneiss.model_training.federated.features import FeatureSpace
+from gneiss.model_training.federated.linear import logits
+from gneiss.model_training.federated.model import write_model
 
 #: What float32 sums differ by.
 EXACT = 4e-7

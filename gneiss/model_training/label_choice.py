@@ -35,6 +35,8 @@ _SAMPLED_WINDOWS = 10
 _MOST_OF_AVERAGE = 10
 _QUANTILES = (0.5, 0.9, 0.99, 1.0)
 _FEWEST = 20
+#: By how much two shares may exceed 1, such as .7, .2 and .1.
+_ROUNDING = 1e-9
 
 
 def choose_labels(
@@ -160,10 +162,8 @@ def _coverage(settings: Settings, found: Coreset) -> Mapping[str, Any]:
 def _check(budget: int, coreset_share: float, audit_share: float) -> None:
     if budget < _FEWEST:
         raise InputError(f"budget={budget}: expected at least {_FEWEST} labels")
-    if not 0 < coreset_share <= 1 or not 0 <= audit_share <= 1 - coreset_share:
+    if not (coreset_share * budget >= 1 and audit_share >= 0 and coreset_share + audit_share <= 1 + _ROUNDING):
         raise InputError(
-            f"coreset_share={coreset_share:g}, audit_share={audit_share:g}: expected shares of the budget, of"
-            " 1 together at most, with a coreset"
+            f"coreset_share={coreset_share:g}, audit_share={audit_share:g}: expected shares of {budget:,} labels, of 1"
+            " together at most, with a label at least for the coreset"
         )
-    if int(coreset_share * budget) < 1:
-        raise InputError(f"coreset_share={coreset_share:g}: it leaves no label of {budget} to the coreset; raise it")

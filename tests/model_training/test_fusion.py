@@ -14,8 +14,11 @@ from gneiss.cli.main import app
 from gneiss.errors import InputError, OutputError
 from gneiss.filters.fusion_model import read_model
 from gneiss.model_training.fusion import train_fusion
-from gneiss.model_training.fusion_examples import blocks_of
+from gneiss.model_training.fusion_examples import blocks_of, read_labelled_run
 from gneiss.model_training.fusion_methods import Learning
+from gneiss.model_training.label_choice import choose_labels
+from gneiss.model_training.label_margin import next_labels
+from gneiss.model_training.labels import Rule
 from gneiss.output.finished_run import FinishedRun
 from gneiss.pipelines.run import run
 from tests import runs
@@ -121,3 +124,26 @@ def test_what_cannot_be_trained_on(finished: FinishedRun, tmp_path: Path) -> Non
 def test_blocks_that_are_none(given: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         blocks_of(given, "blocks.yaml")
+
+
+def test_audited_documents_are_left_out(finished: FinishedRun, tmp_path: Path) -> None:
+    table = pq.read_table(labels_of(finished))
+    why = ["audit" if number % 8 == 0 else "margin" for number in range(ROWS)]
+    pq.write_table(table.append_column("why", pa.array(why)), tmp_path / "labels.parquet")
+    rule = Rule("label", ("hq",))
+    found = read_labelled_run(tmp_path / "labels.parquet", finished, blocks_of(BLOCKS, "blocks.yaml"), rule)
+    assert found.labelled == len(found.labels) == ROWS * 7 // 8
+
+
+@pytest.mark.slow
+def test_a_fusion_model_says_what_to_label_next(finished: FinishedRun, tmp_path: Path) -> None:
+    blocks = blocks_of(BLOCKS, "blocks.yaml")
+    train_fusion(
+        labels_of(finished), finished, blocks, tmp_path / "fusion", method="laser", learning=Learning(epochs=2)
+    )
+    choose_labels(finished.folder, tmp_path / "queue", budget=40)
+    found = next_labels(finished.folder, tmp_path / "queue", model=tmp_path / "fusion", budget=12)
+    to_half = np.abs(np.array(finished.annotations(columns=["a"])["a"]) - 0.5)
+    rows = pq.read_table(tmp_path / "queue" / found.round.file)["row"].to_pylist()
+    assert len(rows) == 12
+    assert to_half[rows].mean() < to_half.mean() / 2

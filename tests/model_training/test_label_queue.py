@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
@@ -14,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gneiss
@@ -35,7 +36,9 @@ from gneiss.model_training.label_margin import next_labels
 from gneiss.model_training.label_queue import COLUMNS
 from gneiss.output.finished_run import open_run
 from gneiss.output.sources import sources
-from tests.runs import InThisProcess, annotations, command, files
+from gneiss.store import place as places
+from tests.runs import InThisProcess, annotations, command, files, train
+from tests.store.memory import MemoryStore
 from tests.support import write_documents
 
 pytestmark = pytest.mark.slow
@@ -102,24 +105,34 @@ def features_of(scored: Path, seed: int = 0) -> tuple[list[tuple[str, int]], np.
     return documents, values
 
 
-def test_what_is_chosen_stands_for_all_documents(scored: Path, tmp_path: Path) -> None:
-    """C2 in the files: Σu = documents, u ≤ ū; and each document is as near to one that is chosen as is written."""
-    coverage, table = chosen(scored, tmp_path / "queue")
-    documents, values = features_of(scored)
-    run = open_run(scored / "run")
-    assert coverage["documents"] == len(documents) == run.documents
+@settings(max_examples=8)
+@given(
+    budget=st.integers(20, 300),
+    coreset_share=st.sampled_from([0.1, 0.5, 0.8]),
+    audit_share=st.sampled_from([0.0, 0.05, 0.2]),
+    seed=st.integers(0, 100),
+)
+def test_what_is_chosen_stands_for_all_documents(
+    scored: Path, budget: int, coreset_share: float, audit_share: float, seed: int
+) -> None:
+    """C2 in the files: Σu = documents, u ≤ ū, and each document is as near to one that is chosen as is written."""
+    shares = {"coreset_share": coreset_share, "audit_share": audit_share}
+    with TemporaryDirectory() as folder:
+        coverage, table = chosen(scored, Path(folder), budget=budget, seed=seed, **shares)
+    documents, values = features_of(scored, seed)
+    assert coverage["documents"] == len(documents) == open_run(scored / "run").documents
     assert table.schema.remove_metadata().equals(COLUMNS)
-    weights, why = np.array(table["weight"]), np.array(table["why"])
+    weights, is_audit = np.array(table["weight"]), np.array(table["why"]) == "audit"
     assert weights.sum() == len(documents)
-    assert weights.min() >= 1
-    assert weights.max() <= coverage["capacity"]
-    assert (why == "audit").sum() == coverage["audit"] == 3
-    assert (why == "coreset").sum() == coverage["collected"] <= 30
-    assert coverage["left_for_margin"] == 60 - len(why)
+    assert 1 <= weights.min() <= weights.max() <= coverage["capacity"]
+    assert (weights[is_audit] == 1).all()
+    assert is_audit.sum() == coverage["audit"] == round(audit_share * budget)
+    assert (~is_audit).sum() == coverage["collected"] <= coreset_share * budget
+    assert coverage["left_for_margin"] == budget - len(is_audit)
     at = [documents.index(key) for key in zip(table["shard"].to_pylist(), table["row"].to_pylist(), strict=True)]
     assert at == sorted(at)
-    rest = np.setdiff1d(np.arange(len(documents)), [p for p, w in zip(at, why, strict=True) if w == "audit"])
-    coreset = [p for p, w in zip(at, why, strict=True) if w == "coreset"]
+    audit, coreset = np.array(at)[is_audit], np.array(at)[~is_audit]
+    rest = np.setdiff1d(np.arange(len(documents)), audit)
     nearest = np.sqrt(((values[rest][:, None] - values[coreset][None]) ** 2).sum(axis=2)).min(axis=1)
     assert nearest.max() <= coverage["reach"]["p100"] + 1e-9
     assert np.array(table["radius"]).max() == pytest.approx(coverage["reach"]["p100"])
@@ -196,8 +209,10 @@ def test_another_queue_is_not_written_over(scored: Path, tmp_path: Path, copy_of
         ({"budget": 19}, "budget=19: expected at least 20 labels"),
         ({"budget": 5000}, r"expected fewer labels than documents, found \d+ documents; have all of them labelled"),
         ({"coreset_share": 0.99}, "coreset_share=0.99, audit_share=0.05: expected shares"),
-        ({"coreset_share": 0.0}, "with a coreset"),
-        ({"coreset_share": 0.01}, "it leaves no label of 60 to the coreset"),
+        ({"coreset_share": 0.0}, "with a label at least for the coreset"),
+        ({"coreset_share": 0.01}, "coreset_share=0.01, .* of 60 labels"),
+        ({"audit_share": -0.1}, "audit_share=-0.1: expected shares"),
+        ({"audit_share": float("nan")}, "audit_share=nan: expected shares"),
     ],
 )
 def test_what_cannot_be_chosen_is_refused(scored: Path, tmp_path: Path, options: dict[str, Any], told: str) -> None:
@@ -221,6 +236,19 @@ def test_the_command_says_what_it_covers(scored: Path, tmp_path: Path, capsys: p
     assert f"queue      {tmp_path}/queue/label_queue.parquet" in said
     assert command("label", "choose", scored / "run", "--budget", 80, "--output", tmp_path / "queue") == 1
     assert "there is a queue already" in capsys.readouterr().err
+
+
+def test_a_queue_in_a_store_is_that_of_a_disk(scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "STORES", (*places.STORES, MemoryStore()))
+    run = gneiss.run(scored / "scored.yaml", scored / "input", "memory://bucket/run", backend=InThisProcess())
+    choose_labels("memory://bucket/run", "memory://bucket/queue", budget=200)
+    choose_labels(scored / "run", tmp_path / "queue", budget=200)
+    assert run.digest == open_run(scored / "run").digest
+    train(tmp_path / "tiny.bin")
+    for at, queue in (("memory://bucket/run", "memory://bucket/queue"), (scored / "run", tmp_path / "queue")):
+        assert next_labels(at, queue, model=tmp_path / "tiny.bin", budget=9).round.documents == 9
+    for name in ("label_queue.parquet", "coverage.json", "margin-001.parquet"):
+        assert places.place_of(f"memory://bucket/queue/{name}").read() == (tmp_path / "queue" / name).read_bytes()
 
 
 # Rounds of margin

@@ -28,8 +28,8 @@ from bench_filters import Figures, describe, first_bytes, read_corpus, timed
 
 from gneiss.arrays import UInt32Array
 from gneiss.batch import TextBatch
-from gneiss.dedup.minhash.clusters import clusters
 from gneiss.dedup.minhash.criteria import ExactDuplicates, NearDuplicates
+from gneiss.dedup.minhash.joining import clusters
 from gneiss.dedup.minhash.keys import shard_keys
 from gneiss.dedup.minhash.matching import matched
 from gneiss.dedup.minhash.normalization import normalized
@@ -133,13 +133,13 @@ def rounds_part(batch: TextBatch, quick: bool) -> Figures:
     """All rounds, with what travels as it would be written: Arrow with zstd."""
     places = [len(batch) * shard // SHARDS for shard in range(SHARDS + 1)]
     shards = [batch.slice(start, stop) for start, stop in pairwise(places)]
-    list(clusters(matched(shard_keys(TextBatch.of(["Compiled before", "it is measured."] * 2), NEAR)), [4]))
+    clusters(matched(shard_keys(TextBatch.of(["Compiled before", "it is measured."] * 2), NEAR)), [4])
     figures: Figures = {"rounds_shards": SHARDS, "rounds_partitions": PARTITIONS}
     for name, criterion in (("near", NEAR), ("exact", ExactDuplicates())):
         of_keys, keys = timed(lambda: [shard_keys(shard, criterion, PARTITIONS) for shard in shards])  # noqa: B023
         by_partition = list(zip(*keys, strict=True))
         of_edges, edges = timed(lambda: [e for sent in by_partition for e in matched(sent)])  # noqa: B023
-        of_clusters, found = timed(lambda: list(clusters(edges, [len(shard) for shard in shards])))  # noqa: B023
+        of_clusters, found = timed(lambda: clusters(edges, [len(shard) for shard in shards]))  # noqa: B023
         count = sum(each.num_rows for each in edges)
         figures |= {
             f"{name}_keys_ms_per_mb": of_keys * 1e9 / batch.size_bytes,
@@ -304,7 +304,7 @@ def peak(work: Callable[[], Any]) -> int:
     """Growth of the largest size that this process had."""
     one = np.ones(1, np.uint32)
     list(matched([pa.record_batch([one.astype(np.uint64)] * 2 + [one], names=["high", "low", "row_step"])]))
-    list(clusters([pa.record_batch([one * 0] * 4, names=EDGES)], [1]))
+    clusters([pa.record_batch([one * 0] * 4, names=EDGES)], [1])
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before = resident("VmRSS")
     work()

@@ -295,12 +295,13 @@ class NearDuplicates(_Duplicates, criteria.NearDuplicates):
         """See CorpusStep."""
         if not self.verify:
             return super().results(corpus)
+        from gneiss.corpus_steps.star_stages import clusters_of
         from gneiss.corpus_steps.verified_stages import verifiers_for
 
         verifiers, union = verifiers_for(corpus), Union.of(corpus)
 
         def result(shard: int, documents: PhaseDocuments) -> StepResult:
-            clusters, pairs = corpus.batch("clusters", 0, shard), corpus.across("verified", verifiers, shard)
+            clusters, pairs = clusters_of(self.keep, corpus, shard), corpus.across("verified", verifiers, shard)
             return self._verified_result(clusters, pairs, documents.rows, union, union.before + shard)
 
         return result

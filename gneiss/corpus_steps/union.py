@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -40,6 +41,16 @@ class Union:
             np.repeat(np.arange(len(counts)), counts),
             np.repeat(np.array(outputs), counts),
         )
+
+    @cached_property
+    def starts(self) -> Int64Array:
+        """The number of each shard's first document among all, and the end, int64 (shards + 1,)."""
+        return np.append(0, np.cumsum(np.asarray(self.rows, np.int64)))
+
+    @property
+    def segments(self) -> Int64Array:
+        """The number of each segment's first document, of those with shards, int64 (segments,)."""
+        return self.starts[:-1][np.diff(self.segment, prepend=-1) > 0]
 
     @property
     def end(self) -> int:

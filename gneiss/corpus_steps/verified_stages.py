@@ -1,4 +1,4 @@
-"""Near-duplicates that are verified, across shards: five stages.
+"""Near-duplicates that are verified, across shards.
 
 | stage | over | sends |
 | --- | --- | --- |
@@ -6,7 +6,7 @@
 | `candidates`, `wanted` | partitions | to each verifier: pairs to compare; to each shard: whose sets, for whom |
 | `sets` | shards | to each verifier: the shingle sets of documents in its pairs |
 | `verified` | verifiers | to each shard: the pairs of its documents, with similarities |
-| `clusters` | all pairs | to each shard: the documents in clusters |
+| `accepted` to `clusters` | | see `star_stages` |
 
 A verifier has the pairs of a share of the later documents. Their sets are sent to it once, those of earlier ones to
 each verifier that compares them. Only documents with a candidate are sent. What comes before these shards is known by
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -25,8 +24,9 @@ import pyarrow as pa
 
 from gneiss.arrays import Int64Array, UInt32Array
 from gneiss.corpus_steps.indexed_keys import index_stages, indexed_keys
-from gneiss.corpus_steps.indexed_stars import SETS, kept_sets, kept_stages, kept_stars, lists_of
-from gneiss.corpus_steps.preference_stages import order_stages, orders_of
+from gneiss.corpus_steps.indexed_sets import SETS, kept_set_stage, kept_sets, lists_of
+from gneiss.corpus_steps.preference_stages import order_stages
+from gneiss.corpus_steps.star_stages import cut_stages, kept_star_stage, star_stages
 from gneiss.corpus_steps.step import MOST_PARTITIONS, REDUCER_MEMORY_BYTES, Batches, ShardSize, Stage, StepCorpus
 from gneiss.corpus_steps.union import Union
 
@@ -52,10 +52,12 @@ def verified_stages(
     step: NearDuplicates, keep: str | None, salt: Salt, partitions: int, corpus: StepCorpus
 ) -> Sequence[Stage]:
     """The stages; `keep`: which document comes first; `salt`: of shards that see each other; `partitions`: of keys."""
-    from gneiss.dedup.minhash import candidates, keys, stars, verified
+    from gneiss.dedup.minhash import candidates, keys, verified
 
+    assert step.verify
     shards, verifiers, union = len(corpus.shards), verifiers_for(corpus), Union.of(corpus)
     every = union.before + shards
+    kept = [kept_set_stage(step, verifiers, corpus), kept_star_stage(keep, verifiers, corpus)]
     of_keys = keys.SCHEMA if keep is None else keys.KEYS_IN_ORDER
     return (
         *order_stages(keep, corpus),
@@ -66,12 +68,10 @@ def verified_stages(
         ),
         Stage("wanted", partitions, WANTED, partial(_wanted, verifiers, every), is_local=True, receivers=every),
         Stage("sets", every, SETS, partial(_sets, step, partitions, verifiers, union.before), receivers=verifiers),
-        Stage(
-            "verified", verifiers, verified.SCHEMA, partial(_verified, step, partitions),
-            receivers=shards, is_read_by_task=True,
-        ),
-        Stage("clusters", 1, stars.SCHEMA, partial(_clusters, step, keep, verifiers)),
-        *(kept_stages(step, verifiers, corpus) if corpus.keeps_index else ()),
+        *cut_stages(keep, corpus),
+        Stage("verified", verifiers, verified.SCHEMA, partial(_verified, step, partitions), receivers=shards),
+        *star_stages(keep, step.verify.clusters == "complete", verifiers, corpus),
+        *(kept if corpus.keeps_index else ()),
         *index_stages(step.keys_per_document, partitions, keep, corpus),
     )  # fmt: skip
 
@@ -87,7 +87,7 @@ def _keys(
 
 
 def _candidates(step: NearDuplicates, partitions: int, verifiers: int, corpus: StepCorpus, partition: int) -> Batches:
-    from gneiss.dedup.corpus_scope.records import column
+    from gneiss.dedup.corpus_scope.records import by_receiver, column
     from gneiss.dedup.minhash.candidates import candidates, passes_for
 
     sent = corpus.across("keys", len(corpus.shards), partition)
@@ -95,11 +95,12 @@ def _candidates(step: NearDuplicates, partitions: int, verifiers: int, corpus: S
     passes = passes_for(sum(batch.num_rows for its in (known, sent) for batch in its), REDUCER_MEMORY_BYTES)
     union = Union.of(corpus)
     for batch in candidates(sent, passes, known, union.before, union.segment):
-        yield from _by_receiver(batch, _verifier(column(batch, "shard"), column(batch, "row"), verifiers), verifiers)
+        yield from by_receiver(batch, _verifier(column(batch, "shard"), column(batch, "row"), verifiers), verifiers)
 
 
 def _wanted(verifiers: int, shards: int, corpus: StepCorpus, partition: int) -> Batches:
     """Per batch of candidates, of which there is one for each verifier in each pass."""
+    from gneiss.dedup.corpus_scope.records import by_receiver
     from gneiss.dedup.minhash.verified import Pairs
 
     found = [np.empty((0, 2), np.int64)]
@@ -108,7 +109,7 @@ def _wanted(verifiers: int, shards: int, corpus: StepCorpus, partition: int) -> 
         found.append(np.stack([place, np.full(len(place), number % verifiers)], axis=1))
     place, verifier = np.unique(np.concatenate(found), axis=0).T
     columns = [(place & 0xFFFFFFFF).astype(np.uint32), verifier.astype(np.uint32)]
-    return _by_receiver(pa.record_batch(columns, schema=WANTED), place >> 32, shards)
+    return by_receiver(pa.record_batch(columns, schema=WANTED), place >> 32, shards)
 
 
 def _sets(
@@ -169,26 +170,6 @@ def _read(sent: Iterable[pa.RecordBatch], pairs: Pairs) -> tuple[Int64Array, Shi
     return np.concatenate(found), ShingleSets.of_steps(np.concatenate(steps), np.concatenate(sizes))
 
 
-def _clusters(step: NearDuplicates, keep: str | None, verifiers: int, corpus: StepCorpus, task: int) -> Batches:
-    from gneiss.dedup.minhash.stars import stars
-
-    assert step.verify
-    pairs = (batch for verifier in range(verifiers) for batch in corpus.batches("verified", verifier))
-    union, complete = Union.of(corpus), step.verify.clusters == "complete"
-    known = kept_stars(corpus.segments)
-    found = stars(pairs, union.rows, complete, orders_of(keep, corpus), known, union.segment)
-    return islice(found, union.before, None)
-
-
 def _verifier(shard: UInt32Array, row: UInt32Array, verifiers: int) -> Int64Array:
     """The verifier of pairs with these later documents."""
     return (shard.astype(np.int64) + row) % verifiers
-
-
-def _by_receiver(batch: pa.RecordBatch, receiver: Int64Array, receivers: int) -> Iterable[pa.RecordBatch]:
-    """A batch for each receiver."""
-    from gneiss.dedup.corpus_scope.records import parted
-
-    order = np.argsort(receiver, kind="stable")
-    bounds = np.searchsorted(receiver[order], np.arange(receivers + 1))
-    return parted(batch.take(pa.array(order)), bounds)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import pairwise
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gneiss.arrays import Int64Array, UInt64Array
-from gneiss.dedup.corpus_scope.records import column
+from gneiss.arrays import BoolArray, Int64Array, UInt64Array
 
 #: A value for each row of a shard: the lower come first.
 SCHEMA = pa.schema([("order", pa.uint64())])
@@ -33,27 +31,48 @@ def order_of(measure: pa.Array) -> UInt64Array:
     return np.where(there, ~rising, np.uint64(_LAST))
 
 
-def ranks(
-    number: Int64Array,
-    starts: Int64Array,
-    orders: Iterable[pa.RecordBatch] | None,
-    segment: Int64Array | None = None,
-) -> tuple[Int64Array, Int64Array]:
-    """The rank of some documents among each other, from 0 for the first, and which has each rank.
+@dataclass(frozen=True, eq=False)
+class Cuts:
+    """Where documents in order of preference are cut into parts, by default into one: the first of each other part.
 
-    Parameters: `number`: their numbers in the corpus, rising, int64 (documents,); `starts`: the first number of each
-    shard, and the end; `orders`: a batch for each shard (`SCHEMA`), iterated once; None: by number; `segment`: of each
-    shard, int64 (shards,), rising: documents of a lower one come first, whatever the order says; default one of all.
+    order: uint64 (parts - 1,); number: in the corpus, int64 (parts - 1,); own: the number of the first document that
+    has its order: those before come before all others, by number.
     """
-    if orders is None:
-        own = np.arange(len(number))
-        return own, own
-    bounds = np.searchsorted(number, starts)
-    order = np.empty(len(number), np.uint64)
-    for batch, start, (low, high) in zip(orders, starts.tolist(), pairwise(bounds.tolist()), strict=False):
-        order[low:high] = column(batch, "order")[number[low:high] - start]
-    shard = np.repeat(np.arange(len(starts) - 1), np.diff(bounds))
-    of_rank = np.argsort(order, kind="stable") if segment is None else np.lexsort((order, segment[shard]))
-    rank = np.empty(len(number), np.int64)
-    rank[of_rank] = np.arange(len(number))
-    return rank, of_rank
+
+    order: UInt64Array = field(default_factory=lambda: np.empty(0, np.uint64))
+    number: Int64Array = field(default_factory=lambda: np.empty(0, np.int64))
+    own: int = 0
+
+    @classmethod
+    def evenly(cls, order: UInt64Array, number: Int64Array, parts: int) -> Cuts:
+        """Cuts between which there are about equally many of these documents.
+
+        >>> cuts = Cuts.evenly(np.array([5, 0, 5, 0], np.uint64), np.array([0, 1, 2, 3]), 2)
+        >>> len(cuts), cuts.part_of(np.array([0, 5, 5], np.uint64), np.array([9, 0, 2])).tolist()
+        (2, [0, 1, 1])
+        """
+        places = np.arange(1, parts) * len(number) // parts
+        rising = np.lexsort((number, order))[places]
+        return cls(order[rising], number[rising])
+
+    def __len__(self) -> int:
+        return len(self.number) + 1
+
+    def part_of(self, order: UInt64Array, number: Int64Array) -> Int64Array:
+        """The part that each of some documents is in, int64 (documents,)."""
+        part = np.zeros(len(number), np.int64)
+        for cut in range(1, len(self)):
+            part += self._begun(cut, order, number)
+        return part
+
+    def are_in(self, part: int, order: UInt64Array, number: Int64Array) -> BoolArray:
+        """Whether each of some documents is in a part."""
+        return self._begun(part, order, number) & ~self._begun(part + 1, order, number)
+
+    def _begun(self, part: int, order: UInt64Array, number: Int64Array) -> BoolArray:
+        """Whether documents are in a part, or a later one."""
+        if not 0 < part < len(self):
+            return np.full(len(number), part == 0)
+        cut_order, cut = self.order[part - 1], self.number[part - 1]
+        order = np.where(number < self.own, np.uint64(0), order)
+        return np.asarray((order > cut_order) | ((order == cut_order) & (number >= cut)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -9,7 +11,7 @@ from unittest import mock
 import pytest
 
 from gneiss.corpus_steps.step import REDUCER_MEMORY_BYTES
-from gneiss.dedup.minhash import joining
+from gneiss.dedup.minhash import joining, stars
 from gneiss.errors import OutputError
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.exchange import Exchange
@@ -17,11 +19,12 @@ from tests import runs
 from tests.corpus_steps.test_verified_duplicates import NEAR, found, texts_of
 
 SHARDS = 3
+VERIFIED = {**NEAR, "verify": 0.5}
 
 
-def recipe(**parameters: Any) -> Recipe:
+def recipe(near: Mapping[str, Any] = NEAR, **parameters: Any) -> Recipe:
     """Both kinds of duplicates in one phase."""
-    steps = {"exact_duplicates": parameters, "near_duplicates": {**NEAR, **parameters}}
+    steps = {"exact_duplicates": parameters, "near_duplicates": {**NEAR, **near, **parameters}}
     phase = {"name": "unique", **steps, "rules": {"first": "exact_first AND near_first"}}
     return Recipe.model_validate({"name": "ranges", "budgets": {"documents": 1}, "phases": [phase]})
 
@@ -35,40 +38,48 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def a_range_for_each_shard() -> Any:
-    return mock.patch.object(joining, "BYTES_PER_DOCUMENT", REDUCER_MEMORY_BYTES)
+@contextmanager
+def a_range_for_each_shard() -> Iterator[None]:
+    """Or for about ten documents in another order."""
+    with (
+        mock.patch.object(joining, "BYTES_PER_DOCUMENT", REDUCER_MEMORY_BYTES),
+        mock.patch.object(stars, "BYTES_PER_DOCUMENT", REDUCER_MEMORY_BYTES // 10),
+    ):
+        yield
 
 
 @pytest.mark.parametrize("keep", [None, "text_bytes"])
+@pytest.mark.parametrize("verify", [None, 0.5, {"at_least": 0.5, "clusters": "complete"}], ids=str)
 @pytest.mark.slow
-def test_ranges_do_not_matter(corpus: Path, tmp_path: Path, keep: str | None) -> None:
-    its = recipe(**({"keep": keep} if keep else {}))
-    clusters = found(its, corpus, tmp_path / "one")["near_cluster"].drop_null()
+def test_ranges_do_not_matter(corpus: Path, tmp_path: Path, keep: str | None, verify: Any) -> None:
+    both = recipe({"verify": verify} if verify else {}, **({"keep": keep} if keep else {}))
+    clusters = found(both, corpus, tmp_path / "one")["near_cluster"].drop_null()
     assert len({name.rpartition(":")[0] for name in clusters.to_pylist()}) > 1
     with a_range_for_each_shard():
-        found(its, corpus, tmp_path / "many", 3)
+        found(both, corpus, tmp_path / "many", 3)
     assert runs.promised(tmp_path / "one") == runs.promised(tmp_path / "many")
 
 
+@pytest.mark.parametrize("near", [NEAR, VERIFIED], ids=["unverified", "verified"])
 @pytest.mark.slow
-def test_an_interruption_after_any_range_does_not_matter(corpus: Path, tmp_path: Path) -> None:
+def test_an_interruption_after_any_range_does_not_matter(corpus: Path, tmp_path: Path, near: Mapping[str, Any]) -> None:
     """One run over and over, each of which writes a file more of those stages."""
     written: list[str] = []
     write = Exchange.write
+    stops = 3 * SHARDS - 1 if near is VERIFIED else 2 * SHARDS  # verified: nothing is passed on by the last range
 
     def write_and_stop(exchange: Exchange, stage: str, *arguments: Any) -> Any:
         file = write(exchange, stage, *arguments)
-        if "near_duplicates_joined" in stage or "near_duplicates_clusters" in stage:
+        if stage.removeprefix("near_duplicates_").partition("_")[0] in ("joined", "stars", "passed", "clusters"):
             written.append(stage)
             raise OutputError("the disk is full")
         return file
 
-    found(recipe(), corpus, tmp_path / "whole")
-    with a_range_for_each_shard(), mock.patch.object(Exchange, "write", write_and_stop):
-        while len(written) < 2 * SHARDS:
-            with pytest.raises(OutputError, match="the disk is full"):
-                found(recipe(), corpus, tmp_path / "resumed")
+    found(recipe(near), corpus, tmp_path / "whole")
     with a_range_for_each_shard():
-        found(recipe(), corpus, tmp_path / "resumed")
-    assert len(set(written)) == 2 * SHARDS
+        with mock.patch.object(Exchange, "write", write_and_stop):
+            while len(written) < stops:
+                with pytest.raises(OutputError, match="the disk is full"):
+                    found(recipe(near), corpus, tmp_path / "resumed")
+        found(recipe(near), corpus, tmp_path / "resumed")
     assert runs.promised(tmp_path / "resumed") == runs.promised(tmp_path / "whole")

@@ -19,13 +19,13 @@ def flags_batch(flags: BoolArray) -> pa.RecordBatch:
 
 def flags_of(batches: Iterable[pa.RecordBatch]) -> BoolArray:
     """The bitmaps of several partitions, one after another."""
-    columns = [np.asarray(batch.column("flag").to_numpy(zero_copy_only=False), np.bool_) for batch in batches]
+    columns = [column(batch, "flag") for batch in batches]
     return np.concatenate(columns) if columns else np.empty(0, np.bool_)
 
 
 def column(batch: pa.RecordBatch, name: str) -> AnyArray:
-    """A numeric column without nulls, not copied."""
-    return np.asarray(batch.column(name).to_numpy())
+    """A column of numbers or flags without nulls; numbers are not copied."""
+    return np.asarray(batch.column(name).to_numpy(zero_copy_only=False))
 
 
 def in_passes(turn_flags: Callable[[int], Iterable[BoolArray]], passes: int) -> Iterator[pa.RecordBatch]:
@@ -49,6 +49,12 @@ def in_passes(turn_flags: Callable[[int], Iterable[BoolArray]], passes: int) -> 
 def parted(batch: pa.RecordBatch, bounds: Int64Array) -> list[pa.RecordBatch]:
     """The parts of a batch between bounds: made of one batch, they take a fiftieth of the time of as many batches."""
     return [batch.slice(low, high - low) for low, high in pairwise(bounds.tolist())]
+
+
+def by_receiver(batch: pa.RecordBatch, receiver: Int64Array, receivers: int) -> list[pa.RecordBatch]:
+    """A batch for each receiver, of the records that are for it."""
+    order = np.argsort(receiver, kind="stable")
+    return parted(batch.take(pa.array(order)), np.searchsorted(receiver[order], np.arange(receivers + 1)))
 
 
 def firsts_of(bounds: Int64Array) -> Int64Array:

@@ -21,13 +21,15 @@ from gneiss.dedup.minhash.keys import PlacedKeys, placed_keys
 MOST_COMPARED = 16
 # An estimate from the sizes of the columns and their sorted copies, without the pairs; not measured.
 _REDUCER_BYTES_PER_KEY = 80
-#: is_copy: a pair of documents with the same words, which need not be compared.
+#: order, first_order: of preference; is_copy: a pair of documents with the same words, which need not be compared.
 SCHEMA = pa.schema(
     [
         ("shard", pa.uint32()),
         ("row", pa.uint32()),
+        ("order", pa.uint64()),
         ("first_shard", pa.uint32()),
         ("first_row", pa.uint32()),
+        ("first_order", pa.uint64()),
         ("is_copy", pa.bool_()),
     ]
 )
@@ -44,7 +46,8 @@ def candidates(
 
     Parameters: `sent`: the keys from each shard, in order of shards, iterated once in each of the passes; `known`: keys
     of the `before` shards before those (`KNOWN`), iterated alike, whose documents are not compared with each other;
-    `segment`: see `ranks`. A pair comes once for each key that it shares.
+    `segment`: of each shard, int64 (shards,): documents of a lower one are preferred, whatever the order says. A
+    pair comes once for each key that it shares.
     """
     for turn in range(passes):
         yield _candidates(placed_keys(sent, known, before), turn, passes, before, segment)
@@ -74,8 +77,8 @@ def _candidates(
     if before:
         is_own = keys.shard[later] >= before
         later, earlier, is_copy = later[is_own], earlier[is_own], is_copy[is_own]
-    columns = [keys.shard[later], keys.row[later], keys.shard[earlier], keys.row[earlier], is_copy]
-    return pa.record_batch(columns, schema=SCHEMA)
+    columns = [values[record] for record in (later, earlier) for values in (keys.shard, keys.row, keys.order)]
+    return pa.record_batch([*columns, is_copy], schema=SCHEMA)
 
 
 def _occur_in(key: UInt64Array, own: UInt64Array) -> BoolArray:

@@ -9,12 +9,12 @@ from gneiss.arrays import Int64Array, UInt64Array
 from gneiss.batch import TextBatch, Texts
 from gneiss.dedup import preference
 from gneiss.dedup.minhash.candidates import candidates
-from gneiss.dedup.minhash.clusters import clusters
 from gneiss.dedup.minhash.criteria import Criterion, ExactDuplicates, NearDuplicates, Verification
+from gneiss.dedup.minhash.joining import clusters
 from gneiss.dedup.minhash.keys import shard_keys
 from gneiss.dedup.minhash.matching import matched
 from gneiss.dedup.minhash.normalization import ExactNormalization, Normalization
-from gneiss.dedup.minhash.stars import stars
+from gneiss.dedup.minhash.stars import accepted, of_shard, sized, stars
 from gneiss.dedup.minhash.verified import Pairs, verified
 from gneiss.dedup.spans import compact
 
@@ -24,19 +24,20 @@ SCHEMA = pa.schema([("document", pa.int64()), ("first", pa.int64()), ("size", pa
 def verified_within(
     batch: TextBatch, near: NearDuplicates, verification: Verification, order: UInt64Array | None = None
 ) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-    """Verified clusters of one shard, as from `stars`, and the pairs that were compared, as from `verified`."""
+    """Verified clusters of one shard, as from `of_shard`, and the pairs that were compared, as from `verified`."""
     pairs = Pairs.of(candidates(shard_keys(batch, near, order=order)))
     place = pairs.compared()
     present = np.zeros(len(batch), np.bool_)
     present[place] = True
     found = verified(pairs, np.arange(len(batch)), near.shingle_sets(batch, present), verification)
-    orders = None if order is None else [pa.record_batch([order], schema=preference.SCHEMA)]
-    (of_shard,) = stars([found], [len(batch)], verification.clusters == "complete", orders)
-    return of_shard, found
+    starts, whole = np.array([0, len(batch)]), preference.Cuts()
+    before = list if verification.clusters == "complete" else None
+    members = list(stars(list(accepted([found], starts, whole)), (), whole, 0, starts[:1], before=before))
+    return of_shard(sized([members], starts)), found
 
 
 def clusters_within(batch: TextBatch, criterion: Criterion, order: UInt64Array | None = None) -> pa.RecordBatch:
-    """Clusters of one shard without verification, as from `clusters`."""
+    """Clusters of one shard without verification, as from `resolved`."""
     orders = None if order is None else [pa.record_batch([order], schema=preference.SCHEMA)]
     (found,) = clusters(matched(shard_keys(batch, criterion)), [len(batch)], orders)
     return found

@@ -215,6 +215,15 @@ def resolved(
         yield answer
 
 
+def clusters(
+    edges: Iterable[pa.RecordBatch], shard_rows: Sequence[int], orders: Iterable[pa.RecordBatch] | None = None
+) -> list[pa.RecordBatch]:
+    """Clusters of documents that a task holds in one range: a batch for each shard. Parameters: see `joined`."""
+    ranges = Ranges.of(shard_rows, sum(shard_rows))
+    *_, members = joined(edges, (), ranges, 0, orders)
+    return list(resolved(members, (), (), ranges, 0))[: len(shard_rows)]
+
+
 def _links(
     edges: Iterable[pa.RecordBatch], passed: Iterable[pa.RecordBatch], starts: Int64Array, components: Components
 ) -> Iterator[tuple[Int64Array, Int64Array]]:

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
 
-from gneiss.arrays import AnyArray, BoolArray, Int64Array
+from gneiss.arrays import AnyArray, BoolArray, Int64Array, UInt64Array
 from gneiss.dedup.corpus_scope.records import column, expect
+from gneiss.dedup.minhash import candidates
 from gneiss.dedup.minhash.criteria import Verification
 from gneiss.dedup.minhash.shingle_sets import ShingleSets, similarities
 
-#: similarity: null where it is not enough; is_copy: of documents with the same words.
-SCHEMA = pa.schema(
-    [
-        ("shard", pa.uint32()),
-        ("row", pa.uint32()),
-        ("first_shard", pa.uint32()),
-        ("first_row", pa.uint32()),
-        ("similarity", pa.float64()),
-        ("is_copy", pa.bool_()),
-    ]
-)
+#: similarity: null where it is not enough; the others: see there.
+SCHEMA = candidates.SCHEMA.append(pa.field("similarity", pa.float64()))
 
 
 def places(shard: AnyArray | int, row: AnyArray) -> Int64Array:
@@ -33,37 +25,33 @@ def places(shard: AnyArray | int, row: AnyArray) -> Int64Array:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of documents by their places, each once, in order of `later`: int64 (pairs,); is_copy: bool (pairs,)."""
+    """Pairs of documents by their places, each once, in order of `later`: arrays (pairs,); orders: of preference."""
 
     later: Int64Array
+    later_order: UInt64Array
     earlier: Int64Array
+    earlier_order: UInt64Array
     is_copy: BoolArray
 
     @classmethod
     def of(cls, sent: Iterable[pa.RecordBatch]) -> Pairs:
         """From batches of `candidates`, in which a pair may come more than once."""
-        parts = [
-            (
-                places(column(batch, "shard"), column(batch, "row")),
-                places(column(batch, "first_shard"), column(batch, "first_row")),
-                np.asarray(batch.column("is_copy").to_numpy(zero_copy_only=False), np.bool_),
-            )
-            for batch in sent
-        ]
-        nothing = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_))
-        later, earlier, is_copy = (np.concatenate(arrays) for arrays in zip(nothing, *parts, strict=True))
+        table = pa.Table.from_batches(sent, candidates.SCHEMA)
+        shard, row, later_order, first_shard, first_row, earlier_order, is_copy = (
+            column(table, name) for name in table.column_names
+        )
+        later, earlier = places(shard, row), places(first_shard, first_row)
         order = np.lexsort((earlier, later))
-        later, earlier = later[order], earlier[order]
-        fresh = np.ones(len(order), np.bool_)
-        fresh[1:] = (later[1:] != later[:-1]) | (earlier[1:] != earlier[:-1])
-        return cls(later[fresh], earlier[fresh], is_copy[order][fresh])
+        fresh = np.append(True, (np.diff(later[order]) != 0) | (np.diff(earlier[order]) != 0))[: len(order)]
+        chosen = order[fresh]
+        return cls(later[chosen], later_order[chosen], earlier[chosen], earlier_order[chosen], is_copy[chosen])
 
     def __len__(self) -> int:
         return len(self.later)
 
     def where(self, chosen: BoolArray) -> Pairs:
         """Only those for which `chosen` is true."""
-        return Pairs(self.later[chosen], self.earlier[chosen], self.is_copy[chosen])
+        return Pairs(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
     def compared(self) -> Int64Array:
         """The places of the documents whose shingle sets are compared, rising."""
@@ -80,12 +68,12 @@ def verified(pairs: Pairs, place: Int64Array, sets: ShingleSets, verification: V
     one, other = (_positions(documents[~pairs.is_copy], place) for documents in (pairs.later, pairs.earlier))
     similarity[~pairs.is_copy] = similarities(sets, one, other, verification.similarity == "containment")
     columns = [
-        half.astype(np.uint32)
-        for documents in (pairs.later, pairs.earlier)
-        for half in (documents >> 32, documents & 0xFFFFFFFF)
+        values
+        for place, order in ((pairs.later, pairs.later_order), (pairs.earlier, pairs.earlier_order))
+        for values in ((place >> 32).astype(np.uint32), place.astype(np.uint32), order)
     ]
     accepted = pa.array(similarity, mask=similarity < verification.at_least)
-    return pa.record_batch([*columns, accepted, pairs.is_copy], schema=SCHEMA)
+    return pa.record_batch([*columns, pairs.is_copy, accepted], schema=SCHEMA)
 
 
 def _positions(wanted: Int64Array, place: Int64Array) -> Int64Array:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gneiss.arrays import Int64Array, UInt64Array
 from gneiss.dedup import preference
 from gneiss.dedup.minhash import joining
-from gneiss.dedup.minhash.clusters import clusters, numbers_of
+from gneiss.dedup.minhash.clusters import numbers_of
 from gneiss.dedup.minhash.joining import Ranges, joined, resolved
 from gneiss.dedup.minhash.matching import SCHEMA as EDGES
 from tests.dedup.minhash import oracle
@@ -146,12 +146,3 @@ def test_a_cluster_of_millions(name: str, documents: int) -> None:
 def test_ranges_are_of_whole_shards() -> None:
     assert Ranges.of([], 5).shards.tolist() == [0, 0]
     assert Ranges.of([9, 1, 0, 0], 5).shards.tolist() == [0, 1, 4]
-
-
-def test_a_range_of_all_gives_what_clusters_gives() -> None:
-    choose = np.random.default_rng(1)
-    ranges = Ranges.of([1000] * 5, 5000)
-    edges = edges_of(*choose.integers(0, 5000, (2, 3000)), ranges.starts)
-    found, passed = by_ranges([edges], ranges)
-    assert passed == 0
-    assert rows_of(found, ranges.starts) == rows_of(clusters([edges], [1000] * 5), ranges.starts)

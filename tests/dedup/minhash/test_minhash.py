@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from gneiss.batch import TextBatch
 from gneiss.dedup import find_exact_duplicates, find_near_duplicates
 from gneiss.dedup.minhash import keys as keys_module
-from gneiss.dedup.minhash.clusters import clusters
 from gneiss.dedup.minhash.criteria import Criterion, ExactDuplicates, NearDuplicates
+from gneiss.dedup.minhash.joining import clusters
 from gneiss.dedup.minhash.keys import shard_keys
 from gneiss.dedup.minhash.matching import matched, partitions_for, passes_for
 from gneiss.errors import InputError
@@ -64,7 +64,7 @@ def found(
     sizes = [len(texts) for texts in shards]
     starts = np.cumsum([0, *sizes])
     rows = []
-    for start, batch in zip(starts, through_file(list(clusters(edges, sizes))), strict=False):
+    for start, batch in zip(starts, through_file(clusters(edges, sizes)), strict=False):
         for row, first_shard, first_row, size in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             assert first_row < sizes[first_shard]
             rows.append((int(start) + row, int(starts[first_shard]) + first_row, size))
@@ -200,9 +200,9 @@ def test_edges_that_do_not_fit_are_refused() -> None:
     )
     assert edges.to_pylist() == [{"shard": 1, "row": 0, "first_shard": 0, "first_row": 1}]
     with pytest.raises(InputError, match="exchange: edges to shard 1"):
-        list(clusters([edges], [2]))
+        clusters([edges], [2])
     with pytest.raises(InputError, match="exchange: edges to rows beyond"):
-        list(clusters([edges], [1, 1]))
+        clusters([edges], [1, 1])
 
 
 @pytest.mark.parametrize(

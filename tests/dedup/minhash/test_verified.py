@@ -18,11 +18,12 @@ from gneiss.dedup.minhash.candidates import candidates
 from gneiss.dedup.minhash.criteria import NearDuplicates, Verification
 from gneiss.dedup.minhash.in_memory import verified_within
 from gneiss.dedup.minhash.keys import shard_keys
-from gneiss.dedup.minhash.stars import stars
 from gneiss.dedup.minhash.verified import Pairs, places, verified
+from gneiss.dedup.preference import Cuts
 from gneiss.errors import InputError
 from tests.dedup.minhash import oracle
 from tests.dedup.minhash.test_minhash import EMPTY, near_keys, through_file
+from tests.dedup.minhash.test_stars import by_ranges, rows_of
 
 Found = list[tuple[int, int, int, float | None]]
 
@@ -68,18 +69,10 @@ def found(
         TextBatch.of([text for texts in shards for text in texts]), np.isin(every, pairs.compared())
     )
     batches = [verified(pairs.where(pairs.later % 2 == odd), every, sets, near.verify) for odd in (1, 0)]
-    starts = np.cumsum([0, *map(len, shards)]).tolist()
-    rows = []
-    clusters = stars(
-        through_file(batches), [len(texts) for texts in shards], near.verify.clusters == "complete",
-        orders and [pa.record_batch([order], schema=preference.SCHEMA) for order in orders],
-    )  # fmt: skip
-    for start, batch in zip(starts, clusters, strict=False):
-        for row, shard, first_row, size, similarity in zip(
-            *(column.to_pylist() for column in batch.columns), strict=True
-        ):
-            rows.append((start + row, starts[shard] + first_row, size, similarity))
-    return rows
+    starts = np.cumsum([0, *map(len, shards)])
+    cuts = Cuts(np.zeros(1, np.uint64), starts[len(starts) // 2 :][:1])
+    clusters, _ = by_ranges(through_file(batches), starts, cuts, near.verify.clusters == "complete", starts[:1])
+    return rows_of(clusters, starts)
 
 
 @given(corpora, criteria, st.integers(1, 3), st.integers(1, 2), st.integers(1, 3))
@@ -176,7 +169,7 @@ def test_parameters_out_of_range_are_refused(parameters: dict[str, object], mess
 def test_shingle_sets_that_lack_are_found() -> None:
     near = NearDuplicates(verify=Verification())
     texts = TextBatch.of(["a b c d e f g", "a b c d e f g h"])
-    pairs = Pairs(np.array([1]), np.array([0]), np.array([False]))
+    pairs = Pairs(np.array([1]), np.zeros(1, np.uint64), np.array([0]), np.zeros(1, np.uint64), np.array([False]))
     sets = near.shingle_sets(texts, np.ones(2, np.bool_))
     with pytest.raises(InputError, match="a document without its shingle set"):
         verified(pairs, np.array([0]), sets, Verification())

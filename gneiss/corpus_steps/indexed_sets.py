@@ -1,0 +1,71 @@
+"""Shingle sets in an index: of all documents of a run, without those that have the words of an earlier one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gneiss.arrays import BoolArray, Int64Array
+from gneiss.corpus_steps.step import Batches, Segment, Stage, StepCorpus
+from gneiss.errors import InputError
+
+if TYPE_CHECKING:
+    from gneiss.dedup.minhash.criteria import NearDuplicates
+    from gneiss.dedup.minhash.shingle_sets import ShingleSets
+
+#: A shingle set: 32-bit hashes, as steps from one to the next.
+SETS = pa.schema([("row", pa.uint32()), ("steps", pa.list_(pa.uint32()))])
+
+
+def kept_set_stage(step: NearDuplicates, verifiers: int, corpus: StepCorpus) -> Stage:
+    """What an index keeps of shingle sets (`SETS`); `verifiers`: of the stage `verified`."""
+    return Stage("kept_sets", len(corpus.shards), SETS, partial(_kept_sets, step, verifiers), is_kept=True)
+
+
+def kept_sets(segments: Sequence[Segment], shard: int, rows: Int64Array) -> pa.ListArray:
+    """The shingle sets, as steps, of some documents of a shard, by its number in the union; int64 (documents,), rising.
+
+    Raises InputError where one is missing.
+    """
+    for segment in segments:
+        if shard < len(segment.shards):
+            break
+        shard -= len(segment.shards)
+    wanted = pa.array(rows.astype(np.uint32))
+    found = [
+        batch.filter(pc.is_in(batch.column("row"), value_set=wanted)) for batch in segment.batches("kept_sets", shard)
+    ]
+    if sum(batch.num_rows for batch in found) != len(rows):
+        raise InputError(f"index: shard {segment.shards[shard][0]!r} lacks shingle sets; its files are damaged")
+    return pa.concat_arrays([batch.column("steps") for batch in found])
+
+
+def lists_of(sets: ShingleSets) -> pa.ListArray:
+    """Shingle sets as lists of steps."""
+    return pa.ListArray.from_arrays(pa.array(sets.bounds.astype(np.int32)), pa.array(sets.steps))
+
+
+def _kept_sets(step: NearDuplicates, verifiers: int, corpus: StepCorpus, shard: int) -> Batches:
+    from gneiss.dedup.minhash.keys import slices
+
+    texts, is_copy = corpus.texts(shard), copies_in(shard, verifiers, corpus)
+    for start, end in slices(texts):
+        sets = step.shingle_sets(texts.slice(start, end), ~is_copy[start:end])
+        has_words = np.flatnonzero(np.diff(sets.bounds))
+        rows = (start + has_words).astype(np.uint32)
+        yield pa.record_batch([rows, lists_of(sets.of(has_words))], schema=SETS)
+
+
+def copies_in(shard: int, verifiers: int, corpus: StepCorpus) -> BoolArray:
+    """Which documents of a shard have the words of an earlier one."""
+    from gneiss.dedup.corpus_scope.records import column
+
+    is_copy = np.zeros(corpus.shards[shard].rows, np.bool_)
+    for batch in corpus.across("verified", verifiers, shard):
+        is_copy[column(batch, "row")[column(batch, "is_copy")]] = True
+    return is_copy

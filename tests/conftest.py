@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     seconds: dict[Path, float] = defaultdict(float)
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
-        seconds[item.path] += next((its for name, its in SECONDS.items() if name in marks), 0.05)
+        seconds[item.path] += next((usual for name, usual in SECONDS.items() if name in marks), 0.05)
     with_ray = {item.path for item in items if "head" in getattr(item, "fixturenames", ())}
     items.sort(key=lambda item: (item.path not in with_ray, -seconds[item.path], item.path))
 

@@ -423,7 +423,7 @@ def test_workers_are_as_many_as_there_is_room_for_at_the_time() -> None:
     headcount = Headcount()
 
     def most() -> int:
-        return max((since, its) for since, its in room.items() if since <= pool.now)[1]
+        return max((since, workers) for since, workers in room.items() if since <= pool.now)[1]
 
     def events(seconds: float) -> Sequence[Event]:
         pool.now += 10
@@ -440,7 +440,7 @@ def test_workers_are_as_many_as_there_is_room_for_at_the_time() -> None:
     pool.events = events  # type: ignore[method-assign]
     assert sorted(drive(pool, Doubling(), range(40), most, PATIENCE, pool.clock, headcount)) == list(range(0, 80, 2))
     assert len(pool.given) == 42, "each task of a lost worker is given once more"
-    assert [at_work[its] for its in (50, 80, 140, 180)] == [(2, 2), (3, 3), (1, 1), (2, 2)]
+    assert [at_work[at] for at in (50, 80, 140, 180)] == [(2, 2), (3, 3), (1, 1), (2, 2)]
 
 
 # Silence

@@ -30,7 +30,7 @@ def answers(
     with closing(LocalProcesses(patience).run(step, range(4), workers, Resources(1))) as run:
         found = list(run)
     assert active_children() == []
-    return sorted(found, key=lambda its: (isinstance(its, tuple), str(its)))
+    return sorted(found, key=lambda answer: (isinstance(answer, tuple), str(answer)))
 
 
 @pytest.mark.parametrize("does", [misbehaving.stop, misbehaving.stop_in_the_middle_of_the_answer])
@@ -105,7 +105,7 @@ def test_kept_workers_live_on_from_stage_to_stage_and_no_longer(tmp_path: Path) 
         first = set(kept.run(Processes("first"), range(40), 2, Resources(1)))
         second = set(kept.run(Processes("second"), range(40), 2, Resources(1)))
         assert {name for name, _ in second} == {"second"}
-        assert {pid for _, pid in second} <= {its.pid for its in active_children()}
+        assert {pid for _, pid in second} <= {child.pid for child in active_children()}
         assert len({pid for _, pid in first | second}) <= 2
     assert active_children() == []
 

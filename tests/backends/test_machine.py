@@ -49,8 +49,8 @@ def test_a_process_that_computes_shows_it_itself_or_by_its_children() -> None:
             before = cpu_seconds(pid)
             until(lambda pid=pid, before=before: cpu_seconds(pid) > before + 0.3)  # type: ignore[misc]
             children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()
-            for its in children:
-                os.kill(int(its), signal.SIGKILL)
+            for child_pid in children:
+                os.kill(int(child_pid), signal.SIGKILL)
 
 
 @pytest.mark.processes

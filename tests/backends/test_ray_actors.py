@@ -96,12 +96,12 @@ def test_metrics_are_among_those_of_the_cluster(head: Head) -> None:
 
     backend = RayActors()
     assert backend.room(RESOURCES).by_cpus
-    its = {"run": "aaaa", "stage": "curate"}
+    labels = {"run": "aaaa", "stage": "curate"}
     for done in (2.0, 5.0, 1.0):  # the last of a driver that began anew
         backend.show(
             [
-                Sample("gneiss_tasks_total", "counter", "tasks that ended", done, {**its, "state": "committed"}),
-                Sample("gneiss_tasks_left", "gauge", "tasks left", 9 - done, its),
+                Sample("gneiss_tasks_total", "counter", "tasks that ended", done, {**labels, "state": "committed"}),
+                Sample("gneiss_tasks_left", "gauge", "tasks left", 9 - done, labels),
             ]
         )
     (node,) = (node for node in ray.nodes() if node["Alive"])
@@ -134,7 +134,7 @@ def test_killed_actors_are_replaced_and_a_shard_that_always_kills_is_given_up(
     assert done.quarantined_shards == {"c.g00000": f"its worker died {MOST_ATTEMPTS} times (Segmentation fault)"}
     expected = {"a": 2, "c.g00000": MOST_ATTEMPTS, "c.g00001": 2, "deep_b.g00000": 2, "deep_b.g00002": 1}
     assert {path.name: path.stat().st_size for path in attempts.iterdir()} == expected
-    finished = {name: its for name, its in runs.touched(output / "data").items() if not name.endswith(".part")}
+    finished = {name: stamp for name, stamp in runs.touched(output / "data").items() if not name.endswith(".part")}
     assert len(finished) == 4
     run(material.recipe, material.input, output, workers=1, backend="ray")
     assert runs.promised(output) == local
@@ -214,7 +214,7 @@ def answers(does: Callable[[], None], folder: Path, times: int, workers: int = 2
     """The answers of four tasks, one of which does something to its worker so many times."""
     run = RayActors(patience=PATIENCE).run(Misbehaving(does, folder, times), range(4), workers, RESOURCES)
     with closing(run):
-        return sorted(run, key=lambda its: (isinstance(its, tuple), str(its)))
+        return sorted(run, key=lambda answer: (isinstance(answer, tuple), str(answer)))
 
 
 @pytest.mark.usefixtures("head")
@@ -408,9 +408,9 @@ from gneiss.backends.ray_actors import RayActors
 from gneiss.backends.resources import Resources
 assert RayActors().room(Resources(1)).by_cpus > 0
 for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
-    for its in process.net_connections():
-        if its.status == psutil.CONN_LISTEN:
-            print(its.laddr.ip.removeprefix("::ffff:"))
+    for connection in process.net_connections():
+        if connection.status == psutil.CONN_LISTEN:
+            print(connection.laddr.ip.removeprefix("::ffff:"))
 import ray
 folder = ray._private.worker._global_node.get_temp_dir_path()
 folder = os.path.dirname(folder)

@@ -97,4 +97,4 @@ def test_names_are_bounded_and_stay_different() -> None:
     assert name_of("short") == "short"
     long = ["ü" * 2000, "ü" * 2001]
     assert len({*map(name_of, long)}) == 2
-    assert all(len(name_of(its).encode()) < 1000 for its in long)
+    assert all(len(name_of(name).encode()) < 1000 for name in long)

@@ -49,9 +49,9 @@ def test_a_step_whose_tasks_have_no_size_is_never_planned_with_less() -> None:
 
 
 def test_what_workers_share_is_asked_for_once() -> None:
-    its = worker_resources(GB, shared_bytes=3 * GB, largest_bytes=GB)
-    assert [its.places(memory) for memory in (GB, 3 * GB, 5 * GB, 10 * GB)] == [0, 0, 1, 4]
-    assert its.corrected(seen((1, 3 + 1.6))) == Resources(int(1.2 * 1.6 * GB), shared_bytes=3 * GB, largest_bytes=GB)
+    worker = worker_resources(GB, shared_bytes=3 * GB, largest_bytes=GB)
+    assert [worker.places(memory) for memory in (GB, 3 * GB, 5 * GB, 10 * GB)] == [0, 0, 1, 4]
+    assert worker.corrected(seen((1, 3 + 1.6))) == Resources(int(1.2 * 1.6 * GB), shared_bytes=3 * GB, largest_bytes=GB)
 
 
 def test_a_machine_with_less_memory_is_given_the_size_that_fits() -> None:

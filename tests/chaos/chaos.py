@@ -188,7 +188,7 @@ class World:
         return found
 
     def _start(self, job: Job, output: Place, where: Where, attempts: Path) -> BaseProcess:
-        environment = {name: its for name, its in os.environ.items() if name.startswith(("AWS_", "RAY_", "HOME"))}
+        environment = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "RAY_", "HOME"))}
         process = self.context.Process(target=jobs.drive, args=(job, output, where, attempts, environment))
         process.start()
         return process
@@ -285,12 +285,13 @@ def table(outcomes: Sequence[Outcome]) -> str:
     head = ("struck", *JOBS, "moments", "at a task", "rows lost", "doubled", "bytes differ", "most attempts", "resumed")
     lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for victim in [*VICTIMS, "all"]:
-        its = [outcome for outcome in outcomes if victim in (outcome.victim, "all")]
-        if its:
-            counts = [sum(outcome.job == job for outcome in its) for job in JOBS]
+        of_victim = [outcome for outcome in outcomes if victim in (outcome.victim, "all")]
+        if of_victim:
+            counts = [sum(outcome.job == job for outcome in of_victim) for job in JOBS]
             sums = (
-                len(its), sum(o.hit for o in its), sum(o.lost for o in its), sum(o.doubled for o in its),
-                sum(not o.is_equal for o in its), max(o.attempts for o in its), sum(o.resumed for o in its),
+                len(of_victim), sum(o.hit for o in of_victim), sum(o.lost for o in of_victim),
+                sum(o.doubled for o in of_victim), sum(not o.is_equal for o in of_victim),
+                max(o.attempts for o in of_victim), sum(o.resumed for o in of_victim),
             )  # fmt: skip
             lines.append("| " + " | ".join(map(str, (victim, *counts, *sums))) + " |")
     return "\n".join(lines)
@@ -321,8 +322,8 @@ def main() -> int:
     drawn = (moment for moment in moments(given.seed, given.victim) if moment.number not in known)
     context = get_context("forkserver")
     context.set_forkserver_preload(["tests.warm"])
-    with world(context) as its:
-        for outcome in struck(its, given.moments - len(outcomes), drawn):
+    with world(context) as started:
+        for outcome in struck(started, given.moments - len(outcomes), drawn):
             outcomes.append(outcome)
             said = "right" if outcome.is_right else f"NOT RIGHT: {outcome}"
             print(f"{len(outcomes)}/{given.moments} {outcome.victim}, {outcome.job}: {said}", flush=True)

@@ -56,15 +56,15 @@ class Job:
 
     def do(self, output: Place, where: Where) -> None:
         """Do it, or what is left of it; in a run, a shard that is given up is an error."""
-        its: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "here": {"backend": runs.InThisProcess()},
             "local": {"backend": "local", "workers": 2},
             "ray": {"backend": "ray", "shared_filesystem": True},
         }[where]
         if self.recipe is None:
-            extract(self.input, output, extractor="resiliparse", dump="chaos", **its)
+            extract(self.input, output, extractor="resiliparse", dump="chaos", **settings)
         else:
-            gneiss.run(self.recipe, self.input, output, **its).check_budgets()
+            gneiss.run(self.recipe, self.input, output, **settings).check_budgets()
 
 
 def write_jobs(folder: Path) -> dict[str, Job]:
@@ -153,5 +153,5 @@ def rows(files: Mapping[str, bytes]) -> Counter[tuple[str, str]]:
         if name.endswith(".parquet"):
             table = pq.read_table(pa.BufferReader(content))
             ids = table["id"] if "id" in table.column_names else table.column(0)
-            found.update((name.split("/")[0], str(its)) for its in ids.to_pylist())
+            found.update((name.split("/")[0], str(document_id)) for document_id in ids.to_pylist())
     return found

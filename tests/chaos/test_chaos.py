@@ -33,7 +33,9 @@ def test_what_is_struck_loses_and_doubles_nothing(victims: list[str], moments: i
 def test_moments_are_those_of_their_seed() -> None:
     first, same, other = (list(islice(chaos.moments(seed), 500)) for seed in (1, 1, 2))
     assert first == same != other
-    assert {(moment.victim, moment.job) for moment in first} == {(its, job) for its in chaos.VICTIMS for job in JOBS}
+    assert {(moment.victim, moment.job) for moment in first} == {
+        (victim, job) for victim in chaos.VICTIMS for job in JOBS
+    }
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,8 @@ def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
         after = runs.touched(output)
         for shard in ("a", "deep/b"):
             if f"annotations/base/{shard}.parquet" in before:
-                its = [name for name in before if f"/{shard}." in name and not name.endswith(".part")]
-                assert [after[name] for name in its] == [before[name] for name in its], trace[number - 1]
+                of_shard = [name for name in before if f"/{shard}." in name and not name.endswith(".part")]
+                assert [after[name] for name in of_shard] == [before[name] for name in of_shard], trace[number - 1]
         assert sorted(receipts(output)) == ["a", "deep/b"], trace[number - 1]
 
 

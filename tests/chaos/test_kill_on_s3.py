@@ -81,8 +81,8 @@ def started(context: WarmProcesses, *arguments: object) -> BaseProcess:
 def drive(recipe: Path, folder: Place, output: str, backend: str | None = None) -> None:
     """A run in this process, or with two worker processes; a ledger segment for every shard."""
     ledger.SEGMENT_SECONDS = 0.0
-    its = {"backend": runs.InThisProcess()} if backend is None else {"backend": backend, "workers": 2}
-    gneiss.run(recipe, folder / "input", folder / output, **its)  # type: ignore[arg-type]
+    settings = {"backend": runs.InThisProcess()} if backend is None else {"backend": backend, "workers": 2}
+    gneiss.run(recipe, folder / "input", folder / output, **settings)  # type: ignore[arg-type]
 
 
 def end(process: int) -> None:
@@ -101,7 +101,7 @@ def is_whole(output: Place, expected: dict[str, bytes]) -> None:
     """Every byte is there, and each shard has one receipt in the ledger that counts."""
     assert contents(output) == expected
     assert {receipt.state for receipt in ledger.read(output).values()} == {ledger.COMMITTED}
-    rows = Counter({name: count for its in ledger.read(output).values() for name, count in its.counts.items()})
+    rows = Counter({name: count for receipt in ledger.read(output).values() for name, count in receipt.counts.items()})
     assert rows
 
 
@@ -148,7 +148,11 @@ def test_a_killed_worker_loses_and_doubles_nothing(
     draw = random.Random(2)
 
     def kill_a_worker(driver: int) -> None:
-        workers = [its for its in psutil.Process(driver).children(recursive=True) if "spawn" in " ".join(its.cmdline())]
+        workers = [
+            process
+            for process in psutil.Process(driver).children(recursive=True)
+            if "spawn" in " ".join(process.cmdline())
+        ]
         if workers:
             end(draw.choice(workers).pid)
 

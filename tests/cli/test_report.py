@@ -23,7 +23,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, s
 def numbers_of(text: str, name: str) -> list[int]:
     """The whole numbers of the first line that begins with a name."""
     line = re.findall(rf"^{name} +(.*)$", text, re.MULTILINE)[0]
-    return [int(its.replace(",", "")) for its in re.findall(r"(?<![\d.+-])[\d,]+(?![\d.]*%)", line)]
+    return [int(number.replace(",", "")) for number in re.findall(r"(?<![\d.+-])[\d,]+(?![\d.]*%)", line)]
 
 
 def test_a_terminal_shows_the_counts_of_the_files_on_a_screen(
@@ -35,10 +35,10 @@ def test_a_terminal_shows_the_counts_of_the_files_on_a_screen(
     assert text.count("\n") < 60
     rows = f"read_parquet('{uninterrupted.folder}/annotations/base/**/*.parquet')"
     sums = "count(*), sum(text_bytes)::BIGINT, coalesce(sum(tokens), 0)::BIGINT"
-    for status, *its in duckdb.sql(
+    for status, *totals in duckdb.sql(
         f"SELECT status, {sums} FROM {rows} WHERE status <> 'quarantined' GROUP BY 1"
     ).fetchall():
-        assert numbers_of(text, status) == its
+        assert numbers_of(text, status) == totals
     for phase in uninterrupted.recipe.phases:
         for rule, counts in uninterrupted.statistics.rule_counts(phase.name, phase.rules).items():
             assert numbers_of(text, rule)[:4] == [counts[name] for name in ("true", "false", "unknown", "decisive")]

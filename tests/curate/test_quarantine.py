@@ -129,6 +129,6 @@ def test_who_lacks_memory_by_itself_tries_again_before_it_fails() -> None:
 
 def test_a_failure_is_logged_once_a_kind_with_what_it_said(caplog: pytest.LogCaptureFixture) -> None:
     isolated(TextBatch.of(["x", "a", "xx"]), Watched("lengths"), Lengths())
-    (record,) = (its for its in caplog.records if its.levelno == logging.ERROR)
+    (record,) = (logged for logged in caplog.records if logged.levelno == logging.ERROR)
     assert record.getMessage() == "lengths failed: PoisonError: cannot read ['x']"
     assert record.exc_info

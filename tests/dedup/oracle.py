@@ -52,7 +52,7 @@ def with_gaps(cut: dict[Unit, Unit], protected: set[Unit], share: float) -> dict
     """With the units of the gaps that a pass from the start of a document fills, or one from its end."""
     gaps: dict[Unit, Unit] = {}
     for document in {document for document, _ in cut if share < 1}:
-        positions = sorted(position for its, position in cut if its == document)
+        positions = sorted(position for owner, position in cut if owner == document)
         stretches = [
             [positions[n] for n, _ in members]
             for _, members in groupby(enumerate(positions), key=lambda numbered: numbered[1] - numbered[0])

@@ -58,7 +58,10 @@ def test_first_by_is_the_definition_in_that_order(
         return value is None or value != value
 
     first_by = values[: len(texts)]
-    order = sorted(range(len(texts)), key=lambda its: (missing(its), 0 if missing(its) else -(values[its] or 0)))
+    order = sorted(
+        range(len(texts)),
+        key=lambda document: (missing(document), 0 if missing(document) else -(values[document] or 0)),
+    )
     spans = duplicate_spans(
         texts, min_length=min_length, engine=engine, policy=policy, fill_gaps=share, first_by=first_by
     )

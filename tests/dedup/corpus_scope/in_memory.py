@@ -49,8 +49,8 @@ def cuts_across(
     keys = transposed(across.shard_keys(units, scheme) for units in shards)
     repeated = transposed(across.repeated_keys(batches, passes, len(known)) for batches in keys)
     contents = transposed(
-        across.shard_contents(units, scheme, *its)
-        for units, *its in zip(shards, repeated, of_shards, begins, strict=True)
+        across.shard_contents(units, scheme, *rest)
+        for units, *rest in zip(shards, repeated, of_shards, begins, strict=True)
     )
     wanted_by_partition = [list(across.wanted_texts(batches, passes)) for batches in contents]
     wanted = transposed(wanted_by_partition)

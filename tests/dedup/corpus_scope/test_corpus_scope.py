@@ -137,7 +137,7 @@ def test_increments_as_of_one_corpus(
     known: list[Passages] = []
     ranked: list[float] = []
     for number, part in enumerate(parts):
-        so_far = [texts for its in parts[: number + 1] for texts in its]
+        so_far = [texts for shards in parts[: number + 1] for texts in shards]
         counts = [len(texts) for texts in so_far]
         first_by = orders = None
         if values is not None:  # earlier parts come first, whatever their values, which count within a part

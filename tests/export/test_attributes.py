@@ -46,11 +46,11 @@ def test_attributes_of_dolma_lie_beside_their_documents(released: Path, tmp_path
         rows = pq.read_table(released / f"annotations/base/{shard}.parquet").to_pylist()
         kept = [row for row in rows if row["status"] == "kept"]
         assert [row["id"] for row in texts] == [row["id"] for row in found] == [row["id"] for row in kept]
-        for text, row, its in zip(texts, found, kept, strict=True):
+        for text, row, stored in zip(texts, found, kept, strict=True):
             whole = [0, len(text["text"])]
-            assert row["attributes"]["gneiss__prose"] == [[*whole, its["prose"]]]
-            assert row["attributes"]["gneiss__words"] == [[*whole, float(its["words"])]]
-            assert row["attributes"][f"gneiss__prose_label__{its['prose_label']}"] == [[*whole, 1.0]]
+            assert row["attributes"]["gneiss__prose"] == [[*whole, stored["prose"]]]
+            assert row["attributes"]["gneiss__words"] == [[*whole, float(stored["words"])]]
+            assert row["attributes"][f"gneiss__prose_label__{stored['prose_label']}"] == [[*whole, 1.0]]
             assert isinstance(row["attributes"]["gneiss__prose"][0][1], int)
 
 
@@ -74,17 +74,17 @@ def test_attributes_come_back_as_they_were(released: Path, copy_of: Copy, tmp_pa
     )
     annotate_from(output, tmp_path / "marin/outputs", on="id", layer="marin")
     layers = [rows_of(output, name) for name in ("base", "weights", "odd", "dolma", "marin")]
-    for base, weights, its, dolma, marin in zip(*layers, strict=True):
+    for base, weights, odd_row, dolma, marin in zip(*layers, strict=True):
         if base["status"] != "kept":
             assert {dolma["gneiss__prose"], marin["prose"]} == {None}
             continue
         assert dolma["gneiss__prose"] == marin["prose"] == base["prose"]
         assert dolma["gneiss__log_prior"] == marin["log_prior"] == weights["log_prior"]
-        assert dolma["gneiss__bool"] == its["bool"] == marin["bool"]
-        assert dolma["gneiss__odd"] == (its["odd"] if its["odd"] == 1.5 else None)
-        assert repr(marin["odd"]) == repr(its["odd"])
-        assert dolma["gneiss__its_spans"] == (its["its_spans"] or [])
-        assert (marin["its_spans"], marin["deep"]) == (its["its_spans"], its["deep"])
+        assert dolma["gneiss__bool"] == odd_row["bool"] == marin["bool"]
+        assert dolma["gneiss__odd"] == (odd_row["odd"] if odd_row["odd"] == 1.5 else None)
+        assert repr(marin["odd"]) == repr(odd_row["odd"])
+        assert dolma["gneiss__its_spans"] == (odd_row["its_spans"] or [])
+        assert (marin["its_spans"], marin["deep"]) == (odd_row["its_spans"], odd_row["deep"])
         assert marin["prose_label"] == base["prose_label"]
     partitions = {row["id"]: row["partition_id"] for row in layers[4] if row["prose"] is not None}
     assert set(partitions.values()) == set(range(len(open_run(output).shards)))

@@ -29,8 +29,8 @@ def expected_documents(released: Path) -> list[dict[str, Any]]:
 
 
 def expected_sequence(sequence: Sequence) -> dict[str, Any]:
-    its = sequence.spans
-    columns = [column.tolist() for column in (its.document, its.start, its.length, its.document_start)]
+    spans = sequence.spans
+    columns = [column.tolist() for column in (spans.document, spans.start, spans.length, spans.document_start)]
     names = ("document", "start", "length", "document_start")
     return {
         "sequence": sequence.id,

@@ -27,7 +27,7 @@ def documentation_pages() -> list[bytes]:
 
 def record(kind: str, content: bytes, number: int, *, length: int | None = None, **headers: str) -> bytes:
     """A record with an id that says its number; `length` where the header is to lie."""
-    its = {
+    fields = {
         "WARC-Type": kind,
         "WARC-Record-ID": f"<{uuid.UUID(int=number).urn}>",
         "WARC-Date": "2026-11-22T10:00:00Z",
@@ -37,7 +37,9 @@ def record(kind: str, content: bytes, number: int, *, length: int | None = None,
         **{name.replace("_", "-"): value for name, value in headers.items()},
     }
     return (
-        "".join(["WARC/1.0\r\n", *(f"{k}: {v}\r\n" for k, v in its.items()), "\r\n"]).encode() + content + b"\r\n\r\n"
+        "".join(["WARC/1.0\r\n", *(f"{k}: {v}\r\n" for k, v in fields.items()), "\r\n"]).encode()
+        + content
+        + b"\r\n\r\n"
     )
 
 

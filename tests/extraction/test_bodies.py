@@ -92,7 +92,7 @@ def test_every_coding_may_be_cut_short(coding: str, share: float) -> None:
     random = Random(1)
     body = b" ".join(b"%x" % random.getrandbits(30) for _ in range(60_000))
     whole = {
-        "gzip": gzip.compress, "deflate": zlib.compress, "br": lambda its: brotli.compress(its, quality=2),
+        "gzip": gzip.compress, "deflate": zlib.compress, "br": lambda content: brotli.compress(content, quality=2),
         "zstd": partial(pa.compress, codec="zstd", asbytes=True),
     }[coding](body)  # fmt: skip
     found = decode_body(whole[: int(share * (len(whole) - 1))], [coding], len(body))

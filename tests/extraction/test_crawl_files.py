@@ -25,9 +25,9 @@ def test_archives_and_groups_of_pages_are_found_by_name(tmp_path: Path) -> None:
     make(tmp_path, "b.warc.gz", "a/x.warc", "a/y.warc.wet.gz", "z.WARC.zst", "old.wet", "i.html", "a/j.HTM", "k.xhtml",
          "notes.txt", "x.warc.gz.tmp", "_hidden/h.warc", ".h.warc", "a/b.parquet")  # fmt: skip
     found = find_crawl_files(tmp_path).tasks
-    assert [its.id for its in found] == ["a/x", "a/y.wet", "b", "old.wet", "z", "html-00000"]
+    assert [task.id for task in found] == ["a/x", "a/y.wet", "b", "old.wet", "z", "html-00000"]
     assert found[-1].names == ("a/j.HTM", "i.html", "k.xhtml")
-    assert [its.is_archive for its in found] == [True] * 5 + [False]
+    assert [task.is_archive for task in found] == [True] * 5 + [False]
     assert find_crawl_files(f"{tmp_path}/a/*.warc").tasks[0].id == "x"
     assert find_crawl_files(f"file://{tmp_path}/b.warc.gz").tasks[0].names == ("b.warc.gz",)
     assert (
@@ -50,8 +50,8 @@ def test_groups_are_cut_by_files_and_bytes(tmp_path: Path) -> None:
         assert [len(task.names) for task in find_crawl_files(tmp_path).tasks] == [4, 4, 2]
     with mock.patch.multiple(crawl_files, _GROUP_FILES=4, _GROUP_BYTES=14):
         found = find_crawl_files(tmp_path).tasks
-    assert [its.id for its in found] == [f"html-{number:05d}" for number in range(5)]
-    assert [name for its in found for name in its.names] == [f"{number:02d}.html" for number in range(10)]
+    assert [task.id for task in found] == [f"html-{number:05d}" for number in range(5)]
+    assert [name for task in found for name in task.names] == [f"{number:02d}.html" for number in range(10)]
 
 
 def test_an_html_file_is_a_record_and_an_unreadable_one_is_damage(tmp_path: Path) -> None:

@@ -273,7 +273,7 @@ def test_html_files_become_documents_with_ids_of_their_own(crawl: Path, extracte
     ]
 
 
-@pytest.mark.parametrize("extractor", [Trafilatura(), Resiliparse()], ids=lambda its: type(its).__name__)
+@pytest.mark.parametrize("extractor", [Trafilatura(), Resiliparse()], ids=lambda extractor: type(extractor).__name__)
 def test_the_real_extractors_give_what_they_give_alone(
     extractor: Trafilatura | Resiliparse, pages: list[bytes], crawl: Path, tmp_path: Path
 ) -> None:

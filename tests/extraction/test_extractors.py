@@ -33,7 +33,7 @@ sys.stdout.write(extract(sys.stdin.read()) or "")
 """
 
 
-@pytest.mark.parametrize("extractor", ALL, ids=lambda its: type(its).__name__)
+@pytest.mark.parametrize("extractor", ALL, ids=lambda extractor: type(extractor).__name__)
 @pytest.mark.slow
 def test_the_same_page_gives_the_same_text_whatever_came_before(extractor: Extractor, pages: list[bytes]) -> None:
     extract = extractor.load()
@@ -55,7 +55,7 @@ def test_trafilatura_with_its_memory_on_would_not_be_pure(pages: list[bytes]) ->
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("extractor", ALL, ids=lambda its: type(its).__name__)
+@pytest.mark.parametrize("extractor", ALL, ids=lambda extractor: type(extractor).__name__)
 @pytest.mark.parametrize("seed", ["1", "2"])
 def test_the_seed_of_hashes_shapes_no_text(extractor: Extractor, seed: str, pages: list[bytes]) -> None:
     html = pages[0].decode()

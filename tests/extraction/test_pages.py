@@ -21,7 +21,7 @@ def record(head: str, body: bytes = HTML, kind: str = "response", payload_type: 
 
 
 @pytest.mark.parametrize(
-    ("its", "expected"),
+    ("warc_record", "expected"),
     [
         (record("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"), Page(HTML)),
         (record("HTTP/1.1 203\r\ncontent-type:TEXT/HTML ; x\r\n\r\n"), Page(HTML)),
@@ -52,8 +52,8 @@ def record(head: str, body: bytes = HTML, kind: str = "response", payload_type: 
         (replace(record("", kind="conversion"), content_type="image/png"), Skip(NOT_HTML, "image/png")),
     ],
 )  # fmt: skip
-def test_headers_decide(its: Record, expected: Page | Skip) -> None:
-    assert page_of(its) == expected
+def test_headers_decide(warc_record: Record, expected: Page | Skip) -> None:
+    assert page_of(warc_record) == expected
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,10 @@ def test_a_content_type_is_read_as_browsers_read_it(spelling: str, media_type: s
 
 
 def test_repeated_headers_are_one() -> None:
-    its = record("HTTP/1.1 200 OK\r\nContent-Type: */*\r\nContent-Type: text/html\r\ncontent-encoding: gzip\r\n\r\n")
-    assert page_of(its) == Page(HTML, codings=("gzip",))
+    repeated = record(
+        "HTTP/1.1 200 OK\r\nContent-Type: */*\r\nContent-Type: text/html\r\ncontent-encoding: gzip\r\n\r\n"
+    )
+    assert page_of(repeated) == Page(HTML, codings=("gzip",))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,7 @@ def test_codings_have_no_parameters(coding: str) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_content_is_split(content: bytes) -> None:
-    for its in (content, b"HTTP/" + content):
-        status, _, body = split_http(its)
+    for response in (content, b"HTTP/" + content):
+        status, _, body = split_http(response)
         assert status is None or 100 <= status <= 999
-        assert its.endswith(body)
+        assert response.endswith(body)

@@ -41,7 +41,7 @@ def read_cut(path: Path, task_max_bytes: int) -> tuple[list[Record | Damage], in
     def read(each: Sequence[CrawlFiles]) -> None:
         for task in each:
             reader = CrawlReader(task, LIMIT)
-            found[task.id] = [its for _, its in reader]
+            found[task.id] = [record for _, record in reader]
             receipts[task.id] = Receipt(task.id, COMMITTED, "", 0, counts_of(reader.archive))
 
     read(tasks)
@@ -50,7 +50,7 @@ def read_cut(path: Path, task_max_bytes: int) -> tuple[list[Record | Damage], in
         read(wrong)
         again += len(wrong)
     assert again < len(tasks)
-    return [its for task in tasks for its in found[task.id]], again
+    return [record for task in tasks for record in found[task.id]], again
 
 
 @pytest.mark.parametrize("pack", [plain, gz, zst])
@@ -90,7 +90,7 @@ def test_a_range_that_starts_in_a_nested_archive_is_read_again(pack: Packing, tm
     content = pack(GOOD[0]) + pack(nesting(pack)) + pack(GOOD[1])
     (tmp_path / "x.warc").write_bytes(content)
     found, again = read_cut(tmp_path / "x.warc", len(content) // 4)
-    assert [its.id for its in found if isinstance(its, Record)] == [id_of(8), id_of(9), id_of(0)]
+    assert [record.id for record in found if isinstance(record, Record)] == [id_of(8), id_of(9), id_of(0)]
     assert again > 0
 
 
@@ -144,10 +144,10 @@ def test_a_record_is_fetched_again_by_its_bytes(pack: Packing, tmp_path: Path) -
     path.write_bytes(b"".join(map(pack, GOOD)))
     found = list(read_records(place_of(path), LIMIT))
     assert len(found) == len(GOOD)
-    for its in found:
-        assert isinstance(its, Record)
-        assert its.length == len(pack(GOOD[found.index(its)]))
-        assert read_record(path, its.offset, its.length, LIMIT) == its
+    for item in found:
+        assert isinstance(item, Record)
+        assert item.length == len(pack(GOOD[found.index(item)]))
+        assert read_record(path, item.offset, item.length, LIMIT) == item
     for offset, length in ((1, 99), (0, 20), (0, path.stat().st_size), (path.stat().st_size - 9, 99)):
         with pytest.raises(InputError, match=rf"x: expected a record in the {length} bytes from {offset} on: "):
             read_record(path, offset, length)
@@ -168,4 +168,4 @@ def test_a_frame_with_a_dictionary_is_fetched_again_too(tmp_path: Path) -> None:
 def test_records_that_share_a_member_have_no_bytes_of_their_own(pack: Packing, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(pack(GOOD[1] + GOOD[2]) + pack(GOOD[3]))
     found = list(read_records(place_of(tmp_path / "x"), LIMIT))
-    assert [its.length for its in found if isinstance(its, Record)] == [None, None, len(pack(GOOD[3]))]
+    assert [record.length for record in found if isinstance(record, Record)] == [None, None, len(pack(GOOD[3]))]

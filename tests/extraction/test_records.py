@@ -37,17 +37,17 @@ def test_records_are_read_whole_with_their_offsets(pack: Packing, tmp_path: Path
     packed = [pack(part) for part in PARTS]
     found = read(tmp_path / "x", b"".join(packed))
     assert ids(found) == [id_of(number) for number in range(4)]
-    assert [its.offset for its in found] == [sum(map(len, packed[:number])) for number in range(4)]
-    for its, body in zip(found, BODIES, strict=True):
-        assert isinstance(its, Record)
-        assert its.content is not None
-        assert its.content.endswith(b"\r\n\r\n" + body)
-        assert (its.kind, its.url, its.date) == (
+    assert [item.offset for item in found] == [sum(map(len, packed[:number])) for number in range(4)]
+    for item, body in zip(found, BODIES, strict=True):
+        assert isinstance(item, Record)
+        assert item.content is not None
+        assert item.content.endswith(b"\r\n\r\n" + body)
+        assert (item.kind, item.url, item.date) == (
             "response",
-            f"https://example.org/{its.id[-2]}",
+            f"https://example.org/{item.id[-2]}",
             "2026-11-22T10:00:00Z",
         )  # type: ignore[index]
-        assert its.size_bytes == len(its.content)
+        assert item.size_bytes == len(item.content)
 
 
 @pytest.mark.parametrize("pack", [plain, gz, zst])
@@ -75,7 +75,9 @@ def test_a_damaged_member_costs_itself(tmp_path: Path) -> None:
     middle = len(packed[1]) // 2
     packed[1] = packed[1][:middle] + b"\xff" * (len(packed[1]) - middle)
     found = read(tmp_path / "x", b"".join(packed))
-    assert [its.id for its in found if isinstance(its, Record) and not its.cut_short] == [id_of(n) for n in (0, 2, 3)]
+    assert [record.id for record in found if isinstance(record, Record) and not record.cut_short] == [
+        id_of(n) for n in (0, 2, 3)
+    ]
     assert len(found) == 4  # and the damaged one is named, as a record that is cut or as damage
 
 
@@ -96,7 +98,7 @@ def test_an_archive_cut_anywhere_keeps_what_came_before(
     except InputError:
         assert left < 200  # too little to be an archive
         return
-    kept = [its.id for its in found if isinstance(its, Record) and not its.cut_short]
+    kept = [record.id for record in found if isinstance(record, Record) and not record.cut_short]
     if len(kept) > len(expected):  # its content is whole, what is missing is a checksum or the empty lines at its end
         assert 0 < ends[len(expected)] - left <= 20
         expected.append(id_of(len(expected)))
@@ -110,7 +112,7 @@ def test_an_archive_cut_anywhere_keeps_what_came_before(
 def test_a_wrong_length_costs_no_other_record(pack: Packing, length: int, tmp_path: Path) -> None:
     found = read(tmp_path / "x", b"".join([pack(PARTS[0]), pack(with_length(length)), pack(PARTS[2]), pack(PARTS[3])]))
     assert [id_ for id_ in ids(found) if id_] == [id_of(0), id_of(9), id_of(2), id_of(3)]
-    assert all(isinstance(its, Record) and not its.cut_short for its in found if its.id != id_of(9))
+    assert all(isinstance(record, Record) and not record.cut_short for record in found if record.id != id_of(9))
 
 
 CONTENT = b"HTTP/1.1 200 OK\r\n\r\n" + b"<p>words" * 40
@@ -125,9 +127,9 @@ def with_length(length: int) -> bytes:
 def test_a_record_ends_with_its_member(pack: Packing, length: int, tmp_path: Path) -> None:
     found = read(tmp_path / "x", b"".join([pack(PARTS[0]), pack(with_length(length)), pack(PARTS[2])]))
     assert ids(found) == [id_of(0), id_of(9), id_of(2)]
-    its = found[1]
-    assert isinstance(its, Record)
-    assert (its.content, its.size_bytes, its.cut_short, its.has_wrong_length) == (CONTENT, len(CONTENT), "", True)
+    liar = found[1]
+    assert isinstance(liar, Record)
+    assert (liar.content, liar.size_bytes, liar.cut_short, liar.has_wrong_length) == (CONTENT, len(CONTENT), "", True)
 
 
 @pytest.mark.parametrize("pack", [gz, zst])
@@ -145,7 +147,7 @@ def test_a_wrong_length_in_a_stream_of_records_is_a_record_cut_short(
     pack: Packing, length: int, tmp_path: Path
 ) -> None:
     found = read(tmp_path / "x", pack(b"".join([PARTS[0], with_length(length), PARTS[2]])))
-    liar = next(its for its in found if its.id == id_of(9))
+    liar = next(record for record in found if record.id == id_of(9))
     assert isinstance(liar, Record)
     assert liar.cut_short
     assert liar.content is None
@@ -157,7 +159,7 @@ def test_records_that_go_on_in_the_next_member_are_whole(tmp_path: Path) -> None
     for size in (50, 259, 1000, 4999):
         found = read(tmp_path / "x", b"".join(gz(whole[at : at + size]) for at in range(0, len(whole), size)))
         assert ids(found) == [id_of(number) for number in range(4)]
-        assert [its.content for its in found if isinstance(its, Record)] == [
+        assert [record.content for record in found if isinstance(record, Record)] == [
             part.split(b"\r\n\r\n", 1)[1][:-4] for part in PARTS
         ]
 
@@ -199,13 +201,13 @@ def lenient(part: bytes, old: bytes, new: bytes) -> bytes:
 def test_what_others_read_leniently_is_read(pack: Packing, change: Callable[[bytes], bytes], tmp_path: Path) -> None:
     found = read(tmp_path / "x", b"".join(pack(change(part)) for part in PARTS))
     assert ids(found) == [id_of(number) for number in range(4)]
-    for its, body in zip(found, BODIES, strict=True):
-        assert isinstance(its, Record)
-        assert its.content is not None
-        assert its.content.endswith(b"\r\n\r\n" + body)
-        assert (its.kind, its.url, its.date) == (
+    for item, body in zip(found, BODIES, strict=True):
+        assert isinstance(item, Record)
+        assert item.content is not None
+        assert item.content.endswith(b"\r\n\r\n" + body)
+        assert (item.kind, item.url, item.date) == (
             "response",
-            f"https://example.org/{its.id[-2]}",
+            f"https://example.org/{item.id[-2]}",
             "2026-11-22T10:00:00Z",
         )  # type: ignore[index]
 
@@ -224,9 +226,9 @@ SKIPPABLE = b"\x53\x2a\x4d\x18\x05\0\0\0hello"
 def test_padding_is_no_damage(pack: Packing, padding: bytes, tmp_path: Path) -> None:
     found = read(tmp_path / "x", padding.join([b"", *map(pack, PARTS), b""]))
     assert ids(found) == [id_of(number) for number in range(4)]
-    assert all(isinstance(its, Record) and not its.has_wrong_length and its.content for its in found)
+    assert all(isinstance(record, Record) and not record.has_wrong_length and record.content for record in found)
     if pack is not plain:
-        assert [its.length for its in found if isinstance(its, Record)] == [len(pack(part)) for part in PARTS]
+        assert [record.length for record in found if isinstance(record, Record)] == [len(pack(part)) for part in PARTS]
 
 
 def test_the_dictionary_of_an_archive_is_used(tmp_path: Path) -> None:
@@ -249,7 +251,7 @@ def with_dictionary(dictionary: bytes, frame: bytes) -> bytes:
 def test_a_damaged_dictionary_is_named(dictionary: bytes, tmp_path: Path) -> None:
     found = read(tmp_path / "x", zst(PARTS[0]) + with_dictionary(dictionary, zst(PARTS[1])) + zst(PARTS[2]))
     assert isinstance(found[0], Record)
-    assert all(isinstance(its, Damage) and its.reason.startswith("its dictionary: ") for its in found[1:])
+    assert all(isinstance(record, Damage) and record.reason.startswith("its dictionary: ") for record in found[1:])
     with pytest.raises(InputError, match=r"x: expected WARC records, .* at its start; its dictionary: "):
         read(tmp_path / "x", with_dictionary(dictionary, zst(PARTS[1])))
 
@@ -257,15 +259,17 @@ def test_a_damaged_dictionary_is_named(dictionary: bytes, tmp_path: Path) -> Non
 def test_dictionaries_are_unpacked_a_bounded_number_of_times(tmp_path: Path) -> None:
     bomb = with_dictionary(zst(b"\0" * (1 << 24)), zst(PARTS[0]))
     found = read(tmp_path / "x", bomb * 9)
-    assert sum(isinstance(its, Record) for its in found) == 4
-    assert {its.reason for its in found if isinstance(its, Damage)} == {"its dictionary: the archive has too many"}
+    assert sum(isinstance(record, Record) for record in found) == 4
+    assert {record.reason for record in found if isinstance(record, Damage)} == {
+        "its dictionary: the archive has too many"
+    }
 
 
 def test_segments_are_no_pages(tmp_path: Path) -> None:
     first = record("response", CONTENT[:100], 1, WARC_Segment_Number="1")
     rest = record("continuation", CONTENT[100:], 2, WARC_Segment_Number="2", WARC_Segment_Total_Length="340")
     found = read(tmp_path / "x", gz(first) + gz(rest))
-    assert [(its.kind, its.segment) for its in found if isinstance(its, Record)] == [
+    assert [(item.kind, item.segment) for item in found if isinstance(item, Record)] == [
         ("response", "1"),
         ("continuation", "2"),
     ]
@@ -322,7 +326,7 @@ CHAIN = (
 )
 
 
-@pytest.mark.parametrize("pack", [gz, *(pytest.param(its, marks=pytest.mark.exhaustive) for its in (plain, zst))])
+@pytest.mark.parametrize("pack", [gz, *(pytest.param(pack, marks=pytest.mark.exhaustive) for pack in (plain, zst))])
 @pytest.mark.parametrize(
     "junk",
     [

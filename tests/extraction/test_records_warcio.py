@@ -32,8 +32,9 @@ def by_warcio(content: bytes) -> list[tuple[str, str, bytes]]:
 
     records = ArchiveIterator(BytesIO(content), no_record_parse=True)
     return [
-        (its.rec_type, its.rec_headers.get_header("WARC-Record-ID"), its.raw_stream.read()) for its in records
-    ]  # fmt: skip
+        (record.rec_type, record.rec_headers.get_header("WARC-Record-ID"), record.raw_stream.read())
+        for record in records
+    ]
 
 
 @pytest.mark.parametrize("pack", [plain, gz])
@@ -45,9 +46,11 @@ def test_records_are_those_that_warcio_reads(
     (tmp_path / "x").write_bytes(content)
     found = list(read_records(place_of(tmp_path / "x"), 10**6))
     expected = by_warcio(content)
-    assert [(its.kind, its.id) for its in found if isinstance(its, Record)] == [its[:2] for its in expected]
-    assert [its.content for its in found if isinstance(its, Record) and its.kind == "response"] == [
-        its[2] for its in expected if its[0] == "response"
+    assert [(record.kind, record.id) for record in found if isinstance(record, Record)] == [
+        fields[:2] for fields in expected
+    ]
+    assert [record.content for record in found if isinstance(record, Record) and record.kind == "response"] == [
+        fields[2] for fields in expected if fields[0] == "response"
     ]
 
 
@@ -65,5 +68,5 @@ def test_what_warcio_writes_is_read(is_gzip: bool, tmp_path: Path) -> None:
                 writer.create_warc_record(f"https://x.org/{number}", "response", payload=body, http_headers=head)
             )
     found = [record for record in read_records(place_of(tmp_path / "x"), 10**6) if isinstance(record, Record)]
-    assert [its.url for its in found] == [f"https://x.org/{number}" for number in range(3)]
-    assert [(its.content or b"")[-6:] for its in found] == [f"page {number}".encode() for number in range(3)]
+    assert [record.url for record in found] == [f"https://x.org/{number}" for number in range(3)]
+    assert [(record.content or b"")[-6:] for record in found] == [f"page {number}".encode() for number in range(3)]

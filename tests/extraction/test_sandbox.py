@@ -66,7 +66,7 @@ def test_what_killed_it_is_told() -> None:
 
 
 def test_each_page_has_a_deadline_of_its_own() -> None:
-    assert all(isinstance(its, Answer) for its in told([page(hostile.SLOW)] * 4))
+    assert all(isinstance(answer, Answer) for answer in told([page(hostile.SLOW)] * 4))
 
 
 def test_an_exception_is_an_answer() -> None:
@@ -82,12 +82,12 @@ def test_a_page_is_tried_twice_and_no_more() -> None:
 def test_no_page_pays_for_the_memory_of_those_before() -> None:
     bodies = [page(f"page {number}") + b" " * 1_500_000 for number in range(12)]
     limits = Limits(deadline_seconds=5, memory_bytes=80_000_000, max_record_bytes=2_000_000)
-    assert all(isinstance(its, Answer) and its.outcome == Outcome.TEXT for its in told(bodies, limits))
+    assert all(isinstance(answer, Answer) and answer.outcome == Outcome.TEXT for answer in told(bodies, limits))
 
 
 def test_large_pages_and_texts_pass_through_the_pipes() -> None:
     bodies = [page(f"words of page {number}", 50_000) for number in range(6)]
-    texts = [its.text for its in told(bodies, Limits()) if isinstance(its, Answer)]
+    texts = [answer.text for answer in told(bodies, Limits()) if isinstance(answer, Answer)]
     assert texts == [hostile.text_of(body.decode()) for body in bodies]
     assert sum(map(len, texts)) > 4_000_000
 

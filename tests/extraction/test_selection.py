@@ -31,8 +31,8 @@ NAMES = ("crawl/one.warc.gz", "crawl/two.warc.gz")
 @pytest.fixture
 def server() -> Iterator[Server]:
     archives = [[gz(response(page(f"page {n}"), n)) for n in range(start, start + 20)] for start in (0, 20)]
-    with serving({f"/{name}": b"".join(parts) for name, parts in zip(NAMES, archives, strict=True)}) as its:
-        yield its
+    with serving({f"/{name}": b"".join(parts) for name, parts in zip(NAMES, archives, strict=True)}) as started:
+        yield started
 
 
 def index_of(server: Server) -> list[tuple[str, int, int]]:
@@ -53,7 +53,7 @@ def cdxj(rows: list[tuple[str, int, int]]) -> list[str]:
 
 
 def read(base: str, index: Path) -> list[Record | Damage]:
-    return [its for task in find_selected(base, index).tasks for _, its in CrawlReader(task, LIMIT)]
+    return [record for task in find_selected(base, index).tasks for _, record in CrawlReader(task, LIMIT)]
 
 
 def test_the_records_of_an_index_are_read_and_no_others(server: Server, tmp_path: Path) -> None:
@@ -70,8 +70,8 @@ def test_the_records_of_an_index_are_read_and_no_others(server: Server, tmp_path
     for index in ("a.cdxj", "b.gz", "c", "d"):
         server.asked.clear()
         found = read(server.address, tmp_path / index)
-        assert [its.id for its in found if isinstance(its, Record)] == [id_of(3), id_of(4), id_of(30)]
-        assert [its.offset for its in found] == [rows[n][1] for n in (3, 4, 30)]
+        assert [record.id for record in found if isinstance(record, Record)] == [id_of(3), id_of(4), id_of(30)]
+        assert [record.offset for record in found] == [rows[n][1] for n in (3, 4, 30)]
         assert len(server.asked) == 4  # for each archive its size, and one range
 
 
@@ -83,11 +83,11 @@ def test_lines_that_lead_to_no_record_are_named(server: Server, tmp_path: Path) 
     lines += ['{"filename": "x", "offset": "-1", "length": "5"}', '{"filename": "x", "offset": "1", "length": "-"}']
     (tmp_path / "index").write_text("\n".join([*lines, *cdxj([one, *wrong])]))
     found = read(server.address, tmp_path / "index")
-    assert [its.id for its in found if isinstance(its, Record)] == [id_of(0)]
-    bad = [its for its in found if isinstance(its, Damage)]
+    assert [record.id for record in found if isinstance(record, Record)] == [id_of(0)]
+    bad = [damage for damage in found if isinstance(damage, Damage)]
     assert len(bad) == len(wrong) + len(lines)
-    assert {its.kind for its in bad} == {NO_RECORD}
-    reasons = " | ".join(its.reason for its in bad)
+    assert {damage.kind for damage in bad} == {NO_RECORD}
+    reasons = " | ".join(damage.reason for damage in bad)
     for reason in ("line 1: ", "line 2: no field 'filename'", "relative to the input, found '../x'", "line 4: ",
                    "found -1 and 5", "line 6: ", "the server says 404", "there are several", "cut short"):  # fmt: skip
         assert reason in reasons

@@ -30,17 +30,17 @@ def slow_matches(
 ) -> dict[tuple[int, int], float]:
     """Document and text → score over threshold, as defined."""
     words = [words_of(text) for text in texts]
-    having = Counter(word for its in words for word in set(its))
+    having = Counter(word for item in words for word in set(item))
     worth = {word: max(1, round(1000 * math.log((1 + len(texts)) / n))) for word, n in having.items()}
 
-    def ngrams(its: list[str]) -> set[tuple[str, ...]]:
-        return {tuple(its[at : at + size]) for at in range(len(its) - size + 1)}
+    def ngrams(sequence: list[str]) -> set[tuple[str, ...]]:
+        return {tuple(sequence[at : at + size]) for at in range(len(sequence) - size + 1)}
 
     found = {}
-    for number, its in enumerate(words):
-        own = ngrams(its) if len(its) >= least else set()
+    for number, item in enumerate(words):
+        own = ngrams(item) if len(item) >= least else set()
         total = sum(worth[word] for ngram in own for word in ngram)
-        threshold = share + (1 - share) * min(max((40 - len(its)) / 25, 0), 1)
+        threshold = share + (1 - share) * min(max((40 - len(item)) / 25, 0), 1)
         for document, text in enumerate(documents):
             if there := own & ngrams(words_of(text)):
                 score = sum(worth[word] for ngram in there for word in ngram) / total

@@ -38,17 +38,17 @@ def test_any_archive(pack: object, parts: list[bytes], is_one: bool, tmp_path_fa
         found = list(read_records(place_of(path), 1000))
     except InputError:  # no record at all
         return
-    offsets = [its.offset for its in found]
+    offsets = [item.offset for item in found]
     assert offsets == sorted(offsets)
     assert all(0 <= offset < len(content) for offset in offsets)
-    for its in found:
-        if isinstance(its, Damage):
-            assert its.size_bytes > 0
-            assert its.reason
-        elif its.content is not None:
-            assert not its.is_cut
-            assert len(its.content) == its.size_bytes <= 1000
+    for item in found:
+        if isinstance(item, Damage):
+            assert item.size_bytes > 0
+            assert item.reason
+        elif item.content is not None:
+            assert not item.is_cut
+            assert len(item.content) == item.size_bytes <= 1000
     if not is_one and pack is gz:  # what comes before any junk is read whatever comes after
         first = next((n for n, part in enumerate(parts) if part not in GOOD), len(parts))
-        its_ids = [id_of(GOOD.index(part) + 1) for part in parts[:first]]
-        assert [its.id for its in found if isinstance(its, Record)][:first] == its_ids
+        expected_ids = [id_of(GOOD.index(part) + 1) for part in parts[:first]]
+        assert [item.id for item in found if isinstance(item, Record)][:first] == expected_ids

@@ -45,8 +45,8 @@ def test_heads(content: bytes) -> None:
     assert content.endswith(body)
     assert status is None or 100 <= status <= 999
     assert all(name == name.strip().lower() for name in headers)
-    its = page_of(Record(0, "response", None, None, None, "", None, len(content), content))
-    assert its.body == body if isinstance(its, Page) else its.detail
+    page = page_of(Record(0, "response", None, None, None, "", None, len(content), content))
+    assert page.body == body if isinstance(page, Page) else page.detail
 
 
 @given(st.text(max_size=60) | st.lists(LINES.map(bytes.decode), max_size=5).map("".join))

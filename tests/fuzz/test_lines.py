@@ -122,7 +122,7 @@ def test_any_values(data: bytes, suffix: str, tmp_path_factory: pytest.TempPathF
 EDITS = st.tuples(st.integers(0, 9_999), st.integers(0, 9), st.binary(max_size=3))
 
 
-@pytest.mark.parametrize("codec", [its for its in COMPRESS if its])
+@pytest.mark.parametrize("codec", [codec for codec in COMPRESS if codec])
 @given(
     edits=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 9), st.binary(max_size=3)), min_size=1, max_size=3)
 )

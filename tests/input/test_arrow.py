@@ -242,9 +242,9 @@ def test_damage_anywhere_ends_in_an_error_or_in_as_many_rows(
     try:
         found = cut_shards(path, text="text")
         for shard in found.shards:
-            for _, its in shard.tables():
-                assert its.num_rows <= 100
-                its.drop_columns("text").nbytes  # noqa: B018
+            for _, part in shard.tables():
+                assert part.num_rows <= 100
+                part.drop_columns("text").nbytes  # noqa: B018
     except InputError:
         pass
 

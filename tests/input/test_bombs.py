@@ -28,8 +28,8 @@ SIZE, MOST = 16_000_000, 3 << 19
 def texts_of(path: Path) -> list[str | None]:
     """The texts of a file's rows. Raises InputError, also for a file that cannot be cut."""
     found = cut_shards(path, text="text")
-    for its in found.unreadable:
-        raise InputError(its.reason)
+    for file in found.unreadable:
+        raise InputError(file.reason)
     return [text for shard in found.shards for _, table in shard.tables(["text"]) for text in table["text"].to_pylist()]
 
 

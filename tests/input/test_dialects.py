@@ -76,7 +76,7 @@ def test_any_codec_page_and_encoding(tmp_path: Path, options: dict[str, Any]) ->
         (pa.json_(), "{}"),
         (pa.bool8(), 1),
     ],
-    ids=lambda its: str(its) if isinstance(its, pa.DataType) else "",
+    ids=lambda value: str(value) if isinstance(value, pa.DataType) else "",
 )
 @pytest.mark.slow
 def test_columns_of_any_type(tmp_path: Path, type_: pa.DataType, value: object) -> None:

@@ -59,7 +59,7 @@ def test_a_pipe_among_files_is_set_aside(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
     found = cut_shards(tmp_path, text="text")
     assert [shard.id for shard in found.shards] == ["a"]
-    assert [its.reason for its in found.unreadable] == [
+    assert [file.reason for file in found.unreadable] == [
         f"{tmp_path / name}: expected a file, found a folder, a pipe or a device"
     ]
     with pytest.raises(InputError, match="no such file"):

@@ -36,7 +36,9 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
 def write(path: Path, data: bytes | list[Any]) -> Path:
     """A file of bytes, or of a line a value."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data if isinstance(data, bytes) else b"".join(json.dumps(its).encode() + b"\n" for its in data))
+    path.write_bytes(
+        data if isinstance(data, bytes) else b"".join(json.dumps(value).encode() + b"\n" for value in data)
+    )
     return path
 
 
@@ -48,7 +50,9 @@ def rows_of(*shards: Shard) -> list[dict[str, Any]]:
     """All rows of shards, without columns that hold nothing in them."""
     tables = [table for shard in shards for _, table in shard.tables()]
     return [
-        {name: value for name, value in row.items() if value is not None} for its in tables for row in its.to_pylist()
+        {name: value for name, value in row.items() if value is not None}
+        for table in tables
+        for row in table.to_pylist()
     ]
 
 
@@ -95,7 +99,7 @@ def as_type(value: Any, type_: pa.DataType, is_json: bool) -> Any:
     if is_json:
         return value
     if pa.types.is_struct(type_):
-        return {its.name: as_type(value.get(its.name), its.type, its.metadata == AS_JSON) for its in type_}
+        return {field.name: as_type(value.get(field.name), field.type, field.metadata == AS_JSON) for field in type_}
     if pa.types.is_list(type_):
         return [as_type(item, type_.value_type, False) for item in value]
     return float(value) if pa.types.is_floating(type_) else value
@@ -106,7 +110,7 @@ def as_read(value: Any, type_: pa.DataType, is_json: bool) -> Any:
     if value is not None and is_json:
         return json.loads(value)
     if value is not None and pa.types.is_struct(type_):
-        return {its.name: as_read(value[its.name], its.type, its.metadata == AS_JSON) for its in type_}
+        return {field.name: as_read(value[field.name], field.type, field.metadata == AS_JSON) for field in type_}
     return value
 
 
@@ -123,8 +127,8 @@ def check(rows: list[dict[str, Any]], shard: Shard) -> None:
         assert set(row) >= set(expected)
         for column in schema:
             value, is_json = expected.get(column.name), column.metadata == AS_JSON
-            its = as_read(row[column.name], column.type, is_json)
-            assert comparable(its) == comparable(as_type(value, column.type, is_json)), column
+            read = as_read(row[column.name], column.type, is_json)
+            assert comparable(read) == comparable(as_type(value, column.type, is_json)), column
 
 
 @pytest.mark.slow
@@ -424,7 +428,7 @@ def test_a_file_of_another_kind_is_refused_by_name(data: bytes, reason: str, tmp
     write(tmp_path / "in/good.jsonl", [{"text": "a"}])
     found = cut_shards(tmp_path / "in", text="text")
     assert [shard.id for shard in found.shards] == ["good"]
-    ((id_, told),) = [(its.id, its.reason) for its in found.unreadable]
+    ((id_, told),) = [(file.id, file.reason) for file in found.unreadable]
     assert id_ == "bad"
     assert reason in told
 
@@ -465,10 +469,10 @@ def test_ranges_share_out_the_lines(
         patch.setattr(lines, "_READ_BYTES", 5)
         patch.setattr(lines, "_LEAST_BYTES", 3)
         for low, high in pairwise(marks):
-            for its in lines.blocks(place_of(path), low, high, 0):
-                raw = its.data[: its.size].tobytes()
-                assert data[its.first_byte :].startswith(raw[:-1])
-                assert low <= its.first_byte < high
+            for read_block in lines.blocks(place_of(path), low, high, 0):
+                raw = read_block.data[: read_block.size].tobytes()
+                assert data[read_block.first_byte :].startswith(raw[:-1])
+                assert low <= read_block.first_byte < high
                 found += raw.splitlines()
     assert found == data.splitlines()
 
@@ -494,7 +498,7 @@ def test_a_plain_file_is_cut_into_ranges(tmp_path: Path) -> None:
 def test_a_malformed_line_of_a_range_says_where_the_range_begins(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", b'{"text": "aaaaaaaaaa"}\n' * 50 + b"nope\n")
     shards = shards_of(path, shard_max_bytes=300)
-    (found,) = [its for its in wrong_of(*shards) if its[1]]
+    (found,) = [wrong for wrong in wrong_of(*shards) if wrong[1]]
     start = shards[1].part.start
     assert found == (b"nope", f"line {50 - -(-start // 23) + 1} from byte {start} on: expected a JSON object")
 
@@ -502,7 +506,7 @@ def test_a_malformed_line_of_a_range_says_where_the_range_begins(tmp_path: Path)
 @pytest.mark.parametrize("codec", COMPRESS)
 def test_a_compressed_file_is_a_shard_and_read_to_its_end(codec: str, tmp_path: Path) -> None:
     rows = [{"text": f"text {n}", "id": n} for n in range(100)]
-    halves = [b"".join(json.dumps(row).encode() + b"\n" for row in its) for its in (rows[:50], rows[50:])]
+    halves = [b"".join(json.dumps(row).encode() + b"\n" for row in half) for half in (rows[:50], rows[50:])]
     path = write(tmp_path / f"a.jsonl{codec}", b"".join(map(COMPRESS[codec], halves)))
     (shard,) = shards_of(path, shard_max_bytes=2**40)
     assert [row["id"] for row in rows_of(shard)] == list(range(100))
@@ -514,7 +518,9 @@ def seekable(*chunks: bytes, checksums: bool = False) -> bytes:
     """Chunks as frames of zstd, and a table of them."""
     stored = [pa.compress(chunk, "zstd", asbytes=True) for chunk in chunks]
     rest = b"\0" * 4 if checksums else b""
-    table = b"".join(struct.pack("<II", len(its), len(chunk)) + rest for its, chunk in zip(stored, chunks, strict=True))
+    table = b"".join(
+        struct.pack("<II", len(frame), len(chunk)) + rest for frame, chunk in zip(stored, chunks, strict=True)
+    )
     table += struct.pack("<IBI", len(chunks), 0x80 if checksums else 0, 0x8F92EAB1)
     return b"".join(stored) + struct.pack("<II", 0x184D2A5E, len(table)) + table
 
@@ -534,8 +540,8 @@ def test_a_seekable_file_is_cut_at_frames(
     shards = shards_of(path, shard_max_bytes=size)
     columns = ["text", POSITION]
 
-    def read(*its: Shard) -> list[dict[str, Any]]:
-        tables = [table for shard in its for table in shard.format.tables(shard.file, shard.part, columns)]
+    def read(*chosen: Shard) -> list[dict[str, Any]]:
+        tables = [table for shard in chosen for table in shard.format.tables(shard.file, shard.part, columns)]
         return [row for table in tables for row in table.to_pylist()]
 
     assert read(*shards) == read(whole)
@@ -572,14 +578,14 @@ def test_a_compressed_file_that_is_too_large_is_said(tmp_path: Path, caplog: pyt
 
 @pytest.mark.parametrize("name", ["a.ndjson", "a.json.gz", "a.JSONL.ZST", "a.jsonlines", "a.jsonl.zstd", "a.json.bz2"])
 def test_spellings_of_names(name: str, tmp_path: Path) -> None:
-    codec = next((its for its in (".gz", ".zst", ".bz2") if its in name.lower()), "")
+    codec = next((suffix for suffix in (".gz", ".zst", ".bz2") if suffix in name.lower()), "")
     write(tmp_path / "in" / name, COMPRESS[codec](b'{"text": "a"}\n'))
     write(tmp_path / "in/dataset_info.json", b"{}")
     assert rows_of(*shards_of(tmp_path / "in")) == [{"text": "a"}]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("codec", [its for its in COMPRESS if its])
+@pytest.mark.parametrize("codec", [codec for codec in COMPRESS if codec])
 @pytest.mark.parametrize("damage", ["cut short", "followed by others"])
 def test_a_damaged_file_is_unreadable_and_says_after_how_many_lines(codec: str, damage: str, tmp_path: Path) -> None:
     import random

@@ -44,7 +44,7 @@ def run(recipe: Recipe, source: Path, output: Path) -> Path:
 
 def hashes(output: Path) -> dict[str, str]:
     """Of the data; annotations hold fingerprints of the input."""
-    return {name: its for name, its in runs.promised(output).items() if name.startswith("data")}
+    return {name: digest for name, digest in runs.promised(output).items() if name.startswith("data")}
 
 
 @pytest.mark.slow

@@ -71,11 +71,11 @@ def test_a_footer_is_read_as_pyarrow_reads_it(rows: int, options: dict[str, Any]
     assert not found.is_encrypted
     for group in range(metadata.num_row_groups):
         for column in range(metadata.num_columns):
-            its = metadata.row_group(group).column(column)
-            assert found.values[group, column] == its.num_values
-            assert found.encoded_bytes[group, column] == its.total_uncompressed_size
-            assert (found.physical_type[group, column] == BYTE_ARRAY) == (its.physical_type == "BYTE_ARRAY")
-            assert found.is_packed[group, column] == ("RLE_DICTIONARY" in its.encodings)
+            chunk = metadata.row_group(group).column(column)
+            assert found.values[group, column] == chunk.num_values
+            assert found.encoded_bytes[group, column] == chunk.total_uncompressed_size
+            assert (found.physical_type[group, column] == BYTE_ARRAY) == (chunk.physical_type == "BYTE_ARRAY")
+            assert found.is_packed[group, column] == ("RLE_DICTIONARY" in chunk.encodings)
         texts = pq.ParquetFile(io.BytesIO(content)).read_row_group(group)["text"].drop_null().to_pylist()
         assert found.value_bytes[group, 1] == (sum(len(text.encode()) for text in texts) if table.num_rows else -1)
 
@@ -144,7 +144,7 @@ def test_encrypted_files_are_set_aside_with_the_reason(
     found = cut_shards(tmp_path, text="text")
     assert [shard.id for shard in found.shards] == ["good"]
     reason = "its columns are encrypted, some or all" if plaintext_footer else "its footer is encrypted"
-    assert [its.reason for its in found.unreadable] == [f"{reason}; decrypt it first"]
+    assert [file.reason for file in found.unreadable] == [f"{reason}; decrypt it first"]
 
 
 # Sizes.
@@ -201,7 +201,7 @@ def test_row_groups_that_are_too_large_to_hold_are_read_in_tables(
     assert [first for first, _ in tables] == [*range(0, 300, tables[0][1].num_rows)][: len(tables)] or len(tables) > 9
     assert pa.concat_tables(table for _, table in tables).equals(table)
     (small,) = cut_shards(tmp_path, text="text").shards
-    assert pa.concat_tables(its for _, its in small.tables(["text"])).equals(table.select(["text"]))
+    assert pa.concat_tables(part for _, part in small.tables(["text"])).equals(table.select(["text"]))
 
 
 # Timestamps.

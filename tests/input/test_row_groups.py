@@ -66,8 +66,8 @@ def test_columns_to_decide_by_and_columns_to_write_are_each_decoded_once(
 ) -> None:
     of_worker = reading_on()
     for shard in shards:
-        its = of_worker(shard)
-        assert numbers(its, ["n", "text"]) == numbers(its, ["n", "id"])
+        by_worker = of_worker(shard)
+        assert numbers(by_worker, ["n", "text"]) == numbers(by_worker, ["n", "id"])
     assert sum(decoded) == 2 * ROWS
 
 

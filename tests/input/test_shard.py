@@ -348,7 +348,7 @@ def test_one_file_with_other_columns_is_set_aside_and_all_of_them_are_an_error(t
     write_documents(tmp_path / "b.parquet", ["x"])
     found = cut_shards(tmp_path, text="text")
     assert [shard.id for shard in found.shards] == ["b"]
-    assert [(its.id, its.reason.partition(", found")[0]) for its in found.unreadable] == [
+    assert [(file.id, file.reason.partition(", found")[0]) for file in found.unreadable] == [
         ("a", "expected a column 'text'"),
         ("z", "column 'text': expected string"),
     ]

@@ -120,7 +120,7 @@ def test_every_option_of_a_command_is_read(command: Callable[..., Any]) -> None:
     assert unread(command) == set()
 
 
-FUNCTIONS = [its for name in gneiss.__all__ if inspect.isfunction(its := getattr(gneiss, name))]
+FUNCTIONS = [public for name in gneiss.__all__ if inspect.isfunction(public := getattr(gneiss, name))]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)

@@ -73,7 +73,9 @@ def test_the_text_is_read_by_the_client_of_prometheus() -> None:
     assert set(read.values()) == {'a"b\\c\nd'}
     older = pytest.importorskip("prometheus_client.parser")  # what the node exporter reads
     assert {
-        its.name for f in older.text_string_to_metric_families(openmetrics(metered().samples())) for its in f.samples
+        sample.name
+        for f in older.text_string_to_metric_families(openmetrics(metered().samples()))
+        for sample in f.samples
     }
 
 
@@ -88,9 +90,9 @@ def test_names_follow_the_conventions_of_prometheus() -> None:
 def test_the_dashboard_shows_metrics_that_there_are() -> None:
     dashboard = json.loads(DASHBOARD.read_text("utf-8"))
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    expressions += [its["query"] for its in dashboard["templating"]["list"] if its["type"] == "query"]
+    expressions += [variable["query"] for variable in dashboard["templating"]["list"] if variable["type"] == "query"]
     named = {name for expression in expressions for name in re.findall(r"\$\{metrics\}(_[a-z_]+)", expression)}
-    (prefixes,) = (its["query"] for its in dashboard["templating"]["list"] if its["name"] == "metrics")
+    (prefixes,) = (variable["query"] for variable in dashboard["templating"]["list"] if variable["name"] == "metrics")
     assert prefixes == "a file : gneiss, Ray : ray_gneiss"
     named = {f"gneiss{name}" for name in named}
     assert named <= set(METRICS)

@@ -73,9 +73,9 @@ def log_step(log: LossLog, step: int, batch: list[Sequence]) -> None:
 def slow_layer(epochs: list[list[Sequence]], decay: float) -> dict[int, dict[str, Any]]:
     """Document → its row of the layer, token by token."""
     tokens = []  # (document, epoch, step, position, loss)
-    for its in epochs:
-        for step, first in enumerate(range(0, len(its), SAMPLES)):
-            for sequence in its[first : first + SAMPLES]:
+    for of_epoch in epochs:
+        for step, first in enumerate(range(0, len(of_epoch), SAMPLES)):
+            for sequence in of_epoch[first : first + SAMPLES]:
                 losses = loss_of(step, sequence)
                 spans = sequence.spans
                 for span in range(len(spans.document)):
@@ -110,14 +110,14 @@ def slow_layer(epochs: list[list[Sequence]], decay: float) -> dict[int, dict[str
 def check_layer(output: Path, expected: dict[int, dict[str, Any]], layer: str = "losses") -> None:
     table = open_run(output).annotations(["weights", layer], ["document", *COLUMNS.names])
     for row in table.to_pylist():
-        its = expected.get(row["document"])
+        expected_row = expected.get(row["document"])
         for name in COLUMNS.names:
             if row["status"] != "kept":
                 assert row[name] is None
-            elif its is None:
+            elif expected_row is None:
                 assert row[name] == (0 if name in {"loss_visits", "loss_tokens"} else None)
             else:
-                assert row[name] == pytest.approx(its[name], abs=1e-9), (name, row["document"])
+                assert row[name] == pytest.approx(expected_row[name], abs=1e-9), (name, row["document"])
 
 
 @pytest.mark.slow

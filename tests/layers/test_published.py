@@ -154,16 +154,16 @@ def test_keys_of_several_columns_and_of_folders(curated: Path, copy_of: Copy, tm
     ids = ids_of(output)
     for number, crawl in enumerate(("7", "8")):  # token_count, by name a folder's key, is 7 for all documents
         times = pa.array([datetime(2024, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)] * 180, pa.timestamp("ms", "UTC"))
-        write_table(tmp_path / f"t/crawl={crawl}/a.parquet", its=ids, fetch_time=times, score=[number] * 180)
-    with pytest.raises(InputError, match=r"2 rows have its=id 'a-0', and 180 rows in all repeat"):
-        annotate_from(output, tmp_path / "t", on="its=id")
+        write_table(tmp_path / f"t/crawl={crawl}/a.parquet", page_id=ids, fetch_time=times, score=[number] * 180)
+    with pytest.raises(InputError, match=r"2 rows have page_id=id 'a-0', and 180 rows in all repeat"):
+        annotate_from(output, tmp_path / "t", on="page_id=id")
     assert not (output / "annotations/published").exists()
-    summary = annotate_from(output, tmp_path / "t", on="its=id", repeats="first").metadata["summary"]
+    summary = annotate_from(output, tmp_path / "t", on="page_id=id", repeats="first").metadata["summary"]
     assert values_of(output, "published", "score") == [0] * 180
     assert values_of(output, "published", "crawl") == ["7"] * 180
     assert summary["rows_repeated"] == 180
     with pytest.raises(InputError, match=r"column 'token_count' of its documents: expected strings .* found int64"):
-        annotate_from(output, tmp_path / "t", on=["its=id", "crawl=token_count"], layer="other")
+        annotate_from(output, tmp_path / "t", on=["page_id=id", "crawl=token_count"], layer="other")
 
 
 def test_times_are_those_that_fineweb_writes(tmp_path: Path) -> None:
@@ -222,7 +222,10 @@ def test_attributes_of_dolma_are_scores_and_spans(curated: Path, copy_of: Copy, 
     annotate_from(output, tmp_path / "attributes", on="id", layer="dolma")
     found = rows_of(output, "dolma")
     assert [row["exp__tagger__label"] for row in found] == [0.25, None, None, None] * 45
-    named = [its and [dict(zip(("start", "end", "score"), span, strict=True)) for span in its] for its in spans]
+    named = [
+        row_spans and [dict(zip(("start", "end", "score"), span, strict=True)) for span in row_spans]
+        for row_spans in spans
+    ]
     assert [row["exp__tagger__label_spans"] for row in found[:3]] == named[:3]
     assert not found[3]["exp__tagger__label_spans"]
     assert [row["toxicity"] for row in found] == list(range(180))

@@ -61,11 +61,11 @@ def check_against_oracle(output: Path, alpha: float, beta: float, quality: str |
     log_z = math.log(math.fsum(map(math.exp, raw)) / len(raw))
     expected = iter([value - log_z for value in raw])
     index = iter(range(len(kept)))
-    for row, its in zip(found, base, strict=True):
-        if its["status"] == "kept":
+    for row, base_row in zip(found, base, strict=True):
+        if base_row["status"] == "kept":
             assert row["log_prior"] == pytest.approx(next(expected), abs=1e-14)
             assert row["document"] == next(index)
-            assert row["repeated_bytes"] == its["dedup_repeated_bytes"]
+            assert row["repeated_bytes"] == base_row["dedup_repeated_bytes"]
         else:
             assert {name: value for name, value in row.items() if value is not None}.keys() <= {"row", "id"}
     mean = math.fsum(math.exp(row["log_prior"]) for row in found if row["log_prior"] is not None) / len(kept)
@@ -238,7 +238,11 @@ def test_what_is_no_perplexity_is_refused(value: float, curated: Path, copy_of: 
 def test_factors_are_columns_of_their_own(released: Path) -> None:
     base, found = rows_of(released, "base"), rows_of(released, "weights")
     assert {row["category"] for row in found} == {None, *(r["prose_label"] for r in base if r["status"] == "kept")}
-    odds = [(row["quality_log_odds"], its["prose"]) for row, its in zip(found, base, strict=True) if row["log_prior"]]
+    odds = [
+        (row["quality_log_odds"], base_row["prose"])
+        for row, base_row in zip(found, base, strict=True)
+        if row["log_prior"]
+    ]
     assert all(value == pytest.approx(math.log(p / (1 - p)), abs=1e-6) for value, p in odds if 1e-6 < p < 1 - 1e-6)
     assert {row["exact_copies"] for row in found} == {None, 1}
 

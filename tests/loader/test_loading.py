@@ -34,7 +34,7 @@ def test_workers_share_the_documents(source: Sequences) -> None:
 
 @pytest.mark.processes
 @pytest.mark.filterwarnings("ignore:'set_vital'")
-@pytest.mark.parametrize("workers", [2, *(pytest.param(its, marks=pytest.mark.exhaustive) for its in (0, 1))])
+@pytest.mark.parametrize("workers", [2, *(pytest.param(count, marks=pytest.mark.exhaustive) for count in (0, 1))])
 def test_a_stateful_loader_resumes_in_mid_epoch(source: Sequences, workers: int) -> None:
     loading = pytest.importorskip("torchdata.stateful_dataloader", reason="torchdata is not installed")
 

@@ -52,8 +52,8 @@ def check_nothing_is_lost(found: list[Sequence], released: Path, end: int | None
         assert at == len(sequence.tokens)
     for document in documents(released):
         expected = [*ENCODE(document.text).tolist(), *([] if end is None else [end])]
-        its = parts.pop(document.index, {})
-        assert [token for start in sorted(its) for token in its[start].tolist()] == expected
+        of_document = parts.pop(document.index, {})
+        assert [token for start in sorted(of_document) for token in of_document[start].tolist()] == expected
     assert not parts
 
 

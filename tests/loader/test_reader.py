@@ -42,10 +42,10 @@ def slowly_joined(released: Path) -> dict[int, tuple[Any, ...]]:
         data = iter(pq.read_table(released / "data" / name).to_pylist())
         for row, weight in zip(base, layer, strict=True):
             if row["status"] == "kept":
-                its = next(data)
-                values = (weight["log_prior"], row["prose"], its["url"])
+                document = next(data)
+                values = (weight["log_prior"], row["prose"], document["url"])
                 shard = name.as_posix().removesuffix(".parquet")
-                found[len(found)] = (len(found), shard, row["row"], its["id"], its["text"], *values)
+                found[len(found)] = (len(found), shard, row["row"], document["id"], document["text"], *values)
     return found
 
 

@@ -36,8 +36,8 @@ def nested(inner: st.SearchStrategy[pa.DataType]) -> st.SearchStrategy[pa.DataTy
     return st.one_of(
         inner.map(pa.list_),
         inner.map(pa.large_list),
-        inner.map(lambda its: pa.list_(its, 2)),
-        inner.map(lambda its: pa.map_(pa.string(), its)),
+        inner.map(lambda item_type: pa.list_(item_type, 2)),
+        inner.map(lambda value_type: pa.map_(pa.string(), value_type)),
         st.lists(inner, max_size=3).map(lambda types: pa.struct([(f"f{i}", type_) for i, type_ in enumerate(types)])),
     )
 
@@ -71,9 +71,9 @@ def _values(type_: pa.DataType) -> st.SearchStrategy[Any]:
     if is_.is_timestamp(type_):
         moments = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30))
         moments = moments.map(
-            lambda its: its.replace(microsecond=0 if type_.unit == "s" else its.microsecond // 1000 * 1000)
+            lambda moment: moment.replace(microsecond=0 if type_.unit == "s" else moment.microsecond // 1000 * 1000)
         )
-        return moments.map(lambda its: its.replace(tzinfo=UTC)) if type_.tz else moments
+        return moments.map(lambda moment: moment.replace(tzinfo=UTC)) if type_.tz else moments
     if is_.is_decimal(type_):
         return st.decimals(-1000, 1000, places=2)
     if is_.is_struct(type_):
@@ -104,11 +104,11 @@ def expected(value: Any, type_: pa.DataType) -> Any:
     if isinstance(value, date):
         return value.isoformat()
     if pa.types.is_map(type_):
-        return [{"key": key, "value": expected(its, type_.item_type)} for key, its in value]
+        return [{"key": key, "value": expected(item, type_.item_type)} for key, item in value]
     if isinstance(value, dict):
         return {field.name: expected(value[field.name], field.type) for field in type_}
     if isinstance(value, list):
-        return [expected(its, type_.value_type) for its in value]
+        return [expected(item, type_.value_type) for item in value]
     return value
 
 
@@ -120,8 +120,8 @@ def tables(draw: st.DrawFn) -> pa.Table:
     columns = {}
     for index, type_ in enumerate(types):
         before = draw(st.integers(0, 2))
-        its = draw(st.lists(values(type_), min_size=rows + before, max_size=rows + before))
-        columns[f"c {index}"] = pa.array(its, type_).slice(before)
+        column = draw(st.lists(values(type_), min_size=rows + before, max_size=rows + before))
+        columns[f"c {index}"] = pa.array(column, type_).slice(before)
     return pa.table(columns)
 
 
@@ -179,7 +179,7 @@ def test_strings_that_are_not_utf8_are_as_in_annotations(bucket: Place) -> None:
     for strings in (raw.view(pa.string()), raw.cast(pa.large_binary()).view(pa.large_string())):
         content = write(bucket, [pa.table({"s": strings, "l": pa.array([["x"]] * 4)})], "none")
         found = [json.loads(line)["s"] for line in content.splitlines()]
-        assert found == [None if its is None else its.decode("utf-8", "replace") for its in raw.to_pylist()]
+        assert found == [None if string is None else string.decode("utf-8", "replace") for string in raw.to_pylist()]
 
 
 @pytest.mark.parametrize(

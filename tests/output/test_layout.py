@@ -49,7 +49,7 @@ def test_no_other_module_spells_a_path_of_an_output() -> None:
         for path, name in names.items()
         if name != "output/layout.py" and (constants := list(spelled(path.read_text("utf-8"))))
     }
-    assert {name: its for name, its in found.items() if its != OF_INPUTS.get(name)} == {}
+    assert {name: spellings for name, spellings in found.items() if spellings != OF_INPUTS.get(name)} == {}
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ def test_a_token_that_expires_halfway_is_said_and_the_push_goes_on(
     monkeypatch.setattr(pushing, "_COMMIT_FILES", 4)
 
     def expire(request: str) -> None:
-        if request.startswith("PUT /lfs/") and sum(its.startswith("PUT /lfs/") for its in hub.requests) == 6:
+        if request.startswith("PUT /lfs/") and sum(line.startswith("PUT /lfs/") for line in hub.requests) == 6:
             hub.tokens.clear()
 
     hub.fault = expire
@@ -301,7 +301,7 @@ def test_a_push_that_is_killed_goes_on(hub: FakeHub, output: Path, warm: WarmPro
     process = warm.Process(target=push, args=(output, TARGET))
 
     def kill(request: str) -> None:
-        if request.startswith("PUT /lfs/") and sum(its.startswith("PUT /lfs/") for its in hub.requests) == 5:
+        if request.startswith("PUT /lfs/") and sum(line.startswith("PUT /lfs/") for line in hub.requests) == 5:
             process.kill()
 
     hub.fault = kill

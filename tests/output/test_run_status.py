@@ -51,17 +51,17 @@ def test_a_run_that_is_on(tmp_path: Path) -> None:
         replace(done("curate", "c", 1060.0, input_bytes=100.0, seconds=3.0), state=FAILED, reason="KeyError"),
     )
     with (output / LOCK_FILE).lock():
-        its = run_status(output, slowest=2)
-    assert (its.state, its.last) == ("running", 1060.0)
-    keys, curate = its.stages
+        status = run_status(output, slowest=2)
+    assert (status.state, status.last) == ("running", 1060.0)
+    keys, curate = status.stages
     assert (keys.name, keys.tasks, keys.left, keys.seconds, keys.cpu_seconds) == ("keys", 4, 0, 13.0, 8.0)
     assert (keys.seconds_left, keys.bytes_per_second) == (0.0, None)
     assert (curate.tasks, curate.left, curate.done, curate.left_bytes) == (10, 5, 3, 300)
     assert curate.bytes_per_second == 500 / 40
     assert curate.seconds_left == 300 / (500 / 40)
-    assert its.current == curate
-    assert (its.unusable, its.failed) == ({"b": "cut short", "c": "KeyError"}, ["c"])
-    assert [receipt.task for receipt in its.slowest] == ["b", "a"]
+    assert status.current == curate
+    assert (status.unusable, status.failed) == ({"b": "cut short", "c": "KeyError"}, ["c"])
+    assert [receipt.task for receipt in status.slowest] == ["b", "a"]
 
 
 def test_a_stage_of_numbered_tasks_is_extrapolated_by_tasks(tmp_path: Path) -> None:
@@ -89,16 +89,16 @@ def test_the_time_left_of_all_stages_is_by_the_estimate_and_by_what_was_done(tmp
     output = output_with(
         tmp_path,
         Receipt("run", COMMITTED, "", None, cost=Cost(1000.0, 0.0, 0.0, 0.0).noted(), stage=PREDICTED),
-        *(Receipt(name, COMMITTED, "", None, cost={"work": its}, stage=PREDICTED)
-          for name, its in (("keys", 0.2), ("curate", 0.5), ("after", 0.3))),
+        *(Receipt(name, COMMITTED, "", None, cost={"work": work}, stage=PREDICTED)
+          for name, work in (("keys", 0.2), ("curate", 0.5), ("after", 0.3))),
         begun("keys", 4, 2, 0.0), *(done("keys", str(task), 100.0) for task in range(2)),
         begun("curate", 10, 10, 100.0, left_bytes=800), done("curate", "a", 400.0, input_bytes=400.0),
     )  # fmt: skip
-    its = run_status(output)
-    assert its.predicted == Forecast(Cost(1000.0, 0.0, 0.0, 0.0), {"keys": 0.2, "curate": 0.5, "after": 0.3})
+    status = run_status(output)
+    assert status.predicted == Forecast(Cost(1000.0, 0.0, 0.0, 0.0), {"keys": 0.2, "curate": 0.5, "after": 0.3})
     left, work_done = 0.25 + 0.3, 0.1 + 0.25
-    assert its.seconds_left == pytest.approx(left * (400 + 20) / (work_done + 0.02))
-    print_status(its, 500.0)
+    assert status.seconds_left == pytest.approx(left * (400 + 20) / (work_done + 0.02))
+    print_status(status, 500.0)
     none = output_with(tmp_path / "other", begun("keys", 4, 2, 0.0))
     assert run_status(none).seconds_left is None
 
@@ -110,12 +110,12 @@ def test_a_run_that_is_on_names_the_tasks_that_are_under_way(
     times = iter([1000.0, 1000.0, 1060.0, 1100.0])
     monkeypatch.setattr("gneiss.output.running.time.time", lambda: next(times))
     output = output_with(tmp_path, begun("curate", 9, 9, 1000.0))
-    its = Running(output, "1-of-2", "curate")
-    its.begin(iter([["a"], ["b1", "b2"], ["c"], ["d1", "d2"], ["e"]]), 2)
+    progress = Running(output, "1-of-2", "curate")
+    progress.begin(iter([["a"], ["b1", "b2"], ["c"], ["d1", "d2"], ["e"]]), 2)
     assert running_tasks(output, "curate") == []
-    with closing(its), (output / LOCK_FILE).lock():
-        its.finished(["b2", "b1"])
-        its.finished(["c"])
+    with closing(progress), (output / LOCK_FILE).lock():
+        progress.finished(["b2", "b1"])
+        progress.finished(["c"])
         found = run_status(output)
         assert [(task.task, task.since) for task in found.running] == [("a", 1000.0), ("d1", 1100.0), ("d2", 1100.0)]
         assert running_tasks(output, "keys") == []
@@ -131,9 +131,9 @@ def test_a_resumed_stage_counts_from_its_second_begin(tmp_path: Path) -> None:
         begun("curate", 4, 3, 1000.0, 30), done("curate", "b", 1005.0, input_bytes=10.0),
         done("curate", "c", 1010.0, input_bytes=10.0),
     )  # fmt: skip
-    its = run_status(output)
-    assert its.state == "stopped"
-    assert [(stage.left, stage.seconds_left) for stage in its.stages] == [(1, 5.0)]
+    status = run_status(output)
+    assert status.state == "stopped"
+    assert [(stage.left, stage.seconds_left) for stage in status.stages] == [(1, 5.0)]
 
 
 def test_drivers_of_shares_count_together(tmp_path: Path) -> None:
@@ -144,15 +144,17 @@ def test_drivers_of_shares_count_together(tmp_path: Path) -> None:
         done("curate", "a", 30.0, input_bytes=10.0),
     )
     with (output / "_gneiss/shares/1-of-2").lock():
-        its = run_status(output)
-    assert its.state == "running"
-    assert [(stage.left, stage.workers, stage.left_bytes, stage.seconds) for stage in its.stages] == [(9, 4, 100, 20.0)]
+        status = run_status(output)
+    assert status.state == "running"
+    assert [(stage.left, stage.workers, stage.left_bytes, stage.seconds) for stage in status.stages] == [
+        (9, 4, 100, 20.0)
+    ]
 
 
 def test_a_task_that_fails_and_then_succeeds_is_no_failure(tmp_path: Path) -> None:
     lost = replace(done("curate", "a", 5.0), state=UNREADABLE, reason="its worker died")
-    its = run_status(output_with(tmp_path, begun("curate", 1, 1, 0.0), lost, done("curate", "a", 9.0)))
-    assert its.unusable == {}
+    status = run_status(output_with(tmp_path, begun("curate", 1, 1, 0.0), lost, done("curate", "a", 9.0)))
+    assert status.unusable == {}
 
 
 @pytest.mark.parametrize(("quiet", "state"), [(20.0, "running"), (3600.0, "stopped"), (None, "running")])
@@ -161,9 +163,9 @@ def test_a_holder_that_is_silent_for_long_is_gone(
 ) -> None:
     output = output_with(tmp_path, begun("curate", 3, 3, 0.0))
     monkeypatch.setattr("gneiss.store.local.LocalStore.holder", lambda *_: Holder("process 7 on b\x1b[31m", quiet))
-    its = run_status(output)
-    assert its.state == state
-    print_status(its, 30.0)
+    status = run_status(output)
+    assert status.state == state
+    print_status(status, 30.0)
     said = capsys.readouterr().out
     assert f"{tmp_path}: {state}" in said
     assert "by process 7 on b\\u001b[31m" in said
@@ -176,12 +178,12 @@ def test_a_finished_run(curated: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert f"{curated}: finished\n" in said
     assert "curate" in said
     assert "took: " in said
-    its = run_status(curated)
-    assert its.took is not None
+    status = run_status(curated)
+    assert status.took is not None
     *entries, last = ledger.entries(place_of(curated))
     assert last.stage == ENDED
     of_tasks = [file for entry in entries if entry.stage == CURATE for file in entry.files]
-    assert its.took.written_bytes == sum(file.size_bytes for file in of_tasks)
+    assert status.took.written_bytes == sum(file.size_bytes for file in of_tasks)
 
 
 def test_an_output_that_is_finished_again(curated: Path, copy_of: Callable[[Path], Path]) -> None:
@@ -205,11 +207,11 @@ def test_a_run_in_an_object_store(s3_folder: str) -> None:
     write_bytes(b"{}", output, RUN_FILE)
     ledger.append(output, [begun("curate", 2, 2, 0.0)])
     with (output / LOCK_FILE).lock():
-        its = run_status(output)
-        assert its.state == "running"
-        assert its.holder is not None
-        assert its.holder.startswith("process ")
-        assert its.quiet_seconds is not None
-        assert its.quiet_seconds < 60
-    its = run_status(output)
-    assert (its.state, its.holder) == ("stopped", None)
+        status = run_status(output)
+        assert status.state == "running"
+        assert status.holder is not None
+        assert status.holder.startswith("process ")
+        assert status.quiet_seconds is not None
+        assert status.quiet_seconds < 60
+    status = run_status(output)
+    assert (status.state, status.holder) == ("stopped", None)

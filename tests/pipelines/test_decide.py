@@ -96,7 +96,7 @@ def test_a_finished_decision_is_a_finished_run(
     before = runs.touched(tmp_path / "again")
     assert run(recipe, material.input, tmp_path / "again", backend=HERE).finished_before == 5
     after = runs.touched(tmp_path / "again")
-    assert {name: its for name, its in after.items() if before.get(name) != its}.keys() <= {"_gneiss/lock"}
+    assert {name: stamp for name, stamp in after.items() if before.get(name) != stamp}.keys() <= {"_gneiss/lock"}
 
 
 def test_an_annotator_with_other_parameters_is_computed_and_no_other(
@@ -135,7 +135,7 @@ def test_an_upgrade_computes_what_it_touches(
     identity = json.loads((folder / "_gneiss/run.json").read_text())
     assert {FASTTEXT, READABILITY, "gneiss.recipe.rule"} < identity["code"].keys()
     identity |= {"gneiss": "0.0.1", "code": None if noted is None else identity["code"] | noted}
-    (folder / "_gneiss/run.json").write_text(json.dumps({k: its for k, its in identity.items() if its is not None}))
+    (folder / "_gneiss/run.json").write_text(json.dumps({k: v for k, v in identity.items() if v is not None}))
     again = decide(material.recipe, folder, tmp_path / "again", backend=HERE)
     assert set(counted) == computed
     assert runs.promised(again.folder) == runs.promised(curated)

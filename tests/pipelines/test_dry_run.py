@@ -61,7 +61,7 @@ def test_a_dry_run_counts_what_a_run_counts(tmp_path: Path, phases: str) -> None
 
 
 @pytest.mark.parametrize(
-    "limit", [7, 30, *(pytest.param(its, marks=pytest.mark.exhaustive) for its in (1, 5, 12, 29, 99))]
+    "limit", [7, 30, *(pytest.param(limit, marks=pytest.mark.exhaustive) for limit in (1, 5, 12, 29, 99))]
 )
 @pytest.mark.slow
 def test_a_limit_counts_the_first_rows_as_if_there_were_no_others(tmp_path: Path, limit: int) -> None:

@@ -59,15 +59,15 @@ def test_cpu_time_is_by_bytes_and_getting_ready_is_by_worker(tmp_path: Path) -> 
     plan = replace(plan, input=replace(plan.input, shards=shards))
     first = _Measured((receipt("curate", "s0", cpu=5.0, ready=3.0),), 0.0)
     then = _Measured((receipt("curate", "s2", 2.0), receipt("curate", "s7", 2.0)), 0.0)
-    its = _extrapolated(plan, shards[0], [shards[2], shards[7]], first, then, workers=4)
+    even = _extrapolated(plan, shards[0], [shards[2], shards[7]], first, then, workers=4)
     # ten shards of 2 s; each of 4 workers takes 3 s to start, and 3 s more than usual for its first task
-    assert its.cost.cpu_seconds == pytest.approx(10 * 2.0 + 4 * (3.0 + 3.0))
-    assert its.cost.seconds == pytest.approx(10 * 4.0 / 4 + 3.0 + (10.0 - 4.0))
-    assert its.low.cpu_seconds < its.cost.cpu_seconds < its.high.cpu_seconds
+    assert even.cost.cpu_seconds == pytest.approx(10 * 2.0 + 4 * (3.0 + 3.0))
+    assert even.cost.seconds == pytest.approx(10 * 4.0 / 4 + 3.0 + (10.0 - 4.0))
+    assert even.low.cpu_seconds < even.cost.cpu_seconds < even.high.cpu_seconds
     uneven = _Measured((receipt("curate", "s2", 1.0), receipt("curate", "s7", 3.0)), 0.0)
     wider = _extrapolated(plan, shards[0], [shards[2], shards[7]], first, uneven, workers=4)
-    assert wider.cost.cpu_seconds == its.cost.cpu_seconds
-    assert wider.high.cpu_seconds > its.high.cpu_seconds
+    assert wider.cost.cpu_seconds == even.cost.cpu_seconds
+    assert wider.high.cpu_seconds > even.high.cpu_seconds
 
 
 @pytest.mark.slow
@@ -90,15 +90,15 @@ def test_a_run_says_what_was_predicted_and_what_it_took(
     assert runs.command("run", material.recipe, "-i", material.input, "-o", output, "--estimate", file) == 0
     said = capsys.readouterr().out
     assert said.count("core-hours of CPU time") == 2
-    its = run_status(output)
-    assert its.predicted is not None
-    assert its.predicted.cost == Cost(**found["cost"])
-    assert its.predicted.work == {"curate": 1.0}
-    assert its.seconds_left == 0
-    assert its.took is not None
+    status = run_status(output)
+    assert status.predicted is not None
+    assert status.predicted.cost == Cost(**found["cost"])
+    assert status.predicted.work == {"curate": 1.0}
+    assert status.seconds_left == 0
+    assert status.took is not None
     assert any(entry.stage == ledger.PREDICTED for entry in ledger.entries(place_of(output)))
     # about as many bytes as were predicted, since they do not depend on the machine
-    assert its.took.written_bytes == pytest.approx(found["cost"]["written_bytes"], rel=0.5)
+    assert status.took.written_bytes == pytest.approx(found["cost"]["written_bytes"], rel=0.5)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"recipe": "other", "cost": {"seconds": 1}}'])

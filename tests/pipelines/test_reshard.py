@@ -47,7 +47,7 @@ SEEDS = [None, 7]
 FORMATS_AND_SEEDS = [
     ("parquet", None),
     ("jsonl.gz", 7),
-    *(pytest.param(*its, marks=pytest.mark.exhaustive) for its in (("parquet", 7), ("jsonl.gz", None))),
+    *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in (("parquet", 7), ("jsonl.gz", None))),
 ]
 
 
@@ -106,7 +106,7 @@ def test_every_row_is_there_once_and_in_order(
     assert origin == [(rows[number]["shard"], rows[number]["row"]) for number in order]
     numbers = [(row.pop("shard"), row.pop("row")) for row in found]
     assert numbers == [(shard.id, number) for shard in new.shards for number in range(shard.rows)]
-    assert found == [{name: its for name, its in rows[n].items() if name not in ("shard", "row")} for n in order]
+    assert found == [{name: value for name, value in rows[n].items() if name not in ("shard", "row")} for n in order]
     dense = np.cumsum([row["status"] == "kept" for row in rows]) - 1
     documents_before = kept(curated)
     assert kept(new) == [documents_before[dense[number]] for number in order if rows[number]["status"] == "kept"]
@@ -128,9 +128,9 @@ def test_files_are_of_about_the_size_that_was_asked_for(curated: FinishedRun, tm
 def test_new_shards_are_stretches_of_even_size(kept: list[int], count: int, data: st.DataObject) -> None:
     starts = [sum(kept[:number]) for number in range(len(kept))]
     shards = tuple(
-        FinishedShard(f"{n}", its + 1, its, start) for n, (its, start) in enumerate(zip(kept, starts, strict=True))
+        FinishedShard(f"{n}", rows + 1, rows, start) for n, (rows, start) in enumerate(zip(kept, starts, strict=True))
     )
-    sizes = [10 * its + data.draw(st.integers(1, 9)) for its in kept]
+    sizes = [10 * rows + data.draw(st.integers(1, 9)) for rows in kept]
     bounds = bounds_of(shards, sizes, count)
     total = sum(kept)
     assert (bounds[0], bounds[-1]) == (0, max(total, 1))
@@ -181,7 +181,7 @@ def test_a_run_with_shard_bytes_is_a_run_and_a_reshard(
     laid_out = recipe(f"{{format: {format}, shard_bytes: 9000{shuffled}}}")
     one = gneiss.run(laid_out, input, tmp_path / "one", backend=LastFirst())
     names, expected = (  # the ledger is cut by the clock
-        {name for name in runs.files(its.folder) if not name.startswith("_gneiss/ledger/")} for its in (one, two)
+        {name for name in runs.files(run.folder) if not name.startswith("_gneiss/ledger/")} for run in (one, two)
     )
     assert names == expected
     for name in names:
@@ -285,7 +285,7 @@ def test_a_damaged_new_shard_is_written_again(curated: FinishedRun, tmp_path: Pa
     before = runs.touched(new.folder / "data")
     reshard(curated, tmp_path / "new", shuffle_seed=seed, **SETTINGS)
     assert runs.promised(new.folder) == promised
-    written = {name for name, its in runs.touched(new.folder / "data").items() if its != before[name]}
+    written = {name for name, stamp in runs.touched(new.folder / "data").items() if stamp != before[name]}
     assert written == {file.name}
 
 
@@ -345,14 +345,14 @@ def test_what_comes_after_a_run_comes_after_a_reshard(curated: FinishedRun, tmp_
     columns = ("log_prior", "url", "gneiss_shard", "gneiss_row")
     found = {(d.values["gneiss_shard"], d.values["gneiss_row"]): d for d in documents(new.folder, columns=columns)}
     for document in documents(curated.folder, columns=("log_prior", "url")):
-        its = found.pop((document.shard, document.row))
-        assert (its.id, its.text, its.log_prior, its.values["url"]) == (
+        moved = found.pop((document.shard, document.row))
+        assert (moved.id, moved.text, moved.log_prior, moved.values["url"]) == (
             document.id, document.text, document.log_prior, document.values["url"],
         )  # fmt: skip
     assert not found
     again = reshard(new, tmp_path / "again", shard_bytes=30_000, backend=runs.InThisProcess())
     columns = ("gneiss_shard", "gneiss_row")
-    origins = [[(row["gneiss_shard"], row["gneiss_row"]) for row in annotated(its)] for its in (new, again)]
+    origins = [[(row["gneiss_shard"], row["gneiss_row"]) for row in annotated(run)] for run in (new, again)]
     assert origins[0] == origins[1]  # of the run as it was curated
 
 
@@ -395,11 +395,11 @@ def test_columns_keep_their_types_and_values(tmp_path: Path, seed: int | None) -
         runs.write_corpus(tmp_path / f"input/{name}.parquet", runs.documents(60, seed=2), **TYPES)
     done = gneiss.run(recipe(), tmp_path / "input", tmp_path / "out", backend=runs.InThisProcess())
     new = reshard(done, tmp_path / "new", shuffle_seed=seed, **SETTINGS)
-    schemas = {shard.id: its.data_schema(shard) for its in (done, new) for shard in its.shards}
+    schemas = {shard.id: run.data_schema(shard) for run in (done, new) for shard in run.shards}
     assert all(schema.equals(schemas[done.shards[0].id]) for schema in schemas.values())
     expected, found = kept(done), kept(new)
     if seed is not None:
-        expected, found = (sorted(map(repr, its)) for its in (expected, found))  # type: ignore[assignment]
+        expected, found = (sorted(map(repr, rows)) for rows in (expected, found))  # type: ignore[assignment]
     assert found == expected
 
 

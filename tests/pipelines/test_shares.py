@@ -74,7 +74,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Expected:
     """Of both recipes."""
     folder = tmp_path_factory.mktemp("whole")
-    return {its: whole(its, corpus, folder / str(len(its))) for its in (AT_SHARD_SCOPE, AT_CORPUS_SCOPE)}
+    return {recipe: whole(recipe, corpus, folder / str(len(recipe))) for recipe in (AT_SHARD_SCOPE, AT_CORPUS_SCOPE)}
 
 
 def whole(recipe: str, corpus: Path, output: Path) -> dict[str, str]:

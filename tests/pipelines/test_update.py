@@ -111,8 +111,8 @@ def test_rules_read_the_layer(
     again = decide(recipe, folder, tmp_path / "again", backend=HERE)
     table = runs.annotations(tmp_path / "again")
     assert again.documents == sum(
-        mine is not None and mine == its
-        for mine, its in zip(*(table[n].to_pylist() for n in ("prose", "updated.prose")), strict=True)
+        before is not None and before == updated
+        for before, updated in zip(*(table[n].to_pylist() for n in ("prose", "updated.prose")), strict=True)
     )
 
 

@@ -49,8 +49,8 @@ def test_a_changed_file_changes_what_imports_it(tmp_path: Path) -> None:
 
     first = found(tmp_path / "first", {})
     changes = {"deep/kernel.py": "from gneiss.one import g\n", "errors.py": "import sys\n"}
-    assert [its and its.imported for its in first] == [{"numpy"}, set(), {"numba"}]
-    assert [mine == its for mine, its in zip(found(tmp_path / "next", changes), first, strict=True)] == [
+    assert [module and module.imported for module in first] == [{"numpy"}, set(), {"numba"}]
+    assert [after == before for after, before in zip(found(tmp_path / "next", changes), first, strict=True)] == [
         False,
         True,
         True,

@@ -202,8 +202,8 @@ def test_like_matches_as_its_definition(connection: Any, texts: list[str], patte
     sql = f"s LIKE '{pattern}'" + (" ESCAPE '!'" if escaped else "")
     expected = [likes(text, pattern, "!" if escaped else None) for text in texts]
     rows: list[Row] = [{"s": text} for text in [*texts, None]]
-    assert truth_of(connection, sql, rows) == [*(TRUE if its else NOT_TRUE for its in expected), UNKNOWN]
-    assert truth_of(connection, f"NOT ({sql})", rows) == [*(NOT_TRUE if its else TRUE for its in expected), UNKNOWN]
+    assert truth_of(connection, sql, rows) == [*(TRUE if holds else NOT_TRUE for holds in expected), UNKNOWN]
+    assert truth_of(connection, f"NOT ({sql})", rows) == [*(NOT_TRUE if holds else TRUE for holds in expected), UNKNOWN]
 
 
 def test_like_negated_and_without_case(connection: Any) -> None:

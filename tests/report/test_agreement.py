@@ -53,7 +53,7 @@ def ranks(values: list[float]) -> list[float]:
 
 
 def correlation(one: list[float], other: list[float]) -> float:
-    means = [math.fsum(its) / len(its) for its in (one, other)]
+    means = [math.fsum(values) / len(values) for values in (one, other)]
     products, *squares = (
         math.fsum((a - means[i]) * (b - means[j]) for a, b in zip(x, y, strict=True))
         for x, i, y, j in ((one, 0, other, 1), (one, 0, one, 0), (other, 1, other, 1))
@@ -66,12 +66,16 @@ def test_scores_are_ranked_over_documents_that_have_both(compared: FinishedRun) 
     found = compare(compared, "other", scores=[("prose", "score"), ("prose", "prose")]).scores.to_pylist()
     for row, other in zip(found, ("score", "other.prose"), strict=True):
         finite = lambda value: value is not None and math.isfinite(value)  # noqa: E731
-        pairs = [(its["prose"], float(its[other])) for its in rows if finite(its["prose"]) and finite(its[other])]
+        pairs = [
+            (document["prose"], float(document[other]))
+            for document in rows
+            if finite(document["prose"]) and finite(document[other])
+        ]
         one, two = (list(values) for values in zip(*pairs, strict=True))
         assert (row["score"], row["other"], row["documents"]) == ("prose", other, len(pairs))
         assert row["pearson"] == pytest.approx(correlation(one, two), rel=1e-12)
         assert row["spearman"] == pytest.approx(correlation(ranks(one), ranks(two)), rel=1e-12)
-        tenths = [[int((rank - 0.5) * 10 / len(pairs)) for rank in ranks(its)] for its in (one, two)]
+        tenths = [[int((rank - 0.5) * 10 / len(pairs)) for rank in ranks(scores)] for scores in (one, two)]
         assert row["same_tenth"] == sum(a == b for a, b in zip(*tenths, strict=True)) / len(pairs)
         top = [a == 9 for a, b in zip(*tenths, strict=True) if b == 9]
         assert row["top_tenth"] == (sum(top) / len(top) if top else None)
@@ -91,9 +95,9 @@ def test_decisions_are_counted_whole_and_by_value(compared: FinishedRun) -> None
     }  # fmt: skip
     assert Counter(row["by"] for row in found) == {None: 1, "label": 3, "score": 3}
     for row in found:
-        own = [its for its in rows if values[row["by"]](its) == row["value"]]
+        own = [document for document in rows if values[row["by"]](document) == row["value"]]
         both, kept_only, other_only, neither = (
-            sum((its["status"] == "kept", its["in_gneissweb"]) == case for its in own)
+            sum((document["status"] == "kept", document["in_gneissweb"]) == case for document in own)
             for case in ((True, True), (True, False), (False, True), (False, False))
         )
         assert row["documents"] == len(own)

@@ -72,8 +72,8 @@ def test_any_rules_are_counted_as_a_run_decides(
         {"phases.only.rules.readable": "nullif(eflaw, eflaw) > 1", "phases.only.rules.good": "ln(prose - 0.6) > -3"}
     )
     recipes = [uninterrupted.recipe.changed(change) for change in changes]
-    its = reading(uninterrupted, recipes[0], by="prose_label")
-    found = decided(its.batches(), [its.setting(recipe) for recipe in recipes])
+    read = reading(uninterrupted, recipes[0], by="prose_label")
+    found = decided(read.batches(), [read.setting(recipe) for recipe in recipes])
     for recipe, one in zip(recipes, found, strict=True):
         assert one.kept == expected(recipe, annotations)
         assert one.all.documents == 176
@@ -82,7 +82,7 @@ def test_any_rules_are_counted_as_a_run_decides(
 
 def test_counts_are_those_of_a_run(uninterrupted: FinishedRun, tmp_path: Path) -> None:
     swept = sweep(uninterrupted, vary={"good.prose": [0.64, 0.67], "readable.eflaw": [9, 12]})
-    assert [dict(its.values) for its in swept][1] == {"good.prose": 0.64, "readable.eflaw": 12}
+    assert [dict(setting.values) for setting in swept][1] == {"good.prose": 0.64, "readable.eflaw": 12}
     changes = {"phases.only.rules.good": "prose > 0.67", "phases.only.rules.readable": "eflaw < 12"}
     again = decide(uninterrupted.recipe.changed(changes), uninterrupted, tmp_path / "out", backend=runs.InThisProcess())
     kept = total(swept[3].decided.kept)
@@ -90,8 +90,8 @@ def test_counts_are_those_of_a_run(uninterrupted: FinishedRun, tmp_path: Path) -
     assert kept.tokens == pc.sum(kept_rows(again)["tokens"]).as_py()
 
 
-def kept_rows(its: FinishedRun) -> pa.Table:
-    table = runs.annotations(its.folder)
+def kept_rows(finished: FinishedRun) -> pa.Table:
+    table = runs.annotations(finished.folder)
     return table.filter(pc.equal(table["status"], "kept"))
 
 
@@ -122,13 +122,13 @@ def test_thresholds_have_names(uninterrupted: FinishedRun, phases: FinishedRun) 
     assert next(iter(knobs(phases.recipe))) == "long.gopher_words"
     known = knobs(Recipe.load("gneissweb"))
     assert known["quality.dclm"].value == 0.002
-    assert [its.value for name, its in known.items() if name.startswith("readable.eflaw")]
+    assert [knob.value for name, knob in known.items() if name.startswith("readable.eflaw")]
 
 
 def test_without_names_every_threshold_is_varied_by_itself(uninterrupted: FinishedRun) -> None:
     swept = sweep(uninterrupted)
-    assert {tuple(its.values) for its in swept} == {(name,) for name in knobs(uninterrupted.recipe)}
-    assert sum(total(its.decided.kept).documents == 132 for its in swept) >= 4
+    assert {tuple(setting.values) for setting in swept} == {(name,) for name in knobs(uninterrupted.recipe)}
+    assert sum(total(setting.decided.kept).documents == 132 for setting in swept) >= 4
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.71])
@@ -159,7 +159,7 @@ def test_more_conditions_than_can_be_counted_together(phases: FinishedRun) -> No
     thresholds = range(5)
     rules = [{f"r{n}": f"eflaw < {10 + n + k / 10}" for n in range(8)} for k in thresholds]
     recipes = [phases.recipe.changed({"phases.last.rules": rule, "phases.last.keep": "r0 AND r7"}) for rule in rules]
-    its = reading(phases, recipes[0])
-    together = decided(its.batches(), [its.setting(recipe) for recipe in recipes])
-    assert together == [decided(its.batches(), [its.setting(recipe)])[0] for recipe in recipes]
+    read = reading(phases, recipes[0])
+    together = decided(read.batches(), [read.setting(recipe) for recipe in recipes])
+    assert together == [decided(read.batches(), [read.setting(recipe)])[0] for recipe in recipes]
     assert len({total(one.kept).documents for one in together}) > 1

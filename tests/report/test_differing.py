@@ -40,9 +40,9 @@ def test_documents_that_changed_sides(uninterrupted: FinishedRun, other: Finishe
     assert {key: side.documents for key, side in found.sides.items()} == expected
     assert {side for side, _ in expected} == {"gained", "lost"}
     assert (found.rows, found.before, found.after, found.edited) == (180, 132, other.documents, 0)
-    for (side, _), its in found.sides.items():
-        assert its.groups.total() == its.documents
-        (example,) = its.examples
+    for (side, _), changed in found.sides.items():
+        assert changed.groups.total() == changed.documents
+        (example,) = changed.examples
         keeper = uninterrupted if side == "lost" else other
         texts = pq.read_table(Path(keeper.folder) / f"data/{example.shard}.parquet").to_pylist()
         assert next(row["text"] for row in texts if row["id"] == example.id).startswith(example.excerpt)

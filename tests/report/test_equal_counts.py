@@ -64,8 +64,8 @@ def test_all_that_count_agree(any_run: FinishedRun) -> None:
         assert sum(row_of(cells[at + 1 :], cells[at + 1], 3)[1:]) == documents
 
     known = knobs(any_run.recipe)
-    for its in sweep(any_run, vary={next(iter(known)): [next(iter(known.values())).value]}):
-        kept = total(its.decided.kept)
+    for setting in sweep(any_run, vary={next(iter(known)): [next(iter(known.values())).value]}):
+        kept = total(setting.decided.kept)
         assert (kept.documents, kept.text_bytes, kept.tokens) == expected
     kept = total(Exploration.of(any_run, any_run.recipe).before.kept)
     assert (kept.documents, kept.text_bytes, kept.tokens) == expected

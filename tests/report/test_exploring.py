@@ -36,7 +36,7 @@ def test_counts_and_changed_documents_are_those_of_a_decided_run(uninterrupted: 
     before, after = statuses(run), statuses(decide(recipe, run, tmp_path / "other", backend=runs.InThisProcess()))
     changed = {at: (before[at], after[at]) for at in before if before[at] != after[at]}
     found = exploration.changes(recipe, most=10_000)
-    assert {(its.shard, its.row): (of.before, of.after) for of in found for its in of.first} == changed
+    assert {(document.shard, document.row): (of.before, of.after) for of in found for document in of.first} == changed
     assert sum(of.documents for of in found) == len(changed) > 2
     few = exploration.changes(recipe, most=2)
     assert [of.documents for of in few] == [of.documents for of in found]
@@ -50,8 +50,8 @@ def test_what_the_rules_read_of_a_document_is_shown(uninterrupted: FinishedRun) 
     rows = run.annotations(columns=[column]).select(["shard", "row", column]).to_pylist()
     stored = {(row["shard"], row["row"]): row[column] for row in rows}
     assert change.first
-    for its in change.first:
-        assert its.values[column] == stored[its.shard, its.row]
+    for document in change.first:
+        assert document.values[column] == stored[document.shard, document.row]
 
 
 def test_what_is_forgotten_is_found_again(uninterrupted: FinishedRun) -> None:
@@ -72,7 +72,7 @@ def test_a_moved_threshold_is_written_as_sql(uninterrupted: FinishedRun, value: 
     if value >= 0:
         assert {knob.value for knob in knobs(moved).values()} == {value}
     assert moved.changed({}).digest() == moved.digest()
-    assert moved_recipe(recipe, known, {name: its.value for name, its in known.items()}) is recipe
+    assert moved_recipe(recipe, known, {name: knob.value for name, knob in known.items()}) is recipe
 
 
 def test_rules_are_edited_as_in_a_recipe(uninterrupted: FinishedRun) -> None:

@@ -28,7 +28,7 @@ def test_the_card_links_the_report_also_when_the_run_is_called_again(
     linked = (output / "README.md").read_text()
     assert linked.count("](report.html)") == 1
     assert "](report.html)" not in card
-    assert {name: its for name, its in runs.promised(output).items() if name != "report.html"} == before
+    assert {name: digest for name, digest in runs.promised(output).items() if name != "report.html"} == before
     run(material.recipe, material.input, output, backend=runs.InThisProcess())
     assert (output / "README.md").read_text() == linked
 

@@ -83,7 +83,7 @@ def test_the_counts_are_those_of_the_files(any_run: FinishedRun) -> None:
     for phase in any_run.recipe.phases:
         for rule, counts in any_run.statistics.rule_counts(phase.name, phase.rules).items():
             at = cells.index(rule)
-            assert cells[at + 2 : at + 6] == [f"{counts[its]:,}" for its in ("true", "false", "unknown", "decisive")]
+            assert cells[at + 2 : at + 6] == [f"{counts[name]:,}" for name in ("true", "false", "unknown", "decisive")]
 
 
 @pytest.mark.slow
@@ -99,11 +99,11 @@ def test_examples_lie_on_both_sides_of_a_threshold(hostile: tuple[FinishedRun, P
     found = [example for example in examples(sources(finished, input), phase) if example.threshold.rule == "short"]
     values = [row[0] for row in query(finished, "SELECT words FROM rows WHERE words IS NOT NULL ORDER BY words")]
     below, above = [v for v in values if v < 14], [v for v in values if v >= 14]
-    assert [its.value for its in found] == [*below[-2:], *above[:2]]
-    assert all(its.text and its.text.startswith("<script>") for its in found)
+    assert [example.value for example in found] == [*below[-2:], *above[:2]]
+    assert all(example.text and example.text.startswith("<script>") for example in found)
     kept = [example for example in examples(sources(finished), phase) if example.text is not None]
     assert kept
-    assert {its.status for its in kept} == {"kept"}
+    assert {example.status for example in kept} == {"kept"}
 
 
 def test_passages_that_fail_by_themselves_are_marked(tmp_path: Path) -> None:

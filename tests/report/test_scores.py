@@ -101,7 +101,11 @@ def test_drift_is_the_distance_of_means(any_run: FinishedRun) -> None:
     assert [row["kept"] for row in found] == [shard.kept for shard in any_run.shards]
     rows = any_run.annotations(columns=["eflaw"]).to_pylist()
     for row in found:
-        values = [its["eflaw"] for its in rows if its["shard"] == row["shard"] and its["eflaw"] is not None]
+        values = [
+            document["eflaw"]
+            for document in rows
+            if document["shard"] == row["shard"] and document["eflaw"] is not None
+        ]
         assert row["eflaw"] == pytest.approx((np.mean(values) - mean) / deviation, abs=1e-9)
 
 

@@ -35,9 +35,10 @@ def three(row: dict[str, Any]) -> tuple[int, int, int]:
 def test_the_overview_counts_every_status(any_run: FinishedRun) -> None:
     found = {row["status"]: three(row) for row in overview(outcomes(any_run)).to_pylist()}
     expected = {
-        status: tuple(its) for status, *its in query(any_run, f"SELECT status, {sums_of(any_run)} FROM rows GROUP BY 1")
+        status: tuple(sums)
+        for status, *sums in query(any_run, f"SELECT status, {sums_of(any_run)} FROM rows GROUP BY 1")
     }
-    assert {status: its for status, its in found.items() if status != "input" and its[0]} == expected
+    assert {status: sums for status, sums in found.items() if status != "input" and sums[0]} == expected
     assert found["input"] == query(any_run, f"SELECT {sums_of(any_run)} FROM rows")[0]
     assert found["kept"][0] == any_run.counts["kept"] > 0
     assert found["dropped"][0] == any_run.counts["dropped"] > 0
@@ -72,9 +73,9 @@ def test_combinations_add_up(any_run: FinishedRun) -> None:
     counted = outcomes(any_run)
     found = combinations(counted).to_pylist()
     for phase in any_run.recipe.phases:
-        its = [row for row in found if row["phase"] == phase.name]
-        assert sum(row["documents"] for row in its) == sum(any_run.statistics.patterns[phase.name].values())
-        for row in its:
+        of_phase = [row for row in found if row["phase"] == phase.name]
+        assert sum(row["documents"] for row in of_phase) == sum(any_run.statistics.patterns[phase.name].values())
+        for row in of_phase:
             names = list(phase.rules)
             same = f"list_filter(failed, lambda name: list_contains({names}, name)) = {row['failed']}::VARCHAR[]"
             stayed = "IS DISTINCT FROM" if row["kept"] else "="
@@ -83,9 +84,9 @@ def test_combinations_add_up(any_run: FinishedRun) -> None:
             where = f"{same} AND dropped_in {stayed} '{phase.name}' AND {reached}"
             assert three(row) == query(any_run, f"SELECT {sums_of(any_run)} FROM rows WHERE {where}")[0]
     few = combinations(counted, most=1).to_pylist()
-    assert {row["phase"]: sum(its["documents"] for its in few if its["phase"] == row["phase"]) for row in few} == {
-        row["phase"]: sum(its["documents"] for its in found if its["phase"] == row["phase"]) for row in found
-    }
+    assert {
+        row["phase"]: sum(other["documents"] for other in few if other["phase"] == row["phase"]) for row in few
+    } == {row["phase"]: sum(other["documents"] for other in found if other["phase"] == row["phase"]) for row in found}
 
 
 WITHOUT = {
@@ -105,7 +106,7 @@ def test_what_a_rule_changes_is_what_a_recipe_without_it_decides(any_run: Finish
     }
     checked = 0
     for (name, rule), keep in WITHOUT.items():
-        phase = next((its for its in any_run.recipe.phases if its.name == name), None)
+        phase = next((candidate for candidate in any_run.recipe.phases if candidate.name == name), None)
         if phase is None:
             continue
         reached, decision = any_run.reached(phase), phase.decision

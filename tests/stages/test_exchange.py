@@ -48,22 +48,22 @@ def test_what_tasks_send_is_read_by_task_and_across_tasks_merged_or_not(
     """A task sends a batch to each receiver in each of its turns."""
     exchange, draw = in_memory(), np.random.default_rng(seed)
     sizes = [draw.integers(0, 30, count * receivers) * draw.integers(0, 2, count * receivers) for count in turns]
-    sent = [[batch(draw.integers(0, 10**6, size).tolist()) for size in its] for its in sizes]
+    sent = [[batch(draw.integers(0, 10**6, size).tolist()) for size in of_task] for of_task in sizes]
     grid = Grid(len(turns), receivers, min(task_stripes, len(turns)), min(receiver_stripes, receivers))
     with mock.patch("gneiss.stages.batch_file.PACK_BYTES", pack_bytes):
         for task, batches in enumerate(sent):
             written = exchange.write("s", task, SCHEMA, batches, receivers)
-            assert written.rows == sum(its.num_rows for its in batches)
+            assert written.rows == sum(record_batch.num_rows for record_batch in batches)
             assert list(exchange.batches("s", task)) == batches
             assert [exchange.batch("s", task, number) for number in range(len(batches))] == batches
             assert exchange.batch("s", task, 0, ["flag"]) == batches[0].select(["flag"])
         for tile in range(grid.tiles):
             exchange.write_tile("s", grid, tile)
     for receiver in range(receivers):
-        expected = [its for batches in sent for its in batches[receiver::receivers]]
-        for its in (None, grid):
+        expected = [record_batch for batches in sent for record_batch in batches[receiver::receivers]]
+        for tiling in (None, grid):
             with mock.patch("gneiss.stages.exchange.HELD_BYTES", int(draw.integers(0, 3000))):
-                again = exchange.across("s", len(sent), receiver, its)
+                again = exchange.across("s", len(sent), receiver, tiling)
                 assert list(chain(again, again)) == expected * 2
 
 
@@ -71,7 +71,10 @@ def test_what_tasks_send_is_read_by_task_and_across_tasks_merged_or_not(
 def test_each_batch_is_in_one_tile(tasks: int, receivers: int, data: Any) -> None:
     grid = Grid(tasks, receivers, data.draw(st.integers(1, tasks)), data.draw(st.integers(1, receivers)))
     held = [
-        (task, its) for tile in range(grid.tiles) for task in grid.tasks_of(tile) for its in grid.receivers_of(tile)
+        (task, receiver)
+        for tile in range(grid.tiles)
+        for task in grid.tasks_of(tile)
+        for receiver in grid.receivers_of(tile)
     ]
     assert sorted(held) == [(task, receiver) for task in range(tasks) for receiver in range(receivers)]
     for receiver in range(receivers):
@@ -111,8 +114,8 @@ def test_many_small_batches_take_one_message_and_few_bytes() -> None:
     small = [batch([number]) for number in range(2_000)]
     alone = pa.BufferOutputStream()
     with pa.ipc.new_stream(alone, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-        for its in small:
-            writer.write_batch(its)
+        for record_batch in small:
+            writer.write_batch(record_batch)
     assert exchange.write("s", 0, SCHEMA, small).size_bytes * 20 < alone.getvalue().size
     with pa.ipc.open_stream((exchange.output / exchange_path("s", 0)).read()) as stream:  # by any reader of Arrow
         assert stream.read_all() == pa.Table.from_batches(small)

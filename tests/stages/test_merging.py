@@ -86,14 +86,14 @@ def test_a_merged_exchange_changes_no_byte_and_takes_as_many_reads_as_planned(so
 
     with merging(), mock.patch.object(Exchange, "write_grid", noted):
         curated(source, Place(store, "merged"), unit)
-        merged = {"near_duplicates_keys", *(f"dedup_{its}" for its in ("keys", "repeated", "contents", "answers"))}
+        merged = {"near_duplicates_keys", *(f"dedup_{stage}" for stage in ("keys", "repeated", "contents", "answers"))}
         assert merged <= grids.keys()
         assert max(grid.tiles for grid in grids.values()) >= 4
         asked = Counter[str]()
         for operation, path, _ in store.asked:
-            its = re.fullmatch(r"merged/_gneiss/exchange/(\w+)(?:\.tiles)?/\d+\.arrows", path)
-            if its and its[1] in grids and operation in ("open", "range"):
-                asked[its[1]] += 1
+            match = re.fullmatch(r"merged/_gneiss/exchange/(\w+)(?:\.tiles)?/\d+\.arrows", path)
+            if match and match[1] in grids and operation in ("open", "range"):
+                asked[match[1]] += 1
         for stage, grid in grids.items():
             planned = reads(grid.tasks, grid.receivers, sizes[stage], TIMES.get(stage, 1))
             # read task by task too, by the stage of each

@@ -43,8 +43,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipe(shards: int = 2, phases: list[dict[str, Any]] | None = None, **dedup: Any) -> Recipe:
     phase = {"name": "only", "dedup": dedup, "annotate": ["readability"], "rules": {"readable": "eflaw < 14"}}
     budgets = {"documents": 0.5, "shards": shards}
-    its = {"name": "scopes", "shard_max_bytes": 14_000, "budgets": budgets, "phases": phases or [phase]}
-    return Recipe.model_validate(its)
+    fields = {"name": "scopes", "shard_max_bytes": 14_000, "budgets": budgets, "phases": phases or [phase]}
+    return Recipe.model_validate(fields)
 
 
 def curated(corpus: Path, output: Path, workers: int | None = None, **dedup: Any) -> FinishedRun:
@@ -56,7 +56,7 @@ def curated(corpus: Path, output: Path, workers: int | None = None, **dedup: Any
 
 @pytest.mark.parametrize("unit", [BYTES, TOKENS], ids=["bytes", "tokens"])
 @pytest.mark.parametrize(
-    "policy", ["protect", *(pytest.param(its, marks=pytest.mark.exhaustive) for its in ("union", "all"))]
+    "policy", ["protect", *(pytest.param(policy, marks=pytest.mark.exhaustive) for policy in ("union", "all"))]
 )
 @pytest.mark.slow
 def test_corpus_scope_and_one_group_give_what_the_definition_gives_on_all_documents(
@@ -112,7 +112,7 @@ def test_the_first_copy_is_that_of_the_preferred_document(corpus: Path, tmp_path
     shards = cut_shards(corpus, text="text", shard_max_bytes=14_000).shards
     read = [table["text"].combine_chunks() for shard in shards for _, table in shard.tables(["text"])]
     texts = pa.chunked_array(read, pa.string())
-    enters = pa.array([its is not None for its in found["dedup_bytes"].to_pylist()])
+    enters = pa.array([size is not None for size in found["dedup_bytes"].to_pylist()])
     assert 0 < sum(enters.to_pylist()) < len(texts)
     texts = pc.if_else(enters, texts, None)
     tokenizer = load_tokenizer(unit["tokenizer"]) if "tokenizer" in unit else None
@@ -177,7 +177,7 @@ def test_file_scope_sees_the_shards_of_a_file(corpus: Path, tmp_path: Path) -> N
     mine, alone = runs.annotations(tmp_path / "file").slice(30), runs.annotations(tmp_path / "b")
     for column in ("dedup_bytes", "dedup_repeated_bytes", "content_hash"):
         assert mine[column].equals(alone[column]), column
-    cuts = [cut for its in alone["dedup_cuts"].to_pylist() for cut in its or []]
+    cuts = [cut for row_cuts in alone["dedup_cuts"].to_pylist() for cut in row_cuts or []]
     assert any(cut["source_shard"] for cut in cuts)
 
 

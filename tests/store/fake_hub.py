@@ -180,11 +180,11 @@ class FakeHub:
         inside = {file: content for file, content in files.items() if not path or file.startswith(f"{path}/")}
         if path and not inside:
             raise RefusedError(404, "EntryNotFound")
-        folders = {"/".join(its.split("/")[:depth]) for its in inside for depth in range(1, its.count("/") + 1)}
+        folders = {"/".join(file.split("/")[:depth]) for file in inside for depth in range(1, file.count("/") + 1)}
         listed = [
             {"type": "directory", "path": folder, "oid": "0" * 40, "size": 0} for folder in folders if folder > path
         ]
-        listed += [_described(its, content) for its, content in inside.items()]
+        listed += [_described(file, content) for file, content in inside.items()]
         if query["recursive"].lower() != "true":
             listed = [each for each in listed if "/" not in each["path"][len(path) :].lstrip("/")]
         return self._page(f"/api/{kind}/{name}/tree/{revision.replace('/', '%2F')}/{path}".rstrip("/"), listed, query)
@@ -287,12 +287,12 @@ class FakeHub:
             raise RefusedError(413, "", "too many files")
         modes = [
             {
-                "path": its["path"],
-                "uploadMode": "lfs" if _is_lfs(its["path"], b"x" * its["size"]) else "regular",
+                "path": file["path"],
+                "uploadMode": "lfs" if _is_lfs(file["path"], b"x" * file["size"]) else "regular",
                 "shouldIgnore": False,
-                "oid": _etag(its["path"], files[its["path"]]) if its["path"] in files else None,
+                "oid": _etag(file["path"], files[file["path"]]) if file["path"] in files else None,
             }
-            for its in given
+            for file in given
         ]
         return Answer(body={"files": modes})
 

@@ -108,9 +108,9 @@ class Proxy:
         return f"http://127.0.0.1:{self.port}"
 
     @contextmanager
-    def fault(self, operation: str = "*", key: str = "*", **its: object) -> Iterator[Fault]:
+    def fault(self, operation: str = "*", key: str = "*", **settings: object) -> Iterator[Fault]:
         """A fault inside the block. What it was meant for must have come, else the test tests nothing."""
-        fault = Fault(operation, key, **its)  # type: ignore[arg-type]
+        fault = Fault(operation, key, **settings)  # type: ignore[arg-type]
         self.faults.append(fault)
         try:
             yield fault

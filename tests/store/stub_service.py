@@ -48,10 +48,10 @@ class StubService:
     def _batch(self, body: bytes) -> Answer:
         """The deletions that Azure takes together, and what became of each."""
         paths = re.findall(rb"^DELETE (\S+) HTTP", body, re.MULTILINE)
-        its = [self._of_object("DELETE", unquote(path.decode().strip("/")), {}, b"")[0] for path in paths]
+        statuses = [self._of_object("DELETE", unquote(path.decode().strip("/")), {}, b"")[0] for path in paths]
         parts = "".join(
             f"--batch\r\nContent-Type: application/http\r\nContent-ID: {number}\r\n\r\nHTTP/1.1 {status} x\r\n\r\n\r\n"
-            for number, status in enumerate(its)
+            for number, status in enumerate(statuses)
         )
         return 202, {"Content-Type": "multipart/mixed; boundary=batch"}, f"{parts}--batch--\r\n".encode()
 
@@ -97,20 +97,20 @@ class StubService:
 
     def _list(self, bucket: str, prefix: str) -> bytes:
         modified = formatdate(0, usegmt=True)
-        its = [(path.removeprefix(f"{bucket}/"), its) for path, its in sorted(self.objects.items())]
-        its = [(key, its) for key, its in its if key.startswith(prefix)]
+        objects = [(path.removeprefix(f"{bucket}/"), stored) for path, stored in sorted(self.objects.items())]
+        objects = [(key, stored) for key, stored in objects if key.startswith(prefix)]
         if self.is_azure:
             blobs = "".join(
                 f"<Blob><Name>{escape(key)}</Name><Properties><Last-Modified>{modified}</Last-Modified>"
                 f"<Etag>{_etag(write)[1:-1]}</Etag><Content-Length>{len(content)}</Content-Length>"
                 "<Content-Type>application/octet-stream</Content-Type></Properties></Blob>"
-                for key, (content, write) in its
+                for key, (content, write) in objects
             )
             return f"<EnumerationResults><Blobs>{blobs}</Blobs><NextMarker/></EnumerationResults>".encode()
         contents = "".join(
             f"<Contents><Key>{escape(key)}</Key><Size>{len(content)}</Size><ETag>{escape(_etag(write))}</ETag>"
             "<LastModified>1970-01-01T00:00:00Z</LastModified></Contents>"
-            for key, (content, write) in its
+            for key, (content, write) in objects
         )
         return f"<ListBucketResult><IsTruncated>false</IsTruncated>{contents}</ListBucketResult>".encode()
 

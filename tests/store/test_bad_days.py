@@ -59,7 +59,7 @@ def write(place: Place, content: bytes) -> None:
     "day",
     [
         *("busy", "cut in mid-upload", "answer lost", "cut in mid-read", "short"),
-        *(pytest.param(its, marks=pytest.mark.exhaustive) for its in ("unavailable", "failing")),  # as busy
+        *(pytest.param(day, marks=pytest.mark.exhaustive) for day in ("unavailable", "failing")),  # as busy
     ],
 )
 def test_what_passes_is_not_noticed(day: str, proxy: Proxy, folder: Place) -> None:
@@ -74,7 +74,7 @@ def test_what_passes_is_not_noticed(day: str, proxy: Proxy, folder: Place) -> No
 
 @pytest.mark.parametrize("day", LASTING)
 def test_what_lasts_is_said_with_its_action_and_its_object(day: str, proxy: Proxy, folder: Place) -> None:
-    its, expected = LASTING[day]
+    fault, expected = LASTING[day]
     write(folder / "key", b"x")
     actions: tuple[tuple[str, str, Callable[[], object]], ...] = (
         ("PutObject", "PutObject", lambda: write(folder / "key", b"y")),
@@ -84,7 +84,7 @@ def test_what_lasts_is_said_with_its_action_and_its_object(day: str, proxy: Prox
         ("DeleteObject*", "DeleteObject", lambda: (folder / "key").delete()),
     )
     for operation, action, act in actions:
-        with proxy.fault(operation, **its), pytest.raises(StoreError, match=f"{action}.*{expected}") as got:
+        with proxy.fault(operation, **fault), pytest.raises(StoreError, match=f"{action}.*{expected}") as got:
             act()
         assert str(folder) in str(got.value)
     assert (folder / "key").read() == b"x"
@@ -159,10 +159,10 @@ def test_a_run_on_a_day_that_passes_has_the_bytes_of_a_disk(
     day: str, proxy: Proxy, material: runs.Material, crawl: Place, expected: dict[str, bytes]
 ) -> None:
     with ExitStack() as stack:
-        for number, (name, its) in enumerate(PASSING.items()):
+        for number, (name, fault) in enumerate(PASSING.items()):
             if day in (name, "all at once"):
-                often = 3 if day == name else 7 if "operation" in its else 11 + 2 * number
-                stack.enter_context(proxy.fault(every=often, **its))
+                often = 3 if day == name else 7 if "operation" in fault else 11 + 2 * number
+                stack.enter_context(proxy.fault(every=often, **fault))
         output = crawl.parent / "output"
         gneiss.run(recipe(material), crawl, output, backend=runs.InThisProcess())
     assert contents(output) == expected
@@ -180,9 +180,9 @@ def test_a_run_on_a_day_that_lasts_ends_with_one_line_and_is_resumed(
     day: str, operation: str, key: str, proxy: Proxy, material: runs.Material, crawl: Place,
     expected: dict[str, bytes],
 ) -> None:  # fmt: skip
-    its, said = LASTING[day]
+    fault, said = LASTING[day]
     output = crawl.parent / "output"
-    with proxy.fault(operation, key, **its), pytest.raises(StoreError, match=f"{operation}.*{said}") as got:
+    with proxy.fault(operation, key, **fault), pytest.raises(StoreError, match=f"{operation}.*{said}") as got:
         gneiss.run(recipe(material), crawl, output, backend=runs.InThisProcess())
     assert "\n" not in str(got.value)
     gneiss.run(recipe(material), crawl, output, backend=runs.InThisProcess())
@@ -257,8 +257,8 @@ def test_credentials_are_nowhere(
     attempt()
     assert not said
     (output / "annotations/base/a.parquet").delete()
-    for its, _ in LASTING.values():
-        with proxy.fault("PutObject", **its):
+    for fault, _ in LASTING.values():
+        with proxy.fault("PutObject", **fault):
             attempt()
     monkeypatch.setenv("AWS_SESSION_TOKEN", token := "FwoGZXIvYXdzEXAMPLETOKEN")
     with proxy.fault(**faults.EXPIRED):

@@ -61,15 +61,15 @@ def test_operations_are_counted_by_their_names(proxy: Proxy, client: S3Store) ->
 
 
 @pytest.mark.parametrize(
-    "its",
+    "fault",
     [faults.SLOW_DOWN, faults.INTERNAL, {"upload_bytes": 100}, {"is_lost": True}],
     ids=["busy", "failing", "cut", "lost"],
 )
-def test_a_client_tries_again(its: dict[str, object], proxy: Proxy, client: S3Store) -> None:
+def test_a_client_tries_again(fault: dict[str, object], proxy: Proxy, client: S3Store) -> None:
     for operation, write in (("PutObject", lambda: obstore.put(client, "key", LARGE[:1000])),
                              ("UploadPart", lambda: put_parts(client, "key")),
                              ("CompleteMultipartUpload", lambda: put_parts(client, "key"))):  # fmt: skip
-        with proxy.fault(operation, "*/key", times=1, **its), proxy.counted() as counts:
+        with proxy.fault(operation, "*/key", times=1, **fault), proxy.counted() as counts:
             write()
         assert counts[operation] >= 2
     assert read(client, "key") == LARGE

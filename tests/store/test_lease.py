@@ -170,12 +170,12 @@ def test_two_drivers_never_both_hold_it(steps: list[tuple[int, str, int]]) -> No
     for driver, what, seconds in steps:
         now.now += seconds
         cell.is_away = what == "away" or (cell.is_away and what != "back")
-        its = drivers.setdefault(driver, Lease(cell, "lock", 60, clocks[driver]))
+        driver_lease = drivers.setdefault(driver, Lease(cell, "lock", 60, clocks[driver]))
         try:
             if what == "work" and driver in holding:
-                its.renew()
-                its.check()
-            elif what == "work" and its.look():
+                driver_lease.renew()
+                driver_lease.check()
+            elif what == "work" and driver_lease.look():
                 holding.add(driver)
         except OSError:
             holding.discard(driver)

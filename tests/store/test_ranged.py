@@ -52,8 +52,8 @@ def read_any(reads: list[tuple[int, int]], tail: int, ahead: list[tuple[int, int
     with open_ranges(Fetched(), len(CONTENT), CONTENT[len(CONTENT) - tail :] if tail else None) as file:
         if kept.most_bytes:
             ranges(file).kept = kept
-        its = [(at, min(at + size, len(CONTENT))) for at, size in ahead]
-        ranges(file).ahead(its, [(at, at + 9) for at, _ in its])
+        wanted = [(at, min(at + size, len(CONTENT))) for at, size in ahead]
+        ranges(file).ahead(wanted, [(at, at + 9) for at, _ in wanted])
         for start, size in reads:
             oracle.seek(start)
             file.seek(start)

@@ -31,7 +31,9 @@ from tests.warm_processes import WarmProcesses
 def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """An empty folder in a store."""
     if request.param == "s3":
-        stores = tuple(replace(its, lease_seconds=0.5) if isinstance(its, ObjectStore) else its for its in STORES)
+        stores = tuple(
+            replace(store, lease_seconds=0.5) if isinstance(store, ObjectStore) else store for store in STORES
+        )
         monkeypatch.setattr(places, "STORES", stores)
         return place_of(request.getfixturevalue("s3_folder"))
     stores: tuple[Store, ...] = (*STORES, MemoryStore())
@@ -259,7 +261,7 @@ def test_what_is_written_outlasts_a_power_cut(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(Path, "replace", lambda a, b: (note("replace", b), real_replace(a, b))[1])
     monkeypatch.setattr(os, "link", lambda a, b: (note("link", b), real_link(a, b))[1])
-    monkeypatch.setattr(Path, "mkdir", lambda a, **its: (note("mkdir", a), real_mkdir(a, **its))[1])
+    monkeypatch.setattr(Path, "mkdir", lambda a, **options: (note("mkdir", a), real_mkdir(a, **options))[1])
     write(place_of(tmp_path / "x/y/a"), b"content")
     written = ["fsync temporary", "replace x/y/a", "fsync x/y"]
     assert calls == ["mkdir x", "fsync .", "mkdir x/y", "fsync x", *written]

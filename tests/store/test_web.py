@@ -18,8 +18,8 @@ CONTENT = bytes(range(256)) * 4000
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(web, "_PAUSE_SECONDS", 0.001)
     web._pool.cache_clear()
-    with serving({"/a/b c.bin": CONTENT, "/empty": b""}) as its:
-        yield its
+    with serving({"/a/b c.bin": CONTENT, "/empty": b""}) as started:
+        yield started
     web._pool.cache_clear()
 
 

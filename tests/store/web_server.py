@@ -27,7 +27,7 @@ class Server:
 @contextmanager
 def serving(files: dict[str, bytes]) -> Iterator[Server]:
     """A server of files, by path, in a thread of this process."""
-    its = Server(files=files)
+    server = Server(files=files)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -36,43 +36,43 @@ def serving(files: dict[str, bytes]) -> Iterator[Server]:
             pass
 
         def do_GET(self) -> None:
-            its.asked.append(f"{self.path} {self.headers['Range']}")
+            server.asked.append(f"{self.path} {self.headers['Range']}")
             path = unquote(self.path)
-            if its.failures or its.status:
-                its.failures -= bool(its.failures)
-                self._answer(its.status or 503, b"no", {})
+            if server.failures or server.status:
+                server.failures -= bool(server.failures)
+                self._answer(server.status or 503, b"no", {})
             elif path.startswith("/moved"):
                 self._answer(302, b"", {"Location": self.path.removeprefix("/moved")})
-            elif path not in its.files:
+            elif path not in server.files:
                 self._answer(404, b"", {})
             else:
-                whole = its.files[path]
+                whole = server.files[path]
                 start, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
                 end = min(len(whole), int(last) + 1) if last else len(whole)
-                if not its.has_ranges:
-                    self._answer(200, whole, {"ETag": its.etag})
+                if not server.has_ranges:
+                    self._answer(200, whole, {"ETag": server.etag})
                 elif int(start) >= len(whole):
-                    self._answer(416, b"", {"Content-Range": f"bytes */{len(whole)}", "ETag": its.etag})
+                    self._answer(416, b"", {"Content-Range": f"bytes */{len(whole)}", "ETag": server.etag})
                 else:
                     where = f"bytes {start}-{end - 1}/{len(whole)}"
-                    self._answer(206, whole[int(start) : end], {"Content-Range": where, "ETag": its.etag})
+                    self._answer(206, whole[int(start) : end], {"Content-Range": where, "ETag": server.etag})
 
         def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(body))}.items():
                 self.send_header(name, value)
             self.end_headers()
-            is_cut = its.cuts and len(body) > 1000
-            its.cuts -= bool(is_cut)
+            is_cut = server.cuts and len(body) > 1000
+            server.cuts -= bool(is_cut)
             with suppress(OSError):  # whoever reads no further
                 self.wfile.write(body[: len(body) // 2] if is_cut else body)
             self.close_connection = self.close_connection or bool(is_cut)
 
     running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=running.serve_forever, daemon=True).start()
-    its.address = f"http://127.0.0.1:{running.server_port}"
+    server.address = f"http://127.0.0.1:{running.server_port}"
     try:
-        yield its
+        yield server
     finally:
         running.shutdown()
         running.server_close()

@@ -167,12 +167,12 @@ def test_tokens_that_do_not_fit_are_refused(
 
 
 def test_settings_are_checked(released: Path) -> None:
-    of = partial(tokenized, documents(released), as_bytes)
+    source = partial(tokenized, documents(released), as_bytes)
     with pytest.raises(InputError, match="token_bytes 3: expected 2 or 4"):
-        of(token_bytes=3)
+        source(token_bytes=3)
     for token_bytes, end in ((2, 1 << 16), (4, 1 << 31), (4, -1)):
         with pytest.raises(InputError, match="expected a token id that fits"):
-            of(token_bytes=token_bytes, end_of_document=end)
+            source(token_bytes=token_bytes, end_of_document=end)
 
 
 @pytest.mark.slow

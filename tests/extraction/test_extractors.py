@@ -84,7 +84,7 @@ def test_a_missing_library_is_named() -> None:
 RIVER = "<p>The river rises in the hills above the town and runs south for ninety miles before it meets the sea.</p>"
 
 
-def of(extractor: Extractor, body: str) -> str:
+def text_of(extractor: Extractor, body: str) -> str:
     return extractor.load()(f"<html><body><main>{RIVER}{body}{RIVER}</main></body></html>") or ""
 
 
@@ -99,7 +99,9 @@ def test_deep_pages_have_text(depth: int, tag: str) -> None:
 
 def test_form_feeds_separate_words() -> None:
     for extractor in ALL:
-        text = of(extractor, "<p>Words of one page,\fand words of the next\f\fpage of a text that goes on and on.</p>")
+        text = text_of(
+            extractor, "<p>Words of one page,\fand words of the next\f\fpage of a text that goes on and on.</p>"
+        )
         assert "page, and words of the next page of" in " ".join(text.split())
 
 
@@ -114,14 +116,14 @@ def test_form_feeds_separate_words() -> None:
 )
 def test_lists_in_tables_are_kept(cell: str) -> None:
     for extractor in ALL:
-        text = of(extractor, f"<table><tr><td>Monday</td>{cell}</tr></table>")
+        text = text_of(extractor, f"<table><tr><td>Monday</td>{cell}</tr></table>")
         for words in ("Monday", "10:00 AM", "8:00 PM"):
             assert words in text
 
 
 def test_lists_of_links_in_tables_are_not_opened() -> None:
     menu = "<table><tr><td>Menu<ul><li><a href=a>Alpha</a></li><li><a href=b>Beta</a></li></ul></td></tr></table>"
-    assert "Alpha" not in of(Trafilatura(), menu)
+    assert "Alpha" not in text_of(Trafilatura(), menu)
 
 
 @pytest.mark.parametrize("behind", ["<p>{}</p>", "<div><p>{}</p></div>", "</html><p>{}</p></body></html>"])
@@ -142,7 +144,9 @@ def test_text_behind_the_end_of_a_page_is_kept(behind: str) -> None:
 )  # fmt: skip
 def test_what_is_escaped_twice_stays_escaped_once(escaped: str, meant: str) -> None:
     for extractor in ALL:
-        assert f"Write {meant} to say" in of(extractor, f"<p>Write {escaped} to say it, as the manual explains it.</p>")
+        assert f"Write {meant} to say" in text_of(
+            extractor, f"<p>Write {escaped} to say it, as the manual explains it.</p>"
+        )
 
 
 @pytest.mark.parametrize(

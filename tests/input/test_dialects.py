@@ -47,7 +47,10 @@ def assert_kept(folder: Path, table: pa.Table, **options: Any) -> None:
         {"write_page_index": True, "write_page_checksum": True, "data_page_size": 100},
         {"bloom_filter_options": {"text": {"ndv": 100, "fpp": 0.01}}},
         {"store_schema": False},
-        *({"use_dictionary": False, "column_encoding": {"text": f"DELTA_{of}BYTE_ARRAY"}} for of in ("", "LENGTH_")),
+        *(
+            {"use_dictionary": False, "column_encoding": {"text": f"DELTA_{prefix}BYTE_ARRAY"}}
+            for prefix in ("", "LENGTH_")
+        ),
         {"use_dictionary": False, "column_encoding": {"f": "BYTE_STREAM_SPLIT", "i": "DELTA_BINARY_PACKED"}},
     ],
     ids=str,

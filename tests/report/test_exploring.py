@@ -36,11 +36,13 @@ def test_counts_and_changed_documents_are_those_of_a_decided_run(uninterrupted: 
     before, after = statuses(run), statuses(decide(recipe, run, tmp_path / "other", backend=runs.InThisProcess()))
     changed = {at: (before[at], after[at]) for at in before if before[at] != after[at]}
     found = exploration.changes(recipe, most=10_000)
-    assert {(document.shard, document.row): (of.before, of.after) for of in found for document in of.first} == changed
-    assert sum(of.documents for of in found) == len(changed) > 2
+    assert {
+        (document.shard, document.row): (change.before, change.after) for change in found for document in change.first
+    } == changed
+    assert sum(change.documents for change in found) == len(changed) > 2
     few = exploration.changes(recipe, most=2)
-    assert [of.documents for of in few] == [of.documents for of in found]
-    assert [of.first for of in few] == [of.first[:2] for of in found]
+    assert [change.documents for change in few] == [change.documents for change in found]
+    assert [change.first for change in few] == [change.first[:2] for change in found]
 
 
 def test_what_the_rules_read_of_a_document_is_shown(uninterrupted: FinishedRun) -> None:

@@ -128,11 +128,11 @@ def test_cuts_are_counted_where_their_first_copies_lie(any_run: FinishedRun) -> 
 
 
 def test_texts_of_passages_are_read_from_the_input(wide: FinishedRun, material: runs.Material) -> None:
-    of = sources(wide, material.input)
+    texts = sources(wide, material.input)
     assert passages(wide)["text"].null_count == passages(wide).num_rows
     for row in passages(wide, input=material.input).to_pylist():
         for shard, number, start in (("source_shard", "source_row", "source_start"), ("shard", "row", "start")):
-            ((_, _, text),) = of.values("text", {row[shard]: [row[number]]})
+            ((_, _, text),) = texts.values("text", {row[shard]: [row[number]]})
             raw = text.as_py()
             whole = raw if isinstance(raw, bytes) else raw.encode()
             passage = whole[row[start] : row[start] + row["size_bytes"]].decode(errors="ignore")

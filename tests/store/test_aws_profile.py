@@ -45,7 +45,7 @@ def files(tmp_path: Path) -> dict[str, str]:
     return {"AWS_CONFIG_FILE": f"{tmp_path}/config", "AWS_SHARED_CREDENTIALS_FILE": f"{tmp_path}/credentials"}
 
 
-def of(files: dict[str, str], **settings: str) -> dict[str, str]:
+def settings_of(files: dict[str, str], **settings: str) -> dict[str, str]:
     found = with_profile({**files, **settings})
     return {
         name.removeprefix("AWS_"): value for name, value in found.items() if name not in {**files, "AWS_PROFILE": 1}
@@ -53,8 +53,8 @@ def of(files: dict[str, str], **settings: str) -> dict[str, str]:
 
 
 def test_the_profile_that_is_named_or_the_default_one(files: dict[str, str]) -> None:
-    assert of(files) == {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "sosecret", "REGION": "eu-west-1"}
-    assert of(files, AWS_PROFILE="work") == {
+    assert settings_of(files) == {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "sosecret", "REGION": "eu-west-1"}
+    assert settings_of(files, AWS_PROFILE="work") == {
         "ACCESS_KEY_ID": "workkey",
         "SECRET_ACCESS_KEY": "worksecret",
         "SESSION_TOKEN": "worktoken",
@@ -65,8 +65,8 @@ def test_the_profile_that_is_named_or_the_default_one(files: dict[str, str]) -> 
 
 def test_the_environment_comes_first(files: dict[str, str]) -> None:
     own = {"AWS_ACCESS_KEY_ID": "own", "AWS_SECRET_ACCESS_KEY": "o"}
-    assert of(files, **own) == {"ACCESS_KEY_ID": "own", "SECRET_ACCESS_KEY": "o", "REGION": "eu-west-1"}
-    assert of(files, AWS_SKIP_SIGNATURE="true", AWS_REGION="x") == {"SKIP_SIGNATURE": "true", "REGION": "x"}
+    assert settings_of(files, **own) == {"ACCESS_KEY_ID": "own", "SECRET_ACCESS_KEY": "o", "REGION": "eu-west-1"}
+    assert settings_of(files, AWS_SKIP_SIGNATURE="true", AWS_REGION="x") == {"SKIP_SIGNATURE": "true", "REGION": "x"}
     assert with_profile({"AWS_CONFIG_FILE": "/nowhere", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere", "AWS_A": "b"})[
         "AWS_A"
     ]
@@ -74,19 +74,23 @@ def test_the_environment_comes_first(files: dict[str, str]) -> None:
 
 @pytest.mark.processes
 def test_a_program_gives_credentials(files: dict[str, str]) -> None:
-    assert of(files, AWS_PROFILE="made") == {"ACCESS_KEY_ID": "made", "SECRET_ACCESS_KEY": "s", "SESSION_TOKEN": "t"}
+    assert settings_of(files, AWS_PROFILE="made") == {
+        "ACCESS_KEY_ID": "made",
+        "SECRET_ACCESS_KEY": "s",
+        "SESSION_TOKEN": "t",
+    }
     with pytest.raises(StoreError, match="'broken': its credential_process failed") as raised:
-        of(files, AWS_PROFILE="broken")
+        settings_of(files, AWS_PROFILE="broken")
     assert "sosecret" not in str(raised.value)
 
 
 def test_what_is_not_followed_is_said(files: dict[str, str]) -> None:
     with pytest.raises(StoreError, match=r"'login' has sso_session.*aws configure export-credentials"):
-        of(files, AWS_PROFILE="login")
+        settings_of(files, AWS_PROFILE="login")
     with pytest.raises(StoreError, match="no profile 'other'"):
-        of(files, AWS_PROFILE="other")
+        settings_of(files, AWS_PROFILE="other")
     Path(files["AWS_SHARED_CREDENTIALS_FILE"]).write_text("sosecret without a section")
     with pytest.raises(StoreError, match="cannot read this file of AWS profiles") as raised:
-        of(files)
+        settings_of(files)
     assert "sosecret" not in str(raised.value)
     assert raised.value.__cause__ is None

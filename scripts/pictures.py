@@ -2,9 +2,9 @@
 
     python scripts/pictures.py [DEMO]
 
-DEMO is the folder that `make demo` fills. Needs the extras `report` and `explore`, playwright, and chromium on the
-PATH. Another corpus gives other numbers in the pictures, and browsers draw letters their own way: no test
-compares them.
+DEMO is the folder that `gneiss demo --models` fills; without `--models` there is a picture less. Needs the extras
+`report` and `explore`, playwright, and chromium on the PATH. Another corpus gives other numbers in the pictures, and
+browsers draw letters their own way: no test compares them.
 """
 
 from __future__ import annotations
@@ -41,6 +41,10 @@ def main() -> None:
         _page(browser, demo, Path(scratch))
         _explorer(browser, demo)
         _published(demo, Path(scratch))
+        if (demo / "models.png").exists():
+            page = browser.new_page(viewport={"width": 1600, "height": 1400})
+            page.goto((demo / "models.png").resolve().as_uri())
+            page.locator("img").screenshot(path=IMAGES / "models.png")
     for file in sorted(IMAGES.iterdir()):
         print(f"{file.stat().st_size:>9,}  {file.name}")
 

@@ -54,7 +54,20 @@ MAY_IMPORT: dict[str, set[str]] = {
         "store",
     },
     "__init__": {*NOUNS, "dedup", "extraction", "jobs", "output", "pipelines", "recipe"},
-    "demo": {*NOUNS, "curate", "filters", "input", "jobs", "model_training", "output", "pipelines", "recipe", "store"},
+    "demo": {
+        *NOUNS,
+        "curate",
+        "filters",
+        "input",
+        "jobs",
+        "model_training",
+        "output",
+        "pipelines",
+        "recipe",
+        "report",
+        "routing",
+        "store",
+    },
     "__main__": {"cli"},
 }
 MAY_IMPORT["cli"] = set(MAY_IMPORT) - {"__main__", "reweight"}

@@ -21,7 +21,10 @@ from gneiss.jobs.progress import Progress, Silent
 from gneiss.output.finished_run import FinishedRun
 from gneiss.pipelines.run import run
 
-PARTS = ("sample", "models", "curated", "demo.yaml")
+PARTS = (
+    "sample", "models", "curated", "demo.yaml",
+    "labels", "judge.yaml", "scored", "scored.yaml", "fused", "fused.yaml", "routed", "routed.yaml", "models.png",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ _RECORD_MAX_BYTES = 100_000_000
 #: Tables, word lists, grammars and other languages have fewer function words.
 FUNCTION_WORDS_MIN_SHARE = 0.1
 
-_FUNCTION_WORDS = frozenset(
+FUNCTION_WORDS = frozenset(
     ("a", "an", "and", "are", "as", "at", "be", "by", "can", "for", "from", "if", "in", "is", "it", "may", "not", "of",
      "on", "or", "that", "the", "this", "to", "when", "with", "you")
 )  # fmt: skip
@@ -353,4 +353,4 @@ def is_running_text(text: str) -> bool:
     (True, False)
     """
     words = text.lower().split()
-    return sum(word in _FUNCTION_WORDS for word in words) >= FUNCTION_WORDS_MIN_SHARE * len(words)
+    return sum(word in FUNCTION_WORDS for word in words) >= FUNCTION_WORDS_MIN_SHARE * len(words)

@@ -72,12 +72,11 @@ def _demonstrate_models(place: Demo, curated: FinishedRun) -> None:
     own, documents = OwnModels(place), documents_of(curated)
     count = len(documents.texts)
     say(f"\n4. choosing documents to have labelled, of the {count:,} that were kept")
-    labelled = own.label(documents)
-    labels = len(labelled.coreset) + len(labelled.margin) + len(labelled.at_random)
+    labelled = own.label(curated, documents)
+    labels = sum(labelled.labels.values())
     say(
-        f"   {len(labelled.coreset):,} as a coreset, {len(labelled.margin):,} by margin, {len(labelled.at_random):,} at"
-        f" random; the judge keeps texts of which {FUNCTION_WORDS_SHARE:.0%} of the words are function words: it is a"
-        " function, and stands for a language model"
+        f"   the judge is a function, and stands for a language model: it keeps texts of which"
+        f" {FUNCTION_WORDS_SHARE:.0%} of the words are function words"
     )
     _print_labelled(labelled)
     say("5. fusing the run's annotations, and the new model's, into one score")
@@ -106,15 +105,14 @@ def _print_labelled(labelled: Labelled) -> None:
     import numpy as np
 
     reach, random_reach = (float(np.quantile(of, 0.99)) for of in (labelled.reach, labelled.random_reach))
-    held_out = labelled.classifier.held_out
+    chosen = ", ".join(f"{count:,} {why}" for why, count in labelled.labels.items())
+    say(f"   labelled: {chosen} (the last are for fusion)")
     say(
-        f"   99 % of the documents are within {reach:.1f} deviations of one of the coreset, and within"
-        f" {random_reach:.1f} of one of as many drawn at random"
+        f"   99 % of the documents are within {reach:.2f} of one of the coreset; of one of as many at random, within"
+        f" {random_reach:.2f}"
     )
-    say(
-        f"   {labelled.classifier.path.name}: accuracy {held_out.by_label.accuracy:.2f} on {held_out.documents}"
-        " documents held out, many of them by margin, which are the hard ones"
-    )
+    if audit := labelled.classifier.audit:
+        say(f"   {labelled.classifier.path.name}: agrees with the judge on {audit.accuracy}, by the audit")
 
 
 def _print_ways(pilot: Pilot, routed: Routed) -> None:
@@ -139,7 +137,7 @@ def _draw(own: OwnModels, documents: Documents, labelled: Labelled, pilot: Pilot
     from gneiss.demo.own_models import SLA
     from gneiss.report.models_charts import models_chart, picture
 
-    count = len(labelled.coreset)
+    count = labelled.labels["coreset"]
     chart = models_chart(
         pilot.ways,
         (routed.audits.audited, routed.cost),

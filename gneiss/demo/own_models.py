@@ -13,20 +13,26 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from gneiss.arrays import BoolArray, Float64Array, Int64Array
 from gneiss.demo.demo import Demo
 from gneiss.demo.judge import explains
-from gneiss.filters.fasttext import fasttext_scores
 from gneiss.jobs.progress import Progress, Silent
-from gneiss.labeling.coreset import Settings as Collecting
-from gneiss.labeling.coreset import choose, radius_for, stream_of
-from gneiss.labeling.distances import distances
-from gneiss.labeling.margin import nearest_to_half
 from gneiss.model_training import Classifier, Settings, train_quality
+from gneiss.model_training.document_features import (
+    document_batches,
+    document_features,
+    numeric_annotations,
+    standardise,
+)
 from gneiss.model_training.fusion import train_fusion
 from gneiss.model_training.fusion_card import Fusion
 from gneiss.model_training.fusion_examples import blocks_of
+from gneiss.model_training.label_choice import choose_labels
+from gneiss.model_training.label_margin import next_labels
+from gneiss.model_training.labeling.distances import distances
+from gneiss.model_training.labels import CORESET
 from gneiss.model_training.routing import Calibrated, calibrate
 from gneiss.output.finished_run import FinishedRun, open_run
 from gneiss.output.parquet import write_parquet
@@ -36,23 +42,19 @@ from gneiss.report.routing import Agreement, routed_agreement
 from gneiss.routing.interval import Share
 from gneiss.store.place import place_of
 
-#: Documents that are labelled for the classifier, and half as many for fusion; those that the judge is asked about to
+#: Labels for the classifier, a part of which is its audit, and for fusion; documents that the judge is asked about to
 #: make a policy; the share of agreement asked for.
-LABELS, PILOT, SLA = 600, 1200, 0.9
+LABELS, LABELS_AUDIT_SHARE, FUSION_LABELS, PILOT, SLA = 600, 0.2, 300, 1200, 0.9
 #: Of a run's documents, on which the judge is asked whatever the router says.
 AUDIT_SHARE = 0.1
 SETTINGS = Settings(dimensions=8, buckets=50_000, epochs=25)
-#: Annotations of the demo's run by which documents are near each other, in blocks from which fusion learns.
+#: Annotations from which fusion learns.
 BLOCKS = {
+    "judged": ["judged"],
     "models": ["prose", "technology"],
     "readability": ["eflaw", "ari", "words", "mini_words", "characters_per_word", "words_per_sentence"],
     "tokens": ["tokens_per_char"],
 }
-_LABELS = pa.schema(
-    {"shard": pa.string(), "row": pa.int64(), "text": pa.string(), "label": pa.string(), "why": pa.string()}
-)
-#: Documents from which the radius of a coreset is found.
-_RADIUS_SAMPLE = 2000
 _JUDGE = """\
 # A function stands for a dear judge; costs are stated, in questions to it.
 judge: {function: "gneiss.demo.judge:explains"}
@@ -83,18 +85,26 @@ class Documents:
         """What the judge would say of each, (documents,)."""
         return np.array(explains(self.texts), np.bool_)
 
+    def row(self, position: int) -> dict[str, str | int]:
+        """Where a document is, and its text."""
+        shard, row = self.at[position]
+        return {"shard": shard, "row": row, "text": self.texts[position]}
+
+    def reach(self, positions: Int64Array) -> Float64Array:
+        """How far each document is from the nearest of some, float64 (documents,)."""
+        found: Float64Array = distances(self.features, self.features[positions]).min(axis=1)
+        return found
+
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """What was labelled, as positions of documents, and what was trained on it.
+    """What was labelled, and the classifier that was trained on it.
 
-    coreset, margin: in order of choice, for the classifier; at_random: for fusion; reach: how far each document is from
-    the nearest of the coreset, float64 (documents,); random_reach: from the nearest of as many drawn at random.
+    labels: why a document was chosen → how many; reach: how far each document is from the nearest of the coreset,
+    float64 (documents,); random_reach: from the nearest of as many drawn at random.
     """
 
-    coreset: Int64Array
-    margin: Int64Array
-    at_random: Int64Array
+    labels: Mapping[str, int]
     reach: Float64Array
     random_reach: Float64Array
     classifier: Classifier
@@ -133,27 +143,30 @@ class OwnModels:
         """Agreement, cost and coverage."""
         return self.folder / "models.png"
 
-    def label(self, documents: Documents) -> Labelled:
-        """Have a coreset labelled, train on it, have labelled what the model is least sure of, train again.
+    def label(self, curated: FinishedRun, documents: Documents) -> Labelled:
+        """Have a coreset and an audit labelled, train, have labelled what the model is least sure of, train again.
 
-        Besides, as many as half of these are drawn at random and labelled, for fusion.
+        Besides, other documents at random, for fusion: it must not learn from what the classifier has learned from.
         """
-        half, count = LABELS // 2, len(documents.texts)
-        radius = radius_for(documents.features[:_RADIUS_SAMPLE], half / count, Collecting(0.0))
-        coreset = choose(stream_of(documents.features), Collecting(radius, budget=half)).rows
-        first = self._trained(documents, {"coreset": coreset})
-        drawn = np.random.Generator(np.random.PCG64(0)).permutation(count)
-        at_random = drawn[~np.isin(drawn, coreset)][:half]
-        scores = fasttext_scores(documents.texts, first.path, first.positive).to_numpy(zero_copy_only=False)
-        is_labelled = np.isin(np.arange(count), [*coreset, *at_random])
-        margin = nearest_to_half(scores, is_labelled, LABELS - len(coreset))
-        classifier = self._trained(documents, {"coreset": coreset, "margin": margin})
-        self._write_labels("fusion", documents, {"random": at_random})
-        reach, random_reach = (
-            distances(documents.features, documents.features[rows]).min(axis=1)
-            for rows in (coreset, drawn[: len(coreset)])
+        queue = self.folder / "labels" / "queue"
+        choose_labels(curated.folder, queue, budget=LABELS, audit_share=LABELS_AUDIT_SHARE)
+        first = self._trained(queue)
+        next_labels(curated.folder, queue, model=first.path, budget=LABELS - self._queued(queue).num_rows)
+        classifier = self._trained(queue)
+        queued = self._queued(queue)
+        at = {place: position for position, place in enumerate(documents.at)}
+        why = queued["why"].to_pylist()
+        positions = [at[place] for place in _places(queued)]
+        coreset = np.array([position for position, own in zip(positions, why, strict=True) if own == CORESET])
+        drawn = np.random.Generator(np.random.PCG64(0)).permutation(len(documents.at))
+        at_random = drawn[~np.isin(drawn, positions)][:FUSION_LABELS]
+        self._write_labels("fusion", pa.Table.from_pylist([documents.row(position) for position in at_random.tolist()]))
+        return Labelled(
+            {own: why.count(own) for own in dict.fromkeys(why)} | {"random": len(at_random)},
+            documents.reach(coreset),
+            documents.reach(drawn[: len(coreset)]),
+            classifier,
         )
-        return Labelled(coreset, margin, at_random, reach, random_reach, classifier)
 
     def score(self, curated: FinishedRun, progress: Progress = Silent()) -> FinishedRun:  # noqa: B008
         """Score what the run kept by the classifier."""
@@ -161,9 +174,9 @@ class OwnModels:
 
     def fuse(self, scored: FinishedRun) -> Fusion:
         """Train a fusion model of the run's annotations, the classifier's among them."""
-        blocks = {"judged": ["judged"], **BLOCKS}
-        labels = self._labels("fusion")
-        return train_fusion(labels, scored, blocks_of(blocks, "BLOCKS"), self.folder / "models" / "fusion")
+        return train_fusion(
+            self._labels("fusion"), scored, blocks_of(BLOCKS, "BLOCKS"), self.folder / "models" / "fusion"
+        )
 
     def calibrate(self, scored: FinishedRun, progress: Progress = Silent()) -> Calibrated:  # noqa: B008
         """Compute the fused score, and ask the judge about a sample of documents."""
@@ -184,23 +197,21 @@ class OwnModels:
         recipe.write_text(self.demo.recipe.read_text("utf-8") + phase, "utf-8")
         return decide(recipe, run, self.folder / name, backend="local", progress=progress)
 
-    def _trained(self, documents: Documents, chosen: Mapping[str, Int64Array]) -> Classifier:
-        labels = self._write_labels("judged", documents, chosen)
+    def _trained(self, queue: Path) -> Classifier:
+        labels = self._write_labels("judged", self._queued(queue))
         return train_quality(labels, self.folder / "models" / "judged", settings=SETTINGS)
 
-    def _write_labels(self, name: str, documents: Documents, chosen: Mapping[str, Int64Array]) -> Path:
-        rows = [
-            {
-                **dict(zip(("shard", "row"), documents.at[position], strict=True)),
-                "text": documents.texts[position],
-                "label": "hq" if documents.verdicts[position] else "cc",
-                "why": why,
-            }
-            for why, positions in chosen.items()
-            for position in positions.tolist()
-        ]
+    def _queued(self, queue: Path) -> pa.Table:
+        """All rounds of a queue."""
+        rounds = [pq.read_table(file).replace_schema_metadata() for file in sorted(queue.glob("*.parquet"))]
+        return pa.concat_tables(rounds)
+
+    def _write_labels(self, name: str, documents: pa.Table) -> Path:
+        """Documents with a text, as the judge labels them."""
+        labels = ["hq" if keep else "cc" for keep in explains(documents["text"].to_pylist())]
+        labelled = documents.append_column("label", pa.array(labels))
         path = self._labels(name)
-        write_parquet([pa.Table.from_pylist(rows, _LABELS)], _LABELS, place_of(path.parent), path.name)
+        write_parquet([labelled], labelled.schema, place_of(path.parent), path.name)
         return path
 
     def _labels(self, name: str) -> Path:
@@ -208,19 +219,23 @@ class OwnModels:
 
 
 def documents_of(run: FinishedRun) -> Documents:
-    """The kept documents of the demo's run; features are its numeric annotations, standardised."""
-    names = [name for columns in BLOCKS.values() for name in columns]
-    annotations = run.annotations(columns=names, kept=True)
-    tables = [table for shard in run.shards for _, table in sources(run).tables(shard, ["text", "kind"])]
-    read = pa.concat_tables(tables)
-    features = np.stack([annotations[name].cast(pa.float64()).to_numpy() for name in names], axis=1)
-    scaled = (features - np.nanmean(features, axis=0)) / np.nanstd(features, axis=0)
-    return Documents(
-        list(zip(annotations["shard"].to_pylist(), annotations["row"].to_pylist(), strict=True)),
-        read["text"].to_pylist(),
-        read["kind"].to_pylist(),
-        np.nan_to_num(scaled),
-    )
+    """The kept documents of the demo's run, with the features by which `choose_labels` chooses."""
+    of, names = sources(run), numeric_annotations(run)
+    at: list[tuple[str, int]] = []
+    texts: list[str] = []
+    features: list[Float64Array] = []
+    for shard, rows, batch in document_batches(of, names):
+        at += [(shard, row) for row in rows.tolist()]
+        texts += batch.texts()
+        features.append(document_features(batch, names, 0))
+    whole = np.concatenate(features)
+    standardise(whole)
+    kinds = [kind for shard in run.shards for _, table in of.tables(shard, ["kind"]) for kind in table[0].to_pylist()]
+    return Documents(at, texts, kinds, whole)
+
+
+def _places(table: pa.Table) -> list[tuple[str, int]]:
+    return list(zip(table["shard"].to_pylist(), table["row"].to_pylist(), strict=True))
 
 
 def measured(run: FinishedRun, documents: Documents) -> Routed:

@@ -163,7 +163,7 @@ def _reach(reach: Mapping[str, Float64Array]) -> alt.Chart:
         .encode(
             x=alt.X(
                 "distance:Q",
-                title="distance to the nearest labelled one, in deviations",
+                title="distance to the nearest labelled one, by standardised features",
                 scale=alt.Scale(domain=[0, most], nice=False),
             ),
             y=alt.Y("share:Q", title="share of the documents", axis=alt.Axis(format=".0%")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -32,21 +33,20 @@ def test_labels_models_and_routing_of_few_documents(
 
     monkeypatch.setattr(own_models, "decide", in_this_process)
     monkeypatch.setattr(own_models, "LABELS", 200)
+    monkeypatch.setattr(own_models, "FUSION_LABELS", 60)
     folder = tmp_path / "demo"
     shutil.copytree(demo, folder)
     curated, own = open_run(folder / "curated"), OwnModels(Demo(folder))
     documents = documents_of(curated)
     assert len(documents.texts) == curated.documents
-    labelled = own.label(documents)
-    rows = pq.read_table(folder / "labels/judged.parquet").to_pylist()
-    assert [row["why"] for row in rows].count("coreset") == len(labelled.coreset) <= 100
-    assert len({(row["shard"], row["row"]) for row in rows}) == len(rows) == 200
-    others = pq.read_table(folder / "labels/fusion.parquet").to_pylist()
-    assert not {row["text"] for row in others} & {
-        row["text"] for row in rows if documents.texts.count(row["text"]) == 1
-    }
-    assert labelled.reach[labelled.coreset].max() == 0
-    assert np.quantile(labelled.reach, 0.99) < np.quantile(labelled.random_reach, 0.99)
+    labelled = own.label(curated, documents)
+    judged, others = (pq.read_table(folder / f"labels/{name}.parquet").to_pylist() for name in ("judged", "fusion"))
+    assert len({(row["shard"], row["row"]) for row in judged + others}) == len(judged) + len(others) == 260
+    assert labelled.labels == {**Counter(row["why"] for row in judged), "random": 60}
+    assert set(labelled.labels) == {"coreset", "audit", "margin", "random"}
+    assert (labelled.reach == 0).sum() >= labelled.labels["coreset"]
+    assert labelled.reach.max() < labelled.random_reach.max()
+    assert labelled.classifier.audit is not None
     scored = own.score(curated)
     own.fuse(scored)
     pilot = own.calibrate(scored).pilot

@@ -67,17 +67,17 @@ def next_round(
     say(f"round      {found.round.documents:,} documents, nearest to a score of ½{there}")
     if not found.has_clusters:
         say("duplicates the run has no `near_duplicates`: only equal texts are queued once")
-    say(f"left       {max(found.left, 0):,} of {found.queue.request.budget:,} labels")
+    say(f"left       {max(found.left, 0):,} of {found.queue.asked.budget:,} labels")
     say(f"queue      {queue}/{found.round.file}")
 
 
 def _print_coverage(queue: Queue) -> None:
     found = queue.coverage
-    reach = ", ".join(f"{name} {value:.2f}" for name, value in found["reach"].items())
-    say(f"documents  {found['documents']:,} ({queue.request.documents}), of {found['shards']:,} shards")
-    say(f"coreset    {found['collected']:,}, each for at most {found['capacity']:,}")
-    say(f"audit      {found['audit']:,}, at random; never trained on")
-    say(f"margin     {found['left_for_margin']:,} labels are left, for {found['margin_rounds']} rounds")
-    covered = f"{found['covered_share']:.1%} of documents are within {found['radius']:.2f}"
+    reach = ", ".join(f"{name} {value:.2f}" for name, value in found.reach.items())
+    say(f"documents  {found.documents:,} ({queue.asked.documents}), of {found.shards:,} shards")
+    say(f"coreset    {found.collected:,}, each for at most {found.capacity:,}")
+    say(f"audit      {found.audit:,}, at random; never trained on")
+    say(f"margin     {found.left_for_margin:,} labels are left, for {found.margin_rounds} rounds")
+    covered = f"{found.covered_share:.1%} of documents are within {found.radius:.2f}"
     say(f"covered    {covered} of the one that stands for them")
-    say(f"distance   to it: {reach}; two documents at random: about {found['distance_at_random']:.2f}")
+    say(f"distance   to it: {reach}; two documents at random: about {found.distance_at_random:.2f}")

@@ -27,6 +27,7 @@ def document_batches(of: Sources, columns: Sequence[str]) -> Iterator[tuple[str,
     layer. Raises InputError.
     """
     layers = list(dict.fromkeys(name.split(".")[0] for name in columns if "." in name))
+    of.run.layers(layers)
     for shard in of.run.shards:
         if not (shard.rows if of.has_all else shard.kept):
             continue

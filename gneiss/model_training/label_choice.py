@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil, sqrt
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,15 @@ from gneiss.model_training.document_features import (
     numeric_annotations,
     standardise,
 )
-from gneiss.model_training.label_queue import CHOSEN, MARGIN_ROUNDS, Queue, Request, existing_queue, write_queue
+from gneiss.model_training.label_queue import (
+    CHOSEN,
+    MARGIN_ROUNDS,
+    Coverage,
+    Queue,
+    Request,
+    existing_queue,
+    write_queue,
+)
 from gneiss.model_training.labeling.coreset import Coreset, Settings, choose, radius_for, stream_of
 from gneiss.model_training.labels import AUDIT, CORESET
 from gneiss.output.claim import held
@@ -29,8 +37,9 @@ from gneiss.routing.audit import draw
 from gneiss.store.place import Address, place_of
 from gneiss.version import __version__
 
-#: The radius is found on stretches of this many windows, spread over the run: 2,000 documents.
-_SAMPLED_WINDOWS = 10
+#: The radius is found on so many windows, spread over the run: 10,000 documents. On fewer more of the budget would be
+#: left, as a cover grows slower than what it covers.
+_SAMPLED_WINDOWS = 50
 #: How many times as many documents as on average one may stand for.
 _MOST_OF_AVERAGE = 10
 _QUANTILES = (0.5, 0.9, 0.99, 1.0)
@@ -62,12 +71,10 @@ def choose_labels(
     _check(budget, coreset_share, audit_share)
     opened, folder = open_run(run), place_of(output, "output")
     of = sources(opened, input)
-    request = Request(
-        opened.digest, "all" if of.has_all else "kept", budget, coreset_share, audit_share, seed
-    )  # fmt: skip
+    asked = Request(opened.digest, "all" if of.has_all else "kept", budget, coreset_share, audit_share, seed)
     with held(folder):
         folder.sweep()  # of a process that was killed
-        if queue := existing_queue(folder, request):
+        if queue := existing_queue(folder, asked):
             return queue
         names = numeric_annotations(opened)
         ids: list[str] = []
@@ -87,18 +94,27 @@ def choose_labels(
         is_audit = drawn(seed, ids, row, round(audit_share * budget))
         settings, found = _coreset(values[~is_audit], int(coreset_share * budget), seed)
         chosen = _chosen(ids, row, is_audit, found)
-        coverage = {
-            "gneiss": __version__,
-            "features": {"projections": PROJECTIONS, "annotations": names},
-            "documents": len(ids),
-            "shards": len(set(ids)),
-            **_coverage(settings, found),
-            "distance_at_random": sqrt(2 * int(values.any(axis=0).sum())),
-            "audit": int(is_audit.sum()),
-            "left_for_margin": budget - chosen.num_rows,
-            "margin_rounds": MARGIN_ROUNDS,
-        }
-        return write_queue(folder, request, of, chosen, coverage)
+        coverage = Coverage(
+            asked=asked,
+            gneiss=__version__,
+            projections=PROJECTIONS,
+            annotations=tuple(names),
+            documents=len(ids),
+            shards=len(set(ids)),
+            audit=int(is_audit.sum()),
+            collected=len(found.rows),
+            collected_share=len(found.rows) / len(found.reach),
+            left_for_margin=budget - chosen.num_rows,
+            margin_rounds=MARGIN_ROUNDS,
+            capacity=settings.capacity,
+            window=settings.window,
+            radius=settings.radius,
+            covered_share=found.covered(settings.radius),
+            reach={f"p{100 * share:g}": float(np.quantile(found.reach, share)) for share in _QUANTILES},
+            variance_ratio=found.variance_ratio,
+            distance_at_random=sqrt(2 * int(values.any(axis=0).sum())),
+        )
+        return write_queue(folder, of, chosen, coverage)
 
 
 def drawn(seed: int, shards: Sequence[str], rows: Int64Array, count: int) -> BoolArray:
@@ -109,20 +125,18 @@ def drawn(seed: int, shards: Sequence[str], rows: Int64Array, count: int) -> Boo
     """
     numbers = (draw(seed, f"audit\0{shard}\0{row}".encode()) for shard, row in zip(shards, rows.tolist(), strict=True))
     is_drawn = np.zeros(len(rows), np.bool_)
-    is_drawn[[position for _, position in heapq.nsmallest(count, zip(numbers, range(len(rows)), strict=False))]] = True
+    is_drawn[[position for _, position in heapq.nsmallest(count, zip(numbers, range(len(rows)), strict=True))]] = True
     return is_drawn
 
 
 def _coreset(features: Float64Array, budget: int, seed: int) -> tuple[Settings, Coreset]:
-    """A coreset with the radius with which, on a sample, the budget lasts."""
+    """A coreset with the radius with which the budget lasts on a sample, and its settings."""
     documents = len(features)
     settings = Settings(0.0, capacity=_MOST_OF_AVERAGE * ceil(documents / budget), budget=budget, seed=seed)
     starts = np.linspace(0, max(documents - settings.window, 0), _SAMPLED_WINDOWS).astype(np.int64)
     sampled = np.unique(np.concatenate([np.arange(start, start + settings.window) for start in starts]))
     sample = features[sampled[sampled < documents]]
-    settings = Settings(
-        radius_for(sample, budget / documents, settings), settings.capacity, budget=budget, seed=seed
-    )  # fmt: skip
+    settings = replace(settings, radius=radius_for(sample, budget / documents, settings))
     return settings, choose(stream_of(features), settings)
 
 
@@ -142,21 +156,6 @@ def _chosen(shards: Sequence[str], rows: Int64Array, is_audit: BoolArray, found:
         "radius": radius[at],
     }
     return pa.table(columns, CHOSEN)
-
-
-def _coverage(settings: Settings, found: Coreset) -> Mapping[str, Any]:
-    """What the coreset covers, as plain values. radius, reach: Euclidean distances of standardised features."""
-    quantiles = np.quantile(found.reach, _QUANTILES).tolist()
-    return {
-        "collected": len(found.rows),
-        "collected_share": len(found.rows) / len(found.reach),
-        "capacity": settings.capacity,
-        "window": settings.window,
-        "radius": settings.radius,
-        "covered_share": found.covered(settings.radius),
-        "reach": {f"p{100 * share:g}": value for share, value in zip(_QUANTILES, quantiles, strict=True)},
-        "variance_ratio": found.variance_ratio,
-    }
 
 
 def _check(budget: int, coreset_share: float, audit_share: float) -> None:

@@ -82,19 +82,17 @@ def next_labels(
     the round, by default an even share of what is left for margin; `input`: what was given to the run, for a queue of
     all documents. Raises InputError, ModelError, OutputError.
     """
-    if (model is None) == (score is None):
-        raise InputError("expected a model (model=…), or an annotation that is a probability (score=…), and not both")
     if budget is not None and budget < 1:
         raise InputError(f"budget={budget}: expected at least 1 document")
     opened, folder = open_run(run), place_of(queue, "output")
     found = open_queue(folder, opened)
-    if (found.request.documents == "all") is not (input is not None):
+    if (found.asked.documents == "all") is not (input is not None):
         raise InputError(
-            f"{folder}: it was chosen from {found.request.documents} documents: "
+            f"{folder}: it was chosen from {found.asked.documents} documents: "
             + ("name what was given to the run, input=…" if input is None else "leave out input=…")
         )
     of = sources(opened, input)
-    scorer = _of_annotation(score) if model is None else _of_model(model)
+    scorer = _scorer(model, score)
     asked = {**scorer.identity, "budget": budget}
     with held(folder):
         folder.sweep()  # of a process that was killed
@@ -105,13 +103,19 @@ def next_labels(
             count = budget or _even_share(found, len(rounds))
             scored = _scored(of, scorer, _known(found, labels), has_clusters)
             written = write_round(found, asked, of, _chosen(scored, count, found))
-        left = found.request.budget - found.documents().num_rows
+        left = found.asked.budget - found.documents().num_rows
         return NextRound(written, found, was_there, has_clusters, left)
 
 
-def _of_annotation(name: str | None) -> _Scorer:
-    assert name is not None
+def _scorer(model: Path | None, score: str | None) -> _Scorer:
+    if model is not None and score is None:
+        return _of_model(model)
+    if score is not None and model is None:
+        return _of_annotation(score)
+    raise InputError("expected a model (model=…), or an annotation that is a probability (score=…), and not both")
 
+
+def _of_annotation(name: str) -> _Scorer:
     def scores(batch: TextBatch) -> Float64Array:
         values = batch.annotations[name]
         if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
@@ -135,10 +139,10 @@ def _of_model(path: Path) -> _Scorer:
 
 def _even_share(queue: Queue, rounds: int) -> int:
     """How many documents a round has that was not asked for a number."""
-    left: int = queue.request.budget - queue.documents().num_rows
+    left: int = queue.asked.budget - queue.documents().num_rows
     if left <= 0:
         raise InputError(
-            f"{queue.folder}: the {queue.request.budget:,} labels of the budget are queued already; ask for more with"
+            f"{queue.folder}: the {queue.asked.budget:,} labels of the budget are queued already; ask for more with"
             " budget=…, which is for this round alone"
         )
     return ceil(left / max(1, MARGIN_ROUNDS - rounds))

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -14,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import TypeAdapter
 
 from gneiss.errors import InputError, OutputError, first_line
 from gneiss.output import layout
@@ -38,7 +40,7 @@ COLUMNS = pa.schema(
 )
 #: Rounds of margin that what the coreset leaves of a budget is meant for.
 MARGIN_ROUNDS = 4
-_ROUND = "margin-"
+_ROUND = re.compile(r"margin-[0-9]+\.parquet")
 _KEY = "gneiss.labels"
 
 
@@ -55,6 +57,36 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Coverage:
+    """What coverage.json says: what was asked for, what documents are compared by, and how well a coreset covers them.
+
+    gneiss: its version; projections, annotations: what features are made of; collected: documents of the coreset, of
+    which each stands for at most `capacity`; radius: within it `covered_share` of documents are of the one that stands
+    for them; reach: quantiles of how far they are; variance_ratio: 1, as features are not forecast; distance_at_random:
+    of two documents. Distances are Euclidean, of standardised features.
+    """
+
+    asked: Request
+    gneiss: str
+    projections: int
+    annotations: tuple[str, ...]
+    documents: int
+    shards: int
+    audit: int
+    collected: int
+    collected_share: float
+    left_for_margin: int
+    margin_rounds: int
+    capacity: int
+    window: int
+    radius: float
+    covered_share: float
+    reach: Mapping[str, float]
+    variance_ratio: float
+    distance_at_random: float
+
+
+@dataclass(frozen=True)
 class Round:
     """A round of margin: the name of its file, what was asked for, and how many documents it has."""
 
@@ -68,16 +100,16 @@ class Queue:
     """A queue that is whole: its folder, and what coverage.json says of it."""
 
     folder: Place
-    coverage: Mapping[str, Any]
+    coverage: Coverage
 
     @property
-    def request(self) -> Request:
+    def asked(self) -> Request:
         """What it was asked for."""
-        return Request(**self.coverage["asked"])
+        return self.coverage.asked
 
     def rounds(self) -> list[Round]:
         """The rounds of margin, in order. Raises InputError."""
-        names = sorted(file.name for file in self.folder.files() if _is_round(file.name))
+        names = sorted((file.name for file in self.folder.files() if _ROUND.fullmatch(file.name)), key=_number)
         return [_round(self.folder, name) for name in names]
 
     def documents(self) -> pa.Table:
@@ -91,7 +123,7 @@ def open_queue(folder: Place, run: FinishedRun) -> Queue:
     queue = _found(folder)
     if queue is None:
         raise InputError(f"{folder}: no whole queue here; choose what to have labelled first (`gneiss label choose`)")
-    if queue.request.run != run.digest:
+    if queue.asked.run != run.digest:
         raise InputError(
             f"{folder}: it was chosen from another run than {run.folder}, or the run has changed since; name the run"
             " that it is of, or choose again into another folder"
@@ -102,7 +134,7 @@ def open_queue(folder: Place, run: FinishedRun) -> Queue:
 def existing_queue(folder: Place, request: Request) -> Queue | None:
     """The queue that a request would make, if it is there. Raises OutputError where something else is."""
     if queue := _found(folder):
-        asked, found = asdict(request), asdict(queue.request)
+        asked, found = asdict(request), asdict(queue.asked)
         if differing := [name for name, value in asked.items() if found[name] != value]:
             shown = ", ".join(f"{name} {found[name]} there, {asked[name]} now" for name in differing if name != "run")
             raise OutputError(
@@ -118,25 +150,25 @@ def existing_queue(folder: Place, request: Request) -> Queue | None:
     return None
 
 
-def write_queue(folder: Place, request: Request, of: Sources, chosen: pa.Table, coverage: Mapping[str, Any]) -> Queue:
+def write_queue(folder: Place, of: Sources, chosen: pa.Table, coverage: Coverage) -> Queue:
     """Write what was chosen, `CHOSEN` in the order of shards and rows, and what it covers. Raises OutputError."""
-    noted = {_KEY: json.dumps(asdict(request), sort_keys=True)}
+    noted = {_KEY: json.dumps(asdict(coverage.asked), sort_keys=True)}
     write_parquet(_with_texts(of, chosen), COLUMNS, folder, QUEUE_FILE, noted)
-    whole = {"asked": asdict(request), **coverage}
-    write_bytes(f"{indented(whole)}\n".encode(), folder, COVERAGE_FILE)
-    return Queue(folder, whole)
+    write_bytes(f"{indented(asdict(coverage))}\n".encode(), folder, COVERAGE_FILE)
+    return Queue(folder, coverage)
 
 
 def write_round(queue: Queue, asked: Mapping[str, Any], of: Sources, chosen: pa.Table) -> Round:
     """Write a round of margin, `CHOSEN` in the order of shards and rows. Raises OutputError."""
-    name = f"{_ROUND}{len(queue.rounds()) + 1:03d}.parquet"
+    number = max((_number(round_.file) for round_ in queue.rounds()), default=0) + 1
+    name = f"margin-{number:03d}.parquet"
     noted = {_KEY: json.dumps(asked, sort_keys=True)}
     write_parquet(_with_texts(of, chosen), COLUMNS, queue.folder, name, noted)
     return Round(name, asked, chosen.num_rows)
 
 
-def _is_round(name: str) -> bool:
-    return name.startswith(_ROUND) and name.endswith(".parquet")
+def _number(name: str) -> int:
+    return int("".join(filter(str.isdigit, name)))
 
 
 def _found(folder: Place) -> Queue | None:
@@ -144,11 +176,9 @@ def _found(folder: Place) -> Queue | None:
     try:
         if place.find() is None or (folder / QUEUE_FILE).find() is None:
             return None
-        queue = Queue(folder, json.loads(place.read()))
-        _ = queue.request
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Queue(folder, TypeAdapter(Coverage).validate_json(place.read()))
+    except (OSError, ValueError) as error:  # of which pydantic's are
         raise InputError(f"{place}: cannot read: {first_line(error)}; choose into another folder") from error
-    return queue
 
 
 def _round(folder: Place, name: str) -> Round:

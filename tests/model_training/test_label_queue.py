@@ -335,6 +335,9 @@ def test_the_same_call_finds_its_round_and_another_model_makes_the_next(folder: 
     choose_labels(folder / "run", copied, budget=200)
     next_labels(folder / "run", copied, model=folder / "quality")
     assert (copied / "margin-001.parquet").read_bytes() == before["margin-001.parquet"]
+    (folder / "queue/margin-001.parquet").unlink()
+    again = next_labels(folder / "run", folder / "queue", model=folder / "quality")
+    assert again.round.file == "margin-003.parquet", "no round is written over"
 
 
 def test_rounds_share_what_is_left_of_the_budget(folder: Path) -> None:
@@ -388,6 +391,8 @@ def test_scores_may_be_an_annotation(folder: Path, scored: Path) -> None:
     assert queued(folder / "of prose/margin-001.parquet") == queued(folder / "by model/margin-001.parquet")
     with pytest.raises(InputError, match="expected probabilities, found"):
         next_labels(folder / "prose", folder / "of prose", score="text_bytes")
+    with pytest.raises(InputError, match="no whole layer 'scores'"):
+        next_labels(folder / "prose", folder / "of prose", score="scores.prose")
     with pytest.raises(InputError, match="annotation 'prose_label': expected probabilities, found string"):
         next_labels(folder / "prose", folder / "of prose", score="prose_label")
 

@@ -8,6 +8,7 @@ that the site was sent, however old: the site computes it, so no base can be mis
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 
 from gneiss.model_training.federated.steps import AMSGrad, Moments, Weights, mean
 from gneiss.model_training.federated.strategy import stepped
@@ -59,7 +60,7 @@ class Buffered:
             return BufferedState(state.x, state.updates, buffer, state.moments)
         ordered = sorted(buffer, key=lambda arrival: arrival.site)  # the order within an update changes nothing
         if self.server is None:
-            step = mean([(1 + arrival.delay) ** -0.5 * arrival.difference for arrival in ordered])
+            step = mean([arrival.difference / sqrt(1 + arrival.delay) for arrival in ordered])
         else:
             step = mean([arrival.difference for arrival in ordered])
         x, moments = stepped(state.x, step, self.rate_for(buffer), self.server, state.moments)

@@ -70,7 +70,7 @@ class Hierarchy:
         ends = {}
         for site, own in left.items():
             before = own if correction is None else own + correction
-            ends[site] = region.x + descent.run(region.x, sites[site], before).difference
+            ends[site] = region.x + descent.run(region.x, sites[site], before)[0]
         x = mean(list(ends.values())).astype(region.x.dtype)
         if not self.corrects_sites:
             return Region(x, left)

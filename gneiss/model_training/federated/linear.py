@@ -52,7 +52,7 @@ class Sampling:
 
         def of_the_next_batch(weights: Weights) -> Weights:
             chosen = draw.integers(0, len(examples), self.batch)
-            _, found = loss_and_gradient(weights, examples, chosen, self.l2, scale)
+            _, found = _loss_and_gradient(weights, examples, chosen, self.l2, scale)
             if hidden is not None:
                 found[: len(hidden)][hidden] = 0
                 found[len(hidden) :] = 0
@@ -70,10 +70,18 @@ def loss_and_gradient(
     weights: Weights, examples: Examples, chosen: Int64Array, l2: float = 0.0, scale: float = SCALE
 ) -> tuple[float, Weights]:
     """(loss, gradient): mean log loss of some rows plus l2/2 · ‖weights‖², and its gradient, (features, outputs)."""
+    loss, gradient = _loss_and_gradient(weights, examples, chosen, l2, scale)
+    return loss + 0.5 * l2 * float(squared_norm(weights.ravel())), gradient
+
+
+def _loss_and_gradient(
+    weights: Weights, examples: Examples, chosen: Int64Array, l2: float, scale: float
+) -> tuple[float, Weights]:
+    """The loss without the l2 that the gradient has."""
     gradient = l2 * weights
     rows = examples.rows
     loss = _add_gradient(weights, rows.starts, rows.columns, rows.values, examples.labels, chosen, scale, gradient)
-    return loss + 0.5 * l2 * float(squared_norm(weights.ravel())), gradient
+    return float(loss), gradient
 
 
 def logits(weights: Weights, rows: SparseRows, scale: float = SCALE) -> Float64Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ from gneiss.arrays import Float
 Weights: TypeAlias = npt.NDArray[np.floating[Any]]
 #: Weights → the gradient of the loss there, with l2, on the next mini-batch.
 Gradient: TypeAlias = "Callable[[Weights], Weights]"
+#: What a correction is added to, and what is averaged to make it.
+Corrected: TypeAlias = Literal["gradient", "direction"]
 _TINY = 1e-30
 
 
@@ -73,31 +75,37 @@ class Descent:
     largest_norm: float | None = None
 
     def run(
-        self, x: Weights, gradient: Gradient, before: Weights | None = None, after: Weights | None = None
-    ) -> Descended:
-        """Go down from x. before: added to each gradient; after: added to each direction, past the optimizer."""
+        self,
+        x: Weights,
+        gradient: Gradient,
+        correction: Weights | None = None,
+        of: Corrected = "gradient",
+        *,
+        is_tracked: bool = False,
+    ) -> tuple[Weights, Weights | None]:
+        """(difference, tracked): how far it went from x, and, if asked for, the mean of what is corrected, as it came.
+
+        correction: added to every gradient, or to every direction past the optimizer.
+        """
         w = x
         moments = None if self.optimizer is None else self.optimizer.begin(x)
-        gradients, directions = np.zeros_like(x), np.zeros_like(x)
+        total = np.zeros_like(x) if is_tracked else None
         for _ in range(self.steps):
-            raw = gradient(w)
-            direction = raw if before is None else raw + before
+            direction = gradient(w)
+            if total is not None and of == "gradient":
+                total += direction
+            if correction is not None and of == "gradient":
+                direction = direction + correction
             if self.largest_norm is not None:
                 direction = direction * min(1.0, self.largest_norm / max(norm(direction), _TINY))
             if self.optimizer is not None and moments is not None:
                 direction, moments = self.optimizer.step(moments, direction)
-            gradients += raw
-            directions += direction
-            w = w - self.rate * (direction if after is None else direction + after)
-        return Descended(w - x, gradients / self.steps, directions / self.steps)
-
-
-class Descended(NamedTuple):
-    """The way from x to where a descent ended, and means over its steps: of gradients as they came, of directions."""
-
-    difference: Weights
-    gradient: Weights
-    direction: Weights
+            if total is not None and of == "direction":
+                total += direction
+            if correction is not None and of == "direction":
+                direction = direction + correction
+            w = w - self.rate * direction
+        return w - x, None if total is None else total / self.steps
 
 
 def mean(arrays: Sequence[Weights]) -> npt.NDArray[np.float64]:

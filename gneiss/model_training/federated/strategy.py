@@ -19,11 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
-from gneiss.model_training.federated.steps import AMSGrad, Descent, Gradient, Moments, Weights, mean
+from gneiss.model_training.federated.steps import AMSGrad, Corrected, Descent, Gradient, Moments, Weights, mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,19 +59,19 @@ class ServerState:
 class Strategy:
     """A strategy by its parts.
 
-    local: the steps of a site; correction: of its gradients, of its directions, or none; server_rate: η_g, what the
+    local: the steps of a site; corrected: its gradients, its directions, or nothing; server_rate: η_g, what the
     server takes of the mean difference; server: AMSGrad of it, or None for the mean itself.
     """
 
     local: Descent
-    correction: Literal["gradient", "direction"] | None = None
+    corrected: Corrected | None = None
     server_rate: float = 1.0
     server: AMSGrad | None = None
 
     def begin(self, x: Weights, sites: Sequence[str]) -> ServerState:
         """The state before the first round of these sites."""
         moments = None if self.server is None else self.server.begin(x)
-        if self.correction is None:
+        if self.corrected is None:
             return ServerState(x, moments=moments)
         return ServerState(x, {site: np.zeros_like(x) for site in sorted(sites)}, np.zeros_like(x), moments)
 
@@ -84,14 +83,10 @@ class Strategy:
 
     def answer(self, task: Task, gradient: Gradient) -> Answer:
         """What a site answers."""
-        if self.correction is None:
-            return Answer(self.local.run(task.x, gradient).difference)
-        if self.correction == "gradient":
-            found = self.local.run(task.x, gradient, before=task.correction)
-            # as it came: a mean of corrected gradients would correct itself, and diverge
-            return Answer(found.difference, found.gradient)
-        found = self.local.run(task.x, gradient, after=task.correction)
-        return Answer(found.difference, found.direction)
+        if self.corrected is None:
+            return Answer(*self.local.run(task.x, gradient))
+        # tracked as it came: a mean of corrected gradients would correct itself, and diverge
+        return Answer(*self.local.run(task.x, gradient, task.correction, self.corrected, is_tracked=True))
 
     def aggregate(self, state: ServerState, answers: Mapping[str, Answer]) -> ServerState:
         """The state after a round, from the answers of at least one site; in whatever order they came."""

@@ -31,12 +31,12 @@ def test_amsgrad_is_its_recurrence(gradients: list[np.ndarray]) -> None:
 
 @given(vectors, vectors)
 def test_a_long_gradient_is_shortened_after_its_correction(x: np.ndarray, correction: np.ndarray) -> None:
-    found = Descent(1, 0.5, largest_norm=2.0).run(x, lambda w: 3 * w, before=correction)
+    difference, tracked = Descent(1, 0.5, largest_norm=2.0).run(x, lambda w: 3 * w, correction, is_tracked=True)
     corrected = 3 * x + correction
     length = float(np.sqrt((corrected**2).sum()))
     expected = corrected * min(1.0, 2.0 / length) if length else corrected
-    assert found.difference == pytest.approx(-0.5 * expected, abs=1e-12)
-    assert found.gradient == pytest.approx(3 * x, abs=1e-12)
+    assert difference == pytest.approx(-0.5 * expected, abs=1e-12)
+    assert tracked == pytest.approx(3 * x, abs=1e-12)
 
 
 @given(arrays(np.float32, (3, 2), elements=st.floats(-1e3, 1e3, width=32)))
@@ -47,6 +47,7 @@ def test_norm(x: np.ndarray) -> None:
 def test_float32_stays_float32() -> None:
     x = np.ones((2, 1), np.float32)
     for optimizer in (None, AMSGrad()):
-        found = Descent(2, 0.1, optimizer, largest_norm=1.0).run(x, lambda w: w, before=x, after=x)
-        assert {array.dtype for array in found} == {np.dtype(np.float32)}
+        for corrected in ("gradient", "direction"):
+            found = Descent(2, 0.1, optimizer, 1.0).run(x, lambda w: w, x, corrected, is_tracked=True)
+            assert {array.dtype for array in found} == {np.dtype(np.float32)}
     assert mean([x, x]).dtype == np.float64

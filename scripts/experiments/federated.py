@@ -126,7 +126,9 @@ def _site(examples: Examples, sampling: Sampling) -> SiteGradient:
 
 def central(silos: Silos, strategy: Strategy, batch: int, outputs: int, count: int, seed: int) -> Curve:
     """What the same steps reach where all documents are in one place, with the mini-batches of all sites."""
-    states = rounds(strategy, _zeros(silos, outputs), {"all": _site(silos.pooled, Sampling(batch))}, seed=seed)
+    states = rounds(
+        strategy, _zeros(silos, outputs), {"all": _site(silos.pooled, Sampling(batch, min_documents=1))}, seed=seed
+    )
     return curve(states, count, silos.tested)
 
 
@@ -142,7 +144,9 @@ def s1_central(silos: Silos, seed: int) -> Curve:
 
 def s1_curve(silos: Silos, strategy: Strategy, seed: int, judged: Examples) -> Curve:
     """25 rounds of half of the sites."""
-    states = rounds(strategy, _zeros(silos, 1), linear_sites(silos, Sampling()), share=S1_SHARE, seed=seed)
+    states = rounds(
+        strategy, _zeros(silos, 1), linear_sites(silos, Sampling(min_documents=1)), share=S1_SHARE, seed=seed
+    )
     return curve(states, S1_ROUNDS, judged)
 
 
@@ -177,7 +181,7 @@ def s2_chosen(regime: Regime, region_rounds: int) -> dict[str, Hierarchy]:
 
 def s2_curve(silos: Silos, regions: Mapping[str, Sequence[str]], form: Hierarchy, seed: int, judged: Examples) -> Curve:
     """12 global rounds of all sites."""
-    sites = linear_sites(silos, Sampling(S2_BATCH))
+    sites = linear_sites(silos, Sampling(S2_BATCH, min_documents=1))
     state = form.begin(_zeros(silos, DOMAINS), tuple(regions))
     found = []
     for round_ in range(S2_ROUNDS):

@@ -25,9 +25,7 @@ def perceptron_gradient(examples: Examples, outputs: int, batch: int, draw: np.r
     def of_the_next_batch(weights: Weights) -> Weights:
         chosen = draw.integers(0, len(examples), batch)
         gradient = np.zeros_like(weights)
-        _add_gradient(
-            weights, rows.starts, rows.columns, rows.values, examples.labels, chosen, outputs, SCALE, gradient
-        )
+        _add_gradient(weights, rows.starts, rows.columns, rows.values, examples.labels, chosen, outputs, gradient)
         return gradient
 
     return of_the_next_batch
@@ -36,20 +34,20 @@ def perceptron_gradient(examples: Examples, outputs: int, batch: int, draw: np.r
 def perceptron_accuracy(weights: Weights, examples: Examples, outputs: int) -> float:
     """The share of labels that are predicted."""
     rows = examples.rows
-    said = _predicted(weights, rows.starts, rows.columns, rows.values, outputs, SCALE)
+    said = _predicted(weights, rows.starts, rows.columns, rows.values, outputs)
     return float((said == examples.labels).mean())
 
 
 @njit(cache=True, nogil=True)
 def _forward(
-    weights: Weights, at: Int, end: Int, columns: Int32Array, values: Float32Array, scale: float, hidden: Float64Array,
+    weights: Weights, at: Int, end: Int, columns: Int32Array, values: Float32Array, hidden: Float64Array,
     out: Float64Array,
 ) -> None:  # fmt: skip
     hidden[:], out[:] = 0.0, 0.0
     width, second = len(hidden), len(weights) - len(hidden) * len(out)
     for entry in range(at, end):
         for unit in range(width):
-            hidden[unit] += weights[columns[entry] * width + unit] * (values[entry] * scale)
+            hidden[unit] += weights[columns[entry] * width + unit] * (values[entry] * SCALE)
     for unit in range(width):
         hidden[unit] = max(hidden[unit], 0.0)
         for output in range(len(out)):
@@ -59,13 +57,13 @@ def _forward(
 @njit(cache=True, nogil=True)
 def _add_gradient(
     weights: Weights, starts: Int64Array, columns: Int32Array, values: Float32Array, labels: Int64Array,
-    chosen: Int64Array, outputs: int, scale: float, gradient: Weights,
+    chosen: Int64Array, outputs: int, gradient: Weights,
 ) -> None:  # fmt: skip
     width = HIDDEN
     hidden, error, back = np.empty(width), np.empty(outputs), np.empty(width)
     second = len(weights) - width * outputs
     for row in chosen:
-        _forward(weights, starts[row], starts[row + 1], columns, values, scale, hidden, error)
+        _forward(weights, starts[row], starts[row + 1], columns, values, hidden, error)
         largest, total = error.max(), 0.0
         for output in range(outputs):
             error[output] = exp(error[output] - largest)
@@ -80,16 +78,16 @@ def _add_gradient(
                     gradient[second + unit * outputs + output] += error[output] * hidden[unit]
         for entry in range(starts[row], starts[row + 1]):
             for unit in range(width):
-                gradient[columns[entry] * width + unit] += back[unit] * (values[entry] * scale)
+                gradient[columns[entry] * width + unit] += back[unit] * (values[entry] * SCALE)
 
 
 @njit(cache=True, nogil=True)
 def _predicted(
-    weights: Weights, starts: Int64Array, columns: Int32Array, values: Float32Array, outputs: int, scale: float
+    weights: Weights, starts: Int64Array, columns: Int32Array, values: Float32Array, outputs: int
 ) -> Int64Array:
     found = np.empty(len(starts) - 1, np.int64)
     hidden, out = np.empty(HIDDEN), np.empty(outputs)
     for row in range(len(found)):
-        _forward(weights, starts[row], starts[row + 1], columns, values, scale, hidden, out)
+        _forward(weights, starts[row], starts[row + 1], columns, values, hidden, out)
         found[row] = out.argmax()
     return found

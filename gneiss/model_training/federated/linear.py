@@ -44,15 +44,15 @@ class Sampling:
 
     batch: int = 16
     l2: float = 1e-4
-    min_documents: int = 1
+    min_documents: int = 5
 
-    def gradient(self, examples: Examples, draw: np.random.Generator, scale: float = SCALE) -> Gradient:
+    def gradient(self, examples: Examples, draw: np.random.Generator) -> Gradient:
         """The gradient of the loss on one mini-batch after another."""
         hidden = None if self.min_documents <= 1 else rare(examples.rows, self.min_documents)
 
         def of_the_next_batch(weights: Weights) -> Weights:
             chosen = draw.integers(0, len(examples), self.batch)
-            _, found = _loss_and_gradient(weights, examples, chosen, self.l2, scale)
+            _, found = _loss_and_gradient(weights, examples, chosen, self.l2)
             if hidden is not None:
                 found[: len(hidden)][hidden] = 0
                 found[len(hidden) :] = 0
@@ -67,26 +67,24 @@ def draw_of(seed: int, round_: int, site: str) -> np.random.Generator:
 
 
 def loss_and_gradient(
-    weights: Weights, examples: Examples, chosen: Int64Array, l2: float = 0.0, scale: float = SCALE
+    weights: Weights, examples: Examples, chosen: Int64Array, l2: float = 0.0
 ) -> tuple[float, Weights]:
     """(loss, gradient): mean log loss of some rows plus l2/2 · ‖weights‖², and its gradient, (features, outputs)."""
-    loss, gradient = _loss_and_gradient(weights, examples, chosen, l2, scale)
+    loss, gradient = _loss_and_gradient(weights, examples, chosen, l2)
     return loss + 0.5 * l2 * float(squared_norm(weights.ravel())), gradient
 
 
-def _loss_and_gradient(
-    weights: Weights, examples: Examples, chosen: Int64Array, l2: float, scale: float
-) -> tuple[float, Weights]:
+def _loss_and_gradient(weights: Weights, examples: Examples, chosen: Int64Array, l2: float) -> tuple[float, Weights]:
     """The loss without the l2 that the gradient has."""
     gradient = l2 * weights
     rows = examples.rows
-    loss = _add_gradient(weights, rows.starts, rows.columns, rows.values, examples.labels, chosen, scale, gradient)
+    loss = _add_gradient(weights, rows.starts, rows.columns, rows.values, examples.labels, chosen, gradient)
     return float(loss), gradient
 
 
-def logits(weights: Weights, rows: SparseRows, scale: float = SCALE) -> Float64Array:
+def logits(weights: Weights, rows: SparseRows) -> Float64Array:
     """z of every row, float64 (rows, outputs)."""
-    return _logits(weights, rows.starts, rows.columns, rows.values, scale)
+    return _logits(weights, rows.starts, rows.columns, rows.values)
 
 
 def predicted(weights: Weights, rows: SparseRows) -> Int64Array:
@@ -104,22 +102,20 @@ def rare(rows: SparseRows, min_documents: int) -> BoolArray:
 
 
 @njit(cache=True, nogil=True)
-def _logits(
-    weights: Weights, starts: Int64Array, columns: Int32Array, values: Float32Array, scale: Float
-) -> Float64Array:
+def _logits(weights: Weights, starts: Int64Array, columns: Int32Array, values: Float32Array) -> Float64Array:
     found = np.zeros((len(starts) - 1, weights.shape[1]))
     for row in range(len(found)):
-        _logits_of(weights, starts[row], starts[row + 1], columns, values, scale, found[row])
+        _logits_of(weights, starts[row], starts[row + 1], columns, values, found[row])
     return found
 
 
 @njit(cache=True, nogil=True)
 def _logits_of(
-    weights: Weights, at: Int, end: Int, columns: Int32Array, values: Float32Array, scale: Float, out: Float64Array
+    weights: Weights, at: Int, end: Int, columns: Int32Array, values: Float32Array, out: Float64Array
 ) -> None:
     for entry in range(at, end):
         for output in range(len(out)):
-            out[output] += weights[columns[entry], output] * (values[entry] * scale)
+            out[output] += weights[columns[entry], output] * (values[entry] * SCALE)
 
 
 @njit(cache=True, nogil=True)
@@ -130,7 +126,6 @@ def _add_gradient(
     values: Float32Array,
     labels: Int64Array,
     chosen: Int64Array,
-    scale: Float,
     gradient: Weights,
 ) -> Float:
     """Add the gradient of the mean log loss of some rows; returns that loss."""
@@ -139,11 +134,11 @@ def _add_gradient(
     error = np.empty(outputs)
     for row in chosen:
         error[:] = 0.0
-        _logits_of(weights, starts[row], starts[row + 1], columns, values, scale, error)
+        _logits_of(weights, starts[row], starts[row + 1], columns, values, error)
         loss += _to_error(error, labels[row])
         for entry in range(starts[row], starts[row + 1]):
             for output in range(outputs):
-                gradient[columns[entry], output] += error[output] * (values[entry] * scale) / len(chosen)
+                gradient[columns[entry], output] += error[output] * (values[entry] * SCALE) / len(chosen)
     return loss / len(chosen)
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from numba import njit
 
 from gneiss.arrays import Float
+from gneiss.errors import InputError
 
 #: Weights, or what is added to them: float32 or float64, of one shape in a training.
 Weights: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -23,6 +24,7 @@ Gradient: TypeAlias = "Callable[[Weights], Weights]"
 #: What a correction is added to, and what is averaged to make it.
 Corrected: TypeAlias = Literal["gradient", "direction"]
 _TINY = 1e-30
+_FEWEST_TRIMMED = 5
 
 
 class Moments(NamedTuple):
@@ -118,6 +120,19 @@ def mean(arrays: Sequence[Weights]) -> npt.NDArray[np.float64]:
     for array in arrays:
         total += array
     return total / len(arrays)
+
+
+def trimmed_mean(arrays: Sequence[Weights]) -> npt.NDArray[np.float64]:
+    """The mean, element by element, without the largest and the smallest (Yin et al., ICML 2018).
+
+    One array among five or more moves it no further than the others lie apart. Raises InputError for fewer.
+
+    >>> trimmed_mean([np.array([value]) for value in (1.0, 2.0, 3.0, 4.0, 1e6)])
+    array([3.])
+    """
+    if len(arrays) < _FEWEST_TRIMMED:
+        raise InputError(f"trimmed mean: expected {_FEWEST_TRIMMED} answers or more, found {len(arrays)}")
+    return mean(list(np.sort(np.stack(arrays), axis=0)[1:-1]))
 
 
 def norm(x: Weights) -> float:

@@ -22,7 +22,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gneiss.model_training.federated.steps import AMSGrad, Corrected, Descent, Gradient, Moments, Weights, mean
+from gneiss.errors import InputError
+from gneiss.model_training.federated.steps import (
+    AMSGrad,
+    Corrected,
+    Descent,
+    Gradient,
+    Moments,
+    Weights,
+    mean,
+    trimmed_mean,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +70,20 @@ class Strategy:
     """A strategy by its parts.
 
     local: the steps of a site; corrected: its gradients, its directions, or nothing; server_rate: η_g, what the
-    server takes of the mean difference; server: AMSGrad of it, or None for the mean itself.
+    server takes of the mean difference; server: AMSGrad of it, or None for the mean itself; is_trimmed: the mean is
+    without the largest and smallest answer in each weight, for five answers or more.
+    Raises InputError for a trimmed mean where sites step by AMSGrad or are corrected, by which a site reaches past it.
     """
 
     local: Descent
     corrected: Corrected | None = None
     server_rate: float = 1.0
     server: AMSGrad | None = None
+    is_trimmed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.is_trimmed and (self.local.optimizer is not None or self.corrected is not None):
+            raise InputError("trimmed mean: expected plain gradient descent at the sites, without corrections")
 
     def begin(self, x: Weights, sites: Sequence[str]) -> ServerState:
         """The state before the first round of these sites."""
@@ -91,7 +108,8 @@ class Strategy:
     def aggregate(self, state: ServerState, answers: Mapping[str, Answer]) -> ServerState:
         """The state after a round, from the answers of at least one site; in whatever order they came."""
         answered = sorted(answers)
-        step = mean([answers[site].difference for site in answered])
+        average = trimmed_mean if self.is_trimmed else mean
+        step = average([answers[site].difference for site in answered])
         x, moments = stepped(state.x, step, self.server_rate, self.server, state.moments)
         if state.tracked_mean is None:
             return ServerState(x, moments=moments)

@@ -67,7 +67,9 @@ def test_large_logits_are_no_trouble() -> None:
 def test_a_task_that_is_done_again_draws_the_same() -> None:
     given_, _ = examples(3, 1)
     w = np.ones((FEATURES, 1), np.float32)
-    first, again, other = (Sampling(4).gradient(given_, draw_of(1, 2, site)) for site in ("a", "a", "b"))
+    first, again, other = (
+        Sampling(4, min_documents=1).gradient(given_, draw_of(1, 2, site)) for site in ("a", "a", "b")
+    )
     drawn = [first(w) for _ in range(5)]
     assert all(np.array_equal(one, again(w)) for one in drawn)
     assert not all(np.array_equal(one, other(w)) for one in drawn)
@@ -80,7 +82,7 @@ def test_a_feature_of_few_documents_has_no_gradient(seed: int, min_documents: in
     w = np.ones((FEATURES + 3, 1))  # three more that no document has
     draws = [np.random.default_rng(seed) for _ in range(2)]
     hidden = np.append((dense > 0).sum(axis=0) < min_documents, [True] * 3)
-    all_of_it = Sampling(6, 0.1).gradient(given_, draws[0])(w)
+    all_of_it = Sampling(6, 0.1, 1).gradient(given_, draws[0])(w)
     found = Sampling(6, 0.1, min_documents).gradient(given_, draws[1])(w)
     assert not found[hidden].any()
     assert np.array_equal(found[~hidden], all_of_it[~hidden])

@@ -17,7 +17,7 @@ from gneiss.filters.fasttext_models.ensemble import load_ensemble
 from gneiss.filters.fasttext_models.file import read_model
 from gneiss.filters.fasttext_models.library import load_library
 from gneiss.filters.fasttext_models.output import Predictor
-from gneiss.filters.fasttext_models.table import build_table
+from gneiss.filters.fasttext_models.table import build_table, open_table
 from gneiss.model_training.federated.features import FeatureSpace
 from gneiss.model_training.federated.linear import logits
 from gneiss.model_training.federated.model import write_model
@@ -119,8 +119,26 @@ def test_any_text(shape: tuple[int, int], texts: list[str], labels: list[str], s
     check(FeatureSpace.of(WORDS, *shape), labels, texts, seed, tmp_path / "quality.bin")
 
 
-def test_a_vocabulary_without_the_end_of_texts_alone_has_nulls(tmp_path: Path) -> None:
-    """With `</s>` in every vocabulary, every text has a feature: no prediction is null."""
+def test_beside_a_model_of_fasttext_there_is_one_table(tmp_path: Path) -> None:
+    """Of equal n-grams and buckets, they share a pass over the text."""
+    lines = tmp_path / "lines.txt"
+    lines.write_text("__label__hq the word of über\n__label__cc a thing слово the\n" * 5, "utf-8")
+    trained, federated, table = (tmp_path / name for name in ("trained.bin", "federated.bin", "both.table"))
+    fasttext.train_supervised(
+        str(lines), dim=8, bucket=1000, wordNgrams=2, minCount=1, epoch=20, lr=1.0, thread=1, verbose=0
+    ).save_model(str(trained))
+    space = FeatureSpace.of(WORDS, 2, 1000)
+    weights = written(space, ["cc", "hq"], 11, federated)
+    build_table([read_model(trained), read_model(federated)], table)
+    assert len(open_table(table).groups) == 1
+    predictors = load_ensemble(table, ["trained", "federated"])
+    assert np.abs(ours(predictors["federated"], AWKWARD) - expected(space, weights, AWKWARD)).max() <= EXACT
+    of_library = ours(load_library(read_model(trained)), AWKWARD)
+    assert np.abs(ours(predictors["trained"], AWKWARD) - of_library).max() <= 1e-5
+
+
+def test_every_text_has_a_prediction(tmp_path: Path) -> None:
+    """`</s>` is in every vocabulary, and ends every text."""
     space = FeatureSpace.of([], 1, 0)
     weights = written(space, ["cc", "hq"], 3, tmp_path / "m.bin")
     right = expected(space, weights, AWKWARD)

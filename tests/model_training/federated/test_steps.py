@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gneiss.model_training.federated.steps import AMSGrad, Descent, mean, norm
+from gneiss.errors import InputError
+from gneiss.model_training.federated.steps import AMSGrad, Descent, mean, norm, trimmed_mean
 
 vectors = arrays(np.float64, 4, elements=st.floats(-5, 5))
 
@@ -51,3 +52,23 @@ def test_float32_stays_float32() -> None:
             found = Descent(2, 0.1, optimizer, 1.0).run(x, lambda w: w, x, corrected, is_tracked=True)
             assert {array.dtype for array in found} == {np.dtype(np.float32)}
     assert mean([x, x]).dtype == np.float64
+
+
+@given(st.lists(vectors, min_size=5, max_size=8))
+def test_a_trimmed_mean_leaves_out_both_ends_of_each_weight(answers: list[np.ndarray]) -> None:
+    expected = [sum(sorted(column)[1:-1]) / (len(answers) - 2) for column in np.transpose(answers).tolist()]
+    assert trimmed_mean(answers) == pytest.approx(expected, abs=1e-12)
+
+
+@given(st.lists(vectors, min_size=4, max_size=7), st.floats(-1e6, 1e6))
+def test_one_answer_moves_a_trimmed_mean_no_further_than_the_others_lie_apart(
+    others: list[np.ndarray], poison: float
+) -> None:
+    found = trimmed_mean([*others, np.full(4, poison)])
+    assert (np.min(others, axis=0) - 1e-9 <= found).all()
+    assert (found <= np.max(others, axis=0) + 1e-9).all()
+
+
+def test_few_answers_are_not_trimmed() -> None:
+    with pytest.raises(InputError, match="expected 5 answers or more, found 4"):
+        trimmed_mean([np.zeros(1)] * 4)

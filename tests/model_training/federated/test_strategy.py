@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gneiss.errors import InputError
 from gneiss.model_training.federated.rounds import asked_sites, rounds
 from gneiss.model_training.federated.steps import AMSGrad, Descent, Gradient
 from gneiss.model_training.federated.strategy import (
@@ -223,3 +224,17 @@ def test_sites_are_asked_in_order_and_by_share() -> None:
     assert asked_sites(("b", "a", "c", "d"), 1.0, 0, 0) == ("a", "b", "c", "d")
     assert len(asked_sites("abcdefghij", 0.5, 7, 3)) == 5
     assert len({asked_sites("abcdefghij", 0.5, 7, round_) for round_ in range(9)}) > 1
+
+
+def test_a_trimmed_strategy_withstands_one_site() -> None:
+    trimmed = replace(fedavg(STEPS, 0.1), is_trimmed=True)
+    state = trimmed.begin(np.zeros(2), "abcde")
+    answers = {site: Answer(np.full(2, 0.1)) for site in "abcd"} | {"e": Answer(np.array([1e6, -1e6]))}
+    assert trimmed.aggregate(state, answers).x == pytest.approx([0.1, 0.1])
+    assert abs(fedavg(STEPS, 0.1).aggregate(state, answers).x).max() > 1e5
+
+
+@pytest.mark.parametrize("name", ["scaffold", "local_adam", "fadam_et", "fadam_gt"])
+def test_a_trimmed_mean_is_for_plain_descent(name: str) -> None:
+    with pytest.raises(InputError, match="plain gradient descent"):
+        replace(STRATEGIES[name], is_trimmed=True)

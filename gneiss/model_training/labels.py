@@ -16,6 +16,7 @@ from gneiss.input.files import find_files
 from gneiss.input.formats import input_names, is_input
 from gneiss.model_training.source import Skipped, decoded, is_string, one_line, read_rows
 from gneiss.output.parquet import open_parquet
+from gneiss.store.place import Address
 
 #: Below this, a fifth of a label is too few documents to evaluate a model.
 MIN_DOCUMENTS = 20
@@ -92,11 +93,21 @@ def is_positive(label: str | float, rule: Rule) -> bool:
 
 
 def read_labelled(source: Path, text: str, rule: Rule) -> Labelled:
-    """Read labelled documents into memory.
+    """Read labelled documents of which a model can be trained into memory; see `labelled_documents`.
+
+    Raises InputError also for a label that never occurs, or too few documents.
+    """
+    labelled = labelled_documents(source, text, rule)
+    _check(labelled, source, rule)
+    return labelled
+
+
+def labelled_documents(source: Address, text: str, rule: Rule) -> Labelled:
+    """Read labelled documents into memory, few or many, of one label or both.
 
     Texts are equal if fastText reads the same; such a text counts once, or not at all if its rows disagree. Where rows
     have the column `why` of a queue, those of an audit are set apart, and `weight` is read of those of a coreset.
-    Raises InputError for a missing or mistyped column, a label that never occurs, or too few documents.
+    Raises InputError for a missing or mistyped column.
     """
     labels: dict[bytes, bool | None] = {}
     lines: dict[bytes, str] = {}
@@ -131,9 +142,7 @@ def read_labelled(source: Path, text: str, rule: Rule) -> Labelled:
     documents = [(Document(lines[key], label, weights[key]), times_audited[key]) for key, label in known]
     trained = tuple(document for document, times in documents if not times)
     audit = tuple(document for document, times in documents for _ in range(times))
-    labelled = Labelled(trained, rows, skipped, found, audit)
-    _check(labelled, source, rule)
-    return labelled
+    return Labelled(trained, rows, skipped, found, audit)
 
 
 def read_documents(labels: Path, *columns: str, also: Sequence[str] = ()) -> Iterator[tuple[list[Any], pa.Table]]:
@@ -165,7 +174,7 @@ def is_audited(table: pa.Table) -> list[bool]:
     return [why == AUDIT for why in table[WHY].to_pylist()]
 
 
-def _weights(table: pa.Table, source: Path) -> list[int]:
+def _weights(table: pa.Table, source: Address) -> list[int]:
     """How many documents each row of labels stands for: those of a coreset, by the columns of a queue."""
     reasons = table[WHY].to_pylist() if WHY in table.column_names else []
     if CORESET not in reasons or WEIGHT not in table.column_names:
@@ -179,7 +188,7 @@ def _weights(table: pa.Table, source: Path) -> list[int]:
     return [max(weight or 0, 0) if why == CORESET else 0 for why, weight in zip(reasons, weights, strict=True)]
 
 
-def label_values(column: pa.ChunkedArray, rule: Rule, source: Path) -> Iterator[str | float | None]:
+def label_values(column: pa.ChunkedArray, rule: Rule, source: Address) -> Iterator[str | float | None]:
     """The labels of a column, as a rule takes them: strings, or numbers; None for none. Raises InputError."""
     type_ = column.type
     is_number = pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from gneiss.errors import InputError, OutputError, first_line
 from gneiss.input.files import find_files
 from gneiss.input.formats import input_names, is_input
+from gneiss.store.place import Address
 
 CARD = "MODEL.md"
 #: In prediction fastText ignores words that start with `__label__`; in training they would be labels of the document.
@@ -30,7 +31,7 @@ class Skipped:
     contradictory: int = 0
 
 
-def read_rows(source: Path, text: str, *others: str, also: Sequence[str] = ()) -> Iterator[pa.Table]:
+def read_rows(source: Address, text: str, *others: str, also: Sequence[str] = ()) -> Iterator[pa.Table]:
     """The requested columns of every row group, in order of files and rows; the text column as large_binary.
 
     Parameters: `source`: a Parquet file or a folder of them; `text`, `others`: names of columns; `also`: of columns

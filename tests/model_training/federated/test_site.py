@@ -1,0 +1,134 @@
+"""Sites: what they answer depends on the task and their documents alone, and says no more of these than it should."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gneiss.errors import InputError
+from gneiss.model_training.federated.asking import task_message, training_message
+from gneiss.model_training.federated.features import FeatureSpace
+from gneiss.model_training.federated.federation import ROUNDS
+from gneiss.model_training.federated.linear import Sampling, draw_of
+from gneiss.model_training.federated.message import Message, packed
+from gneiss.model_training.federated.site import SENT_FILE, DocumentSite
+from gneiss.model_training.federated.site_documents import FEATURES_FILE, site_examples
+from gneiss.model_training.federated.strategy import Task
+from tests.model_training.federated.silos_of_text import SPACE, documents, federation, site_files
+
+X = np.random.default_rng(1).normal(size=(SPACE.size, 1)).astype(np.float32)
+
+
+def training(strategy: str = "fadam_gt", round_: int = 0, **others: Any) -> Message:
+    found = federation(strategy)
+    rule = ROUNDS[strategy](found.rates)
+    task = training_message(found, rule, Task(X, X / 7 if strategy == "fadam_gt" else None), round_)
+    return Message({**task.meta, **others}, task.arrays)
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "scaffold", "local_adam", "fadam_et", "fadam_gt"])
+def test_an_answer_is_what_the_strategy_makes_of_the_documents(tmp_path: Path, strategy: str) -> None:
+    files = site_files(tmp_path, "ann", min_documents=2)
+    found, rule = federation(strategy), ROUNDS[strategy](federation(strategy).rates)
+    task = Task(X, X / 7 if strategy in {"scaffold", "fadam_et", "fadam_gt"} else None)
+    answer = DocumentSite(files).work(training_message(found, rule, task, 4))
+    gradient = Sampling(16, 1e-4, 2).gradient(site_examples(files).trained, draw_of(0, 4, "ann"))
+    expected = rule.answer(task, gradient)
+    assert np.array_equal(answer.arrays["difference"], expected.difference)
+    assert (expected.tracked is None) is ("tracked" not in answer.arrays)
+    if expected.tracked is not None:
+        assert np.array_equal(answer.arrays["tracked"], expected.tracked)
+    assert answer.meta["held_out"]["documents"] == 8
+
+
+def test_the_same_task_has_the_same_answer_whatever_came_before(tmp_path: Path) -> None:
+    first = packed(DocumentSite(site_files(tmp_path, "ann")).work(training()))
+    site = DocumentSite(site_files(tmp_path, "ann"))
+    others = [packed(site.work(training(round_=1))), packed(site.work(training("fedavg")))]
+    assert packed(site.work(training())) == first
+    assert first not in others
+
+
+def test_features_of_few_documents_do_not_move_nor_are_tracked(tmp_path: Path) -> None:
+    table, rare = documents("ann"), "w38 w39 w38 w39"
+    secret = pa.table({"text": [f"{rare} w1 w2"] + [f"w{n} w3" for n in range(9)], "label": ["hq"] * 10})
+    (tmp_path / "ann").mkdir()
+    pq.write_table(pa.concat_tables([table, secret]), tmp_path / "ann" / "labels.parquet")
+    files = site_files(tmp_path, "ann", min_documents=5)
+    rows = site_examples(files).trained.rows
+    counts = np.bincount(rows.columns, minlength=SPACE.size)
+    answer = DocumentSite(files).work(training("fedavg"))
+    moved = answer.arrays["difference"][:, 0] != 0
+    assert moved.any()
+    assert not moved[counts < 5].any()
+    tracked = DocumentSite(files).work(training("fadam_gt")).arrays["tracked"][:, 0]
+    assert not tracked[counts < 5].any()
+
+
+def test_features_are_kept_and_made_again_when_documents_or_words_change(tmp_path: Path) -> None:
+    files = site_files(tmp_path, "ann")
+    made = site_examples(files)
+    kept = (tmp_path / "ann" / FEATURES_FILE).read_bytes()
+    again = site_examples(files)
+    assert np.array_equal(again.trained.rows.columns, made.trained.rows.columns)
+    assert (tmp_path / "ann" / FEATURES_FILE).read_bytes() == kept
+    fewer = site_examples(replace(files, space=FeatureSpace.of(["w1"], 1, 0)))
+    assert fewer.trained.rows.columns.max() == 1
+    pq.write_table(documents("ann", 60), tmp_path / "ann" / "labels.parquet")
+    assert len(site_examples(files).trained) == 48
+
+
+@pytest.mark.parametrize("damage", ["cut", "column", "other"])
+def test_a_damaged_file_of_features_is_made_anew(tmp_path: Path, damage: str) -> None:
+    files, path = site_files(tmp_path, "ann"), tmp_path / "ann" / FEATURES_FILE
+    made = site_examples(files)
+    sound = path.read_bytes()
+    hostile = sound.replace(made.trained.rows.columns[:9].tobytes(), b"\x7f" * 36, 1)
+    assert hostile != sound
+    path.write_bytes({"cut": sound[:-5], "column": hostile, "other": b"not safetensors"}[damage])
+    assert np.array_equal(site_examples(files).trained.rows.columns, made.trained.rows.columns)
+    assert path.read_bytes() == sound
+
+
+def test_what_a_site_sends_is_noted(tmp_path: Path) -> None:
+    site = DocumentSite(site_files(tmp_path, "ann", min_documents=2))
+    answers = [site.work(training()), site.work(task_message(federation(), "count", 1))]
+    noted = [json.loads(line) for line in (tmp_path / "ann" / SENT_FILE).read_text().splitlines()]
+    assert [line["sha256"] for line in noted] == [hashlib.sha256(packed(answer)).hexdigest() for answer in answers]
+    assert noted[0]["features_moved"] == np.count_nonzero(answers[0].arrays["difference"])
+    assert answers[1].meta["labels"] == noted[1]["meta"]["labels"]
+
+
+@pytest.mark.parametrize(
+    ("meta", "expected"),
+    [
+        ({"kind": "send everything"}, "no task is called 'send everything'"),
+        ({"features": "0" * 64}, "give coordinator and site one vocabulary"),
+        ({"steps": 10**9}, "steps: expected a whole number from 1 to 10000, found 1000000000"),
+        ({"batch": 0}, "batch"),
+        ({"rate": "fast"}, "rate"),
+        ({"seed": -1}, "seed"),
+        ({"round": None}, "round"),
+        ({"optimizer": "os.system"}, "expected the optimizer amsgrad or none"),
+        ({"corrected": None}, "expected the arrays x, found correction, x"),
+    ],
+)
+def test_tasks_out_of_bounds_are_refused(tmp_path: Path, meta: dict[str, Any], expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        DocumentSite(site_files(tmp_path, "ann")).work(training(**meta))
+
+
+def test_a_site_needs_a_document(tmp_path: Path) -> None:
+    (tmp_path / "ann").mkdir()
+    pq.write_table(documents("ann").slice(0, 0), tmp_path / "ann" / "labels.parquet")
+    with pytest.raises(InputError, match="no labelled text"):
+        site_examples(site_files(tmp_path, "ann"))
+    assert not (tmp_path / "ann" / FEATURES_FILE).exists()

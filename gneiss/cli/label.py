@@ -74,7 +74,8 @@ def next_round(
 def _print_coverage(queue: Queue) -> None:
     found = queue.coverage
     reach = ", ".join(f"{name} {value:.2f}" for name, value in found.reach.items())
-    say(f"documents  {found.documents:,} ({queue.asked.documents}), of {found.shards:,} shards")
+    dropped = ", without those that were dropped (they are in --input)" if queue.asked.documents == "kept" else ""
+    say(f"documents  {found.documents:,} of {found.shards:,} shards{dropped}")
     say(f"coreset    {found.collected:,}, each for at most {found.capacity:,}")
     say(f"audit      {found.audit:,}, at random; never trained on")
     say(f"margin     {found.left_for_margin:,} labels are left, for {found.margin_rounds} rounds")

@@ -60,8 +60,14 @@ def numeric_annotations(run: FinishedRun) -> list[str]:
 
 def document_features(batch: TextBatch, annotations: Sequence[str], seed: int) -> Float64Array:
     """Projections of the words, then annotations, NaN for a missing one: (documents, 48 + annotations)."""
-    numbers = [batch.annotations[name].cast(pa.float64()).to_numpy(zero_copy_only=False) for name in annotations]
+    numbers = [numbers_of(batch.annotations[name]) for name in annotations]
     return np.column_stack([word_projections(batch, seed), *numbers])
+
+
+def numbers_of(values: pa.Array) -> Float64Array:
+    """Numbers as float64, NaN where there is none."""
+    numbers: Float64Array = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return numbers
 
 
 def word_projections(batch: TextBatch, seed: int) -> Float64Array:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from gneiss.arrays import BoolArray, Float64Array, Int64Array
 from gneiss.batch import TextBatch
 from gneiss.errors import InputError
-from gneiss.model_training.document_features import document_batches
+from gneiss.model_training.document_features import document_batches, numbers_of
 from gneiss.model_training.label_queue import CHOSEN, MARGIN_ROUNDS, Queue, Round, open_queue, write_round
 from gneiss.model_training.labeling.margin import nearest_to_half
 from gneiss.model_training.labels import MARGIN, read_documents
@@ -120,7 +120,7 @@ def _of_annotation(name: str) -> _Scorer:
         values = batch.annotations[name]
         if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
             raise InputError(f"annotation {name!r}: expected probabilities, found {values.type}; take another score")
-        return _floats(values)
+        return numbers_of(values)
 
     return _Scorer({"score": name}, (name,), scores)
 
@@ -133,7 +133,7 @@ def _of_model(path: Path) -> _Scorer:
     return _Scorer(
         {"model": sha256},
         trained.annotator.reads_annotations,
-        lambda batch: _floats(pa.array(compute(batch)[trained.column])),
+        lambda batch: numbers_of(pa.array(compute(batch)[trained.column])),
     )
 
 
@@ -200,8 +200,3 @@ def _chosen(scored: _Scored, count: int, queue: Queue) -> pa.Table:
         "radius": pa.nulls(len(at), pa.float64()),
     }
     return pa.table(columns, CHOSEN)
-
-
-def _floats(values: pa.Array) -> Float64Array:
-    floats: Float64Array = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    return floats

@@ -157,7 +157,7 @@ def read_documents(labels: Path, *columns: str, also: Sequence[str] = ()) -> Ite
                 names = file.schema_arrow.names
                 keys = [*_AT] if set(_AT) <= set(names) else [_ID]
                 if lacking := [name for name in (*keys, *columns) if name not in names]:
-                    wanted = ", ".join([*columns, "and shard and row, or id, of the documents of the run"])
+                    wanted = ", and ".join([*columns, "shard and row, or id, of the documents of the run"])
                     raise InputError(f"{path}: no column {lacking[0]!r}; expected {wanted}; found {', '.join(names)}")
                 read = dict.fromkeys([*keys, *columns, *(name for name in also if name in names)])
                 table = file.read(columns=list(read), use_threads=False)

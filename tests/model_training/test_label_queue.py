@@ -399,6 +399,7 @@ def test_scores_may_be_an_annotation(folder: Path, scored: Path) -> None:
 
 def test_what_has_no_next_round_is_refused(folder: Path, scored: Path) -> None:
     run, queue, model = folder / "run", folder / "queue", folder / "quality"
+    pq.write_table(pa.table({"label": ["hq"]}), folder / "nameless.parquet")
     with pytest.raises(InputError, match="no whole queue here; choose what to have labelled first"):
         next_labels(run, folder / "nowhere", model=model)
     with pytest.raises(InputError, match="it was chosen from another run than"):
@@ -409,6 +410,8 @@ def test_what_has_no_next_round_is_refused(folder: Path, scored: Path) -> None:
         next_labels(run, queue, model=model, input=scored / "input")
     with pytest.raises(ModelError, match="expected a fastText or fusion model of `gneiss train`, found none"):
         next_labels(run, queue, model=folder / "queue")
+    with pytest.raises(InputError, match=r"no column 'id'; expected shard and row, or id, of the documents"):
+        next_labels(run, queue, model=model, labels=folder / "nameless.parquet")
     (queue / "margin-001.parquet").write_bytes(b"no Parquet")
     with pytest.raises(InputError, match=r"margin-001.parquet: no round of a queue"):
         next_labels(run, queue, model=model)

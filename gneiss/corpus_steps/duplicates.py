@@ -20,6 +20,7 @@ from gneiss.arrays import Int64Array, UInt64Array
 from gneiss.batch import TextBatch
 from gneiss.corpus_steps.cluster_stages import cluster_stages, clusters_of, ranges_of
 from gneiss.corpus_steps.indexed_keys import HASHES, index_stages, indexed_keys
+from gneiss.corpus_steps.indexed_sets import FORMAT
 from gneiss.corpus_steps.preference_stages import order_stages
 from gneiss.corpus_steps.scope import Scope, check_group, files, group_of
 from gneiss.corpus_steps.step import (
@@ -129,7 +130,7 @@ class _Duplicates(CorpusStep):
         raise NotImplementedError
 
     @property
-    def index_parameters(self) -> Mapping[str, Any] | None:
+    def index_parameters(self) -> Mapping[str, Any]:
         """See CorpusStep: whatever makes keys."""
         given = {**asdict(self), "hashes": HASHES}  # type: ignore[call-overload]  # of the step, a dataclass
         return {name: value for name, value in given.items() if name not in ("keep", "against")}
@@ -271,6 +272,11 @@ class NearDuplicates(_Duplicates, criteria.NearDuplicates):
     def explanation(self) -> str:
         """See CorpusStep."""
         return f"finds     near-duplicates ({_listed(self)})"
+
+    @property
+    def index_parameters(self) -> Mapping[str, Any]:
+        """See CorpusStep."""
+        return {**super().index_parameters, **({"shingle_sets": FORMAT} if self.verify else {})}
 
     def within_shard(self, documents: PhaseDocuments, model: None) -> StepResult:
         """See CorpusStep."""

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 #: A shingle set: 32-bit hashes, as steps from one to the next.
 SETS = pa.schema([("row", pa.uint32()), ("steps", pa.list_(pa.uint32()))])
+#: The same, as an index keeps it: the first bytes of all steps, the second, and so on, which are compressed apart.
+KEPT = pa.schema([("row", pa.uint32()), *((f"bytes_{number}", pa.binary()) for number in range(4))])
+#: Changes whenever the same document gets another set than before.
+FORMAT = 2
 
 
 def kept_set_stage(step: NearDuplicates, verifiers: int, corpus: StepCorpus) -> Stage:
-    """What an index keeps of shingle sets (`SETS`); `verifiers`: of the stage `verified`."""
-    return Stage("kept_sets", len(corpus.shards), SETS, partial(_kept_sets, step, verifiers), is_kept=True)
+    """What an index keeps of shingle sets (`KEPT`); `verifiers`: of the stage `verified`."""
+    return Stage("kept_sets", len(corpus.shards), KEPT, partial(_kept_sets, step, verifiers), is_kept=True)
 
 
 def kept_sets(segments: Sequence[Segment], shard: int, rows: Int64Array) -> pa.ListArray:
@@ -42,7 +46,7 @@ def kept_sets(segments: Sequence[Segment], shard: int, rows: Int64Array) -> pa.L
     ]
     if sum(batch.num_rows for batch in found) != len(rows):
         raise InputError(f"index: shard {segment.shards[shard][0]!r} lacks shingle sets; its files are damaged")
-    return pa.concat_arrays([batch.column("steps") for batch in found])
+    return pa.concat_arrays([_steps_of(batch) for batch in found])
 
 
 def lists_of(sets: ShingleSets) -> pa.ListArray:
@@ -53,12 +57,31 @@ def lists_of(sets: ShingleSets) -> pa.ListArray:
 def _kept_sets(step: NearDuplicates, verifiers: int, corpus: StepCorpus, shard: int) -> Batches:
     from gneiss.dedup.minhash.keys import slices
 
+    assert step.verify
     texts, is_copy = corpus.texts(shard), copies_in(shard, verifiers, corpus)
     for start, end in slices(texts):
         sets = step.shingle_sets(texts.slice(start, end), ~is_copy[start:end])
         has_words = np.flatnonzero(np.diff(sets.bounds))
-        rows = (start + has_words).astype(np.uint32)
-        yield pa.record_batch([rows, lists_of(sets.of(has_words))], schema=SETS)
+        kept = sets.of(has_words) if step.verify.similarity == "containment" else sets.of(has_words).rounded()
+        yield _kept(start + has_words, lists_of(kept))
+
+
+def _kept(rows: Int64Array, lists: pa.ListArray) -> pa.RecordBatch:
+    """Shingle sets as an index keeps them (`KEPT`)."""
+    octets = lists.flatten().to_numpy().astype("<u4").view(np.uint8).reshape(-1, 4)
+    columns = [
+        pa.Array.from_buffers(pa.binary(), len(lists), [None, lists.offsets.buffers()[1], pa.py_buffer(plane)])
+        for plane in np.ascontiguousarray(octets.T)
+    ]
+    return pa.record_batch([rows.astype(np.uint32), *columns], schema=KEPT)
+
+
+def _steps_of(kept: pa.RecordBatch) -> pa.ListArray:
+    """The lists that shingle sets were kept of."""
+    offsets = np.append(0, np.cumsum(pc.binary_length(kept.column(1)).to_numpy(), dtype=np.int32))
+    planes = [np.frombuffer(b"".join(kept.column(name).to_pylist()), np.uint8) for name in KEPT.names[1:]]
+    steps = np.stack(planes, axis=1).view("<u4").reshape(-1)
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(steps, pa.uint32()))
 
 
 def copies_in(shard: int, verifiers: int, corpus: StepCorpus) -> BoolArray:

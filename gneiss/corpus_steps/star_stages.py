@@ -89,19 +89,20 @@ def _most_documents() -> int:
 
 
 def _first_shards(keep: str | None, union: Union) -> Int64Array:
-    """The first shards of ranges: of known ones, and of own ones, which `keep` cuts in another order."""
+    """The first shards of ranges: where `keep` makes more than one, of known shards, and of all others."""
     from gneiss.dedup.minhash.joining import Ranges
 
-    known, own = (
-        Ranges.of(rows, _most_documents()).shards[:-1]
-        for rows in (union.rows[: union.before], union.rows[union.before :])
-    )
-    return np.union1d(known, union.before + (own if keep is None else own[:1]))
+    if _own_parts(keep, union) == 1:
+        return Ranges.of(union.rows, _most_documents()).shards[:-1]
+    known = Ranges.of(union.rows[: union.before], _most_documents()).shards[:-1]
+    return np.union1d(known, union.before)
 
 
 def _own_parts(keep: str | None, union: Union) -> int:
-    """How many ranges `keep` makes of the last of these."""
-    return 1 if keep is None else 1 + sum(union.rows[union.before :]) // _most_documents()
+    """How many ranges in another order than that of shards the last of these consists of."""
+    if keep is None or union.starts[-1] <= _most_documents():
+        return 1
+    return 1 + int(union.starts[-1] - union.starts[union.before]) // _most_documents()
 
 
 def _ranges(keep: str | None, corpus: StepCorpus) -> int:
@@ -151,7 +152,7 @@ def _stars(keep: str | None, complete: bool, verifiers: int, index: int, corpus:
     from gneiss.dedup.minhash.stars import stars
 
     union, count = Union.of(corpus), _ranges(keep, corpus)
-    known = [*(shard for shard in _first_shards(keep, union).tolist() if shard < union.before), union.before]
+    shards = np.append(_first_shards(keep, union), union.end)[index : index + 2].clip(max=union.before).tolist()
 
     def before() -> Batches:
         return chain.from_iterable(corpus.batches(f"stars_{earlier}", 0) for earlier in range(index))
@@ -160,7 +161,7 @@ def _stars(keep: str | None, complete: bool, verifiers: int, index: int, corpus:
         corpus.across("accepted", verifiers, index),
         [corpus.across(f"passed_{earlier}", 1, index) for earlier in range(index)],
         _cuts(keep, corpus), index, union.segments,
-        _known_members(corpus.segments, union, *known[index : index + 2]) if index + 1 < len(known) else (),
+        _known_members(corpus.segments, union, range(*shards)) if len(shards) == 2 else (),
         before if complete else None,
     )  # fmt: skip
     for batch in found:
@@ -181,7 +182,7 @@ def _clusters(count: int, corpus: StepCorpus, share: int) -> Batches:
     return sized([corpus.across(f"stars_{index}", 1, share) for index in range(count)], union.starts, union.before)
 
 
-def _known_members(segments: Sequence[Segment], union: Union, start: int, end: int) -> Iterator[pa.RecordBatch]:
+def _known_members(segments: Sequence[Segment], union: Union, shards: range) -> Iterator[pa.RecordBatch]:
     """The documents in clusters (`stars.MEMBERS`) of some shards, by their numbers in the union.
 
     One whose first is of an output that this run is not made against stands for itself.
@@ -196,7 +197,7 @@ def _known_members(segments: Sequence[Segment], union: Union, start: int, end: i
     for segment in segments:
         if segment.against != against:
             against, own_first = segment.against, first
-        for shard in range(max(start - first, 0), min(end - first, len(segment.shards))):
+        for shard in range(max(shards.start - first, 0), min(shards.stop - first, len(segment.shards))):
             for batch in segment.batches("kept_stars", shard):
                 if against is not None:
                     batch = batch.filter(pc.greater_equal(batch.column("first_shard"), segment.before))

@@ -119,20 +119,29 @@ def write_shingles(
     from `window_of`. There are at most half as many shingles as bytes, and one.
     """
     if may_be_unspaced(data, start, end):
-        return _write_with_unspaced(data, start, end, shingle_words, table, window, out, at)
-    return _write_of_words(data, start, end, shingle_words, window[0, :shingle_words], out, at)
+        last, polynomial = _write_with_unspaced(data, start, end, shingle_words, table, window, out, at)
+    else:
+        last, polynomial = _write_of_words(data, start, end, shingle_words, window[0, :shingle_words], out, at)
+    if last == at and start < end:
+        out[at] = hash_shingle(polynomial)
+        last += 1
+    return last
 
 
 @njit(cache=True, nogil=True)
 def window_of(shingle_words: Int) -> UInt64Array:
-    """Room for the hashes and the weights of the words of a shingle, uint64 (2, words)."""
-    return np.zeros((2, 2 * shingle_words + 1), np.uint64)
+    """Room for the hashes and the weights of the words of a shingle, uint64 (2, a power of two)."""
+    room = 1
+    while room < 2 * shingle_words + 1:
+        room *= 2
+    return np.zeros((2, room), np.uint64)
 
 
 @njit(cache=True, nogil=True)
 def _write_of_words(
     data: UInt8Array, start: Int, end: Int, shingle_words: Int, window: UInt64Array, out: UInt32Array, at: Int
-) -> Int:
+) -> tuple[Int, np.uint64]:
+    """Where the shingles end, and the polynomial over the last words."""
     position, inner = start, last_blank(data, start, end)
     leaving = base_power(shingle_words)
     polynomial, words, place = uint64(0), 0, 0
@@ -150,10 +159,7 @@ def _write_of_words(
         if words >= shingle_words:
             out[at] = hash_shingle(polynomial)
             at += 1
-    if 0 < words < shingle_words:
-        out[at] = hash_shingle(polynomial)
-        at += 1
-    return at
+    return at, polynomial
 
 
 @njit(cache=True, nogil=True)
@@ -166,37 +172,64 @@ def _write_with_unspaced(
     window: UInt64Array,
     out: UInt32Array,
     at: Int,
-) -> Int:
+) -> tuple[Int, np.uint64]:
+    """The same."""
     values, weights = window
-    room, full, begin = len(values), uint64(2 * shingle_words), at
+    mask, full = len(values) - 1, uint64(2 * shingle_words)
     polynomial, power, weight = uint64(0), uint64(BASE_INVERSE), uint64(0)  # power: BASE to the words but one
     first = last = 0
-    position = start
+    position, inner = start, last_blank(data, start, end)
     while position < end:
         if data[position] == _BLANK:
             position += 1
             continue
         width = unspaced_bytes(data, position, end, table)
-        stop = position + width if width else _end_of_word(data, position, end, table)
-        value, _ = hash_word(data, position, stop)
-        position = stop
-        values[last % room], weights[last % room] = value, uint64(1 if width else 2)
+        if not width and position <= inner and _is_spaced(data, position):
+            value, position = hash_inner_word(data, position)
+        elif width:
+            value = _hash_character(data, position, width)
+            position += width
+        else:
+            value, position = hash_word(data, position, _end_of_word(data, position, end, table))
+        values[last & mask], weights[last & mask] = value, uint64(1 if width else 2)
         polynomial = polynomial * uint64(BASE) + value
         power *= uint64(BASE)
-        weight += weights[last % room]
+        weight += weights[last & mask]
         last += 1
-        while weight - weights[first % room] >= full:
-            polynomial -= values[first % room] * power
+        while weight - weights[first & mask] >= full:
+            polynomial -= values[first & mask] * power
             power *= uint64(BASE_INVERSE)
-            weight -= weights[first % room]
+            weight -= weights[first & mask]
             first += 1
         if weight >= full:
             out[at] = hash_shingle(polynomial)
             at += 1
-    if begin == at and last > 0:
-        out[at] = hash_shingle(polynomial)
-        at += 1
-    return at
+    return at, polynomial
+
+
+@njit(cache=True, nogil=True)
+def _hash_character(data: UInt8Array, start: Int, width: Int) -> np.uint64:
+    """The hash of a word of less than eight bytes."""
+    eight = uint64(_BLANK) << uint64(8 * width)
+    for i in range(width):
+        eight |= uint64(data[start + i]) << uint64(8 * i)
+    return np.uint64(fold_product(uint64(WORD_SEED) ^ eight, uint64(WORD_FACTOR)))
+
+
+@njit(cache=True, nogil=True)
+def _is_spaced(data: UInt8Array, start: Int) -> bool:
+    """Whether no byte is above 0xDF up to the next blank, which is not among the last 7 bytes of data."""
+    position = start
+    while True:
+        eight = uint64(load_word(data, position))
+        differ = eight ^ uint64(_BLANKS)
+        blanks = (differ - uint64(_ONES)) & ~differ & uint64(_HIGH_BITS)  # the lowest bit that is set is right
+        above = eight & (eight << uint64(1)) & (eight << uint64(2)) & uint64(_HIGH_BITS)
+        if blanks:
+            return bool(above & (blanks ^ (blanks - uint64(1))) == uint64(0))
+        if above:
+            return False
+        position += 8
 
 
 @njit(cache=True, nogil=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,10 +15,12 @@ from gneiss.arrays import UInt64Array
 from gneiss.batch import TextBatch
 from gneiss.dedup import find_near_duplicates, preference
 from gneiss.dedup.minhash import candidates as candidates_module
+from gneiss.dedup.minhash import shingle_sets as shingle_sets_module
 from gneiss.dedup.minhash.candidates import candidates
 from gneiss.dedup.minhash.criteria import NearDuplicates, Verification
 from gneiss.dedup.minhash.in_memory import verified_within
 from gneiss.dedup.minhash.keys import shard_keys
+from gneiss.dedup.minhash.shingle_sets import ShingleSets, similarities
 from gneiss.dedup.minhash.verified import Pairs, places, verified
 from gneiss.dedup.preference import Cuts
 from gneiss.errors import InputError
@@ -173,3 +176,26 @@ def test_shingle_sets_that_lack_are_found() -> None:
     sets = near.shingle_sets(texts, np.ones(2, np.bool_))
     with pytest.raises(InputError, match="a document without its shingle set"):
         verified(pairs, np.array([0]), sets, Verification())
+
+
+few_hashes = st.lists(st.integers(0, 2**32 - 1) | st.integers(0, 255).map(lambda number: number << 24), max_size=30)
+
+
+@given(few_hashes, few_hashes, st.integers(0, 12), st.integers(1, 14), st.booleans())
+def test_similarities_by_upper_bits(one: list[int], other: list[int], more: int, fewest: int, is_rounded: bool) -> None:
+    """Of so few shingles all bits would count: fewer are asked for."""
+    hashes = [sorted(set(one)), sorted(set(other))]
+    sizes = np.array([len(own) for own in hashes])
+    sets = ShingleSets(np.array([*hashes[0], *hashes[1]], np.uint32), np.append(0, np.cumsum(sizes)))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(shingle_sets_module, "_BITS_MORE", more)
+        patched.setattr(shingle_sets_module, "_FEWEST_BITS", fewest)
+        bits = min(min(32, max(fewest, len(own).bit_length() + more)) for own in hashes)
+        given_sets = sets.rounded() if is_rounded else sets
+        similarity = similarities(given_sets, np.array([0]), np.array([1])).tolist()
+    upper, lower = (Counter(value >> (32 - bits) for value in own) for own in hashes)
+    shared = (upper & lower).total()
+    assert similarity == [shared / max(1, int(sizes.sum()) - shared)]
+    assert similarities(sets, np.array([0]), np.array([1]), containment=True).tolist() == [
+        len({*one} & {*other}) / max(1, int(sizes.min()))
+    ]

@@ -195,7 +195,7 @@ class CorpusStep:
 
     @property
     def index_parameters(self) -> Mapping[str, Any] | None:
-        """What an index of this step must agree on, to be read by it; None where it keeps none."""
+        """What an index of this step must agree on, beside model files, to be read by it; None where it keeps none."""
         return None
 
     @property

@@ -120,8 +120,9 @@ class Dedup(CorpusStep):
 
     @property
     def index_parameters(self) -> Mapping[str, Any] | None:
-        """See CorpusStep: passages have all windows of this many units."""
-        given = {"min_length": self.min_length, "unit": self.unit, "tokenizer": self.tokenizer}
+        """See CorpusStep: passages have all windows of this many units. A file of a tokenizer is known by its bytes."""
+        tokenizer = "a tokenizer.json" if self.model_files else self.tokenizer
+        given = {"min_length": self.min_length, "unit": self.unit, "tokenizer": tokenizer}
         return given if self.scope == "corpus" else None
 
     @property

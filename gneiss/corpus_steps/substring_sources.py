@@ -46,9 +46,7 @@ def repeated_in_group(plan: SubstringPlan, corpus: StepCorpus, group: int) -> Ba
 
 def repeated_bytes(plan: SubstringPlan, corpus: StepCorpus, bucket: int) -> Batches:
     """For each shard of a bucket the bytes that are cut anywhere as repeats of its documents."""
-    sent = corpus.across("sources", len(corpus.shards), bucket)
-    parts = [[column_of(batch, name) for name in SOURCES.names] for batch in sent]
-    return _answered(plan.buckets[bucket], *(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return _answered(plan.buckets[bucket], *_sent(corpus, "sources", bucket))
 
 
 def _kept_sources(plan: SubstringPlan, evidence: str, corpus: StepCorpus, shard: int) -> Batches:
@@ -72,9 +70,7 @@ def _kept_sources(plan: SubstringPlan, evidence: str, corpus: StepCorpus, shard:
 def _orphans(plan: SubstringPlan, corpus: StepCorpus, bucket: int) -> Batches:
     """For each shard of a bucket the bytes cut from kept documents whose source was not kept."""
     ids = Union.of(corpus).ids[plan.foreign :]
-    sent = corpus.across("kept_sources", len(corpus.shards), bucket)
-    parts = [[column_of(batch, name) for name in SOURCES.names] for batch in sent]
-    shard, row, amount = (np.concatenate(column) for column in zip(*parts, strict=True))
+    shard, row, amount = _sent(corpus, "kept_sources", bucket)
     for member in plan.output_buckets[bucket]:
         here = shard == member
         orphaned = here.copy()
@@ -108,6 +104,12 @@ def _amounts(cuts: pa.RecordBatch) -> tuple[Int64Array, Int64Array, Int64Array]:
     """For each cut the shard and row of its source, and its bytes."""
     amount = column_of(cuts, "end") - column_of(cuts, "start")
     return column_of(cuts, "source_shard"), column_of(cuts, "source_row"), amount
+
+
+def _sent(corpus: StepCorpus, stage: str, bucket: int) -> list[Int64Array]:
+    """What all shards of the corpus sent to a bucket: the columns of `SOURCES`."""
+    table = pa.Table.from_batches(corpus.across(stage, len(corpus.shards), bucket), SOURCES)
+    return [table[name].to_numpy() for name in SOURCES.names]
 
 
 def _answered(members: range, shard: Int64Array, row: Int64Array, amount: Int64Array) -> Batches:

@@ -37,6 +37,7 @@ LAYERS = f"{OWN}/layers"
 EXCHANGE = f"{OWN}/exchange"
 #: What later runs need of this one's documents to compare theirs with them.
 INDEX = f"{OWN}/index"
+INDEX_FILE = re.compile(rf"{INDEX}/\d+/[^/]+\.json")
 #: The output of a run whose documents are laid into new shards at its end, until they are.
 CURATED = f"{OWN}/curated"
 LOGS = f"{OWN}/logs"

@@ -13,6 +13,7 @@ from gneiss.errors import InputError, OutputError, StoreError, first_line
 from gneiss.output import layout, ledger
 from gneiss.output.finished_run import FinishedRun, open_run
 from gneiss.output.ledger import COMMITTED, CURATE, Receipt
+from gneiss.output.manifests import Manifest
 from gneiss.output.parquet import WrittenFile, read_footer
 from gneiss.store.at_once import at_once
 from gneiss.store.place import Address, Place, place_of
@@ -47,7 +48,7 @@ class Verified:
 
 
 def verify(output: Address) -> Verified:
-    """Read every file of an output, and compare it with its receipt: bytes, rows, layers, what nobody wrote.
+    """Read every file of an output, and compare it with its receipt: bytes, rows, layers, index, what nobody wrote.
 
     Raises InputError where there is no run, OutputError while somebody writes there, StoreError.
 
@@ -66,7 +67,10 @@ def verify(output: Address) -> Verified:
         raise InputError(f"{folder}: cannot read: {first_line(error)}") from error
     receipts, problems = _receipts(folder, there)
     written = [file for receipt in receipts for file in receipt.files]
-    problems += [found for found in at_once(lambda file: _damage(folder, file, there), written) if found]
+    kept, found = _index_files(folder, there)
+    problems += found
+    written += kept
+    problems += [found for found in at_once(lambda file: damage(folder, file, there.get(file.path)), written) if found]
     problems += [
         Problem(receipt.files[-1].path if receipt.files else receipt.task, what)
         for receipt in receipts
@@ -104,12 +108,24 @@ def _receipts(folder: Place, there: Mapping[str, int]) -> tuple[list[Receipt], l
     return known, problems
 
 
-def _damage(folder: Place, file: WrittenFile, there: Mapping[str, int]) -> Problem | None:
-    """What a file has that it did not have when it was written."""
-    if (size := there.get(file.path)) is None:
+def _index_files(folder: Place, there: Iterable[str]) -> tuple[list[WrittenFile], list[Problem]]:
+    """The files of an index, as its manifests have them."""
+    files: list[WrittenFile] = []
+    problems = []
+    for path in sorted(path for path in there if layout.INDEX_FILE.fullmatch(path)):
+        try:
+            files += Manifest.read(folder / path).written
+        except (OSError, ValueError) as error:
+            problems.append(Problem(path, f"cannot be read: {first_line(error)}"))
+    return files, problems
+
+
+def damage(folder: Place, file: WrittenFile, size_bytes: int | None) -> Problem | None:
+    """What a file has that it did not have when it was written. size_bytes: of what is there; None: nothing is."""
+    if size_bytes is None:
         return Problem(file.path, "missing")
-    if size != file.size_bytes:
-        return Problem(file.path, f"expected {file.size_bytes} bytes, found {size}")
+    if size_bytes != file.size_bytes:
+        return Problem(file.path, f"expected {file.size_bytes} bytes, found {size_bytes}")
     try:
         checksum = (folder / file.path).checksum()
     except (OSError, StoreError) as error:

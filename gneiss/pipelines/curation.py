@@ -19,7 +19,7 @@ from gneiss.output import layout, ledger
 from gneiss.output.ledger import COMMITTED, CURATE, Receipt
 from gneiss.output.parquet import write_bytes
 from gneiss.pipelines.run_stages import run_stages
-from gneiss.stages.checking import CHECK, CheckStep
+from gneiss.stages.checking import CHECK, CHECK_INDEX, CheckIndexStep, CheckStep, KeptFile
 from gneiss.stages.corpus import Corpus
 from gneiss.stages.curating import CurateStep
 from gneiss.stages.indexing import is_indexed, write_manifests
@@ -36,7 +36,7 @@ def curate(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receip
     """Curate the shards that are not done, of the share of this driver; receipts of all that are done."""
     done = dict(done)
     if left := [shard for number, shard in enumerate(corpus.shards) if shard.id not in done and job.has(number)]:
-        run_stages(job, workers, corpus, stages_before(corpus))
+        _run_stages_before(job, workers, corpus)
         _forget_counts(corpus)
         step = CurateStep(corpus if corpus.wide_phases else replace(corpus, shards=()))  # no list of all, if unread
         tasks = left if corpus.wide_phases or corpus.stored else bundled(left, _size_of, workers.count)
@@ -104,8 +104,18 @@ def curate_usable(
 def _keep_index(job: Job, workers: Workers, corpus: Corpus) -> None:
     """Run the stages whose files are kept, if that was not done, and say that they are whole."""
     if corpus.keeps_index and not is_indexed(corpus):
-        run_stages(job, workers, corpus, stages_before(corpus))
+        _run_stages_before(job, workers, corpus)
         write_manifests(corpus)
+
+
+def _run_stages_before(job: Job, workers: Workers, corpus: Corpus) -> None:
+    """Run the stages before `curate`; what they read of indexes is checked first. Raises OutputError."""
+    segments = (segment for its in corpus.segments.values() for segment in its)
+    files = [KeptFile(segment.folder, file) for segment in segments for file in segment.files]
+    if left := [file for number, file in enumerate(files) if job.has(number)]:
+        job.progress.stage(CHECK_INDEX, len(left))
+        job.run_tasks(workers, CHECK_INDEX, CheckIndexStep(), left, len(files))
+    run_stages(job, workers, corpus, stages_before(corpus))
 
 
 def count_after(job: Job, workers: Workers, corpus: Corpus) -> None:

@@ -22,7 +22,7 @@ from gneiss.output import layout, ledger
 from gneiss.output.claim import refuse_nesting
 from gneiss.output.data_files import DataFiles
 from gneiss.output.finished_run import FinishedRun, open_run
-from gneiss.pipelines.run import hire_for, indexes_of, run_plan
+from gneiss.pipelines.run import hire_for, indexes_of, refuse_other_indexes, run_plan
 from gneiss.recipe.columns import ORIGIN
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.reuse import Code, Reuse, Source
@@ -98,6 +98,7 @@ def plan_again(recipe: Recipe, run: FinishedRun, original: Address | None = None
         )
     refusal, layers, indexes = DataFiles.of(recipe.output).refusal, layers_of(recipe, run), indexes_of(recipe)
     plan = make_plan(recipe, source, refusal, None, _model_of(run), layers, indexes)
+    refuse_other_indexes(plan)
     plan = _checked(plan, run, is_elsewhere=original is not None)
     recipe = plan.recipe
     shards, there = {shard.id for shard in plan.input.shards}, {shard.id for shard in run.shards}

@@ -7,7 +7,7 @@ increment are compared with each other and with the index of those before; no fi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from gneiss.errors import OutputError
@@ -27,7 +27,7 @@ INCREMENT = "increment"
 def grown(plan: Plan, output: Place) -> Plan:
     """A plan with the increments of its output; shards that the output does not know are another one.
 
-    Raises OutputError where these cannot be decided after the others.
+    Raises OutputError where these cannot be decided after the others, and where a shard of an increment was changed.
     """
     if plan.recipe.output.shard_bytes is not None or not plan.recipe.over(plan.input.shards).is_corpus_wide:
         return plan
@@ -35,7 +35,9 @@ def grown(plan: Plan, output: Place) -> Plan:
         found = json.loads((output / layout.RUN_FILE).read())
     except (OSError, ValueError):
         return plan  # there is no run yet, or it is refused where it is claimed
-    came = {id_: receipt.counts["increment"] for id_, receipt in ledger.read(output, INCREMENT).items()}
+    noted = ledger.read(output, INCREMENT)
+    _refuse_changed(plan, output, noted)
+    came = {id_: receipt.counts["increment"] for id_, receipt in noted.items()}
     plan = replace(plan, increments=came)
     if plan.identity["corpus"] == found.get("corpus"):
         return plan
@@ -53,7 +55,7 @@ def note_increments(job: Job, plan: Plan) -> None:
     """Say in the ledger with which increment new shards came. Raises OutputError."""
     known = ledger.read(job.output, INCREMENT) if plan.increments else {}
     job.note(
-        Receipt(shard.id, COMMITTED, shard.fingerprint, None, {"increment": number}, stage=INCREMENT)
+        Receipt(shard.id, COMMITTED, shard.fingerprint, None, {"increment": number}, etag=shard.etag, stage=INCREMENT)
         for shard in plan.input.shards
         if (number := plan.increments.get(shard.id)) and shard.id not in known
     )
@@ -72,6 +74,17 @@ def corpora(plan: Plan, corpus: Corpus) -> Iterator[Corpus]:
             keeps_index=corpus.keeps_index or last > 0,
             increment=number,
         )
+
+
+def _refuse_changed(plan: Plan, output: Place, noted: Mapping[str, Receipt]) -> None:
+    """Refuse an input without a shard that came with an increment, or with another one. Raises OutputError."""
+    there = {shard.id: (shard.fingerprint, shard.etag) for shard in plan.input.shards}
+    for id_, receipt in noted.items():
+        if there.get(id_) != (receipt.fingerprint, receipt.etag):
+            raise OutputError(
+                f"{output}: the input {'has another' if id_ in there else 'lacks the'} shard {id_!r}, which came with"
+                f" increment {receipt.counts['increment']}; give it as it was, or choose another output"
+            )
 
 
 def _refuse_unfit(plan: Plan, output: Place, number: int) -> None:

@@ -49,7 +49,7 @@ from gneiss.stages.corpus import Corpus
 from gneiss.stages.exchange import Exchange
 from gneiss.stages.indexing import is_indexed
 from gneiss.stages.of_recipe import counted_after
-from gneiss.stages.segments import checksums_against, segments_against
+from gneiss.stages.segments import checksums_against, refuse_other_models, segments_against
 from gneiss.stages.stored import StoredRun
 from gneiss.stages.summing import SUM, Group, SumStep, groups_of, left_of, paths_of
 from gneiss.store.place import Address, Place, local_paths, place_of
@@ -164,6 +164,7 @@ def _planned(
     refuse_nesting(input, (), folder)  # whose files could be taken for input
     refusal, cuts = DataFiles.of(recipe.output).refusal, folder / layout.CUTS_FILE
     plan = grown(make_plan(recipe, input, refusal, cuts, indexes=indexes_of(recipe)), folder)
+    refuse_other_indexes(plan)
     refuse_nesting(input, [shard.file for shard in plan.input.shards], folder)
     return plan, folder, hire_for(plan, [input, folder], workers, backend, shared_filesystem, document_seconds)
 
@@ -171,6 +172,12 @@ def _planned(
 def indexes_of(recipe: Recipe) -> dict[str, str]:
     """Of each output that a step is run against, the checksum of its indexes. Raises InputError where it has none."""
     return checksums_against([step for phase in recipe.phases for step in phase.steps], recipe.folder)
+
+
+def refuse_other_indexes(plan: Plan) -> None:
+    """Refuse to run against an index that was made with other model files. Raises InputError."""
+    steps = [step for phase in plan.recipe.phases for step in phase.steps]
+    refuse_other_models(steps, plan.recipe.folder, {model.source: model.checksum for model in plan.models})
 
 
 def _refuse_index(plan: Plan) -> None:

@@ -1,14 +1,20 @@
-"""The first stage of a run whose shards see each other: whatever keeps a shard from being written is found here."""
+"""The first stages of a run whose shards see each other: whatever keeps a shard from being written is found here, and
+whatever is damaged of the indexes that shards are compared with.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gneiss.errors import MachineError, OutputError, first_line
 from gneiss.input.shard import Shard, reading_on
 from gneiss.output.ledger import COMMITTED, UNREADABLE, Receipt
+from gneiss.output.parquet import WrittenFile
+from gneiss.output.verification import damage
+from gneiss.store.place import Place
 
-CHECK = "check"
+CHECK, CHECK_INDEX = "check", "check_index"
 
 
 @dataclass(frozen=True)
@@ -34,3 +40,46 @@ class CheckStep:
 def _check(shard: Shard) -> Receipt:
     rows = sum(table.num_rows for _, table in shard.tables())
     return Receipt(shard.id, COMMITTED, shard.fingerprint, rows, etag=shard.etag, stage=CHECK)
+
+
+@dataclass(frozen=True)
+class KeptFile:
+    """A file of an index, in an output."""
+
+    output: Place
+    file: WrittenFile
+
+    def __str__(self) -> str:
+        return f"{self.output / self.file.path}"
+
+    @property
+    def size_bytes(self) -> int:
+        """Its size."""
+        return self.file.size_bytes
+
+
+@dataclass(frozen=True)
+class CheckIndexStep:
+    """File of an index in, a receipt out: its bytes are those that its manifest says."""
+
+    def open(self) -> Callable[[KeptFile], Receipt]:
+        """Nothing to load."""
+        return _check_file
+
+    def lost(self, task: KeptFile, reason: str) -> Receipt:
+        """No file can be left out. Raises MachineError."""
+        raise MachineError(f"{CHECK_INDEX}, {task}: {reason}")
+
+
+def _check_file(kept: KeptFile) -> Receipt:
+    place = kept.output / kept.file.path
+    try:
+        found = place.find()
+    except OSError as error:
+        raise OutputError(f"{place}: cannot read: {first_line(error)}") from error
+    if problem := damage(kept.output, kept.file, found.size_bytes if found else None):
+        raise OutputError(
+            f"{place}: {problem.what}; the index is damaged: delete {place.parent.parent} and make it again by the run"
+            " that left it, with keep_index"
+        )
+    return Receipt(f"{kept}", COMMITTED, "", None, stage=CHECK_INDEX)

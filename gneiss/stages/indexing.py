@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from gneiss.corpus_steps import CorpusStep
 from gneiss.output import layout, ledger
-from gneiss.output.parquet import write_bytes
+from gneiss.output.manifests import Manifest
 from gneiss.stages.corpus import Corpus, Reader, StepView
 from gneiss.stages.of_recipe import stages_before
 from gneiss.stages.segments import count_segments
@@ -27,25 +27,25 @@ def write_manifests(corpus: Corpus) -> None:
         for receipt in ledger.read(corpus.output, stage.name).values()
         for file in receipt.files
     }
+    checksums = json.loads((corpus.output / layout.RUN_FILE).read())["models"]
     for step, phase in _indexed(corpus):
         view = StepView(corpus, step, phase, Reader(corpus))
         stages = {view.stage_name(its.name): its.tasks for its in step.stages(view) if its.is_kept}
-        files = {}
+        files: dict[str, tuple[int, str]] = {}
         for path in (corpus.index.path(name, task) for name, tasks in stages.items() for task in range(tasks)):
             file = known.get(path)  # not of a task whose driver was killed before it noted the receipt
             place = corpus.output / path
-            size_bytes, checksum = (file.size_bytes, file.checksum) if file else (len(place.read()), place.checksum())
-            files[path] = [size_bytes, checksum]
-        manifest = {
-            "step": step.key,
-            "parameters": step.index_parameters,
-            "before": sum(len(segment.shards) for segment in view.segments if segment.against is not None),
-            "shards": [[shard.id, shard.known_rows] for shard in corpus.shards],
-            "tasks": stages,
-            "files": files,
-        }
-        content = (json.dumps(manifest, indent=1) + "\n").encode()
-        write_bytes(content, corpus.output, layout.index_file(step.key, corpus.increment))
+            files[path] = (file.size_bytes, file.checksum) if file else (len(place.read()), place.checksum())
+        manifest = Manifest(
+            step.key,
+            step.index_parameters or {},
+            [checksums[source] for source in step.model_files],
+            sum(len(segment.shards) for segment in view.segments if segment.against is not None),
+            [(shard.id, shard.known_rows or 0) for shard in corpus.shards],
+            stages,
+            files,
+        )
+        manifest.write(corpus.output, layout.index_file(step.key, corpus.increment))
 
 
 def _indexed(corpus: Corpus) -> Iterator[tuple[CorpusStep, int]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,18 @@ import pyarrow as pa
 from gneiss.corpus_steps import CorpusStep
 from gneiss.errors import InputError, first_line
 from gneiss.output.layout import RUN_FILE, index_file, index_folder
+from gneiss.output.manifests import Manifest
+from gneiss.output.parquet import WrittenFile
 from gneiss.stages.exchange import Exchange
 from gneiss.store.place import Place, place_of
 
 
 @dataclass(frozen=True)
 class KeptSegment:
-    """A segment of the index of a step: see Segment. folder: the output; counts: tasks of each kept stage."""
+    """A segment of the index of a step: see Segment.
+
+    folder: the output; counts: tasks of each kept stage; files: what lies in it.
+    """
 
     folder: Place
     increment: int
@@ -34,6 +39,7 @@ class KeptSegment:
     shards: tuple[tuple[str, int], ...]
     before: int
     counts: Mapping[str, int]
+    files: tuple[WrittenFile, ...]
 
     def tasks(self, stage: str) -> int:
         """See Segment."""
@@ -73,8 +79,24 @@ def checksums_against(steps: Iterable[CorpusStep], folder: Path) -> dict[str, st
         for address in step.against:
             digest = digests.setdefault(address, hashlib.sha256())
             for manifest in _manifests(other_output(address, folder), step):
-                digest.update(json.dumps(manifest, sort_keys=True).encode())
+                digest.update(json.dumps(asdict(manifest), sort_keys=True).encode())
     return {address: digest.hexdigest() for address, digest in digests.items()}
+
+
+def refuse_other_models(steps: Iterable[CorpusStep], folder: Path, checksums: Mapping[str, str]) -> None:
+    """Refuse an index that steps are run against, and was made with other model files. Raises InputError.
+
+    checksums: of the model files of these steps, by source.
+    """
+    for step in steps:
+        for output in (other_output(address, folder) for address in step.against):
+            for manifest in _manifests(output, step):
+                if manifest.models != (own := [checksums[source] for source in step.model_files]):
+                    raise InputError(
+                        f"{output}: its index of {step.key} was made with another file than"
+                        f" {', '.join(step.model_files)}: expected the checksum {', '.join(own)} (sha256), found"
+                        f" {', '.join(manifest.models)}; give both runs the same"
+                    )
 
 
 def segments_of(output: Place, step: CorpusStep, against: int | None = None) -> tuple[KeptSegment, ...]:
@@ -85,9 +107,10 @@ def segments_of(output: Place, step: CorpusStep, against: int | None = None) -> 
             increment,
             step.key,
             against,
-            tuple((id_, rows) for id_, rows in manifest["shards"]),
-            manifest["before"],
-            manifest["tasks"],
+            tuple((id_, rows) for id_, rows in manifest.shards),
+            manifest.before,
+            manifest.tasks,
+            tuple(manifest.written),
         )
         for increment, manifest in enumerate(_manifests(output, step))
     )
@@ -98,13 +121,13 @@ def count_segments(output: Place, step: CorpusStep) -> int:
     return next(number for number in count() if (output / index_file(step.key, number)).find() is None)
 
 
-def _manifests(output: Place, step: CorpusStep) -> list[dict[str, Any]]:
+def _manifests(output: Place, step: CorpusStep) -> list[Manifest]:
     """The manifests of an index, checked. Raises InputError where there is none, or one of other parameters."""
     found = []
     for increment in count():
         place = output / index_file(step.key, increment)
         try:
-            found.append(json.loads(place.read()))
+            found.append(Manifest.read(place))
         except FileNotFoundError:
             break
         except (OSError, ValueError) as error:
@@ -114,7 +137,7 @@ def _manifests(output: Place, step: CorpusStep) -> list[dict[str, Any]]:
         advice = "make one by its run, with keep_index" if is_run else "expected the output of a run"
         raise InputError(f"{output}: it has no index of {step.key}; {advice}")
     for manifest in found:
-        _refuse_other_parameters(output, step, manifest["parameters"])
+        _refuse_other_parameters(output, step, manifest.parameters)
     return found
 
 

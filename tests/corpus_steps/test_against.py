@@ -45,6 +45,13 @@ def recipe(keep: str | None = None, near: Any = NEAR, **parameters: Any) -> Reci
     return Recipe.model_validate({"name": "against", "budgets": {"documents": 1}, "phases": phases})
 
 
+def of_every_kind(**parameters: Any) -> Recipe:
+    """The same with all that leaves an index: verified near-duplicates with a measure, and passages."""
+    given = recipe("text_chars", {**NEAR, "verify": 0.5}, **parameters).canonical()
+    given["phases"][1]["dedup"] = {"scope": "corpus", "min_length": 12, **parameters}
+    return Recipe.model_validate(given)
+
+
 def write_inputs(folder: Path, seed: int) -> None:
     """Two other corpora and one to be compared with them, of two files each: variants of few texts, copies, others."""
     draw = random.Random(seed)

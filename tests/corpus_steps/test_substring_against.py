@@ -10,6 +10,8 @@ from unittest import mock
 
 import pyarrow as pa
 import pytest
+import tokenizers
+from tokenizers import models, pre_tokenizers
 
 from gneiss.errors import InputError, RecipeError
 from gneiss.output.parquet import WrittenFile
@@ -144,3 +146,31 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         found(recipe(**BYTES, against=other), tmp_path / "all/own", tmp_path / "own")
     with pytest.raises(RecipeError, match="`against` goes with `scope: corpus`"):
         recipe(**BYTES, scope="shard", against=other)
+
+
+def write_tokenizer(path: Path, first: int) -> str:
+    """A byte-level tokenizer without merges, whose ids begin elsewhere in the alphabet."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: number for number, letter in enumerate(alphabet[first:] + alphabet[:first])}
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(path))
+    return str(path)
+
+
+@pytest.mark.filterwarnings("ignore:tokenizer")
+def test_a_tokenizer_is_known_by_its_bytes(tmp_path: Path) -> None:
+    write_inputs(tmp_path, 5)
+    tokens = {"min_length": 12, "unit": "tokens"}
+    its = recipe(**tokens, tokenizer=write_tokenizer(tmp_path / "one/tokenizer.json", 0))
+    found(its, tmp_path / "all/a", tmp_path / "a", keep_index=True)
+    against = partial(recipe, **tokens, against=[str(tmp_path / "a")])
+    same = against(tokenizer=write_tokenizer(tmp_path / "elsewhere/tokenizer.json", 0))
+    found(same, tmp_path / "all/own", tmp_path / "own")
+    other = write_tokenizer(tmp_path / "one/tokenizer.json", 1)
+    with pytest.raises(InputError, match=r"index of dedup was made with another file than .*: expected the checksum"):
+        found(against(tokenizer=other), tmp_path / "all/own", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(InputError, match=r"made with tokenizer 'a tokenizer\.json', and is to be read with 'builtin:"):
+        found(against(tokenizer=TOKENS["tokenizer"]), tmp_path / "all/own", tmp_path / "other")

@@ -11,7 +11,7 @@ import pytest
 
 from gneiss.errors import OutputError
 from gneiss.output import ledger
-from gneiss.output.finished_run import FinishedRun
+from gneiss.output.finished_run import FinishedRun, open_run
 from gneiss.output.run_status import FINISHED, run_status
 from gneiss.output.verification import verify
 from gneiss.pipelines.increments import INCREMENT
@@ -92,7 +92,7 @@ def grow(
     ("seed", "parameters", "first_by"),
     [
         (0, BYTES, None),
-        (1, {**TOKENS, "fill_gaps": 0.7}, "text_chars"),
+        pytest.param(1, {**TOKENS, "fill_gaps": 0.7}, "text_chars", marks=pytest.mark.exhaustive),
         *(
             pytest.param(
                 seed,
@@ -129,3 +129,21 @@ def test_new_groups_need_no_index(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "input/z/0.parquet", tmp_path / "input/z/2.parquet")
     with pytest.raises(OutputError, match="first 'z/2', and dedup cannot decide them after the others"):
         found(own, tmp_path / "input", tmp_path / "grown")
+
+
+def test_an_increment_may_have_no_shard_that_can_be_read(tmp_path: Path) -> None:
+    write_inputs(tmp_path, 9)
+    own = recipe(**BYTES).changed({"budgets.shards": 1})
+    output, source = tmp_path / "grown", tmp_path / "input"
+    add("a", tmp_path)
+    first = found(own, source, output, keep_index=True)
+    content = bytearray((tmp_path / "all/b/0.parquet").read_bytes())
+    content[4:100] = b"\0" * 96
+    (source / "broken.parquet").write_bytes(content)
+    assert found(own, source, output).equals(first)
+    add("own", tmp_path)
+    table = found(own, source, output)
+    assert len(table) > len(first)
+    assert table.slice(0, len(first)).equals(first)
+    assert list(open_run(output).quarantined_shards) == ["broken"]
+    assert verify(output).problems == ()

@@ -70,7 +70,7 @@ def corpora(plan: Plan, corpus: Corpus) -> Iterator[Corpus]:
         yield replace(
             corpus,
             shards=tuple(shard for shard in corpus.shards if plan.increments.get(shard.id, 0) == number),
-            segments={**corpus.segments, **{key: corpus.segments.get(key, ()) + its for key, its in own.items()}},
+            segments={**corpus.segments, **{key: corpus.segments.get(key, ()) + of for key, of in own.items()}},
             keeps_index=corpus.keeps_index or last > 0,
             increment=number,
         )

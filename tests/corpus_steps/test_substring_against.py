@@ -163,8 +163,8 @@ def write_tokenizer(path: Path, first: int) -> str:
 def test_a_tokenizer_is_known_by_its_bytes(tmp_path: Path) -> None:
     write_inputs(tmp_path, 5)
     tokens = {"min_length": 12, "unit": "tokens"}
-    its = recipe(**tokens, tokenizer=write_tokenizer(tmp_path / "one/tokenizer.json", 0))
-    found(its, tmp_path / "all/a", tmp_path / "a", keep_index=True)
+    one = recipe(**tokens, tokenizer=write_tokenizer(tmp_path / "one/tokenizer.json", 0))
+    found(one, tmp_path / "all/a", tmp_path / "a", keep_index=True)
     against = partial(recipe, **tokens, against=[str(tmp_path / "a")])
     same = against(tokenizer=write_tokenizer(tmp_path / "elsewhere/tokenizer.json", 0))
     found(same, tmp_path / "all/own", tmp_path / "own")

@@ -8,10 +8,8 @@ from math import sqrt
 import numpy as np
 
 from gneiss.arrays import BoolArray, Float64Array
-from gneiss.routing.interval import Share
+from gneiss.routing.interval import Z_95, Share
 
-#: The 97.5 % quantile of the normal distribution, for an interval of 95 %.
-_Z_95 = 1.959963984540054
 _BISECTIONS = 60
 
 
@@ -117,7 +115,7 @@ def auc_estimate(value: float, positives: int, negatives: int) -> Estimate:
         low, high = 0.0, found
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2
-            is_too_far = found - middle > _Z_95 * sqrt(_auc_variance(middle, positives, negatives))
+            is_too_far = found - middle > Z_95 * sqrt(_auc_variance(middle, positives, negatives))
             low, high = (middle, high) if is_too_far else (low, middle)
         return low
 

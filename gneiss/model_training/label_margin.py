@@ -16,7 +16,7 @@ from gneiss.arrays import BoolArray, Float64Array, Int64Array
 from gneiss.batch import TextBatch
 from gneiss.errors import InputError
 from gneiss.model_training.document_features import document_batches, numbers_of
-from gneiss.model_training.label_queue import CHOSEN, MARGIN_ROUNDS, Queue, Round, open_queue, write_round
+from gneiss.model_training.label_queue import CHOSEN, Queue, Round, open_queue, write_round
 from gneiss.model_training.labeling.margin import nearest_to_half
 from gneiss.model_training.labels import MARGIN, read_documents
 from gneiss.model_training.trained_model import trained_model
@@ -145,7 +145,7 @@ def _even_share(queue: Queue, rounds: int) -> int:
             f"{queue.folder}: the {queue.asked.budget:,} labels of the budget are queued already; ask for more with"
             " budget=…, which is for this round alone"
         )
-    return ceil(left / max(1, MARGIN_ROUNDS - rounds))
+    return ceil(left / max(1, queue.coverage.margin_rounds - rounds))
 
 
 def _known(queue: Queue, labels: Path | None) -> tuple[Mapping[str, set[int]], set[str]]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 #: The 97.5 % quantile of the normal distribution, for an interval of 95 %.
-_Z_95 = 1.959963984540054
+Z_95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Share:
     def _ends(self) -> tuple[float, float]:
         if not self.of:
             return 0.0, 1.0
-        z2 = _Z_95 * _Z_95
+        z2 = Z_95 * Z_95
         middle = self.hits + z2 / 2
-        half = _Z_95 * math.sqrt(self.hits * (self.of - self.hits) / self.of + z2 / 4)
+        half = Z_95 * math.sqrt(self.hits * (self.of - self.hits) / self.of + z2 / 4)
         low, high = (middle - half) / (self.of + z2), (middle + half) / (self.of + z2)
         return low if self.hits else 0.0, high if self.hits < self.of else 1.0  # without what rounding leaves
 

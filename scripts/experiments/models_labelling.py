@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gneiss.arrays import Float64Array, Int64Array
+from gneiss.model_training.corpus_figures import auc
 from gneiss.model_training.labeling.coreset import Coreset, Settings, choose, stream_of
 from gneiss.model_training.labeling.cover import exact
 from gneiss.model_training.labeling.distances import distances
@@ -156,17 +157,6 @@ def macro_f1(labels: Int64Array, said: Int64Array, classes: Sequence[int]) -> fl
     return fmean(2 * b / e if e else 1.0 for b, e in zip(both, either, strict=True))
 
 
-def auc(labels: Int64Array, scores: Float64Array) -> float:
-    """The share of pairs in order, of a positive and a negative; NaN where there is no pair."""
-    rank = np.empty(len(scores))
-    rank[np.argsort(scores, kind="stable")] = np.arange(len(scores))
-    positives = int(labels.sum())
-    negatives = len(labels) - positives
-    if not positives or not negatives:
-        return float("nan")
-    return float(rank[labels > 0].sum() - positives * (positives - 1) / 2) / (positives * negatives)
-
-
 def of_w1(radius: float, seed: int) -> dict[str, float]:
     """Macro-F1 of each way to label, and the share that the coreset collects."""
     given = w1(seed)
@@ -230,13 +220,13 @@ class Documents:
         tested = self.given.tested
         scores = softmax(self._lifted(tested.features), self._model(rows, weights))[:, 1]
         of_sources = [
-            auc(tested.labels[rows_of_one], scores[rows_of_one])
+            auc(scores[rows_of_one], tested.labels[rows_of_one] > 0, np.ones(len(rows_of_one)))
             for rows_of_one in np.split(np.arange(len(scores)), SOURCES)
         ]
         return {
             "labels": float(len(rows)),
             "f1": macro_f1(tested.labels, (scores > 0.5).astype(np.int64), [1]),
-            "worst": fmean(sorted(value for value in of_sources if not np.isnan(value))[:3]),
+            "worst": fmean(sorted(value for value in of_sources if value is not None)[:3]),
             "d99": self.d99(rows),
         }
 

@@ -172,7 +172,7 @@ def _rows(
         features = _features(
             data, offsets[document], offsets[document + 1], letters, words, slots, word_ngrams, buckets
         )
-        features.sort()
+        features = features[np.argsort(features, kind="mergesort")]  # numba's other sort can be made to take n² steps
         if filled + len(features) > len(columns):
             room = 2 * (filled + len(features))
             wider, heavier = np.empty(room, np.int32), np.empty(room, np.float32)

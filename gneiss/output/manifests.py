@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from gneiss.output.parquet import WrittenFile, write_bytes
 from gneiss.store.place import Place
 
@@ -31,10 +33,7 @@ class Manifest:
     @classmethod
     def read(cls, place: Place) -> Manifest:
         """From its file. Raises OSError, and ValueError where it is no manifest."""
-        try:
-            return cls(**json.loads(place.read()))
-        except TypeError as error:
-            raise ValueError("not a manifest of an index") from error
+        return TypeAdapter(cls).validate_json(place.read())
 
     def write(self, output: Place, path: str) -> None:
         """Into its file. Raises OutputError."""

@@ -70,7 +70,7 @@ def verify(output: Address) -> Verified:
     kept, found = _index_files(folder, there)
     problems += found
     written += kept
-    problems += [found for found in at_once(lambda file: damage(folder, file, there.get(file.path)), written) if found]
+    problems += [found for found in at_once(lambda file: _damage(folder, file, there), written) if found]
     problems += [
         Problem(receipt.files[-1].path if receipt.files else receipt.task, what)
         for receipt in receipts
@@ -120,12 +120,12 @@ def _index_files(folder: Place, there: Iterable[str]) -> tuple[list[WrittenFile]
     return files, problems
 
 
-def damage(folder: Place, file: WrittenFile, size_bytes: int | None) -> Problem | None:
-    """What a file has that it did not have when it was written. size_bytes: of what is there; None: nothing is."""
-    if size_bytes is None:
+def _damage(folder: Place, file: WrittenFile, there: Mapping[str, int]) -> Problem | None:
+    """What a file has that it did not have when it was written."""
+    if (size := there.get(file.path)) is None:
         return Problem(file.path, "missing")
-    if size_bytes != file.size_bytes:
-        return Problem(file.path, f"expected {file.size_bytes} bytes, found {size_bytes}")
+    if size != file.size_bytes:
+        return Problem(file.path, f"expected {file.size_bytes} bytes, found {size}")
     try:
         checksum = (folder / file.path).checksum()
     except (OSError, StoreError) as error:

@@ -111,7 +111,7 @@ def _keep_index(job: Job, workers: Workers, corpus: Corpus) -> None:
 def _run_stages_before(job: Job, workers: Workers, corpus: Corpus) -> None:
     """Run the stages before `curate`; what they read of indexes is checked first. Raises OutputError."""
     segments = (segment for of_step in corpus.segments.values() for segment in of_step)
-    files = [KeptFile(segment.folder, file) for segment in segments for file in segment.files]
+    files = [KeptFile(segment.folder, file) for segment in segments for file in segment.written]
     if left := [file for number, file in enumerate(files) if job.has(number)]:
         job.progress.stage(CHECK_INDEX, len(left))
         job.run_tasks(workers, CHECK_INDEX, CheckIndexStep(), left, len(files))

@@ -11,7 +11,6 @@ from gneiss.errors import MachineError, OutputError, first_line
 from gneiss.input.shard import Shard, reading_on
 from gneiss.output.ledger import COMMITTED, UNREADABLE, Receipt
 from gneiss.output.parquet import WrittenFile
-from gneiss.output.verification import damage
 from gneiss.store.place import Place
 
 CHECK, CHECK_INDEX = "check", "check_index"
@@ -73,13 +72,15 @@ class CheckIndexStep:
 
 def _check_file(kept: KeptFile) -> Receipt:
     place = kept.output / kept.file.path
+    expected = f"{kept.file.size_bytes} bytes with the checksum {kept.file.checksum} (xxh3-128)"
     try:
         found = place.find()
+        there = f"{found.size_bytes} bytes with the checksum {place.checksum()} (xxh3-128)" if found else "no file"
     except OSError as error:
         raise OutputError(f"{place}: cannot read: {first_line(error)}") from error
-    if problem := damage(kept.output, kept.file, found.size_bytes if found else None):
+    if there != expected:
         raise OutputError(
-            f"{place}: {problem.what}; the index is damaged: delete {place.parent.parent} and make it again by the run"
-            " that left it, with keep_index"
+            f"{place}: expected {expected}, found {there}; the index is damaged: delete {place.parent.parent} and make"
+            " it again by the run that left it, with keep_index"
         )
     return Receipt(f"{kept}", COMMITTED, "", None, stage=CHECK_INDEX)

@@ -27,10 +27,7 @@ from gneiss.store.place import Place, place_of
 
 @dataclass(frozen=True)
 class KeptSegment:
-    """A segment of the index of a step: see Segment.
-
-    folder: the output; counts: tasks of each kept stage; files: what lies in it.
-    """
+    """A segment of the index of a step: see Segment. folder: the output; counts: tasks of each kept stage."""
 
     folder: Place
     increment: int
@@ -39,7 +36,6 @@ class KeptSegment:
     shards: tuple[tuple[str, int], ...]
     before: int
     counts: Mapping[str, int]
-    files: tuple[WrittenFile, ...]
 
     def tasks(self, stage: str) -> int:
         """See Segment."""
@@ -52,6 +48,11 @@ class KeptSegment:
     def read(self, stage: str, task: int, first: int, end: int) -> Sequence[pa.RecordBatch]:
         """See Segment. Raises OutputError."""
         return self._files.read(self._name(stage), task, first, end)
+
+    @property
+    def written(self) -> list[WrittenFile]:
+        """The files in it, as its manifest has them. Raises InputError."""
+        return _manifest(self.folder, self.key, self.increment).written
 
     @property
     def _files(self) -> Exchange:
@@ -110,7 +111,6 @@ def segments_of(output: Place, step: CorpusStep, against: int | None = None) -> 
             tuple((id_, rows) for id_, rows in manifest.shards),
             manifest.before,
             manifest.tasks,
-            tuple(manifest.written),
         )
         for increment, manifest in enumerate(_manifests(output, step))
     )
@@ -125,13 +125,10 @@ def _manifests(output: Place, step: CorpusStep) -> list[Manifest]:
     """The manifests of an index, checked. Raises InputError where there is none, or one of other parameters."""
     found = []
     for increment in count():
-        place = output / index_file(step.key, increment)
         try:
-            found.append(Manifest.read(place))
+            found.append(_manifest(output, step.key, increment))
         except FileNotFoundError:
             break
-        except (OSError, ValueError) as error:
-            raise InputError(f"{place}: cannot read: {first_line(error)}") from error
     if not found:
         is_run = (output / RUN_FILE).find() is not None
         advice = "make one by its run, with keep_index" if is_run else "expected the output of a run"
@@ -139,6 +136,17 @@ def _manifests(output: Place, step: CorpusStep) -> list[Manifest]:
     for manifest in found:
         _refuse_other_parameters(output, step, manifest.parameters)
     return found
+
+
+def _manifest(output: Place, key: str, increment: int) -> Manifest:
+    """Raises FileNotFoundError where there is none, InputError where it cannot be read."""
+    place = output / index_file(key, increment)
+    try:
+        return Manifest.read(place)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"{place}: cannot read: {first_line(error)}") from error
 
 
 def _refuse_other_parameters(output: Place, step: CorpusStep, found: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,7 +74,7 @@ def next_round(
 
 def _print_coverage(queue: Queue) -> None:
     found = queue.coverage
-    reach = ", ".join(f"{name} {value:.2f}" for name, value in found.reach.items())
+    reach = ", ".join(f"{name} {value:.2f}" for name, value in asdict(found.reach).items())
     dropped = ", without those that were dropped (they are in --input)" if queue.asked.documents == "kept" else ""
     say(f"documents  {found.documents:,} of {found.shards:,} shards{dropped}")
     say(f"coreset    {found.collected:,}, each for at most {found.capacity:,}")
@@ -82,3 +83,4 @@ def _print_coverage(queue: Queue) -> None:
     covered = f"{found.covered_share:.1%} of documents are within {found.radius:.2f}"
     say(f"covered    {covered} of the one that stands for them")
     say(f"distance   to it: {reach}; two documents at random: about {found.distance_at_random:.2f}")
+    say(f"meaning    {found.meaning}")

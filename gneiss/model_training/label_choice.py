@@ -23,6 +23,7 @@ from gneiss.model_training.label_queue import (
     CHOSEN,
     MARGIN_ROUNDS,
     Coverage,
+    Quantiles,
     Queue,
     Request,
     existing_queue,
@@ -42,7 +43,6 @@ from gneiss.version import __version__
 _SAMPLED_WINDOWS = 50
 #: How many times as many documents as on average one may stand for.
 _MOST_OF_AVERAGE = 10
-_QUANTILES = (0.5, 0.9, 0.99, 1.0)
 _FEWEST = 20
 #: By how much two shares may exceed 1, such as .7, .2 and .1.
 _ROUNDING = 1e-9
@@ -110,7 +110,7 @@ def choose_labels(
             window=settings.window,
             radius=settings.radius,
             covered_share=found.covered(settings.radius),
-            reach={f"p{100 * share:g}": float(np.quantile(found.reach, share)) for share in _QUANTILES},
+            reach=Quantiles(*np.quantile(found.reach, [0.5, 0.9, 0.99, 1]).tolist()),
             variance_ratio=found.variance_ratio,
             distance_at_random=sqrt(2 * int(values.any(axis=0).sum())),
         )

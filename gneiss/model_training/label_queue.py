@@ -40,6 +40,9 @@ COLUMNS = pa.schema(
 )
 #: Rounds of margin that what the coreset leaves of a budget is meant for.
 MARGIN_ROUNDS = 4
+#: From this share of the distance of two documents at random on, one is hardly nearer than any.
+_HARDLY_NEARER = 0.9
+_NEARLY_ALL = 0.99
 _ROUND = re.compile(r"margin-[0-9]+\.parquet")
 _KEY = "gneiss.labels"
 
@@ -54,6 +57,16 @@ class Request:
     coreset_share: float
     audit_share: float
     seed: int
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """Distances that 50, 90, 99 and 100 % of documents do not exceed."""
+
+    p50: float
+    p90: float
+    p99: float
+    p100: float
 
 
 @dataclass(frozen=True)
@@ -81,9 +94,18 @@ class Coverage:
     window: int
     radius: float
     covered_share: float
-    reach: Mapping[str, float]
+    reach: Quantiles
     variance_ratio: float
     distance_at_random: float
+
+    @property
+    def meaning(self) -> str:
+        """What the distances say of labels to come."""
+        if self.reach.p50 > _HARDLY_NEARER * self.distance_at_random:
+            return "half of all documents resemble none that is chosen: labels will be a sample, no cover"
+        if self.covered_share < _NEARLY_ALL:
+            return "the budget is too small for some documents, which resemble none that is chosen"
+        return "all documents resemble one that is chosen, as far as these features tell"
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from gneiss.model_training.document_features import (
 )
 from gneiss.model_training.label_choice import choose_labels, drawn
 from gneiss.model_training.label_margin import next_labels
-from gneiss.model_training.label_queue import COLUMNS
+from gneiss.model_training.label_queue import COLUMNS, Coverage, Quantiles, Request
 from gneiss.output.finished_run import open_run
 from gneiss.output.sources import sources
 from gneiss.store import place as places
@@ -227,6 +227,23 @@ def test_the_audit_is_a_uniform_draw() -> None:
     times = sum(drawn(seed, shards, rows, 40).astype(np.int64) for seed in range(400))
     assert times.sum() == 40 * 400
     assert abs(times / 400 - 0.1).max() < 0.06  # four standard deviations
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "all documents resemble one"),
+        ({"covered_share": 0.9}, "too small for some documents"),
+        ({"reach": Quantiles(9.5, 9.6, 9.7, 9.8)}, "a sample, no cover"),
+    ],
+)
+def test_what_distances_mean(changes: dict[str, Any], told: str) -> None:
+    request = Request("digest", "kept", 100, 0.5, 0.05, 0)
+    reach = Quantiles(5.0, 6.0, 7.0, 7.0)
+    coverage = Coverage(
+        request, "0", 48, ("score",), 900, 3, 5, 50, 50 / 895, 45, 4, 180, 200, 7.0, 1.0, reach, 1.0, 10.0
+    )  # fmt: skip
+    assert told in replace(coverage, **changes).meaning
 
 
 def test_the_command_says_what_it_covers(scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

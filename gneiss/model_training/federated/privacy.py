@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gneiss.errors import InputError
-from gneiss.model_training.federated.steps import Weights, norm
+from gneiss.model_training.federated.steps import Weights, shortened
 from gneiss.model_training.federated.strategy import Answer
 
 _MOST_EPSILON = 1e6
@@ -45,10 +45,10 @@ class Protection:
         return replace(answer, difference=self._protected(answer.difference, draw), tracked=tracked)
 
     def _protected(self, vector: Weights, draw: np.random.Generator) -> Weights:
-        shortened = clipped(vector, self.largest_norm)
+        clipped = shortened(vector, self.largest_norm)
         if not self.noise_std:
-            return shortened
-        return (shortened + draw.normal(0.0, self.noise_std, vector.shape)).astype(vector.dtype)
+            return clipped
+        return (clipped + draw.normal(0.0, self.noise_std, vector.shape)).astype(vector.dtype)
 
     def epsilon(self, delta: float) -> float:
         """The ε of one vector at a δ, exactly: the least for which Gaussian noise is (ε, δ)-differentially private.
@@ -81,12 +81,6 @@ class Protection:
             return math.inf
         rho = vectors * (self.largest_norm / self.noise_std) ** 2 / 2
         return rho + 2 * math.sqrt(rho * math.log(1 / delta))
-
-
-def clipped(vector: Weights, largest_norm: float) -> Weights:
-    """A vector, shortened to a norm if it is longer."""
-    length = norm(vector)
-    return vector if length <= largest_norm else vector * (largest_norm / length)
 
 
 def _delta_of(shift: float, epsilon: float) -> float:

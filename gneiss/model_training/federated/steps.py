@@ -23,7 +23,6 @@ Weights: TypeAlias = npt.NDArray[np.floating[Any]]
 Gradient: TypeAlias = "Callable[[Weights], Weights]"
 #: What a correction is added to, and what is averaged to make it.
 Corrected: TypeAlias = Literal["gradient", "direction"]
-_TINY = 1e-30
 _FEWEST_TRIMMED = 5
 
 
@@ -99,7 +98,7 @@ class Descent:
             if correction is not None and of == "gradient":
                 direction = direction + correction
             if self.largest_norm is not None:
-                direction = direction * min(1.0, self.largest_norm / max(norm(direction), _TINY))
+                direction = shortened(direction, self.largest_norm)
             if self.optimizer is not None and moments is not None:
                 direction, moments = self.optimizer.step(moments, direction)
             if total is not None and of == "direction":
@@ -133,6 +132,16 @@ def trimmed_mean(arrays: Sequence[Weights]) -> npt.NDArray[np.float64]:
     if len(arrays) < _FEWEST_TRIMMED:
         raise InputError(f"trimmed mean: expected {_FEWEST_TRIMMED} answers or more, found {len(arrays)}")
     return mean(list(np.sort(np.stack(arrays), axis=0)[1:-1]))
+
+
+def shortened(x: Weights, largest_norm: float) -> Weights:
+    """x, of this norm if its own is larger.
+
+    >>> shortened(np.array([3.0, 4.0]), 1.0)
+    array([0.6, 0.8])
+    """
+    length = norm(x)
+    return x if length <= largest_norm else x * (largest_norm / length)
 
 
 def norm(x: Weights) -> float:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gneiss.errors import InputError
-from gneiss.model_training.federated.privacy import Protection, clipped
+from gneiss.model_training.federated.privacy import Protection
+from gneiss.model_training.federated.steps import shortened
 from gneiss.model_training.federated.strategy import Answer
 
 vectors = arrays(np.float32, (4, 2), elements=st.floats(-100, 100, width=32))
@@ -19,7 +20,7 @@ vectors = arrays(np.float32, (4, 2), elements=st.floats(-100, 100, width=32))
 
 @given(vectors, st.floats(0.01, 50))
 def test_a_vector_is_shortened_and_keeps_its_direction(vector: np.ndarray, largest: float) -> None:
-    found = clipped(vector, largest)
+    found = shortened(vector, largest)
     assert found.dtype == np.float32
     length = float(np.sqrt((vector.astype(np.float64) ** 2).sum()))
     expected = vector * min(1.0, largest / length) if length else vector
@@ -31,7 +32,7 @@ def test_both_vectors_of_an_answer_are_protected() -> None:
     answer = Answer(np.full((500, 4), 3.0, np.float32), np.full((500, 4), -3.0, np.float32))
     found = Protection(1.0, noise_std=0.5).apply(answer, np.random.default_rng(0))
     for vector, before in ((found.difference, answer.difference), (found.tracked, answer.tracked)):
-        noise = vector - clipped(before, 1.0)
+        noise = vector - shortened(before, 1.0)
         assert vector.dtype == np.float32
         assert float(noise.std()) == pytest.approx(0.5, rel=0.05)
         assert abs(float(noise.mean())) < 0.05

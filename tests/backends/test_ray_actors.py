@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gneiss.backends import MOST_ATTEMPTS, Patience, Room
@@ -23,11 +25,15 @@ from gneiss.backends.resources import Resources
 from gneiss.backends.samples import Sample
 from gneiss.errors import DefectError, MachineError, ModelError
 from gneiss.extraction.job import extract
+from gneiss.filters.fusion_model import MASKED, Block, BlockColumn, FusionModel, write_model
+from gneiss.model_training.networks import new_network
 from gneiss.output.finished_run import FinishedRun
 from gneiss.pipelines.decide import decide
 from gneiss.pipelines.run import run
 from gneiss.pipelines.update import update_annotations
 from gneiss.recipe.recipe import Recipe
+from gneiss.routing.http_judge import HttpJudge
+from gneiss.routing.policy import Calibration, JudgeEntry, Policy, Scorer, Terms, Tier
 from gneiss.stages.curating import CurateStep
 from tests import runs
 from tests.backends import misbehaving
@@ -35,6 +41,7 @@ from tests.backends.misbehaving import Misbehaving, Processes
 from tests.backends.ray_cluster import BIN, CPUS, Head, running_head, until
 from tests.chaos import killing
 from tests.extraction import archives
+from tests.routing.chat_server import Handler, answering, chat_server, said
 from tests.runs import Material
 
 RESOURCES = Resources(100_000_000)
@@ -74,6 +81,66 @@ def test_one_actor_gives_the_bytes_of_a_local_run(
     assert sys.modules["ray"].is_initialized()
     assert done.quarantined_shards == {}
     assert runs.promised(tmp_path / "output") == local
+
+
+@pytest.mark.processes
+def test_fusion_and_routing_give_the_bytes_of_a_local_run_whatever_the_judge_does(
+    head: Head, material: Material, tmp_path: Path
+) -> None:
+    """A judge that lies is asked again; one that fails stops the run, which then goes on."""
+    answers = Path(os.environ["GNEISS_CACHE"]) / "answers"
+    with chat_server() as chat:
+        chat.default = of_rivers
+        recipe = routed(material, tmp_path, chat.url)
+        run(recipe, material.input, tmp_path / "local", backend=runs.InThisProcess())
+        table = runs.annotations(tmp_path / "local")
+        assert set(table["route_tier"].to_pylist()) == {0, 1, 2, None}
+        lied_about, failed = sorted(set(chat.asked))[:2]
+        shutil.rmtree(answers)
+        chat.behaviours = {
+            lied_about: [answering(200, said('{"keep": "yes"}')), of_rivers],
+            failed: [answering(503, b"")],
+        }
+        with pytest.raises(MachineError, match=r"the judge has no answer for 1 of \d+ documents: HTTP 503"):
+            run(recipe, material.input, tmp_path / "output", workers=1, backend="ray")
+        chat.behaviours, chat.asked = {lied_about: [of_rivers]}, []
+        run(recipe, material.input, tmp_path / "output", workers=1, backend="ray")
+        assert runs.promised(tmp_path / "output") == runs.promised(tmp_path / "local")
+        assert chat.asked.count(failed) == 1
+    shutil.rmtree(answers)
+
+
+def of_rivers(_: Handler, text: str) -> tuple[int, bytes]:
+    """Keeps texts about rivers."""
+    return 200, said(json.dumps({"keep": "river" in text}))
+
+
+def routed(material: Material, folder: Path, url: str) -> Path:
+    """The recipe of the material with a fused score and a policy for it, of which tiers are sure of large margins."""
+    draw = np.random.default_rng(0)
+    blocks = Block("prose", (BlockColumn("prose"),)), Block("readability", (BlockColumn("eflaw"), BlockColumn("ari")))
+    network = tuple(new_network((3 + len(blocks), *MASKED, 1), draw))
+    (folder / "fusion.safetensors").write_bytes(
+        write_model(FusionModel("masked", blocks, np.array([0.5, 10.0, 10.0]), np.array([0.5, 5.0, 5.0]), (network,)))
+    )
+    scores, margins = (0.0, 0.5, 1.0), (-12.0, 0.0, 12.0)
+    by_margin, likely, sure = (
+        (bias, slope, 0.0, 0.0, 0.0, 0.0) for bias, slope in ((0.0, 3.0), (2.3, 0.0), (0.0, 9.0))
+    )
+    policy = Policy(
+        tiers=(Tier(Scorer("prose", 0.5), scores, margins, 0.01), Tier(Scorer("fusion", 0.5), scores, margins, 0.1)),
+        judge=JudgeEntry(http=HttpJudge(url, "m", "Is it about rivers?", attempts=2, first_pause_s=0.001)),
+        judge_cost=1.0,
+        cost_unit="questions",
+        terms=Terms(0.9, audit_share=0.1),
+        debt=1.0,
+        weights=((by_margin, likely), (sure, sure)),
+        calibration=Calibration(90, 100, 0.5),
+    )
+    (folder / "policy").mkdir()
+    (folder / "policy/policy.json").write_bytes(policy.to_json())
+    more = "      - fusion: {model: fusion.safetensors}\n      - route: {policy: policy/}\n    rules:\n"
+    return material.changed(folder, "    rules:\n", more)
 
 
 @pytest.mark.exhaustive

@@ -23,7 +23,7 @@ from gneiss.report.as_text import report_text
 from gneiss.report.routing import routed_agreement
 from gneiss.stages.reuse import Code
 from tests.model_training import route_judge
-from tests.routing.chat_server import ChatServer, answering, chat_server, silent
+from tests.routing.chat_server import ChatServer, answering, chat_server, said, silent
 from tests.runs import InThisProcess, annotations, command, files, promised, train
 
 pytestmark = pytest.mark.slow
@@ -249,7 +249,7 @@ def test_a_server_judges_at_its_price_and_its_key_is_nowhere(
     assert b"very-secret" not in everything + "".join(capsys.readouterr()).encode()
 
 
-def test_a_server_that_fails_stops_the_run_which_goes_on_later(
+def test_a_server_that_fails_or_lies_stops_the_run_which_goes_on_later(
     scored: Path, tmp_path: Path, chat: ChatServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JUDGE_KEY", "k")
@@ -261,8 +261,8 @@ def test_a_server_that_fails_stops_the_run_which_goes_on_later(
     chat.default = honest
     made(scored, tmp_path, of_chat(chat), sample=300, audit_share=0.3)
     asked = len(chat.asked)
-    chat.default = answering(503, b"")
-    with pytest.raises(GneissError, match="no answer for"):
+    chat.default = answering(200, said('{"keep": 1}'))
+    with pytest.raises(GneissError, match=r"no answer for .*other than"):
         gneiss.run(tmp_path / "routed.yaml", scored / "input", tmp_path / "out", backend=InThisProcess())
     chat.default = honest
     gneiss.run(tmp_path / "routed.yaml", scored / "input", tmp_path / "out", backend=InThisProcess())

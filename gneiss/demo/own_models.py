@@ -151,9 +151,9 @@ class OwnModels:
         queue = self.folder / "labels" / "queue"
         choose_labels(curated.folder, queue, budget=LABELS, audit_share=LABELS_AUDIT_SHARE)
         first = self._trained(queue)
-        next_labels(curated.folder, queue, model=first.path, budget=LABELS - self._queued(queue).num_rows)
+        next_labels(curated.folder, queue, model=first.path, budget=LABELS - _queued(queue).num_rows)
         classifier = self._trained(queue)
-        queued = self._queued(queue)
+        queued = _queued(queue)
         at = {place: position for position, place in enumerate(documents.at)}
         why = queued["why"].to_pylist()
         positions = [at[place] for place in _places(queued)]
@@ -198,13 +198,8 @@ class OwnModels:
         return decide(recipe, run, self.folder / name, backend="local", progress=progress)
 
     def _trained(self, queue: Path) -> Classifier:
-        labels = self._write_labels("judged", self._queued(queue))
+        labels = self._write_labels("judged", _queued(queue))
         return train_quality(labels, self.folder / "models" / "judged", settings=SETTINGS)
-
-    def _queued(self, queue: Path) -> pa.Table:
-        """All rounds of a queue."""
-        rounds = [pq.read_table(file).replace_schema_metadata() for file in sorted(queue.glob("*.parquet"))]
-        return pa.concat_tables(rounds)
 
     def _write_labels(self, name: str, documents: pa.Table) -> Path:
         """Documents with a text, as the judge labels them."""
@@ -232,6 +227,12 @@ def documents_of(run: FinishedRun) -> Documents:
     standardise(whole)
     kinds = [kind for shard in run.shards for _, table in of.tables(shard, ["kind"]) for kind in table[0].to_pylist()]
     return Documents(at, texts, kinds, whole)
+
+
+def _queued(queue: Path) -> pa.Table:
+    """All rounds of a queue."""
+    rounds = [pq.read_table(file).replace_schema_metadata() for file in sorted(queue.glob("*.parquet"))]
+    return pa.concat_tables(rounds)
 
 
 def _places(table: pa.Table) -> list[tuple[str, int]]:

@@ -30,7 +30,7 @@ def mean(column: str, way: str, figure: str) -> float:
     return fmean(measured(column, seed)[way][figure] for seed in (0, 1))
 
 
-#: What was asked for and does not come again: +0.6 with all blocks, +0.1 with half of them.
+#: What was asked for and does not come again: +0.6 with all blocks, +0.1 with half of them; on seeds 2 to 5 +0.1, -0.7.
 NOT_REPRODUCED = pytest.mark.xfail(strict=True, reason="the mean of the blocks alone is nearly as good here")
 
 

@@ -84,6 +84,7 @@ def test_one_actor_gives_the_bytes_of_a_local_run(
 
 
 @pytest.mark.processes
+@pytest.mark.exhaustive
 def test_fusion_and_routing_give_the_bytes_of_a_local_run_whatever_the_judge_does(
     head: Head, material: Material, tmp_path: Path
 ) -> None:

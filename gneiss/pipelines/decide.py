@@ -74,7 +74,7 @@ def decide(
     refuse_nesting(plan.source, [run.folder, *(shard.file for shard in plan.input.shards)], folder)
     hire = hire_for(plan, [plan.source, run.folder, folder], workers, backend, shared_filesystem, document_seconds)
     for part, why in again.reuse.computed():
-        _log.warning("computed again: %s (%s)", type(part).__name__.lower(), why)
+        _log.warning("computing %s: %s", type(part).__name__.lower(), why)
     return run_plan(plan, folder, hire, progress, again.stored)
 
 

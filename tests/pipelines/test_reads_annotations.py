@@ -99,7 +99,7 @@ def test_a_decision_takes_what_is_computed_from_the_same_and_nothing_else(
         if name == "rule":
             assert not computed
         elif name == "read":
-            assert "computed again: ratio (what it reads may be other)" in computed
+            assert "computing ratio: what it reads may be other" in computed
 
 
 def layer_of(folder: Path, name: str) -> pa.Table:

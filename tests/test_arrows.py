@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "layers": {*NOUNS, "input", "loader", "output", "recipe", "store"},
     "export": {*NOUNS, "filters", "loader", "output", "store"},
     "reweight": {*NOUNS, "layers", "loader"},
-    "model_training": {*NOUNS, "filters", "input", "output", "recipe", "routing", "store"},
+    "model_training": {*NOUNS, "backends", "filters", "input", "output", "recipe", "routing", "store"},
     "report": {*NOUNS, "curate", "filters", "input", "output", "recipe", "routing", "store"},
     "extraction": {*NOUNS, "backends", "input", "jobs", "output", "store"},
     "pipelines": {

@@ -21,7 +21,7 @@ from gneiss.filters.fasttext import fasttext_scores
 from gneiss.model_training.card import classifier_card
 from gneiss.model_training.corpus_figures import audited, weighted
 from gneiss.model_training.evaluation import evaluate
-from gneiss.model_training.labels import Document, Labelled, Rule, read_labelled
+from gneiss.model_training.labels import Document, Labelled, Rule, read_labelled, rule_of
 from gneiss.model_training.models import Classifier, Settings
 from gneiss.model_training.source import CARD, claim
 from gneiss.output.parquet import write_bytes
@@ -52,7 +52,9 @@ def train_quality(
     autotuned.
     Raises InputError for labels that cannot be used, OutputError when the folder holds something else.
     """
-    return _train("quality", QUALITY, labels, output, _rule(label, positive, score_threshold, QUALITY), text, settings)
+    return _train(
+        "quality", QUALITY, labels, output, rule_of(label, positive, score_threshold, QUALITY), text, settings
+    )
 
 
 def train_category(
@@ -75,17 +77,8 @@ def train_category(
         raise InputError(
             f"category {category!r}: expected ASCII letters, digits and _, not a digit first, other than {NEGATIVE!r}"
         )
-    rule = _rule(label, positive, score_threshold, category)
+    rule = rule_of(label, positive, score_threshold, category)
     return _train(category, category, labels, output, rule, text, settings)
-
-
-def _rule(label: str, positive: str | Sequence[str] | None, score_threshold: float | None, default: str) -> Rule:
-    if score_threshold is None:
-        values = (positive,) if isinstance(positive, str) else tuple(positive or (default,))
-        return Rule(label, values)
-    if positive:
-        raise InputError("positive labels and a score threshold exclude each other; give only one")
-    return Rule(label, at_least=score_threshold)
 
 
 def _train(

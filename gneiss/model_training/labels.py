@@ -45,6 +45,16 @@ class Rule:
         return f"{self.column} IN ({', '.join(map(repr, self.values))})"
 
 
+def rule_of(label: str, positive: str | Sequence[str] | None, score_threshold: float | None, default: str) -> Rule:
+    """The rule that is asked for: labels, by default one, or scores of a column. Raises InputError for both."""
+    if score_threshold is None:
+        values = (positive,) if isinstance(positive, str) else tuple(positive or (default,))
+        return Rule(label, values)
+    if positive:
+        raise InputError("positive labels and a score threshold exclude each other; give only one")
+    return Rule(label, at_least=score_threshold)
+
+
 @dataclass(frozen=True)
 class Document:
     """A text on one line, and its label; weight: how many documents of a corpus it stands for, 0 if that is unknown."""

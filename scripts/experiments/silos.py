@@ -6,7 +6,7 @@ to site. S2: ten domains to tell apart, sites in regions. S3: the same at sites 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from gneiss.arrays import Float64Array, Int64Array
 from gneiss.model_training.federated.features import SparseRows
-from gneiss.model_training.federated.linear import Examples
+from gneiss.model_training.federated.linear import Examples, pooled
 
 DOMAINS, SITES, DOCUMENTS = 10, 20, 150
 VALIDATED, TESTED = 1000, 2000
@@ -93,17 +93,6 @@ def is_slow(site: str) -> bool:
 
 def _place(site: str) -> float:
     return int(site.removeprefix("site")) / SITES
-
-
-def pooled(parts: Sequence[Examples]) -> Examples:
-    """Examples of several sites as those of one."""
-    sizes = np.concatenate([np.diff(part.rows.starts) for part in parts])
-    rows = SparseRows(
-        np.concatenate([[0], np.cumsum(sizes)]),
-        np.concatenate([part.rows.columns for part in parts]),
-        np.concatenate([part.rows.values for part in parts]),
-    )
-    return Examples(rows, np.concatenate([part.labels for part in parts]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ many labels. Sums are float64, in the order of a row's entries and of a batch's 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -32,6 +33,17 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def pooled(parts: Sequence[Examples]) -> Examples:
+    """Examples of several sites as those of one."""
+    sizes = np.concatenate([np.diff(part.rows.starts) for part in parts])
+    rows = SparseRows(
+        np.concatenate([[0], np.cumsum(sizes)]),
+        np.concatenate([part.rows.columns for part in parts]),
+        np.concatenate([part.rows.values for part in parts]),
+    )
+    return Examples(rows, np.concatenate([part.labels for part in parts]))
 
 
 @dataclass(frozen=True)

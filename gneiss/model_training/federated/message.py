@@ -31,6 +31,11 @@ class Message:
     arrays: Mapping[str, Float32Array] = field(default_factory=dict)
 
 
+def most_bytes_of(features: int) -> int:
+    """The most bytes of a message about weights of so many features: two vectors, and what it says beside."""
+    return 2 * 4 * features + MOST_HEADER_BYTES
+
+
 def packed(message: Message) -> bytes:
     """The bytes of a message: equal messages, equal bytes.
 

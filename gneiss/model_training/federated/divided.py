@@ -1,0 +1,43 @@
+"""One file of labels, divided into those of sites by a column that says where each document is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from gneiss.errors import InputError
+from gneiss.model_training.federated.federation import require_site_name
+from gneiss.model_training.labels import WEIGHT, WHY
+from gneiss.model_training.source import decoded, is_string, read_rows
+from gneiss.output.parquet import write_parquet
+from gneiss.store.place import Address, Place
+
+LABELS_FILE = "labels.parquet"
+
+
+def divide(labels: Address, sites_by: str, columns: Sequence[str], folder: Place) -> dict[str, Place]:
+    """Write the rows of each site to a folder of its own; site → that folder, in order.
+
+    Parameters: `sites_by`: a column of names; `columns`: of the text, then of what else sites have; texts that are not
+    UTF-8 become null, which sites skip. Raises InputError for rows without a site, and for what no site can be called.
+    """
+    text, *others = columns
+    parts: dict[str, list[pa.Table]] = {}
+    for table in read_rows(labels, text, *others, sites_by, also=[WHY, WEIGHT]):
+        at = table[sites_by]
+        if not is_string(at.type) or at.null_count:
+            found = f"{at.null_count:,} rows without one" if is_string(at.type) else str(at.type)
+            raise InputError(f"{labels}: column {sites_by!r}: expected the name of a site in each row, found {found}")
+        texts = pa.array([None if raw is None else decoded(raw) for raw in table[text].to_pylist()], pa.large_string())
+        own = table.set_column(table.schema.get_field_index(text), text, texts)
+        if sites_by not in columns:
+            own = own.drop_columns([sites_by])
+        names = at.cast(pa.large_string())
+        for site in names.unique().to_pylist():
+            parts.setdefault(site, []).append(own.filter(pa.compute.equal(names, site)))
+    for site in parts:
+        require_site_name(site)
+    for site, tables in parts.items():
+        write_parquet(tables, tables[0].schema, folder / site, LABELS_FILE)
+    return {site: folder / site for site in sorted(parts)}

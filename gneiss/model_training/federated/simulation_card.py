@@ -1,0 +1,137 @@
+"""What a simulation came to, and the card of its model: sites by counts and sums, and what central training reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gneiss.model_training.federated.federation import Federation
+from gneiss.model_training.source import markdown_table
+from gneiss.version import __version__
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a strategy came to.
+
+    accuracy: on the documents held out at sites, by their labels; rounds: of the server, or updates by arrival;
+    rounds_to_target: until it was nearly as accurate as central training, by the last figures of every site, None for
+    never; vectors_to_target: that moved until then, either way, as long as the model; bytes_moved: of all messages.
+    """
+
+    strategy: str
+    by_arrival: bool
+    accuracy: float
+    rounds: int
+    rounds_to_target: int | None
+    vectors_to_target: float | None
+    bytes_moved: int
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A simulation, and the model that it wrote.
+
+    strategy: of the model, and the reason for it; sites: their documents of the low and of the high label; held_out:
+    how the model does on the documents held out at each; central: the accuracy of central training; behind: by how much
+    less accurate a strategy is that is taken to have arrived; outcomes: of all strategies that were tried.
+    """
+
+    strategy: str
+    reason: str
+    sites: Mapping[str, tuple[int, int]]
+    held_out: Mapping[str, Mapping[str, Any]]
+    central: float
+    behind: float
+    outcomes: tuple[Outcome, ...]
+    federation: Federation
+    min_documents: int
+    model_sha256: str
+
+    @property
+    def outcome(self) -> Outcome:
+        """That of the model."""
+        return next(one for one in self.outcomes if one.strategy == self.strategy)
+
+
+def simulation_card(made: Simulation, model_file: str) -> str:
+    """The card of the model, as Markdown that is also readable on a terminal."""
+    federation, name = made.federation, model_file.removesuffix(".bin")
+    negative, positive = federation.labels
+    behind = 100 * (made.central - made.outcome.accuracy)
+    lines = [
+        f"# {name}",
+        "",
+        f"A linear model on fastText's features, as a fastText file with the labels `{positive}` and `{negative}`,",
+        f"trained by gneiss {__version__} across {len(made.sites)} sites, simulated on one machine.",
+        "",
+        f"Strategy: {made.strategy}, {made.reason}.",
+        "",
+        "## Sites",
+        "",
+        *markdown_table(
+            ("site", positive, negative, "held out", "accuracy", "mean log loss"),
+            *((site, *counts[::-1], *_figures(made.held_out.get(site))) for site, counts in made.sites.items()),
+        ),
+        "",
+        "Which texts are held out is decided by a hash of the text, the same share of each label at each site.",
+        "",
+        "## Compared with one place",
+        "",
+        *markdown_table(*outcome_rows(made)),
+        "",
+        f"Central training is AMSGrad on all documents at once; the model is {behind:.1f} points behind it. Where one",
+        f"machine may read all documents, train there. The target is {100 * made.behind:g} points below central",
+        f"training; vectors are as long as the model has features, {federation.shape[0]:,}.",
+        "",
+        "## What leaves a site",
+        "",
+        "Differences of weights, numbers of documents, and sums over them; no text, id or address. That is no",
+        "guarantee of privacy: a weight that moved says that some documents of the site have that word, or an n-gram",
+        f"with that hash. A feature of fewer than {made.min_documents} documents of a site has no gradient there.",
+        "",
+        "## In a recipe",
+        "",
+        "```yaml",
+        f"annotate: [{{fasttext: {{models: {{{name}: {{source: {model_file}, label: {positive}}}}}}}}}]",
+        f"rules: {{is_{name}: {name} > 0.5}}",
+        "```",
+        "",
+        "## Reproduction",
+        "",
+        "```toml",
+        federation.toml().rstrip("\n"),
+        "```",
+        "",
+        f"- sha256 of `{model_file}`: `{made.model_sha256}`",
+        "- in rounds, the same labels and settings give the same file; by arrival, the log of its rounds does",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def outcome_rows(made: Simulation) -> list[tuple[object, ...]]:
+    """A table of strategies, central training first."""
+    return [
+        ("strategy", "accuracy", "rounds", "to target", "vectors to target", "MB moved"),
+        ("central training", f"{made.central:.1%}", "", "", "", ""),
+        *(
+            (
+                f"{one.strategy}{' (updates)' if one.by_arrival else ''}",
+                f"{one.accuracy:.1%}",
+                one.rounds,
+                "never" if one.rounds_to_target is None else one.rounds_to_target,
+                "" if one.vectors_to_target is None else f"{one.vectors_to_target:,.0f}",
+                f"{one.bytes_moved / 1e6:,.1f}",
+            )
+            for one in made.outcomes
+        ),
+    ]
+
+
+def _figures(found: Mapping[str, Any] | None) -> tuple[object, ...]:
+    if not found or not found["documents"]:
+        return ("", "", "")
+    documents = found["documents"]
+    return documents, f"{found['correct'] / documents:.1%}", f"{found['loss_sum'] / documents:.3f}"

@@ -1,0 +1,130 @@
+"""Sites as tasks of workers: the same bytes in this process, in processes and on Ray, whatever dies meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gneiss.backends import Backend, Workers
+from gneiss.backends.local import LocalProcesses
+from gneiss.backends.resources import worker_resources
+from gneiss.errors import DefectError, InputError
+from gneiss.model_training.federated.coordinator import train
+from gneiss.model_training.federated.engines import Engine, Lost
+from gneiss.model_training.federated.engines.in_process import InProcess
+from gneiss.model_training.federated.engines.local import SiteStep, SiteTask, local_engine
+from gneiss.model_training.federated.model import write_model
+from gneiss.model_training.federated.site_documents import SiteFiles
+from gneiss.store.place import place_of
+from tests.model_training.federated.silos_of_text import MIXES, MOST_BYTES, SPACE, federation, site_files, sites_of
+from tests.runs import InThisProcess
+
+
+def workers(backend: Backend, count: int = 2) -> Workers:
+    return Workers(backend, count, worker_resources())
+
+
+def all_files(folder: Path) -> list[SiteFiles]:
+    return [site_files(folder / "sites", name, min_documents=2) for name in MIXES]
+
+
+def model(engine: Engine, folder: Path) -> bytes:
+    """The file of a model that is trained by an engine."""
+    found = train(federation(rounds=4), engine, place_of(folder / "out"))
+    write_model(SPACE, found.weights, ("cc", "hq"), folder / "quality.bin")
+    return (folder / "quality.bin").read_bytes()
+
+
+@pytest.fixture
+def expected(tmp_path: Path) -> bytes:
+    """In this process."""
+    (tmp_path / "expected").mkdir()
+    sites = dict(sites_of(tmp_path / "sites", min_documents=2))
+    return model(InProcess(sites, MOST_BYTES), tmp_path / "expected")
+
+
+def test_without_processes_the_bytes_are_the_same(tmp_path: Path, expected: bytes) -> None:
+    with local_engine(all_files(tmp_path), workers(InThisProcess()), MOST_BYTES) as engine:
+        assert model(engine, tmp_path) == expected
+
+
+@pytest.mark.processes
+def test_local_processes_give_the_same_bytes(tmp_path: Path, expected: bytes) -> None:
+    with local_engine(all_files(tmp_path), workers(LocalProcesses()), MOST_BYTES) as engine:
+        assert model(engine, tmp_path) == expected
+
+
+@pytest.mark.processes
+@pytest.mark.exhaustive
+def test_actors_give_the_same_bytes(tmp_path: Path, expected: bytes) -> None:
+    from gneiss.backends.ray_actors import RayActors
+    from tests.backends.ray_cluster import running_head
+
+    actors = RayActors(shared_filesystem=True)
+    with running_head(), local_engine(all_files(tmp_path), workers(actors), MOST_BYTES) as engine:
+        assert model(engine, tmp_path) == expected
+
+
+@dataclass(frozen=True)
+class DyingStep(SiteStep):
+    """Its worker dies once of each site, after the site has worked, before it has sent anything."""
+
+    folder: str = ""
+
+    def _work(self, task: SiteTask) -> bytes:
+        answer = super()._work(task)
+        mark = Path(self.folder) / f"died-{task.files.site}"
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+
+
+@pytest.mark.processes
+def test_a_site_that_dies_at_a_task_is_asked_again_and_answers_the_same(
+    tmp_path: Path, expected: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dying(most_bytes: int) -> SiteStep:
+        return DyingStep(most_bytes, str(tmp_path))
+
+    monkeypatch.setattr("gneiss.model_training.federated.engines.local.SiteStep", dying)
+    with local_engine(all_files(tmp_path), workers(LocalProcesses(), 1), MOST_BYTES) as engine:
+        assert model(engine, tmp_path) == expected
+    assert len(list(tmp_path.glob("died-*"))) == len(MIXES)
+
+
+class _GivesUp(InThisProcess):
+    """Every worker dies of its task."""
+
+    def run(self, step: Any, tasks: Any, workers: int, resources: Any) -> Iterator[Any]:  # type: ignore[override]
+        yield from (step.lost(task, "its worker died 3 times") for task in tasks)
+
+
+def test_a_site_whose_workers_die_of_every_task_is_lost(tmp_path: Path) -> None:
+    with local_engine(all_files(tmp_path), workers(_GivesUp()), MOST_BYTES) as engine:
+        from gneiss.model_training.federated.asking import task_message
+
+        engine.ask("ann", task_message(federation(), "count", 0))
+        assert engine.answer(60) == Lost("ann", "its worker died 3 times")
+        assert engine.answer(0) is None
+
+
+def test_errors_of_sites_and_defects_reach_the_coordinator(tmp_path: Path) -> None:
+    files = [replace(found, text="body") for found in all_files(tmp_path)]
+    with (
+        local_engine(files, workers(InThisProcess()), MOST_BYTES) as engine,
+        pytest.raises(InputError, match="column 'body' is not there"),
+    ):
+        model(engine, tmp_path)
+    broken = [replace(found, space=None) for found in all_files(tmp_path)]  # type: ignore[arg-type]
+    with (
+        local_engine(broken, workers(InThisProcess()), MOST_BYTES) as engine,
+        pytest.raises(DefectError, match="an engine failed: AttributeError"),
+    ):
+        model(engine, tmp_path / "other")

@@ -27,9 +27,11 @@ def federated() -> None:
 
 @federated_app.command()
 def simulate(
-    labels: Annotated[Path, typer.Argument(help="A Parquet file with text, labels and sites, or a folder of them.")],
+    input: Annotated[
+        Path, typer.Option("--input", "-i", help="A Parquet file with text, labels and sites, or a folder of them.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="A folder for this simulation only.")],
-    sites_by: Annotated[str, typer.Option(help="The column that says at which site a document is.")],
+    sites_by: Annotated[str, typer.Option(help="The column that says at which site a document is.")] = "source",
     strategy: Annotated[
         str, typer.Option(help="A name, `auto` for what suits the sites' label mixes, or `all` to compare.")
     ] = "auto",
@@ -61,7 +63,7 @@ def simulate(
     from gneiss.model_training.source import CARD
 
     made = simulated(
-        labels,
+        input,
         output,
         sites_by=sites_by,
         strategy=strategy,

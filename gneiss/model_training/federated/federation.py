@@ -66,16 +66,16 @@ ARRIVALS: Mapping[str, Arrivals] = {
 }
 #: Names → the rate of sites, and that of the server, where nothing else is said.
 DEFAULT_RATES: Mapping[str, tuple[float, float]] = {
-    "fedavg": (3.0, 1.0),
+    "fedavg": (1.0, 1.0),
     "scaffold": (3.0, 1.0),
-    "fedadam": (0.3, 0.03),
-    "local_adam": (0.01, 1.0),
+    "fedadam": (1.0, 0.03),
+    "local_adam": (0.03, 1.0),
     "fadam_et": (0.03, 1.0),
     "fadam_gt": (0.03, 1.0),
-    "fedasync": (3.0, 1.0),
-    "fedbuff": (3.0, 1.0),
-    "fadas": (3.0, 0.03),
-    "fadas_da": (3.0, 0.03),
+    "fedasync": (1.0, 1.0),
+    "fedbuff": (1.0, 1.0),
+    "fadas": (1.0, 0.03),
+    "fadas_da": (1.0, 0.03),
 }
 
 

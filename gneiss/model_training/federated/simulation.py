@@ -20,8 +20,8 @@ import numpy as np
 
 from gneiss.backends.choice import BackendName, choose_workers
 from gneiss.backends.resources import worker_resources
-from gneiss.errors import InputError, did_you_mean, printable
-from gneiss.input.files import find_files
+from gneiss.errors import InputError, OutputError, did_you_mean, printable
+from gneiss.input.files import can_name, find_files
 from gneiss.input.formats import input_names, is_input
 from gneiss.model_training.classifier import NEGATIVE, QUALITY
 from gneiss.model_training.federated.checkpoint import Record
@@ -61,6 +61,8 @@ CORRECTED, UNCORRECTED = "fadam_gt", "local_adam"
 MODEL_FILE, VOCABULARY_FILE = "quality.bin", "vocabulary.txt"
 #: How much less accurate than central training a strategy is that is taken to have arrived.
 BEHIND = 0.03
+#: Of AMSGrad in one place.
+CENTRAL_RATE = 0.01
 _log = logging.getLogger(__name__)
 
 
@@ -120,6 +122,8 @@ def simulate(
         raise InputError(
             f"strategy '{printable(strategy)}' is not known{did_you_mean(strategy, [ALL, AUTO, *DEFAULT_RATES])}"
         )
+    if can_name(labels, place):
+        raise OutputError(f"{place}: the output and the labels {labels} lie one in the other; choose another output")
     with claim(place, _identity(labels, sites_by, text, rule, settings)):
         homes = divide(labels, sites_by, (text, rule.column), place / "sites")
         space = _space(homes, text, rule, settings)
@@ -239,7 +243,7 @@ def _central(files: Sequence[SiteFiles], settings: Simulating) -> float:
     examples = [site_examples(one) for one in files]
     sampling = Sampling(settings.batch * _asked(files, settings), min_documents=1)
     together = pooled([own.trained for own in examples])
-    optimizer = local_adam(settings.steps, DEFAULT_RATES["local_adam"][0])
+    optimizer = local_adam(settings.steps, CENTRAL_RATE)
     begin = np.zeros((files[0].space.size, 1), np.float32)
     states = rounds(optimizer, begin, {"all": lambda draw: sampling.gradient(together, draw)}, seed=settings.seed)
     *_, last = islice(states, settings.rounds)

@@ -18,7 +18,7 @@ def shared_words(sites: Sequence[Iterable[str]], min_documents: int, most_words:
     Parameters: `sites`: the texts of each, as fastText reads them; a word counts where so many documents of a site have
     it, and is taken if that is so at two sites, or at the only one. What no site would tell by itself is not told.
 
-    >>> shared_words([["a b c", "a b"], ["a d", "a b b", "b"], ["c c"]], 2, 10)
+    >>> shared_words([["a b c", "a b"], ["a d", "b", "a b b", "b"], ["c c"]], 2, 10)
     ['b', 'a']
     """
     documents: Counter[str] = Counter()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
@@ -19,7 +20,7 @@ from gneiss.annotation import Column
 from gneiss.arrays import Int64Array, UInt64Array
 from gneiss.batch import TextBatch
 from gneiss.corpus_steps.cluster_stages import cluster_stages, clusters_of, ranges_of
-from gneiss.corpus_steps.indexed_keys import HASHES, index_stages, indexed_keys
+from gneiss.corpus_steps.indexed_keys import HASHES, IndexedKeys, index_stages
 from gneiss.corpus_steps.indexed_sets import FORMAT
 from gneiss.corpus_steps.preference_stages import order_stages
 from gneiss.corpus_steps.scope import Scope, check_group, files, group_of
@@ -368,7 +369,7 @@ def _matched(keys_per_document: int, partitions: int, corpus: StepCorpus, partit
     from gneiss.dedup.minhash.matching import matched, passes_for
 
     sent, ranges = corpus.across("keys", len(corpus.shards), partition), ranges_of(corpus)
-    known = list(indexed_keys(corpus.segments, keys_per_document, partition, partitions))
-    passes = passes_for(sum(batch.num_rows for its in (known, sent) for batch in its), REDUCER_MEMORY_BYTES)
+    known = IndexedKeys(corpus.segments, keys_per_document, partition, partitions)
+    passes = passes_for(sum(batch.num_rows for batch in chain(known, sent)), REDUCER_MEMORY_BYTES)
     for batch in matched(sent, passes, known, Union.of(corpus).before):
         yield from ranges.parted(batch, numbers_of(batch, "", ranges.starts))

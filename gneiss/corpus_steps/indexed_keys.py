@@ -7,6 +7,7 @@ there are follows from the rows of the shards alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
@@ -47,31 +48,36 @@ def index_stages(keys_per_document: int, partitions: int, keep: str | None, corp
     return (index, *kept_order(keep, corpus))
 
 
-def indexed_keys(
-    segments: Sequence[Segment], keys_per_document: int, partition: int, partitions: int
-) -> Iterator[pa.RecordBatch]:
-    """The keys of all segments in one of several partitions: the `known` ones of reducers."""
-    from gneiss.dedup.corpus_scope.records import column
-    from gneiss.dedup.minhash.keys import KNOWN
+@dataclass(frozen=True)
+class IndexedKeys:
+    """The keys of all segments in one of several partitions: the `known` ones of reducers, read each time."""
 
-    before = 0
-    for segment in segments:
-        for batch in _batches(segment, keys_per_document, partition, partitions):
-            high = np.cumsum(column(batch, "high_step"), dtype=np.uint64)
-            its = np.flatnonzero(_range_of(high, partitions) == partition)
-            low, order, shard, row = (column(batch, name)[its] for name in ("low", "order", "shard", "row"))
-            yield pa.record_batch([high[its], low, order, shard + np.uint32(before), row], schema=KNOWN)
-        before += len(segment.shards)
+    segments: Sequence[Segment]
+    keys_per_document: int
+    partition: int
+    partitions: int
 
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        from gneiss.dedup.corpus_scope.records import column
+        from gneiss.dedup.minhash.keys import KNOWN
 
-def _batches(segment: Segment, keys_per_document: int, partition: int, partitions: int) -> Iterator[pa.RecordBatch]:
-    """The batches of the slots that a partition overlaps."""
-    slots = _slots([rows for _, rows in segment.shards], keys_per_document)
-    first, end = partition * slots // partitions, -(-(partition + 1) * slots // partitions)
-    for task in range(first // SLOTS_OF_FILE, -(-end // SLOTS_OF_FILE)):
-        start = task * SLOTS_OF_FILE
-        stop = min(start + SLOTS_OF_FILE, slots)
-        yield from segment.read("index", task, max(first, start) - start, min(end, stop) - start)
+        before = 0
+        for segment in self.segments:
+            for batch in self._batches(segment):
+                high = np.cumsum(column(batch, "high_step"), dtype=np.uint64)
+                chosen = np.flatnonzero(_range_of(high, self.partitions) == self.partition)
+                low, order, shard, row = (column(batch, name)[chosen] for name in ("low", "order", "shard", "row"))
+                yield pa.record_batch([high[chosen], low, order, shard + np.uint32(before), row], schema=KNOWN)
+            before += len(segment.shards)
+
+    def _batches(self, segment: Segment) -> Iterator[pa.RecordBatch]:
+        """The batches of the slots that the partition overlaps."""
+        slots = _slots([rows for _, rows in segment.shards], self.keys_per_document)
+        first, end = self.partition * slots // self.partitions, -(-(self.partition + 1) * slots // self.partitions)
+        for task in range(first // SLOTS_OF_FILE, -(-end // SLOTS_OF_FILE)):
+            start = task * SLOTS_OF_FILE
+            stop = min(start + SLOTS_OF_FILE, slots)
+            yield from segment.read("index", task, max(first, start) - start, min(end, stop) - start)
 
 
 def _index(slots: int, partitions: int, corpus: StepCorpus, task: int) -> Batches:

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from gneiss.arrays import Int64Array, UInt32Array
-from gneiss.corpus_steps.indexed_keys import index_stages, indexed_keys
+from gneiss.corpus_steps.indexed_keys import IndexedKeys, index_stages
 from gneiss.corpus_steps.indexed_sets import SETS, kept_set_stage, kept_sets, lists_of
 from gneiss.corpus_steps.preference_stages import order_stages
 from gneiss.corpus_steps.star_stages import cut_stages, kept_star_stage, star_stages
@@ -91,8 +92,8 @@ def _candidates(step: NearDuplicates, partitions: int, verifiers: int, corpus: S
     from gneiss.dedup.minhash.candidates import candidates, passes_for
 
     sent = corpus.across("keys", len(corpus.shards), partition)
-    known = list(indexed_keys(corpus.segments, step.keys_per_document, partition, partitions))
-    passes = passes_for(sum(batch.num_rows for its in (known, sent) for batch in its), REDUCER_MEMORY_BYTES)
+    known = IndexedKeys(corpus.segments, step.keys_per_document, partition, partitions)
+    passes = passes_for(sum(batch.num_rows for batch in chain(known, sent)), REDUCER_MEMORY_BYTES)
     union = Union.of(corpus)
     for batch in candidates(sent, passes, known, union.before, union.segment):
         yield from by_receiver(batch, _verifier(column(batch, "shard"), column(batch, "row"), verifiers), verifiers)

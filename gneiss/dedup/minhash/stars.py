@@ -51,9 +51,9 @@ MEMBERS = pa.schema(
     ]
 )
 #: Pairs that a task holds at a time, about.
-MOST_PAIRS = 1 << 22
+MOST_PAIRS = 1 << 20
 #: Of a task over a range, for each of its documents.
-BYTES_PER_DOCUMENT = 80
+BYTES_PER_DOCUMENT = 160
 _PAIRS_PER_SAMPLE = 64
 
 

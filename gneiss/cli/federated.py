@@ -58,7 +58,7 @@ def simulate(
     as_json: Annotated[bool, typer.Option("--json", help="Print figures as JSON.")] = False,
 ) -> None:
     """Divide labels into sites, train across them, and compare with training in one place."""
-    from gneiss.model_training.federated.simulation import MODEL_FILE, Simulating
+    from gneiss.model_training.federated.simulation import MODEL_FILE, SimulationSettings
     from gneiss.model_training.federated.simulation import simulate as simulated
     from gneiss.model_training.source import CARD
 
@@ -71,7 +71,7 @@ def simulate(
         label=label_column,
         positive=positive,
         score_threshold=score_threshold,
-        settings=Simulating(
+        settings=SimulationSettings(
             rounds=rounds,
             steps=steps,
             share=share,

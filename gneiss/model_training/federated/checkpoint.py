@@ -85,7 +85,7 @@ def read_log(output: Place) -> list[Record]:
 
 
 def _write_log(output: Place, records: Sequence[Record]) -> None:
-    write_bytes("".join(f"{json.dumps(record)}\n" for record in records).encode(), output, LOG_FILE)
+    write_bytes("".join(f"{json.dumps(record, sort_keys=True)}\n" for record in records).encode(), output, LOG_FILE)
 
 
 def _file(number: int) -> str:

@@ -7,7 +7,6 @@ into sites, their common words, and central training look at all documents.
 from __future__ import annotations
 
 import hashlib
-import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -63,11 +62,10 @@ MODEL_FILE, VOCABULARY_FILE = "quality.bin", "vocabulary.txt"
 BEHIND = 0.03
 #: Of AMSGrad in one place.
 CENTRAL_RATE = 0.01
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Simulating:
+class SimulationSettings:
     """Settings of a simulation.
 
     rounds, and steps of a site in each; share: of the sites that are asked in a round; batch: documents of a step;
@@ -105,7 +103,7 @@ def simulate(
     label: str = "label",
     positive: str | Sequence[str] | None = None,
     score_threshold: float | None = None,
-    settings: Simulating = Simulating(),
+    settings: SimulationSettings = SimulationSettings(),
     workers: int | None = None,
     backend: BackendName = "auto",
 ) -> Simulation:
@@ -140,7 +138,7 @@ def simulate(
             chosen = strategy if strategy in DEFAULT_RATES else CORRECTED if mixes.differ else UNCORRECTED
             central = _central(files, settings)
             trained = {
-                name: _trained(name, files, settings, engine(), place)
+                name: train(_federation(name, files, settings), engine(), place / name)
                 for name in (DEFAULT_RATES if strategy == ALL else (chosen,))
             }
         made = Simulation(
@@ -159,7 +157,7 @@ def simulate(
     return made
 
 
-def _identity(labels: Address, sites_by: str, text: str, rule: Rule, settings: Simulating) -> dict[str, object]:
+def _identity(labels: Address, sites_by: str, text: str, rule: Rule, settings: SimulationSettings) -> dict[str, object]:
     """What a simulation depends on, but for the strategy."""
     root, found = find_files(labels, is_input, input_names())
     try:
@@ -170,7 +168,7 @@ def _identity(labels: Address, sites_by: str, text: str, rule: Rule, settings: S
     return {"gneiss": __version__, "labels": checksums, **said}
 
 
-def _space(homes: Mapping[str, Place], text: str, rule: Rule, settings: Simulating) -> FeatureSpace:
+def _space(homes: Mapping[str, Place], text: str, rule: Rule, settings: SimulationSettings) -> FeatureSpace:
     """Features of the words that sites have in common, and of n-grams."""
     lines = [
         [document.line for document in labelled_documents(home / LABELS_FILE, text, rule).documents]
@@ -180,7 +178,7 @@ def _space(homes: Mapping[str, Place], text: str, rule: Rule, settings: Simulati
     return FeatureSpace.of(words, settings.word_ngrams, settings.buckets)
 
 
-def _federation(name: str, files: Sequence[SiteFiles], settings: Simulating) -> Federation:
+def _federation(name: str, files: Sequence[SiteFiles], settings: SimulationSettings) -> Federation:
     """The training of a strategy. By arrival as many tasks are done as in rounds."""
     space, asked = files[0].space, _asked(files, settings)
     buffer_size = 1 if name == "fedasync" else max(1, asked // 2)
@@ -202,13 +200,13 @@ def _federation(name: str, files: Sequence[SiteFiles], settings: Simulating) -> 
     )
 
 
-def _asked(files: Sequence[SiteFiles], settings: Simulating) -> int:
+def _asked(files: Sequence[SiteFiles], settings: SimulationSettings) -> int:
     return max(1, round(settings.share * len(files)))
 
 
 @contextmanager
 def _engines(
-    files: Sequence[SiteFiles], settings: Simulating, workers: int | None, backend: BackendName
+    files: Sequence[SiteFiles], settings: SimulationSettings, workers: int | None, backend: BackendName
 ) -> Iterator[Callable[[], Engine]]:
     """Gives the engine of a training: workers, or this process with a clock that begins anew each time."""
     most_bytes = most_bytes_of(files[0].space.size)
@@ -233,12 +231,14 @@ def _seconds_at(place: float) -> tuple[float, float]:
     return (1, 2) if place < 0.5 else (3, 5) if place < 0.8 else (50, 80)
 
 
-def _trained(name: str, files: Sequence[SiteFiles], settings: Simulating, engine: Engine, output: Place) -> Trained:
+def _trained(
+    name: str, files: Sequence[SiteFiles], settings: SimulationSettings, engine: Engine, output: Place
+) -> Trained:
     _log.info("strategy %s", name)
     return train(_federation(name, files, settings), engine, output / name)
 
 
-def _central(files: Sequence[SiteFiles], settings: Simulating) -> float:
+def _central(files: Sequence[SiteFiles], settings: SimulationSettings) -> float:
     """The accuracy of Local Adam where all documents are in one place, with the mini-batches of all sites together."""
     examples = [site_examples(one) for one in files]
     sampling = Sampling(settings.batch * _asked(files, settings), min_documents=1)

@@ -48,6 +48,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / LOG_FILE).read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", sorted(ROUNDS))
 def test_rounds_are_those_of_the_strategy(tmp_path: Path, strategy: str) -> None:
     found = federation(strategy, 4, share=0.67)
@@ -154,6 +155,7 @@ def test_a_coordinator_or_site_that_is_killed_at_any_write_goes_on_to_the_same_b
         assert files(folder / "out") == expected
 
 
+@pytest.mark.slow
 def test_a_training_by_arrival_goes_on_where_it_was_killed_and_its_replay_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +192,7 @@ HOSTILE: dict[str, Callable[[Message], Message]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hostile", sorted(HOSTILE))
 @pytest.mark.parametrize("strategy", ["fedavg", "fedbuff"])
 def test_what_is_no_answer_counts_as_lost_and_changes_nothing(tmp_path: Path, hostile: str, strategy: str) -> None:

@@ -18,7 +18,7 @@ from gneiss.errors import InputError, OutputError
 from gneiss.filters.fasttext import fasttext_scores
 from gneiss.model_training.federated.divided import divide
 from gneiss.model_training.federated.federation import ARRIVALS, ROUNDS
-from gneiss.model_training.federated.simulation import Simulating, simulate
+from gneiss.model_training.federated.simulation import SimulationSettings, simulate
 from gneiss.model_training.federated.simulation_card import Simulation
 from gneiss.model_training.federated.vocabulary import shared_words
 from gneiss.pipelines.run import run
@@ -26,7 +26,7 @@ from gneiss.store.place import place_of
 from tests.model_training.federated.silos_of_text import MIXES, documents
 from tests.runs import InThisProcess
 
-SMALL = Simulating(rounds=6, steps=5, buckets=64, min_documents=2)
+SMALL = SimulationSettings(rounds=6, steps=5, buckets=64, min_documents=2)
 
 
 def labels_of(folder: Path, count: int = 60) -> Path:
@@ -68,7 +68,7 @@ def test_the_same_labels_give_the_same_bytes_and_others_are_refused(tmp_path: Pa
     assert written == {path.name: path.read_bytes() for path in (tmp_path / "again" / "out").glob("*.*")}
     assert simulated(tmp_path) == first
     with pytest.raises(OutputError, match=r"what differs: settings"):
-        simulated(tmp_path, settings=Simulating(rounds=7))
+        simulated(tmp_path, settings=SimulationSettings(rounds=7))
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_strategies_and_settings_that_are_none_are_refused(tmp_path: Path) -> No
     with pytest.raises(InputError, match="strategy 'fadamgt' is not known; did you mean 'fadam_gt'"):
         simulated(tmp_path, strategy="fadamgt")
     with pytest.raises(InputError, match=r"held_out_share: expected 0.05 to 0.5, found 0"):
-        Simulating(held_out_share=0)
+        SimulationSettings(held_out_share=0)
 
 
 def test_rows_are_divided_as_they_are_but_for_texts_that_are_not_utf_8(tmp_path: Path) -> None:

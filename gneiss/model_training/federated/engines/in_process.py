@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from collections.abc import Mapping
 
 import numpy as np
 
+from gneiss.model_training.federated.clock import Duration
 from gneiss.model_training.federated.engines import Lost, Site, received
 from gneiss.model_training.federated.message import Message, packed, unpacked
-
-#: Site, random numbers → seconds that a task takes there.
-Duration: TypeAlias = "Callable[[str, np.random.Generator], float]"
 
 
 def a_second(_site: str, _draw: np.random.Generator) -> float:

@@ -86,10 +86,12 @@ class CurateWork:
             except InputError:
                 return None
 
-        parts = _parts(one for one in at_once(read, shards) if one is not None)
+        readers, writers = shards[0].file.store.files_at_once, output.store.files_at_once
+        parts = _parts(one for one in at_once(read, shards, readers) if one is not None)
         curated = (shard for part in parts for shard in curate_together(part, recipe, self.models, watch=watch()))
         receipts = {
-            receipt.task: receipt for receipt in at_once(lambda result: commit(result, recipe, output), curated)
+            receipt.task: receipt
+            for receipt in at_once(lambda result: commit(result, recipe, output), curated, writers)
         }
         return [receipts.get(shard.id) for shard in shards]
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote, unquote
 
 from gneiss.errors import InputError
+from gneiss.store.at_once import AT_ONCE
 from gneiss.store.hub_errors import asking_hub
 from gneiss.store.ranged import TAIL_BYTES, open_ranges
 from gneiss.store.store import File, matches
@@ -92,6 +93,7 @@ class HubStore:
 
     schemes = ("hf",)
     reads_versions = True
+    files_at_once = AT_ONCE
     refusal = "an output is not written to the hub: write to a folder or an object store, then `gneiss push OUT hf://…`"
 
     def path(self, address: str) -> str:

@@ -39,6 +39,7 @@ class LocalStore:
 
     schemes = ("", "file")
     reads_versions = False
+    files_at_once = 4  # a disk answers soon, and more threads cost a worker CPU time
     refusal = None
 
     def path(self, address: str) -> str:

@@ -15,7 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from gneiss.errors import InputError, StoreError
-from gneiss.store.at_once import meanwhile
+from gneiss.store.at_once import AT_ONCE, meanwhile
 from gneiss.store.aws_profile import with_profile
 from gneiss.store.lease import EXPIRY_SECONDS, Lease, leased, owner
 from gneiss.store.object_errors import failing
@@ -54,6 +54,7 @@ class ObjectStore:
     lease_seconds: float = EXPIRY_SECONDS
 
     reads_versions = True
+    files_at_once = AT_ONCE
     refusal = None
     #: The Python class of each service's client.
     services: ClassVar[dict[str, str]] = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}

@@ -46,6 +46,10 @@ class Store(Protocol):
     def reads_versions(self) -> bool:
         """Whether a file that is opened in a version is read in that version, or not at all."""
 
+    @property
+    def files_at_once(self) -> int:
+        """How many files a worker reads or writes at once, which is more where each waits for a network."""
+
     def path(self, address: str) -> str:
         """The path that an address names. Raises InputError."""
 

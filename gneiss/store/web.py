@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
 from gneiss.errors import InputError, StoreError, first_line, printable
+from gneiss.store.at_once import AT_ONCE
 from gneiss.store.ranged import Positioned, open_ranges
 from gneiss.store.store import File
 
@@ -35,6 +36,7 @@ class WebStore:
     scheme: str
 
     reads_versions = False
+    files_at_once = AT_ONCE
     refusal = "web servers are read only: write to a folder or an object store"
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from gneiss.output.finished_run import FinishedRun
 from gneiss.output.ledger import Receipt
 from gneiss.pipelines.run import run
 from gneiss.recipe.recipe import Recipe
+from gneiss.store.local import LocalStore
 from tests import runs
 
 pytestmark = pytest.mark.slow
@@ -122,6 +124,23 @@ def test_bundles_of_any_size_change_no_byte(
     assert sum(seen.bundles) == 12
     assert runs.promised(done.folder) == runs.promised(alone.folder)
     assert done.quarantined_shards == alone.quarantined_shards
+
+
+def test_as_many_shards_are_written_at_once_as_suit_the_store(source: Path, alone: FinishedRun, tmp_path: Path) -> None:
+    committed, threads = commit.commit, set[int]()
+
+    def noted(*arguments: Any) -> Receipt:
+        threads.add(threading.get_ident())
+        return committed(*arguments)
+
+    with (
+        mock.patch("gneiss.jobs.bundle._A_WORKER", 1),
+        mock.patch("gneiss.output.commit.commit", noted),
+        mock.patch.object(LocalStore, "files_at_once", 1),
+    ):
+        done = run(Recipe.parse(RECIPE), source, tmp_path / "output", backend=Seen())
+    assert len(threads) == 1
+    assert runs.promised(done.folder) == runs.promised(alone.folder)
 
 
 def test_of_a_bundle_that_kills_workers_each_shard_is_done_by_itself(

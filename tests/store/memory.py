@@ -23,6 +23,7 @@ class MemoryStore:
 
     schemes = ("memory",)
     reads_versions = True
+    files_at_once = 2
     refusal = None
 
     def path(self, address: str) -> str:

@@ -231,13 +231,6 @@ def _seconds_at(place: float) -> tuple[float, float]:
     return (1, 2) if place < 0.5 else (3, 5) if place < 0.8 else (50, 80)
 
 
-def _trained(
-    name: str, files: Sequence[SiteFiles], settings: SimulationSettings, engine: Engine, output: Place
-) -> Trained:
-    _log.info("strategy %s", name)
-    return train(_federation(name, files, settings), engine, output / name)
-
-
 def _central(files: Sequence[SiteFiles], settings: SimulationSettings) -> float:
     """The accuracy of Local Adam where all documents are in one place, with the mini-batches of all sites together."""
     examples = [site_examples(one) for one in files]

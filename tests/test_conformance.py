@@ -12,7 +12,13 @@ from scripts import conformance
 pytestmark = pytest.mark.skipif(find_spec("textstat") is None, reason="a peer, of the extra bench, is not installed")
 
 
-@pytest.mark.parametrize("peer", conformance.PEERS)
+#: Of the others `make test` has their own files' tests.
+SHARE = ("datatrove", "fasttext-community")
+
+
+@pytest.mark.parametrize(
+    "peer", [peer if peer in SHARE else pytest.param(peer, marks=pytest.mark.exhaustive) for peer in conformance.PEERS]
+)
 @pytest.mark.slow
 def test_what_differs_has_a_reason(peer: str) -> None:
     for found in conformance.PEERS[peer](conformance.documents(150)):

@@ -67,7 +67,15 @@ def warm_gneiss(warm: WarmProcesses) -> Iterator[Path]:
         yield folder
 
 
-@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
+#: Pages whose code takes long, as it trains models or makes processes die.
+LONG = ("federated.md", "labelling.md", "operations.md", "training-models.md", "training.md")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.exhaustive) if page.name in LONG else page for page in GUIDES],
+    ids=lambda page: page.name,
+)
 def test_the_code_of_a_page_runs(
     page: Path, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     request: pytest.FixtureRequest, warm_gneiss: Path,

@@ -286,6 +286,7 @@ def answers(does: Callable[[], None], folder: Path, times: int, workers: int = 2
 
 
 @pytest.mark.usefixtures("head")
+@pytest.mark.exhaustive
 def test_kept_actors_live_on_from_stage_to_stage() -> None:
     with RayActors(patience=PATIENCE).kept() as kept:
         first = set(kept.run(Processes("first"), range(20), 2, RESOURCES))

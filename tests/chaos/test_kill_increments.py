@@ -39,7 +39,7 @@ class Job:
         return output
 
 
-@pytest.fixture(scope="module", params=["increment", "against"])
+@pytest.fixture(scope="module", params=["increment", pytest.param("against", marks=pytest.mark.exhaustive)])
 def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Job:
     """New shards of an output with an index of every kind; or the same shards, against that output."""
     folder = tmp_path_factory.mktemp("job")

@@ -117,6 +117,7 @@ def test_a_driver_that_is_killed_leaves_workers_that_end_without_a_word(folder: 
         time.sleep(0.05)
 
 
+@pytest.mark.exhaustive
 def test_a_hangup_that_is_ignored_stays_so(folder: Path) -> None:
     """As under `nohup`."""
     (folder / "wait").touch()

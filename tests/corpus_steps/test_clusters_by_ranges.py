@@ -48,7 +48,7 @@ def a_range_for_each_shard() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("keep", [None, "text_bytes"])
+@pytest.mark.parametrize("keep", [pytest.param(None, marks=pytest.mark.exhaustive), "text_bytes"])
 @pytest.mark.parametrize("verify", [None, 0.5, {"at_least": 0.5, "clusters": "complete"}], ids=str)
 @pytest.mark.slow
 def test_ranges_do_not_matter(corpus: Path, tmp_path: Path, keep: str | None, verify: Any) -> None:

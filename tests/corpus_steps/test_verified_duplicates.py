@@ -193,7 +193,9 @@ def test_what_is_no_preference_is_refused(keep: str, message: str) -> None:
         recipe(keep=keep)
 
 
-@pytest.mark.parametrize("verify", [None, 0.5], ids=["unverified", "verified"])
+@pytest.mark.parametrize(
+    "verify", [pytest.param(None, marks=pytest.mark.exhaustive), 0.5], ids=["unverified", "verified"]
+)
 @pytest.mark.slow
 def test_groups_and_files_do_not_see_each_other(tmp_path: Path, verify: Any) -> None:
     """What is found in a group, or in a file of several shards, is what is found in it by itself."""

@@ -107,6 +107,7 @@ def test_decisions_equal(case: str, documents: list[str]) -> None:
 
 @pytest.mark.parametrize("terminal_punctuation", [True, False])
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_texts_that_c4_leaves_are_equal(terminal_punctuation: bool, documents: list[str]) -> None:
     from datatrove.data import Document
     from datatrove.pipeline import filters

@@ -36,7 +36,7 @@ def add(name: str, folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("seed", "keep", "near"),
     [
-        (1, None, NEAR),
+        pytest.param(1, None, NEAR, marks=pytest.mark.exhaustive),
         (2, "text_chars", VERIFIED),
         *(
             pytest.param(seed, (None, "text_chars")[seed % 2], near, marks=pytest.mark.exhaustive)

@@ -72,7 +72,7 @@ def promised(output: Place) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("unit", ["bytes", "tokens"])
+@pytest.mark.parametrize("unit", ["tokens", pytest.param("bytes", marks=pytest.mark.exhaustive)])
 def test_a_merged_exchange_changes_no_byte_and_takes_as_many_reads_as_planned(source: Path, unit: str) -> None:
     plain, store = Place(CountingStore(), "plain"), CountingStore()
     curated(source, plain, unit)

@@ -117,6 +117,11 @@ def test_a_run_and_all_that_follows_have_the_bytes_that_they_have_on_a_disk(
     assert [d.id for d in documents(bucket / "out/curated")] == [d.id for d in documents(disk / "out/curated")]
 
 
+@pytest.mark.parametrize(
+    "bucket",
+    ["memory", pytest.param("s3", marks=[pytest.mark.processes, pytest.mark.exhaustive])],
+    indirect=True,
+)
 @pytest.mark.slow
 def test_a_run_elsewhere_is_resumed_and_refused_as_on_a_disk(bucket: Place, disk: Place) -> None:
     recipe = recipe_of(RECIPE, budgets="{documents: 1}")

@@ -190,7 +190,7 @@ models = st.fixed_dictionaries(
 lines = st.lists(st.tuples(st.sampled_from("abc"), st.lists(words, min_size=1, max_size=8)), min_size=3, max_size=12)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.lists(st.tuples(models, lines), min_size=1, max_size=3), texts)
 @pytest.mark.slow
 def test_equals_library_and_oracle(train_fasttext, tmp_path_factory, parameters, texts):

@@ -17,6 +17,8 @@ from gneiss.routing.predictor import FEATURES
 
 #: No unknown keys, and no numbers that JSON does not have.
 _STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
+#: Of a document that is kept.
+_LEAST_MARGIN = np.finfo(np.float64).tiny
 #: What happens to a document that the judge has no answer for: the run stops, or the last tier's decision stands.
 OnFailure: TypeAlias = Literal["stop", "tier"]
 
@@ -82,8 +84,11 @@ class Tier:
 
     def margins_of(self, scores: Float64Array) -> Float64Array:
         """Margins, above 0 for documents to keep; 0 where a score is missing, NaN, which decides against it."""
-        signed = scores if self.scorer.keeps == "above" else -scores
-        margins: Float64Array = np.nan_to_num(np.interp(signed, self.scores, self.margins), nan=0.0)
+        sign = 1.0 if self.scorer.keeps == "above" else -1.0
+        found = np.nan_to_num(np.interp(sign * scores, self.scores, self.margins), nan=0.0)
+        # next to the threshold an interpolated margin may be rounded to the other side
+        keeps = sign * scores > sign * self.scorer.threshold
+        margins: Float64Array = np.where(keeps, np.maximum(found, _LEAST_MARGIN), np.minimum(found, 0.0))
         return margins
 
 

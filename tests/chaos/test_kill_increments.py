@@ -55,7 +55,7 @@ def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     )
 
 
-@pytest.mark.parametrize("every", [31, pytest.param(1, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("every", [31, pytest.param(4, marks=pytest.mark.exhaustive)])
 def test_a_kill_in_any_stage_is_made_good_by_running_again(
     every: int, job: Job, tmp_path: Path, warm: WarmProcesses
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gneiss.arrays import BoolArray, Float64Array
@@ -29,6 +29,7 @@ def test_no_threshold_is_better_than_the_best(pairs: list[tuple[float, bool]]) -
 
 
 @given(st.lists(SCORES, max_size=60), SCORES.filter(lambda score: score == score), st.sampled_from(["above", "below"]))
+@example([1e-5, 1.2e-38], 0.0, "below")  # interpolation alone makes 1e-16 of the latter
 def test_margins_are_above_0_where_a_scorer_keeps_and_rise(scores: list[float], threshold: float, keeps: str) -> None:
     values = np.array(scores, np.float64)
     tier = tier_of(Scorer("s", threshold, "above" if keeps == "above" else "below"), values, 1.0)

@@ -42,7 +42,7 @@ test-quick: $(KERNELS)
 	$(PYTEST) -m "not slow and not processes and not exhaustive"
 
 test-long: $(KERNELS)
-	$(PYTEST) --numprocesses $$(($$(nproc) + 2)) -m "(slow or processes) and not exhaustive"
+	$(PYTEST) --numprocesses $$(($$(nproc) + 1)) -m "(slow or processes) and not exhaustive"
 
 test-exhaustive: $(KERNELS)  ## what takes long by nature, and of which the whole test suite has a share
 	GNEISS_EXAMPLES=$${GNEISS_EXAMPLES:-100} $(PYTEST) -m "exhaustive or hypothesis"

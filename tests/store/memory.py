@@ -7,6 +7,8 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -16,9 +18,10 @@ from gneiss.store.store import File, Holder, matches
 
 @dataclass(frozen=True, eq=False)
 class MemoryStore:
-    """Files of this process, at `memory://…`. An ETag is the number of a write."""
+    """Files of this process, at `memory://…`. An ETag is the number of a write. Several threads may write at once."""
 
     content: dict[str, tuple[bytes, int]] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=partial(count, 1))
     held: set[str] = field(default_factory=set)
 
     schemes = ("memory",)
@@ -63,10 +66,10 @@ class MemoryStore:
         yield file
         if is_new and path in self.content:
             raise FileExistsError(17, "there already", path)
-        self.content[path] = (file.getvalue(), 1 + max((number for _, number in self.content.values()), default=0))
+        self.content[path] = (file.getvalue(), next(self.numbers))
 
     def delete(self, path: str) -> None:
-        for each in [each for each in self.content if f"{each}/".startswith(f"{path}/")]:
+        for each in [each for each in list(self.content) if f"{each}/".startswith(f"{path}/")]:
             del self.content[each]
 
     def sweep(self, folder: str) -> None:

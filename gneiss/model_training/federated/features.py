@@ -7,6 +7,7 @@ line, line feeds as spaces.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -132,10 +133,8 @@ def _check_words(words: Sequence[str]) -> None:
         raise InputError(f"words: expected {END} first, found {printable(words[0]) if words else 'none'}")
     if len(words) > _MOST_WORDS:
         raise InputError(f"words: expected at most {_MOST_WORDS:,}, found {len(words):,}")
-    if len(set(words)) < len(words):
-        seen: set[str] = set()
-        twice = next(word for word in words if word in seen or seen.add(word))  # type: ignore[func-returns-value]
-        raise InputError(f"words: '{printable(twice)}' is there twice; list each word once")
+    if repeated := [word for word, times in Counter(words).items() if times > 1]:
+        raise InputError(f"words: '{printable(repeated[0])}' is there twice; list each word once")
     for word in words:
         if not word or word.startswith(PREFIX) or not _NOT_IN_WORDS.isdisjoint(word):
             raise InputError(

@@ -60,7 +60,7 @@ def _page(browser: Any, demo: Path, scratch: Path) -> None:
     )
     page.screenshot(path=IMAGES / "report.png")
     section = page.locator("section", has_text="Documents near").first
-    section.locator("details", has_text="Documents near").first.evaluate("its => its.open = true")
+    section.locator("details", has_text="Documents near").first.evaluate("element => element.open = true")
     top = section.bounding_box()["y"]
     page.screenshot(path=IMAGES / "filter.png", full_page=True, clip=_clip(top, 760))
 
@@ -79,7 +79,7 @@ def _explorer(browser: Any, demo: Path) -> None:
         changed.wait_for(timeout=_WAIT_MS)
         page.wait_for_timeout(2000)  # charts follow
         page.get_by_role("heading", level=1).evaluate(
-            "its => its.textContent = 'demo/curated'"
+            "element => element.textContent = 'demo/curated'"
         )  # not where it lies here
         page.screenshot(path=IMAGES / "explorer.png")
         page.set_viewport_size({"width": WIDTH, "height": 4000})

@@ -221,8 +221,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     """A hub on the loopback interface, which the client of the hub is pointed to."""
     from tests.store.fake_hub import FakeHub, used
 
-    with used(FakeHub(), monkeypatch) as its:
-        yield its
+    with used(FakeHub(), monkeypatch) as fake:
+        yield fake
 
 
 @pytest.fixture

@@ -184,7 +184,7 @@ def _model(says: Mapping[str, object], arrays: Mapping[str, Float64Array]) -> Fu
     given = says["blocks"]
     if not isinstance(given, list):
         raise TypeError("expected a list of blocks")
-    blocks = tuple(Block(str(its["name"]), tuple(map(_column, its["columns"]))) for its in given)
+    blocks = tuple(Block(str(block["name"]), tuple(map(_column, block["columns"]))) for block in given)
     check_blocks(blocks)
     features = sum(block.features for block in blocks)
     method: Method = "laser" if says["method"] == "laser" else "masked"

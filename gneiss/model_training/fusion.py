@@ -140,13 +140,13 @@ def _scale(labelled: LabelledRun, rows: BoolArray, blocks: Sequence[Block]) -> t
     bounds = bounds_of(blocks).tolist()
     mean, deviation = np.zeros(bounds[-1]), np.ones(bounds[-1])
     for number, block in enumerate(blocks):
-        its = slice(bounds[number], bounds[number + 1])
-        values = labelled.features[rows & labelled.there[:, number], its]
+        of_block = slice(bounds[number], bounds[number + 1])
+        values = labelled.features[rows & labelled.there[:, number], of_block]
         if not len(values):
             raise InputError(f"block {block.name!r}: it is there for none of the documents to train on; leave it out")
-        mean[its] = values.mean(axis=0)
+        mean[of_block] = values.mean(axis=0)
         spread = values.std(axis=0)
-        deviation[its] = np.where(spread > 0, spread, 1.0)
+        deviation[of_block] = np.where(spread > 0, spread, 1.0)
     return mean, deviation
 
 
@@ -168,7 +168,7 @@ def _patterns(trained: Examples, held_out: Examples, scores: Float64Array, names
     """Every pattern of blocks that occurs, most blocks first."""
     before, after = trained.patterns, held_out.patterns
     found = []
-    for pattern in sorted({*before.tolist(), *after.tolist()}, key=lambda its: (-its.bit_count(), its)):
+    for pattern in sorted({*before.tolist(), *after.tolist()}, key=lambda bits: (-bits.bit_count(), bits)):
         rows = after == pattern
         right = (scores[rows] > 0.5) == (held_out.labels[rows] > 0)
         blocks = tuple(name for number, name in enumerate(names) if pattern >> number & 1)

@@ -110,13 +110,13 @@ def read_labelled_run(labels: Path, run: FinishedRun, blocks: Sequence[Block], r
                 before = found.setdefault(hash_, (verdict, features[at], there[at]))
                 if before[0] is not verdict:
                     found[hash_] = (None, features[at], there[at])
-    texts = [its for _, its in sorted(found.items())]
+    texts = [text for _, text in sorted(found.items())]
     usable = [text for text in texts if text[0] is not None and text[2].any()]
     _check(labels, usable)
     return LabelledRun(
-        features=np.array([its[1] for its in usable]),
-        there=np.array([its[2] for its in usable]),
-        labels=np.array([float(bool(its[0])) for its in usable]),
+        features=np.array([row[1] for row in usable]),
+        there=np.array([row[2] for row in usable]),
+        labels=np.array([float(bool(row[0])) for row in usable]),
         labelled=len(verdicts),
         unmatched=len(verdicts) - matched,
         contradictory=sum(text[0] is None for text in texts),
@@ -138,7 +138,7 @@ def _verdicts(labels: Path, rule: Rule) -> dict[Any, bool]:
 
 
 def _check(labels: Path, usable: Sequence[tuple[bool | None, Float64Array, BoolArray]]) -> None:
-    positives = sum(bool(its[0]) for its in usable)
+    positives = sum(bool(row[0]) for row in usable)
     if min(positives, len(usable) - positives) < MIN_DOCUMENTS:
         raise InputError(
             f"{labels}: too few labelled documents with a block: {positives} positive and"

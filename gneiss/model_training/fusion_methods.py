@@ -208,7 +208,9 @@ def fit_network(inputs: Float64Array, labels: Float64Array, learning: Learning) 
     draw = np.random.Generator(np.random.PCG64(learning.seed))
     network = new_network((inputs.shape[1], *MASKED, 1), draw)
     examples = Examples((inputs,), np.ones((len(labels), 0), np.bool_), labels, np.ones(len(labels)))
-    return _fitted(network, lambda its, rows: masked_loss(its, examples.taken(rows))[1], len(labels), draw, learning)
+    return _fitted(
+        network, lambda parameters, rows: masked_loss(parameters, examples.taken(rows))[1], len(labels), draw, learning
+    )
 
 
 def _fitted(

@@ -81,8 +81,8 @@ def sweep(
     `knobs`) → values; without it each threshold by itself, over quantiles of its annotation; `tokens`, `by`: as for
     `reading`. Raises RecipeError and InputError.
 
-    >>> for its in sweep(gneiss.open_run("curated"), vary={"quality.dclm": [0.01, 0.1]}):  # doctest: +SKIP
-    ...     print(its.values, total(its.decided.kept).documents)
+    >>> for point in sweep(gneiss.open_run("curated"), vary={"quality.dclm": [0.01, 0.1]}):  # doctest: +SKIP
+    ...     print(point.values, total(its.decided.kept).documents)
     """
     recipe = recipe or run.recipe
     known = knobs(recipe)

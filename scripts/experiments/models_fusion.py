@@ -156,7 +156,7 @@ def tables(quick: bool) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for column in COLUMNS:
         found = [measured(column, seed, with_baselines=column != "missing not at random") for seed in range(2 - quick)]
-        made[column] = {name: _means([its[name] for its in found]) for name in found[0]}
+        made[column] = {name: _means([figures[name] for figures in found]) for name in found[0]}
     return made
 
 
@@ -165,7 +165,7 @@ def _means(figures: Sequence[Mapping[str, float | None] | None]) -> dict[str, fl
     if not there:
         return None
     return {
-        name: None if any(its[name] is None for its in there) else fmean(float(its[name] or 0.0) for its in there)
+        name: None if any(row[name] is None for row in there) else fmean(float(row[name] or 0.0) for row in there)
         for name in there[0]
     }
 

@@ -109,8 +109,8 @@ def test_verified_pairs_decide_as_one_run_over_all(tmp_path: Path, seed: int, ke
     same = [*SAME, "near_similarity", "near_candidates", "near_rejected"]
     assert own.select(same).to_pylist() == whole.select(same).to_pylist()
     assert any(own["near_rejected"].to_pylist())
-    is_there = [its is not None and its.startswith("a/") for its in whole["near_cluster"].to_pylist()]
-    assert [its == 0 for its in own["near_against"].to_pylist()] == is_there
+    is_there = [cluster is not None and cluster.startswith("a/") for cluster in whole["near_cluster"].to_pylist()]
+    assert [against == 0 for against in own["near_against"].to_pylist()] == is_there
     assert any(is_there)
 
 
@@ -136,11 +136,11 @@ def test_it_decides_as_one_run_over_all(tmp_path: Path, seed: int, keep: str | N
     whole = whole.slice(len(whole) - len(own))
     assert own.select(SAME).to_pylist() == whole.select(SAME).to_pylist()
     mine = own.select(["near_cluster", "near_against", "exact_first", "exact_against"]).to_pylist()
-    for its, cluster in zip(mine, whole["near_cluster"].to_pylist(), strict=True):
+    for row, cluster in zip(mine, whole["near_cluster"].to_pylist(), strict=True):
         folder = (cluster or "own").partition("/")[0]
-        assert its["near_against"] == {"a": 0, "b": 1, "own": None}[folder]
-        assert its["near_cluster"] == (cluster.removeprefix("own/") if cluster and folder == "own" else None)
-        assert its["exact_against"] is None or its["exact_first"] is False
+        assert row["near_against"] == {"a": 0, "b": 1, "own": None}[folder]
+        assert row["near_cluster"] == (cluster.removeprefix("own/") if cluster and folder == "own" else None)
+        assert row["exact_against"] is None or row["exact_first"] is False
     assert not (tmp_path / "own/_gneiss/index").exists()
 
 
@@ -173,7 +173,7 @@ def test_documents_of_an_index_count_among_those_that_passes_hold(tmp_path: Path
 
 def decided(output: Path) -> dict[str, tuple[int, int]]:
     """See `touched`: of the files of shards."""
-    return {name: its for name, its in runs.touched(output).items() if name.startswith(("data/", "annotations/"))}
+    return {name: file for name, file in runs.touched(output).items() if name.startswith(("data/", "annotations/"))}
 
 
 def test_an_index_is_the_same_whatever_the_partitions_and_made_later_too(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_an_index_is_the_same_whatever_the_partitions_and_made_later_too(tmp_pat
     assert decided(tmp_path / "later") == touched
     manifest = json.loads((tmp_path / "later/_gneiss/index/000/exact_duplicates.json").read_text())
     assert [id_ for id_, _ in manifest["shards"]] == ["0", "1"]
-    assert {path: its[0] for path, its in manifest["files"].items()} == {
+    assert {path: entry[0] for path, entry in manifest["files"].items()} == {
         path: (tmp_path / "later" / path).stat().st_size for path in manifest["files"]
     }
 

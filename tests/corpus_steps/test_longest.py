@@ -55,12 +55,12 @@ def test_it_runs_by_import_path(folder: Path, scope: str, expected: list[str]) -
         {"name": "short", "rules": {"short": "text_chars < 6"}},
         {"name": "wide", PATH: {"scope": scope}, "rules": {"longest": "is_longest"}},
     ]
-    its = Recipe.model_validate({"name": "toy", "phases": phases})
-    gneiss.run(its, folder / "input", folder / "output", backend=runs.InThisProcess())
+    chosen = Recipe.model_validate({"name": "toy", "phases": phases})
+    gneiss.run(chosen, folder / "input", folder / "output", backend=runs.InThisProcess())
     assert list(kept(folder / "output")) == expected
-    assert its.canonical()["phases"][1][PATH] == {"scope": scope}
-    assert Recipe.parse(its.to_yaml()).digest() == its.digest()
-    libraries = make_plan(its, folder / "input").identity["libraries"]
+    assert chosen.canonical()["phases"][1][PATH] == {"scope": scope}
+    assert Recipe.parse(chosen.to_yaml()).digest() == chosen.digest()
+    libraries = make_plan(chosen, folder / "input").identity["libraries"]
     assert isinstance(libraries, dict)
     assert libraries["tests"].startswith("sha256 ")
 
@@ -112,8 +112,8 @@ def test_a_run_keeps_what_the_step_found(folder: Path, scope: str, expected: lis
 
 
 def test_its_stages_read_only_what_earlier_phases_keep_and_resume(folder: Path) -> None:
-    its, source, output = recipe("corpus"), folder / "input", folder / "output"
-    corpus = Corpus(its, (((),) * 2), make_plan(its, source).input.shards, place_of(output))
+    chosen, source, output = recipe("corpus"), folder / "input", folder / "output"
+    corpus = Corpus(chosen, (((),) * 2), make_plan(chosen, source).input.shards, place_of(output))
     first, last = stages_before(corpus)
     assert [part.name for part in first.parts] == ["phases_to_short", "longest_of_shard"]
     assert last.name == "longest_of_all"
@@ -124,10 +124,10 @@ def test_its_stages_read_only_what_earlier_phases_keep_and_resume(folder: Path) 
 
 
 def test_the_recipe_and_the_plan_know_it(folder: Path) -> None:
-    its = recipe("corpus")
-    assert its.canonical()["phases"][1]["longest"] == {"scope": "corpus"}
-    assert its.canonical()["phases"][0]["longest"] is None
-    plan = make_plan(its, folder / "input")
+    chosen = recipe("corpus")
+    assert chosen.canonical()["phases"][1]["longest"] == {"scope": "corpus"}
+    assert chosen.canonical()["phases"][0]["longest"] is None
+    plan = make_plan(chosen, folder / "input")
     assert "corpus" in plan.identity
     at_shard_scope = make_plan(recipe("shard"), folder / "input")
     assert resources_of(plan).memory_bytes > resources_of(at_shard_scope).memory_bytes

@@ -95,8 +95,8 @@ def test_it_cuts_as_one_run_over_all(tmp_path: Path, seed: int, parameters: Any,
     write_inputs(tmp_path, seed)
     measure = {"first_by": first_by} if first_by else {}
     for name, partitions in (("a", 1), ("b", 3)):
-        its = recipe(**parameters, **measure)
-        found(its, tmp_path / f"all/{name}", tmp_path / name, partitions, keep_index=True)
+        measured = recipe(**parameters, **measure)
+        found(measured, tmp_path / f"all/{name}", tmp_path / name, partitions, keep_index=True)
     both = [str(tmp_path / "a"), str(tmp_path / "b")]
     own = found(recipe(**parameters, **measure, against=both), tmp_path / "all/own", tmp_path / "own", 2)
     in_all = {"first_by": f"part * 1000 + {first_by}"} if first_by else {}
@@ -112,7 +112,7 @@ def test_it_cuts_as_one_run_over_all(tmp_path: Path, seed: int, parameters: Any,
         named = [cut for cut in mine_here or [] if cut["source_row"] is not None]
         ours = [cut for cut in theirs_here or [] if cut not in foreign]
         assert [cut["source_row"] for cut in named] == [cut["source_row"] for cut in ours]
-    assert sum(its or 0 for its in own["dedup_against_bytes"].to_pylist()) > 20
+    assert sum(cut or 0 for cut in own["dedup_against_bytes"].to_pylist()) > 20
 
 
 @pytest.mark.slow

@@ -85,5 +85,5 @@ def test_a_share_of_all_this() -> None:
 
 
 def test_what_it_needs_grows_as_the_number_of_blocks() -> None:
-    sizes = [sum(its.size for its in new_laser((6,) * blocks, np.random.default_rng(0))) for blocks in (4, 8, 16)]
+    sizes = [sum(array.size for array in new_laser((6,) * blocks, np.random.default_rng(0))) for blocks in (4, 8, 16)]
     assert sizes == [sizes[0], 2 * sizes[0], 4 * sizes[0]]

@@ -102,14 +102,16 @@ def test_the_gradient_of_laser(is_published: bool) -> None:
     given = examples()
     keys: Float64Array = np.random.default_rng(2).random(given.there.shape)
     check_gradient(
-        lambda its: laser_loss(its, given, keys, is_published=is_published),
+        lambda parameters: laser_loss(parameters, given, keys, is_published=is_published),
         new_laser(SIZES, np.random.default_rng(0)),
     )
 
 
 def test_the_gradient_of_the_masked_network() -> None:
     given = examples()
-    check_gradient(lambda its: masked_loss(its, given), new_network((9, 8, 4, 1), np.random.default_rng(0)))
+    check_gradient(
+        lambda parameters: masked_loss(parameters, given), new_network((9, 8, 4, 1), np.random.default_rng(0))
+    )
 
 
 def test_a_missing_block_has_no_part_in_the_loss() -> None:
@@ -120,14 +122,14 @@ def test_a_missing_block_has_no_part_in_the_loss() -> None:
     )
     parameters = new_laser(SIZES, np.random.default_rng(0))
     keys = np.random.default_rng(2).random(given.there.shape)
-    mine, theirs = (laser_loss(parameters, its, keys) for its in (given, other))
+    mine, theirs = (laser_loss(parameters, examples, keys) for examples in (given, other))
     assert mine[0] == theirs[0]
     heads = len(SIZES) * 4
     assert all(np.array_equal(a, b) for a, b in zip(mine[1][heads:], theirs[1][heads:], strict=True))
 
 
 def test_parameters_grow_as_the_number_of_blocks() -> None:
-    counts = [sum(its.size for its in new_laser((6,) * k, np.random.default_rng(0))) for k in (1, 2, 4, 8)]
+    counts = [sum(array.size for array in new_laser((6,) * k, np.random.default_rng(0))) for k in (1, 2, 4, 8)]
     assert counts == [counts[0] * k for k in (1, 2, 4, 8)]
 
 
@@ -185,7 +187,7 @@ def test_training_learns_and_is_repeatable() -> None:
         settings = {"epochs": 60, "learning_rate": 0.02, "l2": 1e-4, "batch": 32}
         return fitted(
             network,
-            lambda its, rows: masked_loss(its, given.taken(rows))[1],
+            lambda parameters, rows: masked_loss(parameters, given.taken(rows))[1],
             200,
             draw,
             **settings,  # type: ignore[arg-type]

@@ -61,7 +61,7 @@ def test_new_shards_are_decided_after_the_others(tmp_path: Path, seed: int, keep
         before, start = now, len(table)
     came = {id_: receipt.counts["increment"] for id_, receipt in ledger.read(place_of(output), INCREMENT).items()}
     assert came == {"b/0": 1, "b/1": 1, "own/0": 2, "own/1": 2}
-    assert sorted(its.name for its in (output / "_gneiss/index").iterdir()) == ["000", "001", "002"]
+    assert sorted(folder.name for folder in (output / "_gneiss/index").iterdir()) == ["000", "001", "002"]
     again = run(recipe(keep, near), tmp_path / "input", output, backend=runs.InThisProcess())
     assert again.finished_before == 6
     assert again.statistics.counts["rows"] == len(whole)

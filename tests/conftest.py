@@ -24,6 +24,7 @@ from hypothesis.internal.constants_ast import Constants
 from gneiss.jobs.logs import LOGGER
 from tests import runs
 from tests.process_starts import ProcessStarts
+from tests.seeded_share import SeededShare
 from tests.warm_processes import WarmProcesses
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ patch.object(providers, "_get_local_constants", Constants).start()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Count process starts."""
+    """Count process starts; run a share, where one is asked for."""
     config.pluginmanager.register(ProcessStarts())
+    config.pluginmanager.register(SeededShare.from_environment(os.environ))
 
 
 @pytest.hookimpl(trylast=True)  # after -m has deselected

@@ -37,7 +37,7 @@ class Forecast:
     """What a run is predicted to take: in all, and what share of its work each stage is, by name.
 
     >>> forecast = Forecast(Cost(100.0, 90.0, 0.0, 0.0), {"keys": 0.25, "curate": 0.75})
-    >>> forecast.seconds_left({}, 0.0), round(its.seconds_left({"keys": (1.0, 0.0)}, 50.0))
+    >>> forecast.seconds_left({}, 0.0), round(forecast.seconds_left({"keys": (1.0, 0.0)}, 50.0))
     (100.0, 144)
     """
 

@@ -7,8 +7,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.loopback_server import on_loopback
 
 #: What the server does with a request: the status and content that it answers, or what it does itself.
 Behaviour = Callable[["Handler", str], "tuple[int, bytes] | None"]
@@ -96,16 +98,9 @@ def hanging_up(handler: Handler, text: str) -> None:
 
 @contextmanager
 def chat_server() -> Iterator[ChatServer]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]
-    chat = server.chat = ChatServer(f"http://127.0.0.1:{server.server_address[1]}/v1")  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield chat
-    finally:
-        chat.over.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with on_loopback(Handler) as server:
+        chat = server.chat = ChatServer(f"http://127.0.0.1:{server.server_port}/v1")  # type: ignore[attr-defined]
+        try:
+            yield chat
+        finally:
+            chat.over.set()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote
+
+from tests.loopback_server import on_loopback
 
 
 @dataclass
@@ -68,11 +69,6 @@ def serving(files: dict[str, bytes]) -> Iterator[Server]:
                 self.wfile.write(body[: len(body) // 2] if is_cut else body)
             self.close_connection = self.close_connection or bool(is_cut)
 
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=running.serve_forever, daemon=True).start()
-    server.address = f"http://127.0.0.1:{running.server_port}"
-    try:
+    with on_loopback(Handler) as running:
+        server.address = f"http://127.0.0.1:{running.server_port}"
         yield server
-    finally:
-        running.shutdown()
-        running.server_close()

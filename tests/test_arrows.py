@@ -130,10 +130,11 @@ def test_rooms_import_only_what_lies_below_them() -> None:
     assert wrong.keys() == NOT_YET, "\n".join(sorted(wrong.values()))
 
 
+PURE_OF_FEDERATED = ("steps", "strategy", "hierarchy", "buffered", "ranks", "adapters", "lowrank")
 #: Strategies: arrays in, arrays out. Whatever else they need is not theirs to fetch.
 PURE = (
     "model_training.labeling.",
-    *(f"model_training.federated.{name}" for name in ("steps", "strategy", "hierarchy", "buffered")),
+    *(f"model_training.federated.{name}" for name in PURE_OF_FEDERATED),
 )
 
 

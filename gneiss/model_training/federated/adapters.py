@@ -1,0 +1,158 @@
+"""Adapters of low rank beside the matrices of an encoder, and the one vector that they travel as.
+
+W₀ + s·B·diag(E)·A, of which W₀ stays as it is. A vector has of each matrix its live ranks one after the other, each
+with its row of A, its E and its column of B, as far as they are trained; then the head of the encoder.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+
+from gneiss.arrays import BoolArray, Float32Array, Float64Array
+from gneiss.errors import InputError
+from gneiss.model_training.federated.ranks import Importance
+from gneiss.model_training.federated.steps import Weights
+
+#: What is trained of an adapter: A, E and B; A and B; B.
+Form: TypeAlias = Literal["svd", "lora", "frozen_a"]
+#: What a rank is judged by: the importance of its weights, or |E|.
+Score: TypeAlias = Literal["importance", "magnitude"]
+#: s, what adapters are multiplied with.
+SCALE = 2.0
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix of an encoder that is adapted, (outputs, inputs)."""
+
+    name: str
+    outputs: int
+    inputs: int
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """An adapter: a (ranks, inputs), e (ranks,), b (ranks, outputs), each row a rank; e is None for ones."""
+
+    a: Weights
+    e: Weights | None
+    b: Weights
+
+    @property
+    def product(self) -> Weights:
+        """What it adds to its matrix, (outputs, inputs)."""
+        scaled = self.b if self.e is None else self.b * self.e[:, None]
+        added: Weights = SCALE * np.einsum("ro,ri->oi", scaled, self.a)
+        return added
+
+
+@dataclass(frozen=True)
+class AdapterSpace:
+    """What adapters there are. matrices: those adapted; rank: of each at the start; head: weights of the head."""
+
+    matrices: tuple[Matrix, ...]
+    rank: int
+    head: int
+    form: Form
+
+    def __post_init__(self) -> None:
+        if self.form not in get_args(Form):
+            raise InputError(f"adapters: expected one of {', '.join(get_args(Form))}, found {self.form!r}")
+        if not 1 <= self.rank <= 1024:
+            raise InputError(f"adapters: expected a rank of 1 to 1024, found {self.rank}")
+
+    @property
+    def ranks(self) -> int:
+        """Ranks of all matrices together."""
+        return self.rank * len(self.matrices)
+
+    def width(self, matrix: Matrix) -> int:
+        """Trained weights of one rank."""
+        widths = {"svd": matrix.inputs + 1 + matrix.outputs, "lora": matrix.inputs + matrix.outputs}
+        return widths.get(self.form, matrix.outputs)
+
+    def size(self, alive: BoolArray) -> int:
+        """Weights of a vector in which these ranks live, (ranks,)."""
+        return self.head + sum(
+            int(live) * self.width(matrix)
+            for matrix, live in zip(self.matrices, self.by_matrix(alive).sum(axis=1), strict=True)
+        )
+
+    def by_matrix(self, alive: BoolArray) -> BoolArray:
+        """(matrices, rank)."""
+        return alive.reshape(len(self.matrices), self.rank)
+
+    def rows(self, x: Weights, alive: BoolArray) -> tuple[list[Weights], Weights]:
+        """(rows, head): views of a vector: of each matrix its live ranks, (live, width), and the head."""
+        found, at = [], 0
+        for matrix, live in zip(self.matrices, self.by_matrix(alive).sum(axis=1).tolist(), strict=True):
+            end = at + live * self.width(matrix)
+            found.append(x[at:end].reshape(live, self.width(matrix)))
+            at = end
+        return found, x[at:]
+
+    def adapters(self, x: Weights, alive: BoolArray, seed: int) -> tuple[dict[str, Adapter], Weights]:
+        """(matrix → adapter, head) of a vector; seed: of what is not in it. A matrix without a live rank has none."""
+        rows, head = self.rows(x, alive)
+        found = {}
+        for at, (matrix, own) in enumerate(zip(self.matrices, rows, strict=True)):
+            if not len(own):
+                continue
+            split = matrix.inputs
+            match self.form:
+                case "svd":
+                    found[matrix.name] = Adapter(own[:, :split], own[:, split], own[:, split + 1 :])
+                case "lora":
+                    found[matrix.name] = Adapter(own[:, :split], None, own[:, split:])
+                case _:
+                    a, _ = self._drawn(at, seed)
+                    found[matrix.name] = Adapter(a[self.by_matrix(alive)[at]].astype(x.dtype), None, own)
+        return found, head
+
+    def begin(self, seed: int) -> Float32Array:
+        """The vector that a training begins with: what adapters add is 0, and so is the head."""
+        parts = []
+        for at, matrix in enumerate(self.matrices):
+            a, b = self._drawn(at, seed)
+            match self.form:
+                case "svd":
+                    parts.append(np.hstack([a, np.zeros((self.rank, 1), np.float32), b]).ravel())
+                case "lora":
+                    parts.append(np.hstack([a, np.zeros_like(b)]).ravel())
+                case _:
+                    parts.append(np.zeros(self.rank * matrix.outputs, np.float32))
+        return np.concatenate([*parts, np.zeros(self.head, np.float32)])
+
+    def _drawn(self, at: int, seed: int) -> tuple[Float32Array, Float32Array]:
+        """Random A (rank, inputs) with the variance 1/inputs, and B (rank, outputs) with 1/rank."""
+        matrix = self.matrices[at]
+        draw = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, at])))
+        a = draw.standard_normal((self.rank, matrix.inputs)) / math.sqrt(matrix.inputs)
+        b = draw.standard_normal((self.rank, matrix.outputs)) / math.sqrt(self.rank)
+        return a.astype(np.float32), b.astype(np.float32)
+
+    def rank_scores(self, x: Weights, alive: BoolArray, importance: Importance, score: Score) -> Float64Array:
+        """How much each live rank matters: that of its E, and the means of its A and of its B; or |E| alone."""
+        rows, _ = self.rows(x if score == "magnitude" else importance.score, alive)
+        found = []
+        for matrix, own in zip(self.matrices, rows, strict=True):
+            e = own[:, matrix.inputs].astype(np.float64)
+            if score == "magnitude":
+                found.append(np.abs(e))
+                continue
+            a, b = own[:, : matrix.inputs], own[:, matrix.inputs + 1 :]
+            found.append(e + a.mean(axis=1, dtype=np.float64) + b.mean(axis=1, dtype=np.float64))
+        return np.concatenate(found)
+
+    def kept(self, x: Weights, alive: BoolArray, survivors: BoolArray) -> Weights:
+        """A vector without the ranks that have gone."""
+        rows, head = self.rows(x, alive)
+        stays = [
+            own[after[before]].ravel()
+            for own, before, after in zip(rows, self.by_matrix(alive), self.by_matrix(survivors), strict=True)
+        ]
+        return np.concatenate([*stays, head])

@@ -133,7 +133,9 @@ def test_rooms_import_only_what_lies_below_them() -> None:
 PURE_OF_FEDERATED = ("steps", "strategy", "hierarchy", "buffered", "ranks", "adapters", "lowrank")
 #: Strategies: arrays in, arrays out. Whatever else they need is not theirs to fetch.
 PURE = (
+    "model_training.coding.",
     "model_training.labeling.",
+    "model_training.networks",
     *(f"model_training.federated.{name}" for name in PURE_OF_FEDERATED),
 )
 

@@ -271,6 +271,21 @@ def test_a_server_that_fails_or_lies_stops_the_run_which_goes_on_later(
     assert asked < len(chat.asked)
 
 
+def test_a_silent_server_stops_the_run_which_goes_on_later(
+    scored: Path, tmp_path: Path, chat: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "k")
+    made(scored, tmp_path, of_chat(chat, timeout_s=0.3, attempts=1), sample=300, audit_share=0.3)
+    folder = write_input(tmp_path / "more", 20, seed=1)
+    honest, chat.default = chat.default, silent
+    with pytest.raises(GneissError, match=r"no answer for .* documents: no answer within 0.3 s"):
+        gneiss.run(tmp_path / "routed.yaml", folder, tmp_path / "out", backend=InThisProcess())
+    chat.default = honest
+    for output in ("out", "undisturbed"):
+        gneiss.run(tmp_path / "routed.yaml", folder, tmp_path / output, backend=InThisProcess())
+    assert promised(tmp_path / "out") == promised(tmp_path / "undisturbed")
+
+
 @pytest.mark.parametrize("bad", [answering(200, b"lies"), silent], ids=["lies", "silent"])
 @pytest.mark.exhaustive
 def test_a_run_goes_on_without_answers_where_the_policy_says_so(

@@ -34,6 +34,7 @@ T = TypeVar("T")
 #: Of Parquet: what `whole` is named, and how it is written.
 COMPRESSIONS: dict[str, dict[str, Any]] = {
     "": {},
+    "_level_2": {"level": 2},
     "_level_1": {"level": 1},
     "_snappy": {"compression": "snappy", "level": None},
     "_uncompressed": {"compression": "none", "level": None},

@@ -111,12 +111,14 @@ def write_layer(
     compute: Compute,
     summary: Mapping[str, Any],
     check: Callable[[], None] = lambda: None,
+    *,
+    layers: Sequence[str] = (),
 ) -> WrittenLayer:
     """Write the files of a layer that are not there yet, and its metadata last; the same call completes a killed one.
 
-    Parameters: `reads`: columns of `base` that `compute` needs; `check`: raises OutputError when the output is not held
-    any more. Raises OutputError when a file of another layer is in
-    the way, and when rows do not add up.
+    Parameters: `reads`: columns of `base` and of `layers` that `compute` needs; `check`: raises OutputError when the
+    output is not held any more. Raises OutputError when a file of another layer is in the way, and when rows do not add
+    up.
     """
     metadata, footer = layer.metadata(run), layer.footer(run)[LAYER_KEY]
     for folder in (annotations_folder(layer.name), LAYERS):
@@ -128,7 +130,9 @@ def write_layer(
             continue
         check()
         schema = layer_schema(layer.columns)
-        write_parquet(_tables(run, shard, schema, reads, compute), schema, run.folder, path, {LAYER_KEY: footer})
+        write_parquet(
+            _tables(run, shard, schema, reads, layers, compute), schema, run.folder, path, {LAYER_KEY: footer}
+        )
     check()
     whole = {**metadata, "summary": dict(summary)}
     content = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -137,9 +141,14 @@ def write_layer(
 
 
 def _tables(
-    run: FinishedRun, shard: FinishedShard, schema: pa.Schema, reads: Sequence[str], compute: Compute
+    run: FinishedRun,
+    shard: FinishedShard,
+    schema: pa.Schema,
+    reads: Sequence[str],
+    layers: Sequence[str],
+    compute: Compute,
 ) -> Iterator[pa.Table]:
-    for first, table in run.batches(shard, reads):
+    for first, table in run.batches(shard, reads, layers):
         computed = compute(shard, first, table)
         columns = [table["row"], table["id"], *(computed[name] for name in schema.names[len(IDENTITY) :])]
         if {len(values) for values in columns} != {table.num_rows}:

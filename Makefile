@@ -74,7 +74,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 lock: pyproject.toml  ## write requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header --no-annotate --extra notebook --extra report --extra explore --extra bench --extra ccnet --group test -o requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-header --no-annotate --extra notebook --extra report --extra explore --extra bench --extra ccnet --extra encoder --group test -o requirements.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

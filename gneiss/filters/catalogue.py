@@ -10,6 +10,7 @@ from gneiss.edit import Editor
 from gneiss.filters import (
     c4,
     contamination,
+    encoder,
     evaluation_items,
     fasttext,
     fineweb,
@@ -33,7 +34,7 @@ Kind = TypeVar("Kind", Annotator, Editor)
 #: In the order of the pages.
 MODULES = (
     fasttext, readability, tokens, perplexity, membership, gopher, c4, fineweb, language, replaced_characters, urls,
-    contamination, evaluation_items, pii, input_column, fusion, route,
+    contamination, evaluation_items, pii, input_column, fusion, route, encoder,
 )  # fmt: skip
 
 

@@ -94,7 +94,7 @@ def load_tokenizer(name: str, files: Mapping[str, Path] | None = None, engine: E
     if name.startswith("builtin:"):
         raise ModelError(f"tokenizer {name}: there is only {BUILTIN}; any other is a tokenizer.json")
     path = (files or {}).get(name, Path(name))
-    reference = _reference(name, path)
+    reference = open_reference(name, path)
     slow = _slow(reference)
     fast = _fast(name, path, reference, slow) if engine == "auto" else None
     return Tokenizer(name, fast or slow, _sizes(reference))
@@ -116,8 +116,8 @@ def _pieces(text: str) -> Iterator[str]:
     yield text[start:] if start else text
 
 
-def _reference(name: str, path: Path) -> tokenizers.Tokenizer:
-    """`tokenizers` itself, without truncation or padding."""
+def open_reference(name: str, path: Path) -> tokenizers.Tokenizer:
+    """`tokenizers` itself, without truncation or padding. Raises ModelError when the file is no tokenizer."""
     import tokenizers
 
     try:

@@ -1,0 +1,130 @@
+"""Features of texts by an encoder: the mean over a text's windows; heads read them, and nothing else of a text."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from gneiss.arrays import Float32Array, Int64Array
+from gneiss.errors import ModelError
+from gneiss.filters.encoder_models.bert import bert_onnx, read_bert, read_config
+from gneiss.filters.encoder_models.head import FeatureSettings
+from gneiss.filters.encoder_models.session import OutOfMemoryError, Session, onnx_session
+from gneiss.filters.encoder_models.windows import Windows, load_windows
+
+Device: TypeAlias = Literal["cpu", "gpu"]
+#: What most encoders of an ONNX file were trained with, where their configuration does not say.
+_POSITIONS = 512
+
+
+@dataclass(frozen=True)
+class EncoderFiles:
+    """An encoder: its config.json, its tokenizer.json, and its weights, in safetensors (of BERT) or as an ONNX file."""
+
+    config: Path
+    tokenizer: Path
+    weights: Path
+
+    @classmethod
+    def of(cls, folder: Path, weights: str = "model.safetensors") -> EncoderFiles:
+        """Those of a folder, as Hugging Face lays it out."""
+        return cls(folder / "config.json", folder / "tokenizer.json", folder / weights)
+
+    @property
+    def is_onnx(self) -> bool:
+        """Whether the weights are an ONNX file."""
+        return self.weights.suffix == ".onnx"
+
+    def weights_sha256(self) -> str:
+        """The sha256 of the weights, in hexadecimal. Raises ModelError."""
+        try:
+            with self.weights.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ModelError(f"{self.weights}: cannot read: {error.strerror}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """A loaded encoder, as a function of texts. width: features of a text."""
+
+    windows: Windows
+    session: Session
+    width: int
+
+    def __call__(self, texts: Sequence[str]) -> Float32Array:
+        """Features of each text, float32 (texts, width); NaN for a text without tokens.
+
+        Windows of like length are computed together, as many as the session takes at once, and half as many each time
+        that its device has no memory for these.
+        """
+        of_texts = [self.windows.of(text) for text in texts]
+        flat = [window for windows in of_texts for window in windows]
+        order = sorted(range(len(flat)), key=lambda number: len(flat[number]))
+        computed = np.empty((len(flat), self.width), np.float32)
+        most, at = self.session.batch_windows, 0
+        while at < len(order):
+            numbers = order[at : at + most]
+            try:
+                computed[numbers] = self.session.run([flat[number] for number in numbers])
+            except OutOfMemoryError as error:
+                if most == 1:
+                    tokens = len(flat[numbers[0]])
+                    raise ModelError(f"encoder: no memory for a window of {tokens} tokens: {error}") from error
+                most //= 2
+            else:
+                at += len(numbers)
+        ends = np.cumsum([len(windows) for windows in of_texts])
+        return _means(computed, ends)
+
+
+def _means(windows: Float32Array, ends: Int64Array) -> Float32Array:
+    """The mean over consecutive windows up to each end, float32 (texts, width); NaN over none."""
+    found = np.full((len(ends), windows.shape[1]), np.nan, np.float32)
+    start = 0
+    for text, end in enumerate(ends.tolist()):
+        if end > start:
+            total = windows[start].astype(np.float64)
+            for window in windows[start + 1 : end]:
+                total += window
+            found[text] = total / (end - start)
+        start = end
+    return found
+
+
+def load_features(files: EncoderFiles, settings: FeatureSettings, device: Device = "cpu") -> Features:
+    """Load an encoder. Raises ModelError: it is none, its files do not fit each other, or a package is missing."""
+    if files.is_onnx:
+        return _of_onnx(files, settings)
+    bert = read_bert(files.config, files.weights)
+    _check_positions(files, settings, bert.config.positions)
+    windows = load_windows(files.tokenizer, bert.config.vocabulary, settings.windows, settings.window_tokens)
+    session = onnx_session(bert_onnx(bert, settings.pooling, settings.precision), settings.pooling)
+    return Features(windows, session, bert.config.width)
+
+
+def _of_onnx(files: EncoderFiles, settings: FeatureSettings) -> Features:
+    config = read_config(files.config)
+    vocabulary, positions = config.get("vocab_size"), config.get("max_position_embeddings", _POSITIONS)
+    if not isinstance(vocabulary, int) or not isinstance(positions, int):
+        raise ModelError(f"{files.config}: expected whole numbers vocab_size and max_position_embeddings")
+    _check_positions(files, settings, positions)
+    windows = load_windows(files.tokenizer, vocabulary, settings.windows, settings.window_tokens)
+    session = onnx_session(files.weights, settings.pooling)
+    tried = session.run([np.array([*windows.before, *windows.after] or [0], np.int64)])
+    if tried.ndim != 2 or not np.isfinite(tried).all():
+        raise ModelError(f"{files.weights}: expected a finite number for each feature, found {tried.shape[1:]}, or NaN")
+    return Features(windows, session, tried.shape[1])
+
+
+def _check_positions(files: EncoderFiles, settings: FeatureSettings, positions: int) -> None:
+    if settings.window_tokens > positions:
+        raise ModelError(
+            f"{files.config}: the encoder reads at most {positions} tokens, found window_tokens:"
+            f" {settings.window_tokens}; lower it"
+        )

@@ -73,6 +73,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
 }
 MAY_IMPORT["cli"] = set(MAY_IMPORT) - {"__main__", "reweight"}
+#: What a package has by itself: nothing stands in them that a newcomer looks for.
+DOORS = {"__init__", "__main__", "version"}
 #: What does not hold yet; this list only gets shorter.
 NOT_YET: set[tuple[str, str]] = set()
 NOT_YET_CIRCLES = 0
@@ -190,7 +192,7 @@ def test_circles_are_found() -> None:
 def test_every_room_is_named_and_there_are_few() -> None:
     rooms = {room(name) for name in modules()}
     assert rooms <= MAY_IMPORT.keys(), rooms - MAY_IMPORT.keys()
-    assert len(rooms) <= 32
+    assert len(rooms - DOORS) <= 30
 
 
 @pytest.mark.parametrize(("package", "only_in"), [("ray", "backends.ray_actors"), ("typer", "cli"), ("rich", "cli")])

@@ -52,12 +52,17 @@ class Adapter:
 
 @dataclass(frozen=True)
 class AdapterSpace:
-    """What adapters there are. matrices: those adapted; rank: of each at the start; head: weights of the head."""
+    """What adapters there are.
+
+    matrices: those adapted; rank: of each at the start; head: weights of the head; form: what is trained; seed: of what
+    is random at the start, and of an A that stays so. Raises InputError for a form or a rank that there is not.
+    """
 
     matrices: tuple[Matrix, ...]
     rank: int
     head: int
     form: Form
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.form not in get_args(Form):
@@ -70,17 +75,24 @@ class AdapterSpace:
         """Ranks of all matrices together."""
         return self.rank * len(self.matrices)
 
-    def width(self, matrix: Matrix) -> int:
-        """Trained weights of one rank."""
-        widths = {"svd": matrix.inputs + 1 + matrix.outputs, "lora": matrix.inputs + matrix.outputs}
-        return widths.get(self.form, matrix.outputs)
+    def widths(self, matrix: Matrix) -> tuple[int, ...]:
+        """Trained weights of one rank: of A's row, E and B's column, as far as they are trained."""
+        match self.form:
+            case "svd":
+                return matrix.inputs, 1, matrix.outputs
+            case "lora":
+                return matrix.inputs, matrix.outputs
+        return (matrix.outputs,)
+
+    def live(self, alive: BoolArray) -> list[int]:
+        """How many ranks of each matrix live."""
+        counts: list[int] = self.by_matrix(alive).sum(axis=1).tolist()
+        return counts
 
     def size(self, alive: BoolArray) -> int:
         """Weights of a vector in which these ranks live, (ranks,)."""
-        return self.head + sum(
-            int(live) * self.width(matrix)
-            for matrix, live in zip(self.matrices, self.by_matrix(alive).sum(axis=1), strict=True)
-        )
+        lives = zip(self.matrices, self.live(alive), strict=True)
+        return self.head + sum(live * sum(self.widths(matrix)) for matrix, live in lives)
 
     def by_matrix(self, alive: BoolArray) -> BoolArray:
         """(matrices, rank)."""
@@ -89,35 +101,40 @@ class AdapterSpace:
     def rows(self, x: Weights, alive: BoolArray) -> tuple[list[Weights], Weights]:
         """(rows, head): views of a vector: of each matrix its live ranks, (live, width), and the head."""
         found, at = [], 0
-        for matrix, live in zip(self.matrices, self.by_matrix(alive).sum(axis=1).tolist(), strict=True):
-            end = at + live * self.width(matrix)
-            found.append(x[at:end].reshape(live, self.width(matrix)))
+        for matrix, live in zip(self.matrices, self.live(alive), strict=True):
+            end = at + live * (width := sum(self.widths(matrix)))
+            found.append(x[at:end].reshape(live, width))
             at = end
         return found, x[at:]
 
-    def adapters(self, x: Weights, alive: BoolArray, seed: int) -> tuple[dict[str, Adapter], Weights]:
-        """(matrix → adapter, head) of a vector; seed: of what is not in it. A matrix without a live rank has none."""
+    def adapters(self, x: Weights, alive: BoolArray) -> tuple[dict[str, Adapter], Weights]:
+        """(matrix → adapter, head) of a vector. A matrix without a live rank has no adapter."""
         rows, head = self.rows(x, alive)
         found = {}
         for at, (matrix, own) in enumerate(zip(self.matrices, rows, strict=True)):
             if not len(own):
                 continue
-            split = matrix.inputs
+            parts = np.split(own, np.cumsum(self.widths(matrix))[:-1], axis=1)
             match self.form:
                 case "svd":
-                    found[matrix.name] = Adapter(own[:, :split], own[:, split], own[:, split + 1 :])
+                    found[matrix.name] = Adapter(parts[0], parts[1][:, 0], parts[2])
                 case "lora":
-                    found[matrix.name] = Adapter(own[:, :split], None, own[:, split:])
+                    found[matrix.name] = Adapter(parts[0], None, parts[1])
                 case _:
-                    a, _ = self._drawn(at, seed)
-                    found[matrix.name] = Adapter(a[self.by_matrix(alive)[at]].astype(x.dtype), None, own)
+                    found[matrix.name] = Adapter(self.drawn_a(at, alive).astype(x.dtype), None, parts[0])
         return found, head
 
-    def begin(self, seed: int) -> Float32Array:
+    def drawn_a(self, at: int, alive: BoolArray) -> Float32Array:
+        """The random A of a matrix, by its place: its live ranks, (live, inputs)."""
+        a, _ = self._drawn(at)
+        live: Float32Array = a[self.by_matrix(alive)[at]]
+        return live
+
+    def begin(self) -> Float32Array:
         """The vector that a training begins with: what adapters add is 0, and so is the head."""
         parts = []
         for at, matrix in enumerate(self.matrices):
-            a, b = self._drawn(at, seed)
+            a, b = self._drawn(at)
             match self.form:
                 case "svd":
                     parts.append(np.hstack([a, np.zeros((self.rank, 1), np.float32), b]).ravel())
@@ -127,10 +144,10 @@ class AdapterSpace:
                     parts.append(np.zeros(self.rank * matrix.outputs, np.float32))
         return np.concatenate([*parts, np.zeros(self.head, np.float32)])
 
-    def _drawn(self, at: int, seed: int) -> tuple[Float32Array, Float32Array]:
+    def _drawn(self, at: int) -> tuple[Float32Array, Float32Array]:
         """Random A (rank, inputs) with the variance 1/inputs, and B (rank, outputs) with 1/rank."""
         matrix = self.matrices[at]
-        draw = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, at])))
+        draw = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, at])))
         a = draw.standard_normal((self.rank, matrix.inputs)) / math.sqrt(matrix.inputs)
         b = draw.standard_normal((self.rank, matrix.outputs)) / math.sqrt(self.rank)
         return a.astype(np.float32), b.astype(np.float32)

@@ -12,14 +12,14 @@ import numpy as np
 
 from gneiss.errors import InputError, ModelError, printable
 from gneiss.model_training.federated.engines import Engine, Lost
-from gneiss.model_training.federated.federation import Federation
+from gneiss.model_training.federated.federation import Described, Federation
 from gneiss.model_training.federated.message import LARGEST, Message, number, packed, require_arrays, whole_number
 from gneiss.model_training.federated.site import local_meta
 from gneiss.model_training.federated.steps import Weights
 from gneiss.model_training.federated.strategy import Answer, Strategy, Task
 
 _log = logging.getLogger(__name__)
-_MOST_DOCUMENTS = 10**12
+MOST_DOCUMENTS = 10**12
 
 
 @dataclass
@@ -107,7 +107,7 @@ def gathered(
     return answers, {site: lost[site] for site in sorted(lost) if site in tasks}
 
 
-def task_message(federation: Federation, kind: str, round_: int, x: Weights | None = None) -> Message:
+def task_message(federation: Described, kind: str, round_: int, x: Weights | None = None) -> Message:
     """A task without steps."""
     return Message({"kind": kind, "round": round_, "features": federation.features}, {} if x is None else {"x": x})
 
@@ -131,7 +131,7 @@ def check_counts(message: Message) -> None:
     if (
         not isinstance(labels, list)
         or len(labels) != 2
-        or not all(type(count) is int and 0 <= count <= _MOST_DOCUMENTS for count in labels)
+        or not all(type(count) is int and 0 <= count <= MOST_DOCUMENTS for count in labels)
     ):
         raise InputError(f"message: labels: expected two counts, found {printable(repr(labels)[:80])}")
 
@@ -139,7 +139,7 @@ def check_counts(message: Message) -> None:
 def check_figures(message: Message) -> None:
     """Raise InputError for what is no answer to `evaluate`."""
     require_arrays(message, {})
-    _require_figures(message)
+    require_figures(message)
 
 
 def check_trained(federation: Federation, strategy: Strategy) -> Callable[[Message], None]:
@@ -148,17 +148,18 @@ def check_trained(federation: Federation, strategy: Strategy) -> Callable[[Messa
 
     def check(message: Message) -> None:
         require_arrays(message, dict.fromkeys(names, federation.shape))
-        _require_figures(message)
+        require_figures(message)
 
     return check
 
 
-def _require_figures(message: Message) -> None:
+def require_figures(message: Message) -> None:
+    """Raise InputError where an answer does not say how weights do on documents held out."""
     found = message.meta.get("held_out")
     if not isinstance(found, dict):
         raise InputError(f"message: held_out: expected figures, found {printable(repr(found)[:80])}")
     figures = Message(found)
-    documents = whole_number(figures, "documents", 0, _MOST_DOCUMENTS)
+    documents = whole_number(figures, "documents", 0, MOST_DOCUMENTS)
     whole_number(figures, "correct", 0, documents)
     number(figures, "loss_sum", 0, 1e300)
 

@@ -6,9 +6,9 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from gneiss.errors import InputError, OutputError, did_you_mean, printable
 from gneiss.model_training.federated.buffered import Buffered, fadas, fadas_da, fedasync, fedbuff
@@ -87,6 +87,27 @@ def default_rates(strategy: str, steps: int, buffer_size: int = 1) -> Rates:
     return Rates(steps, rate, server_rate, buffer_size)
 
 
+class Described(Protocol):
+    """What every training across sites says of itself; see Federation."""
+
+    @property
+    def sites(self) -> tuple[str, ...]: ...
+    @property
+    def features(self) -> str: ...
+    @property
+    def rounds(self) -> int: ...
+    @property
+    def share(self) -> float: ...
+    @property
+    def min_answers(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def key(self) -> str: ...
+    def toml(self) -> str:
+        """Its file."""
+
+
 @dataclass(frozen=True)
 class Federation:
     """A training across sites.
@@ -115,10 +136,7 @@ class Federation:
 
     def __post_init__(self) -> None:
         default_rates(self.strategy, self.rates.steps)
-        if not 1 <= len(self.sites) <= _MOST_SITES or list(self.sites) != sorted(set(self.sites)):
-            raise InputError(f"sites: expected 1 to {_MOST_SITES:,}, sorted and each once, found {len(self.sites):,}")
-        for site in self.sites:
-            require_site_name(site)
+        require_site_names(self.sites)
         bounds: Mapping[str, tuple[float, float, float]] = {
             "rounds": (self.rounds, 1, 10**6),
             "steps": (self.rates.steps, 1, MOST_STEPS),
@@ -132,9 +150,7 @@ class Federation:
             "l2": (self.l2, 0, 1),
             "seed": (self.seed, 0, 2**63),
         }
-        for name, (value, low, high) in bounds.items():
-            if not low <= value <= high:
-                raise InputError(f"{name}: expected {low:g} to {high:g}, found {value:g}")
+        require_within(bounds)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -143,14 +159,35 @@ class Federation:
 
     def toml(self) -> str:
         """Its file."""
-        values: dict[str, Any] = {"gneiss": __version__, **asdict(self)}
+        values = asdict(self)
         values |= values.pop("rates")
-        return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+        return toml_of(values)
 
     @property
     def key(self) -> str:
         """What tells it from others: sha256 of its file."""
         return hashlib.sha256(self.toml().encode()).hexdigest()
+
+
+def toml_of(values: Mapping[str, Any]) -> str:
+    """The file of a training that these values describe: strings, numbers, and lists of them."""
+    said = {"gneiss": __version__, **values}
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in said.items())
+
+
+def require_within(bounds: Mapping[str, tuple[float, float, float]]) -> None:
+    """Raise InputError for a value out of bounds; name → (value, least, most)."""
+    for name, (value, low, high) in bounds.items():
+        if not low <= value <= high:
+            raise InputError(f"{name}: expected {low:g} to {high:g}, found {value:g}")
+
+
+def require_site_names(sites: Sequence[str]) -> None:
+    """Raise InputError for sites that are too many, out of order, or cannot be called so."""
+    if not 1 <= len(sites) <= _MOST_SITES or list(sites) != sorted(set(sites)):
+        raise InputError(f"sites: expected 1 to {_MOST_SITES:,}, sorted and each once, found {len(sites):,}")
+    for site in sites:
+        require_site_name(site)
 
 
 def require_site_name(site: str) -> None:
@@ -162,7 +199,7 @@ def require_site_name(site: str) -> None:
         )
 
 
-def claim_federation(output: Place, federation: Federation) -> None:
+def claim_federation(output: Place, federation: Described) -> None:
     """Write the file of a training, or see that the one that is there is its own. Raises OutputError."""
     place, said = output / FEDERATION_FILE, federation.toml()
     try:

@@ -19,7 +19,7 @@ import numpy as np
 
 from gneiss.arrays import BoolArray
 from gneiss.errors import InputError
-from gneiss.model_training.federated.adapters import AdapterSpace, Matrix, Score
+from gneiss.model_training.federated.adapters import AdapterSpace, Score
 from gneiss.model_training.federated.ranks import Budget, Importance, arbitrated, most_important
 from gneiss.model_training.federated.steps import Gradient, Weights
 
@@ -95,9 +95,9 @@ class LowRank:
         if self.budget is not None and self.budget.first != self.space.ranks:
             raise InputError(f"budget: expected {self.space.ranks} ranks at first, found {self.budget.first}")
 
-    def begin(self, seed: int) -> AdapterState:
+    def begin(self) -> AdapterState:
         """The state before the first round."""
-        return AdapterState(self.space.begin(seed), np.ones(self.space.ranks, np.bool_))
+        return AdapterState(self.space.begin(), np.ones(self.space.ranks, np.bool_))
 
     def task(self, state: AdapterState, round_: int) -> AdapterTask:
         """What sites are sent in a round. There is no vote where as many ranks live as may."""
@@ -129,19 +129,17 @@ class LowRank:
         return AdapterState(self.space.kept(x, state.alive, survivors), survivors)
 
 
-def fedlora(matrices: tuple[Matrix, ...], rank: int, head: int, steps: int, rate: float) -> LowRank:
+def fedlora(space: AdapterSpace, steps: int, rate: float) -> LowRank:
     """FedLoRA: A and B are averaged."""
-    return LowRank(AdapterSpace(matrices, rank, head, "lora"), steps, AdamW(rate))
+    return LowRank(replace(space, form="lora"), steps, AdamW(rate))
 
 
-def ffa_lora(matrices: tuple[Matrix, ...], rank: int, head: int, steps: int, rate: float) -> LowRank:
+def ffa_lora(space: AdapterSpace, steps: int, rate: float) -> LowRank:
     """FFA-LoRA: A stays at its random value."""
-    return LowRank(AdapterSpace(matrices, rank, head, "frozen_a"), steps, AdamW(rate))
+    return LowRank(replace(space, form="frozen_a"), steps, AdamW(rate))
 
 
-def fedara(
-    matrices: tuple[Matrix, ...], rank: int, head: int, steps: int, rate: float, rounds: int, ranks_left: int = 3
-) -> LowRank:
-    """FedARA. ranks_left: of each matrix in the end, on average; as many as `rank` for no vote at all."""
-    space = AdapterSpace(matrices, rank, head, "svd")
-    return LowRank(space, steps, AdamW(rate), Budget.of(space.ranks, ranks_left * len(matrices), rounds))
+def fedara(space: AdapterSpace, steps: int, rate: float, rounds: int, ranks_left: int = 3) -> LowRank:
+    """FedARA. ranks_left: of each matrix in the end, on average; as many as there are for no vote at all."""
+    budget = Budget.of(space.ranks, ranks_left * len(space.matrices), rounds)
+    return LowRank(replace(space, form="svd"), steps, AdamW(rate), budget)

@@ -32,6 +32,9 @@ def simulate(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="A folder for this simulation only.")],
     sites_by: Annotated[str, typer.Option(help="The column that says at which site a document is.")] = "source",
+    regions_by: Annotated[
+        str | None, typer.Option(help="The column that says in which region that site is. Default: no regions.")
+    ] = None,
     strategy: Annotated[
         str, typer.Option(help="A name, `auto` for what suits the sites' label mixes, or `all` to compare.")
     ] = "auto",
@@ -43,6 +46,9 @@ def simulate(
     score_threshold: Annotated[float | None, typer.Option(help="Labels are scores; positive from this one on.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; by arrival, as many tasks of sites.")] = 25,
     steps: Annotated[int, typer.Option(min=1, help="Steps of a site in each round.")] = 10,
+    region_rounds: Annotated[
+        int, typer.Option(min=1, help="Rounds within a region for each round of all, with --regions-by.")
+    ] = 5,
     share: Annotated[float, typer.Option(help="Share of the sites that are asked in a round.")] = 1.0,
     buckets: Annotated[int, typer.Option(help="Weights for word n-grams.")] = 262_144,
     word_ngrams: Annotated[int, typer.Option(help="Words in the longest n-gram.")] = 2,
@@ -66,6 +72,7 @@ def simulate(
         input,
         output,
         sites_by=sites_by,
+        regions_by=regions_by,
         strategy=strategy,
         text=text_column,
         label=label_column,
@@ -74,6 +81,7 @@ def simulate(
         settings=SimulationSettings(
             rounds=rounds,
             steps=steps,
+            region_rounds=region_rounds,
             share=share,
             seed=seed,
             word_ngrams=word_ngrams,
@@ -95,7 +103,8 @@ def _print(made: Simulation) -> None:
     from gneiss.model_training.federated.simulation_card import outcome_rows
 
     documents = sum(map(sum, made.sites.values()))
-    say(f"sites     {len(made.sites):,}, with {documents:,} labelled texts")
+    regions = f" in {len(made.regions):,} regions" if made.regions else ""
+    say(f"sites     {len(made.sites):,}{regions}, with {documents:,} labelled texts")
     say(f"strategy  {made.strategy}: {made.reason}")
     headings, *rows = outcome_rows(made)
     shown = table(*map(str, headings))

@@ -21,61 +21,57 @@ import numpy as np
 from perceptron import new_perceptron, perceptron_accuracy, perceptron_gradient
 from silos import DOMAINS, Regime, Silos, is_slow, s1, s2, s3, seconds_of
 
-from gneiss.model_training.federated.buffered import Buffered, fadas, fadas_da, fedasync, fedbuff
+from gneiss.model_training.federated.buffered import Buffered
 from gneiss.model_training.federated.clock import Event, arrivals
 from gneiss.model_training.federated.hierarchy import Hierarchy
 from gneiss.model_training.federated.linear import Examples, Sampling, draw_of, predicted
 from gneiss.model_training.federated.rounds import SiteGradient, asked_sites, rounds
 from gneiss.model_training.federated.steps import Descent, Weights
-from gneiss.model_training.federated.strategy import (
-    ServerState,
-    Strategy,
-    fadam_et,
-    fadam_gt,
-    fedadam,
-    fedavg,
-    local_adam,
-    scaffold,
-)
+from gneiss.model_training.federated.strategies import ARRIVALS, REGIONAL, ROUNDS, Rates
+from gneiss.model_training.federated.strategy import ServerState, Strategy
 
 SEEDS = 3
 
 S1_ROUNDS, S1_SHARE, S1_BEHIND = 25, 0.5, 0.03
+S1_SERVER_RATE = 0.03  # of FedAdam
+_PLAIN, _SCALED = (0.3, 1.0, 3.0), (0.003, 0.01, 0.03)
+#: Names as they are shown, and the rates of sites that are tried.
+S1_STRATEGIES = {
+    "FedAvg": ("fedavg", _PLAIN),
+    "SCAFFOLD": ("scaffold", _PLAIN),
+    "FedAdam": ("fedadam", _PLAIN),
+    "Local Adam": ("local_adam", _SCALED),
+    "FAdamET": ("fadam_et", _SCALED),
+    "FAdamGT": ("fadam_gt", _SCALED),
+}
 #: α and local steps.
 S1_SETTINGS = ((0.1, 10), (0.1, 40), (1.0, 10), (1.0, 40))
 
 S2_ROUNDS, S2_STEPS, S2_BATCH, S2_RATES, S2_BEHIND = 12, 10, 8, (1.0, 3.0), 0.04
 #: Where mixes differ, and rounds in a region for each global one.
 S2_SETTINGS: tuple[tuple[Regime, int], ...] = (("both", 5), ("both", 10), ("sites", 5), ("regions", 5))
-S2_FORMS: Mapping[str, Mapping[str, bool]] = {
-    "HFedAvg": {"corrects_sites": False, "corrects_regions": False},
-    "z only": {"corrects_regions": False},
-    "y only": {"corrects_sites": False},
-    "MTGC": {},
-}
+S2_FORMS = {"HFedAvg": "hfedavg", "z only": "mtgc_sites", "y only": "mtgc_regions", "MTGC": "mtgc"}
 
 S3_STEPS, S3_BATCH, S3_RATE, S3_CONCURRENCY, S3_BUFFER = 20, 16, 0.3, 10, 5
 S3_SECONDS = (30.0, 100.0, 200.0)
 S3_RULES: Mapping[str, Buffered] = {
-    "FedAsync": fedasync(1.0),
-    "FedBuff": fedbuff(2.0, S3_BUFFER),
-    "FADAS": fadas(0.01, S3_BUFFER),
-    "FADAS-da": fadas_da(0.03, S3_BUFFER),
-    "FADAS, rate .3": fadas(0.3, S3_BUFFER),
-    "FADAS-da, rate .3": fadas_da(0.3, S3_BUFFER),
+    name: ARRIVALS[rule](Rates(server_rate=rate, buffer_size=S3_BUFFER))
+    for name, (rule, rate) in {
+        "FedAsync": ("fedasync", 1.0),
+        "FedBuff": ("fedbuff", 2.0),
+        "FADAS": ("fadas", 0.01),
+        "FADAS-da": ("fadas_da", 0.03),
+        "FADAS, rate .3": ("fadas", 0.3),
+        "FADAS-da, rate .3": ("fadas_da", 0.3),
+    }.items()
 }
 
 
 def s1_candidates(steps: int) -> dict[str, list[Strategy]]:
     """Each strategy at three rates of its sites."""
-    plain, scaled = (0.3, 1.0, 3.0), (0.003, 0.01, 0.03)
     return {
-        "FedAvg": [fedavg(steps, rate) for rate in plain],
-        "SCAFFOLD": [scaffold(steps, rate) for rate in plain],
-        "FedAdam": [fedadam(steps, rate, 0.03) for rate in plain],
-        "Local Adam": [local_adam(steps, rate) for rate in scaled],
-        "FAdamET": [fadam_et(steps, rate) for rate in scaled],
-        "FAdamGT": [fadam_gt(steps, rate) for rate in scaled],
+        shown: [ROUNDS[name](Rates(steps, rate, S1_SERVER_RATE)) for rate in rates]
+        for shown, (name, rates) in S1_STRATEGIES.items()
     }
 
 
@@ -139,7 +135,7 @@ def _zeros(silos: Silos, outputs: int) -> Weights:
 def s1_central(silos: Silos, seed: int) -> Curve:
     """AMSGrad in one place."""
     asked = round(S1_SHARE * len(silos.sites))
-    return central(silos, local_adam(10, 0.01), asked * Sampling().batch, 1, S1_ROUNDS, seed)
+    return central(silos, ROUNDS["local_adam"](Rates(10, 0.01)), asked * Sampling().batch, 1, S1_ROUNDS, seed)
 
 
 def s1_curve(silos: Silos, strategy: Strategy, seed: int, judged: Examples) -> Curve:
@@ -166,16 +162,21 @@ def of_s1(alpha: float, seed: int, strategies: Mapping[str, Strategy]) -> dict[s
     return found
 
 
+def s2_form(name: str, region_rounds: int, rate: float) -> Hierarchy:
+    """MTGC or an ablation, by the name that is shown."""
+    return REGIONAL[S2_FORMS[name]](Rates(S2_STEPS, rate, region_rounds=region_rounds))
+
+
 @cache
 def s2_chosen(regime: Regime, region_rounds: int) -> dict[str, Hierarchy]:
     """Each form at the rate with which it is best on the validation documents of seed 0."""
     silos, regions = s2(regime, 0)
     return {
         name: max(
-            (Hierarchy(region_rounds, S2_STEPS, rate, **parts) for rate in S2_RATES),
+            (s2_form(name, region_rounds, rate) for rate in S2_RATES),
             key=lambda form: s2_curve(silos, regions, form, 0, silos.validated).final,
         )
-        for name, parts in S2_FORMS.items()
+        for name in S2_FORMS
     }
 
 
@@ -186,10 +187,8 @@ def s2_curve(silos: Silos, regions: Mapping[str, Sequence[str]], form: Hierarchy
     found = []
     for round_ in range(S2_ROUNDS):
         answers = {
-            region: form.answer(
-                form.task(state, region, regions), {site: sites[site](draw_of(seed, round_, site)) for site in members}
-            )
-            for region, members in regions.items()
+            region: form.answer(task, {site: sites[site](draw_of(seed, round_, site)) for site in regions[region]})
+            for region, task in form.tasks(state, tuple(regions)).items()
         }
         state = form.aggregate(state, answers)
         found.append(accuracy(state.x, judged))
@@ -201,7 +200,7 @@ def of_s2(regime: Regime, seed: int, forms: Mapping[str, Hierarchy]) -> dict[str
     silos, regions = s2(regime, seed)
     steps = S2_STEPS * max(form.region_rounds for form in forms.values())
     batch = S2_BATCH * len(silos.sites)
-    in_one_place = central(silos, fedavg(steps, max(S2_RATES)), batch, DOMAINS, S2_ROUNDS, seed).final
+    in_one_place = central(silos, ROUNDS["fedavg"](Rates(steps, max(S2_RATES))), batch, DOMAINS, S2_ROUNDS, seed).final
     found = {"central": {"final": in_one_place}}
     for name, form in forms.items():
         made = s2_curve(silos, regions, form, seed, silos.tested)
@@ -270,8 +269,8 @@ def of_s3(seed: int) -> dict[str, dict[str, float]]:
     """Rule → its figures."""
     silos = s3(seed)
     found = {
-        "synchronous FedAMS": s3_synchronous(silos, fedadam(S3_STEPS, S3_RATE, 0.3), seed),
-        "synchronous FedAvg": s3_synchronous(silos, fedavg(S3_STEPS, S3_RATE), seed),
+        "synchronous FedAMS": s3_synchronous(silos, ROUNDS["fedadam"](Rates(S3_STEPS, S3_RATE, 0.3)), seed),
+        "synchronous FedAvg": s3_synchronous(silos, ROUNDS["fedavg"](Rates(S3_STEPS, S3_RATE)), seed),
     }
     return found | {name: s3_asynchronous(silos, rule, seed) for name, rule in S3_RULES.items()}
 

@@ -9,8 +9,9 @@ from functools import cache
 import numpy as np
 import pytest
 from federated import (
+    S1_SERVER_RATE,
+    S1_STRATEGIES,
     S2_FORMS,
-    S2_STEPS,
     S3_RULES,
     SEEDS,
     lines,
@@ -20,22 +21,15 @@ from federated import (
     of_s2,
     of_s3,
     s1_candidates,
+    s2_form,
     s3_asynchronous,
     s3_synchronous,
 )
 from perceptron import HIDDEN, new_perceptron, perceptron_accuracy, perceptron_gradient
 from silos import DOCUMENTS, DOMAINS, REGIONS, SITES, Regime, is_slow, s1, s2, s3
 
-from gneiss.model_training.federated.hierarchy import Hierarchy
-from gneiss.model_training.federated.strategy import (
-    Strategy,
-    fadam_et,
-    fadam_gt,
-    fedadam,
-    fedavg,
-    local_adam,
-    scaffold,
-)
+from gneiss.model_training.federated.strategies import ROUNDS, Rates
+from gneiss.model_training.federated.strategy import Strategy
 
 # The fixtures.
 
@@ -98,13 +92,10 @@ def as_specified(alpha: float, steps: int) -> dict[str, Strategy]:
     """Local Adam at the rates that the specification gives; where mixes differ, it is better at a larger one."""
     plain, tracked = (3.0, 0.03) if steps == 10 else (1.0, 0.003)
     alone = 0.003 if alpha == 0.1 else 0.03 if steps == 10 else 0.01
+    rates = (plain, plain, 0.3, alone, tracked, tracked)
     return {
-        "FedAvg": fedavg(steps, plain),
-        "SCAFFOLD": scaffold(steps, plain),
-        "FedAdam": fedadam(steps, 0.3, 0.03),
-        "Local Adam": local_adam(steps, alone),
-        "FAdamET": fadam_et(steps, tracked),
-        "FAdamGT": fadam_gt(steps, tracked),
+        shown: ROUNDS[name](Rates(steps, rate, S1_SERVER_RATE))
+        for (shown, (name, _)), rate in zip(S1_STRATEGIES.items(), rates, strict=True)
     }
 
 
@@ -164,7 +155,7 @@ def test_tracking_is_worth_nothing_where_sites_are_alike(steps: int) -> None:
 
 @pytest.mark.slow
 def test_two_corrections_where_sites_and_regions_differ() -> None:
-    forms = {name: Hierarchy(5, S2_STEPS, 3.0, **S2_FORMS[name]) for name in ("HFedAvg", "MTGC")}
+    forms = {name: s2_form(name, 5, 3.0) for name in ("HFedAvg", "MTGC")}
     found = of_s2("both", 0, forms)
     assert found["MTGC"]["rounds"] <= 12 < found["HFedAvg"]["rounds"]
     assert found["MTGC"]["final"] >= found["HFedAvg"]["final"] + 0.05
@@ -182,10 +173,7 @@ S2_RATES: dict[tuple[Regime, int], tuple[float, ...]] = {
 @cache
 def s2_seeds(regime: Regime, region_rounds: int) -> list[dict[str, dict[str, float]]]:
     rates = S2_RATES[regime, region_rounds]
-    forms = {
-        name: Hierarchy(region_rounds, S2_STEPS, rate, **parts)
-        for rate, (name, parts) in zip(rates, S2_FORMS.items(), strict=True)
-    }
+    forms = {name: s2_form(name, region_rounds, rate) for rate, name in zip(rates, S2_FORMS, strict=True)}
     return [of_s2(regime, seed, forms) for seed in range(SEEDS)]
 
 
@@ -213,7 +201,7 @@ def test_two_corrections_do_no_harm_where_one_is_enough(regime: Regime) -> None:
 @pytest.mark.slow
 def test_not_waiting_is_worth_much() -> None:
     silos = s3(0)
-    waited = s3_synchronous(silos, fedadam(20, 0.3, 0.3), 0)
+    waited = s3_synchronous(silos, ROUNDS["fedadam"](Rates(20, 0.3, 0.3)), 0)
     assert s3_asynchronous(silos, S3_RULES["FedBuff"], 0, 100.1)["100 s"] >= waited["100 s"] + 0.4
 
 

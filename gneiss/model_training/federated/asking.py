@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +14,10 @@ from gneiss.errors import InputError, ModelError, printable
 from gneiss.model_training.federated.engines import Engine, Lost
 from gneiss.model_training.federated.federation import Described, Federation
 from gneiss.model_training.federated.message import LARGEST, Message, number, packed, require_arrays, whole_number
-from gneiss.model_training.federated.site import local_meta
 from gneiss.model_training.federated.steps import Weights
-from gneiss.model_training.federated.strategy import Answer, Strategy, Task
+from gneiss.model_training.federated.strategies import Rounds
+from gneiss.model_training.federated.strategy import Answer, Task
+from gneiss.model_training.federated.tasks import TRAIN, steps_meta
 
 _log = logging.getLogger(__name__)
 MOST_DOCUMENTS = 10**12
@@ -112,16 +113,16 @@ def task_message(federation: Described, kind: str, round_: int, x: Weights | Non
     return Message({"kind": kind, "round": round_, "features": federation.features}, {} if x is None else {"x": x})
 
 
-def training_message(federation: Federation, strategy: Strategy, task: Task, round_: int) -> Message:
-    """A task with steps."""
+def training_message(federation: Federation, rule: Rounds, task: Task, round_: int) -> Message:
+    """A task with steps, of a site or of a region."""
     said = {
-        **task_message(federation, "train", round_).meta,
-        **local_meta(strategy),
+        **task_message(federation, TRAIN, round_).meta,
+        **steps_meta(rule),
         "batch": federation.batch,
         "l2": federation.l2,
         "seed": federation.seed,
     }
-    return Message(said, {"x": task.x} | ({} if task.correction is None else {"correction": task.correction}))
+    return Message(said, task.arrays)
 
 
 def check_counts(message: Message) -> None:
@@ -142,12 +143,11 @@ def check_figures(message: Message) -> None:
     require_figures(message)
 
 
-def check_trained(federation: Federation, strategy: Strategy) -> Callable[[Message], None]:
-    """What raises InputError for what is no answer to `train`."""
-    names = ("difference", *(("tracked",) if strategy.corrected else ()))
+def check_trained(shape: tuple[int, ...], answered: Sequence[str]) -> Callable[[Message], None]:
+    """What raises InputError for what is no answer to `train`: vectors of these names, and figures."""
 
     def check(message: Message) -> None:
-        require_arrays(message, dict.fromkeys(names, federation.shape))
+        require_arrays(message, dict.fromkeys(answered, shape))
         require_figures(message)
 
     return check

@@ -14,7 +14,7 @@ from gneiss.model_training.federated.steps import AMSGrad, Moments, Weights, mea
 from gneiss.model_training.federated.strategy import stepped
 
 #: FedAsync's a.
-_MIXING = 0.6
+MIXING = 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,23 +72,3 @@ class Buffered:
         if self.longest_delay is None or longest <= self.longest_delay:
             return self.rate
         return self.rate / longest
-
-
-def fedasync(rate: float) -> Buffered:
-    """FedAsync: an update at every arrival."""
-    return Buffered(rate * _MIXING, 1)
-
-
-def fedbuff(rate: float, buffer_size: int) -> Buffered:
-    """FedBuff: the mean of a buffer, older answers counting less."""
-    return Buffered(rate, buffer_size)
-
-
-def fadas(rate: float, buffer_size: int) -> Buffered:
-    """FADAS: AMSGrad on the mean of a buffer."""
-    return Buffered(rate, buffer_size, AMSGrad())
-
-
-def fadas_da(rate: float, buffer_size: int) -> Buffered:
-    """FADAS-da: the same, more slowly where an answer is older than one update."""
-    return Buffered(rate, buffer_size, AMSGrad(), longest_delay=1)

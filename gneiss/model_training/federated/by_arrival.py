@@ -31,10 +31,11 @@ from gneiss.model_training.federated.checkpoint import (
     write_checkpoint,
 )
 from gneiss.model_training.federated.engines import Lost
-from gneiss.model_training.federated.federation import ARRIVALS, Federation
+from gneiss.model_training.federated.federation import Federation
 from gneiss.model_training.federated.message import Message
 from gneiss.model_training.federated.steps import Weights
-from gneiss.model_training.federated.strategy import Strategy, Task, fedavg
+from gneiss.model_training.federated.strategies import ARRIVALS, ROUNDS
+from gneiss.model_training.federated.strategy import Strategy, Task
 from gneiss.store.place import Place
 
 #: How often in a row a site may be lost before it is asked no more.
@@ -98,7 +99,7 @@ def by_arrival(
     A site that does not answer for long leaves its place to another one. Raises MachineError when none is left.
     """
     updates, local = _Updates(federation, output, begun), _local(federation)
-    check = check_trained(federation, local)
+    check = check_trained(federation.shape, local.answered)
     task = 1 + max((arrival[1] for record in updates.records for arrival in record["arrivals"]), default=-1)
     bases: dict[str, tuple[int, int]] = {}  # of what is under way: the task, and the updates before it
     late: set[str] = set()
@@ -141,7 +142,7 @@ def replayed(
     Raises InputError for what is no log of this many updates, MachineError where a site does not answer.
     """
     updates, local = _Updates(federation, output, None), _local(federation)
-    check, bases = check_trained(federation, local), {0: updates.state.x}
+    check, bases = check_trained(federation.shape, local.answered), {0: updates.state.x}
     arrivals = _arrivals(log, federation)
     for at, (site, task, base) in enumerate(arrivals):
         if base not in bases:
@@ -165,7 +166,7 @@ def replayed(
 
 def _local(federation: Federation) -> Strategy:
     """How sites step."""
-    return fedavg(federation.rates.steps, federation.rates.rate)
+    return ROUNDS["fedavg"](federation.rates)
 
 
 def _drawn(seed: int, task: int, count: int) -> int:

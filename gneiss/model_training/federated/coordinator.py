@@ -26,10 +26,11 @@ from gneiss.model_training.federated.asking import (
 from gneiss.model_training.federated.by_arrival import by_arrival, replayed
 from gneiss.model_training.federated.checkpoint import Record, read_checkpoint
 from gneiss.model_training.federated.engines import Engine
-from gneiss.model_training.federated.federation import ROUNDS, Described, Federation, claim_federation
+from gneiss.model_training.federated.federation import Described, Federation, claim_federation
 from gneiss.model_training.federated.in_rounds import LinearTraining, State, Training, in_rounds
 from gneiss.model_training.federated.message import Message
 from gneiss.model_training.federated.steps import Weights
+from gneiss.model_training.federated.strategies import ARRIVALS
 from gneiss.output.claim import held
 from gneiss.store.place import Place
 
@@ -61,7 +62,7 @@ def train(
     Raises OutputError for an output of another training, MachineError where too few sites answer, ModelError for
     weights that grow without bound, InputError for a replay that is none.
     """
-    if federation.strategy in ROUNDS:
+    if federation.strategy not in ARRIVALS:
         if replay:
             raise InputError(f"strategy {federation.strategy}: rounds need no replay: run it again")
         state, records, figures = train_in_rounds(LinearTraining(federation), engine, output, answer_seconds)

@@ -1,4 +1,4 @@
-"""One file of labels, divided into those of sites by a column that says where each document is."""
+"""One file of labels, divided into those of sites by a column of their names; and sites in regions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from gneiss.errors import InputError
+from gneiss.errors import InputError, printable
 from gneiss.model_training.federated.federation import require_site_name
 from gneiss.model_training.labels import WEIGHT, WHY
 from gneiss.model_training.source import decoded, is_string, read_rows
@@ -14,6 +14,34 @@ from gneiss.output.parquet import write_parquet
 from gneiss.store.place import Address, Place
 
 LABELS_FILE = "labels.parquet"
+
+
+def regions_of(labels: Address, sites_by: str, regions_by: str, text: str) -> dict[str, tuple[str, ...]]:
+    """Region → its sites, in order.
+
+    Parameters: `regions_by`: a column of names of regions; `text`: any column of strings, for its rows. Raises
+    InputError for rows without a region, a site in two regions, and what no region can be called.
+    """
+    homes: dict[str, str] = {}
+    for table in read_rows(labels, text, sites_by, regions_by):
+        pairs = zip(table[sites_by].to_pylist(), table[regions_by].to_pylist(), strict=True)
+        for site, region in dict.fromkeys(pairs):
+            if not isinstance(region, str):
+                found = "nothing" if region is None else printable(repr(region)[:80])
+                raise InputError(f"{labels}: column {regions_by!r}: expected the name of a region, found {found}")
+            if homes.setdefault(site, region) != region:
+                raise InputError(
+                    f"{labels}: column {regions_by!r}: expected one region a site, found '{printable(homes[site])}' and"
+                    f" '{printable(region)}' of site '{printable(str(site))}'"
+                )
+    for region in homes.values():
+        require_site_name(region)
+        if region in homes:
+            raise InputError(f"region '{region}': a site is called so, too; give one of them another name")
+    return {
+        region: tuple(sorted(site for site, at in homes.items() if at == region))
+        for region in sorted({*homes.values()})
+    }
 
 
 def divide(labels: Address, sites_by: str, columns: Sequence[str], folder: Place) -> dict[str, Place]:

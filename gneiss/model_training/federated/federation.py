@@ -6,22 +6,13 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
-from gneiss.errors import InputError, OutputError, did_you_mean, printable
-from gneiss.model_training.federated.buffered import Buffered, fadas, fadas_da, fedasync, fedbuff
-from gneiss.model_training.federated.site import MOST_BATCH, MOST_STEPS
-from gneiss.model_training.federated.strategy import (
-    Strategy,
-    fadam_et,
-    fadam_gt,
-    fedadam,
-    fedavg,
-    local_adam,
-    scaffold,
-)
+from gneiss.errors import InputError, OutputError, printable
+from gneiss.model_training.federated.strategies import Rates, default_rates
+from gneiss.model_training.federated.tasks import MOST_BATCH, MOST_REGION_ROUNDS, MOST_STEPS
 from gneiss.output.parquet import write_new
 from gneiss.store.place import Place
 from gneiss.version import __version__
@@ -30,61 +21,6 @@ FEDERATION_FILE = "federation.toml"
 #: What a site may be called: it is part of paths, logs and cards.
 _SITE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _MOST_SITES = 1000
-
-
-@dataclass(frozen=True)
-class Rates:
-    """How far strategies go. steps: of a site for each task; rate: of these; server_rate: of the server, if it has one.
-
-    buffer_size: answers that make an update of a strategy by arrival.
-    """
-
-    steps: int = 10
-    rate: float = 0.01
-    server_rate: float = 1.0
-    buffer_size: int = 1
-
-
-Rounds: TypeAlias = Callable[[Rates], Strategy]
-Arrivals: TypeAlias = Callable[[Rates], Buffered]
-
-#: Strategies of rounds, by name.
-ROUNDS: Mapping[str, Rounds] = {
-    "fedavg": lambda r: fedavg(r.steps, r.rate),
-    "scaffold": lambda r: scaffold(r.steps, r.rate),
-    "fedadam": lambda r: fedadam(r.steps, r.rate, r.server_rate),
-    "local_adam": lambda r: local_adam(r.steps, r.rate),
-    "fadam_et": lambda r: fadam_et(r.steps, r.rate),
-    "fadam_gt": lambda r: fadam_gt(r.steps, r.rate),
-}
-#: Strategies by arrival, by name. Their sites step as those of FedAvg do.
-ARRIVALS: Mapping[str, Arrivals] = {
-    "fedasync": lambda r: fedasync(r.server_rate),
-    "fedbuff": lambda r: fedbuff(r.server_rate, r.buffer_size),
-    "fadas": lambda r: fadas(r.server_rate, r.buffer_size),
-    "fadas_da": lambda r: fadas_da(r.server_rate, r.buffer_size),
-}
-#: Names → the rate of sites, and that of the server, where nothing else is said.
-DEFAULT_RATES: Mapping[str, tuple[float, float]] = {
-    "fedavg": (1.0, 1.0),
-    "scaffold": (3.0, 1.0),
-    "fedadam": (1.0, 0.03),
-    "local_adam": (0.03, 1.0),
-    "fadam_et": (0.03, 1.0),
-    "fadam_gt": (0.03, 1.0),
-    "fedasync": (1.0, 1.0),
-    "fedbuff": (1.0, 1.0),
-    "fadas": (1.0, 0.03),
-    "fadas_da": (1.0, 0.03),
-}
-
-
-def default_rates(strategy: str, steps: int, buffer_size: int = 1) -> Rates:
-    """Rates of a strategy by its name, where nothing else is said. Raises InputError for an unknown name."""
-    if strategy not in DEFAULT_RATES:
-        raise InputError(f"strategy '{printable(strategy)}' is not known{did_you_mean(strategy, DEFAULT_RATES)}")
-    rate, server_rate = DEFAULT_RATES[strategy]
-    return Rates(steps, rate, server_rate, buffer_size)
 
 
 class Described(Protocol):
@@ -112,6 +48,7 @@ class Described(Protocol):
 class Federation:
     """A training across sites.
 
+    sites: whom the coordinator asks, which are regions where the strategy is of regions (see `region`);
     features: sha256 of the feature space; words, word_ngrams, buckets: of that; labels: of low and of high scores;
     rounds: of the server, or updates by arrival; share: of the sites that are asked in a round; concurrency: tasks
     under way at a time, by arrival; min_answers: without which a round is not finished; batch, l2: see Sampling.
@@ -126,7 +63,7 @@ class Federation:
     buckets: int
     labels: tuple[str, str]
     rounds: int
-    rates: Rates = Rates()
+    rates: Rates = field(default_factory=Rates)
     share: float = 1.0
     concurrency: int = 1
     min_answers: int = 1
@@ -143,6 +80,7 @@ class Federation:
             "rate": (self.rates.rate, 1e-9, 1000),
             "server_rate": (self.rates.server_rate, 1e-9, 1000),
             "buffer_size": (self.rates.buffer_size, 1, 10**6),
+            "region_rounds": (self.rates.region_rounds, 1, MOST_REGION_ROUNDS),
             "share": (self.share, 1e-6, 1),
             "concurrency": (self.concurrency, 1, len(self.sites)),
             "min_answers": (self.min_answers, 1, len(self.sites)),

@@ -7,18 +7,18 @@ theory for Adam inside. All sites of a region take part in a global round.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gneiss.model_training.federated.steps import Descent, Gradient, Weights, mean
-from gneiss.model_training.federated.strategy import Answer, Task
+from gneiss.model_training.federated.strategy import Answer, ServerState, Strategy, Task
 
 
 @dataclass(frozen=True, eq=False)
-class RegionsState:
-    """What the server knows between global rounds: weights, and y_j of every region."""
+class Region:
+    """What a region knows within a global round: weights, and z_i of every site."""
 
     x: Weights
     corrections: Mapping[str, Weights]
@@ -39,23 +39,34 @@ class Hierarchy:
     corrects_regions: bool = True
     largest_norm: float = 10.0
 
-    def begin(self, x: Weights, regions: Sequence[str]) -> RegionsState:
-        """The state before the first global round."""
-        return RegionsState(x, {region: np.zeros_like(x) for region in sorted(regions)})
+    #: Names of the vectors that a region answers.
+    answered = ("difference",)
 
-    def task(self, state: RegionsState, region: str, asked: Collection[str]) -> Task:
-        """What a region is sent in a round for which these regions are asked.
+    @property
+    def site(self) -> Strategy:
+        """How a site of a region steps."""
+        local = Descent(self.steps, self.rate, largest_norm=self.largest_norm)
+        return Strategy(local, "gradient" if self.corrects_sites or self.corrects_regions else None, is_tracked=False)
+
+    def begin(self, x: Weights, regions: Sequence[str]) -> ServerState:
+        """The state before the first global round."""
+        if not self.corrects_regions:
+            return ServerState(x)
+        return ServerState(x, {region: np.zeros_like(x) for region in sorted(regions)})
+
+    def tasks(self, state: ServerState, asked: Sequence[str]) -> dict[str, Task]:
+        """What each of the regions that are asked is sent.
 
         Corrections are centred over those that are asked: one that was lost keeps its own for when it is back.
         """
         if not self.corrects_regions:
-            return Task(state.x)
-        centre = mean([state.corrections[other] for other in sorted(asked)])
-        return Task(state.x, (state.corrections[region] - centre).astype(state.x.dtype))
+            return dict.fromkeys(asked, Task(state.x))
+        corrections = centred({region: state.tracked[region] for region in asked})
+        return {region: Task(state.x, corrections[region]) for region in asked}
 
     def answer(self, task: Task, sites: Mapping[str, Gradient]) -> Answer:
         """What a region answers: the inner rounds of its sites."""
-        region = Region(task.x, {site: np.zeros_like(task.x) for site in sorted(sites)})
+        region = self.begin_region(task.x, tuple(sites))
         for _ in range(self.region_rounds):
             region = self.region_round(region, task.correction, sites)
         return Answer(region.x - task.x)
@@ -65,41 +76,47 @@ class Hierarchy:
 
         Raises KeyError for a site that the region did not begin with.
         """
-        left = centred({site: region.corrections[site] for site in sorted(sites)})
-        descent = Descent(self.steps, self.rate, largest_norm=self.largest_norm)
-        ends = {}
-        for site, own in left.items():
-            before = own if correction is None else own + correction
-            ends[site] = region.x + descent.run(region.x, sites[site], before)[0]
-        x = mean(list(ends.values())).astype(region.x.dtype)
+        tasks = self.site_tasks(region, correction, tuple(sites))
+        return self.next_region(region, {site: self.site.answer(tasks[site], sites[site]) for site in tasks})
+
+    def begin_region(self, x: Weights, sites: Sequence[str]) -> Region:
+        """A region before its first round."""
+        return Region(x, {site: np.zeros_like(x) for site in sorted(sites)})
+
+    def site_tasks(self, region: Region, correction: Weights | None, sites: Sequence[str]) -> dict[str, Task]:
+        """What the sites of a region are sent, with y_j of the region if it has one."""
+        if not self.corrects_sites:
+            return dict.fromkeys(sorted(sites), Task(region.x, correction))
+        own = centred({site: region.corrections[site] for site in sites})
+        return {site: Task(region.x, z if correction is None else z + correction) for site, z in own.items()}
+
+    def next_region(self, region: Region, answers: Mapping[str, Answer]) -> Region:
+        """The region after a round, with the sites that answered, one at least."""
+        step = mean([answers[site].difference for site in sorted(answers)])
+        x = (region.x + step).astype(region.x.dtype)
+        left = centred({site: region.corrections[site] for site in answers})
         if not self.corrects_sites:
             return Region(x, left)
         span = self.steps * self.rate
-        return Region(x, {site: own + (ends[site] - x) / span for site, own in left.items()})
+        moved = {site: (answers[site].difference - step) / span for site in left}
+        return Region(x, {site: (z + moved[site]).astype(x.dtype) for site, z in left.items()})
 
-    def aggregate(self, state: RegionsState, answers: Mapping[str, Answer]) -> RegionsState:
-        """The state after a global round, from the answers of at least one region."""
+    def aggregate(self, state: ServerState, answers: Mapping[str, Answer]) -> ServerState:
+        """The state after a global round, from the answers of at least one region; in whatever order they came."""
         step = mean([answers[region].difference for region in sorted(answers)])
         x = (state.x + step).astype(state.x.dtype)
         if not self.corrects_regions:
-            return RegionsState(x, state.corrections)
+            return ServerState(x)
         span = self.steps * self.region_rounds * self.rate
-        corrections = {**state.corrections}
+        corrections = {**state.tracked}
         for region, answer in answers.items():
             moved = (answer.difference - step) / span
-            corrections[region] = (corrections[region] + moved).astype(state.x.dtype)
-        return RegionsState(x, corrections)
-
-
-@dataclass(frozen=True, eq=False)
-class Region:
-    """What a region knows within a global round: weights, and z_i of every site."""
-
-    x: Weights
-    corrections: Mapping[str, Weights]
+            corrections[region] = (corrections[region] + moved).astype(x.dtype)
+        return ServerState(x, corrections)
 
 
 def centred(corrections: Mapping[str, Weights]) -> dict[str, Weights]:
-    """Corrections less their mean, so that they add up to nothing."""
-    centre = mean(list(corrections.values()))
-    return {site: (own - centre).astype(own.dtype) for site, own in corrections.items()}
+    """Corrections less their mean, so that they add up to nothing; by name."""
+    ordered = sorted(corrections)
+    centre = mean([corrections[name] for name in ordered])
+    return {name: (corrections[name] - centre).astype(corrections[name].dtype) for name in ordered}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -22,10 +22,11 @@ from gneiss.model_training.federated.asking import (
     zeros,
 )
 from gneiss.model_training.federated.checkpoint import Checkpoint, Record, arrays_of, state_of, write_checkpoint
-from gneiss.model_training.federated.federation import ROUNDS, Described, Federation
+from gneiss.model_training.federated.federation import Described, Federation
 from gneiss.model_training.federated.message import Message
 from gneiss.model_training.federated.rounds import asked_sites
-from gneiss.model_training.federated.strategy import ServerState, Strategy
+from gneiss.model_training.federated.strategies import Rounds, of_rounds
+from gneiss.model_training.federated.strategy import ServerState
 from gneiss.store.place import Place
 
 State = TypeVar("State")
@@ -40,8 +41,8 @@ class Training(Protocol[State]):
     def begin(self) -> State:
         """The server's state before the first round."""
 
-    def task(self, state: State, site: str, round_: int) -> Message:
-        """What a site is asked."""
+    def tasks(self, state: State, asked: Sequence[str], round_: int) -> dict[str, Message]:
+        """What each of the sites of a round is asked."""
 
     def check(self, state: State) -> Callable[[Message], None]:
         """What raises InputError for what is no answer to a task in this state."""
@@ -75,8 +76,9 @@ def in_rounds(
     for round_ in range(len(records), federation.rounds):
         started, traffic = time.monotonic(), Traffic()
         asked = asked_sites(federation.sites, federation.share, federation.seed, round_)
-        tasks = {site: training.task(state, site, round_) for site in asked}
-        answers, lost = gathered(out, tasks, training.check(state), answer_seconds, traffic)
+        answers, lost = gathered(
+            out, training.tasks(state, asked, round_), training.check(state), answer_seconds, traffic
+        )
         if len(answers) < min(federation.min_answers, len(asked)):
             raise MachineError(
                 f"round {round_}: {len(answers)} of {len(asked)} sites answered, expected {federation.min_answers} at"
@@ -100,29 +102,31 @@ def in_rounds(
 
 @dataclass(frozen=True)
 class LinearTraining:
-    """See Training: weights of a linear model."""
+    """See Training: weights of a linear model, by a strategy of rounds, of sites or of regions."""
 
     federation: Federation
 
     @property
-    def _strategy(self) -> Strategy:
-        return ROUNDS[self.federation.strategy](self.federation.rates)
+    def _rule(self) -> Rounds:
+        return of_rounds(self.federation.strategy, self.federation.rates)
 
     def begin(self) -> ServerState:
         """See Training."""
-        return self._strategy.begin(zeros(self.federation), self.federation.sites)
+        return self._rule.begin(zeros(self.federation), self.federation.sites)
 
-    def task(self, state: ServerState, site: str, round_: int) -> Message:
+    def tasks(self, state: ServerState, asked: Sequence[str], round_: int) -> dict[str, Message]:
         """See Training."""
-        return training_message(self.federation, self._strategy, self._strategy.task(state, site), round_)
+        rule = self._rule
+        tasks = rule.tasks(state, asked)
+        return {site: training_message(self.federation, rule, task, round_) for site, task in tasks.items()}
 
     def check(self, state: ServerState) -> Callable[[Message], None]:
         """See Training."""
-        return check_trained(self.federation, self._strategy)
+        return check_trained(self.federation.shape, self._rule.answered)
 
     def aggregate(self, state: ServerState, answers: Mapping[str, Message], round_: int) -> ServerState:
         """See Training."""
-        after = self._strategy.aggregate(state, {site: answer_of(answer) for site, answer in answers.items()})
+        after = self._rule.aggregate(state, {site: answer_of(answer) for site, answer in answers.items()})
         require_bounded(after.x, round_)
         return after
 

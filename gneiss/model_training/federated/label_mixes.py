@@ -47,5 +47,5 @@ class LabelMixes:
         """What to say of the choice."""
         shares = f"a site's majority label is {self.of_sites:.0%} of its documents on average, {self.of_all:.0%} of all"
         if self.differ:
-            return f"{shares}: label mixes differ, so sites are corrected, for twice the traffic"
-        return f"{shares}: label mixes are alike, so corrections would double the traffic for nothing"
+            return f"{shares}: label mixes differ, so corrections are worth their traffic"
+        return f"{shares}: label mixes are alike, so corrections would be traffic for nothing"

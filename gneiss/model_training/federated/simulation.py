@@ -25,27 +25,30 @@ from gneiss.input.formats import input_names, is_input
 from gneiss.model_training.classifier import NEGATIVE, QUALITY
 from gneiss.model_training.federated.checkpoint import Record
 from gneiss.model_training.federated.coordinator import Trained, count_labels, train
-from gneiss.model_training.federated.divided import LABELS_FILE, divide
+from gneiss.model_training.federated.divided import LABELS_FILE, divide, regions_of
 from gneiss.model_training.federated.engines import Engine
 from gneiss.model_training.federated.engines.in_process import InProcess
 from gneiss.model_training.federated.engines.local import local_engine
 from gneiss.model_training.federated.features import FeatureSpace
-from gneiss.model_training.federated.federation import (
-    ARRIVALS,
-    DEFAULT_RATES,
-    ROUNDS,
-    Federation,
-    default_rates,
-)
+from gneiss.model_training.federated.federation import Federation
 from gneiss.model_training.federated.label_mixes import LabelMixes
 from gneiss.model_training.federated.linear import Sampling, pooled
 from gneiss.model_training.federated.message import most_bytes_of
 from gneiss.model_training.federated.model import write_model
+from gneiss.model_training.federated.region import RegionFiles, site_of
 from gneiss.model_training.federated.rounds import rounds
 from gneiss.model_training.federated.simulation_card import Outcome, Simulation, simulation_card
-from gneiss.model_training.federated.site import figures, site_of
+from gneiss.model_training.federated.site import figures
 from gneiss.model_training.federated.site_documents import SiteFiles, site_examples
-from gneiss.model_training.federated.strategy import local_adam
+from gneiss.model_training.federated.strategies import (
+    ARRIVALS,
+    DEFAULT_RATES,
+    REGIONAL,
+    ROUNDS,
+    Rates,
+    default_rates,
+)
+from gneiss.model_training.federated.tasks import MOST_REGION_ROUNDS
 from gneiss.model_training.federated.vocabulary import shared_words
 from gneiss.model_training.labels import Rule, labelled_documents, rule_of
 from gneiss.model_training.source import CARD
@@ -56,7 +59,8 @@ from gneiss.version import __version__
 
 #: Choices of a strategy beside their names: every one of them, or what suits the label mixes of the sites.
 ALL, AUTO = "all", "auto"
-CORRECTED, UNCORRECTED = "fadam_gt", "local_adam"
+#: What suits label mixes that differ, and those that are alike; without regions, and with them.
+SUITABLE, SUITABLE_IN_REGIONS = ("fadam_gt", "local_adam"), ("mtgc", "hfedavg")
 MODEL_FILE, VOCABULARY_FILE = "quality.bin", "vocabulary.txt"
 #: How much less accurate than central training a strategy is that is taken to have arrived.
 BEHIND = 0.03
@@ -68,13 +72,15 @@ CENTRAL_RATE = 0.01
 class SimulationSettings:
     """Settings of a simulation.
 
-    rounds, and steps of a site in each; share: of the sites that are asked in a round; batch: documents of a step;
-    seed: of whom to ask and of batches; word_ngrams, buckets: see FeatureSpace; most_words: of the vocabulary;
-    min_documents, held_out_share: see SiteFiles. Raises InputError for values out of bounds.
+    rounds, and steps of a site in each; region_rounds: within a region in each; share: of the sites that are asked in a
+    round; batch: documents of a step; seed: of whom to ask and of batches; word_ngrams, buckets: see FeatureSpace;
+    most_words: of the vocabulary; min_documents, held_out_share: see SiteFiles. Raises InputError for values out of
+    bounds.
     """
 
     rounds: int = 25
     steps: int = 10
+    region_rounds: int = 5
     share: float = 1.0
     batch: int = 16
     seed: int = 0
@@ -86,7 +92,8 @@ class SimulationSettings:
 
     def __post_init__(self) -> None:
         bounds: Mapping[str, tuple[float, float]] = {
-            "most_words": (0, 10**6), "min_documents": (1, 10**6), "held_out_share": (0.05, 0.5), "share": (1e-6, 1),
+            "region_rounds": (1, MOST_REGION_ROUNDS), "share": (1e-6, 1), "most_words": (0, 10**6),
+            "min_documents": (1, 10**6), "held_out_share": (0.05, 0.5),
         }  # fmt: skip
         for name, (low, high) in bounds.items():
             if not low <= (value := getattr(self, name)) <= high:
@@ -98,6 +105,7 @@ def simulate(
     output: Address,
     *,
     sites_by: str,
+    regions_by: str | None = None,
     strategy: str = AUTO,
     text: str = "text",
     label: str = "label",
@@ -110,9 +118,10 @@ def simulate(
     """Train a quality model across the sites of some labels, and write quality.bin and MODEL.md; or go on with that.
 
     Parameters: `labels`: Parquet; `output`: a folder, in which each strategy has one of its own; `sites_by`: the column
-    that says where a document is; `strategy`: a name, `all` to compare every one, or `auto` for what suits the sites'
-    label mixes, which is the model that is written with `all` too; `text`, `label`, `positive`, `score_threshold`: see
-    `train_quality`; `workers`: that have the sites, None for this process.
+    that says where a document is; `regions_by`: that of the region in which the site is, if there are regions;
+    `strategy`: a name, `all` to compare every one, or `auto` for what suits the sites' label mixes, which is the model
+    that is written with `all` too; `text`, `label`, `positive`, `score_threshold`: see `train_quality`; `workers`: that
+    have the sites, None for this process.
     Raises InputError for labels or settings that cannot be used, OutputError for another simulation's output.
     """
     place, rule = place_of(output, "output"), rule_of(label, positive, score_threshold, QUALITY)
@@ -120,10 +129,13 @@ def simulate(
         raise InputError(
             f"strategy '{printable(strategy)}' is not known{did_you_mean(strategy, [ALL, AUTO, *DEFAULT_RATES])}"
         )
+    if strategy in REGIONAL and regions_by is None:
+        raise InputError(f"strategy {strategy}: it is of regions; name the column of regions (--regions-by)")
     if can_name(labels, place):
         raise OutputError(f"{place}: the output and the labels {labels} lie one in the other; choose another output")
-    with claim(place, _identity(labels, sites_by, text, rule, settings)):
+    with claim(place, _identity(labels, sites_by, regions_by, text, rule, settings)):
         homes = divide(labels, sites_by, (text, rule.column), place / "sites")
+        regions = {} if regions_by is None else regions_of(labels, sites_by, regions_by, text)
         space = _space(homes, text, rule, settings)
         write_bytes("".join(f"{word}\n" for word in space.words[1:]).encode(), place, VOCABULARY_FILE)
         files = [
@@ -132,24 +144,28 @@ def simulate(
             )
             for site, home in homes.items()
         ]
-        with _engines(files, settings, workers, backend) as engine:
-            counts = count_labels(_federation(UNCORRECTED, files, settings), engine())
+        silos = _Silos(files, regions, settings)
+        with silos.engines(workers, backend) as engine:
+            differing, alike = SUITABLE_IN_REGIONS if regions else SUITABLE
+            counts = count_labels(silos.federation("fedavg"), engine())
             mixes = LabelMixes.of(counts)
-            chosen = strategy if strategy in DEFAULT_RATES else CORRECTED if mixes.differ else UNCORRECTED
-            central = _central(files, settings)
+            chosen = strategy if strategy in DEFAULT_RATES else differing if mixes.differ else alike
+            central = silos.central()
+            compared = [name for name in DEFAULT_RATES if regions or name not in REGIONAL]
             trained = {
-                name: train(_federation(name, files, settings), engine(), place / name)
-                for name in (DEFAULT_RATES if strategy == ALL else (chosen,))
+                name: train(silos.federation(name), engine(), place / name)
+                for name in (compared if strategy == ALL else (chosen,))
             }
         made = Simulation(
             strategy=chosen,
             reason="as asked" if chosen == strategy else mixes.reason,
             sites=counts,
+            regions=regions,
             held_out=trained[chosen].held_out,
             central=central,
             behind=BEHIND,
             outcomes=tuple(_outcome(name, found, central, space.size) for name, found in trained.items()),
-            federation=_federation(chosen, files, settings),
+            federation=silos.federation(chosen),
             min_documents=settings.min_documents,
             model_sha256=_write_model(space, trained[chosen], place),
         )
@@ -157,15 +173,17 @@ def simulate(
     return made
 
 
-def _identity(labels: Address, sites_by: str, text: str, rule: Rule, settings: SimulationSettings) -> dict[str, object]:
+def _identity(
+    labels: Address, sites_by: str, regions_by: str | None, text: str, rule: Rule, settings: SimulationSettings
+) -> dict[str, object]:
     """What a simulation depends on, but for the strategy."""
     root, found = find_files(labels, is_input, input_names())
     try:
         checksums = {file.name: (root / file.name).checksum() for file in found}
     except OSError as error:
         raise InputError(f"{labels}: cannot read: {error.strerror or error}") from error
-    said = {"sites_by": sites_by, "text": text, "rule": str(rule), "settings": asdict(settings)}
-    return {"gneiss": __version__, "labels": checksums, **said}
+    said = {"sites_by": sites_by, "regions_by": regions_by, "text": text, "rule": str(rule)}
+    return {"gneiss": __version__, "labels": checksums, **said, "settings": asdict(settings)}
 
 
 def _space(homes: Mapping[str, Place], text: str, rule: Rule, settings: SimulationSettings) -> FeatureSpace:
@@ -178,69 +196,85 @@ def _space(homes: Mapping[str, Place], text: str, rule: Rule, settings: Simulati
     return FeatureSpace.of(words, settings.word_ngrams, settings.buckets)
 
 
-def _federation(name: str, files: Sequence[SiteFiles], settings: SimulationSettings) -> Federation:
-    """The training of a strategy. By arrival as many tasks are done as in rounds."""
-    space, asked = files[0].space, _asked(files, settings)
-    buffer_size = 1 if name == "fedasync" else max(1, asked // 2)
-    return Federation(
-        strategy=name,
-        sites=tuple(one.site for one in files),
-        features=space.sha256,
-        words=len(space.words),
-        word_ngrams=space.word_ngrams,
-        buckets=space.buckets,
-        labels=(NEGATIVE, QUALITY),
-        rounds=settings.rounds if name in ROUNDS else -(-settings.rounds * asked // buffer_size),
-        rates=default_rates(name, settings.steps, buffer_size),
-        share=settings.share,
-        concurrency=asked,
-        min_answers=-(-asked // 2),
-        batch=settings.batch,
-        seed=settings.seed,
-    )
+@dataclass(frozen=True)
+class _Silos:
+    """Sites, the regions they are in, if any, and how they train."""
 
+    files: Sequence[SiteFiles]
+    regions: Mapping[str, tuple[str, ...]]
+    settings: SimulationSettings
 
-def _asked(files: Sequence[SiteFiles], settings: SimulationSettings) -> int:
-    return max(1, round(settings.share * len(files)))
+    def federation(self, name: str) -> Federation:
+        """The training of a strategy. By arrival as many tasks are done as in rounds."""
+        settings, space = self.settings, self.files[0].space
+        asked = self._asked_of(name)
+        buffer_size = 1 if name == "fedasync" else max(1, asked // 2)
+        return Federation(
+            strategy=name,
+            sites=tuple(self.regions) if name in REGIONAL else tuple(one.site for one in self.files),
+            features=space.sha256,
+            words=len(space.words),
+            word_ngrams=space.word_ngrams,
+            buckets=space.buckets,
+            labels=(NEGATIVE, QUALITY),
+            rounds=-(-settings.rounds * asked // buffer_size) if name in ARRIVALS else settings.rounds,
+            rates=self._rates(name, buffer_size),
+            share=settings.share,
+            concurrency=asked,
+            min_answers=-(-asked // 2),
+            batch=settings.batch,
+            seed=settings.seed,
+        )
 
+    def _rates(self, name: str, buffer_size: int) -> Rates:
+        settings = self.settings
+        return default_rates(name, settings.steps, buffer_size, settings.region_rounds if name in REGIONAL else 1)
 
-@contextmanager
-def _engines(
-    files: Sequence[SiteFiles], settings: SimulationSettings, workers: int | None, backend: BackendName
-) -> Iterator[Callable[[], Engine]]:
-    """Gives the engine of a training: workers, or this process with a clock that begins anew each time."""
-    most_bytes = most_bytes_of(files[0].space.size)
-    if workers is None:
-        place_of_site = {one.site: at / len(files) for at, one in enumerate(files)}
+    def _asked_of(self, name: str) -> int:
+        """How many sites, or regions, are asked in a round."""
+        return max(1, round(self.settings.share * len(self.regions if name in REGIONAL else self.files)))
 
-        def seconds(site: str, draw: np.random.Generator) -> float:
-            return float(draw.uniform(*_seconds_at(place_of_site[site])))
+    @contextmanager
+    def engines(self, workers: int | None, backend: BackendName) -> Iterator[Callable[[], Engine]]:
+        """Gives the engine of a training: workers, or this process with a clock that begins anew each time."""
+        space = self.files[0].space
+        by_site = {one.site: one for one in self.files}
+        regions = [RegionFiles(name, tuple(by_site[site] for site in own)) for name, own in self.regions.items()]
+        clients: list[SiteFiles | RegionFiles] = [*self.files, *regions]
+        most_bytes = most_bytes_of(space.size)
+        if workers is None:
+            places = {site: at / len(by_site) for at, site in enumerate(by_site)}
 
-        yield lambda: InProcess({one.site: site_of(one) for one in files}, most_bytes, seconds, settings.seed)
-        return
-    resources = worker_resources(task_bytes=64 * files[0].space.size)
-    local = [str(one.folder) for one in files]
-    with local_engine(
-        files, choose_workers(backend, workers, len(files), resources, False, local), most_bytes
-    ) as engine:
-        yield lambda: engine
+            def seconds(site: str, draw: np.random.Generator) -> float:
+                return float(draw.uniform(*_seconds_at(places.get(site, 0.0))))
+
+            yield lambda: InProcess(
+                {one.site: site_of(one) for one in clients}, most_bytes, seconds, self.settings.seed
+            )
+            return
+        resources = worker_resources(task_bytes=64 * space.size)
+        local = [str(one.folder) for one in self.files]
+        chosen = choose_workers(backend, workers, len(self.files), resources, False, local)
+        with local_engine(clients, chosen, most_bytes) as engine:
+            yield lambda: engine
+
+    def central(self) -> float:
+        """The accuracy of Local Adam in one place, with the mini-batches of all sites together, and as many steps."""
+        settings = self.settings
+        examples = [site_examples(one) for one in self.files]
+        sampling = Sampling(settings.batch * self._asked_of("local_adam"), min_documents=1)
+        together = pooled([own.trained for own in examples])
+        steps = settings.steps * (settings.region_rounds if self.regions else 1)
+        optimizer = ROUNDS["local_adam"](Rates(steps, CENTRAL_RATE))
+        begin = np.zeros((self.files[0].space.size, 1), np.float32)
+        states = rounds(optimizer, begin, {"all": lambda draw: sampling.gradient(together, draw)}, seed=settings.seed)
+        *_, last = islice(states, settings.rounds)
+        return _accuracy({"all": figures(last.x, pooled([own.held_out for own in examples]))})
 
 
 def _seconds_at(place: float) -> tuple[float, float]:
     """How long tasks take, from and to: half of the sites are fast, and the last fifth shares its machines."""
     return (1, 2) if place < 0.5 else (3, 5) if place < 0.8 else (50, 80)
-
-
-def _central(files: Sequence[SiteFiles], settings: SimulationSettings) -> float:
-    """The accuracy of Local Adam where all documents are in one place, with the mini-batches of all sites together."""
-    examples = [site_examples(one) for one in files]
-    sampling = Sampling(settings.batch * _asked(files, settings), min_documents=1)
-    together = pooled([own.trained for own in examples])
-    optimizer = local_adam(settings.steps, CENTRAL_RATE)
-    begin = np.zeros((files[0].space.size, 1), np.float32)
-    states = rounds(optimizer, begin, {"all": lambda draw: sampling.gradient(together, draw)}, seed=settings.seed)
-    *_, last = islice(states, settings.rounds)
-    return _accuracy({"all": figures(last.x, pooled([own.held_out for own in examples]))})
 
 
 def _outcome(name: str, trained: Trained, central: float, size: int) -> Outcome:

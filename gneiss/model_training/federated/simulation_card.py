@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gneiss.model_training.federated.federation import Federation
+from gneiss.model_training.federated.strategies import REGIONAL
 from gneiss.model_training.source import markdown_table
 from gneiss.version import __version__
 
@@ -33,14 +34,16 @@ class Outcome:
 class Simulation:
     """A simulation, and the model that it wrote.
 
-    strategy: of the model, and the reason for it; sites: their documents of the low and of the high label; held_out:
-    how the model does on the documents held out at each; central: the accuracy of central training; behind: by how much
+    strategy: of the model, and the reason for it; sites: their documents of the low and of the high label; regions: the
+    sites of each, if there are any; held_out: how the model does on the documents held out at each site, or in each
+    region where the strategy is of regions; central: the accuracy of central training; behind: by how much
     less accurate a strategy is that is taken to have arrived; outcomes: of all strategies that were tried.
     """
 
     strategy: str
     reason: str
     sites: Mapping[str, tuple[int, int]]
+    regions: Mapping[str, tuple[str, ...]]
     held_out: Mapping[str, Mapping[str, Any]]
     central: float
     behind: float
@@ -48,6 +51,16 @@ class Simulation:
     federation: Federation
     min_documents: int
     model_sha256: str
+
+    @property
+    def asked(self) -> Mapping[str, tuple[int, int]]:
+        """Documents of the low and of the high label at whom the coordinator asks: sites, or regions."""
+        if self.strategy not in REGIONAL:
+            return self.sites
+        return {
+            region: (sum(self.sites[site][0] for site in own), sum(self.sites[site][1] for site in own))
+            for region, own in self.regions.items()
+        }
 
     @property
     def outcome(self) -> Outcome:
@@ -60,19 +73,21 @@ def simulation_card(made: Simulation, model_file: str) -> str:
     federation, name = made.federation, model_file.removesuffix(".bin")
     negative, positive = federation.labels
     behind = 100 * (made.central - made.outcome.accuracy)
+    where = f" in {len(made.regions)} regions" if made.regions else ""
+    which = "region" if made.strategy in REGIONAL else "site"
     lines = [
         f"# {name}",
         "",
         f"A linear model on fastText's features, as a fastText file with the labels `{positive}` and `{negative}`,",
-        f"trained by gneiss {__version__} across {len(made.sites)} sites, simulated on one machine.",
+        f"trained by gneiss {__version__} across {len(made.sites)} sites{where}, simulated on one machine.",
         "",
         f"Strategy: {made.strategy}, {made.reason}.",
         "",
-        "## Sites",
+        f"## {which.capitalize()}s",
         "",
         *markdown_table(
-            ("site", positive, negative, "held out", "accuracy", "mean log loss"),
-            *((site, *counts[::-1], *_figures(made.held_out.get(site))) for site, counts in made.sites.items()),
+            (which, positive, negative, "held out", "accuracy", "mean log loss"),
+            *((name, *counts[::-1], *_figures(made.held_out.get(name))) for name, counts in made.asked.items()),
         ),
         "",
         "Which texts are held out is decided by a hash of the text, the same share of each label at each site.",

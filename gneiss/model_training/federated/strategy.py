@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +43,11 @@ class Task:
     x: Weights
     correction: Weights | None = None
 
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """What there is of it, by name."""
+        return {"x": self.x} | ({} if self.correction is None else {"correction": self.correction})
+
 
 @dataclass(frozen=True, eq=False)
 class Answer:
@@ -50,13 +56,19 @@ class Answer:
     difference: Weights
     tracked: Weights | None = None
 
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """What there is of it, by name."""
+        return {"difference": self.difference} | ({} if self.tracked is None else {"tracked": self.tracked})
+
 
 @dataclass(frozen=True, eq=False)
 class ServerState:
     """What the server knows between rounds.
 
     tracked: y_i, what each site answered last, zeros before its first answer, kept here so that sites keep nothing;
-    tracked_mean: y, the mean over all sites, whether they answered or not. Both empty and None without corrections.
+    tracked_mean: y, the mean over all sites, whether they answered or not. Both empty and None without corrections. Of
+    regions (see `hierarchy`) tracked is y_j, by which each is corrected.
     """
 
     x: Weights
@@ -71,7 +83,8 @@ class Strategy:
 
     local: the steps of a site; corrected: its gradients, its directions, or nothing; server_rate: η_g, what the
     server takes of the mean difference; server: AMSGrad of it, or None for the mean itself; is_trimmed: the mean is
-    without the largest and smallest answer in each weight, for five answers or more.
+    without the largest and smallest answer in each weight, for five answers or more; is_tracked: whether sites that are
+    corrected answer the mean of what is corrected, too. (Those of a region do not, see `hierarchy`.)
     Raises InputError for a trimmed mean where sites step by AMSGrad or are corrected, by which a site reaches past it.
     """
 
@@ -80,6 +93,7 @@ class Strategy:
     server_rate: float = 1.0
     server: AMSGrad | None = None
     is_trimmed: bool = False
+    is_tracked: bool = True
 
     def __post_init__(self) -> None:
         if self.is_trimmed and (self.local.optimizer is not None or self.corrected is not None):
@@ -92,6 +106,15 @@ class Strategy:
             return ServerState(x, moments=moments)
         return ServerState(x, {site: np.zeros_like(x) for site in sorted(sites)}, np.zeros_like(x), moments)
 
+    @property
+    def answered(self) -> tuple[str, ...]:
+        """Names of the vectors that a site answers."""
+        return ("difference", "tracked") if self.corrected is not None and self.is_tracked else ("difference",)
+
+    def tasks(self, state: ServerState, asked: Sequence[str]) -> dict[str, Task]:
+        """What each of the sites that are asked is sent."""
+        return {site: self.task(state, site) for site in asked}
+
     def task(self, state: ServerState, site: str) -> Task:
         """What a site is sent."""
         if state.tracked_mean is None:
@@ -103,7 +126,8 @@ class Strategy:
         if self.corrected is None:
             return Answer(*self.local.run(task.x, gradient))
         # tracked as it came: a mean of corrected gradients would correct itself, and diverge
-        return Answer(*self.local.run(task.x, gradient, task.correction, self.corrected, is_tracked=True))
+        run = self.local.run(task.x, gradient, task.correction, self.corrected, is_tracked=self.is_tracked)
+        return Answer(*run)
 
     def aggregate(self, state: ServerState, answers: Mapping[str, Answer]) -> ServerState:
         """The state after a round, from the answers of at least one site; in whatever order they came."""
@@ -130,33 +154,3 @@ def stepped(
         return (x + rate * step).astype(x.dtype), None
     direction, moments = optimizer.step(moments, step.astype(x.dtype))
     return x + rate * direction, moments
-
-
-def fedavg(steps: int, rate: float) -> Strategy:
-    """FedAvg: gradient descent at the sites, and their mean."""
-    return Strategy(Descent(steps, rate))
-
-
-def scaffold(steps: int, rate: float) -> Strategy:
-    """SCAFFOLD: FedAvg with corrected gradients."""
-    return Strategy(Descent(steps, rate), "gradient")
-
-
-def fedadam(steps: int, rate: float, server_rate: float) -> Strategy:
-    """FedAdam: gradient descent at the sites, AMSGrad at the server."""
-    return Strategy(Descent(steps, rate), None, server_rate, AMSGrad())
-
-
-def local_adam(steps: int, rate: float) -> Strategy:
-    """Local Adam: AMSGrad at the sites, and their mean."""
-    return Strategy(Descent(steps, rate, AMSGrad()))
-
-
-def fadam_et(steps: int, rate: float) -> Strategy:
-    """FAdamET: Local Adam with corrected directions. For comparison: its authors' later version warns of it."""
-    return Strategy(Descent(steps, rate, AMSGrad()), "direction")
-
-
-def fadam_gt(steps: int, rate: float) -> Strategy:
-    """FAdamGT: Local Adam with corrected gradients (FAdamGC in the third version of its paper)."""
-    return Strategy(Descent(steps, rate, AMSGrad()), "gradient")

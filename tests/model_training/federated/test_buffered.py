@@ -9,14 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.model_training.federated.buffered import Buffered, BufferedState, fadas, fadas_da, fedasync, fedbuff
+from gneiss.model_training.federated.buffered import Buffered, BufferedState
 from gneiss.model_training.federated.clock import Event, arrivals
 from gneiss.model_training.federated.rounds import rounds
 from gneiss.model_training.federated.steps import AMSGrad
-from gneiss.model_training.federated.strategy import fedadam
+from gneiss.model_training.federated.strategies import ARRIVALS, ROUNDS, Rates
 
 SIZE = 6
-RULES = {"fedasync": fedasync(1.0), "fedbuff": fedbuff(1.5, 2), "fadas": fadas(0.1, 2), "fadas_da": fadas_da(0.1, 2)}
+
+
+def by_arrival(name: str, rate: float, buffer_size: int = 1) -> Buffered:
+    return ARRIVALS[name](Rates(server_rate=rate, buffer_size=buffer_size))
+
+
+RULES = {
+    "fedasync": by_arrival("fedasync", 1.0),
+    "fedbuff": by_arrival("fedbuff", 1.5, 2),
+    "fadas": by_arrival("fadas", 0.1, 2),
+    "fadas_da": by_arrival("fadas_da", 0.1, 2),
+}
 #: (site, the update count of the weights that it was sent, difference in every weight) of 8 arrivals.
 SCHEDULE = [
     ("a", 0, 1.0), ("b", 0, 2.0), ("a", 1, 1.0), ("c", 0, 4.0), ("a", 2, 1.0), ("b", 1, -2.0), ("d", 0, 8.0),
@@ -37,7 +48,7 @@ def received(rule: Buffered) -> list[BufferedState]:
 
 
 def test_delays_are_updates_since_the_weights_that_were_sent() -> None:
-    rule = fedbuff(1.0, 2)
+    rule = by_arrival("fedbuff", 1.0, 2)
     state = rule.begin(np.zeros(1))
     seen = []
     for site, base, difference in SCHEDULE:
@@ -52,7 +63,7 @@ def test_delays_are_updates_since_the_weights_that_were_sent() -> None:
 
 
 def test_fedasync_by_hand() -> None:
-    x, at = 0.0, received(fedasync(0.5))
+    x, at = 0.0, received(by_arrival("fedasync", 0.5))
     for update, ((_, base, difference), state) in enumerate(zip(SCHEDULE, at, strict=True)):
         x += 0.5 * 0.6 * (1 + update - base) ** -0.5 * difference
         assert state.x[0] == pytest.approx(x, abs=1e-12)
@@ -61,7 +72,7 @@ def test_fedasync_by_hand() -> None:
 
 def test_fedbuff_by_hand() -> None:
     x = 0.0
-    for update, state in enumerate(received(fedbuff(1.5, 2))[1::2]):
+    for update, state in enumerate(received(by_arrival("fedbuff", 1.5, 2))[1::2]):
         pair = list(zip(SCHEDULE, DELAYS, strict=True))[2 * update : 2 * update + 2]
         x += 1.5 * sum((1 + delay) ** -0.5 * difference for (_, _, difference), delay in pair) / 2
         assert state.x[0] == pytest.approx(x, abs=1e-12)
@@ -70,7 +81,7 @@ def test_fedbuff_by_hand() -> None:
 @pytest.mark.parametrize("is_adaptive", [False, True])
 def test_fadas_by_hand(is_adaptive: bool) -> None:
     x = m = v = largest = 0.0
-    rule = fadas_da(0.3, 2) if is_adaptive else fadas(0.3, 2)
+    rule = by_arrival("fadas_da", 0.3, 2) if is_adaptive else by_arrival("fadas", 0.3, 2)
     for update, state in enumerate(received(rule)[1::2]):
         d = sum(difference for _, _, difference in SCHEDULE[2 * update : 2 * update + 2]) / 2
         m, v = 0.9 * m + 0.1 * d, 0.99 * v + 0.01 * d * d
@@ -83,16 +94,18 @@ def test_fadas_by_hand(is_adaptive: bool) -> None:
 
 def test_the_rate_is_divided_by_the_delay() -> None:
     """min(η, 1/τ_max), as the paper's text has it, would leave η = .03 alone up to a delay of 33."""
-    rule = fadas_da(0.03, 2)
+    rule = by_arrival("fadas_da", 0.03, 2)
     state = BufferedState(np.zeros(1), 10, moments=AMSGrad().begin(np.zeros(1)))
     state = rule.receive(rule.receive(state, "a", 9, np.ones(1)), "b", 0, np.ones(1))
     plain = BufferedState(np.zeros(1), 10, moments=AMSGrad().begin(np.zeros(1)))
-    plain = fadas(0.03, 2).receive(fadas(0.03, 2).receive(plain, "a", 9, np.ones(1)), "b", 0, np.ones(1))
+    plain = by_arrival("fadas", 0.03, 2).receive(
+        by_arrival("fadas", 0.03, 2).receive(plain, "a", 9, np.ones(1)), "b", 0, np.ones(1)
+    )
     assert state.x[0] == pytest.approx(plain.x[0] / 10, rel=1e-12)
 
 
 def test_a_step_has_no_bias_correction() -> None:
-    state = fadas(1.0, 1).receive(fadas(1.0, 1).begin(np.zeros(1)), "a", 0, np.ones(1))
+    state = by_arrival("fadas", 1.0, 1).receive(by_arrival("fadas", 1.0, 1).begin(np.zeros(1)), "a", 0, np.ones(1))
     assert state.x[0] == pytest.approx(0.1 / (0.1 + 1e-3), rel=1e-12)
 
 
@@ -130,11 +143,17 @@ def test_without_delay_fadas_is_fedams_bit_for_bit(seed: int) -> None:
     in_rounds = [
         state.x.tobytes()
         for state in islice(
-            rounds(fedadam(1, 1.0, 0.1), np.zeros(SIZE), {site: gradient(site) for site in sites}, seed=seed), 4
+            rounds(
+                ROUNDS["fedadam"](Rates(1, 1.0, 0.1)),
+                np.zeros(SIZE),
+                {site: gradient(site) for site in sites},
+                seed=seed,
+            ),
+            4,
         )
     ]
-    by_arrival = arrivals(
-        fadas(0.1, 3),
+    buffered = arrivals(
+        by_arrival("fadas", 0.1, 3),
         np.zeros(SIZE),
         sites,
         lambda x, site, task: x - 1.0 * -pull(seed, x, site) - x,
@@ -142,7 +161,7 @@ def test_without_delay_fadas_is_fedams_bit_for_bit(seed: int) -> None:
         concurrency=3,
         seed=seed,
     )
-    assert [event.state.x.tobytes() for event in islice(by_arrival, 12)][2::3] == in_rounds
+    assert [event.state.x.tobytes() for event in islice(buffered, 12)][2::3] == in_rounds
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -178,7 +197,12 @@ def test_a_task_begins_at_every_arrival_from_the_weights_of_then() -> None:
         return np.ones(1)
 
     found = arrivals(
-        fedbuff(1.0, 2), np.zeros(1), "ab", local, lambda site, draw: 1.0 if site == "a" else 2.5, concurrency=2
+        by_arrival("fedbuff", 1.0, 2),
+        np.zeros(1),
+        "ab",
+        local,
+        lambda site, draw: 1.0 if site == "a" else 2.5,
+        concurrency=2,
     )
     for event in islice(found, 7):
         given_.append((event.seconds, event.delay))

@@ -19,24 +19,31 @@ from gneiss.model_training.federated.checkpoint import LOG_FILE, ROUNDS_FOLDER, 
 from gneiss.model_training.federated.coordinator import Trained, count_labels, train
 from gneiss.model_training.federated.engines import Lost, Site
 from gneiss.model_training.federated.engines.in_process import InProcess
-from gneiss.model_training.federated.federation import ARRIVALS, ROUNDS, Federation
+from gneiss.model_training.federated.federation import Federation
 from gneiss.model_training.federated.linear import Sampling
 from gneiss.model_training.federated.message import Message, packed
+from gneiss.model_training.federated.region import RegionSite
 from gneiss.model_training.federated.rounds import rounds
 from gneiss.model_training.federated.site import DocumentSite
 from gneiss.model_training.federated.site_documents import site_examples
 from gneiss.model_training.federated.steps import Gradient
+from gneiss.model_training.federated.strategies import ARRIVALS, REGIONAL, ROUNDS
 from gneiss.store.place import Place, place_of
-from tests.model_training.federated.silos_of_text import MIXES, MOST_BYTES, Mistaken, federation, sites_of
+from tests.model_training.federated.silos_of_text import MIXES, MOST_BYTES, Mistaken, federation, site_files, sites_of
 
 
 def trained(tmp_path: Path, found: Federation, sites: dict[str, Site] | None = None, **others: Any) -> Trained:
     """Trained in `out`, by sites that are there already."""
-    return train(found, engine(tmp_path, sites), place_of(tmp_path / "out"), **others)
+    return train(found, engine(tmp_path, sites, found.strategy), place_of(tmp_path / "out"), **others)
 
 
-def engine(tmp_path: Path, sites: dict[str, Site] | None = None) -> InProcess:
-    return InProcess(sites or dict(sites_of(tmp_path / "sites", min_documents=2)), MOST_BYTES, duration)
+def engine(tmp_path: Path, sites: dict[str, Site] | None = None, strategy: str = "fedavg") -> InProcess:
+    found: dict[str, Site] = dict(sites or sites_of(tmp_path / "sites", min_documents=2))
+    if strategy in REGIONAL:  # one of two sites, and two of one
+        twin = DocumentSite(site_files(tmp_path / "sites", "twin", min_documents=2))
+        inside = {name: {name: site} | ({"twin": twin} if name == "ann" else {}) for name, site in found.items()}
+        found = {name: RegionSite(name, InProcess(own, MOST_BYTES)) for name, own in inside.items()}
+    return InProcess(found, MOST_BYTES, duration)
 
 
 def duration(site: str, draw: np.random.Generator) -> float:
@@ -138,10 +145,12 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("every", [13, pytest.param(1, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("strategy", ["fadam_gt", "mtgc"])
 def test_a_coordinator_or_site_that_is_killed_at_any_write_goes_on_to_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, strategy: str
 ) -> None:
-    found = federation("fadam_gt", 3, share=0.67)
+    """Of regions, sites are those that they answer for: what a region knows within a round is lost with it."""
+    found = federation(strategy, 3, share=0.67)
     with killed_at(monkeypatch, -1) as writes:
         whole = trained(tmp_path, found)
     expected = files(tmp_path / "out")

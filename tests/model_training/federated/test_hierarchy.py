@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.model_training.federated.hierarchy import Hierarchy, Region, RegionsState
+from gneiss.model_training.federated.hierarchy import Hierarchy, Region
 from gneiss.model_training.federated.steps import Gradient
-from gneiss.model_training.federated.strategy import Answer
+from gneiss.model_training.federated.strategy import Answer, ServerState
 
 SIZE = 20
 REGIONS = {"north": ("a", "b"), "south": ("c",), "west": ("d", "e", "f")}
@@ -36,9 +36,9 @@ def bowls(seed: int, region: str) -> dict[str, Gradient]:
 
 
 def global_round(
-    form: Hierarchy, state: RegionsState, seed: int, asked: tuple[str, ...] = tuple(REGIONS)
-) -> RegionsState:
-    answers = {region: form.answer(form.task(state, region, asked), bowls(seed, region)) for region in asked}
+    form: Hierarchy, state: ServerState, seed: int, asked: tuple[str, ...] = tuple(REGIONS)
+) -> ServerState:
+    answers = {region: form.answer(task, bowls(seed, region)) for region, task in form.tasks(state, asked).items()}
     return form.aggregate(state, answers)
 
 
@@ -89,10 +89,10 @@ def test_corrections_add_up_to_nothing(seed: int, type_: type) -> None:
     state = form.begin(np.zeros(SIZE, type_), tuple(REGIONS))
     for _ in range(4):
         state = global_round(form, state, seed)
-        assert nothing(list(state.corrections.values()))
+        assert nothing(list(state.tracked.values()))
     region = Region(state.x, {site: np.zeros(SIZE, type_) for site in REGIONS["west"]})
     for _ in range(4):
-        region = form.region_round(region, state.corrections["west"], bowls(seed, "west"))
+        region = form.region_round(region, state.tracked["west"], bowls(seed, "west"))
         assert nothing(list(region.corrections.values()))
     assert region.x.dtype == state.x.dtype == type_
 
@@ -123,12 +123,12 @@ def test_a_region_that_is_lost_keeps_its_correction_for_when_it_is_back(seed: in
     form = FORMS["mtgc"]
     state = global_round(form, form.begin(np.zeros(SIZE), tuple(REGIONS)), seed)
     asked = ("north", "west")
-    assert nothing([form.task(state, region, asked).correction for region in asked])
+    assert nothing([task.correction for task in form.tasks(state, asked).values()])
     without = global_round(form, state, seed, asked)
-    assert np.array_equal(without.corrections["south"], state.corrections["south"])
-    assert nothing(list(without.corrections.values()))
-    back = form.task(without, "south", tuple(REGIONS)).correction
-    assert back == pytest.approx(state.corrections["south"], abs=1e-9)
+    assert np.array_equal(without.tracked["south"], state.tracked["south"])
+    assert nothing(list(without.tracked.values()))
+    back = form.tasks(without, tuple(REGIONS))["south"].correction
+    assert back == pytest.approx(state.tracked["south"], abs=1e-9)
 
 
 def test_answers_are_averaged_over_those_that_came() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,9 @@ from gneiss.cli.main import app
 from gneiss.errors import InputError, OutputError
 from gneiss.filters.fasttext import fasttext_scores
 from gneiss.model_training.federated.divided import divide
-from gneiss.model_training.federated.federation import ARRIVALS, ROUNDS
 from gneiss.model_training.federated.simulation import SimulationSettings, simulate
 from gneiss.model_training.federated.simulation_card import Simulation
+from gneiss.model_training.federated.strategies import ARRIVALS, DEFAULT_RATES, ROUNDS
 from gneiss.model_training.federated.vocabulary import shared_words
 from gneiss.pipelines.run import run
 from gneiss.store.place import place_of
@@ -147,6 +149,58 @@ def test_a_recipe_has_the_model_like_any_other(tmp_path: Path) -> None:
     expected = fasttext_scores(texts["text"].to_pylist(), tmp_path / "quality.bin", "hq")
     assert annotated["quality"].to_pylist() == pytest.approx(expected.to_pylist(), abs=4e-7)
     assert set(annotated["status"].to_pylist()) == {"kept", "dropped"}
+
+
+IN_REGIONS = {"ann": "north", "bob": "north", "cee": "south"}
+
+
+def labels_in_regions(folder: Path, regions: Mapping[str, str | None] = IN_REGIONS) -> Path:
+    table = pq.read_table(labels_of(folder))
+    of_rows = [regions[site] for site in table["source"].to_pylist()]
+    pq.write_table(table.append_column("region", pa.array(of_rows, pa.string())), folder / "labels.parquet")
+    return folder / "labels.parquet"
+
+
+@pytest.mark.slow
+def test_sites_in_regions_are_compared_too(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"sites_by": "source", "regions_by": "region", "settings": replace(SMALL, region_rounds=2)}
+    made = simulate(labels_in_regions(tmp_path), tmp_path / "out", strategy="all", **given)
+    assert made.strategy == "mtgc"
+    assert made.regions == {"north": ("ann", "bob"), "south": ("cee",)}
+    assert [one.strategy for one in made.outcomes] == list(DEFAULT_RATES)
+    by_name = {one.strategy: one for one in made.outcomes}
+    assert by_name["mtgc"].accuracy > 0.8
+    assert by_name["hfedavg"].bytes_moved < by_name["mtgc"].bytes_moved < by_name["fadam_gt"].bytes_moved
+    assert set(made.held_out) == {"north", "south"}
+    assert made.asked["north"] == tuple(map(sum, zip(made.sites["ann"], made.sites["bob"], strict=True)))
+    card = (tmp_path / "out" / "MODEL.md").read_text()
+    for said in ("## Regions", "| north  |", "across 3 sites in 2 regions", 'strategy = "mtgc"', "region_rounds = 2"):
+        assert said in card
+    assert simulate(tmp_path / "labels.parquet", tmp_path / "out", **given).model_sha256 == made.model_sha256
+
+
+@pytest.mark.parametrize(
+    ("regions", "expected"),
+    [
+        ({**IN_REGIONS, "cee": None}, "column 'region': expected the name of a region, found nothing"),
+        ({**IN_REGIONS, "cee": "ann"}, "region 'ann': a site is called so, too"),
+        ({**IN_REGIONS, "cee": "a/b"}, "'a/b': expected at most 64 letters"),
+    ],
+)
+def test_columns_that_name_no_regions_are_refused(
+    tmp_path: Path, regions: Mapping[str, str | None], expected: str
+) -> None:
+    with pytest.raises(InputError, match=expected):
+        simulate(labels_in_regions(tmp_path, regions), tmp_path / "out", sites_by="source", regions_by="region")
+
+
+def test_a_site_is_in_one_region(tmp_path: Path) -> None:
+    labels = pa.table({"text": ["a", "b"], "label": ["hq", "cc"], "source": ["s", "s"], "region": ["one", "two"]})
+    pq.write_table(labels, tmp_path / "labels.parquet")
+    with pytest.raises(InputError, match="expected one region a site, found 'one' and 'two' of site 's'"):
+        simulate(tmp_path / "labels.parquet", tmp_path / "out", sites_by="source", regions_by="region")
+    with pytest.raises(InputError, match="strategy mtgc: it is of regions; name the column"):
+        simulate(tmp_path / "labels.parquet", tmp_path / "out", sites_by="source", strategy="mtgc")
 
 
 def test_labels_may_not_hold_the_output(tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ import pytest
 from gneiss.errors import InputError
 from gneiss.model_training.federated.asking import task_message, training_message
 from gneiss.model_training.federated.features import FeatureSpace
-from gneiss.model_training.federated.federation import ROUNDS
 from gneiss.model_training.federated.linear import Sampling, draw_of
 from gneiss.model_training.federated.message import Message, packed
 from gneiss.model_training.federated.site import SENT_FILE, DocumentSite
 from gneiss.model_training.federated.site_documents import FEATURES_FILE, site_examples
+from gneiss.model_training.federated.strategies import ROUNDS
 from gneiss.model_training.federated.strategy import Task
 from tests.model_training.federated.silos_of_text import SPACE, documents, federation, site_files
 

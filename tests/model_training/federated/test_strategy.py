@@ -15,27 +15,14 @@ from hypothesis import strategies as st
 from gneiss.errors import InputError
 from gneiss.model_training.federated.rounds import asked_sites, rounds
 from gneiss.model_training.federated.steps import AMSGrad, Descent, Gradient
-from gneiss.model_training.federated.strategy import (
-    Answer,
-    ServerState,
-    Strategy,
-    fadam_et,
-    fadam_gt,
-    fedadam,
-    fedavg,
-    local_adam,
-    scaffold,
-)
+from gneiss.model_training.federated.strategies import ROUNDS, Rates
+from gneiss.model_training.federated.strategy import Answer, ServerState, Strategy
 
 SIZE, STEPS = 20, 4
 SITES = ("a", "b", "c")
 STRATEGIES = {
-    "fedavg": fedavg(STEPS, 0.1),
-    "scaffold": scaffold(STEPS, 0.1),
-    "fedadam": fedadam(STEPS, 0.1, 0.05),
-    "local_adam": local_adam(STEPS, 0.02),
-    "fadam_et": fadam_et(STEPS, 0.02),
-    "fadam_gt": fadam_gt(STEPS, 0.02),
+    name: strategy(Rates(STEPS, 0.02 if strategy(Rates()).local.optimizer else 0.1, 0.05))
+    for name, strategy in ROUNDS.items()
 }
 seeds = st.integers(0, 1000)
 
@@ -148,7 +135,7 @@ def test_of_one_site_fadam_gt_is_local_amsgrad_bit_for_bit(seed: int, type_: typ
     x = np.zeros(SIZE, type_)
     gt, local = (
         [state.x.tobytes() for state in islice(rounds(strategy, x, sites, seed=seed), 4)]
-        for strategy in (fadam_gt(STEPS, 0.02), local_adam(STEPS, 0.02))
+        for strategy in (STRATEGIES["fadam_gt"], STRATEGIES["local_adam"])
     )
     assert gt == local
 
@@ -161,7 +148,7 @@ def test_without_a_correction_fadam_gt_is_local_adam(seed: int) -> None:
         strategy.answer(
             replace(strategy.task(strategy.begin(zero, SITES), "b"), x=zero), gradient(np.random.default_rng(seed))
         )
-        for strategy in (fadam_gt(STEPS, 0.02), local_adam(STEPS, 0.02))
+        for strategy in (STRATEGIES["fadam_gt"], STRATEGIES["local_adam"])
     )
     assert np.array_equal(gt.difference, local.difference)
 
@@ -177,7 +164,7 @@ class Unscaled(AMSGrad):
 @given(seed=seeds)
 def test_without_moments_fadam_gt_is_scaffold(seed: int) -> None:
     plain = Strategy(Descent(STEPS, 0.1, Unscaled(0.0, 0.0, 0.0)), "gradient")
-    for one, other in zip(states(plain, seed), states(scaffold(STEPS, 0.1), seed), strict=True):
+    for one, other in zip(states(plain, seed), states(STRATEGIES["scaffold"], seed), strict=True):
         assert one.x == pytest.approx(other.x, abs=1e-12)
 
 
@@ -227,11 +214,11 @@ def test_sites_are_asked_in_order_and_by_share() -> None:
 
 
 def test_a_trimmed_strategy_withstands_one_site() -> None:
-    trimmed = replace(fedavg(STEPS, 0.1), is_trimmed=True)
+    trimmed = replace(STRATEGIES["fedavg"], is_trimmed=True)
     state = trimmed.begin(np.zeros(2), "abcde")
     answers = {site: Answer(np.full(2, 0.1)) for site in "abcd"} | {"e": Answer(np.array([1e6, -1e6]))}
     assert trimmed.aggregate(state, answers).x == pytest.approx([0.1, 0.1])
-    assert abs(fedavg(STEPS, 0.1).aggregate(state, answers).x).max() > 1e5
+    assert abs(STRATEGIES["fedavg"].aggregate(state, answers).x).max() > 1e5
 
 
 @pytest.mark.parametrize("name", ["scaffold", "local_adam", "fadam_et", "fadam_gt"])

@@ -17,7 +17,7 @@ from gneiss.backends import Workers
 from gneiss.errors import DefectError, GneissError
 from gneiss.model_training.federated.engines import Lost, received
 from gneiss.model_training.federated.message import Message, packed, unpacked
-from gneiss.model_training.federated.site import site_of
+from gneiss.model_training.federated.region import RegionFiles, site_of
 from gneiss.model_training.federated.site_documents import SiteFiles
 
 
@@ -25,7 +25,7 @@ from gneiss.model_training.federated.site_documents import SiteFiles
 class SiteTask:
     """A task for a site as it travels to its worker."""
 
-    files: SiteFiles
+    files: SiteFiles | RegionFiles
     content: bytes
 
     @property
@@ -61,7 +61,7 @@ _Answer: TypeAlias = "tuple[str, bytes | Lost] | GneissError"
 class LocalEngine:
     """See Engine. Made by `local_engine`."""
 
-    def __init__(self, sites: Sequence[SiteFiles], most_bytes: int, lanes: int) -> None:
+    def __init__(self, sites: Sequence[SiteFiles | RegionFiles], most_bytes: int, lanes: int) -> None:
         self._files = {files.site: files for files in sites}
         self._most_bytes = most_bytes
         self._lanes: tuple[SimpleQueue[SiteTask | None], ...] = tuple(SimpleQueue() for _ in range(lanes))
@@ -113,7 +113,7 @@ class LocalEngine:
 
 
 @contextmanager
-def local_engine(sites: Sequence[SiteFiles], workers: Workers, most_bytes: int) -> Iterator[LocalEngine]:
+def local_engine(sites: Sequence[SiteFiles | RegionFiles], workers: Workers, most_bytes: int) -> Iterator[LocalEngine]:
     """An engine whose sites are served by workers, each of which has some of them, until the block ends.
 
     most_bytes: of a message.

@@ -40,8 +40,9 @@ def probabilities(network: Network, inputs: Float64Array) -> Float64Array:
 def fisher(network: Network, inputs: Float64Array) -> Parameters:
     """Diagonal Fisher information of each parameter: E_x Σ_c p(c|x) (∂ log p(c|x) / ∂θ)², exact over classes.
 
-    Parameters: `network`; `inputs`: (rows, features), unlabelled: 200 to 400 rows are enough. One backward sweep for
-    each class, over squared activations and squared differences.
+    Parameters: `network`; `inputs`: (rows, features), unlabelled: 200 to 400 rows are enough, but of the kind that this
+    network was trained on. On others it says as little of what the network knows as the average does. One backward
+    sweep for each class, over squared activations and squared differences.
     """
     entering = forward(network, inputs)
     p = _softmax(entering[-1])
@@ -123,31 +124,34 @@ class Built:
 def build(
     networks: Sequence[Network],
     coefficients: Float64Array,
-    inputs: Float64Array,
+    inputs: Sequence[Float64Array],
     held_out: Float64Array,
     draw: np.random.Generator,
 ) -> Built:
     """The coded network nearest to Σ β_i p_i of four: average, barycenter, each of them distilled.
 
-    Parameters: `networks`: two of one shape; `coefficients`: β, (2,), Σ β = 1; `inputs`, `held_out`: (rows, features),
-    unlabelled, to build with and to choose by. Raises InputError.
+    Parameters: `networks`: two of one shape; `coefficients`: β, (2,), Σ β = 1; `inputs`: for each network (rows,
+    features), unlabelled, of the kind that it was trained on; `held_out`: (rows, features), of all kinds, to choose by.
+    Raises InputError.
     """
     if len(networks) != MOST_NETWORKS:
         raise InputError(f"coding: expected {MOST_NETWORKS} networks, found {len(networks)}; code them in pairs")
-    for name, rows in (("inputs", inputs), ("held_out", held_out)):
+    for name, rows in (*(("inputs", own) for own in inputs), ("held_out", held_out)):
         if not len(rows):
             raise InputError(f"coding: {name}: expected texts, found none")
     for network in networks:
         if not all(np.isfinite(parameter).all() for parameter in network):
             raise InputError("coding: a network has weights that are not finite; train it again")
-    wanted = mixture(networks, coefficients, inputs)
     plain = average(networks, coefficients)
-    merged = barycenter(networks, [fisher(network, inputs) for network in networks], coefficients)
+    fishers = [fisher(network, own) for network, own in zip(networks, inputs, strict=True)]
+    merged = barycenter(networks, fishers, coefficients)
+    together = np.concatenate(inputs)
+    wanted = mixture(networks, coefficients, together)
     made: dict[Choice, Parameters] = {
         "average": plain,
         "barycenter": merged,
-        "barycenter, distilled": distilled(merged, wanted, inputs, SHORT_STEPS, draw),
-        "average, distilled": distilled(plain, wanted, inputs, LONG_STEPS, draw),
+        "barycenter, distilled": distilled(merged, wanted, together, SHORT_STEPS, draw),
+        "average, distilled": distilled(plain, wanted, together, LONG_STEPS, draw),
     }
     unseen = mixture(networks, coefficients, held_out)
     divergences = {name: divergence(unseen, probabilities(network, held_out)) for name, network in made.items()}

@@ -124,19 +124,19 @@ def test_three_networks_are_refused() -> None:
     """The error of a coded network is divided by its coefficient: with three, decoded probabilities are poor."""
     inputs = np.zeros((4, 5))
     with pytest.raises(InputError, match="expected 2 networks, found 3; code them in pairs"):
-        build(networks_of(0, count=3), np.ones(3) / 3, inputs, inputs, np.random.default_rng(0))
+        build(networks_of(0, count=3), np.ones(3) / 3, [inputs] * 3, inputs, np.random.default_rng(0))
 
 
 def test_what_cannot_be_merged_is_refused() -> None:
     inputs, draw = np.zeros((4, 5)), np.random.default_rng(0)
     networks = networks_of(0)
     with pytest.raises(InputError, match="one shape"):
-        build([networks[0], networks_of(0, (5, 3))[0]], HALF, inputs, inputs, draw)
+        build([networks[0], networks_of(0, (5, 3))[0]], HALF, [inputs] * 2, inputs, draw)
     with pytest.raises(InputError, match="held_out: expected texts, found none"):
-        build(networks, HALF, inputs, inputs[:0], draw)
+        build(networks, HALF, [inputs] * 2, inputs[:0], draw)
     networks[1][0][0, 0] = np.nan
     with pytest.raises(InputError, match="not finite"):
-        build(networks, HALF, inputs, inputs, draw)
+        build(networks, HALF, [inputs] * 2, inputs, draw)
     with pytest.raises(InputError, match="expected 2 coefficients"):
         average(networks, np.ones(3))
 
@@ -145,10 +145,10 @@ def test_the_nearest_of_four_is_kept_and_named() -> None:
     networks = networks_of(5, (8, 6, 3))
     draw = np.random.default_rng(5)
     inputs, held_out = draw.standard_normal((60, 8)), draw.standard_normal((60, 8))
-    built = build(networks, HALF, inputs, held_out, draw)
+    built = build(networks, HALF, [inputs, held_out[:30]], held_out[30:], draw)
     assert set(built.divergences) == {"average", "barycenter", "barycenter, distilled", "average, distilled"}
     assert built.divergences[built.choice] == min(built.divergences.values())
-    found = divergence(mixture(networks, HALF, held_out), probabilities(built.network, held_out))
+    found = divergence(mixture(networks, HALF, held_out[30:]), probabilities(built.network, held_out[30:]))
     assert found == pytest.approx(built.divergences[built.choice])
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,14 +23,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from gneiss.output.finished_run import FinishedRun
-from gneiss.output.run_status import run_status
 from gneiss.pipelines.decide import decide
 from gneiss.pipelines.run import run
 from gneiss.recipe.recipe import Recipe
 from gneiss.report.decisions import BATCH_ROWS, Batch, decided, total
 from gneiss.report.exploring import moved_recipe
 from gneiss.report.sweeping import knobs, moved
+from tests.runs import InThisProcess
 
 
 @contextmanager
@@ -76,34 +80,52 @@ def bench_sweep(documents: int, count: int) -> None:
         decided(held, [moved(setting, {knob: 0.4321})])
 
 
-def bench_decide(recipe: Recipe, input: Path) -> None:
-    """`decide` against `run`, in one worker each: where all documents stay, and where a threshold is moved."""
+def bench_decide(path: str, input: Path) -> None:
+    """`decide` against `run`: where all documents stay, and where a threshold is moved.
+
+    In one process, which has done both before; and as commands of one worker each, whose processes all start anew.
+    """
+    recipe = Recipe.load(path)
     knob = next(knob for knob in knobs(recipe).values() if knob.value)
     with tempfile.TemporaryDirectory() as folder:
-        first = run(recipe, input, f"{folder}/first", workers=1)  # compiles, and warms the cache of the file system
+        first = run(recipe, input, f"{folder}/first", backend=InThisProcess())
+        decide(recipe, first, f"{folder}/again", backend=InThisProcess())
         for factor in (1, 1.5):
             changed = moved_recipe(recipe, {knob.name: knob}, {knob.name: knob.value * factor})
-            again, run_cpu = counted(partial(run, changed, input, f"{folder}/run{factor}", workers=1))
-            _, cpu = counted(partial(decide, changed, first, f"{folder}/decided{factor}", workers=1))
+            again, run_cpu = counted(partial(run, changed, input, f"{folder}/run{factor}", backend=InThisProcess()))
+            _, cpu = counted(partial(decide, changed, first, f"{folder}/decided{factor}", backend=InThisProcess()))
+            phase = changed.phases[knob.phase]
+            rule = f"phases.{phase.name}.rules.{knob.rule}={phase.rules[knob.rule]}"
+            named = (path, "--workers", "1", "--set", rule, "--input")
+            whole_run = command("run", *named, str(input), "--output", f"{folder}/cli-run{factor}")
+            whole = command("decide", *named, f"{folder}/first", "--output", f"{folder}/cli-decided{factor}")
             print(
                 f"{knob.name} times {factor}, {first.documents:,} documents become {again.documents:,}:"
-                f" run {run_cpu:.2f} s CPU, decide {cpu:.2f} s CPU: {run_cpu / cpu:.1f} times less"
+                f" run {run_cpu:.2f} s CPU, decide {cpu:.2f} s CPU: {run_cpu / cpu:.1f} times less;"
+                f" commands {whole_run:.2f} s and {whole:.2f} s: {whole_run / whole:.1f} times less"
             )
 
 
 def counted(work: Callable[[], FinishedRun]) -> tuple[FinishedRun, float]:
-    """What some work leaves, and the CPU time of its driver and of its tasks, without the start of workers."""
+    """What some work in this process leaves, and its CPU time."""
     cpu = time.process_time()
     done = work()
-    cpu = time.process_time() - cpu
-    return done, cpu + sum(stage.cpu_seconds for stage in run_status(done.folder).stages)
+    return done, time.process_time() - cpu
+
+
+def command(*arguments: str) -> float:
+    """CPU time of a command of gneiss and of its workers."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "gneiss", *arguments], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=1_000_000)
     parser.add_argument("--settings", type=int, default=100)
-    parser.add_argument("--decide", metavar="RECIPE", type=Recipe.load)
+    parser.add_argument("--decide", metavar="RECIPE")
     parser.add_argument("--input", type=Path)
     given = parser.parse_args()
     if given.decide:

@@ -1,4 +1,4 @@
-"""Checking, applying and combining edits."""
+"""Applying and combining edits."""
 
 from __future__ import annotations
 
@@ -6,19 +6,6 @@ import numpy as np
 from numba import njit
 
 from gneiss.arrays import Int64Array, UInt8Array
-
-
-@njit(cache=True, nogil=True)
-def well_formed(offsets: Int64Array, document: Int64Array, start: Int64Array, end: Int64Array) -> bool:
-    for i in range(len(document)):
-        if not 0 <= document[i] < len(offsets) - 1:
-            return False
-        length = offsets[document[i] + 1] - offsets[document[i]]
-        if not 0 <= start[i] <= end[i] <= length:
-            return False
-        if i and (document[i] < document[i - 1] or (document[i] == document[i - 1] and start[i] < end[i - 1])):
-            return False
-    return True
 
 
 @njit(cache=True, nogil=True)

@@ -19,13 +19,11 @@ from gneiss.errors import MachineError, ModelError, RecipeError
 from gneiss.filters.page import Page
 from gneiss.filters.scoring import annotator_of
 from gneiss.routing.answers import KeptAnswers
-from gneiss.routing.audit import draw
 from gneiss.routing.callable_judge import CallableJudge
 from gneiss.routing.http_judge import HttpJudge
 from gneiss.routing.interval import Share
 from gneiss.routing.judge import Answer, Failure
 from gneiss.routing.policy import Calibration, JudgeEntry, Policy, Scorer
-from gneiss.routing.serve import route
 
 if TYPE_CHECKING:
     from gneiss.batch import TextBatch
@@ -231,6 +229,9 @@ def _routed(
     policy: Policy, batch: TextBatch, margins: Callable[[int, Int64Array], Float64Array], asks: _Asks
 ) -> dict[str, Sequence[object]]:
     """The columns of a batch. Raises MachineError where the judge has no answer and the policy says to stop."""
+    from gneiss.routing.audit import draw
+    from gneiss.routing.serve import route
+
     judge, terms = len(policy.tiers), policy.terms
     routed = route(policy, len(batch), margins)
     audited = np.array([draw(terms.seed, text) < terms.audit_share for text in _contents(batch)], np.bool_)

@@ -133,9 +133,11 @@ def read_footer(place: Place) -> pq.FileMetaData:
 
 
 def read_table(place: Place, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a Parquet file, all columns or some. Raises OSError and ArrowException."""
-    with place.open() as file:
-        return pq.read_table(file, columns=None if columns is None else list(columns))
+    """The rows of a Parquet file, all columns or some. Raises OSError and ArrowException, also where one is missing."""
+    with open_parquet(place) as parquet:  # pq.read_table would import pyarrow.dataset
+        if missing := set(columns or ()).difference(parquet.schema_arrow.names):
+            raise pa.ArrowKeyError(f"no column {min(missing)!r}")
+        return parquet.read() if columns is None else parquet.read(list(columns)).select(list(columns))
 
 
 def _write_group(writer: pq.ParquetWriter, tables: list[pa.Table]) -> None:

@@ -12,7 +12,8 @@ from numba import njit
 from gneiss.arrays import BoolArray, Float64Array, Int8Array, Int64Array
 from gneiss.routing.audit import audit_share
 from gneiss.routing.debt import next_debt
-from gneiss.routing.predictor import FEATURES, expected_agreement, features, learn, new_predictor
+from gneiss.routing.policy import FEATURES
+from gneiss.routing.predictor import expected_agreement, features, learn, new_predictor
 from gneiss.routing.walk import walk
 
 

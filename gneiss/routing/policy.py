@@ -13,10 +13,11 @@ from gneiss.errors import ModelError, first_line
 from gneiss.routing.http_judge import HttpJudge
 from gneiss.routing.interval import Share
 from gneiss.routing.judge import Answer, Failure, Verdict
-from gneiss.routing.predictor import FEATURES
 
 #: No unknown keys, and no numbers that JSON does not have.
 _STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
+#: What the predictor sees of a document, and has a weight for.
+FEATURES = 6
 #: Of a document that is kept.
 _LEAST_MARGIN = np.finfo(np.float64).tiny
 #: What happens to a document that the judge has no answer for: the run stops, or the last tier's decision stands.

@@ -12,8 +12,8 @@ import numpy as np
 from numba import njit
 
 from gneiss.arrays import BoolArray, Float, Float64Array, Int
+from gneiss.routing.policy import FEATURES
 
-FEATURES = 6
 #: Margins are divided by this before the tangent: a margin of 6 is a large one.
 LARGE_MARGIN = 6.0
 _RATE = 0.5

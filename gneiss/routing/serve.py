@@ -9,8 +9,8 @@ import numpy as np
 from numba import njit
 
 from gneiss.arrays import Float64Array, Int64Array
-from gneiss.routing.policy import Policy
-from gneiss.routing.predictor import FEATURES, expected_agreement, features
+from gneiss.routing.policy import FEATURES, Policy
+from gneiss.routing.predictor import expected_agreement, features
 from gneiss.routing.walk import aim
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from numba import njit
 
 from gneiss.arrays import Float, Float64Array, Int
-from gneiss.routing.predictor import FEATURES, expected_agreement, features
+from gneiss.routing.policy import FEATURES
+from gneiss.routing.predictor import expected_agreement, features
 
 
 @njit(cache=True, nogil=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +13,7 @@ from hypothesis import strategies as st
 
 from gneiss.batch import TextBatch
 from gneiss.edit import Edits
+from gneiss.edit import edits as edits_module
 
 Cut = tuple[int, int, int]
 
@@ -53,6 +58,19 @@ def test_edits_of_a_slice_of_a_batch_count_from_its_own_documents(
     edited = edits_of(inside).apply(TextBatch.of(texts).slice(first, len(texts)))
     parts = [edited.data[a:b].tobytes() for a, b in zip(edited.offsets[:-1], edited.offsets[1:], strict=True)]
     assert parts == applied_slowly(texts[first:], inside)
+
+
+@given(texts_with_cuts(), st.sampled_from([0, 3, edits_module._FEW]))
+def test_many_edits_and_few_are_applied_alike(drawn: tuple[list[str], list[Cut]], few: int) -> None:
+    texts, cuts = drawn
+    inserted = TextBatch.of([f"<{number}>" * (number % 3) for number in range(len(cuts))])
+    edits = replace(edits_of(cuts), replacement=inserted)
+    with mock.patch.object(edits_module, "_FEW", few):
+        edited = edits.apply(TextBatch.of(["before", *texts]).slice(1, len(texts) + 1))
+    raw = [text.encode() for text in texts]
+    for (document, start, end), text in reversed(list(zip(cuts, inserted.texts(), strict=True))):
+        raw[document] = raw[document][:start] + text.encode() + raw[document][end:]
+    assert [edited.data[a:b].tobytes() for a, b in pairwise(edited.offsets)] == raw
 
 
 @given(texts_with_cuts())

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gneiss.errors import InputError, OutputError
 from gneiss.output import parquet
-from gneiss.output.parquet import refusal, writable, write_bytes, write_parquet
+from gneiss.output.parquet import read_table, refusal, writable, write_bytes, write_parquet
 from gneiss.store.place import place_of
 
 ROWS = pa.table(
@@ -207,3 +207,12 @@ def test_other_columns_are_not_refused() -> None:
     of_view = pa.dictionary(pa.int32(), pa.string_view())
     for type_ in (pa.list_(VIEWS), pa.string_view(), never_null, pa.null(), of_view, pa.list_(of_view), pa.uuid()):
         assert refusal(pa.schema({"x": type_})) is None
+
+
+def test_columns_are_read_in_the_order_asked_for_and_missing_ones_are_named(tmp_path: Path) -> None:
+    write_parquet([ROWS], ROWS.schema, place_of(tmp_path), "a.parquet")
+    place = place_of(tmp_path) / "a.parquet"
+    assert read_table(place).equals(ROWS)
+    assert read_table(place, ["score", "id"]).equals(ROWS.select(["score", "id"]))
+    with pytest.raises(pa.ArrowException, match="no column 'texts'"):
+        read_table(place, ["id", "texts"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -366,3 +368,9 @@ def test_annotations_are_not_named_as_those_of_new_shards() -> None:
     phase = "{name: one, annotate: [{fasttext: {models: {gneiss_row: {source: m.bin, label: hq}}}}]}"
     with pytest.raises(RecipeError, match=r"an annotation cannot be named 'gneiss_row': annotation shards have"):
         Recipe.parse(f"name: x\nphases: [{phase}]")
+
+
+@pytest.mark.processes
+def test_reading_a_recipe_starts_no_compiler() -> None:
+    script = "import gneiss.recipe, sys; assert 'numba' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

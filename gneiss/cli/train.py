@@ -158,6 +158,62 @@ def perplexity(
     _print_card(model.path)
 
 
+class PoolingOption(StrEnum):
+    """What stands for a window of an encoder."""
+
+    mean = "mean"
+    cls = "cls"
+    pooler = "pooler"
+
+
+class PrecisionOption(StrEnum):
+    """Products in an encoder."""
+
+    float32 = "float32"
+    int8 = "int8"
+
+
+@train_app.command("encoder")
+def encoder(
+    input: Labels,
+    output: Output,
+    model: Annotated[str, typer.Option(help="The folder of the encoder, as in a recipe: minilm/, hf://…/.")],
+    text_column: TextColumn = "text",
+    label_column: LabelColumn = "label",
+    positive: Annotated[
+        list[str] | None, typer.Option(help="Label of good text (may be repeated). Default: hq.")
+    ] = None,
+    score_threshold: ScoreThreshold = None,
+    weights: Annotated[str, typer.Option(help="Its weights: safetensors of a BERT, or ONNX.")] = "model.safetensors",
+    pooling: Annotated[PoolingOption, typer.Option(help="What stands for a window.")] = PoolingOption.mean,
+    windows: Annotated[int, typer.Option(min=1, max=64, help="The most windows of a text.")] = 3,
+    window_tokens: Annotated[int, typer.Option(min=8, max=8192, help="Tokens of a window.")] = 512,
+    precision: Annotated[
+        PrecisionOption, typer.Option(help="`int8` is twice as fast, and a little off.")
+    ] = PrecisionOption.float32,
+    l2: Annotated[float, typer.Option(help="How strongly weights are drawn to 0.")] = 0.01,
+    held_out_share: HeldOutShare = 0.2,
+) -> None:
+    """Train a head over a small transformer, whose weights stay as they are (extra `encoder`)."""
+    from gneiss.filters.encoder_models.head import FeatureSettings
+    from gneiss.model_training import train_encoder
+
+    trained = train_encoder(
+        input,
+        model,
+        output,
+        text=text_column,
+        label=label_column,
+        positive=positive,
+        score_threshold=score_threshold,
+        weights=weights,
+        settings=FeatureSettings(pooling.value, windows, window_tokens, precision.value),
+        l2=l2,
+        held_out_share=held_out_share,
+    )
+    _print_card(trained.path)
+
+
 class MethodOption(StrEnum):
     """How a fusion model learns."""
 

@@ -1,6 +1,6 @@
 """Model and tokenizer files: a local path, `hf://owner/repo@revision/file` or an address of a store; resolved once.
 
-They are identified by checksum.
+They are identified by checksum. `package:module/file` is a file that an installed package brings along.
 
 A path that ends in a slash is a local folder: all files in it.
 """
@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import xxhash
@@ -24,6 +25,7 @@ from gneiss.store.place import place_of
 
 #: Bytes that are copied at once.
 _BLOCK_BYTES = 1 << 22
+_PACKAGE = "package:"
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,26 @@ def locate(source: str, folder: Path = Path()) -> Path:
         return _from_hub(source)
     if "://" in source:
         return _from_store(source)
+    if source.startswith(_PACKAGE):
+        return _from_package(source)
     path = (folder / source).resolve()
     if source.endswith("/") and not path.is_dir():
         raise ModelError(f"model {source}: no folder at {path}; put it there, or name another in the recipe")
     if not source.endswith("/") and not path.is_file():
         raise ModelError(f"model {source}: no file at {path}; put it there, or name another in the recipe")
+    return path
+
+
+def _from_package(source: str) -> Path:
+    """A file that an installed package brings along; nothing of the package is run."""
+    module, _, name = source.removeprefix(_PACKAGE).partition("/")
+    found = find_spec(module) if module.isidentifier() else None
+    folders = (found.submodule_search_locations if found else None) or []
+    path = next((path for folder in folders if (path := Path(folder) / name).is_file()), None)
+    if path is None:
+        raise ModelError(
+            f"model {source}: " + (f"no such file in {folders[0]}" if folders else f"no package {module!r}; install it")
+        )
     return path
 
 

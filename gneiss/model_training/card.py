@@ -5,7 +5,7 @@ from __future__ import annotations
 from gneiss.errors import printable
 from gneiss.model_training.corpus_figures import Audited, Weighted
 from gneiss.model_training.evaluation import Evaluation
-from gneiss.model_training.models import Classifier, LanguageModel
+from gneiss.model_training.models import Classifier, EncoderClassifier, LanguageModel
 from gneiss.model_training.source import markdown_table, skipped_lines
 from gneiss.output.markdown import code, plain
 from gneiss.version import __version__
@@ -22,23 +22,10 @@ def classifier_card(model: Classifier) -> str:
         f"A fastText model with the labels {code(model.positive)} and {code(model.negative)}, trained by gneiss"
         f" {__version__}. A row is positive where {code(model.rule)}.",
         "",
-        "## Documents",
-        "",
-        *markdown_table(
-            ("distinct texts", plain(model.positive), plain(model.negative), "together"),
-            ("trained on", *_counts(model.trained_positives, model.trained)),
-            ("held out", *_counts(held_out.positives, held_out.documents)),
-        ),
-        "",
-        f"- rows read: {model.rows:,}",
-        *(f"- {what}: {count:,}" for what, count in skipped_lines(model.skipped).items()),
-        *(f"- rows labelled {code(label)}: {rows:,}" for label, rows in sorted(model.found.items())),
-        "",
-        "A text counts once. Which texts are held out is decided by a hash of the text, the same share of each label.",
-        "Texts that are nearly equal may be on both sides, which flatters the figures.",
+        *document_lines(model),
         "",
         *evaluation_lines(held_out, name, model.positive),
-        *_corpus_lines(model.audit, model.weighted),
+        *corpus_lines(model.audit, model.weighted),
         "",
         "## In a recipe",
         "",
@@ -114,6 +101,27 @@ def perplexity_card(model: LanguageModel) -> str:
     return "\n".join(lines)
 
 
+def document_lines(model: Classifier | EncoderClassifier) -> list[str]:
+    """A section of a card: which documents a classifier was trained on, and which were held out."""
+    held_out = model.held_out
+    return [
+        "## Documents",
+        "",
+        *markdown_table(
+            ("distinct texts", plain(model.positive), plain(model.negative), "together"),
+            ("trained on", *_counts(model.trained_positives, model.trained)),
+            ("held out", *_counts(held_out.positives, held_out.documents)),
+        ),
+        "",
+        f"- rows read: {model.rows:,}",
+        *(f"- {what}: {count:,}" for what, count in skipped_lines(model.skipped).items()),
+        *(f"- rows labelled {code(label)}: {rows:,}" for label, rows in sorted(model.found.items())),
+        "",
+        "A text counts once. Which texts are held out is decided by a hash of the text, the same share of each label.",
+        "Texts that are nearly equal may be on both sides, which flatters the figures.",
+    ]
+
+
 def evaluation_lines(held_out: Evaluation, name: str, positive: str) -> list[str]:
     """Sections of a card: decisions, thresholds and calibration on held-out documents."""
     return [
@@ -159,7 +167,7 @@ def evaluation_lines(held_out: Evaluation, name: str, positive: str) -> list[str
     ]
 
 
-def _corpus_lines(audit: Audited | None, weighted: Weighted | None) -> list[str]:
+def corpus_lines(audit: Audited | None, weighted: Weighted | None) -> list[str]:
     """A section of a card, where labels of a queue say which documents are audited, or stand for others."""
     rows: list[tuple[object, ...]] = []
     lines: list[str] = []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from gneiss.errors import InputError
+from gneiss.filters.encoder_models.head import FeatureSettings
 from gneiss.filters.perplexity import Normalization
 from gneiss.model_training.corpus_figures import Audited, Weighted
 from gneiss.model_training.evaluation import Evaluation
@@ -66,6 +67,36 @@ class Classifier:
     negative: str
     settings: Settings
     autotuned: bool
+    rule: Rule
+    rows: int
+    skipped: Skipped
+    found: Mapping[str, int]
+    trained: int
+    trained_positives: int
+    content_sha256: str
+    model_sha256: str
+    size_bytes: int
+    held_out: Evaluation
+    audit: Audited | None = None
+    weighted: Weighted | None = None
+
+
+@dataclass(frozen=True)
+class EncoderClassifier:
+    """A trained head, its encoder, its training data, and its evaluation on held-out documents.
+
+    model, weights: the encoder's folder and file; encoder_sha256: of that file; other fields: as in `Classifier`.
+    """
+
+    path: Path
+    model: str
+    weights: str
+    encoder_sha256: str
+    positive: str
+    negative: str
+    settings: FeatureSettings
+    l2: float
+    held_out_share: float
     rule: Rule
     rows: int
     skipped: Skipped

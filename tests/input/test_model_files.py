@@ -158,3 +158,20 @@ def test_without_a_network_the_message_says_how_to_get_the_file() -> None:
 )
 def test_only_a_commit_pins_a_file_of_the_hub(source: str, pinned: bool) -> None:
     assert is_pinned(source) is pinned
+
+
+def test_a_file_that_a_package_brings_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "carrier/model").mkdir(parents=True)
+    (tmp_path / "carrier/__init__.py").write_text("raise SystemExit('nothing of a package is run')")
+    (tmp_path / "carrier/model/config.json").write_text("{}")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert resolve("package:carrier/model/config.json").path == tmp_path / "carrier/model/config.json"
+    for source, told in (
+        ("package:carrier/model/other.json", "no such file in .*carrier"),
+        ("package:carrier", "no such file in .*carrier"),
+        ("package:not_there/config.json", "no package 'not_there'; install it"),
+        ("package:carrier.model/config.json", r"no package 'carrier\.model'"),
+        ("package:/etc/passwd", "no package ''"),
+    ):
+        with pytest.raises(ModelError, match=told):
+            resolve(source)

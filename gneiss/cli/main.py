@@ -31,7 +31,7 @@ from gneiss.cli.filters import filters
 from gneiss.cli.label import label_app
 from gneiss.cli.layers import losses, weights
 from gneiss.cli.messages import in_options
-from gneiss.cli.mixture import buckets
+from gneiss.cli.mixture import buckets, mix
 from gneiss.cli.pack import pack
 from gneiss.cli.push import push
 from gneiss.cli.repeats import repeats
@@ -48,7 +48,7 @@ from gneiss.jobs.logs import LOGGER, LogSettings
 
 COMMANDS = (
     run, estimate, status, report, verify, logs, dry_run, decide, sweep, diff, explore, explain, filters, extract,
-    repeats, reshard, annotate, compare, buckets, weights, pack, export, push, losses, doctor, sample, demo,
+    repeats, reshard, annotate, compare, buckets, mix, weights, pack, export, push, losses, doctor, sample, demo,
 )  # fmt: skip
 
 app = typer.Typer(

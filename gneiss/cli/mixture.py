@@ -1,22 +1,26 @@
-"""`gneiss buckets`: documents of a run by quantiles of a score."""
+"""`gneiss buckets` and `gneiss mix`: documents of runs by quantiles of a score, and mixtures of them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from gneiss.cli.layers import print_files
-from gneiss.cli.options import RunArgument
-from gneiss.cli.terminal import console, excerpt, number, say, shorten, table
-from gneiss.errors import printable
+from gneiss.cli.options import BackendOption, OnBackend, RunArgument, SharedFilesystem, Workers
+from gneiss.cli.terminal import console, excerpt, number, say, shorten, shown_progress, table
+from gneiss.errors import InputError, printable
 
 if TYPE_CHECKING:
     from gneiss.mixture.buckets import FoundBuckets
     from gneiss.mixture.examples import Example
+    from gneiss.mixture.plan import Curve, Part, Plan
 
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _EXAMPLE_CHARACTERS = 60
 
 
@@ -46,6 +50,156 @@ def buckets(
     _print_buckets(found, examples_of(found, examples) if examples else {})
     if write is not None:
         print_files(run, write_buckets(found, write))
+
+
+def mix(
+    run: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN", help="The outputs of finished runs; NAME=RUN names a source."),
+    ],
+    budget: Annotated[str, typer.Option(metavar="TOKENS", help="Tokens of the mixture, such as 500M, 10B or 1T.")],
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="An empty folder for the mixed corpus. Default: only plan.")
+    ] = None,
+    buckets: Annotated[
+        str | None, typer.Option(metavar="LAYER", help="The layer with each run's buckets. Default: a run is one.")
+    ] = None,
+    temperature: Annotated[
+        str, typer.Option(help="Shares are those of the tokens to the power 1 / temperature; 1: natural.")
+    ] = "1",
+    curve: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DROP:BEST", help="Repetitions by quality, as 0.4:7: the worst 40 % never, the best 7 times."
+        ),
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=SHARE", help="A source's share of the budget; may be repeated.")
+    ] = None,
+    max_repetition: Annotated[
+        str | None, typer.Option(help="How often a bucket may be repeated.", show_default="4; BEST of a curve")
+    ] = None,
+    max_share: Annotated[str, typer.Option(help="The largest share of the budget of a source without a target.")] = "1",
+    weights: Annotated[
+        str | None, typer.Option(metavar="LAYER", help="The layer whose prior weights are factors of documents.")
+    ] = None,
+    upsampling: Annotated[
+        str | None, typer.Option(help="Factors by number of copies: fineweb-2, or a YAML file such as {1: 1, 2: 1.5}.")
+    ] = None,
+    tokens: Annotated[
+        str | None, typer.Option(help="The column that counts tokens. Default: the recipe's token count.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice of documents, and of their order.")] = 0,
+    shard_bytes: Annotated[
+        int, typer.Option(min=1, help="About how much text a file of the corpus has.")
+    ] = 256_000_000,
+    workers: Workers = None,
+    backend: OnBackend = BackendOption.auto,
+    shared_filesystem: SharedFilesystem = False,
+) -> None:
+    """Plan a mixture of finished runs to a budget of tokens; with --output, write it, shuffled."""
+    from gneiss.mixture.mix import named_runs, plan_mixture
+    from gneiss.mixture.plan import MAX_REPETITION, Policy
+
+    chosen = None if curve is None else _curve(curve)
+    most = Fraction(MAX_REPETITION) if chosen is None else chosen.best
+    policy = Policy(
+        temperature=_fraction("--temperature", temperature),
+        curve=chosen,
+        targets=dict(map(_target, target or ())),
+        max_repetition=most if max_repetition is None else _fraction("--max-repetition", max_repetition),
+        max_share=_fraction("--max-share", max_share),
+    )
+    mixture = plan_mixture(
+        named_runs(run),
+        _tokens(budget),
+        policy=policy,
+        buckets=buckets,
+        weights=weights,
+        upsampling=upsampling,
+        tokens=tokens,
+        seed=seed,
+    )
+    _print_plan(mixture.plan)
+    for warning in mixture.warnings:
+        say(f"warning: {warning}")
+    if output is not None:
+        written = mixture.write(
+            output,
+            shard_bytes=shard_bytes,
+            workers=workers,
+            backend=backend.value,
+            shared_filesystem=shared_filesystem,
+            progress=shown_progress(),
+        )
+        say(f"{written.documents:,} documents in {written.files:,} files: {output}/data")
+
+
+def _tokens(budget: str) -> int:
+    """Tokens as a number with a unit. Raises InputError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMBT]?)", budget.strip().upper(), re.ASCII)
+    if match is None or (count := int(Fraction(match[1]) * _UNITS[match[2]])) < 1:
+        raise InputError(f"--budget {budget}: expected a number of tokens such as 500M, 10B or 1T")
+    return count
+
+
+def _fraction(option: str, given: str) -> Fraction:
+    """A plain number, exactly. Raises InputError."""
+    if re.fullmatch(r"\d{1,12}(\.\d{1,12})?", given, re.ASCII) is None:
+        raise InputError(f"{option} {given}: expected a number such as 0.4 or 7")
+    return Fraction(given)
+
+
+def _curve(given: str) -> Curve:
+    from gneiss.mixture.plan import Curve
+
+    drop, separator, best = given.partition(":")
+    if not separator:
+        raise InputError(f"--curve {given}: expected DROP:BEST, such as 0.4:7")
+    return Curve(_fraction("--curve", drop), _fraction("--curve", best))
+
+
+def _target(given: str) -> tuple[str, Fraction]:
+    name, separator, share = given.partition("=")
+    if not separator:
+        raise InputError(f"--target {given}: expected NAME=SHARE, such as web=0.6")
+    return name, _fraction("--target", share)
+
+
+def _print_plan(plan: Plan) -> None:
+    """What a mixture has of each bucket and of each source, and what it lacks."""
+    has_factors = any(part.cell.factor != 1 for part in plan.parts)
+    names = ["documents", "tokens", *(["factor"] if has_factors else []), "repeated", "mixture", "share", "short of"]
+    rows = table("source", "bucket", *names)
+    for column in rows.columns[2:]:
+        column.justify, column.no_wrap = "right", True
+    sources = list(plan.of_sources())
+    for name, parts in sources:
+        for part in parts if len(parts) > 1 else ():
+            factor = [f"{float(part.cell.factor):g}"] if has_factors else []
+            rows.add_row(*map(escape, _line(plan, name, part.cell.bucket, [part], factor)))
+        rows.add_row(*map(escape, _line(plan, name, "(whole)", parts, [""] if has_factors else [])))
+    console().print(rows)
+    say(f"budget     {plan.budget:,} tokens, seed {plan.seed}")
+    say(f"mixture    {plan.tokens:,} tokens in {plan.documents:,} documents ({plan.tokens / plan.budget:.2%} of it)")
+    if plan.shortfall > plan.budget // 100:
+        say(f"shortfall  {plan.shortfall:,} tokens: caps and targets allow no more; see `short of` for the buckets")
+
+
+def _line(plan: Plan, source: str, bucket: str, parts: Sequence[Part], factor: Sequence[str]) -> list[str]:
+    available, mixed = sum(part.cell.tokens for part in parts), sum(part.tokens for part in parts)
+    short = sum(max(part.wanted - part.tokens, 0) for part in parts) if plan.shortfall > plan.budget // 100 else 0
+    return [
+        printable(source),
+        printable(bucket),
+        f"{sum(part.cell.documents for part in parts):,}",
+        f"{available:,}",
+        *factor,
+        f"×{mixed / max(available, 1):.2f}",
+        f"{mixed:,}",
+        f"{mixed / max(plan.tokens, 1):.2%}",
+        f"{short:,}" if short else "",
+    ]
 
 
 def _print_buckets(found: FoundBuckets, examples: Mapping[str, Sequence[Example]]) -> None:

@@ -1,0 +1,320 @@
+"""What there is to mix: the kept documents of runs by cells, with hashes of their ids, in one pass of annotations."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from gneiss.arrays import Int64Array, UInt64Array
+from gneiss.errors import InputError
+from gneiss.filters.tokens import Tokens
+from gneiss.layers.upsampling import Upsampling
+from gneiss.loader.order import mixed
+from gneiss.mixture.buckets import amounts_of, check_columns
+from gneiss.mixture.plan import Cell
+from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask
+from gneiss.quantiles import Bins, Sketch
+
+#: Factors are whole multiples of 1 / 16, so that there are few.
+FACTOR_STEPS = 16
+#: The bucket of all documents of a run without buckets.
+ALL = "all"
+#: Hashes of ids of a source that are compared with those of others.
+MOST_IDS = 1 << 20
+_COPIES = ("exact_copies", "near_cluster_size")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run to mix, under its name.
+
+    tokens: the column of weights; buckets: the layer with the buckets of its documents, None: all are in one; weights:
+    the layer whose prior weights are factors; upsampling: factors by the number of copies.
+    """
+
+    name: str
+    run: FinishedRun
+    tokens: str
+    buckets: str | None = None
+    weights: str | None = None
+    upsampling: Upsampling | None = None
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that are read."""
+        return tuple(layer for layer in (self.buckets, self.weights) if layer is not None)
+
+    @cached_property
+    def bucketing(self) -> Mapping[str, Any]:
+        """The parameters of its buckets. Raises InputError for a layer of something else."""
+        if self.buckets is None:
+            return {}
+        metadata = self.run.layers([self.buckets])[self.buckets]
+        if metadata["annotator"] != "buckets":
+            raise InputError(
+                f"{self.run.folder}: the layer {self.buckets!r} holds no buckets, but {metadata['annotator']};"
+                " `gneiss buckets --write` writes them"
+            )
+        parameters: Mapping[str, Any] = metadata["parameters"]
+        return parameters
+
+    @cached_property
+    def tokenizer(self) -> str:
+        """What counts its tokens."""
+        counters = (annotator for phase in self.run.recipe.phases for annotator in phase.annotators)
+        found = next((of for of in counters if isinstance(of, Tokens) and of.column == self.tokens), None)
+        if found is None:
+            return self.tokens
+        checksum = self.run.identity["models"].get(found.tokenizer)
+        return f"{found.tokenizer} ({checksum})" if checksum else found.tokenizer
+
+    def rows(self, shard: FinishedShard) -> Iterator[pa.Table]:
+        """The annotations of a shard's kept documents that are needed, portion by portion."""
+        held = self.run.columns(shard, self.layers)
+        own = {layer_column: name for name, layer_column in held.items()}
+        wanted = {"tokens": self.tokens, "content_hash": "content_hash"}
+        if self.buckets is not None:
+            wanted |= {name: own[self.buckets, name] for name in ("bucket", "category", "quantile")}
+        if self.weights is not None:
+            wanted["log_prior"] = own[self.weights, "log_prior"]
+        if self.upsampling is not None:
+            wanted |= {name: name for name in _COPIES if name in held}
+        for _, table in self.run.batches(shard, list(dict.fromkeys(wanted.values())), self.layers):
+            kept = table.filter(pa.array(kept_mask(table)))
+            columns = {name: kept[column] for name, column in wanted.items()}
+            yield pa.table({"row": kept["row"], "id": kept["id"], **columns})
+
+
+@dataclass(frozen=True, eq=False)
+class Assigned:
+    """Which cells documents are in: keys of cells, the index of each document's, its tokens, the hash of its id."""
+
+    keys: list[str]
+    cell: Int64Array
+    amounts: Int64Array
+    hashes: UInt64Array
+    quantiles: Mapping[str, int | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """The cells of some sources.
+
+    shared_ids: about how many documents have an id that another source has too; found: cell → its key in the sketch.
+    """
+
+    sources: tuple[Source, ...]
+    seed: int
+    cells: tuple[Cell, ...]
+    sketch: Sketch
+    shared_ids: int
+    found: Mapping[Cell, str] = field(default_factory=dict)
+
+    def hashes(self, cell: Cell) -> tuple[Bins, int]:
+        """The tokens of a cell's documents by the hashes of their ids, and the bits that were dropped."""
+        return self.sketch.bins[self.found[cell]], self.sketch.shift
+
+
+def survey(sources: Sequence[Source], seed: int) -> Survey:
+    """Count the documents and tokens of each cell. Raises InputError for counts, ids or factors that cannot be."""
+    quantiles: dict[str, int | None] = {}
+    ids = [_Ids() for _ in sources]
+
+    def parts() -> Iterator[tuple[Sequence[str], Int64Array, UInt64Array, Int64Array]]:
+        for source, own in zip(sources, ids, strict=True):
+            for shard in source.run.shards:
+                for table in source.rows(shard):
+                    assigned = assign(source, shard, table, seed)
+                    quantiles.update(assigned.quantiles)
+                    own.add(assigned.hashes)
+                    yield assigned.keys, assigned.cell, assigned.hashes, assigned.amounts
+
+    sketch = Sketch.of_all(parts())
+    found: dict[Cell, str] = {}
+    for source in sources:
+        keys = sorted(key for key in sketch.bins if json.loads(key)[0] == source.name)
+        found |= dict(_cells(keys, sketch, quantiles))
+    return Survey(tuple(sources), seed, tuple(found), sketch, _shared(ids), found)
+
+
+def assign(source: Source, shard: FinishedShard, table: pa.Table, seed: int) -> Assigned:
+    """The cells of documents: rows of `Source.rows`."""
+    amounts = amounts_of(source.run, table, "tokens")
+    factors = _factors(source, table)
+    if source.buckets is None:
+        nothing = pa.array([""] * table.num_rows, pa.string())
+        columns = {"category": nothing, "bucket": pa.array([ALL] * table.num_rows, pa.string())}
+        columns["quantile"] = pa.nulls(table.num_rows, pa.int64())
+    else:
+        columns = {name: table[name].combine_chunks() for name in ("category", "bucket", "quantile")}
+    grouped = pa.table({**columns, "factor": pa.array(factors), "at": pa.array(np.arange(table.num_rows))})
+    groups = grouped.group_by(["category", "bucket", "quantile", "factor"], use_threads=False).aggregate(
+        [("at", "list")]
+    )
+    cell = np.zeros(table.num_rows, np.int64)
+    keys, quantiles = [], {}
+    for index, group in enumerate(groups.to_pylist()):
+        cell[group["at_list"]] = index
+        keys.append(json.dumps([source.name, group["category"], group["bucket"], group["factor"]]))
+        quantiles[keys[-1]] = group["quantile"]
+    return Assigned(keys, cell, amounts, _hashes(shard, table, seed), quantiles)
+
+
+def _cells(keys: Sequence[str], sketch: Sketch, quantiles: Mapping[str, int | None]) -> Iterator[tuple[Cell, str]]:
+    """The cells of a source, with their places among the tokens of their category."""
+    tokens: dict[tuple[str, int], int] = {}
+    for key in keys:
+        category, number = json.loads(key)[1], quantiles[key]
+        if number is not None:
+            tokens[category, number] = tokens.get((category, number), 0) + int(sketch.bins[key].amounts[:, 0].sum())
+    places: dict[tuple[str, int], tuple[Fraction, Fraction]] = {}
+    for category in {category for category, _ in tokens}:
+        own = sorted((number, count) for (name, number), count in tokens.items() if name == category)
+        total, before = sum(count for _, count in own), 0
+        for number, count in own:
+            if total:
+                places[category, number] = Fraction(before, total), Fraction(before + count, total)
+            before += count
+    for key in keys:
+        name, category, bucket, steps = json.loads(key)
+        amounts, number = sketch.bins[key].amounts.sum(axis=0).tolist(), quantiles[key]
+        place = None if number is None else places.get((category, number))
+        yield Cell(name, bucket, amounts[1], amounts[0], category, Fraction(steps, FACTOR_STEPS), place), key
+
+
+def _factors(source: Source, table: pa.Table) -> Int64Array:
+    """The factor of each document, in steps of 1 / 16, int64 (rows,); at least one step."""
+    factors = np.ones(table.num_rows)
+    if source.weights is not None:
+        factors = np.array([math.exp(value) for value in table["log_prior"].to_pylist()], np.float64)
+    if source.upsampling is not None:
+        counts = [
+            pc.fill_null(table[name].cast(pa.float64()), 1.0).to_numpy()
+            for name in _COPIES
+            if name in table.column_names
+        ]
+        if not counts:
+            raise InputError(
+                f"{source.run.folder}: upsampling: the run counted no copies (exact_duplicates, near_duplicates)"
+            )
+        factors = source.upsampling.factors(np.maximum.reduce(counts))
+    steps: Int64Array = np.maximum(np.rint(factors * FACTOR_STEPS), 1).astype(np.int64)
+    return steps
+
+
+def _hashes(shard: FinishedShard, table: pa.Table, seed: int) -> UInt64Array:
+    """The hashes of ids, of the places of documents without one, mixed with the seed, uint64 (rows,)."""
+    pairs = zip(table["id"].to_pylist(), table["row"].to_pylist(), strict=True)
+    texts = (f"{shard.id}\0{row}" if id_ is None else id_ for id_, row in pairs)
+    hashes: UInt64Array = np.fromiter((xxhash.xxh3_64_intdigest(text.encode()) for text in texts), np.uint64)
+    return mixed(hashes + np.full(1, xxhash.xxh3_64_intdigest(f"mixture\0{seed}".encode()), np.uint64))
+
+
+class _Ids:
+    """The lowest hashes of ids: all while they are few, then those below a bound."""
+
+    def __init__(self) -> None:
+        self.bits = 0
+        self.lowest: UInt64Array = np.empty(0, np.uint64)
+
+    def add(self, hashes: UInt64Array) -> None:
+        """Add hashes of ids."""
+        self.lowest = np.unique(np.concatenate([self.lowest, self._low(hashes, self.bits)]))
+        while len(self.lowest) > MOST_IDS:
+            self.bits += 1
+            self.lowest = self._low(self.lowest, self.bits)
+
+    def below(self, bits: int) -> UInt64Array:
+        """The hashes with so many leading zeros, at least as many as are left here."""
+        return self._low(self.lowest, bits)
+
+    @staticmethod
+    def _low(hashes: UInt64Array, bits: int) -> UInt64Array:
+        return hashes[hashes >> np.uint64(64 - bits) == 0] if bits else hashes
+
+
+def _shared(ids: Sequence[_Ids]) -> int:
+    """About how many ids are in more than one source; exactly, while there are few."""
+    if len(ids) < 2:
+        return 0
+    bits = max(own.bits for own in ids)
+    _, counts = np.unique(np.concatenate([own.below(bits) for own in ids]), return_counts=True)
+    return int((counts > 1).sum()) << bits
+
+
+def sources_of(
+    runs: Mapping[str, FinishedRun],
+    *,
+    tokens: str | None = None,
+    buckets: str | None = None,
+    weights: str | None = None,
+    upsampling: str | Mapping[int, float] | None = None,
+) -> tuple[Source, ...]:
+    """The sources of a mixture, by name.
+
+    Parameters: as for `mix`. Raises InputError for a layer or column that a run lacks, and for runs whose tokens are
+    counted by different tokenizers.
+    """
+    if weights is not None and upsampling is not None:
+        raise InputError(
+            "weights and upsampling: both are factors of documents; give one (weights may hold upsampling)"
+        )
+    steps = None if upsampling is None else Upsampling.of(upsampling)
+    found = []
+    for name, run in runs.items():
+        layers = [layer for layer in (buckets, weights) if layer is not None]
+        column = check_columns(run, [], [], tokens, layers)
+        source = Source(name, run, column, buckets, weights, steps)
+        if source.buckets is not None:
+            _ = source.bucketing
+        if weights is not None and "log_prior" not in run.layer_schema(weights):
+            raise InputError(f"{run.folder}: the layer {weights!r} has no log_prior; `gneiss weights` writes it")
+        found.append(source)
+    for source in found[1:]:
+        if source.tokenizer != found[0].tokenizer:
+            raise InputError(
+                f"tokens of {found[0].name} are counted by {found[0].tokenizer}, those of {source.name} by"
+                f" {source.tokenizer}; a budget needs one count: run one of them with the other's tokenizer, or weigh"
+                " by bytes (tokens=text_bytes)"
+            )
+    return tuple(found)
+
+
+def differences(sources: Sequence[Source]) -> list[str]:
+    """In what other sources differ from the first: recipes, by key, and buckets."""
+    found = []
+    for source in sources[1:]:
+        for what, one, other in (
+            ("recipe", sources[0].run.recipe.canonical(), source.run.recipe.canonical()),
+            ("buckets", _without_cuts(sources[0].bucketing), _without_cuts(source.bucketing)),
+        ):
+            if keys := list(_differing(one, other)):
+                shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+                found.append(f"the {what} of {source.name} is another one than that of {sources[0].name}: {shown}")
+    return found
+
+
+def _without_cuts(bucketing: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in bucketing.items() if key not in ("cuts", "relative_error")}
+
+
+def _differing(one: Any, other: Any, path: str = "") -> Iterator[str]:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in dict.fromkeys([*one, *other]):
+            yield from _differing(one.get(key), other.get(key), f"{path}.{key}".lstrip("."))
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for at, (left, right) in enumerate(zip(one, other, strict=True)):
+            name = left.get("name", at) if isinstance(left, Mapping) else at
+            yield from _differing(left, right, f"{path}.{name}")
+    elif one != other:
+        yield path

@@ -23,9 +23,6 @@ from tests.tiny_encoder import write_tiny_encoder
 
 PLAIN = ("the", "river", "runs", "south", "and", "plants", "light")
 NOISE = ("buy", "now", "cheap", "light", "energy", "of")
-    ["the", "river", "runs", "south", "and", "plants", "light", "energy"],
-    ["buy", "now", "cheap", "light", "energy", "of"],
-)
 SETTINGS = FeatureSettings(windows=2, window_tokens=24)
 
 

@@ -65,8 +65,8 @@ $(TRAINING): $(KERNELS) requirements-train.lock
 	touch $@
 
 test-train: $(TRAINING)  ## what needs torch or the readers of the exports
-	$(PYTEST) tests/reweight tests/experiments tests/loader tests/export tests/layers tests/test_docs.py \
-		-k "(not test_docs or reweight or training or docstring) and not test_models"
+	$(PYTEST) tests/ablate tests/reweight tests/experiments tests/loader tests/export tests/layers tests/test_docs.py \
+		-k "(not test_docs or ablate or reweight or training or docstring) and not test_models"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

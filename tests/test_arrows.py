@@ -55,6 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "stages",
         "store",
     },
+    "ablate": {*NOUNS, "filters", "loader", "output", "report", "reweight", "store"},
     "extraction": {*NOUNS, "backends", "input", "jobs", "output", "store"},
     "pipelines": {
         *NOUNS,

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gneiss.cli.ablate import ablate
 from gneiss.cli.annotate import annotate
 from gneiss.cli.compare import compare
 from gneiss.cli.contamination import contamination_app
@@ -48,7 +49,7 @@ from gneiss.jobs.logs import LOGGER, LogSettings
 
 COMMANDS = (
     run, estimate, status, report, verify, logs, dry_run, decide, sweep, diff, explore, explain, filters, extract,
-    repeats, reshard, annotate, compare, buckets, mix, weights, pack, export, push, losses, doctor, sample, demo,
+    repeats, reshard, annotate, compare, buckets, mix, weights, pack, export, push, losses, ablate, doctor, sample, demo,
 )  # fmt: skip
 
 app = typer.Typer(

@@ -52,7 +52,7 @@ def test_the_page_lists_every_command_with_what_it_requires() -> None:
     for call, command in COMMANDS.items():
         (line,) = [line for line in listed if re.match(rf"{call}(?= \[?[A-Z]| --|$)", line)]
         assert re.findall(r" \[?([A-Z]+)", line.split(" --")[0]) == [noun(a) for a in params(command, "argument")]
-        named = set(re.findall(r"--(\w+)", line))
+        named = set(re.findall(r"--([\w-]+)", line))
         options = {option.opts[0].removeprefix("--"): option for option in params(command, "option")}
         assert {name for name, option in options.items() if option.required} - named <= {"tokenizer"}, call
         assert named <= options.keys(), call

@@ -1,0 +1,135 @@
+"""`gneiss ablate`: small models trained on each of some corpora, and what they say of these."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gneiss.cli.terminal import console, say, table
+from gneiss.errors import InputError, MachineError
+
+if TYPE_CHECKING:
+    from gneiss.ablate import Ablation, Corpus
+
+
+def ablate(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN", help="Output folders of finished runs, or folders of Parquet files; NAME=FOLDER names one."
+        ),
+    ],
+    held_out: Annotated[
+        list[Path],
+        typer.Option(help="A file, or a folder of files: .parquet, .jsonl, .txt, each a domain; may be repeated."),
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", help="A folder; the same command resumes.")],
+    budget_tokens: Annotated[int, typer.Option(min=1, help="Tokens that each model is trained on.")] = 10_000_000,
+    seeds: Annotated[int, typer.Option(min=2, help="Models of each corpus.")] = 5,
+    size: Annotated[str, typer.Option(help="About how many parameters: tiny, 1m, 10m, 30m, 100m.")] = "1m",
+    length: Annotated[int, typer.Option(min=2, help="Tokens of a sequence.")] = 256,
+    batch: Annotated[int, typer.Option(min=1, help="Sequences of a step.")] = 32,
+    learning_rate: Annotated[float | None, typer.Option(help="The highest. Default: that of the size.")] = None,
+    tokenizer: Annotated[
+        str, typer.Option(help="bpe, trained on all corpora alike; bytes; or as in a recipe, with --vocabulary.")
+    ] = "bpe",
+    vocabulary: Annotated[int, typer.Option(help="Ids of the tokenizer, with one for the end of a document.")] = 2048,
+    held_out_bytes: Annotated[int, typer.Option(min=1, help="Of each domain, how much is judged.")] = 200_000,
+    domain: Annotated[str | None, typer.Option(help="The column of held-out files that names a row's domain.")] = None,
+    text: Annotated[str, typer.Option(help="The text column, also of held-out files.")] = "text",
+    shared_words: Annotated[
+        int, typer.Option(help="Documents with so many words in a row of a held-out text are left out.")
+    ] = 32,
+    linupper: Annotated[
+        float | None, typer.Option(help="Also train on samples weighted by their losses, at this temperature r.")
+    ] = None,
+    null_pair: Annotated[
+        bool, typer.Option("--null-pair", help="Also compare two random halves of the first.")
+    ] = False,
+    anneal: Annotated[
+        float | None,
+        typer.Option(help="Train a base on the first corpus, then on each for this share of the budget only."),
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Of all intervals against the first corpus together.")] = 0.95,
+    trainer: Annotated[
+        str | None,
+        typer.Option(help="A command of one's own with {corpus} and {seed}, that prints bits per byte as JSON."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="As torch names it: cpu, cuda.")] = "cpu",
+    threads: Annotated[
+        int, typer.Option(min=1, help="Of a CPU; small models gain nothing by several, which wait for each other.")
+    ] = 1,
+) -> None:
+    """Train small models on each corpus with paired seeds, and say which is better on held-out text, if any."""
+    from gneiss.ablate import SIZES, OwnTrainer, Plan, Training, read_held_out
+    from gneiss.ablate import ablate as compare
+
+    if size not in SIZES:
+        raise InputError(f"--size {size}: expected one of {', '.join(SIZES)}")
+    training = Training(budget_tokens, SIZES[size], length, batch, learning_rate, device=device)
+    plan = Plan(
+        training,
+        seeds=seeds,
+        held_out_bytes=held_out_bytes,
+        tokenizer=tokenizer,
+        vocabulary=vocabulary,
+        shared_words=shared_words,
+        linupper=linupper,
+        null_pair=null_pair,
+        anneal=anneal,
+        confidence=confidence,
+        own_trainer=None if trainer is None else OwnTrainer(trainer),
+    )
+    read = read_held_out(held_out, text=text, domain=domain)
+    corpora = [_named(run, text) for run in runs]
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # it warns of forks that nobody makes
+    if plan.own_trainer is None:
+        _use_threads(threads)
+    found = compare(corpora, read, output, plan, said=say)
+    _print(found)
+    say(f"figures    {output}/ablation.json")
+
+
+def _use_threads(threads: int) -> None:
+    try:
+        import torch
+    except ModuleNotFoundError as missing:
+        if missing.name != "torch":
+            raise
+        raise MachineError("gneiss ablate needs torch: pip install 'gneiss-curation[train]'") from missing
+    torch.set_num_threads(threads)
+
+
+def _named(given: str, text: str) -> Corpus:
+    """A corpus of `FOLDER`, called as its last part, or of `NAME=FOLDER`."""
+    from gneiss.ablate import Corpus
+
+    named = re.fullmatch(r"([\w.+ -]+)=(.+)", given)
+    if named:
+        return Corpus(named[1], named[2], text)
+    return Corpus(given.rstrip("/").rpartition("/")[2] or given, given, text)
+
+
+def _print(ablation: Ablation) -> None:
+    """Tables of bits per byte, by arm and by domain, then a sentence for each comparison."""
+    out, arms = console(), ablation.arms
+    domains = list(ablation.trained[0].bits_per_byte)
+    means = table("corpus", "bits per byte", "epochs")
+    for arm in arms:
+        epochs = fmean(model.epochs for model in ablation.of(arm))
+        means.add_row(arm, f"{ablation.bits_per_byte(arm):.4f}", f"{epochs:.2f}")
+    by_domain = table("domain", *arms)
+    for domain in domains:
+        values = (fmean(model.bits_per_byte[domain] for model in ablation.of(arm)) for arm in arms)
+        by_domain.add_row(domain, *(f"{value:.4f}" for value in values))
+    for shown in (means, *([by_domain] if len(domains) > 1 else [])):
+        out.print(shown)
+        out.print()
+    for compared in ablation.comparisons:
+        say(compared.sentence)
+    say("This holds for models of this size and budget, on these held-out texts.")

@@ -49,7 +49,8 @@ from gneiss.jobs.logs import LOGGER, LogSettings
 
 COMMANDS = (
     run, estimate, status, report, verify, logs, dry_run, decide, sweep, diff, explore, explain, filters, extract,
-    repeats, reshard, annotate, compare, buckets, mix, weights, pack, export, push, losses, ablate, doctor, sample, demo,
+    repeats, reshard, annotate, compare, buckets, mix, weights, pack, export, push, losses, ablate,
+    doctor, sample, demo,
 )  # fmt: skip
 
 app = typer.Typer(

@@ -22,6 +22,8 @@ from gneiss.filters.encoder_models.onnx_file import Graph, Node, onnx_bytes
 #: What stands for a window: the mean over its tokens, its first token, or that through the layer under BERT's own head.
 Pooling: TypeAlias = Literal["mean", "cls", "pooler"]
 Precision: TypeAlias = Literal["float32", "int8"]
+#: The layer under the model's own head.
+_POOLER = ("pooler.dense.weight", "pooler.dense.bias")
 #: Of a weight in int8: two products with it and bytes of 255 fit into 16 bits.
 _LARGEST = 63
 _ACTIVATIONS = {"gelu": "Gelu", "relu": "Relu"}
@@ -165,12 +167,18 @@ def _shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def check_pooler(bert: Bert, path: Path) -> None:
+    """Raise ModelError, naming the weights, for a model without the layer that its own head reads."""
+    width = bert.config.width
+    if [bert.arrays[name].shape for name in _POOLER if name in bert.arrays] != [(width, width), (width,)]:
+        raise ModelError(f"{path}: pooling: the encoder has no pooler ({_POOLER[0]}); use mean or cls")
+
+
 def bert_onnx(bert: Bert, pooling: Pooling, precision: Precision = "float32") -> bytes:
     """The ONNX file that computes the features of a window. ids: int64 (tokens,) → features: float32 (width,).
 
     precision: `int8` multiplies by weights of 7 bits, scaled for each output, and by tokens of 8 bits, scaled for each
-    window: products that no processor's instructions can saturate. Raises ModelError for the pooling `pooler` of a
-    model without one.
+    window: products that no processor's instructions can saturate.
     """
     return onnx_bytes(_Builder(bert, precision).graph(pooling))
 
@@ -274,7 +282,5 @@ class _Builder:
             return
         first = self.add("Slice", tokens, self.whole(0), self.whole(1), self.whole(0))
         if pooling == "pooler":
-            if not {"pooler.dense.weight", "pooler.dense.bias"} <= self.bert.arrays.keys():
-                raise ModelError("encoder: pooling: the model has no pooler; use mean or cls")
             first = self.add("Tanh", self.dense_of(first, "pooler.dense"))
         self.add("Reshape", first, self.whole(self.bert.config.width), name="features")

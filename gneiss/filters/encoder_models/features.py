@@ -12,7 +12,7 @@ import numpy as np
 
 from gneiss.arrays import Float32Array, Int64Array
 from gneiss.errors import ModelError
-from gneiss.filters.encoder_models.bert import bert_onnx, read_bert, read_config
+from gneiss.filters.encoder_models.bert import Bert, bert_onnx, check_pooler, read_bert, read_config
 from gneiss.filters.encoder_models.head import FeatureSettings
 from gneiss.filters.encoder_models.session import OutOfMemoryError, Session, onnx_session
 from gneiss.filters.encoder_models.windows import Windows, load_windows
@@ -103,9 +103,19 @@ def load_features(files: EncoderFiles, settings: FeatureSettings, device: Device
         return _of_onnx(files, settings)
     bert = read_bert(files.config, files.weights)
     _check_positions(files, settings, bert.config.positions)
+    if settings.pooling == "pooler":
+        check_pooler(bert, files.weights)
     windows = load_windows(files.tokenizer, bert.config.vocabulary, settings.windows, settings.window_tokens)
-    session = onnx_session(bert_onnx(bert, settings.pooling, settings.precision), settings.pooling)
-    return Features(windows, session, bert.config.width)
+    return Features(windows, _session_of(bert, settings, device), bert.config.width)
+
+
+def _session_of(bert: Bert, settings: FeatureSettings, device: Device) -> Session:
+    """On a GPU where one is asked for and there, with float32 weights; else on the processor."""
+    from gneiss.filters.encoder_models.torch_session import has_gpu, torch_session
+
+    if device == "gpu" and settings.precision == "float32" and has_gpu():
+        return torch_session(bert, settings.pooling, "cuda")
+    return onnx_session(bert_onnx(bert, settings.pooling, settings.precision), settings.pooling)
 
 
 def _of_onnx(files: EncoderFiles, settings: FeatureSettings) -> Features:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -161,6 +163,25 @@ def test_a_device_without_memory_gets_half_as_many_windows_and_the_same_features
     assert narrow.asked == [8, 4, *[2] * 10]
     with pytest.raises(ModelError, match="no memory for a window of 3 tokens: CUDA out of memory"):
         Features(letters(1, 16), Small(0), 1)(["a"])
+
+
+def test_a_gpu_without_torch_is_a_processor_and_it_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with caplog.at_level(logging.WARNING, logger="gneiss"):
+        asked = load_features(EncoderFiles.of(folder), SETTINGS, "gpu")(["the river"])
+    assert "torch is not installed (extra `train`); scored on the processor" in caplog.text
+    assert asked.tobytes() == features_of(folder)(["the river"]).tobytes()
+
+
+def test_a_model_without_a_pooler_has_none(tmp_path: Path) -> None:
+    write_tiny_encoder(tmp_path)
+    arrays = load_file(tmp_path / "model.safetensors")
+    save_file({name: array for name, array in arrays.items() if "pooler" not in name}, tmp_path / "model.safetensors")
+    assert features_of(tmp_path)(["the river"]).shape == (1, WIDTH)
+    with pytest.raises(ModelError, match=r"no pooler \(pooler.dense.weight\); use mean or cls"):
+        features_of(tmp_path, FeatureSettings("pooler", 3, 16))
 
 
 def test_a_text_without_tokens_has_no_features(folder: Path) -> None:

@@ -58,6 +58,24 @@ def simulate(
     ] = 5,
     held_out_share: Annotated[float, typer.Option(help="Share of each label that is not trained on.")] = 0.2,
     seed: Annotated[int, typer.Option(min=0, help="Of whom to ask, and of what sites draw.")] = 0,
+    rate: Annotated[
+        float | None, typer.Option(help="Of the steps at sites, for a strategy that is named. Default: its own.")
+    ] = None,
+    server_rate: Annotated[
+        float | None, typer.Option(help="Of the server's steps, for a strategy that is named. Default: its own.")
+    ] = None,
+    trimmed_mean: Annotated[
+        bool, typer.Option("--trimmed-mean", help="Average without the largest and the smallest answer.")
+    ] = False,
+    clip_norm: Annotated[
+        float | None, typer.Option(help="Norm to which a site shortens what it answers. Default: any.")
+    ] = None,
+    noise_std: Annotated[
+        float, typer.Option(min=0, help="Deviation of the noise that it then adds to each weight.")
+    ] = 0.0,
+    replay: Annotated[
+        Path | None, typer.Option(help="Output of a simulation whose arrivals are done again, of --strategy.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes or actors that have the sites. Default: this process.")
     ] = None,
@@ -89,7 +107,13 @@ def simulate(
             most_words=most_words,
             min_documents=min_documents,
             held_out_share=held_out_share,
+            rate=rate,
+            server_rate=server_rate,
+            is_trimmed=trimmed_mean,
+            clip_norm=clip_norm,
+            noise_std=noise_std,
         ),
+        replay=replay,
         workers=workers,
     )
     if as_json:

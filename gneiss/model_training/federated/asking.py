@@ -14,6 +14,7 @@ from gneiss.errors import InputError, ModelError, printable
 from gneiss.model_training.federated.engines import Engine, Lost
 from gneiss.model_training.federated.federation import Described, Federation
 from gneiss.model_training.federated.message import LARGEST, Message, number, packed, require_arrays, whole_number
+from gneiss.model_training.federated.privacy import protection_of
 from gneiss.model_training.federated.steps import Weights
 from gneiss.model_training.federated.strategies import Rounds
 from gneiss.model_training.federated.strategy import Answer, Task
@@ -149,6 +150,7 @@ def check_trained(shape: tuple[int, ...], answered: Sequence[str]) -> Callable[[
     def check(message: Message) -> None:
         require_arrays(message, dict.fromkeys(answered, shape))
         require_figures(message)
+        protection_of(message.meta)
 
     return check
 
@@ -172,6 +174,12 @@ def answer_of(message: Message) -> Answer:
 def held_out(answers: Mapping[str, Message]) -> dict[str, Any]:
     """Site → its figures, in order."""
     return {site: answers[site].meta["held_out"] for site in sorted(answers)}
+
+
+def protections(answers: Mapping[str, Message]) -> dict[str, Any]:
+    """Site → what its vectors are protected by, as it says; nothing where none is."""
+    found = {site: own for site in sorted(answers) if (own := answers[site].meta.get("protection"))}
+    return {"protection": found} if found else {}
 
 
 def zeros(federation: Federation) -> Weights:

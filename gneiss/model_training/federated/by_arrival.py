@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,8 @@ from gneiss.model_training.federated.asking import (
     Traffic,
     answer_of,
     check_trained,
+    held_out,
+    protections,
     require_bounded,
     said_of,
     training_message,
@@ -49,7 +50,7 @@ class _Update:
     traffic: Traffic = field(default_factory=Traffic)
     began: float = field(default_factory=time.monotonic)
     arrivals: list[tuple[str, int, int]] = field(default_factory=list)
-    held_out: dict[str, Any] = field(default_factory=dict)
+    answers: dict[str, Message] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
 
 
@@ -69,7 +70,7 @@ class _Updates:
         """An answer has arrived; with enough of them, the next update is made and kept."""
         before, difference = self.state, answer_of(message).difference
         self.next.arrivals.append((site, task, base))
-        self.next.held_out[site] = message.meta["held_out"]
+        self.next.answers[site] = message
         self.state = self._rule.receive(before, site, base, difference)
         if self.state.updates == before.updates:
             return
@@ -81,7 +82,8 @@ class _Updates:
                 "arrivals": [list(arrival) for arrival in made.arrivals],
                 "lost": made.lost,
                 **asdict(made.traffic),
-                "held_out": dict(sorted(made.held_out.items())),
+                "held_out": held_out(made.answers),
+                **protections(made.answers),
                 "longest_delay": max(arrival.delay for arrival in buffer),
                 "rate": self._rule.rate_for(buffer),
                 "seconds": round(time.monotonic() - made.began, 3),

@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from gneiss.errors import InputError, OutputError, printable
-from gneiss.model_training.federated.strategies import Rates, default_rates
+from gneiss.model_training.federated.rounds import asked_number
+from gneiss.model_training.federated.steps import FEWEST_TRIMMED
+from gneiss.model_training.federated.strategies import ARRIVALS, Rates, default_rates, of_rounds
 from gneiss.model_training.federated.tasks import MOST_BATCH, MOST_REGION_ROUNDS, MOST_STEPS
 from gneiss.output.parquet import write_new
 from gneiss.store.place import Place
@@ -51,8 +53,9 @@ class Federation:
     sites: whom the coordinator asks, which are regions where the strategy is of regions (see `region`);
     features: sha256 of the feature space; words, word_ngrams, buckets: of that; labels: of low and of high scores;
     rounds: of the server, or updates by arrival; share: of the sites that are asked in a round; concurrency: tasks
-    under way at a time, by arrival; min_answers: without which a round is not finished; batch, l2: see Sampling.
-    Raises InputError for values out of bounds.
+    under way at a time, by arrival; min_answers: without which a round is not finished; is_trimmed: whether the server
+    leaves out the largest and the smallest answer in each weight, against sites that answer wrongly; batch, l2: see
+    Sampling. Raises InputError for values out of bounds.
     """
 
     strategy: str
@@ -67,6 +70,7 @@ class Federation:
     share: float = 1.0
     concurrency: int = 1
     min_answers: int = 1
+    is_trimmed: bool = False
     batch: int = 16
     l2: float = 1e-4
     seed: int = 0
@@ -89,6 +93,20 @@ class Federation:
             "seed": (self.seed, 0, 2**63),
         }
         require_within(bounds)
+        if self.strategy not in ARRIVALS:
+            of_rounds(self.strategy, self.rates, is_trimmed=self.is_trimmed)
+        elif self.is_trimmed:
+            raise InputError(f"strategy {self.strategy}: no trimmed mean: it takes answers one by one")
+        if self.is_trimmed and min(self.asked, self.min_answers) < FEWEST_TRIMMED:
+            raise InputError(
+                f"trimmed mean: expected {FEWEST_TRIMMED} answers in each round or more, found {self.asked} sites asked"
+                f" and min_answers {self.min_answers}"
+            )
+
+    @property
+    def asked(self) -> int:
+        """How many sites are asked in a round."""
+        return asked_number(self.share, len(self.sites))
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from gneiss.model_training.federated.asking import (
     check_trained,
     gathered,
     held_out,
+    protections,
     require_bounded,
     said_of,
     task_message,
@@ -93,6 +94,7 @@ def in_rounds(
                 **asdict(traffic),
                 **training.said(state),
                 "held_out": held_out(answers),
+                **protections(answers),
                 "seconds": round(time.monotonic() - started, 3),
             }
         )
@@ -108,7 +110,8 @@ class LinearTraining:
 
     @property
     def _rule(self) -> Rounds:
-        return of_rounds(self.federation.strategy, self.federation.rates)
+        federation = self.federation
+        return of_rounds(federation.strategy, federation.rates, is_trimmed=federation.is_trimmed)
 
     def begin(self) -> ServerState:
         """See Training."""

@@ -15,6 +15,11 @@ from gneiss.model_training.federated.strategy import ServerState, Strategy
 SiteGradient: TypeAlias = "Callable[[np.random.Generator], Gradient]"
 
 
+def asked_number(share: float, sites: int) -> int:
+    """How many sites a share of them is, one at least."""
+    return max(1, round(share * sites))
+
+
 def asked_sites(sites: Sequence[str], share: float, seed: int, round_: int) -> tuple[str, ...]:
     """The sites of a round, in order: a share of them, at least one.
 
@@ -23,7 +28,7 @@ def asked_sites(sites: Sequence[str], share: float, seed: int, round_: int) -> t
     """
     draw = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, round_])))
     ordered = sorted(sites)
-    chosen = draw.permutation(len(ordered))[: max(1, round(share * len(ordered)))]
+    chosen = draw.permutation(len(ordered))[: asked_number(share, len(ordered))]
     return tuple(ordered[at] for at in sorted(chosen.tolist()))
 
 

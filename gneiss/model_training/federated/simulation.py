@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,13 @@ from gneiss.model_training.federated.label_mixes import LabelMixes
 from gneiss.model_training.federated.linear import Sampling, pooled
 from gneiss.model_training.federated.message import most_bytes_of
 from gneiss.model_training.federated.model import write_model
+from gneiss.model_training.federated.privacy import Protection
 from gneiss.model_training.federated.region import RegionFiles, site_of
-from gneiss.model_training.federated.rounds import rounds
+from gneiss.model_training.federated.rounds import asked_number, rounds
 from gneiss.model_training.federated.simulation_card import Outcome, Simulation, simulation_card
 from gneiss.model_training.federated.site import figures
 from gneiss.model_training.federated.site_documents import SiteFiles, site_examples
+from gneiss.model_training.federated.steps import FEWEST_TRIMMED
 from gneiss.model_training.federated.strategies import (
     ARRIVALS,
     DEFAULT_RATES,
@@ -47,6 +50,7 @@ from gneiss.model_training.federated.strategies import (
     ROUNDS,
     Rates,
     default_rates,
+    of_rounds,
 )
 from gneiss.model_training.federated.tasks import MOST_REGION_ROUNDS
 from gneiss.model_training.federated.vocabulary import shared_words
@@ -74,8 +78,9 @@ class SimulationSettings:
 
     rounds, and steps of a site in each; region_rounds: within a region in each; share: of the sites that are asked in a
     round; batch: documents of a step; seed: of whom to ask and of batches; word_ngrams, buckets: see FeatureSpace;
-    most_words: of the vocabulary; min_documents, held_out_share: see SiteFiles. Raises InputError for values out of
-    bounds.
+    most_words: of the vocabulary; min_documents, held_out_share: see SiteFiles; rate, server_rate: of a strategy that
+    is named, None for its default; is_trimmed: see Federation; clip_norm, noise_std: see Protection, None for none; its
+    noise is drawn from the seed. Raises InputError for values out of bounds.
     """
 
     rounds: int = 25
@@ -89,8 +94,16 @@ class SimulationSettings:
     most_words: int = 100_000
     min_documents: int = 5
     held_out_share: float = 0.2
+    rate: float | None = None
+    server_rate: float | None = None
+    is_trimmed: bool = False
+    clip_norm: float | None = None
+    noise_std: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.clip_norm is None and self.noise_std:
+            raise InputError("noise_std: expected a clip_norm, too: what is guaranteed is of noise beside a norm")
+        _ = self.protection
         bounds: Mapping[str, tuple[float, float]] = {
             "region_rounds": (1, MOST_REGION_ROUNDS), "share": (1e-6, 1), "most_words": (0, 10**6),
             "min_documents": (1, 10**6), "held_out_share": (0.05, 0.5),
@@ -98,6 +111,15 @@ class SimulationSettings:
         for name, (low, high) in bounds.items():
             if not low <= (value := getattr(self, name)) <= high:
                 raise InputError(f"{name}: expected {low:g} to {high:g}, found {value:g}")
+
+    @property
+    def protection(self) -> Protection | None:
+        """Of each vector of an answer."""
+        return None if self.clip_norm is None else Protection(self.clip_norm, self.noise_std)
+
+    def secret(self, site: str) -> bytes:
+        """What a site draws noise from: of the seed, so that a simulation can be done again. No site would do so."""
+        return hashlib.sha256(f"simulated {self.seed} {site}".encode()).digest()
 
 
 def simulate(
@@ -112,6 +134,7 @@ def simulate(
     positive: str | Sequence[str] | None = None,
     score_threshold: float | None = None,
     settings: SimulationSettings = SimulationSettings(),
+    replay: Address | None = None,
     workers: int | None = None,
     backend: BackendName = "auto",
 ) -> Simulation:
@@ -120,8 +143,9 @@ def simulate(
     Parameters: `labels`: Parquet; `output`: a folder, in which each strategy has one of its own; `sites_by`: the column
     that says where a document is; `regions_by`: that of the region in which the site is, if there are regions;
     `strategy`: a name, `all` to compare every one, or `auto` for what suits the sites' label mixes, which is the model
-    that is written with `all` too; `text`, `label`, `positive`, `score_threshold`: see `train_quality`; `workers`: that
-    have the sites, None for this process.
+    that is written with `all` too; `text`, `label`, `positive`, `score_threshold`: see `train_quality`; `replay`: the
+    output of a simulation whose arrivals are done again, of a strategy by arrival; `workers`: that have the sites, None
+    for this process.
     Raises InputError for labels or settings that cannot be used, OutputError for another simulation's output.
     """
     place, rule = place_of(output, "output"), rule_of(label, positive, score_threshold, QUALITY)
@@ -131,6 +155,10 @@ def simulate(
         )
     if strategy in REGIONAL and regions_by is None:
         raise InputError(f"strategy {strategy}: it is of regions; name the column of regions (--regions-by)")
+    if strategy in (ALL, AUTO) and (settings.rate, settings.server_rate) != (None, None):
+        raise InputError("rate: expected a strategy that is named; rates of one are not those of another")
+    if replay is not None and strategy not in ARRIVALS:
+        raise InputError(f"replay: expected the strategy of the log ({', '.join(ARRIVALS)}), found {strategy}")
     if can_name(labels, place):
         raise OutputError(f"{place}: the output and the labels {labels} lie one in the other; choose another output")
     with claim(place, _identity(labels, sites_by, regions_by, text, rule, settings)):
@@ -140,7 +168,16 @@ def simulate(
         write_bytes("".join(f"{word}\n" for word in space.words[1:]).encode(), place, VOCABULARY_FILE)
         files = [
             SiteFiles(
-                site, home / LABELS_FILE, home, space, rule, text, settings.held_out_share, settings.min_documents
+                site,
+                home / LABELS_FILE,
+                home,
+                space,
+                rule,
+                text,
+                settings.held_out_share,
+                settings.min_documents,
+                settings.protection,
+                settings.secret(site),
             )
             for site, home in homes.items()
         ]
@@ -152,9 +189,15 @@ def simulate(
             chosen = strategy if strategy in DEFAULT_RATES else differing if mixes.differ else alike
             central = silos.central()
             compared = [name for name in DEFAULT_RATES if regions or name not in REGIONAL]
+            federations = {name: silos.federation(name) for name in (compared if strategy == ALL else (chosen,))}
             trained = {
-                name: train(silos.federation(name), engine(), place / name)
-                for name in (compared if strategy == ALL else (chosen,))
+                name: train(
+                    federation,
+                    engine(),
+                    place / name,
+                    replay=None if replay is None else place_of(replay, "replay") / name,
+                )
+                for name, federation in federations.items()
             }
         made = Simulation(
             strategy=chosen,
@@ -165,8 +208,10 @@ def simulate(
             central=central,
             behind=BEHIND,
             outcomes=tuple(_outcome(name, found, central, space.size) for name, found in trained.items()),
-            federation=silos.federation(chosen),
+            federation=federations[chosen],
             min_documents=settings.min_documents,
+            protection=settings.protection,
+            vectors=_vectors_of_a_site(trained[chosen], federations[chosen]),
             model_sha256=_write_model(space, trained[chosen], place),
         )
         write_bytes(simulation_card(made, MODEL_FILE).encode(), place, CARD)
@@ -221,18 +266,22 @@ class _Silos:
             rates=self._rates(name, buffer_size),
             share=settings.share,
             concurrency=asked,
-            min_answers=-(-asked // 2),
+            min_answers=min(asked, max(-(-asked // 2), FEWEST_TRIMMED if settings.is_trimmed else 1)),
+            is_trimmed=settings.is_trimmed,
             batch=settings.batch,
             seed=settings.seed,
         )
 
     def _rates(self, name: str, buffer_size: int) -> Rates:
         settings = self.settings
-        return default_rates(name, settings.steps, buffer_size, settings.region_rounds if name in REGIONAL else 1)
+        own = default_rates(name, settings.steps, buffer_size, settings.region_rounds if name in REGIONAL else 1)
+        rate = own.rate if settings.rate is None else settings.rate
+        server_rate = own.server_rate if settings.server_rate is None else settings.server_rate
+        return replace(own, rate=rate, server_rate=server_rate)
 
     def _asked_of(self, name: str) -> int:
         """How many sites, or regions, are asked in a round."""
-        return max(1, round(self.settings.share * len(self.regions if name in REGIONAL else self.files)))
+        return asked_number(self.settings.share, len(self.regions if name in REGIONAL else self.files))
 
     @contextmanager
     def engines(self, workers: int | None, backend: BackendName) -> Iterator[Callable[[], Engine]]:
@@ -289,6 +338,19 @@ def _outcome(name: str, trained: Trained, central: float, size: int) -> Outcome:
         vectors_to_target=None if arrived is None else sum(map(_floats, records[:arrived])) / size,
         bytes_moved=sum(record["bytes_down"] + record["bytes_up"] for record in records),
     )
+
+
+def _vectors_of_a_site(trained: Trained, federation: Federation) -> int:
+    """The most vectors that any site answered: those of a region are of each of its inner rounds."""
+    asked = Counter(
+        site
+        for record in trained.records
+        for site in (record["asked"] if "asked" in record else [arrival[0] for arrival in record["arrivals"]])
+    )
+    if federation.strategy in ARRIVALS:
+        return max(asked.values())
+    rule = of_rounds(federation.strategy, federation.rates, is_trimmed=federation.is_trimmed)
+    return max(asked.values()) * len(rule.answered) * federation.rates.region_rounds
 
 
 def _curve(trained: Trained) -> Iterator[float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gneiss.model_training.federated.federation import Federation
+from gneiss.model_training.federated.privacy import DELTA, Protection
 from gneiss.model_training.federated.strategies import REGIONAL
 from gneiss.model_training.source import markdown_table
 from gneiss.version import __version__
@@ -36,8 +37,9 @@ class Simulation:
 
     strategy: of the model, and the reason for it; sites: their documents of the low and of the high label; regions: the
     sites of each, if there are any; held_out: how the model does on the documents held out at each site, or in each
-    region where the strategy is of regions; central: the accuracy of central training; behind: by how much
-    less accurate a strategy is that is taken to have arrived; outcomes: of all strategies that were tried.
+    region where the strategy is of regions; central: the accuracy of central training; behind: by how much less
+    accurate a strategy is that is taken to have arrived; outcomes: of all strategies that were tried; protection: of
+    each vector that sites answered; vectors: the most that any of them answered for the model.
     """
 
     strategy: str
@@ -50,6 +52,8 @@ class Simulation:
     outcomes: tuple[Outcome, ...]
     federation: Federation
     min_documents: int
+    protection: Protection | None
+    vectors: int
     model_sha256: str
 
     @property
@@ -73,6 +77,7 @@ def simulation_card(made: Simulation, model_file: str) -> str:
     federation, name = made.federation, model_file.removesuffix(".bin")
     negative, positive = federation.labels
     behind = 100 * (made.central - made.outcome.accuracy)
+    trimmed = ", its mean without the largest and the smallest answer in each weight" if federation.is_trimmed else ""
     where = f" in {len(made.regions)} regions" if made.regions else ""
     which = "region" if made.strategy in REGIONAL else "site"
     lines = [
@@ -81,7 +86,7 @@ def simulation_card(made: Simulation, model_file: str) -> str:
         f"A linear model on fastText's features, as a fastText file with the labels `{positive}` and `{negative}`,",
         f"trained by gneiss {__version__} across {len(made.sites)} sites{where}, simulated on one machine.",
         "",
-        f"Strategy: {made.strategy}, {made.reason}.",
+        f"Strategy: {made.strategy}, {made.reason}{trimmed}.",
         "",
         f"## {which.capitalize()}s",
         "",
@@ -106,6 +111,7 @@ def simulation_card(made: Simulation, model_file: str) -> str:
         "guarantee of privacy: a weight that moved says that some documents of the site have that word, or an n-gram",
         f"with that hash. A feature of fewer than {made.min_documents} documents of a site has no gradient there.",
         "",
+        *_protection_lines(made),
         "## In a recipe",
         "",
         "```yaml",
@@ -124,6 +130,23 @@ def simulation_card(made: Simulation, model_file: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _protection_lines(made: Simulation) -> list[str]:
+    """What is guaranteed of the vectors that leave a site."""
+    protection = made.protection
+    if protection is None:
+        return []
+    lines = [f"Each vector of an answer is shortened to a norm of {protection.clip_norm:g}."]
+    if protection.noise_std:
+        one, every = protection.epsilon(DELTA), protection.epsilon_of_all(DELTA, made.vectors)
+        lines += [
+            f"Each of its weights then gets Gaussian noise of deviation {protection.noise_std:g}. So whether a site's",
+            f"vectors or zeros were sent is ({one:.3g}, {DELTA:g})-differentially private of one vector, and",
+            f"({every:.3g}, {DELTA:g})-differentially private of the {made.vectors:,} that a site answered at most.",
+            "Numbers of documents, and sums over those held out, have no noise. In this simulation noise is of a seed.",
+        ]
+    return [*lines, ""]
 
 
 def outcome_rows(made: Simulation) -> list[tuple[object, ...]]:

@@ -18,7 +18,7 @@ from gneiss.errors import InputError, OutputError, printable
 from gneiss.model_training.federated import tasks
 from gneiss.model_training.federated.linear import Examples, draw_of, loss_and_gradient, predicted
 from gneiss.model_training.federated.message import Message, packed, require_arrays
-from gneiss.model_training.federated.site_documents import SiteExamples, SiteFiles, site_examples
+from gneiss.model_training.federated.site_documents import SiteExamples, SiteFiles, site_examples, site_secret
 from gneiss.model_training.federated.steps import Weights, norm
 from gneiss.model_training.federated.strategy import Strategy, Task
 from gneiss.model_training.federated.tasks import round_of, rule_of_steps, sampling_of
@@ -84,7 +84,12 @@ class DocumentSite:
         draw = draw_of(seed, round_of(task), self.files.site)
         x = task.arrays["x"]
         found = rule.answer(Task(x, task.arrays.get("correction")), sampling.gradient(self._examples.trained, draw))
-        return Message({"held_out": figures(x, self._examples.held_out)}, found.arrays)
+        said: dict[str, Any] = {"held_out": figures(x, self._examples.held_out)}
+        if protection := self.files.protection:
+            secret = site_secret(self.files) if protection.noise_std else b""
+            found = protection.apply(found, secret, packed(task))
+            said["protection"] = protection.meta
+        return Message(said, found.arrays)
 
     def _note(self, task: Message, answer: Message) -> None:
         content = packed(answer)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
+from secrets import token_bytes
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,14 @@ from gneiss.input.files import find_files
 from gneiss.input.formats import input_names, is_input
 from gneiss.model_training.federated.features import FeatureSpace, SparseRows
 from gneiss.model_training.federated.linear import Examples
+from gneiss.model_training.federated.privacy import Protection
 from gneiss.model_training.labels import Document, Rule, labelled_documents
 from gneiss.output.parquet import write_new
 from gneiss.store.place import Place
 from gneiss.version import __version__
 
-FEATURES_FILE = "features.safetensors"
+FEATURES_FILE, SECRET_FILE = "features.safetensors", "noise.secret"
+_SECRET_BYTES = 32
 _METADATA = "gneiss_site"
 _PARTS = ("trained", "held_out")
 _TYPES = {"starts": np.int64, "columns": np.int32, "values": np.float32, "labels": np.int64}
@@ -30,7 +34,9 @@ class SiteFiles:
     """Where the documents of a site are, and what is made of them.
 
     labels: Parquet, with a column of texts and that of a rule; folder: of the site's own files; held_out_share: of the
-    documents of each label; min_documents: a feature that fewer documents of the site have has no part in an answer.
+    documents of each label; min_documents: a feature that fewer documents of the site have has no part in an answer;
+    protection: of each vector of an answer; secret: of its noise, given in simulations only: otherwise it is drawn once
+    at random, and kept in the folder.
     """
 
     site: str
@@ -41,6 +47,8 @@ class SiteFiles:
     text: str = "text"
     held_out_share: float = 0.2
     min_documents: int = 5
+    protection: Protection | None = None
+    secret: bytes | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +75,22 @@ def site_examples(files: SiteFiles) -> SiteExamples:
     made = SiteExamples(_examples(trained.documents, files.space), _examples(held_out.documents, files.space))
     write_new(_packed(made, key), files.folder, FEATURES_FILE)
     return made
+
+
+def site_secret(files: SiteFiles) -> bytes:
+    """What the noise of a site is drawn from. Who has it can take the noise off. Raises InputError, OutputError."""
+    if files.secret is not None:
+        return files.secret
+    place = files.folder / SECRET_FILE
+    with suppress(FileExistsError), place.create(is_new=True) as file:
+        file.write(token_bytes(_SECRET_BYTES))
+    try:
+        found = place.read()
+    except OSError as error:
+        raise InputError(f"{place}: cannot read: {error.strerror or error}") from error
+    if len(found) != _SECRET_BYTES:
+        raise InputError(f"{place}: expected {_SECRET_BYTES} bytes, found {len(found)}; restore it")
+    return found
 
 
 def _examples(documents: tuple[Document, ...], space: FeatureSpace) -> Examples:

@@ -23,7 +23,7 @@ Weights: TypeAlias = npt.NDArray[np.floating[Any]]
 Gradient: TypeAlias = "Callable[[Weights], Weights]"
 #: What a correction is added to, and what is averaged to make it.
 Corrected: TypeAlias = Literal["gradient", "direction"]
-_FEWEST_TRIMMED = 5
+FEWEST_TRIMMED = 5
 
 
 class Moments(NamedTuple):
@@ -129,8 +129,8 @@ def trimmed_mean(arrays: Sequence[Weights]) -> npt.NDArray[np.float64]:
     >>> trimmed_mean([np.array([value]) for value in (1.0, 2.0, 3.0, 4.0, 1e6)])
     array([3.])
     """
-    if len(arrays) < _FEWEST_TRIMMED:
-        raise InputError(f"trimmed mean: expected {_FEWEST_TRIMMED} answers or more, found {len(arrays)}")
+    if len(arrays) < FEWEST_TRIMMED:
+        raise InputError(f"trimmed mean: expected {FEWEST_TRIMMED} answers or more, found {len(arrays)}")
     return mean(list(np.sort(np.stack(arrays), axis=0)[1:-1]))
 
 

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from gneiss.errors import InputError, did_you_mean, printable
@@ -60,6 +60,8 @@ ARRIVALS: Mapping[str, Callable[[Rates], Buffered]] = {
     "fadas": lambda r: Buffered(r.server_rate, r.buffer_size, AMSGrad()),
     "fadas_da": lambda r: Buffered(r.server_rate, r.buffer_size, AMSGrad(), longest_delay=1),
 }
+#: Strategies whose server can leave out the largest and the smallest answer: sites can do no more than answer wrongly.
+_TRIMMED = ("fedavg", "fedadam")
 #: Names → the rate of sites, and that of the server, where nothing else is said.
 DEFAULT_RATES: Mapping[str, tuple[float, float]] = {
     "fedavg": (1.0, 1.0),
@@ -87,9 +89,16 @@ def default_rates(strategy: str, steps: int, buffer_size: int = 1, region_rounds
     return Rates(steps, rate, server_rate, buffer_size, region_rounds)
 
 
-def of_rounds(name: str, rates: Rates) -> Rounds:
-    """The strategy of rounds of that name, in regions or not. Raises KeyError for one by arrival."""
-    return REGIONAL[name](rates) if name in REGIONAL else ROUNDS[name](rates)
+def of_rounds(name: str, rates: Rates, *, is_trimmed: bool = False) -> Rounds:
+    """The strategy of rounds of that name, in regions or not. Raises KeyError for one by arrival.
+
+    is_trimmed: see Strategy. Raises InputError for a strategy that has no trimmed mean.
+    """
+    if name in REGIONAL and not is_trimmed:
+        return REGIONAL[name](rates)
+    if is_trimmed and name not in _TRIMMED:
+        raise InputError(f"strategy {name}: no trimmed mean; expected {' or '.join(_TRIMMED)}")
+    return replace(ROUNDS[name](rates), is_trimmed=is_trimmed)
 
 
 def _plain(rates: Rates) -> Descent:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from gneiss.model_training.federated.engines.in_process import InProcess
 from gneiss.model_training.federated.federation import Federation
 from gneiss.model_training.federated.linear import Sampling
 from gneiss.model_training.federated.message import Message, packed
+from gneiss.model_training.federated.privacy import Protection
 from gneiss.model_training.federated.region import RegionSite
 from gneiss.model_training.federated.rounds import rounds
 from gneiss.model_training.federated.site import DocumentSite
@@ -197,6 +199,9 @@ HOSTILE: dict[str, Callable[[Message], Message]] = {
     "another shape": lambda found: Message(found.meta, {"difference": found.arrays["difference"][:-1]}),
     "figures": lambda found: Message({**found.meta, "held_out": {"documents": 1, "correct": 2}}, found.arrays),
     "no figures": lambda found: Message({"round": found.meta["round"]}, found.arrays),
+    "a protection": lambda found: Message(
+        {**found.meta, "protection": {"clip_norm": -1, "noise_std": 0}}, found.arrays
+    ),
     "another round": lambda found: Message({**found.meta, "round": 99}, found.arrays),
 }
 
@@ -229,6 +234,36 @@ class _Losing(InProcess):
     def answer(self, timeout_s: float) -> Any:
         found = super().answer(timeout_s)
         return Lost("bob", "it died") if found is not None and found[0] == "bob" else found
+
+
+POISONED = ("ann", "bob", "cee", "dan", "eve", "fay")
+
+
+def test_a_trimmed_mean_withstands_a_site_that_answers_wrongly(tmp_path: Path) -> None:
+    sites: dict[str, Site] = dict(sites_of(tmp_path / "sites", dict.fromkeys(POISONED, 0.5), min_documents=2))
+
+    def poisoned(_round: int, found: Message) -> Message:
+        return Message(found.meta, {name: np.full_like(array, 1e4) for name, array in found.arrays.items()})
+
+    def largest(**others: Any) -> float:
+        found = federation("fedavg", 2, sites=POISONED, min_answers=5, **others)
+        return float(abs(train(found, engine(tmp_path, sites), place_of(tmp_path / str(others))).weights).max())
+
+    sound = largest()
+    sites["cee"] = Mistaken(sites["cee"], poisoned)
+    assert largest(seed=1) > 1e3
+    assert largest(is_trimmed=True) < 3 * sound
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "fedbuff"])
+def test_the_line_on_a_round_says_by_what_answers_are_protected(tmp_path: Path, strategy: str) -> None:
+    sites: dict[str, Site] = dict(sites_of(tmp_path / "sites"))
+    protected = replace(sites_of(tmp_path / "sites")["ann"].files, protection=Protection(1.0, 0.5))
+    sites["ann"] = DocumentSite(protected)
+    result = trained(tmp_path, federation(strategy, 3, concurrency=3), sites)
+    said = [record["protection"] for record in result.records if "protection" in record]
+    assert said
+    assert all(found == {"ann": {"clip_norm": 1.0, "noise_std": 0.5}} for found in said)
 
 
 def test_numbers_that_are_none_are_lost_by_the_engine(tmp_path: Path) -> None:
@@ -288,6 +323,10 @@ def test_a_site_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"rounds": 0}, "rounds: expected 1 to"),
         ({"concurrency": 4}, "concurrency: expected 1 to 3, found 4"),
         ({"l2": -1.0}, "l2"),
+        ({"is_trimmed": True}, "trimmed mean: expected 5 answers in each round or more, found 3 sites asked"),
+        ({"is_trimmed": True, "strategy": "fadam_gt"}, "fadam_gt: no trimmed mean; expected fedavg or fedadam"),
+        ({"is_trimmed": True, "strategy": "mtgc"}, "mtgc: no trimmed mean"),
+        ({"is_trimmed": True, "strategy": "fedbuff"}, "fedbuff: no trimmed mean: it takes answers one by one"),
     ],
 )
 def test_federations_out_of_bounds_are_refused(given: dict[str, Any], expected: str) -> None:

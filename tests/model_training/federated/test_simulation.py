@@ -19,8 +19,10 @@ from gneiss.cli.main import app
 from gneiss.errors import InputError, OutputError
 from gneiss.filters.fasttext import fasttext_scores
 from gneiss.model_training.federated.divided import divide
+from gneiss.model_training.federated.privacy import Protection
 from gneiss.model_training.federated.simulation import SimulationSettings, simulate
 from gneiss.model_training.federated.simulation_card import Simulation
+from gneiss.model_training.federated.site_documents import SECRET_FILE
 from gneiss.model_training.federated.strategies import ARRIVALS, DEFAULT_RATES, ROUNDS
 from gneiss.model_training.federated.vocabulary import shared_words
 from gneiss.pipelines.run import run
@@ -112,6 +114,8 @@ def test_columns_that_name_no_sites_are_refused(tmp_path: Path, column: str, val
 def test_strategies_and_settings_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="strategy 'fadamgt' is not known; did you mean 'fadam_gt'"):
         simulated(tmp_path, strategy="fadamgt")
+    with pytest.raises(InputError, match="noise_std: expected a clip_norm, too"):
+        SimulationSettings(noise_std=1.0)
     with pytest.raises(InputError, match=r"held_out_share: expected 0.05 to 0.5, found 0"):
         SimulationSettings(held_out_share=0)
 
@@ -201,6 +205,53 @@ def test_a_site_is_in_one_region(tmp_path: Path) -> None:
         simulate(tmp_path / "labels.parquet", tmp_path / "out", sites_by="source", regions_by="region")
     with pytest.raises(InputError, match="strategy mtgc: it is of regions; name the column"):
         simulate(tmp_path / "labels.parquet", tmp_path / "out", sites_by="source", strategy="mtgc")
+
+
+@pytest.mark.parametrize(("strategy", "vectors"), [("fedavg", 6), ("fadam_gt", 12)])
+def test_the_card_says_what_noise_guarantees(tmp_path: Path, strategy: str, vectors: int) -> None:
+    settings = replace(SMALL, clip_norm=0.5, noise_std=0.25)
+    made = simulated(tmp_path, strategy=strategy, settings=settings)
+    assert (made.protection, made.vectors) == (Protection(0.5, 0.25), vectors)
+    card = (tmp_path / "out" / "MODEL.md").read_text()
+    one, every = Protection(0.5, 0.25).epsilon(1e-5), Protection(0.5, 0.25).epsilon_of_all(1e-5, vectors)
+    for said in (
+        "norm of 0.5",
+        "deviation 0.25",
+        f"({one:.3g}, 1e-05)",
+        f"({every:.3g}, 1e-05)",
+        f"the {vectors} that",
+    ):
+        assert said in card
+    (tmp_path / "again").mkdir()
+    assert simulated(tmp_path / "again", strategy=strategy, settings=settings) == made
+    assert not list(tmp_path.rglob(SECRET_FILE))
+
+
+def test_regions_answer_for_as_many_vectors_as_their_sites_sent(tmp_path: Path) -> None:
+    settings = replace(SMALL, region_rounds=2, clip_norm=0.5)
+    given: dict[str, Any] = {"sites_by": "source", "regions_by": "region", "strategy": "hfedavg"}
+    made = simulate(labels_in_regions(tmp_path), tmp_path / "out", settings=settings, **given)
+    assert made.vectors == 12
+    assert "private" not in (tmp_path / "out" / "MODEL.md").read_text()
+
+
+def test_arrivals_of_workers_are_done_again_in_this_process(tmp_path: Path) -> None:
+    first = simulated(tmp_path, strategy="fedbuff", workers=2, backend=InThisProcess())
+    given: dict[str, Any] = {"sites_by": "source", "settings": SMALL, "replay": tmp_path / "out"}
+    again = simulate(tmp_path / "labels.parquet", tmp_path / "again", strategy="fedbuff", **given)
+    assert again.model_sha256 == first.model_sha256
+    with pytest.raises(InputError, match=r"replay: expected the strategy of the log \(fedasync, .*\), found fedavg"):
+        simulate(tmp_path / "labels.parquet", tmp_path / "other", strategy="fedavg", **given)
+
+
+def test_rates_are_of_a_strategy_that_is_named(tmp_path: Path) -> None:
+    settings = replace(SMALL, rate=0.5, server_rate=0.01)
+    found = simulated(tmp_path, strategy="fedadam", settings=settings).federation.rates
+    assert (found.rate, found.server_rate) == (0.5, 0.01)
+    with pytest.raises(InputError, match="rate: expected a strategy that is named"):
+        simulated(tmp_path, settings=settings)
+    with pytest.raises(InputError, match="rate: expected 1e-09 to 1000, found 0"):
+        simulated(tmp_path / "out", strategy="fedavg", settings=replace(SMALL, rate=0.0))
 
 
 def test_labels_may_not_hold_the_output(tmp_path: Path) -> None:

@@ -18,8 +18,10 @@ from gneiss.model_training.federated.asking import task_message, training_messag
 from gneiss.model_training.federated.features import FeatureSpace
 from gneiss.model_training.federated.linear import Sampling, draw_of
 from gneiss.model_training.federated.message import Message, packed
+from gneiss.model_training.federated.privacy import Protection
 from gneiss.model_training.federated.site import SENT_FILE, DocumentSite
-from gneiss.model_training.federated.site_documents import FEATURES_FILE, site_examples
+from gneiss.model_training.federated.site_documents import FEATURES_FILE, SECRET_FILE, site_examples
+from gneiss.model_training.federated.steps import norm, shortened
 from gneiss.model_training.federated.strategies import ROUNDS
 from gneiss.model_training.federated.strategy import Task
 from tests.model_training.federated.silos_of_text import SPACE, documents, federation, site_files
@@ -96,6 +98,34 @@ def test_a_damaged_file_of_features_is_made_anew(tmp_path: Path, damage: str) ->
     path.write_bytes({"cut": sound[:-5], "column": hostile, "other": b"not safetensors"}[damage])
     assert np.array_equal(site_examples(files).trained.rows.columns, made.trained.rows.columns)
     assert path.read_bytes() == sound
+
+
+def test_vectors_are_protected_before_they_leave(tmp_path: Path) -> None:
+    bare = DocumentSite(site_files(tmp_path, "ann", min_documents=2)).work(training())
+    assert "protection" not in bare.meta
+    clipped = DocumentSite(site_files(tmp_path, "ann", min_documents=2, protection=Protection(0.01))).work(training())
+    assert clipped.meta["protection"] == {"clip_norm": 0.01, "noise_std": 0.0}
+    for name, vector in clipped.arrays.items():
+        assert norm(vector) == pytest.approx(0.01, rel=1e-5)
+        assert vector == pytest.approx(shortened(bare.arrays[name], 0.01), abs=1e-9)
+    assert not (tmp_path / "ann" / SECRET_FILE).exists()
+
+
+def test_noise_is_of_a_secret_that_the_site_keeps(tmp_path: Path) -> None:
+    files = site_files(tmp_path, "ann", min_documents=2, protection=Protection(1.0, 0.1))
+    first = DocumentSite(files).work(training())
+    secret = (tmp_path / "ann" / SECRET_FILE).read_bytes()
+    assert len(secret) == 32
+    assert packed(DocumentSite(files).work(training())) == packed(first)
+    assert (first.arrays["difference"] != 0).all()  # of features that the site has not, too
+    assert secret.hex() not in str(first.meta)
+    again = DocumentSite(files).work(training(round_=1))
+    assert abs(again.arrays["difference"] - first.arrays["difference"]).max() > 0.05
+    (tmp_path / "ann" / SECRET_FILE).unlink()
+    assert packed(DocumentSite(files).work(training())) != packed(first)
+    (tmp_path / "ann" / SECRET_FILE).write_bytes(b"short")
+    with pytest.raises(InputError, match="expected 32 bytes, found 5; restore it"):
+        DocumentSite(files).work(training())
 
 
 def test_what_a_site_sends_is_noted(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ $(TRAINING): $(KERNELS) requirements-train.lock
 
 test-train: $(TRAINING)  ## what needs torch or the readers of the exports
 	$(PYTEST) tests/ablate tests/reweight tests/experiments tests/loader tests/export tests/layers \
-		tests/filters/encoder_models tests/test_docs.py \
+		tests/filters/encoder_models tests/model_training/federated/test_encoder.py tests/test_docs.py \
 		-k "(not test_docs or ablate or reweight or training or docstring) and not test_models"
 
 lint: $(INSTALLED)

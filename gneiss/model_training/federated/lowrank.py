@@ -139,7 +139,15 @@ def ffa_lora(space: AdapterSpace, steps: int, rate: float) -> LowRank:
     return LowRank(replace(space, form="frozen_a"), steps, AdamW(rate))
 
 
-def fedara(space: AdapterSpace, steps: int, rate: float, rounds: int, ranks_left: int = 3) -> LowRank:
+def fedara(
+    space: AdapterSpace,
+    steps: int,
+    rate: float,
+    rounds: int,
+    ranks_left: int = 3,
+    least_share: float = 0.5,
+    score: Score = "importance",
+) -> LowRank:
     """FedARA. ranks_left: of each matrix in the end, on average; as many as there are for no vote at all."""
     budget = Budget.of(space.ranks, ranks_left * len(space.matrices), rounds)
-    return LowRank(replace(space, form="svd"), steps, AdamW(rate), budget)
+    return LowRank(replace(space, form="svd"), steps, AdamW(rate), budget, least_share, score)

@@ -21,8 +21,7 @@ import numpy as np
 from gneiss.backends.choice import BackendName, choose_workers
 from gneiss.backends.resources import worker_resources
 from gneiss.errors import InputError, OutputError, did_you_mean, printable
-from gneiss.input.files import can_name, find_files
-from gneiss.input.formats import input_names, is_input
+from gneiss.input.files import can_name
 from gneiss.model_training.classifier import NEGATIVE, QUALITY
 from gneiss.model_training.federated.checkpoint import Record
 from gneiss.model_training.federated.coordinator import Trained, count_labels, train
@@ -41,7 +40,7 @@ from gneiss.model_training.federated.region import RegionFiles, site_of
 from gneiss.model_training.federated.rounds import asked_number, rounds
 from gneiss.model_training.federated.simulation_card import Outcome, Simulation, simulation_card
 from gneiss.model_training.federated.site import figures
-from gneiss.model_training.federated.site_documents import SiteFiles, site_examples
+from gneiss.model_training.federated.site_documents import SiteFiles, checksums_of, site_examples
 from gneiss.model_training.federated.steps import FEWEST_TRIMMED
 from gneiss.model_training.federated.strategies import (
     ARRIVALS,
@@ -222,13 +221,8 @@ def _identity(
     labels: Address, sites_by: str, regions_by: str | None, text: str, rule: Rule, settings: SimulationSettings
 ) -> dict[str, object]:
     """What a simulation depends on, but for the strategy."""
-    root, found = find_files(labels, is_input, input_names())
-    try:
-        checksums = {file.name: (root / file.name).checksum() for file in found}
-    except OSError as error:
-        raise InputError(f"{labels}: cannot read: {error.strerror or error}") from error
     said = {"sites_by": sites_by, "regions_by": regions_by, "text": text, "rule": str(rule)}
-    return {"gneiss": __version__, "labels": checksums, **said, "settings": asdict(settings)}
+    return {"gneiss": __version__, "labels": checksums_of(labels), **said, "settings": asdict(settings)}
 
 
 def _space(homes: Mapping[str, Place], text: str, rule: Rule, settings: SimulationSettings) -> FeatureSpace:

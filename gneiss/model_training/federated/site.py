@@ -23,6 +23,7 @@ from gneiss.model_training.federated.steps import Weights, norm
 from gneiss.model_training.federated.strategy import Strategy, Task
 from gneiss.model_training.federated.tasks import round_of, rule_of_steps, sampling_of
 from gneiss.output.parquet import write_new
+from gneiss.store.place import Place
 
 SENT_FILE = "sent.jsonl"
 
@@ -92,25 +93,34 @@ class DocumentSite:
         return Message(said, found.arrays)
 
     def _note(self, task: Message, answer: Message) -> None:
-        content = packed(answer)
         difference = answer.arrays.get("difference")
-        said = {
-            "round": answer.meta["round"],
-            "kind": task.meta["kind"],
-            "bytes": len(content),
-            "sha256": hashlib.sha256(content).hexdigest(),
-            "meta": answer.meta,
-        }
-        if difference is not None:
-            said |= {"norm": norm(difference), "features_moved": int(np.count_nonzero(difference.any(axis=1)))}
-        place = self.files.folder / SENT_FILE
-        try:
-            sent = place.read()
-        except FileNotFoundError:
-            sent = b""
-        except OSError as error:
-            raise OutputError(f"{place}: cannot read: {error.strerror or error}") from error
-        write_new(sent + json.dumps(said).encode() + b"\n", self.files.folder, SENT_FILE)
+        moved = {} if difference is None else {"features_moved": int(np.count_nonzero(difference.any(axis=1)))}
+        note_sent(self.files.folder, task, answer, moved)
+
+
+def note_sent(folder: Place, task: Message, answer: Message, also: Mapping[str, Any]) -> None:
+    """Add a line to what a site has sent: a task's kind, the answer's size, hash, values and norm, and what else.
+
+    Raises OutputError where the folder cannot be written.
+    """
+    content, difference = packed(answer), answer.arrays.get("difference")
+    said = {
+        "round": answer.meta["round"],
+        "kind": task.meta["kind"],
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "meta": answer.meta,
+        **({} if difference is None else {"norm": norm(difference)}),
+        **also,
+    }
+    place = folder / SENT_FILE
+    try:
+        sent = place.read()
+    except FileNotFoundError:
+        sent = b""
+    except OSError as error:
+        raise OutputError(f"{place}: cannot read: {error.strerror or error}") from error
+    write_new(sent + json.dumps(said).encode() + b"\n", folder, SENT_FILE)
 
 
 def figures(x: Weights, examples: Examples) -> Mapping[str, Any]:

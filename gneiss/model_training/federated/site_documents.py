@@ -19,7 +19,7 @@ from gneiss.model_training.federated.linear import Examples
 from gneiss.model_training.federated.privacy import Protection
 from gneiss.model_training.labels import Document, Rule, labelled_documents
 from gneiss.output.parquet import write_new
-from gneiss.store.place import Place
+from gneiss.store.place import Address, Place
 from gneiss.version import __version__
 
 FEATURES_FILE, SECRET_FILE = "features.safetensors", "noise.secret"
@@ -100,19 +100,23 @@ def _examples(documents: tuple[Document, ...], space: FeatureSpace) -> Examples:
 
 def _key(files: SiteFiles) -> dict[str, Any]:
     """What features depend on."""
-    root, found = find_files(files.labels, is_input, input_names())
-    try:
-        checksums = {file.name: (root / file.name).checksum() for file in found}
-    except OSError as error:
-        raise InputError(f"{files.labels}: cannot read: {error.strerror or error}") from error
     return {
         "gneiss": __version__,
         "features": files.space.sha256,
-        "labels": checksums,
+        "labels": checksums_of(files.labels),
         "rule": str(files.rule),
         "text": files.text,
         "held_out_share": files.held_out_share,
     }
+
+
+def checksums_of(labels: Address) -> dict[str, str]:
+    """File of labels → its checksum. Raises InputError where one cannot be read."""
+    root, found = find_files(labels, is_input, input_names())
+    try:
+        return {file.name: (root / file.name).checksum() for file in found}
+    except OSError as error:
+        raise InputError(f"{labels}: cannot read: {error.strerror or error}") from error
 
 
 def _packed(examples: SiteExamples, key: dict[str, Any]) -> bytes:

@@ -24,7 +24,8 @@ from gneiss.model_training.federated.strategy import Strategy
 COUNT, TRAIN, EVALUATE = "count", "train", "evaluate"
 #: What a site does for one task is bounded.
 MOST_STEPS, MOST_BATCH, MOST_REGION_ROUNDS = 10_000, 65_536, 1_000
-_MOST_ROUNDS, _MOST_SEED = 10**9, 2**63
+_MOST_ROUNDS = 10**9
+MOST_SEED = 2**63
 _MOST_RATE = _LARGEST_NORM = 1000.0
 
 
@@ -36,7 +37,7 @@ def round_of(task: Message) -> int:
 def sampling_of(task: Message, min_documents: int) -> tuple[Sampling, int]:
     """(sampling, seed) of a task to train. Raises InputError."""
     sampling = Sampling(whole_number(task, "batch", 1, MOST_BATCH), number(task, "l2", 0, 1), min_documents)
-    return sampling, whole_number(task, "seed", 0, _MOST_SEED)
+    return sampling, whole_number(task, "seed", 0, MOST_SEED)
 
 
 def steps_meta(rule: Rounds) -> dict[str, Any]:

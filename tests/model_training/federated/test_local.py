@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from gneiss.backends.local import LocalProcesses
 from gneiss.backends.resources import worker_resources
 from gneiss.errors import DefectError, InputError
 from gneiss.model_training.federated.coordinator import train
-from gneiss.model_training.federated.engines import Engine, Lost
+from gneiss.model_training.federated.engines import Engine, Lost, Site
 from gneiss.model_training.federated.engines.in_process import InProcess
 from gneiss.model_training.federated.engines.local import SiteStep, SiteTask, local_engine
 from gneiss.model_training.federated.model import write_model
@@ -90,8 +90,8 @@ class DyingStep(SiteStep):
 def test_a_site_that_dies_at_a_task_is_asked_again_and_answers_the_same(
     tmp_path: Path, expected: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def dying(most_bytes: int) -> SiteStep:
-        return DyingStep(most_bytes, str(tmp_path))
+    def dying(most_bytes: int, opened: Callable[[Any], Site]) -> SiteStep:
+        return DyingStep(most_bytes, opened, str(tmp_path))
 
     monkeypatch.setattr("gneiss.model_training.federated.engines.local.SiteStep", dying)
     with local_engine(all_files(tmp_path), workers(LocalProcesses(), 1), MOST_BYTES) as engine:

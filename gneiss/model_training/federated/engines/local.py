@@ -11,21 +11,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from gneiss.backends import Workers
 from gneiss.errors import DefectError, GneissError
-from gneiss.model_training.federated.engines import Lost, received
+from gneiss.model_training.federated.engines import Lost, Site, received
 from gneiss.model_training.federated.message import Message, packed, unpacked
-from gneiss.model_training.federated.region import RegionFiles, site_of
-from gneiss.model_training.federated.site_documents import SiteFiles
+from gneiss.model_training.federated.region import site_of
+
+
+class Files(Protocol):
+    """Where the documents of a site are, and what it is called."""
+
+    @property
+    def site(self) -> str: ...
 
 
 @dataclass(frozen=True)
 class SiteTask:
     """A task for a site as it travels to its worker."""
 
-    files: SiteFiles | RegionFiles
+    files: Files
     content: bytes
 
     @property
@@ -39,9 +45,10 @@ class SiteTask:
 
 @dataclass(frozen=True)
 class SiteStep:
-    """See Step: the work of sites; most_bytes: of a message."""
+    """See Step: the work of sites; most_bytes: of a message; opened: files → their site, in a process the same one."""
 
     most_bytes: int
+    opened: Callable[[Any], Site] = site_of
 
     def open(self) -> Callable[[SiteTask], bytes | Lost]:
         """See Step."""
@@ -52,7 +59,7 @@ class SiteStep:
         return Lost(task.files.site, reason)
 
     def _work(self, task: SiteTask) -> bytes:
-        return packed(site_of(task.files).work(unpacked(task.content, self.most_bytes)))
+        return packed(self.opened(task.files).work(unpacked(task.content, self.most_bytes)))
 
 
 _Answer: TypeAlias = "tuple[str, bytes | Lost] | GneissError"
@@ -61,9 +68,9 @@ _Answer: TypeAlias = "tuple[str, bytes | Lost] | GneissError"
 class LocalEngine:
     """See Engine. Made by `local_engine`."""
 
-    def __init__(self, sites: Sequence[SiteFiles | RegionFiles], most_bytes: int, lanes: int) -> None:
+    def __init__(self, sites: Sequence[Files], step: SiteStep, lanes: int) -> None:
         self._files = {files.site: files for files in sites}
-        self._most_bytes = most_bytes
+        self._step = step
         self._lanes: tuple[SimpleQueue[SiteTask | None], ...] = tuple(SimpleQueue() for _ in range(lanes))
         self._lane_of = {site: self._lanes[number % lanes] for number, site in enumerate(sorted(self._files))}
         self._answers: SimpleQueue[_Answer] = SimpleQueue()
@@ -85,7 +92,7 @@ class LocalEngine:
         if isinstance(found, GneissError):
             raise found
         site, content = found
-        return content if isinstance(content, Lost) else received(site, content, self._most_bytes)
+        return content if isinstance(content, Lost) else received(site, content, self._step.most_bytes)
 
     def serve(self, workers: Workers) -> list[Thread]:
         """Start a thread for each lane, which speaks to a worker of its own."""
@@ -100,11 +107,10 @@ class LocalEngine:
             lane.put(None)
 
     def _serve(self, workers: Workers, lane: SimpleQueue[SiteTask | None]) -> None:
-        step = SiteStep(self._most_bytes)
         try:
             with workers.kept() as kept:
                 while (task := lane.get()) is not None:
-                    for answer in kept.run(step, [task]):
+                    for answer in kept.run(self._step, [task]):
                         self._answers.put((task.files.site, answer))
         except GneissError as error:
             self._answers.put(error)
@@ -113,13 +119,15 @@ class LocalEngine:
 
 
 @contextmanager
-def local_engine(sites: Sequence[SiteFiles | RegionFiles], workers: Workers, most_bytes: int) -> Iterator[LocalEngine]:
+def local_engine(
+    sites: Sequence[Files], workers: Workers, most_bytes: int, opened: Callable[[Any], Site] = site_of
+) -> Iterator[LocalEngine]:
     """An engine whose sites are served by workers, each of which has some of them, until the block ends.
 
-    most_bytes: of a message.
+    most_bytes: of a message; opened: files → their site, in a process the same one.
     """
     workers.backend.room(workers.resources)  # connects to a cluster here, since several threads at once could not
-    engine = LocalEngine(sites, most_bytes, max(1, min(workers.count, len(sites))))
+    engine = LocalEngine(sites, SiteStep(most_bytes, opened), max(1, min(workers.count, len(sites))))
     threads = engine.serve(workers)
     try:
         yield engine

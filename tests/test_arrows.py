@@ -65,6 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "input",
         "jobs",
         "loader",
+        "mixture",
         "output",
         "recipe",
         "stages",

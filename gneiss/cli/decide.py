@@ -25,7 +25,7 @@ def decide(
     from gneiss.pipelines.decide import decide as decide_again
 
     finished = decide_again(
-        load_recipe(recipe, changes),
+        load_recipe(recipe, changes, input),
         input,
         output,
         original=original,

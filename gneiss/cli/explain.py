@@ -21,6 +21,9 @@ def explain(
     recipe: Annotated[
         str | None, typer.Argument(metavar="[RECIPE]", help="Name or YAML file; without it, all packaged recipes.")
     ] = None,
+    input: Annotated[
+        str | None, typer.Option("--input", "-i", help="A finished run, in which numbers of rules by share are found.")
+    ] = None,
     changes: Changes = None,
     as_yaml: Annotated[bool, typer.Option("--yaml", help="The recipe with everything written out, as YAML.")] = False,
 ) -> None:
@@ -30,9 +33,9 @@ def explain(
     if recipe is None:
         _print_recipes(Recipe.load(name) for name in recipe_names())
     elif as_yaml:
-        print(load_recipe(recipe, changes).to_yaml(), end="")  # data, in which YAML escapes control characters
+        print(load_recipe(recipe, changes, input).to_yaml(), end="")  # data, in which YAML escapes control characters
     else:
-        _print_recipe(load_recipe(recipe, changes))
+        _print_recipe(load_recipe(recipe, changes, input))
 
 
 def _print_recipes(recipes: Iterable[Recipe]) -> None:

@@ -47,7 +47,7 @@ def sweep(
     from gneiss.report import sweep as sweep_all
     from gneiss.report.sweeping import assumed
 
-    run, loaded = open_run(input), load_recipe(recipe, changes)
+    run, loaded = open_run(input), load_recipe(recipe, changes, input)
     targets: dict[Unit, float | None] = {"tokens": keep_tokens, "documents": keep_documents}
     given = {unit: share for unit, share in targets.items() if share is not None}
     if given:

@@ -16,6 +16,7 @@ from gneiss.filters.catalogue import ANNOTATORS, EDITORS
 from gneiss.recipe.entries import Entry, part_of, step_entries, step_kinds, step_of
 from gneiss.recipe.filters import with_filters
 from gneiss.recipe.part import Part
+from gneiss.recipe.quantile_rule import unresolved
 from gneiss.recipe.rule import Rules
 
 if TYPE_CHECKING:
@@ -49,6 +50,16 @@ class Phase(Part):
         steps = step_entries(given)
         rest = {key: value for key, value in given.items() if key not in steps and not isinstance(value, CorpusStep)}
         return with_filters({**rest, "corpus_steps": {key: value for key, value in steps.items() if value is not None}})
+
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _resolved(cls, rules: Any) -> Any:
+        """Refuse quantile rules, whose numbers are not known."""
+        if isinstance(rules, dict):
+            for name, rule in rules.items():
+                if isinstance(rule, dict):
+                    raise ValueError(unresolved(name, rule))
+        return rules
 
     @field_validator("rules")
     @classmethod

@@ -22,6 +22,7 @@ from gneiss.recipe.files import ID, Budgets, Card, InputColumns, OutputFiles
 from gneiss.recipe.named import name_of
 from gneiss.recipe.part import READING, Part
 from gneiss.recipe.phase import Phase
+from gneiss.recipe.quantile_rule import Resolve, with_conditions
 from gneiss.recipe.rule import check, check_measure
 from gneiss.recipe.yaml_text import MOST_BYTES, read_yaml, write_yaml
 
@@ -53,16 +54,17 @@ class Recipe(Part):
     _folder: Path = PrivateAttr(Path())
 
     @classmethod
-    def load(cls, name_or_path: str | Path) -> Recipe:
+    def load(cls, name_or_path: str | Path, resolve: Resolve | None = None) -> Recipe:
         """Load a packaged recipe by name, or a YAML file by path.
 
-        Relative model paths are resolved against the recipe's folder. Raises RecipeError.
+        Relative model paths are resolved against the recipe's folder; resolve: finds the conditions of quantile rules.
+        Raises RecipeError.
         """
         path = Path(name_or_path)
         if path.suffix in {".yaml", ".yml"}:
             try:
                 with path.open(encoding="utf-8") as file:
-                    return cls.parse(file.read(MOST_BYTES + 1), str(path), path.parent)
+                    return cls.parse(file.read(MOST_BYTES + 1), str(path), path.parent, resolve)
             except (OSError, UnicodeDecodeError) as error:
                 raise RecipeError(f"{path}: cannot read the recipe: {error}") from error
         packaged = _PACKAGED / f"{name_or_path}.yaml"
@@ -74,7 +76,9 @@ class Recipe(Part):
         return cls.parse(packaged.read_text("utf-8"), f"recipe {name_or_path}", Path())
 
     @classmethod
-    def parse(cls, text: str, where: str = "recipe", folder: Path | None = None) -> Recipe:
+    def parse(
+        cls, text: str, where: str = "recipe", folder: Path | None = None, resolve: Resolve | None = None
+    ) -> Recipe:
         """Parse and validate the text of a recipe; `where` names it in messages. Raises RecipeError."""
         try:
             given = read_yaml(text)
@@ -82,9 +86,9 @@ class Recipe(Part):
             raise RecipeError(f"{where}: {error}") from error
         if not isinstance(given, dict):
             raise RecipeError(f"{where}: expected a mapping with name and phases, found {type(given).__name__}")
-        return cls._validated(given, where, folder or Path())
+        return cls._validated(given, where, folder or Path(), resolve)
 
-    def changed(self, changes: Mapping[str, Any]) -> Recipe:
+    def changed(self, changes: Mapping[str, Any], resolve: Resolve | None = None) -> Recipe:
         """This recipe with other values, by dotted path; a phase and an annotator are named in it. Raises RecipeError.
 
         >>> recipe = Recipe.load("gneissweb-bytes").changed({"phases.gneissweb.rules.quality": "cosmo > 0.03"})
@@ -95,11 +99,13 @@ class Recipe(Part):
         given["input"] = self.input.model_dump()
         for path, value in changes.items():
             change(given, path, value)
-        return self._validated(given, f"recipe {self.name} with {', '.join(changes)}", self._folder)
+        return self._validated(given, f"recipe {self.name} with {', '.join(changes)}", self._folder, resolve)
 
     @classmethod
-    def _validated(cls, given: dict[str, Any], where: str, folder: Path) -> Recipe:
+    def _validated(cls, given: dict[str, Any], where: str, folder: Path, resolve: Resolve | None = None) -> Recipe:
         try:
+            if resolve is not None:
+                given = with_conditions(given, resolve)
             recipe = cls.model_validate(given, context=READING)
         except ValidationError as error:
             raise RecipeError(f"{where}: {explain(error, cls, step_kinds())}") from error

@@ -1,0 +1,173 @@
+"""Quantile rules: their numbers against a plain loop, the recipe that comes of them, and what is refused."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import gneiss
+from gneiss.cli.main import app
+from gneiss.errors import InputError, RecipeError
+from gneiss.mixture.thresholds import Resolver, limits
+from gneiss.output.finished_run import open_run
+from gneiss.recipe.quantile_rule import Limit, QuantileRule
+from gneiss.recipe.recipe import Recipe
+from gneiss.recipe.rule import Rules, evaluate, locked_connection
+from tests import runs
+from tests.mixture.test_buckets import with_columns
+
+Copy = Callable[[Path], Path]
+HERE = runs.InThisProcess()
+RULES = """
+    rules:
+      best: {highest: 0.4, score: prose, by: [prose_label]}
+      short: {lowest: 0.9, score: eflaw}
+    keep: best AND short
+"""
+
+
+@pytest.fixture(scope="module")
+def by_share(material: runs.Material, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recipe of the run with quantile rules."""
+    folder = tmp_path_factory.mktemp("recipe")
+    text = material.recipe.read_text()
+    return material.changed(folder, text[text.index("    rules:") :], RULES.lstrip("\n"))
+
+
+def plain(rows: list[dict[str, Any]], score: str, share: float, is_highest: bool) -> set[int]:
+    """The documents within a share of tokens: whole scores, as near to the share as they allow."""
+    scored = [row for row in rows if row[score] is not None]
+    tokens: dict[float, int] = defaultdict(int)
+    for row in scored:
+        tokens[row[score]] += row["tokens"]
+    total, within, chosen, best = sum(tokens.values()), 0, set[float](), None
+    taken: set[float] = set()
+    for value in sorted(tokens, reverse=is_highest):
+        within += tokens[value]
+        taken.add(value)
+        if best is None or abs(within - share * total) < best:
+            best, chosen = abs(within - share * total), set(taken)
+    return {row["at"] for row in scored if row[score] in chosen}
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.99])
+@pytest.mark.parametrize("by", [(), ("topic",), ("flag", "level")])
+def test_a_condition_keeps_what_a_plain_loop_does(
+    curated: Path, copy_of: Copy, share: float, by: tuple[str, ...]
+) -> None:
+    output = copy_of(curated)
+    topics = ["it's", 'a "b"', None, "a  b", "*/ OR true"]
+    columns = {
+        "topic": lambda row: topics[row % 5],
+        "flag": lambda row: row % 3 == 0,
+        "level": lambda row: None if row % 4 == 3 else row % 4 - 1,
+    }
+    with_columns(output, columns, {"topic": pa.string(), "flag": pa.bool_(), "level": pa.int64()})
+    run = open_run(output)
+    table = run.annotations(columns=["tokens", "prose", "eflaw", *by])
+    rows = [{**row, "at": at} for at, row in enumerate(table.to_pylist()) if row["status"] != "quarantined"]
+    for score, is_highest in (("prose", True), ("eflaw", False)):
+        rule = QuantileRule(**{"highest" if is_highest else "lowest": share}, score=score, by=list(by))
+        condition = Resolver(run)(rule)
+        with locked_connection() as connection:
+            verdicts = evaluate(connection, Rules({"best": condition}, "best", {}), table)
+        expected: set[int] = set()
+        for category in {tuple(row[name] for name in by) for row in rows}:
+            own = [row for row in rows if tuple(row[name] for name in by) == category]
+            expected |= plain(own, score, share, is_highest)
+        kept = {at for at, is_kept in enumerate(verdicts.keep.tolist()) if is_kept}
+        assert kept == expected, condition
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_number_is_that_of_the_score_to_the_last_bit(value: float) -> None:
+    condition = QuantileRule(highest=0.5, score="x").condition({(): Limit(least=value)})
+    table = pa.table({"x": pa.array([value, None], pa.float64())})
+    with locked_connection() as connection:
+        verdicts = evaluate(connection, Rules({"best": condition}, "best", {}), table)
+        below = evaluate(connection, Rules({"best": condition.replace(">=", "<")}, "best", {}), table)
+    assert verdicts.keep.tolist() == [True, False]
+    assert below.keep.tolist() == [False, False]
+
+
+@pytest.mark.slow
+def test_decide_finds_the_numbers_and_they_can_be_used_again(
+    curated: Path, by_share: Path, material: runs.Material, tmp_path: Path
+) -> None:
+    decided = gneiss.decide(by_share, curated, tmp_path / "decided", backend=HERE)
+    assert 0 < decided.documents < open_run(curated).counts["rows"]
+    stored = Recipe.load(tmp_path / "decided/_gneiss/recipe.yaml")
+    rules = stored.phases[0].rules
+    named = "/* highest 0.4 of tokens by prose, within prose_label */"
+    assert rules["best"].startswith(f'{named} ("prose_label" = \'cc\' AND "prose" >= 0.')
+    table = open_run(curated).annotations(columns=["tokens", "prose", "prose_label", "eflaw"])
+    rows = [{**row, "at": at} for at, row in enumerate(table.to_pylist()) if row["status"] != "quarantined"]
+    best = set[int]().union(
+        *(plain([row for row in rows if row["prose_label"] == label], "prose", 0.4, True) for label in ("hq", "cc"))
+    )
+    expected = best & plain(rows, "eflaw", 0.9, False)
+    assert decided.documents == len(expected)
+    again = gneiss.decide(stored, curated, tmp_path / "again", backend=HERE)
+    assert runs.promised(tmp_path / "again") == runs.promised(tmp_path / "decided")
+    assert again.documents == decided.documents
+
+
+def test_explain_shows_the_numbers_and_writes_them(curated: Path, by_share: Path, tmp_path: Path) -> None:
+    shown = CliRunner().invoke(app, ["explain", str(by_share), "--input", str(curated)])
+    assert shown.exit_code == 0, shown.output
+    assert 'rule      short: /* lowest 0.9 of tokens by eflaw */ "eflaw" < ' in shown.output
+    written = CliRunner().invoke(app, ["explain", str(by_share), "--input", str(curated), "--yaml"])
+    path = by_share.parent / "numbers.yaml"
+    path.write_text(written.output)
+    assert Recipe.load(path).digest() == Recipe.load(by_share, Resolver(open_run(curated))).digest()
+    swept = CliRunner().invoke(
+        app,
+        ["explain", str(path), "--input", str(curated), "--set", "phases.only.rules.best={highest: 0.2, score: prose}"],
+    )
+    assert 'rule      best: /* highest 0.2 of tokens by prose */ "prose" >= ' in swept.output
+
+
+def test_what_has_no_number_does_not_run(material: runs.Material, by_share: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"rule 'best': .*found in a finished run: `gneiss decide RECIPE --input RUN`"
+    ):
+        gneiss.run(by_share, material.input, tmp_path / "curated", backend=HERE)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"score": "prose"}, "rule 'best': .*expected one of `highest` and `lowest`"),
+        ({"score": "prose", "highest": 0.2, "lowest": 0.2}, "expected one of `highest` and `lowest`"),
+        ({"score": "prose", "highest": 1.5}, "less than 1"),
+        ({"score": "prose", "highets": 0.5}, "unknown key 'highets'; did you mean 'highest'"),
+        ({"highest": 0.5}, "score"),
+    ],
+)
+def test_a_wrong_rule_is_refused(curated: Path, material: runs.Material, rule: dict[str, Any], message: str) -> None:
+    recipe = Recipe.load(material.recipe)
+    with pytest.raises(RecipeError, match=message):
+        recipe.changed({"phases.only.rules.best": rule}, Resolver(open_run(curated)))
+
+
+def test_scores_that_the_run_lacks_are_refused(curated: Path, copy_of: Copy) -> None:
+    output = copy_of(curated)
+    with_columns(
+        output, {"none": lambda _: float("nan"), "flat": lambda _: 0.5}, {"none": pa.float64(), "flat": pa.float64()}
+    )
+    run = open_run(output)
+    with pytest.raises(InputError, match="no annotation 'pros'; did you mean 'prose'"):
+        limits(run, QuantileRule(highest=0.5, score="pros"))
+    with pytest.raises(InputError, match="none: no document has a finite value"):
+        limits(run, QuantileRule(highest=0.5, score="none"))
+    assert limits(run, QuantileRule(highest=0.1, score="flat")) == {(): Limit()}
+    with pytest.raises(RecipeError, match="201 categories; at most 200"):
+        QuantileRule(highest=0.5, score="a", by=["b"]).condition({(at,): Limit() for at in range(201)})

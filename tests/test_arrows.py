@@ -211,7 +211,15 @@ def test_every_room_is_named_and_there_are_few() -> None:
     assert len(rooms - DOORS) <= 30
 
 
-@pytest.mark.parametrize(("package", "only_in"), [("ray", "backends.ray_actors"), ("typer", "cli"), ("rich", "cli")])
+@pytest.mark.parametrize(
+    ("package", "only_in"),
+    [
+        ("ray", "backends.ray_actors"),
+        ("nvflare", "model_training.federated.engines.nvflare"),
+        ("typer", "cli"),
+        ("rich", "cli"),
+    ],
+)
 def test_only_one_place_imports_it(package: str, only_in: str) -> None:
     found = set()
     for name, nodes in statements().items():

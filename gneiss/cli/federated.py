@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +14,7 @@ import typer
 
 from gneiss.cli.options import TextColumn
 from gneiss.cli.terminal import console, say, table
+from gneiss.errors import MachineError
 
 if TYPE_CHECKING:
     from gneiss.model_training.federated.simulation_card import Simulation
@@ -121,6 +125,140 @@ def simulate(
         return
     _print(made)
     say(f"{output}/{MODEL_FILE} and {CARD} are written")
+
+
+@federated_app.command()
+def provision(
+    federation: Annotated[Path, typer.Argument(help="What the parties agree on; see docs/federated.md.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder for the kits, and for the authority's key.")],
+) -> None:
+    """Write a kit for each party of a federation: certificate, policy, and what is agreed on."""
+    _require_flare()
+    from gneiss.model_training.federated.provision import provision as provisioned
+
+    for party, kit in provisioned(federation, output).items():
+        say(f"{party}  {kit}")
+    say(f"{output}/authority stays with whoever provisions; each kit goes to its party, over a safe way")
+
+
+@federated_app.command()
+def serve(kit: Annotated[Path, typer.Argument(help="The kit of the server.")]) -> None:
+    """Be the server of a federation, until this process is stopped."""
+    _require_flare()
+    from gneiss.model_training.federated.engines.nvflare import server_command
+    from gneiss.model_training.federated.kit import agreement_of_kit, settle_server
+
+    kit = kit.resolve()
+    agreement_of_kit(kit)
+    settle_server(kit)
+    _become(server_command(kit))
+
+
+@federated_app.command()
+def site(
+    kit: Annotated[Path, typer.Argument(help="The kit of the site.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="Parquet with text and labels. Default: as when the site was last started.")
+    ] = None,
+    text_column: TextColumn = "text",
+    label_column: Annotated[str, typer.Option(help="The column with labels, or with scores.")] = "label",
+    positive: Annotated[
+        list[str] | None, typer.Option(help="Label of good text (may be repeated). Default: hq.")
+    ] = None,
+    score_threshold: Annotated[float | None, typer.Option(help="Labels are scores; positive from this one on.")] = None,
+    min_documents: Annotated[
+        int, typer.Option(min=1, help="A feature of fewer documents of the site moves nothing.")
+    ] = 5,
+    held_out_share: Annotated[float, typer.Option(help="Share of each label that is not trained on.")] = 0.2,
+    sites_by: Annotated[
+        str | None, typer.Option(help="The column that says in which silo of this site a document is, for regions.")
+    ] = None,
+) -> None:
+    """Be a site of a federation, until this process is stopped. Its documents stay where they are."""
+    _require_flare()
+    from gneiss.model_training.federated.engines.nvflare import site_command
+    from gneiss.model_training.federated.kit import (
+        SiteSettings,
+        agreement_of_kit,
+        read_site_settings,
+        site_of_kit,
+        write_site_settings,
+    )
+    from gneiss.model_training.federated.region import RegionFiles
+    from gneiss.model_training.federated.site_documents import site_examples
+
+    kit = kit.resolve()
+    agreement, name = agreement_of_kit(kit), site_of_kit(kit)
+    if labels is not None:
+        own = SiteSettings(
+            str(labels.resolve()),
+            text_column,
+            label_column,
+            tuple(positive) if positive else None,
+            score_threshold,
+            held_out_share,
+            min_documents,
+            sites_by,
+        )
+    else:
+        own = read_site_settings(kit)
+    files = own.files(name, agreement, kit)
+    for silo in files.sites if isinstance(files, RegionFiles) else (files,):
+        site_examples(silo)  # labels that cannot be read are said here, not at the server
+    write_site_settings(kit, own)
+    _become(site_command(kit, name))
+
+
+@federated_app.command()
+def train(
+    kit: Annotated[Path, typer.Argument(help="The kit of the admin.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A folder for this training only, whose name is the training's.")
+    ],
+    strategy: Annotated[
+        str | None, typer.Option(help="In place of the agreement's: a name, or `auto` by the sites' label mixes.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="In place of the agreement's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="In place of the agreement's.")] = None,
+    silence_seconds: Annotated[
+        float, typer.Option(min=5, help="A site that gives no sign of life for so long is lost.")
+    ] = 60.0,
+    wait_seconds: Annotated[float, typer.Option(min=1, help="How long to wait for sites, and for the server.")] = 600.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print figures as JSON.")] = False,
+) -> None:
+    """Train across the sites of a federation; the same command goes on with what was begun."""
+    _require_flare()
+    from gneiss.model_training.federated.admin import MODEL_FILE, Patience, train_across
+    from gneiss.model_training.federated.engines.nvflare import session
+    from gneiss.model_training.source import CARD
+
+    chosen = {"strategy": strategy, "rounds": rounds, "seed": seed}
+    made = train_across(
+        kit,
+        output,
+        lambda: session(kit, silence_seconds),
+        choices={name: value for name, value in chosen.items() if value is not None},
+        patience=Patience(wait_seconds, wait_seconds),
+        tell=lambda line: say(line, sys.stderr if as_json else None),
+    )
+    if as_json:
+        say(json.dumps(asdict(made)))
+        return
+    say(f"strategy  {made.federation.strategy}: {made.reason}")
+    say(f"accuracy  {made.accuracy:.1%} over the documents that sites have held out")
+    say(f"{output}/{MODEL_FILE} and {CARD} are written")
+
+
+def _require_flare() -> None:
+    """Raise MachineError without the extra."""
+    if importlib.util.find_spec("nvflare") is None:
+        raise MachineError("sites of other organisations need NVIDIA FLARE: pip install 'gneiss-curation[federated]'")
+
+
+def _become(arguments: list[str]) -> None:
+    """Go on as another program of this Python, so that signals reach it."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *arguments])
 
 
 def _print(made: Simulation) -> None:

@@ -37,7 +37,8 @@ def test_an_argument_is_a_noun_and_paths_are_input_and_output() -> None:
     assert len(COMMANDS) > 10
     for call, command in COMMANDS.items():
         assert [noun(argument) for argument in params(command, "argument")] in [
-            [], ["RECIPE"], ["RUN"], ["CODE"], ["NAME"], ["RUN", "RECIPE"], ["RUN", "TARGET"], ["BEFORE", "AFTER"]
+            [], ["RECIPE"], ["RUN"], ["CODE"], ["NAME"], ["RUN", "RECIPE"], ["RUN", "TARGET"], ["BEFORE", "AFTER"],
+            ["FEDERATION"], ["KIT"],
         ], call  # fmt: skip
         for option in params(command, "option"):
             if option.name in {"input", "output"}:

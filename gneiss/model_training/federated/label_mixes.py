@@ -8,6 +8,10 @@ from statistics import fmean
 
 from gneiss.errors import InputError
 
+#: In place of a strategy's name: what suits the label mixes of the sites.
+AUTO = "auto"
+#: What suits label mixes that differ, and those that are alike; without regions, and with them.
+SUITABLE, SUITABLE_IN_REGIONS = ("fadam_gt", "local_adam"), ("mtgc", "hfedavg")
 #: By how much the majority label of a site must be more frequent there, on average, than that of all documents.
 _LEAST_DIFFERENCE = 0.15
 
@@ -41,6 +45,11 @@ class LabelMixes:
     def differ(self) -> bool:
         """Whether corrections are worth their traffic."""
         return self.of_sites - self.of_all > _LEAST_DIFFERENCE
+
+    def strategy(self, has_regions: bool) -> str:
+        """The name of one that suits them."""
+        differing, alike = SUITABLE_IN_REGIONS if has_regions else SUITABLE
+        return differing if self.differ else alike
 
     @property
     def reason(self) -> str:

@@ -31,7 +31,7 @@ from gneiss.model_training.federated.engines.in_process import InProcess
 from gneiss.model_training.federated.engines.local import local_engine
 from gneiss.model_training.federated.features import FeatureSpace
 from gneiss.model_training.federated.federation import Federation
-from gneiss.model_training.federated.label_mixes import LabelMixes
+from gneiss.model_training.federated.label_mixes import AUTO, LabelMixes
 from gneiss.model_training.federated.linear import Sampling, pooled
 from gneiss.model_training.federated.message import most_bytes_of
 from gneiss.model_training.federated.model import write_model
@@ -60,10 +60,8 @@ from gneiss.output.parquet import write_bytes
 from gneiss.store.place import Address, Place, place_of
 from gneiss.version import __version__
 
-#: Choices of a strategy beside their names: every one of them, or what suits the label mixes of the sites.
-ALL, AUTO = "all", "auto"
-#: What suits label mixes that differ, and those that are alike; without regions, and with them.
-SUITABLE, SUITABLE_IN_REGIONS = ("fadam_gt", "local_adam"), ("mtgc", "hfedavg")
+#: In place of a strategy's name: every one of them.
+ALL = "all"
 MODEL_FILE, VOCABULARY_FILE = "quality.bin", "vocabulary.txt"
 #: How much less accurate than central training a strategy is that is taken to have arrived.
 BEHIND = 0.03
@@ -182,10 +180,9 @@ def simulate(
         ]
         silos = _Silos(files, regions, settings)
         with silos.engines(workers, backend) as engine:
-            differing, alike = SUITABLE_IN_REGIONS if regions else SUITABLE
             counts = count_labels(silos.federation("fedavg"), engine())
             mixes = LabelMixes.of(counts)
-            chosen = strategy if strategy in DEFAULT_RATES else differing if mixes.differ else alike
+            chosen = strategy if strategy in DEFAULT_RATES else mixes.strategy(bool(regions))
             central = silos.central()
             compared = [name for name in DEFAULT_RATES if regions or name not in REGIONAL]
             federations = {name: silos.federation(name) for name in (compared if strategy == ALL else (chosen,))}

@@ -92,7 +92,7 @@ def simulation_card(made: Simulation, model_file: str) -> str:
         "",
         *markdown_table(
             (which, positive, negative, "held out", "accuracy", "mean log loss"),
-            *((name, *counts[::-1], *_figures(made.held_out.get(name))) for name, counts in made.asked.items()),
+            *((name, *counts[::-1], *figure_cells(made.held_out.get(name))) for name, counts in made.asked.items()),
         ),
         "",
         "Which texts are held out is decided by a hash of the text, the same share of each label at each site.",
@@ -168,7 +168,8 @@ def outcome_rows(made: Simulation) -> list[tuple[object, ...]]:
     ]
 
 
-def _figures(found: Mapping[str, Any] | None) -> tuple[object, ...]:
+def figure_cells(found: Mapping[str, Any] | None) -> tuple[object, ...]:
+    """(documents, accuracy, mean log loss) of figures, empty where there are none."""
     if not found or not found["documents"]:
         return ("", "", "")
     documents = found["documents"]

@@ -8,6 +8,9 @@ from typing import Protocol
 from gneiss.errors import InputError
 from gneiss.model_training.federated.message import Message, unpacked
 
+#: Why a site is lost that may be there again, at the beginning of the reason.
+SILENT, ABSENT = "no sign of life", "it is not connected"
+
 
 class Site(Protocol):
     """Lives where the documents are; one a site."""

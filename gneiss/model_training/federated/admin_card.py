@@ -1,0 +1,93 @@
+"""What a training across organisations came to, and the card of its model: sites by counts and sums."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gneiss.model_training.federated.checkpoint import Record
+from gneiss.model_training.federated.federation import Federation
+from gneiss.model_training.federated.simulation_card import figure_cells
+from gneiss.model_training.source import markdown_table
+from gneiss.version import __version__
+
+
+@dataclass(frozen=True)
+class Made:
+    """A training, and the model that it wrote.
+
+    reason: for its strategy; sites: their documents of the low and of the high label; held_out: how the model does on
+    the documents held out at each; records: a line on every round.
+    """
+
+    federation: Federation
+    reason: str
+    sites: Mapping[str, tuple[int, int]]
+    held_out: Mapping[str, Mapping[str, Any]]
+    records: tuple[Record, ...]
+    model_sha256: str
+
+    @property
+    def accuracy(self) -> float:
+        """Over the documents held out at all sites; 0 where there are none."""
+        documents, correct = (
+            sum(int(one[name]) for one in self.held_out.values()) for name in ("documents", "correct")
+        )
+        return correct / max(1, documents)
+
+    @property
+    def bytes_moved(self) -> int:
+        """Of all messages about rounds."""
+        return sum(record["bytes_down"] + record["bytes_up"] for record in self.records)
+
+
+def card(made: Made, model_file: str) -> str:
+    """The card of the model, as Markdown that is also readable on a terminal."""
+    federation, name = made.federation, model_file.removesuffix(".bin")
+    negative, positive = federation.labels
+    lost = sum(len(record["lost"]) for record in made.records)
+    lines = [
+        f"# {name}",
+        "",
+        f"A linear model on fastText's features, as a fastText file with the labels `{positive}` and `{negative}`,",
+        f"trained by gneiss {__version__} across {len(federation.sites)} sites by NVIDIA FLARE.",
+        "",
+        f"Strategy: {federation.strategy}, {made.reason}.",
+        "",
+        "## Sites",
+        "",
+        *markdown_table(
+            ("site", positive, negative, "held out", "accuracy", "mean log loss"),
+            *((site, *counts[::-1], *figure_cells(made.held_out.get(site))) for site, counts in made.sites.items()),
+        ),
+        "",
+        f"Accuracy over all documents held out: {made.accuracy:.1%}. {len(made.records)} rounds moved"
+        f" {made.bytes_moved / 1e6:,.1f} MB; {lost} times a site that was asked was lost.",
+        "",
+        "What training on all documents in one place would reach is not known, as nobody may read them all. Where",
+        "somebody may, train there.",
+        "",
+        "## What leaves a site",
+        "",
+        "Differences of weights, numbers of documents, and sums over them; no text, id or address. That is no",
+        "guarantee of privacy: a weight that moved says that some documents of the site have that word, or an n-gram",
+        "with that hash. Each site has a list of what it sent.",
+        "",
+        "## In a recipe",
+        "",
+        "```yaml",
+        f"annotate: [{{fasttext: {{models: {{{name}: {{source: {model_file}, label: {positive}}}}}}}}}]",
+        f"rules: {{is_{name}: {name} > 0.5}}",
+        "```",
+        "",
+        "## Reproduction",
+        "",
+        "```toml",
+        federation.toml().rstrip("\n"),
+        "```",
+        "",
+        f"- sha256 of `{model_file}`: `{made.model_sha256}`",
+        "",
+    ]
+    return "\n".join(lines)

@@ -35,6 +35,8 @@ SHARES = f"{OWN}/shares"
 LEDGER = f"{OWN}/ledger"
 LAYERS = f"{OWN}/layers"
 EXCHANGE = f"{OWN}/exchange"
+#: Answers of heads, until the layer that they make is whole.
+HEADS = f"{OWN}/heads"
 #: What later runs need of this one's documents to compare theirs with them.
 INDEX = f"{OWN}/index"
 INDEX_FILE = re.compile(rf"{INDEX}/\d+/[^/]+\.json")
@@ -61,6 +63,16 @@ def annotations_path(shard_id: str, layer: str = BASE_LAYER) -> str:
 def annotations_folder(layer: str = BASE_LAYER) -> str:
     """The annotations of all shards in a layer."""
     return f"{ANNOTATIONS}/{layer}"
+
+
+def answers_folder(layer: str) -> str:
+    """The answers of all heads whose scores a layer is to have."""
+    return f"{HEADS}/{layer}"
+
+
+def answers_path(shard_id: str, layer: str, head: str) -> str:
+    """The answers of a head for the documents of a shard."""
+    return f"{answers_folder(layer)}/{head}/{shard_id}.parquet"
 
 
 def layer_file(layer: str) -> str:

@@ -62,6 +62,8 @@ class Annotator:
     rules: ClassVar[Mapping[str, str]] = {}
     #: Whether its model files are mapped, so that all workers of a machine share their memory.
     maps_files: ClassVar[bool] = False
+    #: Memory that a worker takes, at most, for a byte of its model files, unless it maps them.
+    loaded_bytes_per_byte: ClassVar[int] = 1
 
     @property
     def reads(self) -> str:

@@ -87,6 +87,7 @@ class Encoder(Annotator):
     """
 
     key = "encoder"
+    loaded_bytes_per_byte = 5
 
     model: str
     heads: Mapping[str, EncoderHead] = field(default_factory=_own_head)

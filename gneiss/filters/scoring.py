@@ -7,12 +7,13 @@ from typing import Any
 
 from gneiss.annotation import Annotator
 from gneiss.errors import ModelError, did_you_mean
+from gneiss.filters.encoder import Encoder
 from gneiss.filters.fasttext import FastText
 from gneiss.filters.perplexity import Perplexity
 from gneiss.routing.policy import Scorer
 
 #: Those that a policy may name; whatever else computes a score is an annotator of the recipe, whose column it names.
-_KINDS: Mapping[str, type[Annotator]] = {kind.key: kind for kind in (FastText, Perplexity)}
+_KINDS: Mapping[str, type[Annotator]] = {kind.key: kind for kind in (FastText, Perplexity, Encoder)}
 
 
 def annotator_of(scorer: Scorer) -> Annotator | None:
@@ -30,7 +31,7 @@ def annotator_of(scorer: Scorer) -> Annotator | None:
     ((name, parameters),) = scorer.annotator.items()
     if name not in _KINDS:
         raise ModelError(
-            f"{scorer.column}: annotator: a router can run {' and '.join(_KINDS)}{did_you_mean(name, _KINDS)}; others"
+            f"{scorer.column}: annotator: a router can run {', '.join(_KINDS)}{did_you_mean(name, _KINDS)}; others"
             " belong under `annotate:` of the recipe, and their columns here without annotator"
         )
     try:

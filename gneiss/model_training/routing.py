@@ -166,8 +166,11 @@ def _copied(wanted: JudgeFile, folder: Path, output: Path) -> tuple[JudgeEntry, 
         own: dict[str, str] = {}
         for source in annotator.model_files:
             path = locate(source, folder)
-            own[source] = f"{_MODELS}/{path.name}"
-            (output / _MODELS).mkdir(exist_ok=True)
+            within = next((name for name in _folders(scorer.annotator) if source.startswith(name)), "")
+            if within:  # a model of several files, of which the recipe names the folder
+                own[within] = f"{_MODELS}/{within.rstrip('/').rpartition('/')[2]}/"
+            own[source] = own[within] + source.removeprefix(within) if within else f"{_MODELS}/{path.name}"
+            (output / own[source]).parent.mkdir(parents=True, exist_ok=True)
             if (output / own[source]).exists() and not _same(path, output / own[source]):
                 raise InputError(f"{path}: another model in {output} has this name; rename one")
             shutil.copyfile(path, output / own[source])
@@ -189,6 +192,15 @@ def _columns(entry: JudgeEntry, tiers: Sequence[TierEntry]) -> list[str]:
 
 def _same(one: Path, other: Path) -> bool:
     return one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes()
+
+
+def _folders(value: Any) -> Iterator[str]:
+    """The strings in a value of YAML that name a folder, with a slash at the end."""
+    if isinstance(value, Mapping | list | tuple):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _folders(inner)
+    elif isinstance(value, str) and value.endswith("/"):
+        yield value
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:

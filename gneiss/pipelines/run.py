@@ -410,17 +410,11 @@ def resources_of(plan: Plan) -> Resources:
     held = max([largest, *(step.shard_memory_bytes(shards) + beside for step in steps)])
     reducer, key = max(((step.reducer_memory_bytes(shards), step.key) for step in steps), default=(0, ""))
     kept = KEPT_BYTES if any(shard.file.is_in_one_version for shard in shards) else 0
-    mapped = {
-        file
-        for phase in plan.recipe.phases
-        for annotator in phase.annotators
-        if annotator.maps_files
-        for file in annotator.model_files
-    }
-    own, shared = (
-        sum(model.size_bytes for model in plan.models if (model.source in mapped) == is_shared)
-        for is_shared in (False, True)
-    )
+    annotators = [annotator for phase in plan.recipe.phases for annotator in phase.annotators]
+    mapped = {file for annotator in annotators if annotator.maps_files for file in annotator.model_files}
+    loaded = {file: annotator.loaded_bytes_per_byte for annotator in annotators for file in annotator.model_files}
+    shared = sum(model.size_bytes for model in plan.models if model.source in mapped)
+    own = sum(model.size_bytes * loaded.get(model.source, 1) for model in plan.models if model.source not in mapped)
     text = max((shard.text_bytes for shard in shards), default=0)
     if reducer > own + held + kept:
         return worker_resources(reducer, key, shared, text)

@@ -41,6 +41,7 @@ from tests.backends.misbehaving import Misbehaving, Processes
 from tests.backends.ray_cluster import BIN, CPUS, Head, running_head, until
 from tests.chaos import killing
 from tests.extraction import archives
+from tests.pipelines.test_encoder_in_a_recipe import write_recipe
 from tests.routing.chat_server import Handler, answering, chat_server, said
 from tests.runs import Material
 
@@ -109,6 +110,17 @@ def test_fusion_and_routing_give_the_bytes_of_a_local_run_whatever_the_judge_doe
         assert runs.promised(tmp_path / "output") == runs.promised(tmp_path / "local")
         assert chat.asked.count(failed) == 1
     shutil.rmtree(answers)
+
+
+@pytest.mark.processes
+@pytest.mark.exhaustive
+def test_an_encoder_behind_cheap_rules_and_in_a_policy_gives_the_bytes_of_a_local_run(
+    head: Head, material: Material, tmp_path: Path
+) -> None:
+    recipe = write_recipe(material, tmp_path)
+    run(recipe, material.input, tmp_path / "local", backend=runs.InThisProcess())
+    run(recipe, material.input, tmp_path / "output", workers=1, backend="ray")
+    assert runs.promised(tmp_path / "output") == runs.promised(tmp_path / "local")
 
 
 def of_rivers(_: Handler, text: str) -> tuple[int, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from gneiss.stages.reuse import Code
 from tests.model_training import route_judge
 from tests.routing.chat_server import ChatServer, answering, chat_server, said, silent
 from tests.runs import InThisProcess, annotations, command, files, promised, train
+from tests.tiny_encoder import write_tiny_encoder
 
 pytestmark = pytest.mark.slow
 DOCUMENTS = 1500
@@ -218,6 +220,20 @@ def test_a_tier_of_a_policy_runs_where_it_is_needed_only(scored: Path, tmp_path:
         gneiss.run(tmp_path / "routed.yaml", scored / "input", tmp_path / "other", backend=InThisProcess())
 
 
+def test_an_encoder_of_a_policy_is_copied_with_its_folder(scored: Path, tmp_path: Path) -> None:
+    write_tiny_encoder(tmp_path / "some/minilm")
+    tiers = JUDGE.replace(
+        "{column: dear, cost: 0.1}",
+        "{column: encoder, cost: 0.1, annotator: {encoder: {model: some/minilm/, window_tokens: 32}}}",
+    )
+    made(scored, tmp_path, tiers, sla=0.8)
+    copied = files(tmp_path / "policy/models")
+    assert set(copied) == {f"minilm/{name}" for name in ("config.json", "tokenizer.json", "model.safetensors")}
+    shutil.rmtree(tmp_path / "some")
+    run = gneiss.run(tmp_path / "routed.yaml", scored / "input", tmp_path / "out", backend=InThisProcess())
+    assert run.counts["kept"] == DOCUMENTS
+
+
 def test_a_judge_may_be_an_annotation(scored: Path, tmp_path: Path) -> None:
     judge = "judge: {scorer: {column: dear, threshold: 0.3}}\njudge_cost: 1.0\ntiers: [{column: cheap}]\n"
     calibrated = made(scored, tmp_path, judge)
@@ -353,7 +369,7 @@ def test_a_router_is_called_pointless_where_no_tier_knows_anything(scored: Path,
         (
             JUDGE.replace("cost: 0.003}", "cost: 0.003, annotator: {gopher: {}}}"),
             ModelError,
-            "a router can run fasttext and perplexity",
+            "a router can run fasttext, perplexity, encoder",
         ),
     ],
 )

@@ -41,16 +41,15 @@ class Graph:
 
 def onnx_bytes(graph: Graph) -> bytes:
     """The bytes of the file: the same graph, the same bytes."""
-    body = b"".join(
-        [
-            *(_part(1, _node(node)) for node in graph.nodes),
-            _part(2, b"gneiss"),
-            *(_part(5, _tensor(name, array)) for name, array in graph.constants.items()),
-            *(_part(11, _value(name, *value)) for name, value in graph.inputs.items()),
-            *(_part(12, _value(name, *value)) for name, value in graph.outputs.items()),
-        ]
-    )
-    return _number(1, _IR_VERSION) + _part(7, body) + _part(8, _part(1, b"") + _number(2, _OPSET))
+    body: list[bytes | memoryview] = [
+        *(_part(1, _node(node)) for node in graph.nodes),
+        _part(2, b"gneiss"),
+        *(piece for name, array in graph.constants.items() for piece in _constant(name, array)),
+        *(_part(11, _value(name, *value)) for name, value in graph.inputs.items()),
+        *(_part(12, _value(name, *value)) for name, value in graph.outputs.items()),
+    ]
+    opset = _part(8, _part(1, b"") + _number(2, _OPSET))
+    return b"".join([_number(1, _IR_VERSION), _start(7, sum(map(len, body))), *body, opset])
 
 
 def _node(node: Node) -> bytes:
@@ -75,10 +74,12 @@ def _attribute(name: str, value: Attribute) -> bytes:
     return given + b"".join(_number(8, number) for number in value) + _number(20, 7)
 
 
-def _tensor(name: str, array: AnyArray) -> bytes:
+def _constant(name: str, array: AnyArray) -> tuple[bytes, memoryview]:
+    """The field of an array: what is said of it, and its content, which is not copied."""
     dimensions = b"".join(_number(1, length) for length in array.shape)
-    content = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-    return dimensions + _number(2, _TYPES[array.dtype.name]) + _part(8, name.encode()) + _part(9, content)
+    content = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+    said = dimensions + _number(2, _TYPES[array.dtype.name]) + _part(8, name.encode()) + _start(9, content.nbytes)
+    return _start(5, len(said) + content.nbytes) + said, content.reshape(-1).view(np.uint8).data
 
 
 def _value(name: str, type: str, dimensions: Sequence[int | str]) -> bytes:
@@ -90,7 +91,12 @@ def _value(name: str, type: str, dimensions: Sequence[int | str]) -> bytes:
 
 def _part(number: int, content: bytes) -> bytes:
     """A field of bytes: text, or a message."""
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
+    return _start(number, len(content)) + content
+
+
+def _start(number: int, size_bytes: int) -> bytes:
+    """What stands before so many bytes of a field."""
+    return _varint(number << 3 | 2) + _varint(size_bytes)
 
 
 def _number(number: int, value: int) -> bytes:

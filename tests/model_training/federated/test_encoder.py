@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
@@ -10,19 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="adapters are trained by torch, which is not installed")
 
 from gneiss.backends import Workers  # noqa: E402
 from gneiss.backends.local import LocalProcesses  # noqa: E402
 from gneiss.backends.resources import worker_resources  # noqa: E402
-from gneiss.errors import InputError, ModelError  # noqa: E402
+from gneiss.batch import TextBatch  # noqa: E402
+from gneiss.cli.main import app  # noqa: E402
+from gneiss.errors import InputError, MachineError, ModelError  # noqa: E402
+from gneiss.filters.encoder import Encoder, EncoderHead  # noqa: E402
 from gneiss.filters.encoder_models.bert import Bert, read_bert  # noqa: E402
 from gneiss.model_training.federated.adapted import AdaptedEncoder, Hidden  # noqa: E402
 from gneiss.model_training.federated.adapters import Form  # noqa: E402
-from gneiss.model_training.federated.checkpoint import ROUNDS_FOLDER  # noqa: E402
+from gneiss.model_training.federated.checkpoint import ROUNDS_FOLDER, read_checkpoint  # noqa: E402
 from gneiss.model_training.federated.coordinator import count_labels, train_in_rounds  # noqa: E402
 from gneiss.model_training.federated.encoder_documents import (  # noqa: E402
     HIDDEN_FILE,
@@ -45,7 +51,7 @@ from gneiss.model_training.federated.linear import draw_of  # noqa: E402
 from gneiss.model_training.federated.lowrank import AdapterState  # noqa: E402
 from gneiss.model_training.federated.message import Message  # noqa: E402
 from gneiss.model_training.federated.torch_bert import TorchBert  # noqa: E402
-from gneiss.model_training.labels import Rule  # noqa: E402
+from gneiss.model_training.labels import Rule, labelled_documents  # noqa: E402
 from gneiss.store.place import place_of  # noqa: E402
 from tests.model_training.federated.silos_of_text import MIXES, Mistaken, documents  # noqa: E402
 from tests.tiny_encoder import LAYERS, WORDS, write_tiny_encoder  # noqa: E402
@@ -62,7 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings_of(folder: Path, layers: int = 1) -> EncoderSettings:
-    return EncoderSettings(str(folder), TOKENS, layers)
+    return EncoderSettings(f"{folder}/", TOKENS, layers)
 
 
 def hidden_of(folder: Path, layers: int) -> tuple[AdaptedEncoder, Hidden]:
@@ -325,6 +331,81 @@ def test_what_cannot_be_is_refused(folder: Path) -> None:
     with pytest.raises(InputError, match="adapted layers: expected 1 to 2, those of the encoder, found 3"):
         AdaptedEncoder(loaded_encoder(settings_of(folder)).bert, 3, 2).space("svd", 2, 0)
     with pytest.raises(InputError, match="tokens: expected 3 to 64"):
-        loaded_encoder(EncoderSettings(str(folder), 65))
-    with pytest.raises(ModelError, match="cannot read"):
-        _ = EncoderSettings(str(folder / "missing")).sha256
+        loaded_encoder(EncoderSettings(f"{folder}/", 65))
+    with pytest.raises(ModelError, match=r"missing/config\.json"):
+        _ = EncoderSettings(f"{folder}/missing/").sha256
+
+
+def labelled(folder: Path, encoder: Path) -> Path:
+    """One file of the documents of all sites."""
+    tables = []
+    for site in MIXES:
+        table = pq.read_table(str(site_files(folder / "sites", encoder, site).labels))
+        tables.append(table.append_column("source", pa.array([site] * len(table))))
+    pq.write_table(pa.concat_tables(tables), folder / "labels.parquet")
+    return folder / "labels.parquet"
+
+
+@pytest.mark.slow
+def test_a_simulation_ends_as_an_annotator(tmp_path: Path, folder: Path, sites: Sites) -> None:
+    """The annotator `encoder` scores as the sites do, after a kill too, and other options are refused."""
+    labels, out = labelled(tmp_path, folder), tmp_path / "out"
+    options = [
+        *("federated", "simulate", "--input", str(labels), "--output", str(out), "--model", "encoder"),
+        *("--encoder", f"{folder}/", "--strategy", "fedara", "--tokens", str(TOKENS), "--rank", "3", "--rounds", "6"),
+        *("--ranks-left", "1", "--steps", "4", "--rate", "0.01", "--json"),
+    ]
+    made = json.loads(CliRunner().invoke(app, options, catch_exceptions=False).stdout)
+    assert made["outcomes"][0]["strategy"] == "fedara"
+    assert sum(made["outcomes"][0]["ranks"]) < 18
+    first = {name: (out / name).read_bytes() for name in made["sha256"]}
+    (out / "fedara" / ROUNDS_FOLDER / "000006.safetensors").unlink()
+    printed = CliRunner().invoke(app, options[:-1], catch_exceptions=False).stdout
+    assert "central training" in printed
+    assert "fedara" in printed
+    assert {name: (out / name).read_bytes() for name in made["sha256"]} == first
+    assert "source: head.safetensors, label: hq" in (out / "MODEL.md").read_text()
+
+    site = encoder_site_of(site_files(out / "sites", folder, "ann"))
+    training = EncoderTraining(EncoderFederation(**as_federation(made["federation"])))
+    checkpoint = read_checkpoint(place_of(out / "fedara"), training.federation.key)
+    assert checkpoint is not None
+    state = training.state(checkpoint.arrays)
+    z = site.encoder.scores(training.federation.lowrank.space, state.alive, state.x, site.held_out)
+    expected = 1 / (1 + np.exp(z[:, 0] - z[:, 1]))
+    here = labelled_documents(site_files(out / "sites", folder, "ann").labels, "text", RULE)
+    texts = [document.line for document in here.split(0.2)[1].documents]
+    pytest.importorskip("onnxruntime", reason="the annotator encoder needs onnxruntime, which is not installed")
+    head = EncoderHead(str(out / "head.safetensors"), "hq")
+    annotator = Encoder(f"{out}/encoder/", {"quality": head}, pooling="cls", windows=1, window_tokens=TOKENS)
+    compute = annotator.load({source: Path(source) for source in annotator.model_files})
+    found = np.array(list(compute(TextBatch.of(texts))["quality"]), np.float64)
+    assert np.abs(found - expected).max() < 2e-3  # the states of frozen layers are float16
+
+
+def test_options_of_another_model_are_refused(tmp_path: Path) -> None:
+    options = ["federated", "simulate", "--input", str(tmp_path), "--output", str(tmp_path / "out")]
+    for wrong, said in (
+        (["--model", "encoder", "--encoder", "a/", "--buckets", "10"], "--buckets is no option of --model encoder"),
+        (["--rank", "4"], "--rank is no option of --model linear"),
+        (["--model", "encoder"], "expected --encoder, the folder of the encoder"),
+    ):
+        with pytest.raises(InputError, match=said):
+            CliRunner().invoke(app, [*options, *wrong], catch_exceptions=False)
+
+
+def test_without_torch_it_is_said_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for module in [name for name in sys.modules if name.startswith("gneiss.model_training.federated.")]:
+        monkeypatch.delitem(sys.modules, module)
+    options = ["federated", "simulate", "--input", str(tmp_path), "--output", str(tmp_path / "out")]
+    with pytest.raises(MachineError, match=r"need the package torch: pip install 'gneiss-curation\[train\]'"):
+        CliRunner().invoke(app, [*options, "--model", "encoder", "--encoder", "a/"], catch_exceptions=False)
+
+
+def as_federation(said: dict[str, Any]) -> dict[str, Any]:
+    """As it was before it was JSON."""
+    return {
+        **said, "sites": tuple(said["sites"]), "labels": tuple(said["labels"]),
+        "matrices": tuple(map(tuple, said["matrices"])),
+    }  # fmt: skip

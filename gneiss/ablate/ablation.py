@@ -170,10 +170,11 @@ def ablate_pools(
     folder: Place,
     plan: Plan,
     *,
+    arms: Sequence[Arm] | None = None,
     said: Callable[[str], None] = lambda _: None,
 ) -> Ablation:
-    """The same with documents at hand; see `ablate`."""
-    arms = list(_arms(pools, plan))
+    """The same with documents at hand; see `ablate`. arms: other ones than the plan names."""
+    arms = list(_arms(pools, plan)) if arms is None else list(arms)
     if len(arms) < 2:
         raise InputError("expected two corpora or more, or a null pair, found one corpus")
     key = _key(pools, held_out, plan)

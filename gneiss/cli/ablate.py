@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
@@ -93,6 +94,8 @@ def ablate(
     found = compare(corpora, read, output, plan, said=say)
     _print(found)
     say(f"figures    {output}/ablation.json")
+    if plan.own_trainer is None:
+        _draw(found, output)
 
 
 def _use_threads(threads: int) -> None:
@@ -103,6 +106,19 @@ def _use_threads(threads: int) -> None:
             raise
         raise MachineError("gneiss ablate needs torch: pip install 'gneiss-curation[train]'") from missing
     torch.set_num_threads(threads)
+
+
+def _draw(ablation: Ablation, output: str) -> None:
+    """The picture, where what draws it is installed."""
+    if lacking := [package for package in ("altair", "vl_convert") if find_spec(package) is None]:
+        say(f"no picture without the package {lacking[0]}: pip install 'gneiss-curation[report]'")
+        return
+    from gneiss.ablate.charts import ablation_png
+    from gneiss.output.parquet import write_bytes
+    from gneiss.store.place import place_of
+
+    write_bytes(ablation_png(ablation), place_of(output, "output"), "ablation.png")
+    say(f"picture    {output}/ablation.png")
 
 
 def _named(given: str, text: str) -> Corpus:

@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeAlias
 from gneiss.errors import GneissError, InputError, MachineError, ModelError, OutputError, printable
 from gneiss.model_training.federated.admin_card import Made, card
 from gneiss.model_training.federated.agreement import Agreement, agreement_of
-from gneiss.model_training.federated.checkpoint import LOG_FILE, Record
+from gneiss.model_training.federated.checkpoint import Record, write_line
 from gneiss.model_training.federated.engines import ABSENT, SILENT
 from gneiss.model_training.federated.federation import claim_federation, require_site_name
 from gneiss.model_training.federated.kit import OUTCOME_FILE, RECORDS_FILE, RESULT_FILE, agreement_of_kit
@@ -242,8 +242,8 @@ def _written(agreement: Agreement, left: Path, output: Place) -> Made:
         (output / MODEL_FILE).put(path)
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    log = "".join(f"{json.dumps(record, sort_keys=True)}\n" for record in records)
-    write_bytes(log.encode(), output, LOG_FILE)
+    for number, record in enumerate(records, 1):
+        write_line(output, number, record)
     made = Made(
         federation,
         str(result.meta["reason"]),

@@ -23,7 +23,7 @@ from gneiss.model_training.federated.asking import (
 )
 from gneiss.model_training.federated.buffered import Arrival, Buffered, BufferedState
 from gneiss.model_training.federated.checkpoint import (
-    LOG_FILE,
+    ROUNDS_FOLDER,
     Checkpoint,
     Record,
     buffered_arrays,
@@ -148,7 +148,7 @@ def replayed(
     arrivals = _arrivals(log, federation)
     for at, (site, task, base) in enumerate(arrivals):
         if base not in bases:
-            raise InputError(f"{log}/{LOG_FILE}: task {task} starts from update {base}, which is not made by then")
+            raise InputError(f"{log}/{ROUNDS_FOLDER}: task {task} starts from update {base}, which is not made by then")
         out.ask(site, training_message(federation, local, Task(bases[base]), task), updates.next.traffic)
         found = out.answer(answer_seconds, check, updates.next.traffic)
         if found is None or isinstance(found, Lost):
@@ -160,7 +160,7 @@ def replayed(
             bases = {base: x for base, x in bases.items() if base in needed or base > updates.state.updates}
     if updates.state.updates != federation.rounds:
         raise InputError(
-            f"{log}/{LOG_FILE}: expected the arrivals of {federation.rounds} updates, found those of"
+            f"{log}/{ROUNDS_FOLDER}: expected the arrivals of {federation.rounds} updates, found those of"
             f" {updates.state.updates}"
         )
     return updates.state.x, updates.records
@@ -181,7 +181,7 @@ def _arrivals(log: Place, federation: Federation) -> list[tuple[str, int, int]]:
     try:
         found = [(str(site), int(task), int(base)) for line in read_log(log) for site, task, base in line["arrivals"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{log}/{LOG_FILE}: expected lines with arrivals: {first_line(error)}") from error
+        raise InputError(f"{log}/{ROUNDS_FOLDER}: expected lines with arrivals: {first_line(error)}") from error
     if foreign := sorted({site for site, _, _ in found} - set(federation.sites)):
-        raise InputError(f"{log}/{LOG_FILE}: site '{foreign[0]}' is not of this training")
+        raise InputError(f"{log}/{ROUNDS_FOLDER}: site '{foreign[0]}' is not of this training")
     return found

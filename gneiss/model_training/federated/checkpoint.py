@@ -1,7 +1,8 @@
 """What a coordinator keeps from round to round: the state of the server, and a line on every round.
 
 `rounds/000007.safetensors` is the state after seven rounds, a message in form; a round is finished when it is there.
-`rounds.jsonl` has a line a round, in which the seconds alone differ from run to run.
+`rounds/000007.json` is the line on the seventh, in which the seconds alone differ from run to run. It is written first,
+so that it is there for each round that is finished; that of one that is not is written again. No file is added to.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from gneiss.model_training.federated.buffered import BufferedState
 from gneiss.model_training.federated.message import Message, packed, unpacked
 from gneiss.model_training.federated.steps import Moments
 from gneiss.model_training.federated.strategy import ServerState
-from gneiss.output.parquet import write_bytes, write_new
+from gneiss.output.parquet import write_new
+from gneiss.store.at_once import at_once
 from gneiss.store.place import Place
 
-ROUNDS_FOLDER, LOG_FILE = "rounds", "rounds.jsonl"
-_SUFFIX = ".safetensors"
+ROUNDS_FOLDER = "rounds"
+_STATE, _LINE = ".safetensors", ".json"
 #: The newest, and every so many, are kept.
 _NEWEST, _EVERY = 2, 10
 _TRACKED, _MOMENTS = "tracked.", "moments."
@@ -42,68 +44,65 @@ class Checkpoint:
 
 def write_checkpoint(output: Place, key: str, arrays: Mapping[str, Any], records: Sequence[Record]) -> None:
     """Finish the round that the last record is of. key: of the training. Raises OutputError."""
-    said = {"key": key, "record": {name: value for name, value in records[-1].items() if name != "seconds"}}
-    write_new(packed(Message(said, arrays)), output, _file(len(records)))
-    _write_log(output, records)
-    _prune(output)
+    number = len(records)
+    write_line(output, number, records[-1])
+    write_new(packed(Message({"key": key}, arrays)), output, _file(number, _STATE))
+    if not _is_kept(number - _NEWEST, number):
+        (output / _file(number - _NEWEST, _STATE)).delete()
+
+
+def write_line(output: Place, number: int, record: Record) -> None:
+    """Write the line on a round, from 1. Raises OutputError."""
+    write_new(f"{json.dumps(record, sort_keys=True)}\n".encode(), output, _file(number, _LINE))
 
 
 def read_checkpoint(output: Place, key: str) -> Checkpoint | None:
-    """The newest one, None where no round is finished; what a killed coordinator left undone is done.
+    """The newest one, None where no round is finished; what a killed coordinator did not delete is deleted.
 
     Raises OutputError for files that are damaged or of another training.
     """
-    numbers = _numbers(output)
+    numbers = _numbers(output, _STATE)
     if not numbers:
         return None
-    place = output / _file(numbers[-1])
+    newest = numbers[-1]
+    place = output / _file(newest, _STATE)
     try:
         content = place.read()
         message = unpacked(content, len(content), largest=math.inf)
         if message.meta["key"] != key:
             raise ValueError("it is of another training")
-        logged = read_log(output)[: numbers[-1]]
-        records = [*logged[: numbers[-1] - 1], message.meta["record"]]
-        if [record["round"] for record in records] != list(range(numbers[-1])):
-            raise ValueError(f"{LOG_FILE} has not a line for each round before it")
+        records = read_log(output)[:newest]
+        if [record["round"] for record in records] != list(range(newest)):
+            raise ValueError("there is not a line for each round before it")
     except (OSError, InputError, ValueError, KeyError, TypeError) as error:
         raise OutputError(f"{place}: damaged: {first_line(error)}; delete it, or choose another output") from error
-    if len(logged) == len(records):
-        records[-1] = logged[-1]  # with its seconds
-    _write_log(output, records)
-    _prune(output)
-    return Checkpoint(numbers[-1], message.arrays, tuple(records))
+    for number in numbers:
+        if not _is_kept(number, newest):
+            (output / _file(number, _STATE)).delete()
+    return Checkpoint(newest, message.arrays, tuple(records))
 
 
 def read_log(output: Place) -> list[Record]:
-    """The lines on rounds. Raises OSError and ValueError."""
-    try:
-        content = (output / LOG_FILE).read()
-    except FileNotFoundError:
-        return []
-    return [json.loads(line) for line in content.splitlines()]
+    """The lines on rounds, in order. Raises OSError and ValueError."""
+    places = [output / _file(number, _LINE) for number in _numbers(output, _LINE)]
+    return [json.loads(line) for line in at_once(Place.read, places)]
 
 
-def _write_log(output: Place, records: Sequence[Record]) -> None:
-    write_bytes("".join(f"{json.dumps(record, sort_keys=True)}\n" for record in records).encode(), output, LOG_FILE)
+def _file(number: int, suffix: str) -> str:
+    return f"{ROUNDS_FOLDER}/{number:06}{suffix}"
 
 
-def _file(number: int) -> str:
-    return f"{ROUNDS_FOLDER}/{number:06}{_SUFFIX}"
-
-
-def _numbers(output: Place) -> list[int]:
+def _numbers(output: Place, suffix: str) -> list[int]:
     try:
         names = [file.name for file in (output / ROUNDS_FOLDER).files()]
     except FileNotFoundError:
         return []
-    return sorted(int(name.removesuffix(_SUFFIX)) for name in names if name.removesuffix(_SUFFIX).isdecimal())
+    found = [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
+    return sorted(int(name) for name in found if name.isdecimal())
 
 
-def _prune(output: Place) -> None:
-    for number in _numbers(output)[:-_NEWEST]:
-        if number % _EVERY:
-            (output / _file(number)).delete()
+def _is_kept(number: int, newest: int) -> bool:
+    return number > newest - _NEWEST or number % _EVERY == 0
 
 
 def arrays_of(state: ServerState) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The coordinator: asks sites, waits, averages, and keeps what every round came to, so that a kill loses little.
 
 It is the same for all engines. In rounds, the same documents, federation and versions give the same weights, whatever
-the order in which answers come. By arrival the order counts: it is in `rounds.jsonl`, and a replay of that gives the
-same weights again.
+the order in which answers come. By arrival the order counts: it is in the lines on rounds, and a replay of these gives
+the same weights again.
 """
 
 from __future__ import annotations

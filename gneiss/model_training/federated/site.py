@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gneiss.errors import InputError, OutputError, printable
+from gneiss.errors import InputError, printable
 from gneiss.model_training.federated import tasks
 from gneiss.model_training.federated.linear import Examples, draw_of, loss_and_gradient, predicted
 from gneiss.model_training.federated.message import Message, packed, require_arrays
@@ -22,17 +22,18 @@ from gneiss.model_training.federated.site_documents import SiteExamples, SiteFil
 from gneiss.model_training.federated.steps import Weights, norm
 from gneiss.model_training.federated.strategy import Strategy, Task
 from gneiss.model_training.federated.tasks import round_of, rule_of_steps, sampling_of
-from gneiss.output.parquet import write_new
+from gneiss.output.parquet import write_bytes
 from gneiss.store.place import Place
 
-SENT_FILE = "sent.jsonl"
+SENT_FOLDER = "sent"
 
 
 @dataclass(frozen=True)
 class DocumentSite:
     """See Site: one that answers from labelled documents.
 
-    Answers are noted in `sent.jsonl` of the site's folder before they go, for who answers for its documents.
+    Answers are noted before they go, for who answers for its documents: `sent/` in the site's folder has a file for
+    each, named by round, kind and hash. One that is given again has its file.
     """
 
     files: SiteFiles
@@ -99,12 +100,12 @@ class DocumentSite:
 
 
 def note_sent(folder: Place, task: Message, answer: Message, also: Mapping[str, Any]) -> None:
-    """Add a line to what a site has sent: a task's kind, the answer's size, hash, values and norm, and what else.
+    """Note what a site sends, in a file of its own: kind of task, size of the answer, hash, values, norm, and what else.
 
     Raises OutputError where the folder cannot be written.
     """
     content, difference = packed(answer), answer.arrays.get("difference")
-    said = {
+    said: dict[str, Any] = {
         "round": answer.meta["round"],
         "kind": task.meta["kind"],
         "bytes": len(content),
@@ -113,14 +114,8 @@ def note_sent(folder: Place, task: Message, answer: Message, also: Mapping[str, 
         **({} if difference is None else {"norm": norm(difference)}),
         **also,
     }
-    place = folder / SENT_FILE
-    try:
-        sent = place.read()
-    except FileNotFoundError:
-        sent = b""
-    except OSError as error:
-        raise OutputError(f"{place}: cannot read: {error.strerror or error}") from error
-    write_new(sent + json.dumps(said).encode() + b"\n", folder, SENT_FILE)
+    name = f"{SENT_FOLDER}/{said['round']:06}-{said['kind']}-{said['sha256'][:16]}.json"
+    write_bytes(f"{json.dumps(said)}\n".encode(), folder, name)
 
 
 def figures(x: Weights, examples: Examples) -> Mapping[str, Any]:

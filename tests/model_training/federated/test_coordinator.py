@@ -16,7 +16,7 @@ import pytest
 
 from gneiss.errors import InputError, MachineError, ModelError, OutputError
 from gneiss.model_training.federated.asking import require_bounded
-from gneiss.model_training.federated.checkpoint import LOG_FILE, ROUNDS_FOLDER, read_checkpoint, write_checkpoint
+from gneiss.model_training.federated.checkpoint import ROUNDS_FOLDER, read_checkpoint, read_log, write_checkpoint
 from gneiss.model_training.federated.coordinator import Trained, count_labels, train
 from gneiss.model_training.federated.engines import Lost, Site
 from gneiss.model_training.federated.engines.in_process import InProcess
@@ -54,7 +54,7 @@ def duration(site: str, draw: np.random.Generator) -> float:
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / LOG_FILE).read_text().splitlines()]
+    return read_log(place_of(folder))
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_the_newest_checkpoints_and_every_tenth_are_kept(tmp_path: Path) -> None
     for number in range(1, 24):
         arrays = {"x": np.full((2, 1), number, np.float32)}
         write_checkpoint(output, "key", arrays, [{"round": at} for at in range(number)])
-    kept = sorted(path.name for path in (tmp_path / ROUNDS_FOLDER).iterdir())
+    kept = sorted(path.name for path in (tmp_path / ROUNDS_FOLDER).glob("*.safetensors"))
     assert kept == [f"{number:06}.safetensors" for number in (10, 20, 22, 23)]
     found = read_checkpoint(output, "key")
     assert found is not None
@@ -96,6 +96,33 @@ def test_the_newest_checkpoints_and_every_tenth_are_kept(tmp_path: Path) -> None
     (tmp_path / ROUNDS_FOLDER / "000023.safetensors").write_bytes(b"damaged")
     with pytest.raises(OutputError, match="damaged: message: expected a header"):
         read_checkpoint(output, "key")
+    (tmp_path / ROUNDS_FOLDER / "000023.safetensors").unlink()
+    (tmp_path / ROUNDS_FOLDER / "000007.json").unlink()
+    with pytest.raises(OutputError, match="damaged: there is not a line for each round before it"):
+        read_checkpoint(output, "key")
+
+
+@pytest.mark.parametrize("strategy", ["fadam_gt", "fedbuff"])
+def test_no_file_is_written_twice_nor_longer_with_every_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    sizes: dict[str, list[int]] = {}
+    create = Place.create
+
+    @contextmanager
+    def creating(place: Place, **others: Any) -> Iterator[Any]:
+        with create(place, **others) as sink:
+            yield sink
+        sizes.setdefault(str(place), []).append(sink.size_bytes)
+
+    monkeypatch.setattr(Place, "create", creating)
+    trained(tmp_path, federation(strategy, 12, concurrency=3))
+    assert all(len(found) == 1 for found in sizes.values())
+    of_rounds = [found[0] for path, found in sorted(sizes.items()) if f"/{ROUNDS_FOLDER}/" in path]
+    assert len(of_rounds) == 24
+    assert max(of_rounds[4:]) < 1.2 * max(of_rounds[:4])
+    of_answers = [found[0] for path, found in sizes.items() if "/sent/" in path]
+    assert max(of_answers) < 1000
 
 
 def test_another_training_is_refused(tmp_path: Path) -> None:
@@ -140,9 +167,9 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[list[str
 
 def files(folder: Path) -> dict[str, bytes]:
     """What a training leaves, without seconds."""
-    kept = {path.name: path.read_bytes() for path in (folder / ROUNDS_FOLDER).iterdir()}
+    kept = {path.name: path.read_bytes() for path in (folder / ROUNDS_FOLDER).glob("*.safetensors")}
     said = [{name: value for name, value in record.items() if name != "seconds"} for record in lines(folder)]
-    return kept | {LOG_FILE: json.dumps(said).encode()}
+    return kept | {"lines": json.dumps(said).encode()}
 
 
 @pytest.mark.slow

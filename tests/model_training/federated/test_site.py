@@ -19,7 +19,7 @@ from gneiss.model_training.federated.features import FeatureSpace
 from gneiss.model_training.federated.linear import Sampling, draw_of
 from gneiss.model_training.federated.message import Message, packed
 from gneiss.model_training.federated.privacy import Protection
-from gneiss.model_training.federated.site import SENT_FILE, DocumentSite
+from gneiss.model_training.federated.site import SENT_FOLDER, DocumentSite
 from gneiss.model_training.federated.site_documents import FEATURES_FILE, SECRET_FILE, site_examples
 from gneiss.model_training.federated.steps import norm, shortened
 from gneiss.model_training.federated.strategies import ROUNDS
@@ -131,7 +131,10 @@ def test_noise_is_of_a_secret_that_the_site_keeps(tmp_path: Path) -> None:
 def test_what_a_site_sends_is_noted(tmp_path: Path) -> None:
     site = DocumentSite(site_files(tmp_path, "ann", min_documents=2))
     answers = [site.work(training()), site.work(task_message(federation(), "count", 1))]
-    noted = [json.loads(line) for line in (tmp_path / "ann" / SENT_FILE).read_text().splitlines()]
+    assert packed(site.work(training())) == packed(answers[0])
+    files = sorted((tmp_path / "ann" / SENT_FOLDER).iterdir())
+    noted = [json.loads(path.read_text()) for path in files]
+    assert [path.name.rpartition("-")[0] for path in files] == ["000000-train", "000001-count"]
     assert [line["sha256"] for line in noted] == [hashlib.sha256(packed(answer)).hexdigest() for answer in answers]
     assert noted[0]["features_moved"] == np.count_nonzero(answers[0].arrays["difference"])
     assert answers[1].meta["labels"] == noted[1]["meta"]["labels"]

@@ -51,35 +51,18 @@ class TorchSession:
         import torch
         from torch.nn import functional
 
-        arrays, config = self.arrays, self.bert.config
+        from gneiss.filters.encoder_models.torch_bert import TorchBert
 
-        def dense(x: Any, name: str) -> Any:
-            return functional.linear(x, arrays[f"{name}.weight"], arrays[f"{name}.bias"])
-
-        def norm(x: Any, name: str) -> Any:
-            scale, shift = (arrays[f"{name}.LayerNorm.{part}"] for part in ("weight", "bias"))
-            return functional.layer_norm(x, (config.width,), scale, shift, config.epsilon)
-
-        def heads(x: Any) -> Any:
-            return x.unflatten(2, (config.heads, -1)).transpose(1, 2)
-
-        x = arrays["embeddings.word_embeddings.weight"][ids]
-        x = x + arrays["embeddings.position_embeddings.weight"][: ids.shape[1]]
-        if "embeddings.token_type_embeddings.weight" in arrays:
-            x = x + arrays["embeddings.token_type_embeddings.weight"][0]
-        x = norm(x, "embeddings")
-        activation: Any = {"gelu": functional.gelu, "relu": functional.relu}[config.activation]
-        for layer in (f"encoder.layer.{number}." for number in range(config.layers)):
-            query, key, value = (heads(dense(x, f"{layer}attention.self.{of}")) for of in ("query", "key", "value"))
-            seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=is_token[:, None, None])
-            attended = dense(seen.transpose(1, 2).flatten(2), f"{layer}attention.output.dense")
-            x = norm(attended + x, f"{layer}attention.output")
-            between = dense(activation(dense(x, f"{layer}intermediate.dense")), f"{layer}output.dense")
-            x = norm(between + x, f"{layer}output")
+        bert = TorchBert(self.bert.config, self.arrays)
+        x = bert.embedded(ids)
+        for layer in range(bert.config.layers):
+            x = bert.layer(x, is_token, layer, bert.linear(layer))
         if self.pooling == "mean":
             weights = is_token[:, :, None].float()
             return (x.float() * weights).sum(dim=1) / weights.sum(dim=1)
-        return x[:, 0] if self.pooling == "cls" else torch.tanh(dense(x[:, 0], "pooler.dense"))
+        if self.pooling == "cls":
+            return x[:, 0]
+        return torch.tanh(functional.linear(x[:, 0], *(self.arrays[f"pooler.dense.{of}"] for of in ("weight", "bias"))))
 
 
 def torch_session(bert: Bert, pooling: Pooling, device: str) -> TorchSession:

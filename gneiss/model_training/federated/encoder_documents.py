@@ -16,12 +16,12 @@ import numpy as np
 from gneiss.errors import InputError
 from gneiss.filters.encoder_models.bert import BertConfig, read_bert
 from gneiss.filters.encoder_models.features import EncoderFiles
+from gneiss.filters.encoder_models.torch_bert import TorchBert
 from gneiss.filters.encoder_models.windows import Windows, load_windows
 from gneiss.input.model_files import locate
 from gneiss.model_training.federated.adapted import AdaptedEncoder, Hidden
 from gneiss.model_training.federated.encoder_site import EncoderSite
 from gneiss.model_training.federated.site_documents import checksums_of
-from gneiss.model_training.federated.torch_bert import TorchBert
 from gneiss.model_training.labels import Document, Rule, labelled_documents
 from gneiss.output.parquet import write_new
 from gneiss.store.place import Place

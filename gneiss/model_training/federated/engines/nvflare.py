@@ -29,6 +29,7 @@ from nvflare.fuel.flare_api.api_spec import (
     AuthenticationError,
     AuthorizationError,
     InternalError,
+    JobNotFound,
     JobNotRunning,
     NoConnection,
     NoReply,
@@ -68,6 +69,8 @@ COUNTS_FILE = "counts.json"
 _HERE, _MESSAGE, _TASK = "gneiss.here", "message", "work"
 _PAUSE_SECONDS = 0.5
 _MOST_RECORDS = 20
+#: The status of a job of a server that has been started anew.
+FORGOTTEN = "FINISHED:FORGOTTEN"
 _APPS = "nvflare.private.fed.app"
 #: The name of the project in certificates, of its only organisation, and of the admin.
 PROJECT, ADMIN = "gneiss", "admin@gneiss.invalid"
@@ -356,8 +359,11 @@ class Session:
 
     def status(self, job: str) -> tuple[str, str]:
         """See Server."""
-        with _reached():
-            found = self._api.get_job_meta(job)
+        try:
+            with _reached():
+                found = self._api.get_job_meta(job)
+        except JobNotFound:
+            return FORGOTTEN, "the server has been started anew"
         return found["status"], "; ".join(map(str, found.get("job_deploy_detail") or ()))
 
     def records(self, job: str, first: int) -> list[Record]:

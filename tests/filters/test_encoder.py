@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -59,6 +60,14 @@ def test_its_own_head_gives_probabilities_of_labels(problem: str, tmp_path: Path
     assert [found[f"p{number}"][0].as_py() for number in range(3)] == pytest.approx(expected.tolist(), abs=5.1e-5)
     assert found["p0_label"].to_pylist()[0] == f"label {int(logits.argmax())}"
     assert found["p0_label"].to_pylist()[2:4] == [None, None]
+
+
+def test_a_text_of_5_mb_and_one_word_of_5_mb_are_scored(tmp_path: Path) -> None:
+    encoder = write_tiny_encoder(tmp_path / "m")
+    begin = time.process_time()
+    found = annotate(Encoder(f"{encoder}/", window_tokens=32), ["river " * 850_000, "x" * 5_000_000, "\n" * 5_000_000])
+    assert [score is None for score in found["encoder"].to_pylist()] == [False, False, True]
+    assert time.process_time() - begin < 5
 
 
 def test_several_trained_heads_over_one_encoder(tmp_path: Path) -> None:

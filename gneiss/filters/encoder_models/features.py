@@ -127,8 +127,10 @@ def _of_onnx(files: EncoderFiles, settings: FeatureSettings) -> Features:
     windows = load_windows(files.tokenizer, vocabulary, settings.windows, settings.window_tokens)
     session = onnx_session(files.weights, settings.pooling)
     tried = session.run([np.array([*windows.before, *windows.after] or [0], np.int64)])
-    if tried.ndim != 2 or not np.isfinite(tried).all():
-        raise ModelError(f"{files.weights}: expected a finite number for each feature, found {tried.shape[1:]}, or NaN")
+    if tried.ndim != 2:
+        raise ModelError(f"{files.weights}: expected numbers for a text, or for each token, found {tried.shape[1:]}")
+    if not np.isfinite(tried).all():
+        raise ModelError(f"{files.weights}: NaN or infinite numbers for a text; fetch or export the model again")
     return Features(windows, session, tried.shape[1])
 
 

@@ -32,10 +32,13 @@ class OutOfMemoryError(Exception):
 class OnnxSession:
     """ONNX Runtime, one window after another on one thread: what else is scored changes no bit of a window's features.
 
-    pooling: of a model that has an output for every token.
+    name: of the file, for messages; failures: what ONNX Runtime raises; pooling: of a model that has an output for
+    every token.
     """
 
+    name: str
     runtime: Any
+    failures: tuple[type[Exception], ...]
     inputs: tuple[str, ...]
     pooling: Pooling
 
@@ -45,8 +48,14 @@ class OnnxSession:
         return 1
 
     def run(self, windows: Sequence[Int64Array]) -> Float32Array:
-        """Features of windows, float32 (windows, width)."""
-        return np.stack([self._features(ids) for ids in windows])
+        """Features of windows, float32 (windows, width). Raises ModelError where the model fails on one."""
+        try:
+            return np.stack([self._features(ids) for ids in windows])
+        except self.failures as error:
+            raise ModelError(
+                f"{self.name}: ONNX Runtime fails on a window; are weights and tokenizer of one model?"
+                f" {first_line(error)}"
+            ) from error
 
     def _features(self, ids: Int64Array) -> Float32Array:
         if self.inputs == ("ids",):
@@ -82,7 +91,7 @@ def onnx_session(model: bytes | Path, pooling: Pooling) -> OnnxSession:
     inputs = tuple(value.name for value in session.get_inputs())
     if inputs != ("ids",) and not {"input_ids"} <= set(inputs) <= _KNOWN_INPUTS:
         raise ModelError(f"{name}: expected the inputs {', '.join(sorted(_KNOWN_INPUTS))}, found {', '.join(inputs)}")
-    return OnnxSession(session, inputs, pooling)
+    return OnnxSession(name, session, _failures(runtime), inputs, pooling)
 
 
 def onnxruntime() -> Any:

@@ -29,6 +29,7 @@ from gneiss.cli.export import export
 from gneiss.cli.extract import extract
 from gneiss.cli.federated import federated_app
 from gneiss.cli.filters import filters
+from gneiss.cli.heads import heads_app
 from gneiss.cli.label import label_app
 from gneiss.cli.layers import losses, weights
 from gneiss.cli.messages import in_options
@@ -65,6 +66,7 @@ for command in COMMANDS:
     app.command()(command)
 app.add_typer(train_app, name="train")
 app.add_typer(federated_app, name="federated")
+app.add_typer(heads_app, name="heads")
 app.add_typer(contamination_app, name="contamination")
 app.add_typer(label_app, name="label")
 app.add_typer(route_app, name="route")

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from gneiss.backends import Backend
+from gneiss.backends import Backend, Patience
 from gneiss.backends.local import LocalProcesses
 from gneiss.batch import TextBatch
 from gneiss.errors import DefectError, InputError, MachineError, ModelError, OutputError
@@ -280,7 +280,8 @@ def test_an_actor_killed_in_mid_shard_changes_no_byte(
 
     output = copy_of(curated)
     with running_head():
-        killed(kind, output, tmp_path, RayActors(shared_filesystem=True), monkeypatch)
+        patience = Patience(look_seconds=120)  # each look is a process more
+        killed(kind, output, tmp_path, RayActors(shared_filesystem=True, patience=patience), monkeypatch)
     assert layer_bytes(output) == expected
     assert "the head second has not answered" in caplog.text
 

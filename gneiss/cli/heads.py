@@ -1,0 +1,83 @@
+"""`gneiss heads`: scores of several heads, each in a worker of its own, and a coded head in place of a lost one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gneiss.cli.layers import print_files
+from gneiss.cli.options import BackendOption, OnBackend, RunArgument, SharedFilesystem, TextColumn
+from gneiss.cli.terminal import say
+from gneiss.errors import InputError
+
+heads_app = typer.Typer(
+    help="Score a run by several heads, each in a worker of its own, of which one may be lost.", no_args_is_help=True
+)
+
+
+@heads_app.command()
+def code(
+    heads: Annotated[
+        list[Path],
+        typer.Argument(metavar="HEAD...", help="Heads of one kind and feature space: .safetensors, or .bin."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file of the coded head.")],
+    texts: Annotated[
+        list[str] | None,
+        typer.Option(help="For each network, in order: Parquet with texts of the kind that it was trained on."),
+    ] = None,
+    text_column: TextColumn = "text",
+    seed: Annotated[int, typer.Option(min=0, help="Of distillation, for networks.")] = 0,
+) -> None:
+    """Make the coded head of some heads: exact for linear ones, an estimate for a pair of networks."""
+    from gneiss.model_training.heads.building import build_code
+    from gneiss.model_training.heads.files import first_texts, write_head
+    from gneiss.model_training.heads.head import read_head
+
+    read = [read_head(path) for path in heads]
+    made = build_code(read, [first_texts(source, text_column) for source in texts or ()], seed)
+    write_head(made, output)
+    assert made.code is not None
+    if made.code.divergences is None:
+        say(f"exact      any one of {len(read)} linear heads can be lost")
+    else:
+        say(f"estimate   {made.code.choice}, the nearest of four ways to the mean of both networks:")
+        for way, nats in made.code.divergences.items():
+            say(f"           {nats:.4f} nats  {way}")
+    say(f"coded      {output}")
+
+
+@heads_app.command()
+def score(
+    run: RunArgument,
+    head: Annotated[list[str], typer.Option(help="NAME=FILE: a column, and the head of it; may be repeated.")],
+    coded: Annotated[
+        Path | None, typer.Option(help="The coded head of these: one worker more, and a lost head is not waited for.")
+    ] = None,
+    layer: Annotated[str, typer.Option(help="Name of the annotation layer to write.")] = "heads",
+    provisional: Annotated[
+        str | None, typer.Option(help="Where a head does not come back: the name of a layer for what is known by then.")
+    ] = None,
+    backend: OnBackend = BackendOption.auto,
+    shared_filesystem: SharedFilesystem = False,
+) -> None:
+    """Score the kept documents of a run by heads, as an annotation layer; the same command goes on after a kill."""
+    from gneiss.model_training.heads.scoring import score_heads
+
+    named = [given.partition("=") for given in head]
+    if wrong := [given for given, (name, _, file) in zip(head, named, strict=True) if not name or not file]:
+        raise InputError(f"--head {wrong[0]}: expected NAME=FILE")
+    if len({name for name, _, _ in named}) < len(named):
+        raise InputError("--head: a name is there twice; give each head a name of its own")
+    written = score_heads(
+        run,
+        {name: Path(file) for name, _, file in named},
+        coded=coded,
+        layer=layer,
+        provisional=provisional,
+        backend=backend.value,
+        shared_filesystem=shared_filesystem,
+    )
+    print_files(run, written)

@@ -1,0 +1,61 @@
+"""`gneiss heads`: what it prints, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from gneiss.cli.main import app
+from gneiss.errors import InputError
+from gneiss.model_training.heads.files import write_head
+from gneiss.output.finished_run import open_run
+from tests.model_training.heads.made_heads import linear_head, network_heads, texts_of
+
+
+def said(*arguments: str | Path) -> str:
+    """What a command prints; it must end well."""
+    ended = CliRunner().invoke(app, ["heads", *map(str, arguments)], catch_exceptions=False)
+    assert ended.exit_code == 0, ended.output
+    return ended.output
+
+
+@pytest.mark.processes
+def test_heads_are_coded_and_score_a_run(curated: Path, copy_of: Callable[[Path], Path], tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        write_head(linear_head(seed), tmp_path / f"{name}.safetensors")
+    a, b, coded = (tmp_path / f"{name}.safetensors" for name in ("a", "b", "coded"))
+    assert said("code", a, b, "-o", coded).startswith("exact      any one of 2 linear heads can be lost\n")
+    output = copy_of(curated)
+    command = ("score", output, "--head", f"a={a}", "--head", f"b={b}", "--coded", coded, "--backend", "local")
+    assert f"layer      {output}/annotations/heads\n" in said(*command)
+    assert open_run(output).annotations(["heads"], kept=True)["b"].null_count == 0
+    assert "it was there already" in said(*command)
+
+
+def test_networks_are_merged_and_told_how(tmp_path: Path) -> None:
+    paths = []
+    for number, head in enumerate(network_heads()):
+        paths.append(tmp_path / f"{number}.safetensors")
+        write_head(head, paths[-1])
+        pq.write_table(pa.table({"body": [*texts_of(number)[0], None]}), tmp_path / f"{number}.parquet")
+    texts = [argument for number in range(2) for argument in ("--texts", tmp_path / f"{number}.parquet")]
+    told = said("code", *paths, "-o", tmp_path / "coded.safetensors", *texts, "--text-column", "body")
+    assert told.startswith("estimate   ")
+    assert told.count(" nats  ") == 4
+    with pytest.raises(InputError, match="column 'text' is not there"):
+        said("code", *paths, "-o", tmp_path / "coded.safetensors", *texts)
+    pq.write_table(pa.table({"text": pa.nulls(2, pa.string())}), tmp_path / "none.parquet")
+    with pytest.raises(InputError, match="no text in the column 'text'"):
+        said("code", *paths, "-o", tmp_path / "other.safetensors", *(2 * ["--texts", str(tmp_path / "none.parquet")]))
+
+
+def test_heads_have_names_of_their_own(curated: Path) -> None:
+    with pytest.raises(InputError, match="expected NAME=FILE"):
+        said("score", curated, "--head", "a.bin")
+    with pytest.raises(InputError, match="a name is there twice"):
+        said("score", curated, "--head", "a=a.bin", "--head", "a=b.bin")

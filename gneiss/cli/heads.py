@@ -18,6 +18,45 @@ heads_app = typer.Typer(
 
 
 @heads_app.command()
+def train(
+    input: Annotated[str, typer.Option("--input", "-i", help="Parquet with texts and labels, a file or a folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file of the head, .safetensors.")],
+    start: Annotated[
+        Path | None, typer.Option(help="A head to go on from, with its features; two that do so can be merged.")
+    ] = None,
+    text_column: TextColumn = "text",
+    label_column: Annotated[str, typer.Option(help="The column with labels, or with scores.")] = "label",
+    positive: Annotated[
+        list[str] | None, typer.Option(help="Label of good text (may be repeated). Default: hq.")
+    ] = None,
+    score_threshold: Annotated[float | None, typer.Option(help="Labels are scores; positive from this one on.")] = None,
+    hidden: Annotated[int, typer.Option(min=0, help="Units of the hidden layer; 0: a linear head.")] = 32,
+    most_words: Annotated[int, typer.Option(min=0, help="The most words that count by themselves.")] = 4096,
+    buckets: Annotated[int, typer.Option(min=1, help="Buckets for pairs of words.")] = 4096,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the texts.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first weights, and of the order of texts.")] = 0,
+) -> None:
+    """Train a head on labelled texts: a small network, or a linear one."""
+    from gneiss.model_training.heads.files import train_head_file
+    from gneiss.model_training.heads.head import read_head
+    from gneiss.model_training.labels import rule_of
+
+    made = train_head_file(
+        input,
+        output,
+        rule_of(label_column, positive, score_threshold, "hq"),
+        text=text_column,
+        hidden=hidden,
+        start=read_head(start) if start else None,
+        most_words=most_words,
+        buckets=buckets,
+        epochs=epochs,
+        seed=seed,
+    )
+    say(f"head       {output}: {'linear' if made.is_linear else 'a network'}, {made.space.size:,} features")
+
+
+@heads_app.command()
 def code(
     heads: Annotated[
         list[Path],

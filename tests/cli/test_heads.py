@@ -10,9 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from gneiss.batch import TextBatch
 from gneiss.cli.main import app
 from gneiss.errors import InputError
 from gneiss.model_training.heads.files import write_head
+from gneiss.model_training.heads.head import read_head
 from gneiss.output.finished_run import open_run
 from tests.model_training.heads.made_heads import linear_head, network_heads, texts_of
 
@@ -52,6 +54,29 @@ def test_networks_are_merged_and_told_how(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": pa.nulls(2, pa.string())}), tmp_path / "none.parquet")
     with pytest.raises(InputError, match="no text in the column 'text'"):
         said("code", *paths, "-o", tmp_path / "other.safetensors", *(2 * ["--texts", str(tmp_path / "none.parquet")]))
+
+
+def test_heads_are_trained_from_one_another(tmp_path: Path) -> None:
+    for number in range(2):
+        texts, labels = texts_of(number)
+        kinds = ["hq" if label else "cc" for label in labels.tolist()]
+        pq.write_table(pa.table({"text": texts, "label": kinds}), tmp_path / f"{number}.parquet")
+    a, b, linear = (tmp_path / f"{name}.safetensors" for name in ("a", "b", "linear"))
+    sizes = ("--hidden", "8", "--buckets", "100", "--epochs", "40")
+    assert "a network" in said("train", "-i", tmp_path / "0.parquet", "-o", a, *sizes)
+    said("train", "-i", tmp_path / "1.parquet", "-o", b, *sizes, "--start", a)
+    one, other = read_head(a), read_head(b)
+    assert one.space == other.space
+    texts, labels = texts_of(0)
+    assert ((one.answers(TextBatch.of(texts)).score > 0.5) == labels).mean() > 0.95
+    said("train", "-i", tmp_path / "0.parquet", "-o", linear, "--hidden", "0", "--epochs", "200")
+    assert ((read_head(linear).answers(TextBatch.of(texts)).score > 0) == labels).mean() > 0.95
+    content = linear.read_bytes()
+    said("train", "-i", tmp_path / "0.parquet", "-o", linear, "--hidden", "0", "--epochs", "200")
+    assert linear.read_bytes() == content
+    pq.write_table(pa.table({"text": ["a"], "label": pa.nulls(1, pa.string())}), tmp_path / "none.parquet")
+    with pytest.raises(InputError, match="no labelled text"):
+        said("train", "-i", tmp_path / "none.parquet", "-o", a)
 
 
 def test_heads_have_names_of_their_own(curated: Path) -> None:

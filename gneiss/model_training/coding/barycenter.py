@@ -34,7 +34,7 @@ _SMALLEST = 1e-12
 
 def probabilities(network: Network, inputs: Float64Array) -> Float64Array:
     """Softmax of a network's outputs, (rows, classes)."""
-    return _softmax(forward(network, inputs)[-1])
+    return softmax(forward(network, inputs)[-1])
 
 
 def fisher(network: Network, inputs: Float64Array) -> Parameters:
@@ -45,7 +45,7 @@ def fisher(network: Network, inputs: Float64Array) -> Parameters:
     sweep for each class, over squared activations and squared differences.
     """
     entering = forward(network, inputs)
-    p = _softmax(entering[-1])
+    p = softmax(entering[-1])
     squared = [came * came for came in entering[:-1]]
     found = [np.zeros_like(parameter) for parameter in network]
     for label in range(p.shape[1]):
@@ -100,7 +100,7 @@ def distilled(
 
     def gradient(parameters: Parameters, rows: Int64Array) -> Parameters:
         entering = forward(parameters, inputs[rows])
-        return backward(parameters, entering, (_softmax(entering[-1]) - targets[rows]) / len(rows))[0]
+        return backward(parameters, entering, (softmax(entering[-1]) - targets[rows]) / len(rows))[0]
 
     rows = len(inputs)
     return fitted(list(start), gradient, rows, draw, epochs=steps, learning_rate=_RATE, l2=0.0, batch=rows)
@@ -159,7 +159,8 @@ def build(
     return Built(made[choice], choice, divergences)
 
 
-def _softmax(logits: Float64Array) -> Float64Array:
+def softmax(logits: Float64Array) -> Float64Array:
+    """Probabilities from outputs, (rows, classes)."""
     raised = np.exp(logits - logits.max(axis=1, keepdims=True))
     found: Float64Array = raised / raised.sum(axis=1, keepdims=True)
     return found

@@ -9,11 +9,11 @@ import numpy as np
 from gneiss.arrays import Float64Array, Int64Array
 from gneiss.batch import TextBatch
 from gneiss.errors import InputError
-from gneiss.model_training.coding.barycenter import MOST_NETWORKS, build, probabilities
+from gneiss.model_training.coding.barycenter import MOST_NETWORKS, build, softmax
 from gneiss.model_training.coding.linear import coded, even_coefficients
 from gneiss.model_training.federated.features import FeatureSpace
 from gneiss.model_training.heads.head import Code, Head
-from gneiss.model_training.networks import Parameters, backward, fitted, forward, new_network
+from gneiss.model_training.networks import Parameters, backward, fitted, forward, new_network, probability
 
 #: Of each head, texts that its information is taken from, and by which a way is chosen.
 TEXTS, HELD_OUT = 300, 100
@@ -69,11 +69,11 @@ def train_head(
     epochs: int = 20,
     seed: int = 0,
 ) -> Head:
-    """A network with one hidden layer from labelled texts.
+    """A head from labelled texts: a network with one hidden layer, or a linear one.
 
-    Parameters: `texts`: (documents,); `labels`: (documents,), 1 for good, 0 for not; `hidden`: units; `start`: a head
-    to go on from: those that do so from one head can be coded; `seed`: of the first weights and the order. Raises
-    InputError.
+    Parameters: `texts`: (documents,); `labels`: (documents,), 1 for good, 0 for not; `hidden`: units, 0 for a linear
+    head; `start`: a head to go on from, of which `hidden` is that: networks that do so from one can be merged; `seed`:
+    of the first weights and the order. Raises InputError.
 
     >>> space = FeatureSpace.of(["good", "bad"], word_ngrams=1, buckets=0)
     >>> head = train_head(space, ["good day", "bad day"] * 50, np.array([1, 0] * 50), hidden=4, epochs=200)
@@ -82,19 +82,29 @@ def train_head(
     """
     if len(texts) != len(labels) or not len(texts):
         raise InputError(f"head: expected a label for each text, found {len(labels)} for {len(texts)} texts")
+    if start is not None and start.code is not None:
+        raise InputError("head: a coded head is nothing to go on from; give a head")
     draw = np.random.Generator(np.random.PCG64(seed))
     inputs = dense(space, TextBatch.of(list(texts)))
-    begin = list(start.network) if start else new_network((space.size, hidden, 2), draw)
+    sizes = (space.size, hidden, 2) if hidden else (space.size, 1)
+    begin = list(start.network) if start else new_network(sizes, draw)
 
     def gradient(parameters: Parameters, rows: Int64Array) -> Parameters:
         entering = forward(parameters, inputs[rows])
-        error = probabilities(parameters, inputs[rows])
-        error[np.arange(len(rows)), labels[rows]] -= 1
-        return backward(parameters, entering, error / len(rows))[0]
+        return backward(parameters, entering, _error(entering[-1], labels[rows]) / len(rows))[0]
 
     rows = len(texts)
     found = fitted(begin, gradient, rows, draw, epochs=epochs, learning_rate=_RATE, l2=1e-5, batch=min(rows, _BATCH))
     return Head(space, tuple(found))
+
+
+def _error(logits: Float64Array, labels: Int64Array) -> Float64Array:
+    """Probabilities less the truth, (rows, outputs), of one output or of two."""
+    if logits.shape[1] == 1:
+        return probability(logits) - labels[:, None]
+    found = softmax(logits)
+    found[np.arange(len(labels)), labels] -= 1
+    return found
 
 
 def dense(space: FeatureSpace, batch: TextBatch) -> Float64Array:

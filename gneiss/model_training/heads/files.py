@@ -1,12 +1,18 @@
-"""Files of heads, and the texts that a pair of networks is merged by."""
+"""Files of heads, and the texts that heads are trained on and merged by."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
+
 from gneiss.errors import InputError
-from gneiss.model_training.heads.building import HELD_OUT, TEXTS
+from gneiss.filters.fasttext_models.file import PREFIX
+from gneiss.model_training.federated.features import FeatureSpace
+from gneiss.model_training.heads.building import HELD_OUT, TEXTS, train_head
 from gneiss.model_training.heads.head import Head, packed_head
+from gneiss.model_training.labels import Rule, labelled_documents
 from gneiss.model_training.source import decoded, read_rows
 from gneiss.output.parquet import write_new
 from gneiss.store.place import Address, place_of
@@ -29,3 +35,52 @@ def first_texts(source: Address, text: str, count: int = TEXTS + HELD_OUT) -> li
     if not found:
         raise InputError(f"{source}: no text in the column {text!r}")
     return found
+
+
+#: A word of the vocabulary is in so many labelled texts.
+MIN_DOCUMENTS = 3
+
+
+def train_head_file(
+    source: Address,
+    path: Path,
+    rule: Rule,
+    *,
+    text: str = "text",
+    hidden: int = 32,
+    start: Head | None = None,
+    most_words: int = 4096,
+    buckets: int = 4096,
+    epochs: int = 20,
+    seed: int = 0,
+) -> Head:
+    """Train a head on labelled texts and write it; its features are those of `start`, or of the labels' own words.
+
+    Parameters: `source`: Parquet; `rule`: what a good text is; `most_words`, `buckets`: words that count by themselves,
+    and what pairs of words are hashed into; the others as for `train_head`. Raises InputError and OutputError.
+    """
+    documents = labelled_documents(source, text, rule).documents
+    if not documents:
+        raise InputError(f"{source}: no labelled text")
+    texts = [document.line for document in documents]
+    space = start.space if start else FeatureSpace.of(_common_words(texts, most_words), 2, buckets)
+    labels = np.array([document.is_positive for document in documents], np.int64)
+    head = train_head(space, texts, labels, hidden, start, epochs, seed)
+    write_head(head, path)
+    return head
+
+
+def _common_words(texts: list[str], most: int) -> list[str]:
+    """The words of most texts; of equally common ones those that sort first."""
+    counts = Counter(word for text in texts for word in set(_words(text)))
+    common = [word for word, count in counts.items() if count >= MIN_DOCUMENTS]
+    return sorted(common, key=lambda word: (-counts[word], word))[:most]
+
+
+def _words(text: str) -> list[str]:
+    """Words that a feature space can have."""
+    return [
+        word
+        for word in text.split(" ")
+        if word and word.split() == [word] and "\0" not in word and not word.startswith(PREFIX)
+    ]

@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from gneiss.annotation import annotate
+from gneiss.cli.main import app
 from gneiss.errors import InputError, ModelError, OutputError
 from gneiss.filters.encoder import Encoder, EncoderHead
 from gneiss.filters.encoder_models.head import FeatureSettings, read_head
@@ -92,3 +94,13 @@ def test_what_cannot_be_trained_on(labels: Path, minilm: Path, tmp_path: Path) -
     (tmp_path / "head/other").touch()
     with pytest.raises(OutputError, match="expected an empty folder"):
         train_encoder(labels, f"{minilm}/", tmp_path / "head", settings=SETTINGS)
+
+
+def test_the_command_line_trains_the_same_head(
+    trained: EncoderClassifier, labels: Path, minilm: Path, tmp_path: Path
+) -> None:
+    options = ["--input", labels, "--model", f"{minilm}/", "--output", tmp_path / "head", "--window-tokens", 24]
+    done = CliRunner().invoke(app, ["train", "encoder", *map(str, options), "--windows", "2"])
+    assert done.exit_code == 0, done.output
+    assert "head.safetensors and MODEL.md are written" in done.output
+    assert (tmp_path / "head/head.safetensors").read_bytes() == trained.path.read_bytes()

@@ -5,6 +5,7 @@ Both are files that the annotator `encoder` reads: nothing in a recipe tells it 
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from pathlib import Path
 
@@ -56,10 +57,4 @@ def write_encoder(
     linear = LinearHead("softmax", labels, np.ascontiguousarray(by_label[:, :-1].T), by_label[:, -1].copy())
     content = write_head(TrainedHead(linear, FeatureSettings("cls", 1, tokens), merged))
     write_bytes(content, output, HEAD_FILE)
-    return {f"{ENCODER_FOLDER}/{files.weights.name}": merged, HEAD_FILE: _sha256(content)}
-
-
-def _sha256(content: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(content).hexdigest()
+    return {f"{ENCODER_FOLDER}/{files.weights.name}": merged, HEAD_FILE: hashlib.sha256(content).hexdigest()}

@@ -286,6 +286,17 @@ def test_a_malformed_answer_counts_as_none(
     assert reason in records[0]["lost"]["bob"]
 
 
+def test_a_site_that_does_not_vote_keeps_all_ranks(tmp_path: Path, folder: Path, sites: Sites) -> None:
+    there: dict[str, Site] = {**sites()}
+    for silent in ("ann", "bob"):
+        there[silent] = Mistaken(
+            there[silent], lambda _, answer: Message({**answer.meta, "keeps": None}, answer.arrays)
+        )
+    _, records, _ = trained(federation(folder, rounds=3), InProcess(there, MOST_BYTES), tmp_path / "out")
+    assert not any(record["lost"] for record in records)
+    assert [record["ranks"] for record in records] == [[RANK] * 6] * 3
+
+
 def test_a_site_refuses_what_is_no_task(folder: Path, sites: Sites) -> None:
     site, training = sites()["ann"], EncoderTraining(federation(folder))
     task = training.tasks(training.begin(), ["ann"], 0)["ann"]

@@ -16,6 +16,7 @@ class ExportFormat(StrEnum):
 
     mds = "mds"
     hf = "hf"
+    jsonl = "jsonl"
     megatron = "megatron"
     olmo = "olmo"
     dolma = "dolma"
@@ -48,6 +49,7 @@ def export(
     from gneiss.export.dolma import export_dolma
     from gneiss.export.files import Export, Source, scores, tokenized
     from gneiss.export.hf_datasets import export_hf
+    from gneiss.export.jsonl import export_jsonl
     from gneiss.export.marin import export_marin
     from gneiss.export.mds import export_mds
     from gneiss.export.megatron import export_megatron
@@ -60,6 +62,7 @@ def export(
     exports: dict[ExportFormat, Export] = {
         ExportFormat.mds: export_mds,
         ExportFormat.hf: export_hf,
+        ExportFormat.jsonl: export_jsonl,
         ExportFormat.megatron: export_megatron,
         ExportFormat.olmo: export_olmo,
         ExportFormat.dolma: export_dolma,

@@ -3,6 +3,7 @@
 from gneiss.loader.loading import batch_of, torch_dataset
 from gneiss.loader.packed_files import packed
 from gneiss.loader.packing import sequences
+from gneiss.loader.random_access import random_access_source, sequence_features
 from gneiss.loader.reader import documents
 
-__all__ = ["batch_of", "documents", "packed", "sequences", "torch_dataset"]
+__all__ = ["batch_of", "documents", "packed", "random_access_source", "sequence_features", "sequences", "torch_dataset"]

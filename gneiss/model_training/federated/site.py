@@ -100,7 +100,7 @@ class DocumentSite:
 
 
 def note_sent(folder: Place, task: Message, answer: Message, also: Mapping[str, Any]) -> None:
-    """Note what a site sends, in a file of its own: the task's kind, and the answer's size, hash, values and norm; and more.
+    """Note what a site sends in a file of its own: kind of task, size, hash, values and norm of the answer, and more.
 
     Raises OutputError where the folder cannot be written.
     """

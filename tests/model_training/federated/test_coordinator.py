@@ -22,7 +22,7 @@ from gneiss.model_training.federated.engines import Lost, Site
 from gneiss.model_training.federated.engines.in_process import InProcess
 from gneiss.model_training.federated.federation import Federation
 from gneiss.model_training.federated.linear import Sampling
-from gneiss.model_training.federated.message import Message, packed
+from gneiss.model_training.federated.message import Message
 from gneiss.model_training.federated.privacy import Protection
 from gneiss.model_training.federated.region import RegionSite
 from gneiss.model_training.federated.rounds import rounds
@@ -362,37 +362,3 @@ def test_federations_out_of_bounds_are_refused(given: dict[str, Any], expected: 
         values["rates"] = federation().rates
     with pytest.raises(InputError, match=expected):
         federation(**values)
-
-
-def test_nothing_of_a_document_is_in_any_message(tmp_path: Path) -> None:
-    """Text, ids and addresses; what features of few documents have, moves nothing."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from tests.model_training.federated.silos_of_text import documents
-
-    secret = "the quick brown fox of 1844 keeps its passphrase: xylophone-gazebo-quartz"
-    planted = {"text": [secret], "label": ["hq"], "id": ["id-93ab54c1-private"], "url": ["https://hospital.example/7"]}
-    table = documents("ann")
-    blank = pa.array([""] * table.num_rows)
-    (tmp_path / "sites" / "ann").mkdir(parents=True)
-    whole = table.append_column("id", blank).append_column("url", blank)
-    pq.write_table(pa.concat_tables([whole, pa.table(planted)]), tmp_path / "sites" / "ann" / "labels.parquet")
-    crossed: list[bytes] = []
-
-    class Heard(DocumentSite):
-        def work(self, task: Message) -> Message:
-            answer = super().work(task)
-            crossed.extend((packed(task), packed(answer)))
-            return answer
-
-    for strategy in ("fadam_gt", "fedbuff"):
-        sites: dict[str, Site] = {
-            name: Heard(site.files) for name, site in sites_of(tmp_path / "sites", min_documents=5).items()
-        }
-        count_labels(federation(strategy), engine(tmp_path, sites))
-        train(federation(strategy, 4), engine(tmp_path, sites), place_of(tmp_path / strategy))
-    traffic = b"\n".join(crossed)
-    assert len(crossed) > 40
-    for private in (value[0].encode() for value in planted.values() if len(value[0]) >= 8):
-        assert not any(private[at : at + 8] in traffic for at in range(len(private) - 7))

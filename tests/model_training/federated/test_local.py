@@ -20,9 +20,11 @@ from gneiss.model_training.federated.engines import Engine, Lost, Site
 from gneiss.model_training.federated.engines.in_process import InProcess
 from gneiss.model_training.federated.engines.local import SiteStep, SiteTask, local_engine
 from gneiss.model_training.federated.model import write_model
+from gneiss.model_training.federated.region import RegionFiles, site_of
 from gneiss.model_training.federated.site_documents import SiteFiles
+from gneiss.model_training.federated.strategies import REGIONAL
 from gneiss.store.place import place_of
-from tests.model_training.federated.silos_of_text import MIXES, MOST_BYTES, SPACE, federation, site_files, sites_of
+from tests.model_training.federated.silos_of_text import MIXES, MOST_BYTES, SPACE, federation, site_files
 from tests.runs import InThisProcess
 
 
@@ -34,9 +36,16 @@ def all_files(folder: Path) -> list[SiteFiles]:
     return [site_files(folder / "sites", name, min_documents=2) for name in MIXES]
 
 
-def model(engine: Engine, folder: Path) -> bytes:
-    """The file of a model that is trained by an engine."""
-    found = train(federation(rounds=4), engine, place_of(folder / "out"))
+def all_regions(folder: Path) -> list[SiteFiles | RegionFiles]:
+    """Sites, and a region of two of them."""
+    sites = all_files(folder)
+    return [*sites, RegionFiles("region", tuple(sites[:2]))]
+
+
+def model(engine: Engine, folder: Path, strategy: str = "fadam_gt") -> bytes:
+    """The file of a model that is trained by an engine; in regions by one of two sites, and one that has none."""
+    regions: dict[str, Any] = {"sites": ("region",), "concurrency": 1} if strategy in REGIONAL else {}
+    found = train(federation(strategy, rounds=4, **regions), engine, place_of(folder / f"out-{strategy}"))
     write_model(SPACE, found.weights, ("cc", "hq"), folder / "quality.bin")
     return (folder / "quality.bin").read_bytes()
 
@@ -44,9 +53,13 @@ def model(engine: Engine, folder: Path) -> bytes:
 @pytest.fixture
 def expected(tmp_path: Path) -> bytes:
     """In this process."""
-    (tmp_path / "expected").mkdir()
-    sites = dict(sites_of(tmp_path / "sites", min_documents=2))
-    return model(InProcess(sites, MOST_BYTES), tmp_path / "expected")
+    return in_this_process(tmp_path, "fadam_gt")
+
+
+def in_this_process(folder: Path, strategy: str) -> bytes:
+    (folder / "expected").mkdir(exist_ok=True)
+    clients = {files.site: site_of(files) for files in all_regions(folder)}
+    return model(InProcess(clients, MOST_BYTES), folder / "expected", strategy)
 
 
 def test_without_processes_the_bytes_are_the_same(tmp_path: Path, expected: bytes) -> None:
@@ -56,8 +69,9 @@ def test_without_processes_the_bytes_are_the_same(tmp_path: Path, expected: byte
 
 @pytest.mark.processes
 def test_local_processes_give_the_same_bytes(tmp_path: Path, expected: bytes) -> None:
-    with local_engine(all_files(tmp_path), workers(LocalProcesses()), MOST_BYTES) as engine:
+    with local_engine(all_regions(tmp_path), workers(LocalProcesses()), MOST_BYTES) as engine:
         assert model(engine, tmp_path) == expected
+        assert model(engine, tmp_path, "mtgc") == in_this_process(tmp_path, "mtgc")
 
 
 @pytest.mark.processes
@@ -67,8 +81,9 @@ def test_actors_give_the_same_bytes(tmp_path: Path, expected: bytes) -> None:
     from tests.backends.ray_cluster import running_head
 
     actors = RayActors(shared_filesystem=True)
-    with running_head(), local_engine(all_files(tmp_path), workers(actors), MOST_BYTES) as engine:
+    with running_head(), local_engine(all_regions(tmp_path), workers(actors), MOST_BYTES) as engine:
         assert model(engine, tmp_path) == expected
+        assert model(engine, tmp_path, "mtgc") == in_this_process(tmp_path, "mtgc")
 
 
 @dataclass(frozen=True)
@@ -94,9 +109,10 @@ def test_a_site_that_dies_at_a_task_is_asked_again_and_answers_the_same(
         return DyingStep(most_bytes, opened, str(tmp_path))
 
     monkeypatch.setattr("gneiss.model_training.federated.engines.local.SiteStep", dying)
-    with local_engine(all_files(tmp_path), workers(LocalProcesses(), 1), MOST_BYTES) as engine:
+    with local_engine(all_regions(tmp_path), workers(LocalProcesses(), 1), MOST_BYTES) as engine:
         assert model(engine, tmp_path) == expected
-    assert len(list(tmp_path.glob("died-*"))) == len(MIXES)
+        assert model(engine, tmp_path, "mtgc") == in_this_process(tmp_path, "mtgc")
+    assert len(list(tmp_path.glob("died-*"))) == len(MIXES) + 1
 
 
 class _GivesUp(InThisProcess):

@@ -167,6 +167,9 @@ class Played:
     def present(self) -> int:
         return self.workers
 
+    def stop(self) -> None:
+        pass
+
     def kept(self) -> AbstractContextManager[Played]:
         return nullcontext(self)
 

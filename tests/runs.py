@@ -212,6 +212,9 @@ class InThisProcess:
         """One."""
         return 1
 
+    def stop(self) -> None:
+        """Nothing is under way that would wait for anything."""
+
     def run(
         self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
     ) -> Generator[Done, None, None]:

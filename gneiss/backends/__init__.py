@@ -78,9 +78,10 @@ class Room:
 
 @dataclass
 class Headcount:
-    """The workers of a stage that have a place now."""
+    """The workers of a stage that have a place now; is_over: nobody needs them any more."""
 
     now: int = 0
+    is_over: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,9 @@ class Backend(Protocol):
 
     def present(self) -> int:
         """How many workers have a place now."""
+
+    def stop(self) -> None:
+        """End the runs under way, in other threads, at their next look: nobody needs what is left of them."""
 
     def run(
         self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources

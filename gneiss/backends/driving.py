@@ -105,7 +105,8 @@ def drive(
 
     Who has finished a task gets the next one before the answer is yielded: no worker waits for what is done with it.
 
-    most: how many workers there may be, 1 or more; asked now and again, since machines come and go; headcount: kept.
+    most: how many workers there may be, 1 or more; asked now and again, since machines come and go; headcount: kept,
+    and looked at: whoever sets `is_over` ends the run.
     Raises MachineError when workers die before they are ready, or when none has room.
     """
     crew = _Crew(pool, getattr(step, "stage", ""), tasks, patience, headcount or Headcount())
@@ -113,7 +114,7 @@ def drive(
     workers, asked = most(), clock()
     longest = min(patience.look_seconds, patience.join_seconds)
     try:
-        while left:
+        while left and not crew.headcount.is_over:
             if clock() - asked >= patience.join_seconds:
                 before, workers, asked = workers, most(), clock()
                 if workers != before:
@@ -197,8 +198,8 @@ class _Crew(Generic[Task]):
 
     def __init__(self, pool: Pool, stage: str, tasks: Sequence[Task], patience: Patience, headcount: Headcount) -> None:
         self._pool, self._stage, self._tasks, self._patience = pool, stage, tasks, patience
-        self._headcount = headcount
-        headcount.now = 0
+        self.headcount = headcount
+        headcount.now, headcount.is_over = 0, False
         self._workers: dict[int, _Worker] = {}
         self._ready: dict[int, None] = {}  # those that can take a task, in order
         self._waiting = deque(range(len(tasks)))
@@ -228,7 +229,7 @@ class _Crew(Generic[Task]):
     def placed(self, number: int, where: str) -> None:
         """A worker has a process: others may get a place soon, so that their time starts anew."""
         if worker := self._workers.get(number):
-            self._headcount.now += not worker.where
+            self.headcount.now += not worker.where
             worker.where = where
             for silent in (worker, *(other for other in self._workers.values() if not other.where)):
                 silent.shows_life(0.0)
@@ -270,7 +271,7 @@ class _Crew(Generic[Task]):
         self._ready.pop(number, None)
         if worker is None:
             return None
-        self._headcount.now -= bool(worker.where)
+        self.headcount.now -= bool(worker.where)
         if not death.is_own:
             self._losses += 1
             self._is_losing = True

@@ -76,6 +76,10 @@ class LocalProcesses:
         """See Backend."""
         return self.headcount.now
 
+    def stop(self) -> None:
+        """See Backend."""
+        self.headcount.is_over = True
+
     def run(
         self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
     ) -> Generator[Done, None, None]:

@@ -446,6 +446,20 @@ def test_workers_are_as_many_as_there_is_room_for_at_the_time() -> None:
 # Silence
 
 
+def test_a_run_that_nobody_needs_any_more_ends_without_its_tasks() -> None:
+    headcount = Headcount()
+
+    def over_later(worker: int, task: int) -> str | None:
+        headcount.is_over = task == 2
+        return WORKING if task == 2 else None
+
+    pool = Stage(stuck=over_later)
+    assert list(drive(pool, Doubling(), range(5), lambda: 1, PATIENCE, pool.clock, headcount)) == [0, 2]
+    assert (pool.closed, len(pool.given)) == (1, 3)
+    again = Stage()
+    assert list(drive(again, Doubling(), range(2), lambda: 1, PATIENCE, again.clock, headcount)) == [0, 2]
+
+
 def test_a_stopped_worker_is_said_then_killed_and_its_task_given_to_another(caplog: pytest.LogCaptureFixture) -> None:
     pool = Stage(stuck=lambda worker, _: STOPPED if worker == 1 else None)
     assert sorted(driven(pool, 3, 1)) == [0, 2, 4]

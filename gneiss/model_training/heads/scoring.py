@@ -214,8 +214,9 @@ class _Scoring:
         finally:
             with self._news:
                 self._is_over = True
+            workers.backend.stop()
             end = time.monotonic() + _END_SECONDS
-            for thread in threads:  # one whose worker has no place ends when that has one, or gives up
+            for thread in threads:
                 thread.join(max(0.0, end - time.monotonic()))
         if self._failed is not None:
             raise self._failed

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import enumerate as enumerate_threads
 from typing import Any
 
 import numpy as np
@@ -224,7 +225,7 @@ class DyingStep(HeadStep):
 
     def open(self) -> Any:
         if self.name == "second" and (Path(self.folder) / "died").exists():
-            time.sleep(3)
+            time.sleep(4)
         return super().open()
 
     def tables(self, shard: FinishedShard) -> Iterator[pa.Table]:
@@ -245,6 +246,7 @@ def killed(kind: str, output: Path, folder: Path, backend: Backend, monkeypatch:
     )
     written = score_heads(output, heads, coded=coded, backend=backend, shared_filesystem=False, waiting=AT_ONCE)
     assert (folder / "died").exists()
+    assert not [thread.name for thread in enumerate_threads() if thread.name.startswith("head ")]
     return written
 
 

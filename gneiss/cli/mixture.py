@@ -13,13 +13,14 @@ from rich.markup import escape
 
 from gneiss.cli.layers import print_files
 from gneiss.cli.options import BackendOption, OnBackend, RunArgument, SharedFilesystem, Workers
+from gneiss.cli.reshard import size_bytes
 from gneiss.cli.terminal import console, excerpt, number, say, shorten, shown_progress, table
 from gneiss.errors import InputError, printable
 
 if TYPE_CHECKING:
     from gneiss.mixture.buckets import FoundBuckets
     from gneiss.mixture.examples import Example
-    from gneiss.mixture.plan import Curve, Part, Plan
+    from gneiss.mixture.plan import Curve, MixturePlan, Part
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _EXAMPLE_CHARACTERS = 60
@@ -108,9 +109,7 @@ def mix(
         str | None,
         typer.Option(help="Where a trainer finds the folders of data/. Default: there for hf, else OUTPUT/tokens."),
     ] = None,
-    shard_bytes: Annotated[
-        int, typer.Option(min=1, help="About how much text a file of the corpus has.")
-    ] = 256_000_000,
+    shard_bytes: Annotated[str, typer.Option(metavar="SIZE", help="About how much text a file has.")] = "256MB",
     workers: Workers = None,
     backend: OnBackend = BackendOption.auto,
     shared_filesystem: SharedFilesystem = False,
@@ -145,7 +144,7 @@ def mix(
     if output is not None:
         written = mixture.write(
             output,
-            shard_bytes=shard_bytes,
+            shard_bytes=size_bytes(shard_bytes),
             apart=format != MixtureFormat.corpus,
             workers=workers,
             backend=backend.value,
@@ -188,7 +187,7 @@ def _target(given: str) -> tuple[str, Fraction]:
     return name, _fraction("--target", share)
 
 
-def _print_plan(plan: Plan) -> None:
+def _print_plan(plan: MixturePlan) -> None:
     """What a mixture has of each bucket and of each source, and what it lacks."""
     has_factors = any(part.cell.factor != 1 for part in plan.parts)
     names = ["documents", "tokens", *(["factor"] if has_factors else []), "repeated", "mixture", "share", "short of"]
@@ -208,7 +207,7 @@ def _print_plan(plan: Plan) -> None:
         say(f"shortfall  {plan.shortfall:,} tokens: caps and targets allow no more; see `short of` for the buckets")
 
 
-def _line(plan: Plan, source: str, bucket: str, parts: Sequence[Part], factor: Sequence[str]) -> list[str]:
+def _line(plan: MixturePlan, source: str, bucket: str, parts: Sequence[Part], factor: Sequence[str]) -> list[str]:
     available, mixed = sum(part.cell.tokens for part in parts), sum(part.tokens for part in parts)
     short = sum(max(part.wanted - part.tokens, 0) for part in parts) if plan.shortfall > plan.budget // 100 else 0
     return [

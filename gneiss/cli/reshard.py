@@ -33,7 +33,7 @@ def reshard(
     finished = write(
         run,
         output,
-        shard_bytes=_bytes(shard_bytes),
+        shard_bytes=size_bytes(shard_bytes),
         shuffle_seed=shuffle_seed,
         format=format,
         workers=workers,
@@ -44,7 +44,7 @@ def reshard(
     say(f"{finished.documents:,} documents in {len(finished.shards):,} files: {finished.folder / layout.DATA}")
 
 
-def _bytes(size: str) -> int:
+def size_bytes(size: str) -> int:
     """The bytes that a size names, in powers of 1000. Raises InputError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?b)?", size.strip().lower(), re.ASCII)
     if match is None or (count := int(float(match[1]) * _UNITS[match[2] or ""])) < 1:

@@ -3,7 +3,7 @@
 from gneiss.mixture.buckets import Bucket, Buckets, FoundBuckets, find_buckets, write_buckets
 from gneiss.mixture.corpus import MixedCorpus
 from gneiss.mixture.mix import Mixture, plan_mixture
-from gneiss.mixture.plan import Cell, Curve, Part, Plan, Policy, make_plan
+from gneiss.mixture.plan import Cell, Curve, MixturePlan, Part, Policy, share_budget
 from gneiss.mixture.trainers import write_mixture_file
 
 __all__ = [
@@ -14,12 +14,12 @@ __all__ = [
     "FoundBuckets",
     "MixedCorpus",
     "Mixture",
+    "MixturePlan",
     "Part",
-    "Plan",
     "Policy",
     "find_buckets",
-    "make_plan",
     "plan_mixture",
+    "share_budget",
     "write_buckets",
     "write_mixture_file",
 ]

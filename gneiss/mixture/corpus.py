@@ -30,7 +30,7 @@ from gneiss.input.columns import values_at
 from gneiss.jobs.job import open_job
 from gneiss.jobs.progress import Progress, Silent
 from gneiss.loader.order import mixed
-from gneiss.mixture.plan import Part, Plan
+from gneiss.mixture.plan import MixturePlan, Part
 from gneiss.mixture.survey import Source, Survey, assign
 from gneiss.output import layout
 from gneiss.output.claim import refuse_nesting
@@ -141,7 +141,7 @@ class Mixing:
 
 
 def write_corpus(
-    plan: Plan,
+    plan: MixturePlan,
     survey: Survey,
     output: Address,
     *,
@@ -193,7 +193,7 @@ def write_corpus(
         return MixedCorpus(target, sum(group.documents for group in groups), mixing.files, groups)
 
 
-def description(plan: Plan, survey: Survey) -> bytes:
+def description(plan: MixturePlan, survey: Survey) -> bytes:
     """A plan as JSON: of which runs, and for each bucket and factor what there is and what the mixture has."""
     sources = {
         source.name: {
@@ -266,7 +266,9 @@ class MixStep:
         raise MachineError(f"{MIX}, file {task}: {reason}. Finished files are kept: the same command resumes")
 
 
-def _groups(plan: Plan, survey: Survey, shard_bytes: int, apart: bool) -> tuple[tuple[Group, ...], dict[str, int]]:
+def _groups(
+    plan: MixturePlan, survey: Survey, shard_bytes: int, apart: bool
+) -> tuple[tuple[Group, ...], dict[str, int]]:
     """The groups of files, of about as many bytes of text each as asked for; and key of a cell → index of its group."""
     if shard_bytes < 1:
         raise InputError(f"shard_bytes {shard_bytes}: expected 1 or more")
@@ -292,7 +294,7 @@ def _groups(plan: Plan, survey: Survey, shard_bytes: int, apart: bool) -> tuple[
     return tuple(groups), group_of
 
 
-def _named_parts(plan: Plan) -> Iterator[tuple[str, tuple[Part, ...]]]:
+def _named_parts(plan: MixturePlan) -> Iterator[tuple[str, tuple[Part, ...]]]:
     """The parts of which the mixture has documents, each with a name that a folder can have."""
     for number, part in enumerate(part for part in plan.parts if part.documents):
         cell = part.cell

@@ -9,7 +9,7 @@ from typing import Any
 
 from gneiss.errors import InputError
 from gneiss.mixture.corpus import MixedCorpus, write_corpus
-from gneiss.mixture.plan import Plan, Policy, make_plan
+from gneiss.mixture.plan import MixturePlan, Policy, share_budget
 from gneiss.mixture.survey import Survey, differences, sources_of, survey
 from gneiss.output.finished_run import FinishedRun, open_run
 from gneiss.store.place import Address, place_of
@@ -21,7 +21,7 @@ _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*)=(.+)", re.DOTALL)
 class Mixture:
     """A planned mixture: its plan, what it was planned from, and what is odd about the runs, a sentence each."""
 
-    plan: Plan
+    plan: MixturePlan
     survey: Survey
     warnings: tuple[str, ...]
 
@@ -59,7 +59,7 @@ def plan_mixture(
     warnings = differences(sources)
     if found.shared_ids:
         warnings.append(f"about {found.shared_ids:,} ids are in more than one run; their documents may be copies")
-    return Mixture(make_plan(found.cells, budget, policy, found.hashes, seed), found, tuple(warnings))
+    return Mixture(share_budget(found.cells, budget, policy, found.hashes, seed), found, tuple(warnings))
 
 
 def named_runs(runs: Sequence[str]) -> dict[str, str]:

@@ -127,7 +127,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MixturePlan:
     """A mixture: the budget in tokens, the seed of hashes and of the order, and what there is of each cell."""
 
     budget: int
@@ -162,7 +162,7 @@ class Hashes(Protocol):
         """Tokens and documents by hash, and how many bits of a hash were dropped."""
 
 
-def make_plan(cells: Sequence[Cell], budget: int, policy: Policy, hashes: Hashes, seed: int = 0) -> Plan:
+def share_budget(cells: Sequence[Cell], budget: int, policy: Policy, hashes: Hashes, seed: int = 0) -> MixturePlan:
     """Share a budget of tokens among cells, which are given source by source.
 
     The tokens of the mixture differ from what caps allow by at most half a document for each source. Raises InputError
@@ -189,7 +189,7 @@ def make_plan(cells: Sequence[Cell], budget: int, policy: Policy, hashes: Hashes
             if exact and part.tokens != exact:
                 left_over += exact - part.tokens
             parts.append(part)
-    return Plan(budget, seed, tuple(parts))
+    return MixturePlan(budget, seed, tuple(parts))
 
 
 def fill(amount: Fraction, weights: Sequence[Fraction], bounds: Sequence[Fraction | None]) -> list[Fraction]:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.errors import InputError
-from gneiss.mixture.plan import Cell, Curve, Plan, Policy, fill, make_plan
+from gneiss.mixture.plan import Cell, Curve, MixturePlan, Policy, fill, share_budget
 from gneiss.quantiles import Bins, counted
 
 
@@ -39,8 +39,8 @@ class Corpus:
         """The documents of a cell by hash."""
         return self.bins[cell], 0
 
-    def plan(self, budget: int, policy: Policy = Policy()) -> Plan:  # noqa: B008
-        return make_plan(self.cells, budget, policy, self)
+    def plan(self, budget: int, policy: Policy = Policy()) -> MixturePlan:  # noqa: B008
+        return share_budget(self.cells, budget, policy, self)
 
 
 FOUR = {("web", f"q{number}"): 2500 for number in range(1, 5)}
@@ -188,7 +188,7 @@ def test_factors_count_and_a_source_can_be_empty() -> None:
         light: corpus.bins[light],
         (three := Cell("web", "heavy", heavy.documents, heavy.tokens, factor=Fraction(3))): corpus.bins[heavy],
     }
-    plan = make_plan([light, three, Cell("none", "all", 0, 0)], light.tokens, Policy(), lambda cell: (bins[cell], 0))
+    plan = share_budget([light, three, Cell("none", "all", 0, 0)], light.tokens, Policy(), lambda cell: (bins[cell], 0))
     assert plan.parts[1].repetitions / plan.parts[0].repetitions == pytest.approx(3, rel=0.02)
     assert plan.parts[2].tokens == 0
 
@@ -198,7 +198,7 @@ def test_factors_count_and_a_source_can_be_empty() -> None:
     [
         (lambda: Corpus(FOUR).plan(0), "budget 0: expected 1 token or more"),
         (lambda: Corpus(FOUR).plan(9, Policy(targets={"wbe": Fraction(1)})), "no source 'wbe'; did you mean 'web'"),
-        (lambda: make_plan([Cell("a", "all", 0, 0)], 9, Policy(), Corpus({})), "kept no tokens"),
+        (lambda: share_budget([Cell("a", "all", 0, 0)], 9, Policy(), Corpus({})), "kept no tokens"),
         (lambda: Policy(targets={"a": Fraction(2, 3), "b": Fraction(1, 2)}), "at most 1 together"),
         (lambda: Policy(max_repetition=Fraction(0)), "max_repetition 0"),
         (lambda: Policy(temperature=Fraction(1, 2)), "temperature 0.5"),

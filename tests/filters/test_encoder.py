@@ -16,7 +16,8 @@ from gneiss.annotation import annotate
 from gneiss.errors import ModelError, RecipeError
 from gneiss.filters.encoder import Encoder, EncoderHead
 from gneiss.filters.encoder_models.features import EncoderFiles, load_features
-from gneiss.filters.encoder_models.head import FeatureSettings, Kind, LinearHead, TrainedHead, write_head
+from gneiss.filters.encoder_models.head import Kind, LinearHead, TrainedHead, write_head
+from gneiss.filters.encoder_models.settings import FeatureSettings
 from gneiss.input.plan import make_plan
 from tests.support import recipe_of, write_documents
 from tests.tiny_encoder import WIDTH, write_tiny_encoder
@@ -157,6 +158,9 @@ def test_a_run_depends_on_the_models_files_and_on_onnxruntime(tmp_path: Path) ->
         ("{model: edu}", "model: expected a folder, edu/"),
         ("{model: edu/, windows: 0}", "windows: expected 1 to 64, found 0"),
         ("{model: edu/, window_tokens: 4}", "window_tokens: expected 8 to 8192, found 4"),
+        ("{model: edu/, device: gpu, precision: int8}", "device: gpu runs a BERT's safetensors in float32 alone"),
+        ("{model: edu/, device: gpu, weights: onnx/model.onnx}", "device: gpu runs a BERT's safetensors"),
+        ("{model: edu/, heads: {a: {label: x}, a_label: {}}}", "two heads both give the column 'a_label'"),
         ("{model: edu/, heads: {}}", "heads: expected one head or more"),
         ("{model: edu/, heads: {edu: {lable: x}}}", "lable"),
     ],

@@ -18,7 +18,8 @@ from gneiss.annotation import annotate
 from gneiss.cli.main import app
 from gneiss.errors import InputError, ModelError, OutputError
 from gneiss.filters.encoder import Encoder, EncoderHead
-from gneiss.filters.encoder_models.head import FeatureSettings, read_head
+from gneiss.filters.encoder_models.head import read_head
+from gneiss.filters.encoder_models.settings import FeatureSettings
 from gneiss.model_training import train_encoder
 from gneiss.model_training.models import EncoderClassifier
 from tests.tiny_encoder import write_tiny_encoder

@@ -11,17 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 
 from gneiss.arrays import AnyArray, Float32Array
 from gneiss.errors import ModelError, first_line
 from gneiss.filters.encoder_models.onnx_file import Graph, Node, onnx_bytes
+from gneiss.filters.encoder_models.settings import Pooling, Precision
 
-#: What stands for a window: the mean over its tokens, its first token, or that through the layer under BERT's own head.
-Pooling: TypeAlias = Literal["mean", "cls", "pooler"]
-Precision: TypeAlias = Literal["float32", "int8"]
 #: The layer under the model's own head.
 _POOLER = ("pooler.dense.weight", "pooler.dense.bias")
 #: Of a weight in int8: two products with it and bytes of 255 fit into 16 bits.

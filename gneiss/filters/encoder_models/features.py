@@ -6,18 +6,16 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 
 from gneiss.arrays import Float32Array, Int64Array
 from gneiss.errors import ModelError
 from gneiss.filters.encoder_models.bert import Bert, bert_onnx, check_pooler, read_bert, read_config
-from gneiss.filters.encoder_models.head import FeatureSettings
 from gneiss.filters.encoder_models.session import OutOfMemoryError, Session, onnx_session
+from gneiss.filters.encoder_models.settings import Device, FeatureSettings
 from gneiss.filters.encoder_models.windows import Windows, load_windows
 
-Device: TypeAlias = Literal["cpu", "gpu"]
 #: What most encoders of an ONNX file were trained with, where their configuration does not say.
 _POSITIONS = 512
 
@@ -110,10 +108,10 @@ def load_features(files: EncoderFiles, settings: FeatureSettings, device: Device
 
 
 def _session_of(bert: Bert, settings: FeatureSettings, device: Device) -> Session:
-    """On a GPU where one is asked for and there, with float32 weights; else on the processor."""
+    """On a GPU where one is asked for and there; else on the processor."""
     from gneiss.filters.encoder_models.torch_session import has_gpu, torch_session
 
-    if device == "gpu" and settings.precision == "float32" and has_gpu():
+    if device == "gpu" and has_gpu():
         return torch_session(bert, settings.pooling, "cuda")
     return onnx_session(bert_onnx(bert, settings.pooling, settings.precision), settings.pooling)
 

@@ -13,7 +13,7 @@ from numba import njit
 
 from gneiss.arrays import Float32Array, Float64Array
 from gneiss.errors import ModelError, first_line
-from gneiss.filters.encoder_models.bert import Pooling, Precision
+from gneiss.filters.encoder_models.settings import FeatureSettings
 from gneiss.filters.fasttext_models.output import exp
 
 #: What a head's outputs are: numbers as they stand; a probability for each label by itself; or one for all labels.
@@ -22,16 +22,6 @@ _KINDS: tuple[Kind, ...] = ("regression", "sigmoid", "softmax")
 #: The name of a head's file in its folder, and of what it says of itself.
 FILE, _METADATA = "head.safetensors", "gneiss_encoder_head"
 _VERSION = 1
-
-
-@dataclass(frozen=True)
-class FeatureSettings:
-    """What features of a text are: how windows become them, how many there are, and tokens of each."""
-
-    pooling: Pooling = "mean"
-    windows: int = 3
-    window_tokens: int = 512
-    precision: Precision = "float32"
 
 
 @dataclass(frozen=True, eq=False)

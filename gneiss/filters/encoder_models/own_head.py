@@ -7,7 +7,8 @@ import numpy as np
 from gneiss.errors import ModelError
 from gneiss.filters.encoder_models.bert import labels_of, read_arrays, read_config
 from gneiss.filters.encoder_models.features import EncoderFiles
-from gneiss.filters.encoder_models.head import FeatureSettings, Kind, LinearHead
+from gneiss.filters.encoder_models.head import Kind, LinearHead
+from gneiss.filters.encoder_models.settings import FeatureSettings
 
 #: The classifier of BertForSequenceClassification, over the pooler's features.
 _WEIGHTS, _BIAS = "classifier.weight", "classifier.bias"

@@ -11,7 +11,7 @@ import numpy as np
 
 from gneiss.arrays import Float32Array, Int64Array
 from gneiss.errors import ModelError, first_line
-from gneiss.filters.encoder_models.bert import Pooling
+from gneiss.filters.encoder_models.settings import Pooling
 
 
 class Session(Protocol):

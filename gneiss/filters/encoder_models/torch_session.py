@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from gneiss.arrays import Float32Array, Int64Array
-from gneiss.filters.encoder_models.bert import Bert, Pooling
+from gneiss.filters.encoder_models.bert import Bert
 from gneiss.filters.encoder_models.session import OutOfMemoryError
+from gneiss.filters.encoder_models.settings import Pooling
 
 #: Windows that a GPU is given at once; where they do not fit, it gets half as many.
 _BATCH_WINDOWS = 256

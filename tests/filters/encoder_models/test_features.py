@@ -18,10 +18,9 @@ from safetensors.numpy import load_file, save_file
 
 from gneiss.arrays import AnyArray, Float32Array, Float64Array, Int64Array
 from gneiss.errors import ModelError
-from gneiss.filters.encoder_models.bert import Pooling, Precision
 from gneiss.filters.encoder_models.features import EncoderFiles, Features, load_features
-from gneiss.filters.encoder_models.head import FeatureSettings
 from gneiss.filters.encoder_models.session import OutOfMemoryError
+from gneiss.filters.encoder_models.settings import FeatureSettings, Pooling, Precision
 from gneiss.filters.encoder_models.windows import Windows
 from tests.tiny_encoder import HEADS, LAYERS, WIDTH, WORDS, write_tiny_encoder
 

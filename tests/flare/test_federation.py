@@ -6,15 +6,16 @@ Whatever is killed, the model has the bytes of a training in one process. `make 
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +23,7 @@ import pytest
 pytest.importorskip("nvflare", reason="NVIDIA FLARE is not installed: make test-train does")
 
 from gneiss.errors import GneissError
+from gneiss.filters.fasttext import fasttext_scores
 from gneiss.model_training.federated.agreement import Agreement
 from gneiss.model_training.federated.coordinator import train
 from gneiss.model_training.federated.engines.in_process import InProcess
@@ -32,8 +34,10 @@ from gneiss.model_training.federated.model import write_model
 from gneiss.model_training.federated.provision import provision
 from gneiss.model_training.federated.region import RegionFiles, site_of
 from gneiss.model_training.federated.site_documents import SiteFiles
+from gneiss.pipelines.run import run
 from gneiss.store.place import place_of
 from tests.model_training.federated.silos_of_text import WORDS, documents
+from tests.runs import InThisProcess
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
@@ -44,7 +48,7 @@ WAIT_SECONDS = 60.0
 
 @dataclass
 class Parties:
-    """Processes of a federation, by name. Each is a group of its own, as its jobs are processes too."""
+    """Processes of a federation, by name."""
 
     folder: Path
     agreement: Agreement
@@ -59,7 +63,6 @@ class Parties:
                 [sys.executable, "-m", "gneiss", "federated", *arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
                 env=environment,
                 cwd=self.folder,
             )
@@ -76,9 +79,12 @@ class Parties:
         self.start("server", "serve", str(self.kits["server"]))
 
     def kill(self, party: str) -> None:
-        """End a party at once, with all processes that it has started."""
+        """End a party at once, with its jobs, as if its machine had gone off."""
         process = self.running.pop(party)
-        os.killpg(process.pid, signal.SIGKILL)
+        of_party = psutil.Process(process.pid)
+        for one in (of_party, *of_party.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         process.wait()
 
     def close(self) -> None:
@@ -217,6 +223,17 @@ def expected_model(parties: Parties, folder: Path) -> bytes:
     return (folder / "quality.bin").read_bytes()
 
 
+def scores(output: Path, folder: Path) -> list[float]:
+    """What a run of the recipe on the model's card gives to the texts of a site that took no part."""
+    phase = (output / "MODEL.md").read_text().split("```yaml\n")[1].split("```")[0].replace("\n", "\n    ")
+    (output / "recipe.yaml").write_text(f"name: federated\nphases:\n  - name: only\n    {phase}")
+    (folder / "input").mkdir()
+    pq.write_table(documents("eve").select(["text"]), folder / "input" / "a.parquet")
+    run(output / "recipe.yaml", folder / "input", folder / "run", backend=InThisProcess())
+    found: list[float] = pq.read_table(folder / "run" / "annotations" / "base" / "a.parquet")["quality"].to_pylist()
+    return found
+
+
 def test_a_model_has_the_same_bytes_whatever_is_killed(parties: Parties, admin: Session, tmp_path: Path) -> None:
     output = tmp_path / "FED"
     training = parties.start(
@@ -237,5 +254,8 @@ def test_a_model_has_the_same_bytes_whatever_is_killed(parties: Parties, admin: 
     assert training.returncode == 0, parties.said("train")
     del parties.running["train"]
     assert (output / "quality.bin").read_bytes() == expected_model(parties, tmp_path)
+    assert scores(output, tmp_path) == pytest.approx(
+        fasttext_scores(documents("eve")["text"].to_pylist(), output / "quality.bin", "hq").to_pylist(), abs=4e-7
+    )
     told = [line for line in parties.said("train").splitlines() if line.startswith("round ")]
     assert [int(line.split()[1].rstrip(":")) for line in told] == [*range(1, ROUNDS + 1)]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gneiss.model_training.federated.checkpoint import Record
 from gneiss.model_training.federated.federation import Federation
+from gneiss.model_training.federated.privacy import DELTA, Protection
 from gneiss.model_training.federated.simulation_card import figure_cells
+from gneiss.model_training.federated.strategies import ARRIVALS, of_rounds
 from gneiss.model_training.source import markdown_table
 from gneiss.version import __version__
 
@@ -74,6 +77,7 @@ def card(made: Made, model_file: str) -> str:
         "guarantee of privacy: a weight that moved says that some documents of the site have that word, or an n-gram",
         "with that hash. Each site has a list of what it sent.",
         "",
+        *_protection_lines(made),
         "## In a recipe",
         "",
         "```yaml",
@@ -91,3 +95,26 @@ def card(made: Made, model_file: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _protection_lines(made: Made) -> list[str]:
+    """What is guaranteed of the vectors that left sites, as they say themselves."""
+    federation = made.federation
+    by_arrival = federation.strategy in ARRIVALS
+    vectors = 1 if by_arrival else len(of_rounds(federation.strategy, federation.rates).answered)
+    answers = Counter(site for record in made.records for site in record.get("protection", ()))
+    said = {site: meta for record in made.records for site, meta in record.get("protection", {}).items()}
+    rows = []
+    for site in sorted(said):
+        protection, sent = Protection(**said[site]), vectors * answers[site]
+        epsilons = (protection.epsilon(DELTA), protection.epsilon_of_all(DELTA, sent))
+        rows.append((site, protection.clip_norm, protection.noise_std, sent, *(f"{one:.3g}" for one in epsilons)))
+    if not rows:
+        return []
+    return [
+        "Some sites shorten each vector to a norm, and add Gaussian noise. Whether their vectors or zeros were sent is",
+        f"(ε, {DELTA:g})-differentially private; numbers of documents, and sums over those held out, have no noise.",
+        "",
+        *markdown_table(("site", "norm", "noise", "vectors sent", "ε of one", "ε of all"), *rows),
+        "",
+    ]

@@ -24,6 +24,7 @@ from gneiss.model_training.classifier import QUALITY
 from gneiss.model_training.federated.agreement import Agreement, read_agreement
 from gneiss.model_training.federated.divided import LABELS_FILE, divide
 from gneiss.model_training.federated.federation import FEDERATION_FILE
+from gneiss.model_training.federated.privacy import Protection
 from gneiss.model_training.federated.region import RegionFiles
 from gneiss.model_training.federated.site_documents import SiteFiles
 from gneiss.model_training.labels import rule_of
@@ -61,7 +62,7 @@ class SiteSettings:
     """Where the documents of a site are, and how they are read: labels, an absolute address; the rest as in SiteFiles.
 
     label, positive, score_threshold: see `rule_of`; sites_by: the column that says in which silo of this site a
-    document is, None for a site without silos.
+    document is, None for a site without silos; clip_norm, noise_std: see Protection, None for none.
     """
 
     labels: str
@@ -72,6 +73,12 @@ class SiteSettings:
     held_out_share: float = 0.2
     min_documents: int = 5
     sites_by: str | None = None
+    clip_norm: float | None = None
+    noise_std: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.clip_norm is None and self.noise_std:
+            raise InputError("noise_std: expected a clip_norm, too: what is guaranteed is of noise beside a norm")
 
     def files(self, site: str, agreement: Agreement, kit: Path) -> SiteFiles | RegionFiles:
         """Of a site, or of all its silos. Raises InputError for labels that cannot be read, OutputError."""
@@ -92,6 +99,7 @@ class SiteSettings:
             self.text,
             self.held_out_share,
             self.min_documents,
+            None if self.clip_norm is None else Protection(self.clip_norm, self.noise_std),
         )
 
 

@@ -23,6 +23,7 @@ from gneiss.model_training.federated.engines.in_process import InProcess
 from gneiss.model_training.federated.kit import OUTCOME_FILE, RECORDS_FILE, RESULT_FILE, training_place
 from gneiss.model_training.federated.message import Message, packed
 from gneiss.model_training.federated.model import write_model
+from gneiss.model_training.federated.privacy import Protection
 from gneiss.store.place import place_of
 from tests.model_training.federated.silos_of_text import MIXES, MOST_BYTES, SPACE, WORDS, sites_of
 
@@ -34,8 +35,9 @@ AGREED = Agreement(
 class Failing(InProcess):
     """Sites of which one is lost from some answer on, or whose coordinator ends at it."""
 
-    def __init__(self, folder: Path, ends_at: int | None, lost: str | None) -> None:
-        super().__init__(dict(sites_of(folder / "sites", min_documents=2)), MOST_BYTES)
+    def __init__(self, folder: Path, ends_at: int | None, lost: str | None, protection: Protection | None) -> None:
+        sites = sites_of(folder / "sites", min_documents=2, protection=protection)
+        super().__init__(dict(sites), MOST_BYTES)
         self.ends_at, self.lost, self.answers = ends_at, lost, 0
 
     def answer(self, timeout_s: float) -> tuple[str, Message] | Lost | None:
@@ -60,6 +62,7 @@ class OneServer:
     heard: dict[str, float] = field(default_factory=lambda: dict.fromkeys(MIXES, 100.0))
     found: dict[str, str] = field(default_factory=dict)
     questions: int = 0
+    protection: Protection | None = None
 
     def connected(self) -> Mapping[str, float]:
         return self.heard
@@ -79,8 +82,8 @@ class OneServer:
             if self.raises:
                 raise self.raises
             federation = agreement.federation(agreement.strategy)
-            counts = count_labels(federation, Failing(self.folder, None, None))
-            trained = train(federation, Failing(self.folder, ends_at, lost), self.place)
+            counts = count_labels(federation, Failing(self.folder, None, None, None))
+            trained = train(federation, Failing(self.folder, ends_at, lost, self.protection), self.place)
         except GneissError as error:
             (left / OUTCOME_FILE).write_text(json.dumps({"error": type(error).__name__, "message": str(error)}))
             self.found[job] = "FINISHED:EXECUTION_EXCEPTION"
@@ -232,6 +235,17 @@ def test_jobs_without_a_round_are_not_tried_for_ever(tmp_path: Path, kit: Path) 
     with pytest.raises(MachineError, match="server: no disk"):
         trained(kit, server)
     assert len(server.submitted) == 5
+
+
+def test_the_card_says_what_sites_guarantee(tmp_path: Path, kit: Path) -> None:
+    server = OneServer(tmp_path)
+    server.protection = Protection(1.0, 4.0)
+    trained(kit, server)
+    card = (tmp_path / "FED" / "MODEL.md").read_text()
+    sent = 2 * AGREED.rounds  # corrections are sent, too
+    expected = f"{server.protection.epsilon_of_all(1e-5, sent):.3g}"
+    rows = [re.split(r" *\| *", line)[1:-1] for line in card.splitlines() if line.startswith("|")]
+    assert ["ann", "1.0", "4.0", str(sent), "0.926", expected] in rows
 
 
 def test_another_training_is_refused_in_its_place(tmp_path: Path, kit: Path) -> None:

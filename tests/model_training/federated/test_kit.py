@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gneiss.errors import InputError
@@ -19,6 +21,8 @@ from gneiss.model_training.federated.kit import (
     write_policy,
     write_site_settings,
 )
+from gneiss.model_training.federated.privacy import Protection
+from gneiss.model_training.federated.region import RegionFiles
 from gneiss.model_training.federated.site_documents import SiteFiles
 
 AGREED = Agreement("localhost", ("clinic",), buckets=64)
@@ -95,3 +99,16 @@ def test_a_site_knows_where_its_documents_are(kit: Path, tmp_path: Path) -> None
     assert isinstance(files, SiteFiles)
     assert (files.site, str(files.folder), files.min_documents) == ("clinic", str(kit / "site"), 2)
     assert files.space == AGREED.space
+
+
+def test_a_region_has_silos_of_its_own(kit: Path, tmp_path: Path) -> None:
+    table = pa.table({"text": ["a", "b", "c"], "label": ["hq", "cc", "hq"], "ward": ["east", "west", "east"]})
+    pq.write_table(table, tmp_path / "labels.parquet")
+    own = SiteSettings(str(tmp_path / "labels.parquet"), sites_by="ward", clip_norm=2.0, noise_std=0.5)
+    files = own.files("clinic", agreement_of_kit(kit), kit)
+    assert isinstance(files, RegionFiles)
+    assert [silo.site for silo in files.sites] == ["east", "west"]
+    assert all(str(silo.labels).startswith(f"{kit}/site/silos/{silo.site}/") for silo in files.sites)
+    assert {silo.protection for silo in files.sites} == {Protection(2.0, 0.5)}
+    with pytest.raises(InputError, match="noise_std: expected a clip_norm, too"):
+        SiteSettings("labels.parquet", noise_std=0.5)

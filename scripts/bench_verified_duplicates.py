@@ -20,7 +20,7 @@ import struct
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -44,6 +44,8 @@ from gneiss.dedup import find_near_duplicates
 from gneiss.dedup.minhash.bands import match_probability
 from gneiss.dedup.minhash.criteria import NearDuplicates, Verification
 from gneiss.dedup.minhash.in_memory import clusters_within, verified_within
+from gneiss.dedup.minhash.keys import shard_keys
+from gneiss.dedup.minhash.matching import matched
 from gneiss.dedup.minhash.normalization import normalized
 from gneiss.recipe.recipe import Recipe
 from tests.runs import InThisProcess
@@ -297,6 +299,14 @@ def datatrove_part(corpus: Path, limit: int | None) -> Figures:
         )
         run_datatrove_on_our_signatures(folder / "all", folder / "same")
         same = clusters_of_datatrove(folder / "same/clusters")
+        buckets = buckets_of_datatrove(folder / "same/buckets")
+    pairs = Counter((members[0], later) for members in buckets for later in members[1:])
+    matches = pa.Table.from_batches(matched(shard_keys(batch, UNVERIFIED)))
+    own_pairs = Counter(zip(matches["first_row"].to_pylist(), matches["row"].to_pylist(), strict=True))
+    if pairs != own_pairs:
+        raise SystemExit(
+            f"{(pairs - own_pairs).total()} pairs are datatrove's only, {(own_pairs - pairs).total()} ours"
+        )
     found = clusters_within(batch, UNVERIFIED)
     own = defaultdict(set)
     for row, first in zip(found["row"].to_pylist(), found["first_row"].to_pylist(), strict=True):
@@ -304,6 +314,9 @@ def datatrove_part(corpus: Path, limit: int | None) -> Figures:
     if {frozenset(its) for its in own.values()} != same:
         raise SystemExit("datatrove makes other clusters of the same signatures")
     return {
+        "datatrove_buckets_of_our_signatures": len(buckets),
+        "datatrove_and_our_pairs_in_these": sum(len(members) * (len(members) - 1) // 2 for members in buckets),
+        "datatrove_and_our_pairs_that_differ": len({*combined(buckets)} ^ {*combined(our_buckets(batch))}),
         "datatrove_clusters_of_our_signatures": len(same),
         "datatrove_cpu_s_per_mb": datatrove / batch.size_bytes * 1e6,
         "datatrove_over_gneiss_unverified": datatrove / unverified,
@@ -393,6 +406,34 @@ def clusters_of_datatrove(folder: Path) -> set[frozenset[int]]:
     for document, cluster in struct.iter_unpack("<II", file.read_bytes()):
         members[cluster].add(document)
     return {frozenset(member) for member in members.values()}
+
+
+def buckets_of_datatrove(folder: Path) -> list[list[int]]:
+    """The documents that share a band, for each band and value of it, of one input file: pairs of neighbours in it."""
+    buckets = []
+    for file in sorted(folder.glob("*.dups")):
+        of_last: dict[int, list[int]] = {}
+        for _, one, _, other in struct.iter_unpack("<4I", file.read_bytes()):
+            members = of_last.pop(one, None)
+            if members is None:
+                buckets.append(members := [one])
+            members.append(other)
+            of_last[other] = members
+    return buckets
+
+
+def our_buckets(batch: TextBatch) -> list[list[int]]:
+    """The same, by the keys of our documents."""
+    keys = UNVERIFIED.keys(batch, np.ones(len(batch), np.bool_))
+    members = defaultdict(list)
+    for row, *key in zip(keys.row.tolist(), keys.high.tolist(), keys.low.tolist(), strict=True):
+        members[*key].append(row)
+    return [rows for rows in members.values() if len(rows) > 1]
+
+
+def combined(buckets: Iterable[Sequence[int]]) -> Iterable[Pair]:
+    """All pairs within buckets, the earlier first."""
+    return (pair for members in buckets for pair in combinations(sorted(members), 2))
 
 
 PARTS: dict[str, Callable[[Path, int | None], Figures]] = {

@@ -212,7 +212,7 @@ def _kept(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
     from gneiss.dedup.corpus_scope import shard_passages
 
     units, answers = _units(plan, corpus, shard), _to_shard(plan, corpus, "answers", plan.known + shard)
-    return shard_passages(units, plan.scheme.anchors(units).copies, plan.scheme, answers, plan.foreign)
+    return shard_passages(units, plan.scheme.copies(units), plan.scheme, answers, plan.foreign)
 
 
 def _cuts_of(plan: SubstringPlan, corpus: StepCorpus, shard: int, units: Units) -> pa.RecordBatch:
@@ -220,7 +220,7 @@ def _cuts_of(plan: SubstringPlan, corpus: StepCorpus, shard: int, units: Units) 
 
     number = plan.known + shard
     answers = _to_shard(plan, corpus, "answers", number)
-    copies = plan.scheme.anchors(units).copies
+    copies = plan.scheme.copies(units)
     order = order_in(plan.first_by, corpus, shard)
     return shard_cuts(number, units, copies, plan.scheme, answers, plan.policy, plan.fill_gaps, order)
 

@@ -62,6 +62,41 @@ def select_anchors(values: AnyArray, bounds: Int64Array, min_length: int, k: int
     return Anchors(*_select(values, values.view(np.uint8), bounds, min_length, k, np.uint64(seed), begin, short))
 
 
+def periodic_copies(values: AnyArray, bounds: Int64Array, min_length: int, k: int) -> Int64Array:
+    """The `copies` of the anchors of all documents, without these; parameters as for `select_anchors`."""
+    values = read_only(values)
+    return np.asarray(_periodic_copies(values.view(np.uint8), values.itemsize, bounds, min_length, k))
+
+
+@njit(cache=True, nogil=True)
+def _periodic_copies(octets: UInt8Array, size: Int, bounds: Int64Array, min_length: Int, k: Int) -> Int64Array:
+    copies, copied = np.empty((16, 3), np.int64), 0
+    for document in range(len(bounds) - 1):
+        low, high = bounds[document], bounds[document + 1]
+        if high - low >= min_length:
+            stretches = periodic_stretches(octets, low, high, k, size)
+            copies, copied = _note_copies(stretches, low, min_length, copies, copied)
+    return copies[:copied]
+
+
+@njit(cache=True, nogil=True)
+def _note_copies(
+    stretches: Int64Array, low: Int, min_length: Int, copies: Int64Array, copied: Int
+) -> tuple[Int64Array, Int]:
+    """Add the windows of a document from `low` on that no anchor owns; returns the rows and how many there are."""
+    position = low
+    for stretch in range(len(stretches)):
+        start, end, period = stretches[stretch]
+        if end - start >= min_length + period and start >= position:
+            copies = room_for(copies, copied, 1)
+            position = end - min_length + 1
+            copies[copied, 0] = start + period
+            copies[copied, 1] = position - start - period
+            copies[copied, 2] = start
+            copied += 1
+    return copies, copied
+
+
 @njit(cache=True, nogil=True)
 def _select(
     values: AnyArray,
@@ -90,20 +125,17 @@ def _select(
         if high - low < min_length:
             continue
         stretches = periodic_stretches(octets, low, high, k, size)
-        # Ranges of window starts: the whole document, or what long periodic stretches leave of it.
+        own = copied
+        copies, copied = _note_copies(stretches, low, min_length, copies, copied)
+        # Ranges of window starts: the whole document, or what long periodic stretches leave of it, which are two before
+        # each of them, parted where it starts.
         position = low
-        stretch = 0
-        part = 0
+        is_before = True
         near = 0
         while position <= high - min_length:
             stop = high - min_length + 1
-            if stretch < len(stretches):
-                start, end, period = stretches[stretch]
-                if end - start < min_length + period or start < position:
-                    stretch += 1
-                    continue
-                stop = start if part == 0 else start + period
-                part += 1
+            if own < copied:
+                stop = copies[own, 2] if is_before else copies[own, 0]
             at = position
             opened = total
             while at < stop:
@@ -123,15 +155,10 @@ def _select(
             columns = _Columns(begin, left, count, key, content)
             _hash_anchors(octets, size, columns, opened, total, min_length, k, seed)
             position = stop
-            if part == 2:
-                copies = room_for(copies, copied, 1)
-                position = stretches[stretch, 1] - min_length + 1
-                copies[copied, 0] = stop
-                copies[copied, 1] = position - stop
-                copies[copied, 2] = stretches[stretch, 0]
-                copied += 1
-                part = 0
-                stretch += 1
+            if own < copied and not is_before:
+                position += copies[own, 1]
+                own += 1
+            is_before = not is_before
     return begin[:total], left[:total], count[:total], key[:total], content[:total], copies[:copied]
 
 

@@ -39,10 +39,10 @@ def shard_cuts(
 ) -> pa.RecordBatch:
     """Map a shard: what to cut, the same as for all shards as one corpus.
 
-    Parameters: `shard`: its index; `copies`: of its anchors (`Scheme.anchors`), found in any stage; `answers`: those of
-    all partitions and passes for this shard; `fill_gaps`: see `duplicate_spans`; `order`: uint64 (documents,), as sent
-    along with contents. Records, `SCHEMA`: bytes `start` to `end` of `document`, sorted, disjoint, repeat
-    `source_document` of `source_shard` from unit `source_start` on; a byte, where units are bytes.
+    Parameters: `shard`: its index; `copies`: see `Scheme.copies`; `answers`: those of all partitions and passes for
+    this shard; `fill_gaps`: see `duplicate_spans`; `order`: uint64 (documents,), as sent along with contents. Records,
+    `SCHEMA`: bytes `start` to `end` of `document`, sorted, disjoint, repeat `source_document` of `source_shard` from
+    unit `source_start` on; a byte, where units are bytes.
     """
     row, start, count, source_shard, source_row, source_start = _read(answers)
     last = start + count - 1 + scheme.min_length

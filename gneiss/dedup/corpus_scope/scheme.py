@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gneiss.arrays import BoolArray, Int64Array, UInt32Array, UInt64Array
-from gneiss.dedup.anchors.selection import Anchors, select_anchors
+from gneiss.dedup.anchors.selection import Anchors, periodic_copies, select_anchors
 from gneiss.dedup.units import Units
 from gneiss.errors import InputError
 
@@ -59,6 +59,10 @@ class Scheme:
         if longest >= 2**31:
             raise InputError(f"a document of {longest} units: corpus scope takes at most {2**31 - 1}")
         return select_anchors(units.values, units.bounds, self.min_length, self.kmer_length, self.hash_seed(0))
+
+    def copies(self, units: Units) -> Int64Array:
+        """The `copies` of the anchors of a shard, in a fraction of their time."""
+        return periodic_copies(units.values, units.bounds, self.min_length, self.kmer_length)
 
     def by_partition(self, key: UInt64Array) -> tuple[Int64Array, Int64Array]:
         """Anchors ordered by partition, then as they come.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gneiss.dedup.anchors.periods import longest_period, periodic_stretches
-from gneiss.dedup.anchors.selection import select_anchors
+from gneiss.dedup.anchors.selection import periodic_copies, select_anchors
 from tests.dedup import corpora
 
 
@@ -20,6 +20,7 @@ def test_every_window_has_one_owner_that_its_content_decides(seed: int, kind: ty
     k = max(1, length // 2)
     values, bounds = corpora.concatenated(corpora.patchwork(random, length))
     anchors = select_anchors(values.astype(kind), bounds, length, k, seed)
+    np.testing.assert_array_equal(periodic_copies(values.astype(kind), bounds, length, k), anchors.copies)
     owners = np.zeros(len(values) + 1, np.int64)
     anchor_of: dict[bytes, tuple[int, int]] = {}
     for begin, left, count, key in zip(anchors.begin, anchors.left, anchors.count, anchors.key, strict=True):

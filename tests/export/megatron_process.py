@@ -12,6 +12,8 @@ from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
 from megatron.core.datasets.indexed_dataset import DType, IndexedDataset, IndexedDatasetBuilder
 from megatron.core.datasets.utils import Split
 
+from gneiss.export import WeightedGPTDataset
+
 
 def main(prefix: str, target: str) -> None:
     """Copy, and tell documents, their bounds, and samples with the documents that Megatron looks up for them."""
@@ -24,15 +26,32 @@ def main(prefix: str, target: str) -> None:
         found.append(tokens.tolist())
     builder.finalize(f"{target}.idx")
     told = {"tokens": found, "bounds": dataset.document_indices.tolist()}
+    told |= {"weighted": weighted(prefix, dataset, f"{target}-weighted-cache")}
     told |= {"code": DType.code_from_dtype(dataset.index.dtype), "samples": samples(prefix, dataset, f"{target}-cache")}
     print(json.dumps(told))
 
 
+def weighted(prefix: str, dataset: IndexedDataset, cache: str) -> list[dict[str, list[float]]]:
+    """The samples of gneiss's dataset: labels, loss mask, and of each label its document and the log of its weight."""
+    config = configuration(prefix, cache)
+    whole = WeightedGPTDataset(dataset, prefix, np.arange(len(dataset)), None, Split.train, config)
+    names = ("labels", "loss_mask", "document", "log_prior")
+    return [{name: whole[i][name].tolist() for name in names} for i in (None, *range(len(whole)))]
+
+
 def samples(prefix: str, dataset: IndexedDataset, cache: str) -> list[tuple[list[int], list[int]]]:
     """Tokens of training samples, and the indices of the documents in each, which GPTDataset then drops."""
+    config = configuration(prefix, cache)
+    whole = GPTDataset(dataset, prefix, np.arange(len(dataset)), None, Split.train, config)
+    looked_up = (whole._query_document_sample_shuffle_indices(i) for i in range(len(whole)))
+    return [(tokens.tolist(), documents.tolist()) for tokens, documents in looked_up]
+
+
+def configuration(prefix: str, cache: str) -> GPTDatasetConfig:
+    """Of samples of 3000 tokens."""
     tokenizer = SimpleNamespace(eod=256, pad=-1, vocab_size=257, unique_identifiers={})
     switches = dict.fromkeys(("reset_position_ids", "reset_attention_mask", "eod_mask_loss"), False)
-    config = GPTDatasetConfig(
+    return GPTDatasetConfig(
         random_seed=1,
         sequence_length=3000,
         blend=([prefix], None),
@@ -42,9 +61,6 @@ def samples(prefix: str, dataset: IndexedDataset, cache: str) -> list[tuple[list
         mid_level_dataset_surplus=0.0,
         **switches,
     )
-    whole = GPTDataset(dataset, prefix, np.arange(len(dataset)), None, Split.train, config)
-    looked_up = (whole._query_document_sample_shuffle_indices(i) for i in range(len(whole)))
-    return [(tokens.tolist(), documents.tolist()) for tokens, documents in looked_up]
 
 
 if __name__ == "__main__":

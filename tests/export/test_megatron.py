@@ -12,7 +12,7 @@ import pytest
 
 from gneiss.export.files import tokenized
 from gneiss.export.megatron import export_megatron
-from gneiss.loader.reader import documents
+from gneiss.loader.reader import Document, documents
 from tests import runs
 from tests.export.test_files import as_bytes
 
@@ -103,3 +103,25 @@ def test_the_real_library_reads_it_and_writes_the_same(token_bytes: int, release
         assert any(b"".join(texts)[at:].startswith(pieces) for at in range(len(texts[0])))
         compared += len(places) > 2
     assert compared > 3
+    check_weights(found["weighted"], list(documents(released, shuffled=False)))
+
+
+def check_weights(samples: list[dict[str, list[float]]], expected: list[Document]) -> None:
+    """Every label is of the document that is told, with its weight; each document's labels are its text in order."""
+    for sample in samples:
+        runs_of: list[tuple[float, list[float]]] = []
+        for label, document, log_prior, mask in zip(
+            *(sample[name] for name in ("labels", "document", "log_prior", "loss_mask")), strict=True
+        ):
+            assert (document == -1) <= (mask == 0)
+            if document == -1:
+                assert log_prior == 0
+                continue
+            assert log_prior == np.float32(expected[int(document)].log_prior)
+            if not runs_of or runs_of[-1][0] != document:
+                runs_of.append((document, []))
+            runs_of[-1][1].append(label)
+        for document, labels in runs_of:
+            whole = [*expected[int(document)].text.encode(), 256]
+            assert any(whole[at : at + len(labels)] == labels for at in range(len(whole)))
+    assert len({log_prior for sample in samples for log_prior in sample["log_prior"]}) > 2

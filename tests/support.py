@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,3 +31,14 @@ def recipe_of(phases: str, **settings: Any) -> Recipe:
     """A recipe named `test` with the given phases (YAML, not indented)."""
     head = "".join(f"{key}: {value}\n" for key, value in settings.items())
     return Recipe.parse(f"name: test\n{head}phases:\n{phases}")
+
+
+def with_columns(output: Path, columns: Mapping[str, Callable[[int], Any]], types: Mapping[str, pa.DataType]) -> None:
+    """Add columns to the annotation shards of a run: column → value of the n-th row of the run."""
+    first = 0
+    for path in sorted((output / "annotations/base").rglob("*.parquet")):
+        table = pq.read_table(path)
+        for name, value in columns.items():
+            table = table.append_column(name, pa.array([value(first + i) for i in range(table.num_rows)], types[name]))
+        pq.write_table(table, path)
+        first += table.num_rows

@@ -91,6 +91,8 @@ class Recipe(Part):
     def changed(self, changes: Mapping[str, Any], resolve: Resolve | None = None) -> Recipe:
         """This recipe with other values, by dotted path; a phase and an annotator are named in it. Raises RecipeError.
 
+        resolve: as for `load`.
+
         >>> recipe = Recipe.load("gneissweb-bytes").changed({"phases.gneissweb.rules.quality": "cosmo > 0.03"})
         >>> recipe.phases[0].rules["quality"]
         'cosmo > 0.03'

@@ -31,7 +31,7 @@ from gneiss.output.layers import LAYER_KEY
 from gneiss.recipe.recipe import Recipe
 from tests import runs
 from tests.chaos.killing import NEVER, killed_at
-from tests.support import write_documents
+from tests.support import with_columns, write_documents
 
 Copy = Callable[[Path], Path]
 
@@ -70,17 +70,6 @@ def check_against_oracle(output: Path, alpha: float, beta: float, quality: str |
             assert {name: value for name, value in row.items() if value is not None}.keys() <= {"row", "id"}
     mean = math.fsum(math.exp(row["log_prior"]) for row in found if row["log_prior"] is not None) / len(kept)
     assert mean == pytest.approx(1, abs=1e-12)
-
-
-def with_columns(output: Path, columns: Mapping[str, Callable[[int], Any]], types: Mapping[str, pa.DataType]) -> None:
-    """Add columns to the annotation shards of a run: column → value of the n-th row of the run."""
-    first = 0
-    for path in sorted((output / "annotations/base").rglob("*.parquet")):
-        table = pq.read_table(path)
-        for name, value in columns.items():
-            table = table.append_column(name, pa.array([value(first + i) for i in range(table.num_rows)], types[name]))
-        pq.write_table(table, path)
-        first += table.num_rows
 
 
 @pytest.mark.parametrize(("alpha", "beta", "quality"), [(0.5, 0.0, None), (2.0, 0.0, "prose"), (0.0, 0.7, "prose")])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from gneiss.mixture.buckets import find_buckets, write_buckets
 from gneiss.mixture.examples import examples_of
 from gneiss.output.finished_run import open_run
 from tests import runs
-from tests.support import recipe_of
+from tests.support import recipe_of, with_columns
 
 Copy = Callable[[Path], Path]
 
@@ -47,18 +47,6 @@ FROM placed GROUP BY ALL
 def by_duckdb(output: Path, score: str, category: str, quantiles: int, tokens: str) -> dict[tuple[str, int], Any]:
     query = BY_DUCKDB.format(output=output, score=score, category=category, quantiles=quantiles, tokens=tokens)
     return {(category, int(at)): tuple(rest) for category, at, *rest in duckdb.connect().execute(query).fetchall()}
-
-
-def with_columns(output: Path, columns: Mapping[str, Callable[[int], Any]], types: Mapping[str, pa.DataType]) -> None:
-    """Add columns to the annotation shards of a run: column → value of the n-th row of the run."""
-    first = 0
-    for path in sorted((output / "annotations/base").rglob("*.parquet")):
-        table = pq.read_table(path)
-        for name, value in columns.items():
-            made = pa.array([value(first + row) for row in range(table.num_rows)], types[name])
-            table = table.append_column(name, made)
-        first += table.num_rows
-        pq.write_table(table, path)
 
 
 @pytest.mark.parametrize("quantiles", [2, 7, 20, 1000])

@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -23,7 +24,7 @@ from gneiss import run
 from gneiss.cli.main import app
 from gneiss.errors import InputError, OutputError
 from gneiss.layers.weights import write_weights
-from gneiss.mixture import Curve, Mixture, Policy, find_buckets, plan_mixture, write_buckets
+from gneiss.mixture import Curve, Mixture, Policy, find_buckets, plan_mixture, survey, write_buckets
 from gneiss.mixture.mix import named_runs
 from gneiss.output.finished_run import open_run
 from tests import runs
@@ -200,6 +201,20 @@ def test_several_runs_and_what_differs_between_them(bucketed: Path, material: ru
     by_source = rows_of(tmp_path / "mixed").group_by("source").aggregate([("tokens", "sum")]).to_pylist()
     assert {row["source"]: row["tokens_sum"] for row in by_source} == tokens
     assert done.files == 1
+
+
+def test_shared_ids_are_counted_from_the_lowest_hashes_once_they_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(0)
+    hashes = draw.integers(0, 1 << 63, 9_000).astype(np.uint64) << np.uint64(1)
+    for most, tolerance in ((1 << 20, 0.0), (1_000, 0.15)):
+        monkeypatch.setattr(survey, "MOST_IDS", most)
+        ids = [survey._Ids(), survey._Ids()]
+        for start in range(0, 6_000, 500):
+            ids[0].add(hashes[start : start + 500])
+            ids[1].add(hashes[3_000 + start : 3_500 + start])
+        assert all(len(own.lowest) <= most for own in ids)
+        assert survey._shared(ids) == pytest.approx(3_000, rel=tolerance, abs=0)
+    assert survey._shared(ids[:1]) == 0
 
 
 def test_other_tokenizers_are_refused(bucketed: Path, copy_of: Copy) -> None:

@@ -20,9 +20,9 @@ from gneiss.mixture.thresholds import Resolver, limits
 from gneiss.output.finished_run import open_run
 from gneiss.recipe.quantile_rule import Limit, QuantileRule
 from gneiss.recipe.recipe import Recipe
-from gneiss.recipe.rule import Rules, evaluate, locked_connection
+from gneiss.recipe.rule import NOT_TRUE, TRUE, UNKNOWN, Rules, evaluate, locked_connection
 from tests import runs
-from tests.mixture.test_buckets import with_columns
+from tests.support import with_columns
 
 Copy = Callable[[Path], Path]
 HERE = runs.InThisProcess()
@@ -91,11 +91,10 @@ def test_a_condition_keeps_what_a_plain_loop_does(
 def test_a_number_is_that_of_the_score_to_the_last_bit(value: float) -> None:
     condition = QuantileRule(highest=0.5, score="x").condition({(): Limit(least=value)})
     table = pa.table({"x": pa.array([value, None], pa.float64())})
+    rules = Rules({"best": condition, "other": condition.replace(">=", "<")}, "best", {})
     with locked_connection() as connection:
-        verdicts = evaluate(connection, Rules({"best": condition}, "best", {}), table)
-        below = evaluate(connection, Rules({"best": condition.replace(">=", "<")}, "best", {}), table)
-    assert verdicts.keep.tolist() == [True, False]
-    assert below.keep.tolist() == [False, False]
+        verdicts = evaluate(connection, rules, table)
+    assert verdicts.truth.tolist() == [[TRUE, NOT_TRUE], [UNKNOWN, UNKNOWN]]
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import numpy as np
 from gneiss.annotation import Annotate, Annotator, Column
 from gneiss.arrays import Float64Array, Int64Array
 from gneiss.errors import MachineError, ModelError, RecipeError
+from gneiss.filters.encoder import Encoder
 from gneiss.filters.page import Page
 from gneiss.filters.scoring import annotator_of
 from gneiss.routing.answers import KeptAnswers
@@ -68,8 +69,9 @@ class Route(Annotator):
 
     policy: its folder, a local path that ends in a slash. What else there is, the policy says: annotations, those that
     it reads; sla, the agreement asked for; calibration, what the pilot measured; judge_function, `module:name` of a
-    judge that is a function. A judge's answers are kept in the cache (GNEISS_CACHE), and no text is asked about twice.
-    The same text gets the same decision, as far as the judge's answers are the same.
+    judge that is a function; modules, those outside gneiss that its own annotators call. A judge's answers are kept in
+    the cache (GNEISS_CACHE), and no text is asked about twice. The same text gets the same decision, as far as the
+    judge's answers are the same.
     """
 
     key = "route"
@@ -79,6 +81,7 @@ class Route(Annotator):
     sla: float | None = None
     calibration: Calibration | None = None
     judge_function: str | None = None
+    modules: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.policy.endswith("/"):
@@ -111,8 +114,9 @@ class Route(Annotator):
 
     @property
     def calls(self) -> tuple[str, ...]:
-        """The module of a judge that is a function."""
-        return (self.judge_function.partition(":")[0],) if self.judge_function else ()
+        """The module of a judge that is a function, and those that annotators in the policy call."""
+        of_judge = (self.judge_function.partition(":")[0],) if self.judge_function else ()
+        return (*of_judge, *(self.modules or ()))
 
     def completed(self, files: Mapping[str, Path]) -> Route:
         """With what the policy says. Raises ModelError."""
@@ -123,6 +127,7 @@ class Route(Annotator):
             sla=policy.terms.sla,
             calibration=policy.calibration,
             judge_function=policy.judge.function,
+            modules=_called(policy),
         )
 
     def report(self, counts: Mapping[str, Mapping[str, int]]) -> str:
@@ -164,6 +169,16 @@ class Route(Annotator):
             return _routed(policy, batch, margins, asks)
 
         return compute
+
+
+def _called(policy: Policy) -> tuple[str, ...]:
+    """What annotators in a policy call. Raises ModelError where that is not installed."""
+    scorers = [*(tier.scorer for tier in policy.tiers), *filter(None, [policy.judge.scorer])]
+    found = [annotator for scorer in scorers if (annotator := annotator_of(scorer)) is not None]
+    for annotator in found:
+        if isinstance(annotator, Encoder):
+            annotator.completed({})
+    return tuple(sorted({module for annotator in found for module in annotator.calls}))
 
 
 def read_policy(folder: Path) -> Policy:

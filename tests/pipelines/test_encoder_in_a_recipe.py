@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gneiss.annotation import annotate
+from gneiss.errors import ModelError
 from gneiss.filters.encoder import Encoder
 from gneiss.input.plan import make_plan
 from gneiss.pipelines.run import resources_of, run
@@ -103,3 +106,19 @@ def test_memory_of_a_worker_has_room_for_the_loaded_weights(
     monkeypatch.setattr(Encoder, "loaded_bytes_per_byte", 1)
     files_bytes = sum(model.size_bytes for model in plan.models if model.source.startswith("minilm/"))
     assert planned - resources_of(plan).memory_bytes == 4 * files_bytes > 0
+
+
+def test_what_an_encoder_in_a_policy_calls_is_in_the_run_key_and_must_be_installed(
+    recipe: Path, material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {
+        "phases.dear.annotate": [{"route": {"policy": "policy/"}}],
+        "phases.dear.rules.educational": "eflaw < 30",
+    }
+    routed = Recipe.load(recipe).changed(changes)
+    libraries = make_plan(routed, material.input).identity["libraries"]
+    assert isinstance(libraries, dict)
+    assert libraries["onnxruntime"] == version("onnxruntime")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ModelError, match=r"gneiss-curation\[encoder\]"):
+        make_plan(routed, material.input)

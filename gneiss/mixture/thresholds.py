@@ -25,17 +25,16 @@ class Resolver:
 
     def __call__(self, rule: QuantileRule) -> str:
         """The condition with numbers. Raises InputError for columns that the run lacks, RecipeError."""
-        found = limits(self.run, rule, self.tokens)
-        return rule.condition(found)
+        return rule.condition(*limits(self.run, rule, self.tokens))
 
 
 def limits(
     run: FinishedRun, rule: QuantileRule, tokens: str | None = None
-) -> dict[tuple[str | int | bool | None, ...], Limit]:
+) -> tuple[dict[tuple[str | int | bool | None, ...], Limit], float]:
     """What a score must be in each category to be within a share of tokens, as near to it as whole scores allow.
 
-    At least one score is within. Up to 4 million distinct scores the limits are exact, past that they are within the
-    relative width of the sketch's bins. Parameters: `tokens`: the column that weighs, by default the run's token count.
+    At least one score is within. Up to 4 million distinct scores the limits are exact; past that the second value is
+    their relative error. Parameters: `tokens`: the column that weighs, by default the run's token count.
     Raises InputError.
     """
     tokens = check_columns(run, [rule.score], rule.by, tokens, ())
@@ -56,7 +55,8 @@ def limits(
     sketch = Sketch.of_all(parts())
     if not sketch.bins:
         raise InputError(f"{run.folder}: {rule.score}: no document has a finite value; a share of none has no number")
-    return {values[name]: _limit(sketch.bins[name], sketch.shift, rule) for name in sorted(sketch.bins)}
+    found = {values[name]: _limit(sketch.bins[name], sketch.shift, rule) for name in sorted(sketch.bins)}
+    return found, sketch.relative_error
 
 
 def _limit(bins: Bins, shift: int, rule: QuantileRule) -> Limit:

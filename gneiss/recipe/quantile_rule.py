@@ -57,13 +57,14 @@ class QuantileRule(Part):
         within = f", within {', '.join(self.by)}" if self.by else ""
         return f"{'lowest' if self.highest is None else 'highest'} {self.share:g} of tokens by {self.score}{within}"
 
-    def condition(self, limits: Limits) -> str:
-        """The condition with the numbers that were found. Raises RecipeError for too many categories."""
+    def condition(self, limits: Limits, relative_error: float = 0.0) -> str:
+        """The condition with the numbers that were found, to that error. Raises RecipeError for too many categories."""
         if len(limits) > MOST_CATEGORIES:
             raise RecipeError(f"{self}: {len(limits):,} categories; at most {MOST_CATEGORIES} are allowed")
         parts = [" AND ".join(self._parts(category, limit)) for category, limit in limits.items()]
         together = " OR ".join(f"({part})" for part in parts) if len(parts) > 1 else "".join(parts) or "false"
-        return f"/* {str(self).replace('*/', '* /')} */ {together}"
+        error = f", to {relative_error:.1e} of the score" if relative_error else ""
+        return f"/* {str(self).replace('*/', '* /')}{error} */ {together}"
 
     def _parts(self, category: tuple[str | int | bool | None, ...], limit: Limit) -> Iterator[str]:
         for column, value in zip(self.by, category, strict=True):

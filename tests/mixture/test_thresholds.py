@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from typer.testing import CliRunner
 import gneiss
 from gneiss.cli.main import app
 from gneiss.errors import InputError, RecipeError
+from gneiss.mixture import find_buckets
 from gneiss.mixture.thresholds import Resolver, limits
 from gneiss.output.finished_run import open_run
+from gneiss.quantiles import Sketch
 from gneiss.recipe.quantile_rule import Limit, QuantileRule
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.rule import NOT_TRUE, TRUE, UNKNOWN, Rules, evaluate, locked_connection
@@ -157,6 +159,27 @@ def test_a_wrong_rule_is_refused(curated: Path, material: runs.Material, rule: d
         recipe.changed({"phases.only.rules.best": rule}, Resolver(open_run(curated)))
 
 
+def test_a_coarse_sketch_says_how_far_it_may_be_off(curated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = open_run(curated)
+    (exact,) = limits(run, QuantileRule(highest=0.5, score="prose"))[0].values()
+    of_all = Sketch.of_all
+    monkeypatch.setattr(Sketch, "of_all", lambda parts: of_all(parts, 40))
+    found, error = limits(run, QuantileRule(highest=0.5, score="prose"))
+    assert 0 < error <= 0.5
+    assert f"to {error:.1e} of the score */" in Resolver(run)(QuantileRule(highest=0.5, score="prose"))
+    (coarse,) = found.values()
+    assert exact.least is not None
+    assert coarse.least is not None
+    table = run.annotations(columns=["prose", "tokens"]).to_pylist()
+    scored = [row for row in table if row["prose"] is not None]
+    share = sum(row["tokens"] for row in scored if row["prose"] >= coarse.least) / sum(row["tokens"] for row in scored)
+    assert share == pytest.approx(0.5, abs=0.1)
+    buckets = find_buckets(run, ["prose"], quantiles=3)
+    kept = run.annotations(columns=["prose", "tokens"], kept=True)
+    counted = Counter(buckets.buckets.columns(kept)["bucket"].to_pylist())
+    assert counted == {bucket.name: bucket.documents for bucket in buckets.table if bucket.documents}
+
+
 def test_scores_that_the_run_lacks_are_refused(curated: Path, copy_of: Copy) -> None:
     output = copy_of(curated)
     with_columns(
@@ -167,6 +190,6 @@ def test_scores_that_the_run_lacks_are_refused(curated: Path, copy_of: Copy) -> 
         limits(run, QuantileRule(highest=0.5, score="pros"))
     with pytest.raises(InputError, match="none: no document has a finite value"):
         limits(run, QuantileRule(highest=0.5, score="none"))
-    assert limits(run, QuantileRule(highest=0.1, score="flat")) == {(): Limit()}
+    assert limits(run, QuantileRule(highest=0.1, score="flat")) == ({(): Limit()}, 0.0)
     with pytest.raises(RecipeError, match="201 categories; at most 200"):
         QuantileRule(highest=0.5, score="a", by=["b"]).condition({(at,): Limit() for at in range(201)})

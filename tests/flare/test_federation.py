@@ -43,7 +43,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 SITES = ("ann", "bob", "region")
 ROUNDS = 6
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 120.0
 
 
 @dataclass

@@ -39,9 +39,9 @@ class Agreement:
 
     server, port: where sites and the admin reach the server; sites: their names; words, word_ngrams, buckets: see
     FeatureSpace; strategy: a name, or `auto` for what suits the sites' label mixes; rounds, steps, share, batch, seed,
-    min_answers: see Federation and Rates, min_answers None for half of those that are asked; rate, server_rate: None
-    for those that a strategy has by default; region_rounds: of a site among the silos that it may have, for each round
-    of all, None for strategies without them. Raises InputError for values out of bounds.
+    is_trimmed, min_answers: see Federation and Rates, min_answers None for half of those that are asked; rate,
+    server_rate: None for those that a strategy has by default; region_rounds: of a site among the silos that it may
+    have, for each round of all, None for strategies without them. Raises InputError for values out of bounds.
 
     >>> Agreement("models.example.org", ("clinic", "library")).federation("fedavg").min_answers
     1
@@ -63,6 +63,7 @@ class Agreement:
     rate: float | None = None
     server_rate: float | None = None
     region_rounds: int | None = None
+    is_trimmed: bool = False
 
     def __post_init__(self) -> None:
         if not _HOST.fullmatch(self.server):
@@ -121,6 +122,7 @@ class Agreement:
             min_answers=-(-asked // 2) if self.min_answers is None else self.min_answers,
             batch=self.batch,
             seed=self.seed,
+            is_trimmed=self.is_trimmed,
         )
 
     @property

@@ -33,7 +33,7 @@ def test_it_gives_the_training_of_every_strategy(strategy: str) -> None:
 def test_what_an_admin_may_choose_is_not_who_takes_part_nor_what_features_are() -> None:
     assert AGREED.training.keys() == {
         "strategy", "rounds", "steps", "share", "min_answers", "batch", "seed", "rate", "server_rate",
-        "region_rounds",
+        "region_rounds", "is_trimmed",
     }  # fmt: skip
 
 

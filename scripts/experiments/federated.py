@@ -44,12 +44,22 @@ S1_STRATEGIES = {
     "FAdamET": ("fadam_et", _SCALED),
     "FAdamGT": ("fadam_gt", _SCALED),
 }
-#: α and local steps.
-S1_SETTINGS = ((0.1, 10), (0.1, 40), (1.0, 10), (1.0, 40))
+#: α and local steps, and the rate that `s1_chosen` finds for each strategy, in their order.
+S1_SETTINGS = {
+    (0.1, 10): (3.0, 3.0, 0.3, 0.03, 0.03, 0.03),
+    (0.1, 40): (0.3, 1.0, 0.3, 0.01, 0.01, 0.003),
+    (1.0, 10): (3.0, 3.0, 0.3, 0.01, 0.03, 0.01),
+    (1.0, 40): (1.0, 0.3, 0.3, 0.01, 0.01, 0.003),
+}
 
 S2_ROUNDS, S2_STEPS, S2_BATCH, S2_RATES, S2_BEHIND = 12, 10, 8, (1.0, 3.0), 0.04
-#: Where mixes differ, and rounds in a region for each global one.
-S2_SETTINGS: tuple[tuple[Regime, int], ...] = (("both", 5), ("both", 10), ("sites", 5), ("regions", 5))
+#: Where mixes differ, and rounds in a region for each global one; and the rate that `s2_chosen` finds for each form.
+S2_SETTINGS: Mapping[tuple[Regime, int], tuple[float, ...]] = {
+    ("both", 5): (3.0, 3.0, 3.0, 3.0),
+    ("both", 10): (3.0, 3.0, 1.0, 1.0),
+    ("sites", 5): (1.0, 3.0, 3.0, 3.0),
+    ("regions", 5): (3.0, 3.0, 1.0, 1.0),
+}
 S2_FORMS = {"HFedAvg": "hfedavg", "z only": "mtgc_sites", "y only": "mtgc_regions", "MTGC": "mtgc"}
 
 S3_STEPS, S3_BATCH, S3_RATE, S3_CONCURRENCY, S3_BUFFER = 20, 16, 0.3, 10, 5
@@ -72,6 +82,14 @@ def s1_candidates(steps: int) -> dict[str, list[Strategy]]:
     return {
         shown: [ROUNDS[name](Rates(steps, rate, S1_SERVER_RATE)) for rate in rates]
         for shown, (name, rates) in S1_STRATEGIES.items()
+    }
+
+
+def s1_known(alpha: float, steps: int) -> dict[str, Strategy]:
+    """Each strategy at the rate that is known to be chosen."""
+    return {
+        shown: ROUNDS[name](Rates(steps, rate, S1_SERVER_RATE))
+        for (shown, (name, _)), rate in zip(S1_STRATEGIES.items(), S1_SETTINGS[alpha, steps], strict=True)
     }
 
 
@@ -165,6 +183,12 @@ def of_s1(alpha: float, seed: int, strategies: Mapping[str, Strategy]) -> dict[s
 def s2_form(name: str, region_rounds: int, rate: float) -> Hierarchy:
     """MTGC or an ablation, by the name that is shown."""
     return REGIONAL[S2_FORMS[name]](Rates(S2_STEPS, rate, region_rounds=region_rounds))
+
+
+def s2_known(regime: Regime, region_rounds: int) -> dict[str, Hierarchy]:
+    """Each form at the rate that is known to be chosen."""
+    rates = S2_SETTINGS[regime, region_rounds]
+    return {name: s2_form(name, region_rounds, rate) for name, rate in zip(S2_FORMS, rates, strict=True)}
 
 
 @cache
@@ -284,21 +308,21 @@ def means(of_seeds: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, di
 
 
 def tables(quick: bool) -> dict[str, dict[str, Any]]:
-    """The tables by fixture and setting: means over three seeds, with `quick` one, and fewer settings."""
+    """The tables by fixture and setting: means over three seeds; with `quick` of one, at rates that are known."""
     seeds = range(1 if quick else SEEDS)
-    some = 1 if quick else None
+    strategies, forms = (s1_known, s2_known) if quick else (s1_chosen, s2_chosen)
     return {
         "S1": {
             f"alpha {alpha}, {steps} local steps": means(
-                [of_s1(alpha, seed, s1_chosen(alpha, steps)) for seed in seeds]
+                [of_s1(alpha, seed, strategies(alpha, steps)) for seed in seeds]
             )
-            for alpha, steps in S1_SETTINGS[:some]
+            for alpha, steps in S1_SETTINGS
         },
         "S2": {
             f"unlike: {regime}, {region_rounds} rounds in a region": means(
-                [of_s2(regime, seed, s2_chosen(regime, region_rounds)) for seed in seeds]
+                [of_s2(regime, seed, forms(regime, region_rounds)) for seed in seeds]
             )
-            for regime, region_rounds in S2_SETTINGS[:some]
+            for regime, region_rounds in S2_SETTINGS
         },
         "S3": {"slow sites of 50 to 80 s": means([of_s3(seed) for seed in seeds])},
     }
@@ -326,7 +350,7 @@ def _shown(value: float | None) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed instead of three, and fewer settings")
+    parser.add_argument("--quick", action="store_true", help="one seed instead of three, at rates that are known")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     made = tables(given.quick)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from federated import (
     S1_SERVER_RATE,
+    S1_SETTINGS,
     S1_STRATEGIES,
-    S2_FORMS,
+    S2_SETTINGS,
     S3_RULES,
     SEEDS,
     lines,
@@ -20,8 +21,11 @@ from federated import (
     of_s1,
     of_s2,
     of_s3,
-    s1_candidates,
+    s1_chosen,
+    s1_known,
+    s2_chosen,
     s2_form,
+    s2_known,
     s3_asynchronous,
     s3_synchronous,
 )
@@ -124,18 +128,10 @@ def test_tracking_is_worth_it_as_specified() -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(
-    ("steps", "rates"), [(10, (3.0, 3.0, 0.3, 0.03, 0.03, 0.03)), (40, (0.3, 1.0, 0.3, 0.01, 0.01, 0.003))]
-)
-def test_tracking_is_worth_less_where_all_have_their_best_rates(steps: int, rates: tuple[float, ...]) -> None:
-    """More accurate than all others, in fewer rounds; but it moves more floats than Local Adam.
-
-    Rates are those that `s1_chosen` finds.
-    """
-    strategies = {
-        name: next(strategy for strategy in candidates if strategy.local.rate == rate)
-        for rate, (name, candidates) in zip(rates, s1_candidates(steps).items(), strict=True)
-    }
+@pytest.mark.parametrize("steps", [10, 40])
+def test_tracking_is_worth_less_where_all_have_their_best_rates(steps: int) -> None:
+    """More accurate than all others, in fewer rounds; but it moves more floats than Local Adam."""
+    strategies = s1_known(0.1, steps)
     found = means([of_s1(0.1, seed, strategies) for seed in range(SEEDS)])
     assert found["FAdamGT"]["final"] >= found["Local Adam"]["final"] + 0.03
     assert found["FAdamGT"]["final"] >= max(own["final"] for name, own in found.items() if name != "central") - 0.005
@@ -161,19 +157,9 @@ def test_two_corrections_where_sites_and_regions_differ() -> None:
     assert found["MTGC"]["final"] >= found["HFedAvg"]["final"] + 0.05
 
 
-#: Rates of the forms, as `s2_chosen` finds them.
-S2_RATES: dict[tuple[Regime, int], tuple[float, ...]] = {
-    ("both", 5): (3.0, 3.0, 3.0, 3.0),
-    ("both", 10): (3.0, 3.0, 1.0, 1.0),
-    ("sites", 5): (1.0, 3.0, 3.0, 3.0),
-    ("regions", 5): (3.0, 3.0, 1.0, 1.0),
-}
-
-
 @cache
 def s2_seeds(regime: Regime, region_rounds: int) -> list[dict[str, dict[str, float]]]:
-    rates = S2_RATES[regime, region_rounds]
-    forms = {name: s2_form(name, region_rounds, rate) for rate, name in zip(rates, S2_FORMS, strict=True)}
+    forms = s2_known(regime, region_rounds)
     return [of_s2(regime, seed, forms) for seed in range(SEEDS)]
 
 
@@ -228,9 +214,16 @@ def test_a_rate_that_is_too_large_does_less_harm_where_it_heeds_delays() -> None
 
 
 @pytest.mark.exhaustive
+def test_known_rates_are_those_that_are_chosen() -> None:
+    assert all(s1_chosen(*setting) == s1_known(*setting) for setting in S1_SETTINGS)
+    assert all(s2_chosen(*setting) == s2_known(*setting) for setting in S2_SETTINGS)
+
+
+@pytest.mark.exhaustive
 def test_the_script_prints_its_tables(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--quick", "--json"])
     found = json.loads(capsys.readouterr().out)
-    assert list(found) == ["S1", "S2", "S3"]
+    assert {fixture: len(settings) for fixture, settings in found.items()} == {"S1": 4, "S2": 4, "S3": 1}
+    assert [len(own) for settings in found.values() for own in settings.values()] == [7] * 4 + [5] * 4 + [8]
     printed = "\n".join(lines(found))
     assert all(f"| {way} |" in printed for ways in found.values() for own in ways.values() for way in own)

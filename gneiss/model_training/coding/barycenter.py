@@ -41,8 +41,8 @@ def fisher(network: Network, inputs: Float64Array) -> Parameters:
     """Diagonal Fisher information of each parameter: E_x Σ_c p(c|x) (∂ log p(c|x) / ∂θ)², exact over classes.
 
     Parameters: `network`; `inputs`: (rows, features), unlabelled: 200 to 400 rows are enough, but of the kind that this
-    network was trained on. On others it says as little of what the network knows as the average does. One backward
-    sweep for each class, over squared activations and squared differences.
+    network was trained on; on others a merged network is mostly worse than the average. One backward sweep for each
+    class, over squared activations and squared differences.
     """
     entering = forward(network, inputs)
     p = softmax(entering[-1])

@@ -304,6 +304,11 @@ def _own(pools: Sequence[Pool], held_out: HeldOut, folder: Place, plan: Plan) ->
     own, budget = plan.own_trainer, plan.training.budget_tokens
     assert own is not None
     for domain, texts in held_out.texts.items():
+        if not re.fullmatch(r"(?:[\w+ -][\w.+ -]*/)*[\w+ -][\w.+ -]*", domain):
+            raise InputError(
+                f"held-out domain {domain!r}: a trainer of one's own finds it by this name, as a file; take letters,"
+                " digits and one of ._+-/ and space, and no point at the beginning"
+            )
         _write_texts(texts, folder, f"{HELD_OUT}/{domain}.parquet")
     for i, pool in enumerate(pools):
         _write_texts(pool.texts, folder, f"{CORPORA}/{i}/part-00000.parquet")

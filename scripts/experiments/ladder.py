@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--output", type=Path, help="a folder for the models' figures; the same command goes on in it")
+    parser.add_argument("--plot", type=Path, help="write curves and differences to this PNG")
     arguments = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one thread
 
@@ -75,6 +76,10 @@ def main() -> None:
     print("\nDifferences from raw; the intervals hold together with 95 %:")
     for compared in found.comparisons:
         print(f"  {compared.sentence}")
+    if arguments.plot:
+        from gneiss.ablate.charts import ablation_png
+
+        arguments.plot.write_bytes(ablation_png(found))
     print("\nLinUpper on top of the ensemble, by itself:")
     print(f"  {sentence(between(found, 'ensemble', 'ensemble + LinUpper'), 'ensemble', 'ensemble + LinUpper')}")
     print(f"\n{time.process_time() - start:.0f} s of CPU time, without the processes of gneiss.run and gneiss.decide")

@@ -106,6 +106,15 @@ def test_a_trainer_of_ones_own(tmp_path: Path) -> None:
     assert found.bits_per_byte("few") == pytest.approx(1.05)
 
 
+@pytest.mark.parametrize("domain", ["../out", "a/../../b", "/etc/x", "a\n", ".hidden", ""])
+def test_a_domain_that_is_no_file_name_is_refused(domain: str, tmp_path: Path) -> None:
+    plan = replace(PLAN, own_trainer=OwnTrainer("true {corpus} {seed}"))
+    pools = [pool_of_texts("a", ["a"]), pool_of_texts("b", ["b"])]
+    with pytest.raises(InputError, match="finds it by this name"):
+        ablate_pools(pools, HeldOut({domain: ("text",)}), place_of(tmp_path / "in" / "out"), plan)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 @pytest.mark.processes
 @pytest.mark.parametrize(
     ("command", "message"),

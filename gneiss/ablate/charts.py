@@ -16,10 +16,12 @@ from gneiss.errors import printable
 from gneiss.report.charts import UNKNOWN
 
 _WIDTH, _HEIGHT = 620, 300
+#: With more arms, their bands would hide the lines.
+_MOST_BANDS = 5
 #: Okabe and Ito's, which the colour-blind can tell apart, then darker ones; the first corpus is grey.
 _COLOURS = (
-    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d00", "#5e3c99", "#a6761d", "#1b4f4a",
-    "#7f2704", "#4d4d4d",
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5e3c99", "#8b0000", "#66a61e", "#000000",
+    "#1b6e6e", "#ff6fb5",
 )  # fmt: skip
 _ALL = "all domains"
 _SHAPES = alt.Scale(domain=["difference found", "none found"], range=["circle", "diamond"])
@@ -28,7 +30,7 @@ _SHAPES = alt.Scale(domain=["difference found", "none found"], range=["circle", 
 def ablation_chart(ablation: Ablation, title: str = "") -> alt.VConcatChart:
     """Bits per byte over tokens, and differences with intervals; of differences, those that were compared.
 
-    In a curve a line is the mean over seeds and domains, a band the range over seeds.
+    In a curve a line is the mean over seeds and domains, a band the range over seeds, where arms are few.
     """
     arms = _by_result(ablation)
     first = ablation.comparisons[0].a
@@ -79,10 +81,12 @@ def _curves(ablation: Ablation, scale: alt.Scale) -> alt.LayerChart:
     title = "bits per byte, mean of domains"
     line = base.mark_line(strokeWidth=2, clip=True).encode(y=alt.Y("mean:Q", scale=y, title=title))
     dots = base.mark_circle(size=36, clip=True, opacity=1).encode(y=alt.Y("mean:Q", scale=y, title=title))
-    return alt.layer(band, line, dots).properties(
+    has_bands = len(ablation.arms) <= _MOST_BANDS
+    seeds = f"{len(ablation.of(ablation.arms[0]))} seeds"
+    return alt.layer(*([band] if has_bands else []), line, dots).properties(
         width=_WIDTH,
         height=_HEIGHT,
-        title=f"Learning curves, with the range of {len(ablation.of(ablation.arms[0]))} seeds",
+        title=f"Learning curves, {'with the range' if has_bands else 'means'} of {seeds}",
     )
 
 

@@ -126,13 +126,12 @@ class _Training:
             before = self.told
             try:
                 with self.connect() as server:
-                    away_since = None
                     job = self._job(server)
                     status, said = self._watched(server, job)
                     left = server.fetch(job, folder / job) if status == COMPLETED or _has_run(said) else None
             except MachineError as error:
                 now = time.monotonic()
-                away_since = away_since or now
+                away_since = now if away_since is None or self.told > before else away_since
                 if now - away_since > self.patience.server_seconds:
                     raise
                 self.tell(f"waiting: {error}")

@@ -58,9 +58,8 @@ def train(
 
 @heads_app.command()
 def code(
-    heads: Annotated[
-        list[Path],
-        typer.Argument(metavar="HEAD...", help="Heads of one kind and feature space: .safetensors, or .bin."),
+    head: Annotated[
+        list[Path], typer.Option(help="A head, .safetensors or .bin; repeated, all of one kind and feature space.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file of the coded head.")],
     texts: Annotated[
@@ -75,7 +74,7 @@ def code(
     from gneiss.model_training.heads.files import first_texts, write_head
     from gneiss.model_training.heads.head import read_head
 
-    read = [read_head(path) for path in heads]
+    read = [read_head(path) for path in head]
     made = build_code(read, [first_texts(source, text_column) for source in texts or ()], seed)
     write_head(made, output)
     assert made.code is not None

@@ -31,7 +31,9 @@ def test_heads_are_coded_and_score_a_run(curated: Path, copy_of: Callable[[Path]
     for name, seed in (("a", 0), ("b", 1)):
         write_head(linear_head(seed), tmp_path / f"{name}.safetensors")
     a, b, coded = (tmp_path / f"{name}.safetensors" for name in ("a", "b", "coded"))
-    assert said("code", a, b, "-o", coded).startswith("exact      any one of 2 linear heads can be lost\n")
+    assert said("code", "--head", a, "--head", b, "-o", coded).startswith(
+        "exact      any one of 2 linear heads can be lost\n"
+    )
     output = copy_of(curated)
     command = ("score", output, "--head", f"a={a}", "--head", f"b={b}", "--coded", coded, "--backend", "local")
     assert f"layer      {output}/annotations/heads\n" in said(*command)
@@ -40,10 +42,10 @@ def test_heads_are_coded_and_score_a_run(curated: Path, copy_of: Callable[[Path]
 
 
 def test_networks_are_merged_and_told_how(tmp_path: Path) -> None:
-    paths = []
+    paths: list[str | Path] = []
     for number, head in enumerate(network_heads()):
-        paths.append(tmp_path / f"{number}.safetensors")
-        write_head(head, paths[-1])
+        paths += ["--head", tmp_path / f"{number}.safetensors"]
+        write_head(head, tmp_path / f"{number}.safetensors")
         pq.write_table(pa.table({"body": [*texts_of(number)[0], None]}), tmp_path / f"{number}.parquet")
     texts = [argument for number in range(2) for argument in ("--texts", tmp_path / f"{number}.parquet")]
     told = said("code", *paths, "-o", tmp_path / "coded.safetensors", *texts, "--text-column", "body")

@@ -8,10 +8,11 @@ NVIDIA FLARE is the extra `federated`; nothing else imports it.
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
@@ -405,7 +406,7 @@ def session(kit: Path, silence_seconds: float = SILENCE_SECONDS, timeout_s: floa
 
     silence_seconds: see Coordinator.
     """
-    with _reached():
+    with _reached(), redirect_stdout(sys.stderr):  # it says that it connects, where figures go
         api = new_secure_session(ADMIN, str(kit.resolve()), timeout=timeout_s)
     try:
         yield Session(api, silence_seconds)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gneiss.model_training.federated.asking import times_asked
 from gneiss.model_training.federated.checkpoint import Record
 from gneiss.model_training.federated.federation import Federation
 from gneiss.model_training.federated.privacy import DELTA, Protection
@@ -102,11 +102,11 @@ def _protection_lines(made: Made) -> list[str]:
     federation = made.federation
     by_arrival = federation.strategy in ARRIVALS
     vectors = 1 if by_arrival else len(of_rounds(federation.strategy, federation.rates).answered)
-    answers = Counter(site for record in made.records for site in record.get("protection", ()))
+    asked = times_asked(made.records)
     said = {site: meta for record in made.records for site, meta in record.get("protection", {}).items()}
     rows = []
     for site in sorted(said):
-        protection, sent = Protection(**said[site]), vectors * answers[site]
+        protection, sent = Protection(**said[site]), vectors * asked[site]
         epsilons = (protection.epsilon(DELTA), protection.epsilon_of_all(DELTA, sent))
         rows.append((site, protection.clip_norm, protection.noise_std, sent, *(f"{one:.3g}" for one in epsilons)))
     if not rows:
@@ -115,6 +115,6 @@ def _protection_lines(made: Made) -> list[str]:
         "Some sites shorten each vector to a norm, and add Gaussian noise. Whether their vectors or zeros were sent is",
         f"(ε, {DELTA:g})-differentially private; numbers of documents, and sums over those held out, have no noise.",
         "",
-        *markdown_table(("site", "norm", "noise", "vectors sent", "ε of one", "ε of all"), *rows),
+        *markdown_table(("site", "norm", "noise", "vectors sent, at most", "ε of one", "ε of all"), *rows),
         "",
     ]

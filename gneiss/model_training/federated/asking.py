@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -180,6 +181,21 @@ def protections(answers: Mapping[str, Message]) -> dict[str, Any]:
     """Site → what its vectors are protected by, as it says; nothing where none is."""
     found = {site: own for site in sorted(answers) if (own := answers[site].meta.get("protection"))}
     return {"protection": found} if found else {}
+
+
+def times_asked(records: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    """Site → how many tasks it had at most, from the lines on rounds: a lost answer may have left its site, too.
+
+    By arrival the lines have those that came and those that were lost, and one more may be under way at the end.
+
+    >>> times_asked([{"asked": ["a", "b"], "lost": {"b": "no answer"}}, {"asked": ["a"], "lost": {}}])
+    Counter({'a': 2, 'b': 1})
+    """
+    asked = Counter(site for record in records for site in record.get("asked", ()))
+    arrived = Counter(arrival[0] for record in records for arrival in record.get("arrivals", ()))
+    for record in records if arrived else ():
+        arrived.update(record["lost"].keys())
+    return asked + arrived + Counter(dict.fromkeys(arrived, 1))
 
 
 def zeros(federation: Federation) -> Weights:

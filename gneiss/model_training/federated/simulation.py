@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +22,7 @@ from gneiss.backends.resources import worker_resources
 from gneiss.errors import InputError, OutputError, did_you_mean, printable
 from gneiss.input.files import can_name
 from gneiss.model_training.classifier import NEGATIVE, QUALITY
+from gneiss.model_training.federated.asking import times_asked
 from gneiss.model_training.federated.checkpoint import Record
 from gneiss.model_training.federated.coordinator import Trained, count_labels, train
 from gneiss.model_training.federated.divided import LABELS_FILE, divide, regions_of
@@ -333,11 +333,7 @@ def _outcome(name: str, trained: Trained, central: float, size: int) -> Outcome:
 
 def _vectors_of_a_site(trained: Trained, federation: Federation) -> int:
     """The most vectors that any site answered: those of a region are of each of its inner rounds."""
-    asked = Counter(
-        site
-        for record in trained.records
-        for site in (record["asked"] if "asked" in record else [arrival[0] for arrival in record["arrivals"]])
-    )
+    asked = times_asked(trained.records)
     if federation.strategy in ARRIVALS:
         return max(asked.values())
     rule = of_rounds(federation.strategy, federation.rates, is_trimmed=federation.is_trimmed)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from gneiss.errors import InputError, MachineError, ModelError, OutputError
-from gneiss.model_training.federated.asking import require_bounded
+from gneiss.model_training.federated.asking import require_bounded, times_asked
 from gneiss.model_training.federated.checkpoint import ROUNDS_FOLDER, read_checkpoint, read_log, write_checkpoint
 from gneiss.model_training.federated.coordinator import Trained, count_labels, train
 from gneiss.model_training.federated.engines import Lost, Site
@@ -291,6 +291,12 @@ def test_the_line_on_a_round_says_by_what_answers_are_protected(tmp_path: Path, 
     said = [record["protection"] for record in result.records if "protection" in record]
     assert said
     assert all(found == {"ann": {"clip_norm": 1.0, "noise_std": 0.5}} for found in said)
+
+
+def test_an_answer_that_is_lost_or_under_way_may_have_left_its_site() -> None:
+    by_arrival = [{"arrivals": [["a", 0, 0], ["a", 2, 0]], "lost": {"b": "no answer"}}, {"arrivals": [], "lost": {}}]
+    assert times_asked(by_arrival) == {"a": 3, "b": 2}
+    assert times_asked([{"asked": ["a", "b"], "lost": {"b": "no answer"}}]) == {"a": 1, "b": 1}
 
 
 def test_numbers_that_are_none_are_lost_by_the_engine(tmp_path: Path) -> None:

@@ -6,19 +6,22 @@ answered, the last one is waited for twice as long as usual; then its scores are
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 #: The name of the coded head among heads.
 CODED = "coded"
+#: How many of the last tasks say what is usual.
+USUAL_TASKS = 200
 
 
 @dataclass(frozen=True)
 class Waiting:
     """How long a head is waited for that alone has not answered.
 
-    times: the usual time, which is the median over tasks of seconds a document; least_seconds: in any case.
+    times: the usual time, which is the median over the last tasks of seconds a document; least_seconds: in any case.
     """
 
     times: float = 2.0
@@ -52,9 +55,11 @@ class Board:
         self._answered: list[dict[str, float]] = [{} for _ in documents]
         self._settled: set[int] = set()
         self._decoded: set[int] = set()
+        self._watched: set[int] = set()  # with an answer, neither settled nor decoded
+        self._next: dict[str, int] = dict.fromkeys(self.lanes, 0)
         self._gone: set[str] = set()
         self._begun: dict[tuple[str, int], float] = {}
-        self._seconds: list[float] = []
+        self._seconds: deque[float] = deque(maxlen=USUAL_TASKS)
 
     @property
     def is_done(self) -> bool:
@@ -63,8 +68,9 @@ class Board:
 
     def next_of(self, lane: str) -> int | None:
         """The shard that a head is to score next, which begins now; None where none is left for it."""
-        for shard, answered in enumerate(self._answered):
-            if shard not in self._settled and lane not in answered:
+        for shard in range(self._next[lane], len(self._documents)):
+            self._next[lane] = shard  # those before it are done with, and stay so
+            if shard not in self._settled and lane not in self._answered[shard]:
                 self._begun[lane, shard] = self._clock()
                 return shard
         return None
@@ -75,6 +81,8 @@ class Board:
         if (begun := self._begun.pop((lane, shard), None)) is not None:
             self._seconds.append((now - begun) / max(1, self._documents[shard]))
         self._answered[shard][lane] = now
+        if shard not in self._settled and shard not in self._decoded:
+            self._watched.add(shard)
         if all(head in self._answered[shard] for head in self._heads):
             self.settle(shard)
 
@@ -85,22 +93,22 @@ class Board:
     def settle(self, shard: int) -> None:
         """All scores of a shard are known."""
         self._settled.add(shard)
+        self._watched.discard(shard)
 
     def overdue(self) -> list[Overdue]:
         """The shards whose scores of one head are to be decoded now; each is named once."""
         found = []
-        for shard, answered in enumerate(self._answered):
-            if shard in self._settled or shard in self._decoded or (due := self._due(shard)) is None:
-                continue
-            if due <= self._clock():
+        for shard in sorted(self._watched):
+            if (due := self._due(shard)) is not None and due <= self._clock():
                 self._decoded.add(shard)
+                self._watched.discard(shard)
+                answered = self._answered[shard]
                 found.append(Overdue(shard, next(head for head in self._heads if head not in answered)))
         return found
 
     def seconds_to_wait(self, most: float) -> float:
         """How long nothing is overdue, if no head answers."""
-        waiting = set(range(len(self._documents))) - self._settled - self._decoded
-        dues = [due for shard in waiting if (due := self._due(shard)) is not None]
+        dues = [due for shard in self._watched if (due := self._due(shard)) is not None]
         return min(most, max(0.0, min(dues, default=most + self._clock()) - self._clock()))
 
     def unsettled(self) -> list[int]:

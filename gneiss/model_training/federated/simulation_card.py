@@ -104,6 +104,7 @@ def simulation_card(made: Simulation, model_file: str) -> str:
         f"Central training is AMSGrad on all documents at once; the model is {behind:.1f} points behind it. Where one",
         f"machine may read all documents, train there. The target is {100 * made.behind:g} points below central",
         f"training; vectors are as long as the model has features, {federation.shape[0]:,}.",
+        *_inner_lines(made),
         "",
         "## What leaves a site",
         "",
@@ -130,6 +131,16 @@ def simulation_card(made: Simulation, model_file: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _inner_lines(made: Simulation) -> list[str]:
+    if made.strategy not in REGIONAL:
+        return []
+    inner = made.federation.rates.region_rounds
+    return [
+        f"In each round a region does {inner} of its own; what moves within it is not counted. Central training has",
+        f"{inner} times as many steps for that; strategies of single sites have not.",
+    ]
 
 
 def _protection_lines(made: Simulation) -> list[str]:

@@ -178,7 +178,14 @@ def test_sites_in_regions_are_compared_too(tmp_path: Path) -> None:
     assert set(made.held_out) == {"north", "south"}
     assert made.asked["north"] == tuple(map(sum, zip(made.sites["ann"], made.sites["bob"], strict=True)))
     card = (tmp_path / "out" / "MODEL.md").read_text()
-    for said in ("## Regions", "| north  |", "across 3 sites in 2 regions", 'strategy = "mtgc"', "region_rounds = 2"):
+    for said in (
+        "## Regions",
+        "| north  |",
+        "across 3 sites in 2 regions",
+        "a region does 2 of its own",
+        'strategy = "mtgc"',
+        "region_rounds = 2",
+    ):
         assert said in card
     assert simulate(tmp_path / "labels.parquet", tmp_path / "out", **given).model_sha256 == made.model_sha256
 

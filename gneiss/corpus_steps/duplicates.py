@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, Protocol, cast
 
 import numpy as np
 import pyarrow as pa
@@ -154,28 +154,21 @@ class _Duplicates(CorpusStep):
         value = str(shard.file) if self.scope == "file" else group_of(self.key, self.group_by, shard.id)
         return xxh3_64_intdigest(value.encode("utf-8", "surrogateescape"))
 
+    @property
+    def _clustering(self) -> _Clustering:
+        return _Components(self)
+
     def within_shard(self, documents: PhaseDocuments, model: None) -> StepResult:
         """See CorpusStep."""
-        from gneiss.dedup.minhash.in_memory import clusters_within
-
-        batch = clusters_within(_placed(documents), cast(Criterion, self), self._order_within(documents))
-        alone = Union.alone(documents.shard_id)
-        return StepResult(self.annotations(Members.of_batch(batch), documents.rows, alone, 0))
+        return self._clustering.within_shard(documents)
 
     def stages(self, corpus: StepCorpus) -> Sequence[Stage]:
         """See CorpusStep."""
-        from gneiss.dedup.minhash import keys, matching
+        return self._clustering.stages(corpus)
 
-        criterion, partitions = cast(Criterion, self), self._partitions(corpus)
-        work = partial(_keys, criterion, self._salt, partitions)
-        matched = partial(_matched, criterion.keys_per_document, partitions)
-        return (
-            *order_stages(self.keep, corpus),
-            Stage("keys", len(corpus.shards), keys.SCHEMA, work, True, partitions),
-            Stage("matched", partitions, matching.SCHEMA, matched, receivers=len(ranges_of(corpus))),
-            *cluster_stages(self.keep, partitions, corpus),
-            *index_stages(criterion.keys_per_document, partitions, self.keep, corpus),
-        )
+    def results(self, corpus: StepCorpus) -> Callable[[int, PhaseDocuments], StepResult]:
+        """See CorpusStep."""
+        return self._clustering.results(corpus)
 
     @property
     def measures(self) -> Mapping[str, str | None]:
@@ -198,17 +191,6 @@ class _Duplicates(CorpusStep):
 
         documents, keys = sum(Union.of(corpus).rows), cast(Criterion, self).keys_per_document
         return corpus.partitions or min(partitions_for(documents, keys, REDUCER_MEMORY_BYTES), MOST_PARTITIONS)
-
-    def results(self, corpus: StepCorpus) -> Callable[[int, PhaseDocuments], StepResult]:
-        """See CorpusStep."""
-
-        union, ranges = Union.of(corpus), ranges_of(corpus)
-
-        def result(shard: int, documents: PhaseDocuments) -> StepResult:
-            members = Members.of_batch(clusters_of(corpus, ranges, union.before + shard))
-            return StepResult(self.annotations(members, documents.rows, union, union.before + shard))
-
-        return result
 
     def stored(self, annotations: Mapping[str, pa.Array], evidence: Mapping[str, pa.Array]) -> StepResult:
         """See CorpusStep: it makes no edits."""
@@ -267,7 +249,7 @@ class NearDuplicates(_Duplicates, criteria.NearDuplicates):
     def columns(self) -> tuple[Column, ...]:  # type: ignore[override]  # some are there only where they have a meaning
         """See CorpusStep."""
         others = (_against("near", "with the first of its near-duplicates"),) if self.against else ()
-        return (*_CLUSTERS, *others, *_VERIFIED) if self.verify else (*_CLUSTERS, *others)
+        return (*_CLUSTERS, *others, *self._clustering.columns)
 
     @property
     def explanation(self) -> str:
@@ -277,43 +259,116 @@ class NearDuplicates(_Duplicates, criteria.NearDuplicates):
     @property
     def index_parameters(self) -> Mapping[str, Any]:
         """See CorpusStep."""
-        return {**super().index_parameters, **({"shingle_sets": FORMAT} if self.verify else {})}
+        return {**super().index_parameters, **self._clustering.index_parameters}
 
-    def within_shard(self, documents: PhaseDocuments, model: None) -> StepResult:
-        """See CorpusStep."""
-        if not self.verify:
-            return super().within_shard(documents, model)
-        from gneiss.dedup.minhash.in_memory import verified_within
+    @property
+    def _clustering(self) -> _Clustering:
+        return _Stars(self, self.verify) if self.verify else _Components(self)
 
-        clusters, pairs = verified_within(_placed(documents), self, self.verify, self._order_within(documents))
-        return self._verified_result(clusters, [pairs], documents.rows, Union.alone(documents.shard_id), 0)
+    def annotations(self, members: Members, rows: Int64Array, union: Union, shard: int) -> dict[str, pa.Array]:
+        """See _Duplicates."""
+        others = {"near_against": members.against(rows, union)} if self.against else {}
+        return {
+            "near_cluster": members.names(rows, union),
+            "near_cluster_size": members.sizes(rows),
+            "near_first": members.are_first(rows, shard),
+            **others,
+        }
+
+
+class _Clustering(Protocol):
+    """How documents with equal keys become clusters: see CorpusStep for what it does."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Beside those that every step of its kind has."""
+
+    @property
+    def index_parameters(self) -> Mapping[str, Any]:
+        """What makes up its part of an index, beside what makes keys."""
+
+    def within_shard(self, documents: PhaseDocuments) -> StepResult: ...
+
+    def stages(self, corpus: StepCorpus) -> Sequence[Stage]: ...
+
+    def results(self, corpus: StepCorpus) -> Callable[[int, PhaseDocuments], StepResult]: ...
+
+
+@dataclass(frozen=True)
+class _Components:
+    """Documents with equal keys are in one cluster, unseen: connected components."""
+
+    step: _Duplicates
+    columns: ClassVar[tuple[Column, ...]] = ()
+    index_parameters: ClassVar[Mapping[str, Any]] = {}
+
+    def within_shard(self, documents: PhaseDocuments) -> StepResult:
+        from gneiss.dedup.minhash.in_memory import clusters_within
+
+        step = self.step
+        batch = clusters_within(_placed(documents), cast(Criterion, step), step._order_within(documents))
+        alone = Union.alone(documents.shard_id)
+        return StepResult(step.annotations(Members.of_batch(batch), documents.rows, alone, 0))
 
     def stages(self, corpus: StepCorpus) -> Sequence[Stage]:
-        """See CorpusStep."""
-        from gneiss.corpus_steps.verified_stages import verified_stages
+        from gneiss.dedup.minhash import keys, matching
 
+        step, criterion, partitions = self.step, cast(Criterion, self.step), self.step._partitions(corpus)
+        work = partial(_keys, criterion, step._salt, partitions)
+        matched = partial(_matched, criterion.keys_per_document, partitions)
         return (
-            verified_stages(self, self.keep, self._salt, self._partitions(corpus), corpus)
-            if self.verify
-            else super().stages(corpus)
+            *order_stages(step.keep, corpus),
+            Stage("keys", len(corpus.shards), keys.SCHEMA, work, True, partitions),
+            Stage("matched", partitions, matching.SCHEMA, matched, receivers=len(ranges_of(corpus))),
+            *cluster_stages(step.keep, partitions, corpus),
+            *index_stages(criterion.keys_per_document, partitions, step.keep, corpus),
         )
 
     def results(self, corpus: StepCorpus) -> Callable[[int, PhaseDocuments], StepResult]:
-        """See CorpusStep."""
-        if not self.verify:
-            return super().results(corpus)
+        union, ranges = Union.of(corpus), ranges_of(corpus)
+
+        def result(shard: int, documents: PhaseDocuments) -> StepResult:
+            members = Members.of_batch(clusters_of(corpus, ranges, union.before + shard))
+            return StepResult(self.step.annotations(members, documents.rows, union, union.before + shard))
+
+        return result
+
+
+@dataclass(frozen=True)
+class _Stars:
+    """Documents are compared before they are joined, and a cluster is what resembles its first one."""
+
+    step: NearDuplicates
+    verification: criteria.Verification
+    columns: ClassVar[tuple[Column, ...]] = _VERIFIED
+    index_parameters: ClassVar[Mapping[str, Any]] = {"shingle_sets": FORMAT}
+
+    def within_shard(self, documents: PhaseDocuments) -> StepResult:
+        from gneiss.dedup.minhash.in_memory import verified_within
+
+        order = self.step._order_within(documents)
+        clusters, pairs = verified_within(_placed(documents), self.step, self.verification, order)
+        return self._result(clusters, [pairs], documents.rows, Union.alone(documents.shard_id), 0)
+
+    def stages(self, corpus: StepCorpus) -> Sequence[Stage]:
+        from gneiss.corpus_steps.verified_stages import verified_stages
+
+        step = self.step
+        return verified_stages(step, step.keep, step._salt, step._partitions(corpus), corpus)
+
+    def results(self, corpus: StepCorpus) -> Callable[[int, PhaseDocuments], StepResult]:
         from gneiss.corpus_steps.star_stages import clusters_of
         from gneiss.corpus_steps.verified_stages import verifiers_for
 
         verifiers, union = verifiers_for(corpus), Union.of(corpus)
 
         def result(shard: int, documents: PhaseDocuments) -> StepResult:
-            clusters, pairs = clusters_of(self.keep, corpus, shard), corpus.across("verified", verifiers, shard)
-            return self._verified_result(clusters, pairs, documents.rows, union, union.before + shard)
+            clusters, pairs = clusters_of(self.step.keep, corpus, shard), corpus.across("verified", verifiers, shard)
+            return self._result(clusters, pairs, documents.rows, union, union.before + shard)
 
         return result
 
-    def _verified_result(
+    def _result(
         self, clusters: pa.RecordBatch, pairs: Batches, rows: Int64Array, union: Union, shard: int
     ) -> StepResult:
         compared, similar = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
@@ -326,22 +381,12 @@ class NearDuplicates(_Duplicates, criteria.NearDuplicates):
         place = np.full(len(rows), -1)
         place[np.searchsorted(rows, members.row)] = np.arange(len(members.row))
         annotations = {
-            **self.annotations(members, rows, union, shard),
+            **self.step.annotations(members, rows, union, shard),
             "near_similarity": clusters.column("similarity").take(pa.array(place, mask=place < 0)),
             "near_candidates": pa.array(compared),
             "near_rejected": pa.array(compared - similar),
         }
         return StepResult(annotations)
-
-    def annotations(self, members: Members, rows: Int64Array, union: Union, shard: int) -> dict[str, pa.Array]:
-        """See _Duplicates."""
-        others = {"near_against": members.against(rows, union)} if self.against else {}
-        return {
-            "near_cluster": members.names(rows, union),
-            "near_cluster_size": members.sizes(rows),
-            "near_first": members.are_first(rows, shard),
-            **others,
-        }
 
 
 def _placed(documents: PhaseDocuments) -> TextBatch:

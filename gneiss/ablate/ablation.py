@@ -14,7 +14,7 @@ import xxhash
 
 from gneiss.ablate.corpora import Corpus, Pool, read_pool
 from gneiss.ablate.differences import Difference, paired_difference, sentence
-from gneiss.ablate.held_out import Contamination, HeldOut
+from gneiss.ablate.held_out import Contamination, HeldOut, check_shared_words
 from gneiss.ablate.own_trainer import OwnTrainer
 from gneiss.ablate.point import Point
 from gneiss.ablate.sizes import Training
@@ -63,6 +63,7 @@ class Plan:
             raise InputError(f"seeds {self.seeds}: expected 2 or more, as one says nothing of the next")
         if self.anneal is not None and not 0 < self.anneal < 1:
             raise InputError(f"anneal {self.anneal}: expected a share of the budget, between 0 and 1")
+        check_shared_words(self.shared_words)
         if self.held_out_bytes < 1:
             raise InputError(f"held_out_bytes {self.held_out_bytes}: expected 1 or more")
         if self.own_trainer and (self.linupper is not None or self.anneal is not None or self.null_pair):

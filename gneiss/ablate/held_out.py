@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 MIN_WORDS = 8
 
 
+def check_shared_words(words: int) -> None:
+    """Raise InputError for so few words that any page may have them, and for more than are compared."""
+    if not MIN_WORDS <= words <= 100:
+        raise InputError(f"shared_words: expected {MIN_WORDS} to 100, found {words}")
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """Texts that no model is trained on, by domain; ids: those of their rows, where they have any."""
@@ -110,8 +116,7 @@ class Contamination:
     shared_words: int = 32
 
     def __post_init__(self) -> None:
-        if not MIN_WORDS <= self.shared_words <= 100:
-            raise InputError(f"shared_words: expected {MIN_WORDS} to 100, found {self.shared_words}")
+        check_shared_words(self.shared_words)
 
     @cached_property
     def _table(self) -> NgramTable:

@@ -107,7 +107,7 @@ def mix(
     ] = MixtureFormat.corpus,
     root: Annotated[
         str | None,
-        typer.Option(help="Where a trainer finds the folders of data/. Default: there for hf, else OUTPUT/tokens."),
+        typer.Option(help="Where a trainer finds the folders of the parts. Default: there for hf, else OUTPUT/tokens."),
     ] = None,
     shard_bytes: Annotated[str, typer.Option(metavar="SIZE", help="About how much text a file has.")] = "256MB",
     workers: Workers = None,

@@ -63,7 +63,7 @@ class Source:
         if metadata["annotator"] != "buckets":
             raise InputError(
                 f"{self.run.folder}: the layer {self.buckets!r} holds no buckets, but {metadata['annotator']};"
-                " `gneiss buckets --write` writes them"
+                " `gneiss buckets` writes such a layer"
             )
         parameters: Mapping[str, Any] = metadata["parameters"]
         return parameters

@@ -151,7 +151,7 @@ def simulate(
             f"strategy '{printable(strategy)}' is not known{did_you_mean(strategy, [ALL, AUTO, *DEFAULT_RATES])}"
         )
     if strategy in REGIONAL and regions_by is None:
-        raise InputError(f"strategy {strategy}: it is of regions; name the column of regions (--regions-by)")
+        raise InputError(f"strategy {strategy}: it is of regions; give regions_by=COLUMN")
     if strategy in (ALL, AUTO) and (settings.rate, settings.server_rate) != (None, None):
         raise InputError("rate: expected a strategy that is named; rates of one are not those of another")
     if replay is not None and strategy not in ARRIVALS:

@@ -214,6 +214,37 @@ def encoder(
     _print_card(trained.path)
 
 
+@train_app.command("pooled")
+def pooled(
+    input: Labels,
+    output: Output,
+    text_column: TextColumn = "text",
+    label_column: LabelColumn = "label",
+    positive: Annotated[
+        list[str] | None, typer.Option(help="Label of good text (may be repeated). Default: hq.")
+    ] = None,
+    score_threshold: ScoreThreshold = None,
+    buckets: Annotated[int, typer.Option(help="Words are hashed into so many.")] = 65_536,
+    epochs: Epochs = 10,
+    learning_rate: Annotated[float, typer.Option(help="Of Adagrad.")] = 0.02,
+    seed: Annotated[int, typer.Option(help="Of the initial weights, and of the order of documents.")] = 1,
+    held_out_share: HeldOutShare = 0.2,
+) -> None:
+    """Train a small network over groups of three words and evaluate it on held-out documents."""
+    from gneiss.model_training import PooledSettings, train_pooled
+
+    trained = train_pooled(
+        input,
+        output,
+        text=text_column,
+        label=label_column,
+        positive=positive,
+        score_threshold=score_threshold,
+        settings=PooledSettings(buckets, epochs, learning_rate, seed, held_out_share),
+    )
+    _print_card(trained.path)
+
+
 class MethodOption(StrEnum):
     """How a fusion model learns."""
 

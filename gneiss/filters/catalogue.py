@@ -21,6 +21,7 @@ from gneiss.filters import (
     membership,
     perplexity,
     pii,
+    pooled,
     readability,
     replaced_characters,
     route,
@@ -34,7 +35,7 @@ Kind = TypeVar("Kind", Annotator, Editor)
 #: In the order of the pages.
 MODULES = (
     fasttext, readability, tokens, perplexity, membership, gopher, c4, fineweb, language, replaced_characters, urls,
-    contamination, evaluation_items, pii, input_column, fusion, route, encoder,
+    contamination, evaluation_items, pii, input_column, fusion, route, encoder, pooled,
 )  # fmt: skip
 
 

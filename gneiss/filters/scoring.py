@@ -10,10 +10,11 @@ from gneiss.errors import ModelError, did_you_mean
 from gneiss.filters.encoder import Encoder
 from gneiss.filters.fasttext import FastText
 from gneiss.filters.perplexity import Perplexity
+from gneiss.filters.pooled import Pooled
 from gneiss.routing.policy import Scorer
 
 #: Those that a policy may name; whatever else computes a score is an annotator of the recipe, whose column it names.
-_KINDS: Mapping[str, type[Annotator]] = {kind.key: kind for kind in (FastText, Perplexity, Encoder)}
+_KINDS: Mapping[str, type[Annotator]] = {kind.key: kind for kind in (FastText, Perplexity, Encoder, Pooled)}
 
 
 def annotator_of(scorer: Scorer) -> Annotator | None:

@@ -1,18 +1,21 @@
-"""Training your own models: fastText classifiers and heads of encoders from labelled text, KenLM and fusion models."""
+"""Training your own models: classifiers (fastText, pooled networks, heads of encoders), KenLM and fusion models."""
 
 from gneiss.model_training.classifier import train_category, train_quality
 from gneiss.model_training.encoder import train_encoder
 from gneiss.model_training.fusion import train_fusion
-from gneiss.model_training.models import Classifier, LanguageModel, Settings
+from gneiss.model_training.models import Classifier, LanguageModel, PooledSettings, Settings
 from gneiss.model_training.perplexity import train_perplexity
+from gneiss.model_training.pooled import train_pooled
 
 __all__ = [
     "Classifier",
     "LanguageModel",
+    "PooledSettings",
     "Settings",
     "train_category",
     "train_encoder",
     "train_fusion",
     "train_perplexity",
+    "train_pooled",
     "train_quality",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gneiss.errors import printable
 from gneiss.model_training.corpus_figures import Audited, Weighted
 from gneiss.model_training.evaluation import Evaluation
-from gneiss.model_training.models import Classifier, EncoderClassifier, LanguageModel
+from gneiss.model_training.models import Classifier, EncoderClassifier, LanguageModel, PooledClassifier
 from gneiss.model_training.source import markdown_table, skipped_lines
 from gneiss.output.markdown import code, plain
 from gneiss.version import __version__
@@ -101,7 +101,7 @@ def perplexity_card(model: LanguageModel) -> str:
     return "\n".join(lines)
 
 
-def document_lines(model: Classifier | EncoderClassifier) -> list[str]:
+def document_lines(model: Classifier | EncoderClassifier | PooledClassifier) -> list[str]:
     """A section of a card: which documents a classifier was trained on, and which were held out."""
     held_out = model.held_out
     return [

@@ -112,6 +112,57 @@ class EncoderClassifier:
 
 
 @dataclass(frozen=True)
+class PooledSettings:
+    """The settings of a pooled network.
+
+    buckets: words are hashed into so many, 384 bytes of the model each; epochs: passes over the texts; learning_rate:
+    of Adagrad; seed: of the initial weights and the order; held_out_share: 0.05 to 0.5 of each label. Raises InputError
+    for a value out of bounds.
+    """
+
+    buckets: int = 65_536
+    epochs: int = 10
+    learning_rate: float = 0.02
+    seed: int = 1
+    held_out_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        bounds: Mapping[str, tuple[float, float]] = {
+            "buckets": (1, 4_194_304), "epochs": (1, 10_000), "learning_rate": (1e-6, 10), "seed": (0, 2**31 - 1),
+            "held_out_share": (0.05, 0.5),
+        }  # fmt: skip
+        for name, (low, high) in bounds.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"{name}: expected {low:g} to {high:g}, found {value:g}")
+
+
+@dataclass(frozen=True)
+class PooledClassifier:
+    """A trained pooled network, its training data, and its evaluation on held-out documents.
+
+    Fields: as in `Classifier`.
+    """
+
+    path: Path
+    positive: str
+    negative: str
+    settings: PooledSettings
+    rule: Rule
+    rows: int
+    skipped: Skipped
+    found: Mapping[str, int]
+    trained: int
+    trained_positives: int
+    content_sha256: str
+    model_sha256: str
+    size_bytes: int
+    held_out: Evaluation
+    audit: Audited | None = None
+    weighted: Weighted | None = None
+
+
+@dataclass(frozen=True)
 class LanguageModel:
     """A language model: its file, its training data, and the perplexity of held-out texts.
 

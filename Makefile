@@ -50,7 +50,7 @@ test-quick: $(KERNELS)
 test-long: $(KERNELS)
 	$(PYTEST) --numprocesses $$(($$(nproc) + 1)) -m "(slow or processes) and not exhaustive"
 
-test-exhaustive: $(KERNELS)  ## what takes long by nature, and of which the whole test suite has a share
+test-exhaustive: $(KERNELS)  ## what takes long by nature; with all of it after `make test-train`, as some of it needs torch
 	GNEISS_EXAMPLES=$${GNEISS_EXAMPLES:-100} $(PYTEST) -m "exhaustive or hypothesis"
 
 fuzz: $(KERNELS)  ## the readers of untrusted bytes, with many other examples than those of the tests
@@ -72,7 +72,7 @@ $(TRAINING): $(KERNELS) requirements-train.lock
 
 test-train: $(TRAINING)  ## what needs torch, the readers of the exports, or NVIDIA FLARE
 	$(PYTEST) tests/ablate tests/reweight tests/experiments tests/loader tests/export tests/layers tests/flare \
-		tests/filters/encoder_models tests/model_training/federated/test_encoder.py tests/test_docs.py \
+		tests/filters/encoder_models tests/model_training/federated/test_encoder.py tests/test_docs.py -m "not exhaustive" \
 		-k "(not test_docs or ablate or reweight or training or docstring) and not test_models"
 
 lint: $(INSTALLED)

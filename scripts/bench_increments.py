@@ -67,7 +67,7 @@ def measured(recipe: Recipe, batch: TextBatch, folder: Path) -> Figures:
     write(FILES - 1)
     run(recipe, folder / "in", folder / "grown", backend=runs.InThisProcess())
     run(recipe, folder / "in", folder / "whole", backend=runs.InThisProcess())
-    own, other = (pq.read_table(folder / f"{its}/annotations/base/{FILES - 1}.parquet") for its in ("grown", "whole"))
+    own, other = (pq.read_table(folder / f"{run}/annotations/base/{FILES - 1}.parquet") for run in ("grown", "whole"))
     increment, whole = cpu_seconds(folder / "grown") - before, cpu_seconds(folder / "whole")
     return {
         "whole_cpu_seconds": whole,

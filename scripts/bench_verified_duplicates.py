@@ -110,9 +110,9 @@ class Truth:
             {numbers.setdefault(joined_shingle, len(numbers)) for joined_shingle in joined_shingles(text)}
             for text in texts
         ]
-        sizes = np.array([len(its) for its in sets])
+        sizes = np.array([len(shingles) for shingles in sets])
         ends = np.append(0, np.cumsum(sizes))
-        places = np.fromiter((place for its in sets for place in its), np.int64, ends[-1])
+        places = np.fromiter((place for shingles in sets for place in shingles), np.int64, ends[-1])
         matrix = csr_array((np.ones(ends[-1], np.int32), places, ends), shape=(len(texts), len(numbers)))
         shared = triu(matrix @ matrix.T, k=1).tocoo()
         one, other = shared.coords
@@ -195,7 +195,10 @@ def templated() -> list[str]:
 def cost_part(corpus: Path, limit: int | None) -> Figures:
     """From texts to clusters in memory, with and without `verify`."""
     batch = read_corpus(corpus, limit)
-    for work in (lambda its: clusters_within(its, UNVERIFIED), lambda its: verified_within(its, NEAR, VERIFICATION)):
+    for work in (
+        lambda batch: clusters_within(batch, UNVERIFIED),
+        lambda batch: verified_within(batch, NEAR, VERIFICATION),
+    ):
         work(TextBatch.of(["compiled before it is measured"] * 3))
     unverified, verified = [], []
     for _ in range(3):
@@ -213,9 +216,9 @@ def labels_part(corpus: Path, limit: int | None) -> Figures:
     table = pa.concat_tables(tables)
     pages: dict[str, list[int]] = defaultdict(list)
     for row, url in enumerate(table["url"].to_pylist()):
-        its = urlparse(url)
-        package = str(its.hostname).partition(".deb.")[0]
-        pages[re.sub("amd64|arm64|i386|[0-9.]+", "", package) + its.path.replace(package, "")].append(row)
+        parsed = urlparse(url)
+        package = str(parsed.hostname).partition(".deb.")[0]
+        pages[re.sub("amd64|arm64|i386|[0-9.]+", "", package) + parsed.path.replace(package, "")].append(row)
     editions = [rows for rows in pages.values() if len(rows) > 1]
     rows = sorted(row for edition in editions for row in edition)
     place = {row: number for number, row in enumerate(rows)}
@@ -234,7 +237,7 @@ def labels_part(corpus: Path, limit: int | None) -> Figures:
     ):
         figures |= scores(f"labels_{name}", found, labelled)
         figures |= scores(
-            f"labels_{name}_unspaced", *({p for p in its if p[1] in unspaced} for its in (found, labelled))
+            f"labels_{name}_unspaced", *({p for p in pairs if p[1] in unspaced} for pairs in (found, labelled))
         )
     return figures
 
@@ -311,7 +314,7 @@ def datatrove_part(corpus: Path, limit: int | None) -> Figures:
     own = defaultdict(set)
     for row, first in zip(found["row"].to_pylist(), found["first_row"].to_pylist(), strict=True):
         own[first].add(row)
-    if {frozenset(its) for its in own.values()} != same:
+    if {frozenset(cluster) for cluster in own.values()} != same:
         raise SystemExit("datatrove makes other clusters of the same signatures")
     return {
         "datatrove_buckets_of_our_signatures": len(buckets),

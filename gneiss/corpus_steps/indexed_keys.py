@@ -96,9 +96,9 @@ def _index(slots: int, partitions: int, corpus: StepCorpus, task: int) -> Batche
     in_order = np.lexsort((row, shard, low, high))
     bounds = np.searchsorted(_range_of(high[in_order], slots), np.arange(first, end + 1))
     for start, stop in pairwise(bounds.tolist()):
-        its = in_order[start:stop]
-        step = np.diff(high[its], prepend=np.uint64(0))
-        yield pa.record_batch([step, *(values[its] for values in rest)], schema=SCHEMA)
+        rows = in_order[start:stop]
+        step = np.diff(high[rows], prepend=np.uint64(0))
+        yield pa.record_batch([step, *(values[rows] for values in rest)], schema=SCHEMA)
 
 
 def _slots(rows: Sequence[int], keys_per_document: int) -> int:

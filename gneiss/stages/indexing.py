@@ -30,7 +30,7 @@ def write_manifests(corpus: Corpus) -> None:
     checksums = json.loads((corpus.output / layout.RUN_FILE).read())["models"]
     for step, phase in _indexed(corpus):
         view = StepView(corpus, step, phase, Reader(corpus))
-        stages = {view.stage_name(its.name): its.tasks for its in step.stages(view) if its.is_kept}
+        stages = {view.stage_name(stage.name): stage.tasks for stage in step.stages(view) if stage.is_kept}
         files: dict[str, tuple[int, str]] = {}
         for path in (corpus.index.path(name, task) for name, tasks in stages.items() for task in range(tasks)):
             file = known.get(path)  # not of a task whose driver was killed before it noted the receipt

@@ -130,7 +130,7 @@ def results_of(corpus: Corpus, end: int | None = None) -> Callable[[int], Corpus
     def results(shard: int) -> CorpusResults:
         names = [phase.name for phase in corpus.recipe.phases[:last]]
         phases: Mapping[str, PhaseResult] = dict(zip(names, reader.results(last, shard), strict=True)) if last else {}
-        return CorpusResults({key: partial(its, shard) for key, its in found.items()}, phases)
+        return CorpusResults({key: partial(result_of, shard) for key, result_of in found.items()}, phases)
 
     return results
 
@@ -188,14 +188,14 @@ class StageWork:
         """Load what the stage needs, once per worker."""
         reader = Reader(self.corpus)
         opened = ((part, part.files(self.corpus)) for part in self.stage.parts)
-        parts = [(part, its, part.open(reader)) for part, its in opened if not its.is_merged(part.name)]
+        parts = [(part, exchange, part.open(reader)) for part, exchange in opened if not exchange.is_merged(part.name)]
 
         def work(task: int) -> Receipt:
             wall, cpu = time.perf_counter(), time.process_time()
             files = tuple(
-                its.write(part.name, task, part.schema, batches(task), part.receivers)
-                for part, its, batches in parts
-                if not its.has(part.name, task)
+                exchange.write(part.name, task, part.schema, batches(task), part.receivers)
+                for part, exchange, batches in parts
+                if not exchange.has(part.name, task)
             )
             cost = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
             return Receipt(f"{task}", COMMITTED, "", None, files=files, cost=cost, stage=self.name)

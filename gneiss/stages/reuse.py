@@ -64,8 +64,8 @@ class Code:
 
     def _of_module(self, name: str, module: str) -> dict[str, Any]:
         """The code of a module and its libraries; of one outside gneiss it is not known what it uses: all there is."""
-        its = code_files(module) if name in self.files else None
-        libraries = [library for library, top in BYTE_SHAPING.items() if its is None or top in its.imported]
+        files = code_files(module) if name in self.files else None
+        libraries = [library for library, top in BYTE_SHAPING.items() if files is None or top in files.imported]
         code = self.files.get(name, f"gneiss {self.gneiss}")
         return {"code": code, **{library: self.libraries.get(library) for library in libraries}}
 
@@ -198,15 +198,19 @@ class Reuse:
     ) -> tuple[tuple[tuple[Annotator, Taken | None], ...], ...]:
         """For each phase annotators of the recipe, to be computed, and those that they read, each from where it is."""
         read: set[str] = set()
-        left = [annotator for its in chosen for annotator in its]
+        left = [annotator for of_phase in chosen for annotator in of_phase]
         while left:
             more = set(left.pop().reads_annotations) - read
             read |= more
-            left += [its for phase in self.recipe.phases for its in phase.annotators if _gives(its, more)]
+            left += [
+                annotator for phase in self.recipe.phases for annotator in phase.annotators if _gives(annotator, more)
+            ]
         found: list[tuple[tuple[Annotator, Taken | None], ...]] = []
-        for phase, reuse, its in zip(self.recipe.phases, self.phases, chosen, strict=True):
+        for phase, reuse, computed in zip(self.recipe.phases, self.phases, chosen, strict=True):
             pairs = zip(phase.annotators, reuse.annotators, strict=True)
-            found.append(tuple((a, None if a in its else taken) for a, taken in pairs if a in its or _gives(a, read)))
+            found.append(
+                tuple((a, None if a in computed else taken) for a, taken in pairs if a in computed or _gives(a, read))
+            )
         return tuple(found)
 
     def _has(self, index: int, annotator: Annotator) -> bool:
@@ -219,8 +223,8 @@ class Reuse:
 
     def _taken(self, index: int, annotator: Annotator) -> Taken | None:
         """From where values are taken, best from where the texts are known to be the same, and of most documents."""
-        its = (self._from(index, annotator, *found) for found in self._matching(index, annotator))
-        sure = (taken for taken in its if taken.is_same_text or not annotator.reads_annotations)
+        places = (self._from(index, annotator, *found) for found in self._matching(index, annotator))
+        sure = (taken for taken in places if taken.is_same_text or not annotator.reads_annotations)
         return max(sure, key=lambda taken: (taken.is_same_text, -taken.phase), default=None)
 
     def _matching(self, index: int, annotator: Annotator) -> Iterator[tuple[Source, int, Annotator]]:
@@ -245,7 +249,7 @@ class Reuse:
     def _has_texts_of(self, index: int, phase: int) -> bool:
         """Whether the texts of a phase are those of a phase of the run, as far as this can be known."""
         history = _history(self.recipe, self.code, index)
-        steps = ((at, step) for at, its in enumerate(self.recipe.phases[: index + 1]) for step in its.steps)
+        steps = ((at, step) for at, one in enumerate(self.recipe.phases[: index + 1]) for step in one.steps)
         return history == _history(self.earlier, self.earlier_code, phase) and all(
             self._is_found(at, step) for at, step in steps
         )

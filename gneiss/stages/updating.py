@@ -33,13 +33,15 @@ FAILED_KEY = "gneiss.layer.failed"
 
 def only_annotators(recipe: Recipe, chosen: Sequence[Sequence[Annotator]]) -> Recipe:
     """A recipe that edits as another one does, computes some annotators, by phase, and decides nothing."""
-    read = {name for its in chosen for annotator in its for name in annotator.reads_annotations}
-    layers = {layer: its for layer, its in recipe.layers.items() if any(f"{layer}.{name}" in read for name in its)}
+    read = {name for of_phase in chosen for annotator in of_phase for name in annotator.reads_annotations}
+    layers = {
+        layer: columns for layer, columns in recipe.layers.items() if any(f"{layer}.{name}" in read for name in columns)
+    }
     changes: dict[str, Any] = {"input.derived_from_text": {}, "layers": layers}
-    if all(its.reads != "url" for of in chosen for its in of):
+    if all(annotator.reads != "url" for of in chosen for annotator in of):
         changes["input.url"] = "url"
     for phase, annotators in zip(recipe.phases, chosen, strict=True):
-        changes[f"phases.{phase.name}.annotate"] = [written(its) for its in annotators]
+        changes[f"phases.{phase.name}.annotate"] = [written(annotator) for annotator in annotators]
         changes |= {f"phases.{phase.name}.{key}": {} for key in ("aliases", "rules")}
         changes[f"phases.{phase.name}.keep"] = None
     return recipe.changed(changes)
@@ -47,7 +49,7 @@ def only_annotators(recipe: Recipe, chosen: Sequence[Sequence[Annotator]]) -> Re
 
 def columns_of(annotators: Sequence[Sequence[Annotator]]) -> pa.Schema:
     """The columns of the layer: those of annotators, by phase."""
-    found = (its for of_phase in annotators for annotator in of_phase for its in annotator.columns)
+    found = (declared for of_phase in annotators for annotator in of_phase for declared in annotator.columns)
     return pa.schema([column(declared.name, arrow_type(declared.type), declared.meaning) for declared in found])
 
 
@@ -76,7 +78,8 @@ class UpdateStep:
     def computed(self) -> list[list[Annotator]]:
         """For each phase the annotators of which the layer has the values."""
         pairs = (
-            zip(phase.annotators, its, strict=True) for phase, its in zip(self.recipe.phases, self.taken, strict=True)
+            zip(phase.annotators, taken, strict=True)
+            for phase, taken in zip(self.recipe.phases, self.taken, strict=True)
         )
         return [[annotator for annotator, taken in pair if taken is None] for pair in pairs]
 
@@ -117,7 +120,7 @@ class UpdateWork:
             failed += len(result.failures)
             reached = np.zeros(documents.rows, np.bool_)
             reached[entering.rows] = True
-            for name in (its.name for annotator in computed[index] for its in annotator.columns):
+            for name in (declared.name for annotator in computed[index] for declared in annotator.columns):
                 columns[name] = pc.replace_with_mask(columns[name], pa.array(reached), result.annotations[name])
             entering = annotated(entering, replace(result, failures={}))
         table = pa.table({"row": np.arange(documents.rows), "id": documents.ids, **columns}, layer_schema(schema))

@@ -131,15 +131,15 @@ def test_what_is_no_verification_is_refused(verify: Any, message: str) -> None:
 @pytest.mark.slow
 def test_the_preferred_are_kept(tmp_path: Path, keep: str, verify: Any) -> None:
     """Of many shards and of one, as the definition says of clusters of components, or of verified pairs."""
-    every = [[its for its in texts_of(seed) if its and its != b"\xff"] for seed in range(3)]
-    texts = [text.decode() for its in every for text in its]
+    every = [[text for text in texts_of(seed) if text and text != b"\xff"] for seed in range(3)]
+    texts = [text.decode() for of_seed in every for text in of_seed]
     scores: list[float | None] = [random.Random(n).choice([None, 0.5, 1.5, 2.5]) for n in range(len(texts))]
     own = iter(scores)
-    for number, its in enumerate(every):
-        runs.write_corpus(tmp_path / f"many/{number}.parquet", its, score=[next(own) for _ in its])
+    for number, of_seed in enumerate(every):
+        runs.write_corpus(tmp_path / f"many/{number}.parquet", of_seed, score=[next(own) for _ in of_seed])
     runs.write_corpus(tmp_path / "one/0.parquet", [text.encode() for text in texts], score=scores)
-    its = preferring(keep, "corpus", verify)
-    many = found(its, tmp_path / "many", tmp_path / "of many", 2)
+    chosen = preferring(keep, "corpus", verify)
+    many = found(chosen, tmp_path / "many", tmp_path / "of many", 2)
     one = found(preferring(keep, "shard", verify), tmp_path / "one", tmp_path / "of one")
     for column in set(many.column_names) & {*VERIFIED, "exact_copies", "exact_first"}:
         assert many[column].to_pylist() == one[column].to_pylist(), column
@@ -152,7 +152,7 @@ def test_the_preferred_are_kept(tmp_path: Path, keep: str, verify: Any) -> None:
         return (math.inf if value is None else -float(value), document)
 
     order = sorted(range(len(texts)), key=preferred)
-    near = its.phases[1].steps[1]
+    near = chosen.phases[1].steps[1]
     assert isinstance(near, NearDuplicates)
     if verify:
         is_first = dict.fromkeys(order, True)
@@ -164,7 +164,7 @@ def test_the_preferred_are_kept(tmp_path: Path, keep: str, verify: Any) -> None:
         keys = [near_keys(texts[document], near) for document in order]
         is_first = {order[document]: document == first for document, first, _ in oracle.components(keys)}
     assert one["near_first"].to_pylist() == [is_first.get(document, True) for document in range(len(texts))]
-    exact = {text: next(its for its in order if texts[its] == text) for text in texts}
+    exact = {text: next(row for row in order if texts[row] == text) for text in texts}
     assert one["exact_first"].to_pylist() == [exact[text] == document for document, text in enumerate(texts)]
     assert one["near_first"].to_pylist() != one["exact_first"].to_pylist()
 
@@ -202,12 +202,12 @@ def test_groups_and_files_do_not_see_each_other(tmp_path: Path, verify: Any) -> 
     for number, name in enumerate(("x/a", "x/c", "y/b")):
         runs.write_corpus(tmp_path / f"in/{name}.parquet", texts_of(number))
     verified = {"verify": verify} if verify else {}
-    columns = [its for its in VERIFIED if verify or its in ("near_cluster_size", "near_first")]
+    columns = [column for column in VERIFIED if verify or column in ("near_cluster_size", "near_first")]
 
     def of(path: str, **parameters: Any) -> dict[str, list[Any]]:
-        its = recipe(**parameters, **verified).changed({"shard_max_bytes": 300})
+        chosen = recipe(**parameters, **verified).changed({"shard_max_bytes": 300})
         output = tmp_path / f"out {len(list(tmp_path.iterdir()))}"
-        table = found(its, tmp_path / "in" / path, output, 3)
+        table = found(chosen, tmp_path / "in" / path, output, 3)
         assert len(list((output / "annotations").rglob("*.parquet"))) > 1
         return {name: table[name].to_pylist() for name in columns}
 

@@ -65,7 +65,7 @@ def passes_for(keys: int, memory_bytes: int) -> int:
 def _candidates(
     sent: Iterable[PlacedKeys], turn: int, passes: int, before: int, segment: Int64Array | None
 ) -> pa.RecordBatch:
-    parts = [its.where(in_pass(low_half(its.high), turn, passes)) if passes > 1 else its for its in sent]
+    parts = [keys.where(in_pass(low_half(keys.high), turn, passes)) if passes > 1 else keys for keys in sent]
     keys = PlacedKeys.joined(parts)
     if before:
         keys = keys.where(_occur_in(keys.high, keys.high[keys.shard >= before]))

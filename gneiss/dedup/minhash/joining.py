@@ -81,8 +81,8 @@ class Ranges:
     def parted(self, batch: pa.RecordBatch, document: Int64Array) -> list[pa.RecordBatch]:
         """A batch for each range, of the records about its documents."""
         order = np.argsort(document, kind="stable")
-        its = batch if (order == np.arange(len(order))).all() else batch.take(pa.array(order))
-        return parted(its, np.searchsorted(document[order], self.starts[self.shards]))
+        ordered = batch if (order == np.arange(len(order))).all() else batch.take(pa.array(order))
+        return parted(ordered, np.searchsorted(document[order], self.starts[self.shards]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +146,7 @@ class Components:
         order = self.order[first] if len(self.order) else np.zeros(len(place), np.uint64)
         preferred = self.preferred[first] if len(self.order) else first + self.base
         columns = [place + self.base, other, -self.links[first].astype(np.int64), order, preferred]
-        return pa.record_batch([its.astype(np.uint64) for its in columns], schema=SCHEMA)
+        return pa.record_batch([values.astype(np.uint64) for values in columns], schema=SCHEMA)
 
 
 def joined(
@@ -197,9 +197,10 @@ def resolved(
     outside = np.flatnonzero(other < base)
     bounds = ranges.starts[ranges.shards]
     for earlier, answer in enumerate(answers):
-        its = outside[(other[outside] >= bounds[earlier]) & (other[outside] < bounds[earlier + 1])]
-        its = its[np.argsort(other[its], kind="stable")]
-        first[its], size[its] = numbers_of(answer, "first_", ranges.starts), column(answer, "size").astype(np.int64)
+        of_range = outside[(other[outside] >= bounds[earlier]) & (other[outside] < bounds[earlier + 1])]
+        of_range = of_range[np.argsort(other[of_range], kind="stable")]
+        first[of_range] = numbers_of(answer, "first_", ranges.starts)
+        size[of_range] = column(answer, "size").astype(np.int64)
     inside = np.flatnonzero((other >= base) & (other != document))
     at = np.searchsorted(document, other[inside])
     first[inside], size[inside] = first[at], size[at]
@@ -243,7 +244,7 @@ def _are_components(batch: pa.RecordBatch) -> AnyArray:
 
 def _passed_on(links: Sequence[tuple[Int64Array, Int64Array]], ranges: Ranges) -> Iterator[pa.RecordBatch]:
     nothing = (np.empty(0, np.int64),) * 2
-    later, earlier = (np.concatenate(its) for its in zip(nothing, *links, strict=True))
+    later, earlier = (np.concatenate(documents) for documents in zip(nothing, *links, strict=True))
     none = np.zeros(len(later), np.uint64)
     columns = [later.astype(np.uint64), earlier.astype(np.uint64), none, none, none]
     yield from ranges.parted(pa.record_batch(columns, schema=SCHEMA), later)

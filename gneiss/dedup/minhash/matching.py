@@ -32,7 +32,7 @@ def matched(
     passes; `known`: keys of the `before` shards before those (`KNOWN`), iterated alike. A batch for each pass; a pair
     comes once for each key that it shares.
     """
-    keys = sum(batch.num_rows for its in (known, sent) for batch in its)
+    keys = sum(batch.num_rows for batches in (known, sent) for batch in batches)
     for turn in range(passes):
         yield _matched(placed_keys(sent, known, before), turn, passes, keys)
 
@@ -60,16 +60,16 @@ def _matched(sent: Iterable[PlacedKeys], turn: int, passes: int, keys: int) -> p
     firsts: list[tuple[UInt32Array, UInt32Array]] = []  # of the distinct keys, in order of first occurrence
     repeats: list[tuple[UInt32Array, UInt32Array, Int32Array]] = []
     for batch in sent:
-        its = batch.where(in_pass(low_half(batch.high), turn, passes)) if passes > 1 else batch
-        table, number = number_contents(its.high, its.low, table)
-        firsts.append((its.shard[number < 0], its.row[number < 0]))
-        repeats.append((its.shard[number >= 0], its.row[number >= 0], number[number >= 0]))
+        taken = batch.where(in_pass(low_half(batch.high), turn, passes)) if passes > 1 else batch
+        table, number = number_contents(taken.high, taken.low, table)
+        firsts.append((taken.shard[number < 0], taken.row[number < 0]))
+        repeats.append((taken.shard[number >= 0], taken.row[number >= 0], number[number >= 0]))
     del table
     nothing = np.empty(0, np.uint32)
-    first_shard, first_row = (np.concatenate(its) for its in zip((nothing, nothing), *firsts, strict=True))
+    first_shard, first_row = (np.concatenate(column) for column in zip((nothing, nothing), *firsts, strict=True))
     del firsts
     none = (nothing, nothing, np.empty(0, np.int32))
-    shard, row, number = (np.concatenate(its) for its in zip(none, *repeats, strict=True))
+    shard, row, number = (np.concatenate(column) for column in zip(none, *repeats, strict=True))
     return pa.record_batch([shard, row, first_shard[number], first_row[number]], schema=SCHEMA)
 
 

@@ -139,24 +139,26 @@ def verified(
             first[document] = first[standing[words[document]]]
         else:
             standing[words[document]] = document
-            compared = {its for key in keys[document] for its in buckets.get(key, [])[:most_compared]}
-            alike = {its for its in compared if _similarity(sets[document], sets[its], verification) is not None}
-            rising = [its for its in first if its in alike]
-            for its in rising:
-                needed = {its} if verification.clusters == "star" else set(distinct.get(its, []))
-                if first[its] == its and needed <= alike:
-                    first[document] = its
+            compared = {earlier for key in keys[document] for earlier in buckets.get(key, [])[:most_compared]}
+            alike = {
+                earlier for earlier in compared if _similarity(sets[document], sets[earlier], verification) is not None
+            }
+            rising = [earlier for earlier in first if earlier in alike]
+            for earlier in rising:
+                needed = {earlier} if verification.clusters == "star" else set(distinct.get(earlier, []))
+                if first[earlier] == earlier and needed <= alike:
+                    first[document] = earlier
                     break
             for key in keys[document]:
                 buckets.setdefault(key, []).append(document)
             distinct.setdefault(first[document], []).append(document)
         members.setdefault(first[document], []).append(document)
     found = []
-    for its in members.values():
-        for document in its if len(its) > 1 else []:
-            one = its[0]
+    for cluster in members.values():
+        for document in cluster if len(cluster) > 1 else []:
+            one = cluster[0]
             similarity = None if document == one else _similarity(sets[document], sets[one], verification)
-            found.append((document, one, len(its), similarity))
+            found.append((document, one, len(cluster), similarity))
     return sorted(found)
 
 

@@ -37,8 +37,8 @@ def by_ranges(
     count = len(ranges)
     sent: list[list[pa.RecordBatch]] = [[] for _ in range(count)]
     for batch in edges:
-        for index, its in enumerate(ranges.parted(batch, numbers_of(batch, "", ranges.starts))):
-            sent[index].append(its)
+        for index, part in enumerate(ranges.parted(batch, numbers_of(batch, "", ranges.starts))):
+            sent[index].append(part)
     passed: dict[tuple[int, int], list[pa.RecordBatch]] = {}
     for index in reversed(range(count)):
         first, end = ranges.shards[index : index + 2].tolist()
@@ -57,7 +57,7 @@ def by_ranges(
         shards += found[: ranges.shards_in(index)]
         for receiver in range(index + 1, count):
             answers[receiver].append(found[ranges.shards_in(index) + receiver])
-    return shards, sum(batch.num_rows for (one, two), its in passed.items() if one != two for batch in its)
+    return shards, sum(batch.num_rows for (one, two), batches in passed.items() if one != two for batch in batches)
 
 
 def rows_of(batches: Iterable[pa.RecordBatch], starts: Int64Array) -> list[tuple[int, int, int]]:
@@ -97,7 +97,7 @@ def test_any_links_as_the_oracle(data: st.DataObject) -> None:
     of_document = np.repeat(segment, sizes) if sizes else segment
     for document, first, _ in expected:
         best = preferred.get(first, document)
-        preferred[first] = min(best, document, key=lambda its: (of_document[its], order[its], its))
+        preferred[first] = min(best, document, key=lambda one: (of_document[one], order[one], one))
     assert rows_of(found, starts) == [(document, preferred[first], size) for document, first, size in expected]
 
 

@@ -143,7 +143,7 @@ def test_any_pairs_as_the_definition(data: st.DataObject) -> None:
         compared += [] if is_copy else [document]
     pairs = data.draw(st.permutations(pairs))
     places = data.draw(st.lists(st.sampled_from(in_order), unique=True, max_size=4)) if total else []
-    keys = sorted((0 if its < own else order[its], its) for its in places)
+    keys = sorted((0 if place < own else order[place], place) for place in places)
     cuts = Cuts(
         *(np.array([key[half] for key in keys], type_) for half, type_ in enumerate((np.uint64, np.int64))), own
     )

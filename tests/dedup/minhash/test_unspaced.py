@@ -55,7 +55,7 @@ def test_two_characters_count_as_a_word() -> None:
 @given(mixed_texts)
 def test_white_space_between_such_characters_does_not_matter(text: str) -> None:
     spaced = " ".join(word for word, _ in oracle.weighed_words(text))
-    one, other = (shingle_sets(TextBatch.of([its]), 3).hashes.tolist() for its in (text, spaced))
+    one, other = (shingle_sets(TextBatch.of([written]), 3).hashes.tolist() for written in (text, spaced))
     assert one == other
 
 
@@ -64,7 +64,7 @@ def test_the_characters_are_those_of_the_scripts_that_heuristics_know() -> None:
     found, letters = oracle.characters_of(UNSPACED_RANGES), oracle.characters_of(WITHOUT_SPACES_RANGES)
     assert letters <= found
     of_any_script = oracle.characters_of(WORD_RANGES) - oracle.characters_of(NUMBER_RANGES)
-    signs = [unicodedata.name(its) for its in (found & of_any_script) - letters]
+    signs = [unicodedata.name(sign) for sign in (found & of_any_script) - letters]
     assert [sign for sign in signs if "MARK" not in sign] == ["JAVANESE PANGRANGKEP"]  # a mark of repetition
     assert set(np.flatnonzero(unspaced()).tolist()) == set(map(ord, found))
 

@@ -95,8 +95,8 @@ def test_the_preferred_come_first(shards: list[list[str]], near: NearDuplicates,
     ordered = sorted(
         range(len(texts)), key=lambda document: -9 if values[document] is None else values[document], reverse=True
     )
-    order = sorted(range(len(texts)), key=lambda its: (values[its] is None, -(values[its] or 0.0), its))
-    assert [values[its] for its in order] == [values[its] for its in ordered]
+    order = sorted(range(len(texts)), key=lambda row: (values[row] is None, -(values[row] or 0.0), row))
+    assert [values[row] for row in order] == [values[row] for row in ordered]
     bounds = np.cumsum([len(of_shard) for of_shard in shards])[:-1]
     orders = np.split(preference.order_of(pa.array(values, pa.float64())), bounds)
     assert found(shards, near, 2, 1, orders) == expected(texts, near, candidates_module.MOST_COMPARED, order)

@@ -210,7 +210,7 @@ def test_a_site_is_in_one_region(tmp_path: Path) -> None:
     pq.write_table(labels, tmp_path / "labels.parquet")
     with pytest.raises(InputError, match="expected one region a site, found 'one' and 'two' of site 's'"):
         simulate(tmp_path / "labels.parquet", tmp_path / "out", sites_by="source", regions_by="region")
-    with pytest.raises(InputError, match="strategy mtgc: it is of regions; name the column"):
+    with pytest.raises(InputError, match="strategy mtgc: it is of regions; give regions_by=COLUMN"):
         simulate(tmp_path / "labels.parquet", tmp_path / "out", sites_by="source", strategy="mtgc")
 
 

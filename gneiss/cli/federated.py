@@ -321,7 +321,7 @@ def _simulate_encoder(
     encoder: str, labels: Path, output: Path, as_json: bool, *, settings: Mapping[str, Any], **others: Any
 ) -> None:
     try:
-        from gneiss.model_training.federated.encoder_simulation import (
+        from gneiss.model_training.federated.encoder.simulation import (
             EncoderSimulationSettings,
             encoder_outcome_rows,
             simulate_encoder,

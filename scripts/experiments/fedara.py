@@ -24,15 +24,15 @@ from typing import Any
 import numpy as np
 from docstrings import PACKAGES, Texts, sites_of, t1
 
-from gneiss.model_training.federated.adapted import AdaptedEncoder, Hidden
 from gneiss.model_training.federated.coordinator import train_in_rounds
-from gneiss.model_training.federated.encoder_documents import EncoderSettings, LoadedEncoder, loaded_encoder
-from gneiss.model_training.federated.encoder_site import EncoderSite
-from gneiss.model_training.federated.encoder_training import EncoderFederation, EncoderTraining
+from gneiss.model_training.federated.encoder.adapted import AdaptedEncoder, Hidden
+from gneiss.model_training.federated.encoder.documents import EncoderSettings, LoadedEncoder, loaded_encoder
+from gneiss.model_training.federated.encoder.lowrank import AdapterState, LowRank
+from gneiss.model_training.federated.encoder.site import EncoderSite
+from gneiss.model_training.federated.encoder.training import EncoderFederation, EncoderTraining
 from gneiss.model_training.federated.engines import Site
 from gneiss.model_training.federated.engines.in_process import InProcess
 from gneiss.model_training.federated.linear import draw_of
-from gneiss.model_training.federated.lowrank import AdapterState, LowRank
 from gneiss.model_training.federated.message import Message, most_bytes_of
 from gneiss.store.place import place_of
 

@@ -5,5 +5,5 @@ averages. Strategies are arrays in, arrays out: in rounds (`strategy`), in regio
 (`buffered`); `strategies` has them by name. A `coordinator` asks sites by an engine (`engines`), which carries
 messages; to it a `region` is a site. `simulation` is all of it on one machine. The model is linear on fastText's
 features (`features`, `linear`) and becomes a fastText file (`model`), which nothing downstream can tell from another;
-or it is an encoder with adapters of low rank (`lowrank`, `encoder_training`).
+or it is an encoder with adapters of low rank (`encoder`).
 """

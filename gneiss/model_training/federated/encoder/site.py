@@ -16,11 +16,11 @@ import numpy as np
 from gneiss.arrays import BoolArray
 from gneiss.errors import InputError, printable
 from gneiss.model_training.federated import tasks
-from gneiss.model_training.federated.adapted import AdaptedEncoder, Hidden
-from gneiss.model_training.federated.adapters import AdapterSpace
-from gneiss.model_training.federated.encoder_training import hex_of, score_of, space_of
+from gneiss.model_training.federated.encoder.adapted import AdaptedEncoder, Hidden
+from gneiss.model_training.federated.encoder.adapters import AdapterSpace
+from gneiss.model_training.federated.encoder.lowrank import AdamW, AdapterTask, LowRank
+from gneiss.model_training.federated.encoder.training import hex_of, score_of, space_of
 from gneiss.model_training.federated.linear import draw_of
-from gneiss.model_training.federated.lowrank import AdamW, AdapterTask, LowRank
 from gneiss.model_training.federated.message import Message, number, require_arrays, whole_number
 from gneiss.model_training.federated.site import note_sent
 from gneiss.model_training.federated.tasks import MOST_BATCH, MOST_SEED, MOST_STEPS, round_of

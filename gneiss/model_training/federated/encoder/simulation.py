@@ -1,4 +1,4 @@
-"""A training of adapters across sites on one machine; see `simulation`. Needs torch."""
+"""A training of adapters across sites on one machine; see `federated.simulation`. Needs torch."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from gneiss.backends.resources import worker_resources
 from gneiss.errors import InputError, OutputError, did_you_mean, printable
 from gneiss.input.files import can_name
 from gneiss.model_training.classifier import NEGATIVE, QUALITY
-from gneiss.model_training.federated.adapted import Hidden
 from gneiss.model_training.federated.checkpoint import Record
 from gneiss.model_training.federated.coordinator import count_labels, train_in_rounds
 from gneiss.model_training.federated.divided import LABELS_FILE, divide
-from gneiss.model_training.federated.encoder_documents import (
+from gneiss.model_training.federated.encoder.adapted import Hidden
+from gneiss.model_training.federated.encoder.documents import (
     EncoderSettings,
     EncoderSiteFiles,
     encoder_site_of,
     loaded_encoder,
 )
-from gneiss.model_training.federated.encoder_model import write_encoder
-from gneiss.model_training.federated.encoder_space import adapter_space
-from gneiss.model_training.federated.encoder_training import (
+from gneiss.model_training.federated.encoder.lowrank import AdapterState
+from gneiss.model_training.federated.encoder.model import write_encoder
+from gneiss.model_training.federated.encoder.space import adapter_space
+from gneiss.model_training.federated.encoder.training import (
     ENCODER_STRATEGIES,
     FEDLORA,
     FFA_LORA,
@@ -38,7 +39,6 @@ from gneiss.model_training.federated.engines import Engine
 from gneiss.model_training.federated.engines.in_process import InProcess
 from gneiss.model_training.federated.engines.local import local_engine
 from gneiss.model_training.federated.linear import draw_of
-from gneiss.model_training.federated.lowrank import AdapterState
 from gneiss.model_training.federated.message import most_bytes_of
 from gneiss.model_training.federated.site_documents import checksums_of
 from gneiss.model_training.labels import rule_of

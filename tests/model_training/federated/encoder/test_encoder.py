@@ -27,19 +27,20 @@ from gneiss.errors import InputError, MachineError, ModelError  # noqa: E402
 from gneiss.filters.encoder import Encoder, EncoderHead  # noqa: E402
 from gneiss.filters.encoder_models.bert import Bert, read_bert  # noqa: E402
 from gneiss.filters.encoder_models.torch_bert import TorchBert  # noqa: E402
-from gneiss.model_training.federated.adapted import AdaptedEncoder, Hidden  # noqa: E402
-from gneiss.model_training.federated.adapters import Form  # noqa: E402
 from gneiss.model_training.federated.checkpoint import ROUNDS_FOLDER, read_checkpoint  # noqa: E402
 from gneiss.model_training.federated.coordinator import count_labels, train_in_rounds  # noqa: E402
-from gneiss.model_training.federated.encoder_documents import (  # noqa: E402
+from gneiss.model_training.federated.encoder.adapted import AdaptedEncoder, Hidden  # noqa: E402
+from gneiss.model_training.federated.encoder.adapters import Form  # noqa: E402
+from gneiss.model_training.federated.encoder.documents import (  # noqa: E402
     HIDDEN_FILE,
     EncoderSettings,
     EncoderSiteFiles,
     encoder_site_of,
     loaded_encoder,
 )
-from gneiss.model_training.federated.encoder_site import EncoderSite  # noqa: E402
-from gneiss.model_training.federated.encoder_training import (  # noqa: E402
+from gneiss.model_training.federated.encoder.lowrank import AdapterState  # noqa: E402
+from gneiss.model_training.federated.encoder.site import EncoderSite  # noqa: E402
+from gneiss.model_training.federated.encoder.training import (  # noqa: E402
     ENCODER_STRATEGIES,
     EncoderFederation,
     EncoderTraining,
@@ -49,7 +50,6 @@ from gneiss.model_training.federated.engines import Engine, Site  # noqa: E402
 from gneiss.model_training.federated.engines.in_process import InProcess  # noqa: E402
 from gneiss.model_training.federated.engines.local import local_engine  # noqa: E402
 from gneiss.model_training.federated.linear import draw_of  # noqa: E402
-from gneiss.model_training.federated.lowrank import AdapterState  # noqa: E402
 from gneiss.model_training.federated.message import Message  # noqa: E402
 from gneiss.model_training.labels import Rule, labelled_documents  # noqa: E402
 from gneiss.store.place import place_of  # noqa: E402

@@ -19,8 +19,8 @@ from gneiss.filters.encoder_models.features import EncoderFiles
 from gneiss.filters.encoder_models.torch_bert import TorchBert
 from gneiss.filters.encoder_models.windows import Windows, load_windows
 from gneiss.input.model_files import locate
-from gneiss.model_training.federated.adapted import AdaptedEncoder, Hidden
-from gneiss.model_training.federated.encoder_site import EncoderSite
+from gneiss.model_training.federated.encoder.adapted import AdaptedEncoder, Hidden
+from gneiss.model_training.federated.encoder.site import EncoderSite
 from gneiss.model_training.federated.site_documents import checksums_of
 from gneiss.model_training.labels import Document, Rule, labelled_documents
 from gneiss.output.parquet import write_new

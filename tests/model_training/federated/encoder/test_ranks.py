@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gneiss.errors import InputError
-from gneiss.model_training.federated.ranks import Budget, Importance, arbitrated, most_important
+from gneiss.model_training.federated.encoder.ranks import Budget, Importance, arbitrated, most_important
 
 numbers = st.floats(-1e3, 1e3)
 few_numbers = st.sampled_from([0.0, 1.0, 2.0])

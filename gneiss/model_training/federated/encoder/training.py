@@ -15,10 +15,9 @@ import numpy as np
 
 from gneiss.arrays import BoolArray
 from gneiss.errors import InputError, did_you_mean, printable
-from gneiss.model_training.federated.adapters import AdapterSpace, Form, Matrix, Score
 from gneiss.model_training.federated.asking import MOST_DOCUMENTS, require_bounded, require_figures, task_message
-from gneiss.model_training.federated.federation import require_site_names, require_within, toml_of
-from gneiss.model_training.federated.lowrank import (
+from gneiss.model_training.federated.encoder.adapters import AdapterSpace, Form, Matrix, Score
+from gneiss.model_training.federated.encoder.lowrank import (
     AdapterAnswer,
     AdapterState,
     LowRank,
@@ -26,6 +25,7 @@ from gneiss.model_training.federated.lowrank import (
     fedlora,
     ffa_lora,
 )
+from gneiss.model_training.federated.federation import require_site_names, require_within, toml_of
 from gneiss.model_training.federated.message import Message, require_arrays, whole_number
 from gneiss.model_training.federated.tasks import EVALUATE, MOST_BATCH, MOST_SEED, MOST_STEPS, TRAIN
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.errors import InputError
-from gneiss.model_training.federated.adapters import AdapterSpace, Form, Matrix
-from gneiss.model_training.federated.lowrank import (
+from gneiss.model_training.federated.encoder.adapters import AdapterSpace, Form, Matrix
+from gneiss.model_training.federated.encoder.lowrank import (
     AdamW,
     AdapterAnswer,
     AdapterState,
@@ -22,7 +22,7 @@ from gneiss.model_training.federated.lowrank import (
     fedlora,
     ffa_lora,
 )
-from gneiss.model_training.federated.ranks import Budget, Importance
+from gneiss.model_training.federated.encoder.ranks import Budget, Importance
 from gneiss.model_training.federated.steps import Gradient
 
 MATRICES = (Matrix("q", 3, 2), Matrix("down", 2, 4))

@@ -19,8 +19,8 @@ import numpy as np
 
 from gneiss.arrays import BoolArray
 from gneiss.errors import InputError
-from gneiss.model_training.federated.adapters import AdapterSpace, Score
-from gneiss.model_training.federated.ranks import Budget, Importance, arbitrated, most_important
+from gneiss.model_training.federated.encoder.adapters import AdapterSpace, Score
+from gneiss.model_training.federated.encoder.ranks import Budget, Importance, arbitrated, most_important
 from gneiss.model_training.federated.steps import Gradient, Weights
 
 

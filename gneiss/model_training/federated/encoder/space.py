@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gneiss.errors import InputError
 from gneiss.filters.encoder_models.bert import BertConfig
-from gneiss.model_training.federated.adapters import AdapterSpace, Form, Matrix
+from gneiss.model_training.federated.encoder.adapters import AdapterSpace, Form, Matrix
 
 
 def adapter_space(config: BertConfig, layers: int, outputs: int, form: Form, rank: int, seed: int) -> AdapterSpace:

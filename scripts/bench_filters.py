@@ -46,7 +46,7 @@ def main() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # for the baseline; the filters start no threads
     batch = read_corpus(arguments.corpus, QUICK_BYTES if arguments.quick else None)
     figures = describe(arguments.corpus, batch)
-    for part in (fasttext_part, eflaw_part, token_part, encoder_part):
+    for part in (fasttext_part, eflaw_part, token_part, pooled_part, encoder_part):
         figures |= part(batch, arguments.quick)
     for name, value in figures.items():
         print(f"{name:45} {value:.4g}" if isinstance(value, float) else f"{name:45} {value}")
@@ -118,6 +118,22 @@ def token_part(batch: TextBatch, quick: bool) -> Figures:
             "after loading, with an empty cache, equal on every document; the first figures are of a vocabulary in "
             "StarCoder's shape: 49,152 tokens (the first of cl100k_base), every digit apart"
         )
+    }
+
+
+def pooled_part(batch: TextBatch, quick: bool) -> Figures:
+    """A pooled network of the default size, with weights that were drawn: its speed does not depend on them."""
+    from gneiss.filters.pooled_model import PooledNetwork
+
+    draw, batch = np.random.default_rng(0), first_bytes(batch, QUICK_BYTES)
+    table = draw.standard_normal((65_536, 3, 32)).astype(np.float32)
+    network = PooledNetwork(table, *(draw.standard_normal(size) for size in (32, 64, 1)))
+    network.scores(batch.slice(0, 1))
+    seconds = [timed(lambda: network.scores(batch))[0] for _ in range(3 if quick else 9)]
+    return {
+        "pooled_mb_per_s": batch.size_bytes / median(seconds) / 1e6,
+        "pooled_bytes": batch.size_bytes,
+        "pooled_counted": "the median; after loading, without the table's first touch",
     }
 
 

@@ -128,7 +128,7 @@ class PooledSettings:
 
     def __post_init__(self) -> None:
         bounds: Mapping[str, tuple[float, float]] = {
-            "buckets": (1, 4_194_304), "epochs": (1, 10_000), "learning_rate": (1e-6, 10), "seed": (0, 2**31 - 1),
+            "buckets": (1, 1_048_576), "epochs": (1, 10_000), "learning_rate": (1e-6, 10), "seed": (0, 2**31 - 1),
             "held_out_share": (0.05, 0.5),
         }  # fmt: skip
         for name, (low, high) in bounds.items():

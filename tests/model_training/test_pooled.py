@@ -19,11 +19,11 @@ from gneiss.batch import TextBatch
 from gneiss.cli.main import app
 from gneiss.errors import InputError, OutputError
 from gneiss.filters.pooled import Pooled
-from gneiss.filters.pooled_model import PooledNetwork, read_network
+from gneiss.filters.pooled_model import PooledNetwork, read_network, write_network
 from gneiss.model_training import PooledSettings, train_pooled
 from gneiss.model_training.models import PooledClassifier
 from gneiss.model_training.pooled import fit_pooled
-from gneiss.model_training.pooled_kernel import Factors, learn, table_of, word_buckets
+from gneiss.model_training.pooled_kernel import MOST_WORDS, Factors, learn, table_of, word_buckets
 from gneiss.model_training.trained_model import trained_model
 
 PLAIN = ("the", "river", "runs", "south", "and", "plants", "light")
@@ -111,6 +111,16 @@ def test_a_word_that_was_never_seen_is_worth_nothing(trained: PooledClassifier) 
     _, buckets = word_buckets(batch.data, batch.offsets, 300)
     worth = np.abs(read_network(trained.path).table).sum(axis=(1, 2))
     assert set(np.flatnonzero(worth).tolist()) == set(buckets.tolist())
+
+
+def test_of_a_long_text_it_learns_from_the_beginning() -> None:
+    words = random.Random(8).choices(PLAIN, k=MOST_WORDS + 5)
+    settings = PooledSettings(buckets=20, epochs=1)
+    of_whole, of_cut, of_less = (
+        write_network(fit_pooled(TextBatch.of([" ".join(words[:count])]), np.array([True]), settings))
+        for count in (len(words), MOST_WORDS, MOST_WORDS - 20)
+    )
+    assert of_whole == of_cut != of_less
 
 
 def test_the_same_labels_give_the_same_bytes(trained: PooledClassifier, labels: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from gneiss.model_training.classifier import NEGATIVE, QUALITY
 from gneiss.model_training.corpus_figures import audited, weighted
 from gneiss.model_training.encoder_card import encoder_card
 from gneiss.model_training.evaluation import evaluate
-from gneiss.model_training.labels import Document, read_labelled, rule_of
+from gneiss.model_training.labels import Document, read_labelled, rule_of, sha256_of
 from gneiss.model_training.logistic import fit_logistic
 from gneiss.model_training.models import EncoderClassifier
 from gneiss.model_training.source import CARD, claim
@@ -86,7 +86,7 @@ def train_encoder(
         found=labelled.found,
         trained=len(trained.documents),
         trained_positives=trained.positives,
-        content_sha256=_sha256_of(trained.documents),
+        content_sha256=sha256_of(trained.documents, QUALITY, NEGATIVE),
         model_sha256=hashlib.sha256(content).hexdigest(),
         size_bytes=len(content),
         held_out=evaluate(scores, is_good),
@@ -108,11 +108,3 @@ def _scored(documents: Sequence[Document], features: Features, head: LinearHead)
     found, is_positive = _features(documents, features)
     scores: Float64Array = np.round(head.scores(found)[:, 0], DIGITS)
     return scores, is_positive
-
-
-def _sha256_of(documents: Sequence[Document]) -> str:
-    """sha256 of the documents and their labels, in order."""
-    digest = hashlib.sha256()
-    for document in documents:
-        digest.update(f"{QUALITY if document.is_positive else NEGATIVE} {document.line}\n".encode())
-    return digest.hexdigest()

@@ -97,6 +97,14 @@ class Labelled:
         return sum(document.is_positive for document in self.documents)
 
 
+def sha256_of(documents: Sequence[Document], positive: str, negative: str) -> str:
+    """sha256 of documents with the names of their labels, in order, in hexadecimal."""
+    digest = hashlib.sha256()
+    for document in documents:
+        digest.update(f"{positive if document.is_positive else negative} {document.line}\n".encode())
+    return digest.hexdigest()
+
+
 def is_positive(label: str | float, rule: Rule) -> bool:
     """Whether a rule takes a label for positive."""
     return label in rule.values if isinstance(label, str) else label >= (rule.at_least or 0.0)

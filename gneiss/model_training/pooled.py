@@ -16,7 +16,7 @@ from gneiss.filters.pooled_model import FILE, PooledNetwork, write_network
 from gneiss.model_training.classifier import NEGATIVE, QUALITY
 from gneiss.model_training.corpus_figures import audited, weighted
 from gneiss.model_training.evaluation import evaluate
-from gneiss.model_training.labels import Document, read_labelled, rule_of
+from gneiss.model_training.labels import Document, read_labelled, rule_of, sha256_of
 from gneiss.model_training.models import PooledClassifier, PooledSettings
 from gneiss.model_training.pooled_card import pooled_card
 from gneiss.model_training.pooled_kernel import Factors, learn, table_of, word_buckets
@@ -65,7 +65,7 @@ def train_pooled(
         found=labelled.found,
         trained=len(trained.documents),
         trained_positives=trained.positives,
-        content_sha256=_sha256_of(trained.documents),
+        content_sha256=sha256_of(trained.documents, QUALITY, NEGATIVE),
         model_sha256=hashlib.sha256(content).hexdigest(),
         size_bytes=len(content),
         held_out=evaluate(scores, is_good),
@@ -112,11 +112,3 @@ def _scored(documents: Sequence[Document], network: PooledNetwork) -> tuple[Floa
     """Scores of documents, NaN where there is none, and which have the positive label."""
     texts, is_positive = _parts(documents)
     return network.scores(texts), is_positive
-
-
-def _sha256_of(documents: Sequence[Document]) -> str:
-    """sha256 of the documents and their labels, in order."""
-    digest = hashlib.sha256()
-    for document in documents:
-        digest.update(f"{QUALITY if document.is_positive else NEGATIVE} {document.line}\n".encode())
-    return digest.hexdigest()

@@ -121,9 +121,9 @@ class FlareEngine:
         while True:
             if self._ended or self._aborted.triggered:
                 raise MachineError("the job has been ended; the same command goes on")
-            for site, task in self._under_way.items():
-                if (silent := time.monotonic() - self._heard[site]) > self._silence_seconds:
-                    del self._under_way[site]
+            for site, task in list(self._under_way.items()):  # answers come meanwhile, in another thread
+                silent = time.monotonic() - self._heard[site]
+                if silent > self._silence_seconds and self._under_way.pop(site, None) is not None:
                     self._controller.cancel_task(task)
                     return Lost(site, f"{SILENT} for {silent:.0f} s")
             try:

@@ -86,4 +86,5 @@ def new_model(shape: Shape, seed: int, device: str = "cpu") -> GPT:
                 is_added = name.endswith(("attended.weight", "down.weight"))
                 scale = deviation / math.sqrt(2 * shape.size.layers) if is_added else deviation
                 parameter.normal_(0.0, scale, generator=generator)
-    return model.to(device)
+    model.to(device)  # in place; its parameters move
+    return model

@@ -21,6 +21,7 @@ Labels = Annotated[
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="A folder for this model and its card only.")]
 LabelColumn = Annotated[str, typer.Option(help="The column with labels, or with scores.")]
+Positive = Annotated[list[str] | None, typer.Option(help="Label of good text (may be repeated). Default: hq.")]
 ScoreThreshold = Annotated[float | None, typer.Option(help="Labels are scores; positive from this one on.")]
 AutotuneSeconds = Annotated[int | None, typer.Option(min=1, help="Look for better settings; not reproducible.")]
 Dimensions = Annotated[int, typer.Option(help="Width of the hidden layer.")]
@@ -53,9 +54,7 @@ def quality(
     output: Output,
     text_column: TextColumn = "text",
     label_column: LabelColumn = "label",
-    positive: Annotated[
-        list[str] | None, typer.Option(help="Label of good text (may be repeated). Default: hq.")
-    ] = None,
+    positive: Positive = None,
     score_threshold: ScoreThreshold = None,
     dimensions: Dimensions = 16,
     buckets: Buckets = 2_000_000,
@@ -180,9 +179,7 @@ def encoder(
     model: Annotated[str, typer.Option(help="The folder of the encoder, as in a recipe: minilm/, hf://…/.")],
     text_column: TextColumn = "text",
     label_column: LabelColumn = "label",
-    positive: Annotated[
-        list[str] | None, typer.Option(help="Label of good text (may be repeated). Default: hq.")
-    ] = None,
+    positive: Positive = None,
     score_threshold: ScoreThreshold = None,
     weights: Annotated[str, typer.Option(help="Its weights: safetensors of a BERT, or ONNX.")] = "model.safetensors",
     pooling: Annotated[PoolingOption, typer.Option(help="What stands for a window.")] = PoolingOption.mean,
@@ -220,9 +217,7 @@ def pooled(
     output: Output,
     text_column: TextColumn = "text",
     label_column: LabelColumn = "label",
-    positive: Annotated[
-        list[str] | None, typer.Option(help="Label of good text (may be repeated). Default: hq.")
-    ] = None,
+    positive: Positive = None,
     score_threshold: ScoreThreshold = None,
     buckets: Annotated[int, typer.Option(help="Words are hashed into so many.")] = 65_536,
     epochs: Epochs = 10,
@@ -262,9 +257,7 @@ def fusion(
     blocks: Annotated[Path, typer.Option(help="YAML: name → annotations that come and go together.")],
     output: Output,
     label_column: LabelColumn = "label",
-    positive: Annotated[
-        list[str] | None, typer.Option(help="Label of good text (may be repeated). Default: hq.")
-    ] = None,
+    positive: Positive = None,
     score_threshold: ScoreThreshold = None,
     method: Annotated[
         MethodOption, typer.Option(help="`auto` takes what has less log loss on held-out documents.")

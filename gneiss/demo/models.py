@@ -37,7 +37,7 @@ SETTINGS = Settings(dimensions=8, buckets=50_000, epochs=10)
 class DemoModel:
     """A trained model, and the score below which a share of `quantile` of all documents lies, to 6 decimals."""
 
-    classifier: Classifier
+    classifier: Classifier[Settings]
     quantile: float
     threshold: float
 
@@ -82,7 +82,7 @@ def _found(column: pa.ChunkedArray, among: Set[str]) -> list[str]:
     return sorted(among & set(pc.unique(column).to_pylist()))
 
 
-def _with_threshold(classifier: Classifier, texts: pa.ChunkedArray, quantile: float) -> DemoModel:
+def _with_threshold(classifier: Classifier[Settings], texts: pa.ChunkedArray, quantile: float) -> DemoModel:
     scores = fasttext_scores(texts, classifier.path, classifier.positive)
     threshold = pc.quantile(scores, quantile, interpolation="lower")[0].as_py()
     return DemoModel(classifier, quantile, round(threshold, 6))

@@ -107,7 +107,7 @@ class Labelled:
     labels: Mapping[str, int]
     reach: Float64Array
     random_reach: Float64Array
-    classifier: Classifier
+    classifier: Classifier[Settings]
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +197,7 @@ class OwnModels:
         recipe.write_text(self.demo.recipe.read_text("utf-8") + phase, "utf-8")
         return decide(recipe, run, self.folder / name, backend="local", progress=progress)
 
-    def _trained(self, queue: Path) -> Classifier:
+    def _trained(self, queue: Path) -> Classifier[Settings]:
         labels = self._write_labels("judged", _queued(queue))
         return train_quality(labels, self.folder / "models" / "judged", settings=SETTINGS)
 

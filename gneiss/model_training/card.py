@@ -5,13 +5,13 @@ from __future__ import annotations
 from gneiss.errors import printable
 from gneiss.model_training.corpus_figures import Audited, Weighted
 from gneiss.model_training.evaluation import Evaluation
-from gneiss.model_training.models import Classifier, EncoderClassifier, LanguageModel, PooledClassifier
+from gneiss.model_training.models import Classifier, LanguageModel, S, Settings
 from gneiss.model_training.source import markdown_table, skipped_lines
 from gneiss.output.markdown import code, plain
 from gneiss.version import __version__
 
 
-def classifier_card(model: Classifier) -> str:
+def classifier_card(model: Classifier[Settings]) -> str:
     """The card of a classifier, as Markdown that is also readable on a terminal."""
     label = printable(model.positive)
     name, held_out, settings = model.path.stem, model.held_out, model.settings
@@ -41,7 +41,7 @@ def classifier_card(model: Classifier) -> str:
         f" seed {settings.seed}, one thread, softmax, held-out share {settings.held_out_share:g}",
         f"- autotuned for {settings.autotune_seconds} s, on a fifth of the texts trained on: another run finds other"
         " settings"
-        if model.autotuned
+        if settings.autotune_seconds is not None
         else "- not autotuned: the same documents and settings give the same file",
         f"- sha256 of the lines trained on: `{model.content_sha256}`",
         f"- sha256 of `{model.path.name}` ({model.size_bytes:,} bytes): `{model.model_sha256}`",
@@ -101,7 +101,7 @@ def perplexity_card(model: LanguageModel) -> str:
     return "\n".join(lines)
 
 
-def document_lines(model: Classifier | EncoderClassifier | PooledClassifier) -> list[str]:
+def document_lines(model: Classifier[S]) -> list[str]:
     """A section of a card: which documents a classifier was trained on, and which were held out."""
     held_out = model.held_out
     return [

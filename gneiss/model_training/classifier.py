@@ -15,20 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from gneiss.arrays import BoolArray, Float64Array
 from gneiss.errors import InputError, first_line
 from gneiss.filters.fasttext import fasttext_scores
 from gneiss.model_training.card import classifier_card
-from gneiss.model_training.corpus_figures import audited, weighted
-from gneiss.model_training.evaluation import evaluate
-from gneiss.model_training.labels import Document, Labelled, Rule, read_labelled, rule_of
+from gneiss.model_training.evaluated import evaluated
+from gneiss.model_training.labels import NEGATIVE, QUALITY, Document, Labelled, Rule, read_labelled, rule_of
 from gneiss.model_training.models import Classifier, Settings
 from gneiss.model_training.source import CARD, claim
 from gneiss.output.parquet import write_bytes
 from gneiss.store.place import place_of
 
-NEGATIVE = "cc"
-QUALITY = "hq"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # names that a rule can use
 _VALIDATED_SHARE = 0.2  # of the training documents, for autotune's comparisons
 
@@ -42,7 +38,7 @@ def train_quality(
     positive: str | Sequence[str] | None = None,
     score_threshold: float | None = None,
     settings: Settings = Settings(),  # noqa: B008 - a frozen value
-) -> Classifier:
+) -> Classifier[Settings]:
     """Train a quality model (labels `hq` and `cc`) and write quality.bin and MODEL.md.
 
     Parameters: `labels`: a Parquet file or a folder of them; `output`: its own folder, created if missing;
@@ -67,7 +63,7 @@ def train_category(
     positive: str | Sequence[str] | None = None,
     score_threshold: float | None = None,
     settings: Settings = Settings(),  # noqa: B008 - a frozen value
-) -> Classifier:
+) -> Classifier[Settings]:
     """Train a model for one category (labels `category` and `cc`) and write CATEGORY.bin and MODEL.md.
 
     Parameters: `category`: its name (ASCII letters, digits and `_`), also the default of `positive`; the
@@ -83,7 +79,7 @@ def train_category(
 
 def _train(
     name: str, positive: str, source: Path, output: Path, rule: Rule, text: str, settings: Settings
-) -> Classifier:
+) -> Classifier[Settings]:
     path = output / f"{name}.bin"
     labelled = read_labelled(source, text, rule)
     claim(output, f"{name}.bin")
@@ -95,39 +91,18 @@ def _train(
         model = _fit(folder / "train.txt", found)
         model.save_model(str(folder / "model.bin"))
         place_of(path).put(folder / "model.bin")
-    scores, is_positive = _scored(held_out.documents, path, positive)
-    weights = np.array([document.weight for document in held_out.documents], np.float64)
-    stands = weights > 0
-    classifier = Classifier(
-        path=path,
+    classifier = evaluated(
+        path,
+        found,
+        rule,
+        trained,
+        held_out,
+        lambda lines: fasttext_scores(lines, path, positive).to_numpy(zero_copy_only=False).astype(np.float64),
         positive=positive,
-        negative=NEGATIVE,
-        settings=found,
-        autotuned=settings.autotune_seconds is not None,
-        rule=rule,
-        rows=labelled.rows,
-        skipped=labelled.skipped,
-        found=labelled.found,
-        trained=len(trained.documents),
-        trained_positives=trained.positives,
         content_sha256=content_sha256,
-        model_sha256=_sha256(path),
-        size_bytes=path.stat().st_size,
-        held_out=evaluate(scores, is_positive),
-        audit=audited(*_scored(labelled.audit, path, positive)) if labelled.audit else None,
-        weighted=weighted(scores[stands], is_positive[stands], weights[stands]) if stands.any() else None,
     )
     write_bytes(classifier_card(classifier).encode(), place_of(output), CARD)
     return classifier
-
-
-def _scored(documents: Sequence[Document], path: Path, positive: str) -> tuple[Float64Array, BoolArray]:
-    """Scores of documents, NaN where there is none, and which have the positive label."""
-    scores = fasttext_scores([document.line for document in documents], path, positive)
-    return (
-        scores.to_numpy(zero_copy_only=False).astype(np.float64),
-        np.array([document.is_positive for document in documents], np.bool_),
-    )
 
 
 def _write_lines(documents: Sequence[Document], positive: str, path: Path) -> str:
@@ -175,8 +150,3 @@ def _autotuned(settings: Settings, trained: Labelled, positive: str, folder: Pat
         autotuneMetric=f"f1:__label__{positive}",
     ).f.getArgs()
     return replace(settings, epochs=args.epoch, learning_rate=round(args.lr, 6), word_ngrams=args.wordNgrams)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from gneiss.model_training.card import corpus_lines, document_lines, evaluation_lines
-from gneiss.model_training.models import EncoderClassifier
+from gneiss.model_training.models import Classifier, HeadSettings
 from gneiss.output.markdown import code
 from gneiss.version import __version__
 
 
-def encoder_card(model: EncoderClassifier) -> str:
+def encoder_card(model: Classifier[HeadSettings]) -> str:
     """The card, as Markdown that is also readable on a terminal. It contains no path, time or user name."""
     settings, name = model.settings, "encoder"
-    folder = model.model if ":" in model.model else f"{Path(model.model).name}/"
+    folder = settings.model if ":" in settings.model else f"{Path(settings.model).name}/"
     middle = model.held_out.retentions[len(model.held_out.retentions) // 2]
     lines = [
         f"# {name}",
@@ -32,21 +32,21 @@ def encoder_card(model: EncoderClassifier) -> str:
         "annotate:",
         "  - encoder:",
         f"      model: {folder}",
-        *([f"      weights: {model.weights}"] if model.weights != "model.safetensors" else []),
+        *([f"      weights: {settings.weights}"] if settings.weights != "model.safetensors" else []),
         f"      heads: {{{name}: {{source: {model.path.name}}}}}",
-        f"      pooling: {settings.pooling}",
-        f"      windows: {settings.windows}",
-        f"      window_tokens: {settings.window_tokens}",
-        f"      precision: {settings.precision}",
+        f"      pooling: {settings.features.pooling}",
+        f"      windows: {settings.features.windows}",
+        f"      window_tokens: {settings.features.window_tokens}",
+        f"      precision: {settings.features.precision}",
         f"rules: {{is_good: {name} > {middle.threshold}}}",
         "```",
         "",
         "## Reproduction",
         "",
-        f"- logistic regression on features in deviations from their mean, l2 {model.l2:g},"
-        f" held-out share {model.held_out_share:g}",
+        f"- logistic regression on features in deviations from their mean, l2 {settings.l2:g},"
+        f" held-out share {settings.held_out_share:g}",
         "- the same documents and settings give the same file on one kind of processor",
-        f"- sha256 of the encoder's weights: `{model.encoder_sha256}`",
+        f"- sha256 of the encoder's weights: `{settings.encoder_sha256}`",
         f"- sha256 of the texts trained on, with their labels: `{model.content_sha256}`",
         f"- sha256 of `{model.path.name}` ({model.size_bytes:,} bytes): `{model.model_sha256}`",
         "",

@@ -18,6 +18,8 @@ from gneiss.model_training.source import Skipped, decoded, is_string, one_line, 
 from gneiss.output.parquet import open_parquet
 from gneiss.store.place import Address
 
+#: The labels of a quality model: good text, and other text (Common Crawl), which every classifier has.
+QUALITY, NEGATIVE = "hq", "cc"
 #: Below this, a fifth of a label is too few documents to evaluate a model.
 MIN_DOCUMENTS = 20
 _LABELS_IN_A_MESSAGE = 8

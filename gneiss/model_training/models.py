@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 from gneiss.errors import InputError
 from gneiss.filters.encoder_models.settings import FeatureSettings
@@ -17,6 +17,16 @@ from gneiss.model_training.source import Skipped
 
 #: Storage of the n-grams: "probing" is fastest, "trie" smallest.
 Structure: TypeAlias = Literal["probing", "trie"]
+
+S = TypeVar("S")
+
+
+def check_bounds(settings: object, bounds: Mapping[str, tuple[float, float]]) -> None:
+    """Raise InputError where a field is out of its bounds, which are part of them; None is in all bounds."""
+    for name, (low, high) in bounds.items():
+        value = getattr(settings, name)
+        if value is not None and not low <= value <= high:
+            raise InputError(f"{name}: expected {low:g} to {high:g}, found {value:g}")
 
 
 @dataclass(frozen=True)
@@ -41,32 +51,28 @@ class Settings:
     autotune_seconds: int | None = None
 
     def __post_init__(self) -> None:
-        bounds: Mapping[str, tuple[float, float]] = {
+        check_bounds(self, {
             "dimensions": (1, 1000), "buckets": (1, 2**31 - 1), "word_ngrams": (1, 5), "epochs": (1, 10_000),
             "learning_rate": (1e-6, 10), "min_count": (1, 2**31 - 1), "seed": (0, 2**31 - 1),
             "held_out_share": (0.05, 0.5), "autotune_seconds": (1, 2**31 - 1),
-        }  # fmt: skip
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise InputError(f"{name}: expected {low:g} to {high:g}, found {value:g}")
+        })  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """A trained model: its file, labels, training data, and evaluation on held-out documents.
+class Classifier(Generic[S]):
+    """A trained model of two labels: its file, settings, training data, and evaluation on held-out documents.
 
-    settings: those used, possibly chosen by autotune; autotuned: whether they were; rule: what makes a
-    row positive; rows: of the source; found: label → rows; trained, positives: distinct documents trained on, and the
-    positive ones; content_sha256: of the lines trained on, in order; model_sha256, size_bytes: of the file; audit,
-    weighted: figures over the corpus that labels were chosen from, where their rows are audited or stand for others.
+    settings: `Settings` of fastText, possibly chosen by autotune, `PooledSettings` or `HeadSettings`; rule: what makes
+    a row positive; rows: of the source; found: label → rows; trained, trained_positives: distinct documents trained on,
+    and the positive ones; content_sha256: of what was trained on, in order; model_sha256, size_bytes: of the file;
+    audit, weighted: figures over the corpus that labels were chosen from, where their rows are audited or stand for
+    others.
     """
 
     path: Path
+    settings: S
     positive: str
     negative: str
-    settings: Settings
-    autotuned: bool
     rule: Rule
     rows: int
     skipped: Skipped
@@ -82,33 +88,23 @@ class Classifier:
 
 
 @dataclass(frozen=True)
-class EncoderClassifier:
-    """A trained head, its encoder, its training data, and its evaluation on held-out documents.
+class HeadSettings:
+    """The settings of a head over an encoder.
 
-    model, weights: the encoder's folder and file; encoder_sha256: of that file; other fields: as in `Classifier`.
+    model, weights: the encoder's folder and file; encoder_sha256: of that file; features: how a text's are computed;
+    l2: how strongly the head's weights are drawn to 0; held_out_share: 0.05 to 0.5 of each label. Raises InputError for
+    a value out of bounds.
     """
 
-    path: Path
     model: str
     weights: str
     encoder_sha256: str
-    positive: str
-    negative: str
-    settings: FeatureSettings
+    features: FeatureSettings
     l2: float
     held_out_share: float
-    rule: Rule
-    rows: int
-    skipped: Skipped
-    found: Mapping[str, int]
-    trained: int
-    trained_positives: int
-    content_sha256: str
-    model_sha256: str
-    size_bytes: int
-    held_out: Evaluation
-    audit: Audited | None = None
-    weighted: Weighted | None = None
+
+    def __post_init__(self) -> None:
+        check_bounds(self, {"held_out_share": (0.05, 0.5), "l2": (1e-9, 1e6)})
 
 
 @dataclass(frozen=True)
@@ -127,39 +123,10 @@ class PooledSettings:
     held_out_share: float = 0.2
 
     def __post_init__(self) -> None:
-        bounds: Mapping[str, tuple[float, float]] = {
+        check_bounds(self, {
             "buckets": (1, 1_048_576), "epochs": (1, 10_000), "learning_rate": (1e-6, 10), "seed": (0, 2**31 - 1),
             "held_out_share": (0.05, 0.5),
-        }  # fmt: skip
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise InputError(f"{name}: expected {low:g} to {high:g}, found {value:g}")
-
-
-@dataclass(frozen=True)
-class PooledClassifier:
-    """A trained pooled network, its training data, and its evaluation on held-out documents.
-
-    Fields: as in `Classifier`.
-    """
-
-    path: Path
-    positive: str
-    negative: str
-    settings: PooledSettings
-    rule: Rule
-    rows: int
-    skipped: Skipped
-    found: Mapping[str, int]
-    trained: int
-    trained_positives: int
-    content_sha256: str
-    model_sha256: str
-    size_bytes: int
-    held_out: Evaluation
-    audit: Audited | None = None
-    weighted: Weighted | None = None
+        })  # fmt: skip
 
 
 @dataclass(frozen=True)

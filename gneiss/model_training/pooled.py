@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from gneiss.arrays import BoolArray, Float64Array
+from gneiss.arrays import BoolArray
 from gneiss.batch import TextBatch
 from gneiss.errors import InputError
 from gneiss.filters.pooled_kernel import PLACES
 from gneiss.filters.pooled_model import FILE, PooledNetwork, write_network
-from gneiss.model_training.classifier import NEGATIVE, QUALITY
-from gneiss.model_training.corpus_figures import audited, weighted
-from gneiss.model_training.evaluation import evaluate
-from gneiss.model_training.labels import Document, read_labelled, rule_of, sha256_of
-from gneiss.model_training.models import PooledClassifier, PooledSettings
+from gneiss.model_training.evaluated import evaluated, positives_of
+from gneiss.model_training.labels import NEGATIVE, QUALITY, read_labelled, rule_of, sha256_of
+from gneiss.model_training.models import Classifier, PooledSettings
 from gneiss.model_training.pooled_card import pooled_card
 from gneiss.model_training.pooled_kernel import Factors, learn, table_of, word_buckets
 from gneiss.model_training.source import CARD, claim
@@ -37,7 +34,7 @@ def train_pooled(
     positive: str | Sequence[str] | None = None,
     score_threshold: float | None = None,
     settings: PooledSettings = PooledSettings(),  # noqa: B008 - a frozen value
-) -> PooledClassifier:
+) -> Classifier[PooledSettings]:
     """Train a pooled network and write pooled.safetensors and MODEL.md.
 
     Parameters: `labels`, `text`, `label`, `positive`, `score_threshold`: as for `train_quality`; `output`: its own
@@ -48,29 +45,18 @@ def train_pooled(
     labelled = read_labelled(labels, text, rule)
     claim(output, FILE)
     trained, held_out = labelled.split(settings.held_out_share)
-    network = fit_pooled(*_parts(trained.documents), settings)
-    content = write_network(network)
-    write_bytes(content, place_of(output), FILE)
-    scores, is_good = _scored(held_out.documents, network)
-    stands_for = np.array([document.weight for document in held_out.documents], np.float64)
-    stands = stands_for > 0
-    classifier = PooledClassifier(
-        path=output / FILE,
+    texts = TextBatch.of([document.line for document in trained.documents])
+    network = fit_pooled(texts, positives_of(trained.documents), settings)
+    write_bytes(write_network(network), place_of(output), FILE)
+    classifier = evaluated(
+        output / FILE,
+        settings,
+        rule,
+        trained,
+        held_out,
+        lambda lines: network.scores(TextBatch.of(lines)),
         positive=QUALITY,
-        negative=NEGATIVE,
-        settings=settings,
-        rule=rule,
-        rows=labelled.rows,
-        skipped=labelled.skipped,
-        found=labelled.found,
-        trained=len(trained.documents),
-        trained_positives=trained.positives,
         content_sha256=sha256_of(trained.documents, QUALITY, NEGATIVE),
-        model_sha256=hashlib.sha256(content).hexdigest(),
-        size_bytes=len(content),
-        held_out=evaluate(scores, is_good),
-        audit=audited(*_scored(labelled.audit, network)) if labelled.audit else None,
-        weighted=weighted(scores[stands], is_good[stands], stands_for[stands]) if stands.any() else None,
     )
     write_bytes(pooled_card(classifier).encode(), place_of(output), CARD)
     return classifier
@@ -100,15 +86,3 @@ def fit_pooled(batch: TextBatch, is_positive: BoolArray, settings: PooledSetting
         order, seed = draw.permutation(len(batch)), int(draw.integers(1 << 62))
         learn(starts, buckets, is_positive, order, network, squares, settings.learning_rate, DROPPED_SHARE, seed)
     return PooledNetwork(table_of(network.words, network.places), network.bias, network.weights, network.last_bias)
-
-
-def _parts(documents: Sequence[Document]) -> tuple[TextBatch, BoolArray]:
-    """Texts of documents, and which have the positive label."""
-    texts = TextBatch.of([document.line for document in documents])
-    return texts, np.array([document.is_positive for document in documents], np.bool_)
-
-
-def _scored(documents: Sequence[Document], network: PooledNetwork) -> tuple[Float64Array, BoolArray]:
-    """Scores of documents, NaN where there is none, and which have the positive label."""
-    texts, is_positive = _parts(documents)
-    return network.scores(texts), is_positive

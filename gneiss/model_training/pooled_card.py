@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from gneiss.model_training.card import corpus_lines, document_lines, evaluation_lines
-from gneiss.model_training.models import PooledClassifier
+from gneiss.model_training.models import Classifier, PooledSettings
 from gneiss.output.markdown import code
 from gneiss.version import __version__
 
 
-def pooled_card(model: PooledClassifier) -> str:
+def pooled_card(model: Classifier[PooledSettings]) -> str:
     """The card, as Markdown that is also readable on a terminal. It contains no path, time or user name."""
     settings, name = model.settings, "pooled"
     middle = model.held_out.retentions[len(model.held_out.retentions) // 2]

@@ -11,7 +11,7 @@ from gneiss.filters.fasttext import FastText, FastTextModel
 from gneiss.filters.fusion import Fusion
 from gneiss.filters.pooled import Pooled
 from gneiss.filters.pooled_model import is_network
-from gneiss.model_training.classifier import NEGATIVE
+from gneiss.model_training.labels import NEGATIVE
 
 
 @dataclass(frozen=True)

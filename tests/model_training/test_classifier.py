@@ -56,7 +56,7 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def quality(labels: Path, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+def quality(labels: Path, tmp_path_factory: pytest.TempPathFactory) -> Classifier[Settings]:
     return train_quality(labels, tmp_path_factory.mktemp("quality"), settings=SMALL)
 
 
@@ -148,7 +148,7 @@ def test_label_words_in_a_text_are_no_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
-def test_training_is_reproducible_byte_for_byte(labels: Path, quality: Classifier, tmp_path: Path) -> None:
+def test_training_is_reproducible_byte_for_byte(labels: Path, quality: Classifier[Settings], tmp_path: Path) -> None:
     done = gneiss(
         "train", "quality", "--input", labels, "--output", tmp_path / "again",
         "--dimensions", "4", "--buckets", "1000", "--min-count", "1", env={"PYTHONHASHSEED": "77"},
@@ -168,7 +168,7 @@ def test_training_is_reproducible_byte_for_byte(labels: Path, quality: Classifie
     assert other.content_sha256 == quality.content_sha256
 
 
-def test_the_model_is_used_by_a_recipe(labels: Path, quality: Classifier, tmp_path: Path) -> None:
+def test_the_model_is_used_by_a_recipe(labels: Path, quality: Classifier[Settings], tmp_path: Path) -> None:
     assert obstacle(read_model(quality.path)) is None
     threshold = quality.held_out.retentions[3].threshold
     recipe = tmp_path / "recipe.yaml"
@@ -253,7 +253,7 @@ def test_documents_without_a_score_are_kept_by_no_threshold() -> None:
     assert found.calibration_error == pytest.approx(0.8)
 
 
-def test_the_figures_of_a_model_are_of_its_held_out_documents(labels: Path, quality: Classifier) -> None:
+def test_the_figures_of_a_model_are_of_its_held_out_documents(labels: Path, quality: Classifier[Settings]) -> None:
     _, held_out = read_labelled(labels, "text", RULE).split(0.2)
     scores = fasttext_scores([document.line for document in held_out.documents], quality.path, "hq").to_pylist()
     truth = [document.is_positive for document in held_out.documents]

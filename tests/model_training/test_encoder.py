@@ -21,7 +21,7 @@ from gneiss.filters.encoder import Encoder, EncoderHead
 from gneiss.filters.encoder_models.head import read_head
 from gneiss.filters.encoder_models.settings import FeatureSettings
 from gneiss.model_training import train_encoder
-from gneiss.model_training.models import EncoderClassifier
+from gneiss.model_training.models import Classifier, HeadSettings
 from tests.tiny_encoder import write_tiny_encoder
 
 PLAIN = ("the", "river", "runs", "south", "and", "plants", "light")
@@ -48,11 +48,11 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(labels: Path, minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> EncoderClassifier:
+def trained(labels: Path, minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Classifier[HeadSettings]:
     return train_encoder(labels, f"{minilm}/", tmp_path_factory.mktemp("head"), settings=SETTINGS)
 
 
-def test_it_learns_and_the_recipe_of_its_card_gives_its_scores(trained: EncoderClassifier, minilm: Path) -> None:
+def test_it_learns_and_the_recipe_of_its_card_gives_its_scores(trained: Classifier[HeadSettings], minilm: Path) -> None:
     assert trained.held_out.by_label.accuracy >= 0.9 > 0.7 > trained.held_out.baseline.accuracy
     card = trained.path.with_name("MODEL.md").read_text()
     (written,) = re.findall(r"```yaml\n(.*?)```", card, re.DOTALL)
@@ -69,7 +69,7 @@ def test_it_learns_and_the_recipe_of_its_card_gives_its_scores(trained: EncoderC
 
 
 def test_the_same_labels_give_the_same_bytes(
-    trained: EncoderClassifier, labels: Path, minilm: Path, tmp_path: Path
+    trained: Classifier[HeadSettings], labels: Path, minilm: Path, tmp_path: Path
 ) -> None:
     table = pq.read_table(labels)
     order = random.Random(7).sample(range(len(table)), len(table))
@@ -98,7 +98,7 @@ def test_what_cannot_be_trained_on(labels: Path, minilm: Path, tmp_path: Path) -
 
 
 def test_the_command_line_trains_the_same_head(
-    trained: EncoderClassifier, labels: Path, minilm: Path, tmp_path: Path
+    trained: Classifier[HeadSettings], labels: Path, minilm: Path, tmp_path: Path
 ) -> None:
     options = ["--input", labels, "--model", f"{minilm}/", "--output", tmp_path / "head", "--window-tokens", 24]
     done = CliRunner().invoke(app, ["train", "encoder", *map(str, options), "--windows", "2"])

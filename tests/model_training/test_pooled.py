@@ -21,7 +21,7 @@ from gneiss.errors import InputError, OutputError
 from gneiss.filters.pooled import Pooled
 from gneiss.filters.pooled_model import PooledNetwork, read_network, write_network
 from gneiss.model_training import PooledSettings, train_pooled
-from gneiss.model_training.models import PooledClassifier
+from gneiss.model_training.models import Classifier
 from gneiss.model_training.pooled import fit_pooled
 from gneiss.model_training.pooled_kernel import MOST_WORDS, Factors, learn, table_of, word_buckets
 from gneiss.model_training.trained_model import trained_model
@@ -45,7 +45,7 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(labels: Path, tmp_path_factory: pytest.TempPathFactory) -> PooledClassifier:
+def trained(labels: Path, tmp_path_factory: pytest.TempPathFactory) -> Classifier[PooledSettings]:
     return train_pooled(labels, tmp_path_factory.mktemp("pooled"), settings=SETTINGS)
 
 
@@ -86,7 +86,7 @@ def differences(loss: Callable[[Factors], float], of: Factors, place: int, shape
     return found
 
 
-def test_it_learns_and_the_recipe_of_its_card_gives_its_scores(trained: PooledClassifier) -> None:
+def test_it_learns_and_the_recipe_of_its_card_gives_its_scores(trained: Classifier[PooledSettings]) -> None:
     assert trained.held_out.by_label.accuracy >= 0.9 > 0.7 > trained.held_out.baseline.accuracy
     card = trained.path.with_name("MODEL.md").read_text()
     (written,) = re.findall(r"```yaml\n(.*?)```", card, re.DOTALL)
@@ -106,7 +106,7 @@ def test_it_knows_the_order_of_words() -> None:
     assert forwards > 0.9 > 0.1 > backwards
 
 
-def test_a_word_that_was_never_seen_is_worth_nothing(trained: PooledClassifier) -> None:
+def test_a_word_that_was_never_seen_is_worth_nothing(trained: Classifier[PooledSettings]) -> None:
     batch = TextBatch.of([" ".join((*PLAIN, *NOISE))])
     _, buckets = word_buckets(batch.data, batch.offsets, 300)
     worth = np.abs(read_network(trained.path).table).sum(axis=(1, 2))
@@ -123,7 +123,7 @@ def test_of_a_long_text_it_learns_from_the_beginning() -> None:
     assert of_whole == of_cut != of_less
 
 
-def test_the_same_labels_give_the_same_bytes(trained: PooledClassifier, labels: Path, tmp_path: Path) -> None:
+def test_the_same_labels_give_the_same_bytes(trained: Classifier[PooledSettings], labels: Path, tmp_path: Path) -> None:
     table = pq.read_table(labels)
     order = random.Random(7).sample(range(len(table)), len(table))
     pq.write_table(table.take(order), tmp_path / "mixed.parquet")
@@ -134,7 +134,7 @@ def test_the_same_labels_give_the_same_bytes(trained: PooledClassifier, labels: 
     assert other.model_sha256 != trained.model_sha256
 
 
-def test_label_next_scores_by_it(trained: PooledClassifier) -> None:
+def test_label_next_scores_by_it(trained: Classifier[PooledSettings]) -> None:
     found = trained_model(trained.path.parent)
     assert (found.annotator, found.column) == (Pooled(str(trained.path)), "pooled")
 
@@ -155,7 +155,9 @@ def test_what_cannot_be_trained_on(labels: Path, tmp_path: Path) -> None:
         train_pooled(labels, tmp_path / "pooled", settings=SETTINGS)
 
 
-def test_the_command_line_trains_the_same_model(trained: PooledClassifier, labels: Path, tmp_path: Path) -> None:
+def test_the_command_line_trains_the_same_model(
+    trained: Classifier[PooledSettings], labels: Path, tmp_path: Path
+) -> None:
     options = ["--input", labels, "--output", tmp_path / "pooled", "--buckets", 300]
     done = CliRunner().invoke(app, ["train", "pooled", *map(str, options)])
     assert done.exit_code == 0, done.output

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from gneiss.errors import InputError, did_you_mean, first_line, printable
-from gneiss.model_training.classifier import NEGATIVE, QUALITY
 from gneiss.model_training.federated.features import FeatureSpace
 from gneiss.model_training.federated.federation import (
     FEDERATION_FILE,
@@ -24,6 +23,7 @@ from gneiss.model_training.federated.federation import (
 )
 from gneiss.model_training.federated.label_mixes import AUTO, SUITABLE, SUITABLE_IN_REGIONS
 from gneiss.model_training.federated.strategies import ARRIVALS, DEFAULT_RATES, REGIONAL, default_rates
+from gneiss.model_training.labels import NEGATIVE, QUALITY
 
 VOCABULARY_FILE = "vocabulary.txt"
 #: Host names and addresses, as certificates have them.

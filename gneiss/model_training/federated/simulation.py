@@ -21,7 +21,6 @@ from gneiss.backends.choice import BackendName, choose_workers
 from gneiss.backends.resources import worker_resources
 from gneiss.errors import InputError, OutputError, did_you_mean, printable
 from gneiss.input.files import can_name
-from gneiss.model_training.classifier import NEGATIVE, QUALITY
 from gneiss.model_training.federated.asking import times_asked
 from gneiss.model_training.federated.checkpoint import Record
 from gneiss.model_training.federated.coordinator import Trained, count_labels, train
@@ -53,7 +52,7 @@ from gneiss.model_training.federated.strategies import (
 )
 from gneiss.model_training.federated.tasks import MOST_REGION_ROUNDS
 from gneiss.model_training.federated.vocabulary import shared_words
-from gneiss.model_training.labels import Rule, labelled_documents, rule_of
+from gneiss.model_training.labels import NEGATIVE, QUALITY, Rule, labelled_documents, rule_of
 from gneiss.model_training.source import CARD
 from gneiss.output.claim import claim
 from gneiss.output.parquet import write_bytes

@@ -14,7 +14,6 @@ from gneiss.backends.choice import BackendName, choose_workers
 from gneiss.backends.resources import worker_resources
 from gneiss.errors import InputError, OutputError, did_you_mean, printable
 from gneiss.input.files import can_name
-from gneiss.model_training.classifier import NEGATIVE, QUALITY
 from gneiss.model_training.federated.checkpoint import Record
 from gneiss.model_training.federated.coordinator import count_labels, train_in_rounds
 from gneiss.model_training.federated.divided import LABELS_FILE, divide
@@ -41,7 +40,7 @@ from gneiss.model_training.federated.engines.local import local_engine
 from gneiss.model_training.federated.linear import draw_of
 from gneiss.model_training.federated.message import most_bytes_of
 from gneiss.model_training.federated.site_documents import checksums_of
-from gneiss.model_training.labels import rule_of
+from gneiss.model_training.labels import NEGATIVE, QUALITY, rule_of
 from gneiss.model_training.source import CARD, markdown_table
 from gneiss.output.claim import claim
 from gneiss.output.parquet import write_bytes

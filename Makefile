@@ -71,8 +71,9 @@ $(TRAINING): $(KERNELS) requirements-train.lock
 	touch $@
 
 test-train: $(TRAINING)  ## what needs torch, the readers of the exports, or NVIDIA FLARE
-	$(PYTEST) tests/ablate tests/reweight tests/experiments tests/loader tests/export tests/layers tests/flare \
-		tests/filters/encoder_models tests/model_training/federated/encoder tests/test_docs.py -m "not exhaustive" \
+	$(PYTEST) tests/ablate tests/reweight tests/experiments tests/loader tests/export tests/layers \
+		tests/model_training/federated/flare tests/filters/encoder_models tests/model_training/federated/encoder \
+		tests/test_docs.py -m "not exhaustive" \
 		-k "(not test_docs or ablate or reweight or training or docstring) and not test_models"
 
 lint: $(INSTALLED)

@@ -168,7 +168,7 @@ def provision(
 ) -> None:
     """Write a kit for each party of a federation: certificate, policy, and what is agreed on."""
     _require_flare()
-    from gneiss.model_training.federated.provision import provision as provisioned
+    from gneiss.model_training.federated.flare.provision import provision as provisioned
 
     for party, kit in provisioned(federation, output).items():
         say(f"{party}  {kit}")
@@ -179,8 +179,8 @@ def provision(
 def serve(kit: Annotated[Path, typer.Argument(help="The kit of the server.")]) -> None:
     """Be the server of a federation, until this process is stopped."""
     _require_flare()
-    from gneiss.model_training.federated.engines.nvflare import server_command
-    from gneiss.model_training.federated.kit import agreement_of_kit, settle_server
+    from gneiss.model_training.federated.flare.engine import server_command
+    from gneiss.model_training.federated.flare.kit import agreement_of_kit, settle_server
 
     kit = kit.resolve()
     agreement_of_kit(kit)
@@ -214,8 +214,8 @@ def site(
 ) -> None:
     """Be a site of a federation, until this process is stopped. Its documents stay where they are."""
     _require_flare()
-    from gneiss.model_training.federated.engines.nvflare import site_command
-    from gneiss.model_training.federated.kit import (
+    from gneiss.model_training.federated.flare.engine import site_command
+    from gneiss.model_training.federated.flare.kit import (
         SiteSettings,
         agreement_of_kit,
         read_site_settings,
@@ -268,8 +268,8 @@ def train(
 ) -> None:
     """Train across the sites of a federation; the same command goes on with what was begun."""
     _require_flare()
-    from gneiss.model_training.federated.admin import MODEL_FILE, Patience, train_across
-    from gneiss.model_training.federated.engines.nvflare import session
+    from gneiss.model_training.federated.flare.admin import MODEL_FILE, Patience, train_across
+    from gneiss.model_training.federated.flare.engine import session
     from gneiss.model_training.source import CARD
 
     chosen = {"strategy": strategy, "rounds": rounds, "seed": seed}

@@ -21,14 +21,14 @@ import numpy as np
 from perceptron import new_perceptron, perceptron_accuracy, perceptron_gradient
 from silos import DOMAINS, Regime, Silos, is_slow, s1, s2, s3, seconds_of
 
-from gneiss.model_training.federated.buffered import Buffered
 from gneiss.model_training.federated.clock import Event, arrivals
-from gneiss.model_training.federated.hierarchy import Hierarchy
 from gneiss.model_training.federated.linear import Examples, Sampling, draw_of, predicted
 from gneiss.model_training.federated.rounds import SiteGradient, asked_sites, rounds
-from gneiss.model_training.federated.steps import Descent, Weights
-from gneiss.model_training.federated.strategies import ARRIVALS, REGIONAL, ROUNDS, Rates
-from gneiss.model_training.federated.strategy import ServerState, Strategy
+from gneiss.model_training.federated.strategies.buffered import Buffered
+from gneiss.model_training.federated.strategies.by_name import ARRIVALS, REGIONAL, ROUNDS, Rates
+from gneiss.model_training.federated.strategies.hierarchy import Hierarchy
+from gneiss.model_training.federated.strategies.steps import Descent, Weights
+from gneiss.model_training.federated.strategies.strategy import ServerState, Strategy
 
 SEEDS = 3
 

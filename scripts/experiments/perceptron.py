@@ -8,7 +8,7 @@ from numba import njit
 from gneiss.arrays import Float32Array, Float64Array, Int, Int32Array, Int64Array
 from gneiss.filters.fasttext_models.output import exp
 from gneiss.model_training.federated.linear import SCALE, Examples
-from gneiss.model_training.federated.steps import Gradient, Weights
+from gneiss.model_training.federated.strategies.steps import Gradient, Weights
 
 HIDDEN = 32
 

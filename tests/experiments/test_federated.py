@@ -32,8 +32,8 @@ from federated import (
 from perceptron import HIDDEN, new_perceptron, perceptron_accuracy, perceptron_gradient
 from silos import DOCUMENTS, DOMAINS, REGIONS, SITES, Regime, is_slow, s1, s2, s3
 
-from gneiss.model_training.federated.strategies import ROUNDS, Rates
-from gneiss.model_training.federated.strategy import Strategy
+from gneiss.model_training.federated.strategies.by_name import ROUNDS, Rates
+from gneiss.model_training.federated.strategies.strategy import Strategy
 
 # The fixtures.
 

@@ -16,9 +16,9 @@ from gneiss.model_training.federated.engines import Engine, Lost
 from gneiss.model_training.federated.federation import Described, Federation
 from gneiss.model_training.federated.message import LARGEST, Message, number, packed, require_arrays, whole_number
 from gneiss.model_training.federated.privacy import protection_of
-from gneiss.model_training.federated.steps import Weights
-from gneiss.model_training.federated.strategies import Rounds
-from gneiss.model_training.federated.strategy import Answer, Task
+from gneiss.model_training.federated.strategies.by_name import Rounds
+from gneiss.model_training.federated.strategies.steps import Weights
+from gneiss.model_training.federated.strategies.strategy import Answer, Task
 from gneiss.model_training.federated.tasks import TRAIN, steps_meta
 
 _log = logging.getLogger(__name__)

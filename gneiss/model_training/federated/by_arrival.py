@@ -21,7 +21,6 @@ from gneiss.model_training.federated.asking import (
     training_message,
     zeros,
 )
-from gneiss.model_training.federated.buffered import Arrival, Buffered, BufferedState
 from gneiss.model_training.federated.checkpoint import (
     ROUNDS_FOLDER,
     Checkpoint,
@@ -34,9 +33,10 @@ from gneiss.model_training.federated.checkpoint import (
 from gneiss.model_training.federated.engines import Lost
 from gneiss.model_training.federated.federation import Federation
 from gneiss.model_training.federated.message import Message
-from gneiss.model_training.federated.steps import Weights
-from gneiss.model_training.federated.strategies import ARRIVALS, ROUNDS
-from gneiss.model_training.federated.strategy import Strategy, Task
+from gneiss.model_training.federated.strategies.buffered import Arrival, Buffered, BufferedState
+from gneiss.model_training.federated.strategies.by_name import ARRIVALS, ROUNDS
+from gneiss.model_training.federated.strategies.steps import Weights
+from gneiss.model_training.federated.strategies.strategy import Strategy, Task
 from gneiss.store.place import Place
 
 #: How often in a row a site may be lost before it is asked no more.

@@ -15,10 +15,10 @@ from typing import Any, TypeAlias
 
 from gneiss.arrays import Float32Array
 from gneiss.errors import InputError, OutputError, first_line
-from gneiss.model_training.federated.buffered import BufferedState
 from gneiss.model_training.federated.message import Message, packed, unpacked
-from gneiss.model_training.federated.steps import Moments
-from gneiss.model_training.federated.strategy import ServerState
+from gneiss.model_training.federated.strategies.buffered import BufferedState
+from gneiss.model_training.federated.strategies.steps import Moments
+from gneiss.model_training.federated.strategies.strategy import ServerState
 from gneiss.output.parquet import write_new
 from gneiss.store.at_once import at_once
 from gneiss.store.place import Place

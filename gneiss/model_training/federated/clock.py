@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from gneiss.model_training.federated.buffered import Buffered, BufferedState
-from gneiss.model_training.federated.steps import Weights
+from gneiss.model_training.federated.strategies.buffered import Buffered, BufferedState
+from gneiss.model_training.federated.strategies.steps import Weights
 
 #: Weights, site, number of the task → the difference that the site answers.
 Local: TypeAlias = "Callable[[Weights, str, int], Weights]"

@@ -29,8 +29,8 @@ from gneiss.model_training.federated.engines import Engine
 from gneiss.model_training.federated.federation import Described, Federation, claim_federation
 from gneiss.model_training.federated.in_rounds import LinearTraining, State, Training, in_rounds
 from gneiss.model_training.federated.message import Message
-from gneiss.model_training.federated.steps import Weights
-from gneiss.model_training.federated.strategies import ARRIVALS
+from gneiss.model_training.federated.strategies.by_name import ARRIVALS
+from gneiss.model_training.federated.strategies.steps import Weights
 from gneiss.output.claim import held
 from gneiss.store.place import Place
 

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from gneiss.errors import InputError, OutputError, printable
 from gneiss.model_training.federated.rounds import asked_number
-from gneiss.model_training.federated.steps import FEWEST_TRIMMED
-from gneiss.model_training.federated.strategies import ARRIVALS, Rates, default_rates, of_rounds
+from gneiss.model_training.federated.strategies.by_name import ARRIVALS, Rates, default_rates, of_rounds
+from gneiss.model_training.federated.strategies.steps import FEWEST_TRIMMED
 from gneiss.model_training.federated.tasks import MOST_BATCH, MOST_REGION_ROUNDS, MOST_STEPS
 from gneiss.output.parquet import write_new
 from gneiss.store.place import Place

@@ -26,8 +26,8 @@ from gneiss.model_training.federated.checkpoint import Checkpoint, Record, array
 from gneiss.model_training.federated.federation import Described, Federation
 from gneiss.model_training.federated.message import Message
 from gneiss.model_training.federated.rounds import asked_sites
-from gneiss.model_training.federated.strategies import Rounds, of_rounds
-from gneiss.model_training.federated.strategy import ServerState
+from gneiss.model_training.federated.strategies.by_name import Rounds, of_rounds
+from gneiss.model_training.federated.strategies.strategy import ServerState
 from gneiss.store.place import Place
 
 State = TypeVar("State")

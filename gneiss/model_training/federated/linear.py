@@ -17,7 +17,7 @@ from numba import njit
 from gneiss.arrays import BoolArray, Float, Float32Array, Float64Array, Int, Int32Array, Int64Array
 from gneiss.filters.fasttext_models.output import exp
 from gneiss.model_training.federated.features import SparseRows
-from gneiss.model_training.federated.steps import Gradient, Weights, squared_norm
+from gneiss.model_training.federated.strategies.steps import Gradient, Weights, squared_norm
 
 #: What features are multiplied with in training: they are shares of a text's features, about 1/1,000 each, and so would
 #: gradients be. A power of two, so that nothing is rounded. Weights of the model are as many times larger.

@@ -17,7 +17,7 @@ from gneiss.errors import InputError, MachineError, printable
 from gneiss.filters.fasttext_models.file import PREFIX, read_model, require_sound_weights
 from gneiss.model_training.federated.features import FeatureSpace
 from gneiss.model_training.federated.linear import SCALE
-from gneiss.model_training.federated.steps import Weights
+from gneiss.model_training.federated.strategies.steps import Weights
 
 _MAGIC, _VERSION = 793712314, 12
 _SOFTMAX, _SUPERVISED = 3, 3

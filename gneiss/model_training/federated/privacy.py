@@ -25,8 +25,8 @@ from numba import njit
 
 from gneiss.arrays import Float64Array
 from gneiss.errors import InputError, printable
-from gneiss.model_training.federated.steps import Weights, shortened
-from gneiss.model_training.federated.strategy import Answer
+from gneiss.model_training.federated.strategies.steps import Weights, shortened
+from gneiss.model_training.federated.strategies.strategy import Answer
 
 #: The δ of the guarantee that a card states.
 DELTA = 1e-5

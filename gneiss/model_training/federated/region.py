@@ -27,10 +27,10 @@ from gneiss.model_training.federated.asking import (
 )
 from gneiss.model_training.federated.engines import Engine, Site
 from gneiss.model_training.federated.engines.in_process import InProcess
-from gneiss.model_training.federated.hierarchy import Hierarchy
 from gneiss.model_training.federated.message import Message, most_bytes_of, require_arrays
 from gneiss.model_training.federated.site import DocumentSite
 from gneiss.model_training.federated.site_documents import SiteFiles
+from gneiss.model_training.federated.strategies.hierarchy import Hierarchy
 from gneiss.model_training.federated.tasks import round_of, rule_of_steps, sampling_of, steps_meta
 
 #: How long a region waits for its sites in a round.

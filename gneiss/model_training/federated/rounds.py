@@ -8,8 +8,8 @@ from typing import TypeAlias
 import numpy as np
 
 from gneiss.model_training.federated.linear import draw_of
-from gneiss.model_training.federated.steps import Gradient, Weights
-from gneiss.model_training.federated.strategy import ServerState, Strategy
+from gneiss.model_training.federated.strategies.steps import Gradient, Weights
+from gneiss.model_training.federated.strategies.strategy import ServerState, Strategy
 
 #: A site's documents: random numbers → the gradients of its mini-batches.
 SiteGradient: TypeAlias = "Callable[[np.random.Generator], Gradient]"

@@ -40,8 +40,7 @@ from gneiss.model_training.federated.rounds import asked_number, rounds
 from gneiss.model_training.federated.simulation_card import Outcome, Simulation, simulation_card
 from gneiss.model_training.federated.site import figures
 from gneiss.model_training.federated.site_documents import SiteFiles, checksums_of, site_examples
-from gneiss.model_training.federated.steps import FEWEST_TRIMMED
-from gneiss.model_training.federated.strategies import (
+from gneiss.model_training.federated.strategies.by_name import (
     ARRIVALS,
     DEFAULT_RATES,
     REGIONAL,
@@ -50,6 +49,7 @@ from gneiss.model_training.federated.strategies import (
     default_rates,
     of_rounds,
 )
+from gneiss.model_training.federated.strategies.steps import FEWEST_TRIMMED
 from gneiss.model_training.federated.tasks import MOST_REGION_ROUNDS
 from gneiss.model_training.federated.vocabulary import shared_words
 from gneiss.model_training.labels import NEGATIVE, QUALITY, Rule, labelled_documents, rule_of

@@ -8,7 +8,7 @@ from typing import Any
 
 from gneiss.model_training.federated.federation import Federation
 from gneiss.model_training.federated.privacy import DELTA, Protection
-from gneiss.model_training.federated.strategies import REGIONAL
+from gneiss.model_training.federated.strategies.by_name import REGIONAL
 from gneiss.model_training.source import markdown_table
 from gneiss.version import __version__
 

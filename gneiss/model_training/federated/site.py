@@ -19,8 +19,8 @@ from gneiss.model_training.federated import tasks
 from gneiss.model_training.federated.linear import Examples, draw_of, loss_and_gradient, predicted
 from gneiss.model_training.federated.message import Message, packed, require_arrays
 from gneiss.model_training.federated.site_documents import SiteExamples, SiteFiles, site_examples, site_secret
-from gneiss.model_training.federated.steps import Weights, norm
-from gneiss.model_training.federated.strategy import Strategy, Task
+from gneiss.model_training.federated.strategies.steps import Weights, norm
+from gneiss.model_training.federated.strategies.strategy import Strategy, Task
 from gneiss.model_training.federated.tasks import round_of, rule_of_steps, sampling_of
 from gneiss.output.parquet import write_bytes
 from gneiss.store.place import Place

@@ -14,12 +14,12 @@ from __future__ import annotations
 from typing import Any
 
 from gneiss.errors import InputError, printable
-from gneiss.model_training.federated.hierarchy import Hierarchy
 from gneiss.model_training.federated.linear import Sampling
 from gneiss.model_training.federated.message import Message, number, whole_number
-from gneiss.model_training.federated.steps import AMSGrad, Descent
-from gneiss.model_training.federated.strategies import Rounds
-from gneiss.model_training.federated.strategy import Strategy
+from gneiss.model_training.federated.strategies.by_name import Rounds
+from gneiss.model_training.federated.strategies.hierarchy import Hierarchy
+from gneiss.model_training.federated.strategies.steps import AMSGrad, Descent
+from gneiss.model_training.federated.strategies.strategy import Strategy
 
 COUNT, TRAIN, EVALUATE = "count", "train", "evaluate"
 #: What a site does for one task is bounded.

@@ -16,7 +16,7 @@ from gneiss.model_training.federated.federation import Federation
 from gneiss.model_training.federated.message import Message
 from gneiss.model_training.federated.site import DocumentSite
 from gneiss.model_training.federated.site_documents import SiteFiles
-from gneiss.model_training.federated.strategies import default_rates
+from gneiss.model_training.federated.strategies.by_name import default_rates
 from gneiss.model_training.labels import Rule
 from gneiss.store.place import place_of
 

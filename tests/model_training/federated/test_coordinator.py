@@ -28,8 +28,8 @@ from gneiss.model_training.federated.region import RegionSite
 from gneiss.model_training.federated.rounds import rounds
 from gneiss.model_training.federated.site import DocumentSite
 from gneiss.model_training.federated.site_documents import site_examples
-from gneiss.model_training.federated.steps import Gradient
-from gneiss.model_training.federated.strategies import ARRIVALS, REGIONAL, ROUNDS
+from gneiss.model_training.federated.strategies.by_name import ARRIVALS, REGIONAL, ROUNDS
+from gneiss.model_training.federated.strategies.steps import Gradient
 from gneiss.store.place import Place, place_of
 from tests.model_training.federated.silos_of_text import MIXES, MOST_BYTES, Mistaken, federation, site_files, sites_of
 

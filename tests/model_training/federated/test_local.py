@@ -22,7 +22,7 @@ from gneiss.model_training.federated.engines.local import SiteStep, SiteTask, lo
 from gneiss.model_training.federated.model import write_model
 from gneiss.model_training.federated.region import RegionFiles, site_of
 from gneiss.model_training.federated.site_documents import SiteFiles
-from gneiss.model_training.federated.strategies import REGIONAL
+from gneiss.model_training.federated.strategies.by_name import REGIONAL
 from gneiss.store.place import place_of
 from tests.model_training.federated.silos_of_text import MIXES, MOST_BYTES, SPACE, federation, site_files
 from tests.runs import InThisProcess

@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import arrays
 
 from gneiss.errors import InputError
 from gneiss.model_training.federated.privacy import Protection, normals, protection_of
-from gneiss.model_training.federated.steps import shortened
-from gneiss.model_training.federated.strategy import Answer
+from gneiss.model_training.federated.strategies.steps import shortened
+from gneiss.model_training.federated.strategies.strategy import Answer
 
 vectors = arrays(np.float32, (4, 2), elements=st.floats(-100, 100, width=32))
 

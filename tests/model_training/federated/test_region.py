@@ -18,8 +18,8 @@ from gneiss.model_training.federated.federation import Federation
 from gneiss.model_training.federated.linear import Sampling, draw_of
 from gneiss.model_training.federated.message import Message, packed
 from gneiss.model_training.federated.region import RegionFiles, RegionSite, site_of
-from gneiss.model_training.federated.strategies import REGIONAL, Rates
-from gneiss.model_training.federated.strategy import Answer
+from gneiss.model_training.federated.strategies.by_name import REGIONAL, Rates
+from gneiss.model_training.federated.strategies.strategy import Answer
 from gneiss.store.place import place_of
 from tests.model_training.federated.silos_of_text import MOST_BYTES, SPACE, federation, site_files, sites_of
 

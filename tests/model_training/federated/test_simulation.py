@@ -23,7 +23,7 @@ from gneiss.model_training.federated.privacy import Protection
 from gneiss.model_training.federated.simulation import SimulationSettings, simulate
 from gneiss.model_training.federated.simulation_card import Simulation
 from gneiss.model_training.federated.site_documents import SECRET_FILE
-from gneiss.model_training.federated.strategies import ARRIVALS, DEFAULT_RATES, ROUNDS
+from gneiss.model_training.federated.strategies.by_name import ARRIVALS, DEFAULT_RATES, ROUNDS
 from gneiss.model_training.federated.vocabulary import shared_words
 from gneiss.pipelines.run import run
 from gneiss.store.place import place_of

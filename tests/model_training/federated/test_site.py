@@ -21,9 +21,9 @@ from gneiss.model_training.federated.message import Message, packed
 from gneiss.model_training.federated.privacy import Protection
 from gneiss.model_training.federated.site import SENT_FOLDER, DocumentSite
 from gneiss.model_training.federated.site_documents import FEATURES_FILE, SECRET_FILE, site_examples
-from gneiss.model_training.federated.steps import norm, shortened
-from gneiss.model_training.federated.strategies import ROUNDS
-from gneiss.model_training.federated.strategy import Task
+from gneiss.model_training.federated.strategies.by_name import ROUNDS
+from gneiss.model_training.federated.strategies.steps import norm, shortened
+from gneiss.model_training.federated.strategies.strategy import Task
 from tests.model_training.federated.silos_of_text import SPACE, documents, federation, site_files
 
 X = np.random.default_rng(1).normal(size=(SPACE.size, 1)).astype(np.float32)

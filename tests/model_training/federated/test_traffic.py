@@ -17,7 +17,7 @@ from gneiss.model_training.federated.message import Message, packed, unpacked
 from gneiss.model_training.federated.privacy import Protection
 from gneiss.model_training.federated.region import RegionSite
 from gneiss.model_training.federated.site import DocumentSite
-from gneiss.model_training.federated.strategies import REGIONAL
+from gneiss.model_training.federated.strategies.by_name import REGIONAL
 from gneiss.store.place import place_of
 from tests.model_training.federated.silos_of_text import MIXES, MOST_BYTES, SPACE, documents, federation, site_files
 

@@ -17,7 +17,7 @@ from gneiss.arrays import AnyArray, BoolArray, Float32Array, Int64Array
 from gneiss.filters.encoder_models.torch_bert import Linear, TorchBert, one_thread
 from gneiss.model_training.federated.encoder.adapters import SCALE, AdapterSpace, Form
 from gneiss.model_training.federated.encoder.space import adapter_space
-from gneiss.model_training.federated.steps import Gradient, Weights
+from gneiss.model_training.federated.strategies.steps import Gradient, Weights
 
 _TEXTS_AT_ONCE = 64
 #: A (ranks, inputs), E (ranks,) or None, and B (ranks, outputs).

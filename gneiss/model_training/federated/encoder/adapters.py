@@ -15,7 +15,7 @@ import numpy as np
 from gneiss.arrays import BoolArray, Float32Array, Float64Array
 from gneiss.errors import InputError
 from gneiss.model_training.federated.encoder.ranks import Importance
-from gneiss.model_training.federated.steps import Weights
+from gneiss.model_training.federated.strategies.steps import Weights
 
 #: What is trained of an adapter: A, E and B; A and B; B.
 Form: TypeAlias = Literal["svd", "lora", "frozen_a"]

@@ -21,7 +21,7 @@ from gneiss.arrays import BoolArray
 from gneiss.errors import InputError
 from gneiss.model_training.federated.encoder.adapters import AdapterSpace, Score
 from gneiss.model_training.federated.encoder.ranks import Budget, Importance, arbitrated, most_important
-from gneiss.model_training.federated.steps import Gradient, Weights
+from gneiss.model_training.federated.strategies.steps import Gradient, Weights
 
 
 @dataclass(frozen=True)

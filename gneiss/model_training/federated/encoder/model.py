@@ -18,7 +18,7 @@ from gneiss.filters.encoder_models.head import FILE as HEAD_FILE
 from gneiss.filters.encoder_models.head import LinearHead, TrainedHead, write_head
 from gneiss.filters.encoder_models.settings import FeatureSettings
 from gneiss.model_training.federated.encoder.adapters import AdapterSpace
-from gneiss.model_training.federated.steps import Weights
+from gneiss.model_training.federated.strategies.steps import Weights
 from gneiss.output.parquet import write_bytes
 from gneiss.store.place import Place
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from gneiss.arrays import BoolArray, Float64Array
 from gneiss.errors import InputError
-from gneiss.model_training.federated.steps import Weights
+from gneiss.model_training.federated.strategies.steps import Weights
 
 #: Share of the means of importance that is kept at each step.
 _DECAY = 0.85

@@ -23,7 +23,7 @@ from gneiss.model_training.federated.encoder.lowrank import (
     ffa_lora,
 )
 from gneiss.model_training.federated.encoder.ranks import Budget, Importance
-from gneiss.model_training.federated.steps import Gradient
+from gneiss.model_training.federated.strategies.steps import Gradient
 
 MATRICES = (Matrix("q", 3, 2), Matrix("down", 2, 4))
 RANK, HEAD, STEPS, RATE, ROUNDS = 3, 2, 4, 0.05, 6

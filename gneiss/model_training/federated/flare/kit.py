@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from gneiss.errors import InputError, first_line, printable
-from gneiss.model_training.federated.agreement import Agreement, read_agreement
 from gneiss.model_training.federated.divided import LABELS_FILE, divide
 from gneiss.model_training.federated.federation import FEDERATION_FILE
+from gneiss.model_training.federated.flare.agreement import Agreement, read_agreement
 from gneiss.model_training.federated.privacy import Protection
 from gneiss.model_training.federated.region import RegionFiles
 from gneiss.model_training.federated.site_documents import SiteFiles

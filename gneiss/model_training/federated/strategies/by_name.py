@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from gneiss.errors import InputError, did_you_mean, printable
-from gneiss.model_training.federated.buffered import MIXING, Buffered
-from gneiss.model_training.federated.hierarchy import Hierarchy
-from gneiss.model_training.federated.steps import AMSGrad, Descent
-from gneiss.model_training.federated.strategy import Strategy
+from gneiss.model_training.federated.strategies.buffered import MIXING, Buffered
+from gneiss.model_training.federated.strategies.hierarchy import Hierarchy
+from gneiss.model_training.federated.strategies.steps import AMSGrad, Descent
+from gneiss.model_training.federated.strategies.strategy import Strategy
 
 
 @dataclass(frozen=True)

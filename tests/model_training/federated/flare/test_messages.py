@@ -15,11 +15,11 @@ from nvflare.apis.fl_context import FLContext, FLContextManager
 from nvflare.apis.shareable import Shareable
 from nvflare.fuel.utils import fobs
 
-from gneiss.model_training.federated.agreement import Agreement
 from gneiss.model_training.federated.coordinator import count_labels, train
 from gneiss.model_training.federated.engines import Lost, received
-from gneiss.model_training.federated.engines.nvflare import Site
-from gneiss.model_training.federated.kit import SiteSettings, write_site_settings
+from gneiss.model_training.federated.flare.agreement import Agreement
+from gneiss.model_training.federated.flare.engine import Site
+from gneiss.model_training.federated.flare.kit import SiteSettings, write_site_settings
 from gneiss.model_training.federated.message import Message, most_bytes_of, packed
 from gneiss.store.place import place_of
 from tests.model_training.federated.silos_of_text import MIXES, WORDS, documents

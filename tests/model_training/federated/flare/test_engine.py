@@ -13,7 +13,7 @@ pytest.importorskip("nvflare", reason="a federation of organisations needs NVIDI
 from nvflare.apis.signal import Signal
 
 from gneiss.model_training.federated.engines import Lost
-from gneiss.model_training.federated.engines.nvflare import FlareEngine
+from gneiss.model_training.federated.flare.engine import FlareEngine
 from gneiss.model_training.federated.message import Message
 
 

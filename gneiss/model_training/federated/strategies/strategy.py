@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from gneiss.errors import InputError
-from gneiss.model_training.federated.steps import (
+from gneiss.model_training.federated.strategies.steps import (
     AMSGrad,
     Corrected,
     Descent,

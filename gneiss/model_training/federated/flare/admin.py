@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from gneiss.errors import GneissError, InputError, MachineError, ModelError, OutputError, printable
-from gneiss.model_training.federated.admin_card import Made, card
-from gneiss.model_training.federated.agreement import Agreement, agreement_of
 from gneiss.model_training.federated.checkpoint import Record, write_line
 from gneiss.model_training.federated.engines import ABSENT, SILENT
 from gneiss.model_training.federated.federation import claim_federation, require_site_name
-from gneiss.model_training.federated.kit import OUTCOME_FILE, RECORDS_FILE, RESULT_FILE, agreement_of_kit
+from gneiss.model_training.federated.flare.agreement import Agreement, agreement_of
+from gneiss.model_training.federated.flare.card import Made, card
+from gneiss.model_training.federated.flare.kit import OUTCOME_FILE, RECORDS_FILE, RESULT_FILE, agreement_of_kit
 from gneiss.model_training.federated.message import unpacked
 from gneiss.model_training.federated.model import write_model
 from gneiss.model_training.source import CARD

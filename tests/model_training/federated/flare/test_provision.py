@@ -13,10 +13,10 @@ pytest.importorskip("nvflare", reason="NVIDIA FLARE is not installed: make test-
 from cryptography import x509
 
 from gneiss.errors import InputError
-from gneiss.model_training.federated.agreement import Agreement
-from gneiss.model_training.federated.engines.nvflare import CLASSES
-from gneiss.model_training.federated.kit import agreement_of_kit, site_of_kit
-from gneiss.model_training.federated.provision import provision
+from gneiss.model_training.federated.flare.agreement import Agreement
+from gneiss.model_training.federated.flare.engine import CLASSES
+from gneiss.model_training.federated.flare.kit import agreement_of_kit, site_of_kit
+from gneiss.model_training.federated.flare.provision import provision
 
 AGREED = Agreement("localhost", ("ann", "bob"), buckets=64)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gneiss.errors import InputError
-from gneiss.model_training.federated.steps import AMSGrad, Descent, mean, norm, trimmed_mean
+from gneiss.model_training.federated.strategies.steps import AMSGrad, Descent, mean, norm, trimmed_mean
 
 vectors = arrays(np.float64, 4, elements=st.floats(-5, 5))
 

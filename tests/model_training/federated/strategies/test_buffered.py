@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.model_training.federated.buffered import Buffered, BufferedState
 from gneiss.model_training.federated.clock import Event, arrivals
 from gneiss.model_training.federated.rounds import rounds
-from gneiss.model_training.federated.steps import AMSGrad
-from gneiss.model_training.federated.strategies import ARRIVALS, ROUNDS, Rates
+from gneiss.model_training.federated.strategies.buffered import Buffered, BufferedState
+from gneiss.model_training.federated.strategies.by_name import ARRIVALS, ROUNDS, Rates
+from gneiss.model_training.federated.strategies.steps import AMSGrad
 
 SIZE = 6
 

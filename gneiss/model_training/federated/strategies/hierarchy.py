@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gneiss.model_training.federated.steps import Descent, Gradient, Weights, mean
-from gneiss.model_training.federated.strategy import Answer, ServerState, Strategy, Task
+from gneiss.model_training.federated.strategies.steps import Descent, Gradient, Weights, mean
+from gneiss.model_training.federated.strategies.strategy import Answer, ServerState, Strategy, Task
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.model_training.federated.hierarchy import Hierarchy, Region
-from gneiss.model_training.federated.steps import Gradient
-from gneiss.model_training.federated.strategy import Answer, ServerState
+from gneiss.model_training.federated.strategies.hierarchy import Hierarchy, Region
+from gneiss.model_training.federated.strategies.steps import Gradient
+from gneiss.model_training.federated.strategies.strategy import Answer, ServerState
 
 SIZE = 20
 REGIONS = {"north": ("a", "b"), "south": ("c",), "west": ("d", "e", "f")}

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from gneiss.errors import InputError
-from gneiss.model_training.federated.agreement import Agreement
-from gneiss.model_training.federated.kit import (
+from gneiss.model_training.federated.flare.agreement import Agreement
+from gneiss.model_training.federated.flare.kit import (
     SiteSettings,
     agreement_of_kit,
     read_site_settings,

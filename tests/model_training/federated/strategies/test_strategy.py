@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from gneiss.errors import InputError
 from gneiss.model_training.federated.rounds import asked_sites, rounds
-from gneiss.model_training.federated.steps import AMSGrad, Descent, Gradient
-from gneiss.model_training.federated.strategies import ROUNDS, Rates
-from gneiss.model_training.federated.strategy import Answer, ServerState, Strategy
+from gneiss.model_training.federated.strategies.by_name import ROUNDS, Rates
+from gneiss.model_training.federated.strategies.steps import AMSGrad, Descent, Gradient
+from gneiss.model_training.federated.strategies.strategy import Answer, ServerState, Strategy
 
 SIZE, STEPS = 20, 4
 SITES = ("a", "b", "c")

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 from gneiss.errors import OutputError, first_line
-from gneiss.model_training.federated.agreement import read_agreement
-from gneiss.model_training.federated.engines.nvflare import CLASSES, startup_folders
-from gneiss.model_training.federated.kit import LOCAL, write_policy
+from gneiss.model_training.federated.flare.agreement import read_agreement
+from gneiss.model_training.federated.flare.engine import CLASSES, startup_folders
+from gneiss.model_training.federated.flare.kit import LOCAL, write_policy
 
 _SCRIPTS = ("*.sh", "*.ipynb", "readme.txt")
 

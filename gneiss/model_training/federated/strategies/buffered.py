@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import sqrt
 
-from gneiss.model_training.federated.steps import AMSGrad, Moments, Weights, mean
-from gneiss.model_training.federated.strategy import stepped
+from gneiss.model_training.federated.strategies.steps import AMSGrad, Moments, Weights, mean
+from gneiss.model_training.federated.strategies.strategy import stepped
 
 #: FedAsync's a.
 MIXING = 0.6

@@ -39,11 +39,11 @@ from nvflare.fuel.flare_api.api_spec import (
 from nvflare.fuel.flare_api.flare_api import new_secure_session
 
 from gneiss.errors import GneissError, InputError, MachineError, first_line, printable
-from gneiss.model_training.federated.agreement import Agreement, agreement_of
 from gneiss.model_training.federated.checkpoint import Record, read_log
 from gneiss.model_training.federated.coordinator import count_labels, train
 from gneiss.model_training.federated.engines import ABSENT, SILENT, Lost, received
-from gneiss.model_training.federated.kit import (
+from gneiss.model_training.federated.flare.agreement import Agreement, agreement_of
+from gneiss.model_training.federated.flare.kit import (
     ADMIN_ROLE,
     OUTCOME_FILE,
     RECORDS_FILE,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gneiss.errors import InputError
-from gneiss.model_training.federated.agreement import Agreement, agreement_of, read_agreement
-from gneiss.model_training.federated.strategies import DEFAULT_RATES
+from gneiss.model_training.federated.flare.agreement import Agreement, agreement_of, read_agreement
+from gneiss.model_training.federated.strategies.by_name import DEFAULT_RATES
 
 AGREED = Agreement("models.example.org", ("clinic", "library"), words=("red", "green"), buckets=64, rounds=7, rate=0.5)
 

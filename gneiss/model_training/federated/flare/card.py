@@ -11,7 +11,7 @@ from gneiss.model_training.federated.checkpoint import Record
 from gneiss.model_training.federated.federation import Federation
 from gneiss.model_training.federated.privacy import DELTA, Protection
 from gneiss.model_training.federated.simulation_card import figure_cells
-from gneiss.model_training.federated.strategies import ARRIVALS, of_rounds
+from gneiss.model_training.federated.strategies.by_name import ARRIVALS, of_rounds
 from gneiss.model_training.source import markdown_table
 from gneiss.version import __version__
 

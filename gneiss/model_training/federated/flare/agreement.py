@@ -22,7 +22,7 @@ from gneiss.model_training.federated.federation import (
     require_site_name,
 )
 from gneiss.model_training.federated.label_mixes import AUTO, SUITABLE, SUITABLE_IN_REGIONS
-from gneiss.model_training.federated.strategies import ARRIVALS, DEFAULT_RATES, REGIONAL, default_rates
+from gneiss.model_training.federated.strategies.by_name import ARRIVALS, DEFAULT_RATES, REGIONAL, default_rates
 from gneiss.model_training.labels import NEGATIVE, QUALITY
 
 VOCABULARY_FILE = "vocabulary.txt"

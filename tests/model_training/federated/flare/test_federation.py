@@ -24,14 +24,14 @@ pytest.importorskip("nvflare", reason="NVIDIA FLARE is not installed: make test-
 
 from gneiss.errors import GneissError
 from gneiss.filters.fasttext import fasttext_scores
-from gneiss.model_training.federated.agreement import Agreement
 from gneiss.model_training.federated.coordinator import train
 from gneiss.model_training.federated.engines.in_process import InProcess
-from gneiss.model_training.federated.engines.nvflare import CLASSES, Session, session, write_job
-from gneiss.model_training.federated.kit import SiteSettings
+from gneiss.model_training.federated.flare.agreement import Agreement
+from gneiss.model_training.federated.flare.engine import CLASSES, Session, session, write_job
+from gneiss.model_training.federated.flare.kit import SiteSettings
+from gneiss.model_training.federated.flare.provision import provision
 from gneiss.model_training.federated.message import most_bytes_of
 from gneiss.model_training.federated.model import write_model
-from gneiss.model_training.federated.provision import provision
 from gneiss.model_training.federated.region import RegionFiles, site_of
 from gneiss.model_training.federated.site_documents import SiteFiles
 from gneiss.pipelines.run import run

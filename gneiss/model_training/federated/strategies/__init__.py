@@ -1,0 +1,1 @@
+"""Strategies, arrays in, arrays out: in rounds (`strategy`), in regions (`hierarchy`), by arrival (`buffered`)."""

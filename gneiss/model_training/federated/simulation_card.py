@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gneiss.model_training.federated.card_sections import head_lines, leaving_lines, sites_lines, use_lines
 from gneiss.model_training.federated.federation import Federation
 from gneiss.model_training.federated.privacy import DELTA, Protection
 from gneiss.model_training.federated.strategies.by_name import REGIONAL
@@ -74,27 +75,18 @@ class Simulation:
 
 def simulation_card(made: Simulation, model_file: str) -> str:
     """The card of the model, as Markdown that is also readable on a terminal."""
-    federation, name = made.federation, model_file.removesuffix(".bin")
-    negative, positive = federation.labels
+    federation = made.federation
     behind = 100 * (made.central - made.outcome.accuracy)
     trimmed = ", its mean without the largest and the smallest answer in each weight" if federation.is_trimmed else ""
     where = f" in {len(made.regions)} regions" if made.regions else ""
-    which = "region" if made.strategy in REGIONAL else "site"
     lines = [
-        f"# {name}",
-        "",
-        f"A linear model on fastText's features, as a fastText file with the labels `{positive}` and `{negative}`,",
-        f"trained by gneiss {__version__} across {len(made.sites)} sites{where}, simulated on one machine.",
-        "",
-        f"Strategy: {made.strategy}, {made.reason}{trimmed}.",
-        "",
-        f"## {which.capitalize()}s",
-        "",
-        *markdown_table(
-            (which, positive, negative, "held out", "accuracy", "mean log loss"),
-            *((name, *counts[::-1], *figure_cells(made.held_out.get(name))) for name, counts in made.asked.items()),
+        *head_lines(
+            model_file.removesuffix(".bin"),
+            federation,
+            f"{__version__} across {len(made.sites)} sites{where}, simulated on one machine",
+            f"{made.strategy}, {made.reason}{trimmed}",
         ),
-        "",
+        *sites_lines("region" if made.strategy in REGIONAL else "site", federation, made.asked, made.held_out),
         "Which texts are held out is decided by a hash of the text, the same share of each label at each site.",
         "",
         "## Compared with one place",
@@ -106,27 +98,9 @@ def simulation_card(made: Simulation, model_file: str) -> str:
         f"training; vectors are as long as the model has features, {federation.shape[0]:,}.",
         *_inner_lines(made),
         "",
-        "## What leaves a site",
-        "",
-        "Differences of weights, numbers of documents, and sums over them; no text, id or address. That is no",
-        "guarantee of privacy: a weight that moved says that some documents of the site have that word, or an n-gram",
-        f"with that hash. A feature of fewer than {made.min_documents} documents of a site has no gradient there.",
-        "",
+        *leaving_lines(f"A feature of fewer than {made.min_documents} documents of a site has no gradient there."),
         *_protection_lines(made),
-        "## In a recipe",
-        "",
-        "```yaml",
-        f"annotate: [{{fasttext: {{models: {{{name}: {{source: {model_file}, label: {positive}}}}}}}}}]",
-        f"rules: {{is_{name}: {name} > 0.5}}",
-        "```",
-        "",
-        "## Reproduction",
-        "",
-        "```toml",
-        federation.toml().rstrip("\n"),
-        "```",
-        "",
-        f"- sha256 of `{model_file}`: `{made.model_sha256}`",
+        *use_lines(model_file, federation, made.model_sha256),
         "- in rounds, the same labels and settings give the same file; by arrival, the log of its rounds does",
         "",
     ]
@@ -177,11 +151,3 @@ def outcome_rows(made: Simulation) -> list[tuple[object, ...]]:
             for one in made.outcomes
         ),
     ]
-
-
-def figure_cells(found: Mapping[str, Any] | None) -> tuple[object, ...]:
-    """(documents, accuracy, mean log loss) of figures, empty where there are none."""
-    if not found or not found["documents"]:
-        return ("", "", "")
-    documents = found["documents"]
-    return documents, f"{found['correct'] / documents:.1%}", f"{found['loss_sum'] / documents:.3f}"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gneiss.model_training.federated.asking import times_asked
+from gneiss.model_training.federated.card_sections import head_lines, leaving_lines, sites_lines, use_lines
 from gneiss.model_training.federated.checkpoint import Record
 from gneiss.model_training.federated.federation import Federation
 from gneiss.model_training.federated.privacy import DELTA, Protection
-from gneiss.model_training.federated.simulation_card import figure_cells
 from gneiss.model_training.federated.strategies.by_name import ARRIVALS, of_rounds
 from gneiss.model_training.source import markdown_table
 from gneiss.version import __version__
@@ -47,51 +47,25 @@ class Made:
 
 def card(made: Made, model_file: str) -> str:
     """The card of the model, as Markdown that is also readable on a terminal."""
-    federation, name = made.federation, model_file.removesuffix(".bin")
-    negative, positive = federation.labels
+    federation = made.federation
     lost = sum(len(record["lost"]) for record in made.records)
     lines = [
-        f"# {name}",
-        "",
-        f"A linear model on fastText's features, as a fastText file with the labels `{positive}` and `{negative}`,",
-        f"trained by gneiss {__version__} across {len(federation.sites)} sites by NVIDIA FLARE.",
-        "",
-        f"Strategy: {federation.strategy}, {made.reason}.",
-        "",
-        "## Sites",
-        "",
-        *markdown_table(
-            ("site", positive, negative, "held out", "accuracy", "mean log loss"),
-            *((site, *counts[::-1], *figure_cells(made.held_out.get(site))) for site, counts in made.sites.items()),
+        *head_lines(
+            model_file.removesuffix(".bin"),
+            federation,
+            f"{__version__} across {len(federation.sites)} sites by NVIDIA FLARE",
+            f"{federation.strategy}, {made.reason}",
         ),
-        "",
+        *sites_lines("site", federation, made.sites, made.held_out),
         f"Accuracy over all documents held out: {made.accuracy:.1%}. {len(made.records)} rounds moved"
         f" {made.bytes_moved / 1e6:,.1f} MB; {lost} times a site that was asked was lost.",
         "",
         "What training on all documents in one place would reach is not known, as nobody may read them all. Where",
         "somebody may, train there.",
         "",
-        "## What leaves a site",
-        "",
-        "Differences of weights, numbers of documents, and sums over them; no text, id or address. That is no",
-        "guarantee of privacy: a weight that moved says that some documents of the site have that word, or an n-gram",
-        "with that hash. Each site has a list of what it sent.",
-        "",
+        *leaving_lines("Each site has a list of what it sent."),
         *_protection_lines(made),
-        "## In a recipe",
-        "",
-        "```yaml",
-        f"annotate: [{{fasttext: {{models: {{{name}: {{source: {model_file}, label: {positive}}}}}}}}}]",
-        f"rules: {{is_{name}: {name} > 0.5}}",
-        "```",
-        "",
-        "## Reproduction",
-        "",
-        "```toml",
-        federation.toml().rstrip("\n"),
-        "```",
-        "",
-        f"- sha256 of `{model_file}`: `{made.model_sha256}`",
+        *use_lines(model_file, federation, made.model_sha256),
         "",
     ]
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gneiss.cli.options import TextColumn
+from gneiss.cli.options import HeldOutShare, LabelColumn, Positive, ScoreThreshold, TextColumn
 from gneiss.cli.terminal import console, say, table
 from gneiss.errors import InputError, MachineError
 
@@ -56,11 +56,9 @@ def simulate(
         str, typer.Option(help="A name, `auto` for what suits the sites' label mixes, or `all` to compare.")
     ] = "auto",
     text_column: TextColumn = "text",
-    label_column: Annotated[str, typer.Option(help="The column with labels, or with scores.")] = "label",
-    positive: Annotated[
-        list[str] | None, typer.Option(help="Label of good text (may be repeated). Default: hq.")
-    ] = None,
-    score_threshold: Annotated[float | None, typer.Option(help="Labels are scores; positive from this one on.")] = None,
+    label_column: LabelColumn = "label",
+    positive: Positive = None,
+    score_threshold: ScoreThreshold = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; by arrival, as many tasks of sites.")] = 25,
     steps: Annotated[int, typer.Option(min=1, help="Steps of a site in each round.")] = 10,
     region_rounds: Annotated[
@@ -73,7 +71,7 @@ def simulate(
     min_documents: Annotated[
         int, typer.Option(min=1, help="A feature of fewer documents of a site moves nothing there.")
     ] = 5,
-    held_out_share: Annotated[float, typer.Option(help="Share of each label that is not trained on.")] = 0.2,
+    held_out_share: HeldOutShare = 0.2,
     seed: Annotated[int, typer.Option(min=0, help="Of whom to ask, and of what sites draw.")] = 0,
     rate: Annotated[
         float | None, typer.Option(help="Of the steps at sites, for a strategy that is named. Default: its own.")
@@ -195,15 +193,13 @@ def site(
         Path | None, typer.Option(help="Parquet with text and labels. Default: as when the site was last started.")
     ] = None,
     text_column: TextColumn = "text",
-    label_column: Annotated[str, typer.Option(help="The column with labels, or with scores.")] = "label",
-    positive: Annotated[
-        list[str] | None, typer.Option(help="Label of good text (may be repeated). Default: hq.")
-    ] = None,
-    score_threshold: Annotated[float | None, typer.Option(help="Labels are scores; positive from this one on.")] = None,
+    label_column: LabelColumn = "label",
+    positive: Positive = None,
+    score_threshold: ScoreThreshold = None,
     min_documents: Annotated[
         int, typer.Option(min=1, help="A feature of fewer documents of the site moves nothing.")
     ] = 5,
-    held_out_share: Annotated[float, typer.Option(help="Share of each label that is not trained on.")] = 0.2,
+    held_out_share: HeldOutShare = 0.2,
     sites_by: Annotated[
         str | None, typer.Option(help="The column that says in which silo of this site a document is, for regions.")
     ] = None,

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from gneiss.cli.layers import print_files
-from gneiss.cli.options import BackendOption, OnBackend, RunArgument, SharedFilesystem, TextColumn
+from gneiss.cli.options import (
+    BackendOption,
+    LabelColumn,
+    OnBackend,
+    Positive,
+    RunArgument,
+    ScoreThreshold,
+    SharedFilesystem,
+    TextColumn,
+)
 from gneiss.cli.terminal import say
 from gneiss.errors import InputError
 
@@ -25,11 +34,9 @@ def train(
         Path | None, typer.Option(help="A head to go on from, with its features; two that do so can be merged.")
     ] = None,
     text_column: TextColumn = "text",
-    label_column: Annotated[str, typer.Option(help="The column with labels, or with scores.")] = "label",
-    positive: Annotated[
-        list[str] | None, typer.Option(help="Label of good text (may be repeated). Default: hq.")
-    ] = None,
-    score_threshold: Annotated[float | None, typer.Option(help="Labels are scores; positive from this one on.")] = None,
+    label_column: LabelColumn = "label",
+    positive: Positive = None,
+    score_threshold: ScoreThreshold = None,
     hidden: Annotated[int, typer.Option(min=0, help="Units of the hidden layer; 0: a linear head.")] = 32,
     most_words: Annotated[int, typer.Option(min=0, help="The most words that count by themselves.")] = 4096,
     buckets: Annotated[int, typer.Option(min=1, help="Buckets for pairs of words.")] = 4096,

@@ -42,6 +42,12 @@ InputFile: TypeAlias = Annotated[Path, typer.Option("--input", "-i", help="One P
 Layer: TypeAlias = Annotated[str, typer.Option(help="Name of the annotation layer to write.")]
 WeightsLayer: TypeAlias = Annotated[str, typer.Option(help="The annotation layer with the weights.")]
 TextColumn: TypeAlias = Annotated[str, typer.Option(help="The text column.")]
+LabelColumn: TypeAlias = Annotated[str, typer.Option(help="The column with labels, or with scores.")]
+Positive: TypeAlias = Annotated[
+    list[str] | None, typer.Option(help="Label of good text (may be repeated). Default: hq.")
+]
+ScoreThreshold: TypeAlias = Annotated[float | None, typer.Option(help="Labels are scores; positive from this one on.")]
+HeldOutShare: TypeAlias = Annotated[float, typer.Option(help="Share of each label that is not trained on.")]
 Workers: TypeAlias = Annotated[
     int | None, typer.Option(help="Processes or actors. Default: one a CPU, as memory allows.")
 ]

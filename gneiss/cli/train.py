@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gneiss.cli.options import TextColumn
+from gneiss.cli.options import HeldOutShare, LabelColumn, Positive, ScoreThreshold, TextColumn
 from gneiss.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ Labels = Annotated[
     Path, typer.Option("--input", "-i", help="A Parquet file with text and labels, or a folder of them.")
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="A folder for this model and its card only.")]
-LabelColumn = Annotated[str, typer.Option(help="The column with labels, or with scores.")]
-Positive = Annotated[list[str] | None, typer.Option(help="Label of good text (may be repeated). Default: hq.")]
-ScoreThreshold = Annotated[float | None, typer.Option(help="Labels are scores; positive from this one on.")]
 AutotuneSeconds = Annotated[int | None, typer.Option(min=1, help="Look for better settings; not reproducible.")]
 Dimensions = Annotated[int, typer.Option(help="Width of the hidden layer.")]
 Buckets = Annotated[int, typer.Option(help="Rows for word n-grams.")]
@@ -31,7 +28,6 @@ Epochs = Annotated[int, typer.Option(help="Passes over the documents.")]
 LearningRate = Annotated[float, typer.Option(help="Step at the start.")]
 MinCount = Annotated[int, typer.Option(help="Rarer words are left out.")]
 Seed = Annotated[int, typer.Option(help="Of the initial weights.")]
-HeldOutShare = Annotated[float, typer.Option(help="Share of each label that is not trained on.")]
 
 
 class NormalizationOption(StrEnum):

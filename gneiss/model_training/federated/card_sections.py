@@ -1,4 +1,4 @@
-"""Sections that the cards of models across sites share: sites by counts and sums, what leaves them, use, reproduction."""
+"""What the cards of models across sites share: sites by counts and sums, what leaves them, how the model is used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gneiss.model_training.source import markdown_table
 
 
 def head_lines(name: str, federation: Federation, trained: str, strategy: str) -> list[str]:
-    """The title, and what the model is. trained: by which version and where; strategy: its name, and the reason for it."""
+    """The title, and what the model is. trained: by which version and where; strategy: its name, and the reason."""
     negative, positive = federation.labels
     return [
         f"# {name}",

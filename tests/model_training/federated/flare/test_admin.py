@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from gneiss.errors import GneissError, InputError, MachineError, ModelError, OutputError
-from gneiss.model_training.federated.flare import admin
 from gneiss.model_training.federated.checkpoint import Record, read_log
 from gneiss.model_training.federated.coordinator import count_labels, train
 from gneiss.model_training.federated.engines import SILENT, Lost
 from gneiss.model_training.federated.engines.in_process import InProcess
+from gneiss.model_training.federated.flare import admin
 from gneiss.model_training.federated.flare.admin import Made, Patience, train_across
 from gneiss.model_training.federated.flare.agreement import Agreement, agreement_of
 from gneiss.model_training.federated.flare.kit import OUTCOME_FILE, RECORDS_FILE, RESULT_FILE, training_place

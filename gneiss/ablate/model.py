@@ -21,7 +21,7 @@ class Shape:
     length: int
 
 
-class GPT(nn.Module):  # type: ignore[misc, unused-ignore]
+class GPT(nn.Module):  # type: ignore[misc]
     """Tokens int64 (sequences, length) → logits (sequences, length, vocabulary). The head is the embedding.
 
     Source: Radford et al., Language models are unsupervised multitask learners (2019).
@@ -44,7 +44,7 @@ class GPT(nn.Module):  # type: ignore[misc, unused-ignore]
         return logits
 
 
-class Block(nn.Module):  # type: ignore[misc, unused-ignore]
+class Block(nn.Module):  # type: ignore[misc]
     """Causal attention, then a perceptron, each added to what came in."""
 
     def __init__(self, width: int, heads: int) -> None:

@@ -75,7 +75,7 @@ def train(
             else:
                 loss = reweighted_loss(reweighter, *token_losses(logits, tokens[:, 1:], shift=False)).loss
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if reweighter is not None:

@@ -265,8 +265,8 @@ def fusion(
     """Train one score from whatever annotations documents have, and compare it with simpler ways to one."""
     from gneiss.errors import InputError, first_line
     from gneiss.model_training import train_fusion
-    from gneiss.model_training.fusion_examples import blocks_of
-    from gneiss.model_training.fusion_methods import Learning
+    from gneiss.model_training.fusion.examples import blocks_of
+    from gneiss.model_training.fusion.methods import Learning
     from gneiss.recipe.yaml_text import MOST_BYTES, read_yaml
 
     if positive and score_threshold is not None:

@@ -26,9 +26,9 @@ from gneiss.model_training.document_features import (
     numeric_annotations,
     standardise,
 )
-from gneiss.model_training.fusion import train_fusion
-from gneiss.model_training.fusion_card import Fusion
-from gneiss.model_training.fusion_examples import blocks_of
+from gneiss.model_training.fusion.card import Fusion
+from gneiss.model_training.fusion.examples import blocks_of
+from gneiss.model_training.fusion.training import train_fusion
 from gneiss.model_training.label_choice import choose_labels
 from gneiss.model_training.label_margin import next_labels
 from gneiss.model_training.labeling.distances import distances

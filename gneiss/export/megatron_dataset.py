@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from megatron.core.datasets.gpt_dataset import GPTDataset  # type: ignore[import-not-found, import-untyped, unused-ignore]
+from megatron.core.datasets.gpt_dataset import GPTDataset
 
 _Base: Any = GPTDataset  # Any keeps type checkers from requiring it
 

@@ -2,7 +2,7 @@
 
 from gneiss.model_training.classifier import train_category, train_quality
 from gneiss.model_training.encoder import train_encoder
-from gneiss.model_training.fusion import train_fusion
+from gneiss.model_training.fusion.training import train_fusion
 from gneiss.model_training.models import Classifier, LanguageModel, PooledSettings, Settings
 from gneiss.model_training.perplexity import train_perplexity
 from gneiss.model_training.pooled import train_pooled

@@ -61,11 +61,7 @@ class ReweightedTrainerMixin(_Trainer):  # type: ignore[misc]
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Trainer's, with the reweighter's state from the checkpoint. Raises ValueError if it has none."""
         found = resume_from_checkpoint
-        folder = (
-            get_last_checkpoint(self.args.output_dir)  # type: ignore[no-untyped-call, unused-ignore]
-            if found is True
-            else found
-        )
+        folder = get_last_checkpoint(self.args.output_dir) if found is True else found
         if folder:
             path = Path(folder) / STATE_FILE
             if not path.exists():
@@ -87,7 +83,7 @@ class ReweightedTrainerMixin(_Trainer):  # type: ignore[misc]
         return found.loss + (found.unweighted - found.loss).detach()
 
 
-class _Steps(TrainerCallback):  # type: ignore[misc, unused-ignore]
+class _Steps(TrainerCallback):  # type: ignore[misc]
     """Ends the reweighter's step with the optimizer's, and saves its state with a checkpoint."""
 
     def __init__(self, reweighter: SampleReweighter) -> None:

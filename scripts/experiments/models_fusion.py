@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from gneiss.arrays import BoolArray, Float64Array
-from gneiss.model_training.fusion_baselines import baselines
-from gneiss.model_training.fusion_methods import (
+from gneiss.model_training.fusion.baselines import baselines
+from gneiss.model_training.fusion.methods import (
     Examples,
     Learning,
     fit_laser,

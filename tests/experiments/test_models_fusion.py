@@ -11,7 +11,7 @@ import models_fusion
 import numpy as np
 import pytest
 
-from gneiss.model_training.fusion_methods import new_laser
+from gneiss.model_training.fusion.methods import new_laser
 
 HALF, LOST, NOT_AT_RANDOM = models_fusion.COLUMNS
 LASER, PUBLISHED, WEIGHTED = "LASER (normalised)", "LASER as published", "LASER, inverse propensity"

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from gneiss.arrays import Float64Array, Int64Array
-from gneiss.model_training.fusion_methods import Examples, Learning, fit_network
+from gneiss.model_training.fusion.methods import Examples, Learning, fit_network
 from gneiss.model_training.networks import Parameters, forward, probability
 
 #: Probabilities for other documents, float64 (documents,); NaN where there is none.
@@ -92,7 +92,7 @@ def _combined(trained: Examples, learning: Learning) -> Scorer:
 
 
 def _boosted(trained: Examples) -> Scorer:
-    from sklearn.ensemble import HistGradientBoostingClassifier  # type: ignore[import-not-found,unused-ignore]
+    from sklearn.ensemble import HistGradientBoostingClassifier
 
     def inputs(documents: Examples) -> Float64Array:
         there = np.repeat(documents.there, [block.shape[1] for block in documents.blocks], axis=1)

@@ -9,8 +9,8 @@ from gneiss.errors import printable
 from gneiss.filters.fusion_model import FILE, Block, Method
 from gneiss.model_training.card import evaluation_lines
 from gneiss.model_training.evaluation import Evaluation
-from gneiss.model_training.fusion_examples import LabelledRun
-from gneiss.model_training.fusion_methods import FEWEST_EXPECTED, Learning
+from gneiss.model_training.fusion.examples import LabelledRun
+from gneiss.model_training.fusion.methods import FEWEST_EXPECTED, Learning
 from gneiss.model_training.labels import Rule
 from gneiss.model_training.source import markdown_table
 from gneiss.output.markdown import code, plain

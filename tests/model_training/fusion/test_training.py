@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from gneiss.cli.main import app
 from gneiss.errors import InputError, OutputError
 from gneiss.filters.fusion_model import read_model
-from gneiss.model_training.fusion import train_fusion
-from gneiss.model_training.fusion_examples import blocks_of, read_labelled_run
-from gneiss.model_training.fusion_methods import Learning
+from gneiss.model_training.fusion.examples import blocks_of, read_labelled_run
+from gneiss.model_training.fusion.methods import Learning
+from gneiss.model_training.fusion.training import train_fusion
 from gneiss.model_training.label_choice import choose_labels
 from gneiss.model_training.label_margin import next_labels
 from gneiss.model_training.labels import Rule

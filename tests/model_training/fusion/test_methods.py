@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.arrays import Float64Array
-from gneiss.model_training.fusion_methods import (
+from gneiss.model_training.fusion.methods import (
     FEWEST_EXPECTED,
     Examples,
     laser_loss,

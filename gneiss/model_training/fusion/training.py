@@ -14,10 +14,10 @@ from gneiss.arrays import BoolArray, Float64Array, Int64Array
 from gneiss.errors import InputError
 from gneiss.filters.fusion_model import FILE, Block, FusionModel, Method, bounds_of, standardised, write_model
 from gneiss.model_training.evaluation import evaluate
-from gneiss.model_training.fusion_baselines import baselines
-from gneiss.model_training.fusion_card import Fusion, Judged, Pattern, fusion_card
-from gneiss.model_training.fusion_examples import LabelledRun, read_labelled_run
-from gneiss.model_training.fusion_methods import (
+from gneiss.model_training.fusion.baselines import baselines
+from gneiss.model_training.fusion.card import Fusion, Judged, Pattern, fusion_card
+from gneiss.model_training.fusion.examples import LabelledRun, read_labelled_run
+from gneiss.model_training.fusion.methods import (
     Examples,
     Learning,
     fit_laser,

@@ -58,7 +58,7 @@ def _print_dry_run(dry: DryRun, corpus_gb: float) -> None:
     if dry.limit is not None:
         out.print(
             f"only the first {dry.statistics.counts['rows']:,} rows were read:"
-            " dedup saw those alone, so a run may cut more"
+            " dedup saw only those, so a run may cut more"
         )
     print_counts(out, dry.statistics)
     print_rules(out, dry.recipe, dry.statistics)

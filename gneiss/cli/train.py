@@ -215,7 +215,7 @@ def pooled(
     label_column: LabelColumn = "label",
     positive: Positive = None,
     score_threshold: ScoreThreshold = None,
-    buckets: Annotated[int, typer.Option(help="Words are hashed into so many.")] = 65_536,
+    buckets: Annotated[int, typer.Option(help="Rows that words are hashed into.")] = 65_536,
     epochs: Epochs = 10,
     learning_rate: Annotated[float, typer.Option(help="Of Adagrad.")] = 0.02,
     seed: Annotated[int, typer.Option(help="Of the initial weights, and of the order of documents.")] = 1,

@@ -35,7 +35,7 @@ PAGES = (
         summary="Keeps text that either of two fastText models takes for high-quality writing.",
         why=(
             "One model was trained on instruction answers and explanations (dclm), one on synthetic textbooks and "
-            "annotated web pages (cosmo). They disagree often, so a document needs the favour of one alone. The "
+            "annotated web pages (cosmo). They disagree often, so a document needs the favour of only one. The "
             "score is the probability of the label hq itself: the published code reports the probability of the top "
             "label, which is at least one half, so its rule keeps everything."
         ),

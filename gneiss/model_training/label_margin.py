@@ -143,7 +143,7 @@ def _even_share(queue: Queue, rounds: int) -> int:
     if left <= 0:
         raise InputError(
             f"{queue.folder}: the {queue.asked.budget:,} labels of the budget are queued already; ask for more with"
-            " budget=…, which is for this round alone"
+            " budget=…, which is for this round only"
         )
     return ceil(left / max(1, queue.coverage.margin_rounds - rounds))
 

@@ -70,8 +70,8 @@ class Document:
 class Labelled:
     """Distinct documents in the order of their hashes: a shuffle without random numbers.
 
-    found: label → its rows, for a column of strings; rows: all rows, used or not; audit: documents to judge a
-    model by alone, as often as they were drawn; their texts are not among `documents`.
+    found: label → its rows, for a column of strings; rows: all rows, used or not; audit: documents only to judge a
+    model by, as often as they were drawn; their texts are not among `documents`.
     """
 
     documents: tuple[Document, ...]

@@ -111,7 +111,7 @@ class HeadSettings:
 class PooledSettings:
     """The settings of a pooled network.
 
-    buckets: words are hashed into so many, 384 bytes of the model each; epochs: passes over the texts; learning_rate:
+    buckets: rows that words are hashed into, 384 bytes of the model each; epochs: passes over the texts; learning_rate:
     of Adagrad; seed: of the initial weights and the order; held_out_share: 0.05 to 0.5 of each label. Raises InputError
     for a value out of bounds.
     """

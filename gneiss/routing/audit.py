@@ -18,7 +18,7 @@ def audit_share(number: Int, first: Float, least: Float) -> Float:
 
 
 def draw(seed: int, content: bytes) -> float:
-    """A number from 0 up to 1 that depends on seed and content alone: it is audited where this is below the share.
+    """A number from 0 up to 1 that depends on seed and content only: it is audited where this is below the share.
 
     >>> draw(0, b"one") == draw(0, b"one") != draw(1, b"one")
     True

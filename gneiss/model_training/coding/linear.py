@@ -92,7 +92,7 @@ def decoded(
 def rounding_bound(
     entries: Int64Array, masses: Float64Array, largest: float, coefficients: Float64Array, lost: int, unit: float = UNIT
 ) -> Float64Array:
-    """How far a decoded score may lie from what the lost head computes, by rounding alone, (documents,).
+    """How far a decoded score may lie from what the lost head computes, by rounding, (documents,).
 
     A bound in the manner of N. Higham, Accuracy and Stability of Numerical Algorithms (2002), section 3.1, taken twice.
 

@@ -1,7 +1,7 @@
 """What a coordinator keeps from round to round: the state of the server, and a line on every round.
 
 `rounds/000007.safetensors` is the state after seven rounds, a message in form; a round is finished when it is there.
-`rounds/000007.json` is the line on the seventh, in which the seconds alone differ from run to run. It is written first,
+`rounds/000007.json` is the line on the seventh, in which only the seconds differ from run to run. It is written first,
 so that it is there for each round that is finished; that of one that is not is written again. No file is added to.
 """
 

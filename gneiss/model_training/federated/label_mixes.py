@@ -1,4 +1,4 @@
-"""Whether sites have other mixes of labels than all of them together, from counts alone: corrections are for these."""
+"""Whether sites have other mixes of labels than all of them together, from counts only: corrections are for these."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Protection:
     def apply(self, answer: Answer, secret: bytes, task: bytes) -> Answer:
         """The answer that leaves.
 
-        Parameters: `secret`: what the site alone knows, or the noise can be taken off; `task`: what was asked.
+        Parameters: `secret`: what only the site knows, or the noise can be taken off; `task`: what was asked.
         """
         return Answer(**{name: self._protected(own, (secret, task, name)) for name, own in answer.arrays.items()})
 

@@ -19,7 +19,7 @@ USUAL_TASKS = 200
 
 @dataclass(frozen=True)
 class Waiting:
-    """How long a head is waited for that alone has not answered.
+    """How long to wait for a head that is the only one without an answer.
 
     times: the usual time, which is the median over the last tasks of seconds a document; least_seconds: in any case.
     """

@@ -1,7 +1,7 @@
 """What the parties of a federation agree on, in a file that a person writes: who takes part, what features are, how to
 train. Every kit holds it, so that no party takes another's word for it.
 
-A site answers tasks for these features alone; see `site`.
+A site answers tasks for these features only; see `site`.
 """
 
 from __future__ import annotations

@@ -5,5 +5,15 @@ from gneiss.loader.packed_files import packed
 from gneiss.loader.packing import sequences
 from gneiss.loader.random_access import random_access_source, sequence_features
 from gneiss.loader.reader import documents
+from gneiss.loader.resuming import resumed
 
-__all__ = ["batch_of", "documents", "packed", "random_access_source", "sequence_features", "sequences", "torch_dataset"]
+__all__ = [
+    "batch_of",
+    "documents",
+    "packed",
+    "random_access_source",
+    "resumed",
+    "sequence_features",
+    "sequences",
+    "torch_dataset",
+]

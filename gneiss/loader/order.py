@@ -1,16 +1,17 @@
 """The order of an epoch: one permutation of all rows of some files, a function of (seed, epoch, block rows).
 
 Files in shuffled order form one stream of rows; the stream is cut into blocks, and rows are shuffled within a block. A
-consumer (a loader worker of a rank) takes a contiguous part of that order. So for any number of ranks and workers every
-row is read once, a position is all that is needed to resume, and memory holds one block.
+consumer (a loader worker of a rank) takes a contiguous part of that order, or of what is left of it. So for any number
+of ranks and workers every row is read once, a position is all that is needed to resume, and memory holds one block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,9 @@ import xxhash
 
 from gneiss.arrays import Int64Array, UInt64Array
 from gneiss.errors import InputError
+
+#: Ranges of positions of an epoch's order, [start, end), ascending and apart.
+Ranges: TypeAlias = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class Share:
 
     Shares are contiguous and differ by at most one row; with `drop_uneven` they are equal, and the last few rows of
     the epoch's order (fewer than the ranks; different ones in each epoch) are skipped.
+    left: epoch → the positions that are shared out, by default all; see `gneiss.loader.resumed`.
     """
 
     rank: int = 0
@@ -100,6 +105,7 @@ class Share:
     worker: int = 0
     workers: int = 1
     drop_uneven: bool = False
+    left: tuple[tuple[int, Ranges], ...] = ()
 
     def __post_init__(self) -> None:
         if not (0 <= self.rank < self.world_size and 0 <= self.worker < self.workers):
@@ -118,6 +124,20 @@ class Share:
         """The number of consumers."""
         return self.world_size * self.workers
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What stays the same while it reads: everything but what is left."""
+        return {name: value for name, value in asdict(self).items() if name != "left"}
+
+    def parts(self, epoch: int, total: int) -> Ranges:
+        """The positions of an epoch's order that are this consumer's.
+
+        >>> Share(rank=1, world_size=2, left=((3, ((0, 2), (5, 9))),)).parts(3, 10)
+        ((6, 9),)
+        """
+        whole = dict(self.left).get(epoch, ((0, total),))
+        return cut(whole, *self.bounds(sum(end - start for start, end in whole)))
+
     def bounds(self, total: int) -> tuple[int, int]:
         """First position, and the position after the last one."""
         if self.drop_uneven:  # ranks must have equal shares; the workers of a rank need not
@@ -126,6 +146,21 @@ class Share:
         of_rank = last - first
         start, end = (worker * of_rank // self.workers for worker in (self.worker, self.worker + 1))
         return first + start, first + end
+
+
+def cut(ranges: Iterable[tuple[int, int]], first: int, last: int) -> Ranges:
+    """Of ranges put end to end, the part from `first` to `last`.
+
+    >>> cut([(0, 4), (10, 20)], 3, 7)
+    ((3, 4), (10, 13))
+    """
+    found, before = [], 0
+    for start, end in ranges:
+        own = max(first - before, 0) + start, min(last - before + start, end)
+        if own[0] < own[1]:
+            found.append(own)
+        before += end - start
+    return tuple(found)
 
 
 class RowReader:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -160,7 +160,7 @@ class PackedSequences:
         """The settings for which a state is valid."""
         order = {"seed": self.seed, "block_sequences": self.block_sequences, "shuffled": self.shuffled}
         metadata = {name: self.packing.metadata[name] for name in ("run", "tokenizer", "length", "order")}
-        return {"packing": metadata, **order, **asdict(self.share)}
+        return {"packing": metadata, **order, **self.share.settings}
 
 
 def packed(

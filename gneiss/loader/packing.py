@@ -57,13 +57,18 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Documents, packed on the fly; every `iter()` starts over, and the iterator has a state. See `sequences`."""
+    """Documents, packed on the fly; every `iter()` starts over, and the iterator has a state. See `sequences`.
+
+    used: (epoch, document) → how many of its tokens are in earlier sequences; first_id: of its sequences.
+    """
 
     documents: Documents
     tokenizer: TokenizerLike
     length: int
     end_of_document: int | None = None
     keep_last: bool = True
+    used: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    first_id: int = 0
 
     def __iter__(self) -> SequenceStream:
         return SequenceStream(self)
@@ -71,6 +76,11 @@ class Sequences:
     def of_worker(self, worker: int, workers: int) -> Sequences:
         """The dataset with one loader worker's share."""
         return replace(self, documents=self.documents.of_worker(worker, workers))
+
+    def identity(self) -> dict[str, Any]:
+        """The settings for which a state is valid, without those of the documents."""
+        name = self.tokenizer if isinstance(self.tokenizer, str) else "a function"
+        return {"tokenizer": name, "length": self.length, "end_of_document": self.end_of_document}
 
 
 def sequences(
@@ -122,7 +132,7 @@ class SequenceStream:
         self.sequences = sequences
         self._encode = encoder(sequences.tokenizer)
         self._documents: Stream[Document] = iter(sequences.documents)
-        self._given, self._skip = 0, 0
+        self._given, self._first_id, self._used = 0, sequences.first_id, dict(sequences.used)
         self._waiting = _Waiting()
 
     def __iter__(self) -> SequenceStream:
@@ -135,28 +145,28 @@ class SequenceStream:
         if not waiting.tokens or (waiting.tokens < length and not self.sequences.keep_last):
             raise StopIteration
         share = self.sequences.documents.share
-        id_ = self._given * share.consumers + share.consumer
+        id_ = self._first_id + self._given * share.consumers + share.consumer
         self._given += 1
         return _cut(waiting, length, id_)
 
     def state_dict(self) -> dict[str, Any]:
-        """The start of the next sequence: the documents' state, used tokens of the next document, and the count."""
+        """The start of the next sequence: the documents' state, their used tokens, and the count."""
         unfinished = self._waiting.documents
         documents = unfinished[0].before if unfinished else self._documents.state_dict()
-        used = unfinished[0].used if unfinished else self._skip
-        return {**self._identity(), "documents": documents, "used_tokens": used, "given": self._given}
+        used = self._used
+        if unfinished and unfinished[0].used:
+            used = {**used, (unfinished[0].document.epoch, unfinished[0].document.index): unfinished[0].used}
+        listed = [[epoch, document, tokens] for (epoch, document), tokens in used.items()]
+        numbers = {"used": listed, "given": self._given, "first_id": self._first_id}
+        return {**self.sequences.identity(), "documents": documents, **numbers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from a state. Raises InputError for a state of other settings."""
-        check_state(state, self._identity())
+        check_state(state, self.sequences.identity())
         self._documents.load_state_dict(state["documents"])
-        self._skip, self._given = int(state["used_tokens"]), int(state["given"])
+        self._given, self._first_id = int(state["given"]), int(state["first_id"])
+        self._used = used_of(state)
         self._waiting = _Waiting()
-
-    def _identity(self) -> dict[str, Any]:
-        sequences = self.sequences
-        name = sequences.tokenizer if isinstance(sequences.tokenizer, str) else "a function"
-        return {"tokenizer": name, "length": sequences.length, "end_of_document": sequences.end_of_document}
 
     def _take_document(self) -> bool:
         before = self._documents.state_dict()
@@ -166,11 +176,16 @@ class SequenceStream:
         tokens = np.asarray(self._encode(document.text), np.int32)
         if self.sequences.end_of_document is not None:
             tokens = np.append(tokens, np.int32(self.sequences.end_of_document))
-        skip, self._skip = self._skip, 0
+        skip = self._used.get((document.epoch, document.index), 0)
         if len(tokens) > skip:
             self._waiting.documents.append(_Unfinished(document, tokens, before, skip))
             self._waiting.tokens += len(tokens) - skip
         return True
+
+
+def used_of(state: Mapping[str, Any]) -> dict[tuple[int, int], int]:
+    """(epoch, document) → its tokens that were in sequences when a state of sequences was saved."""
+    return {(int(epoch), int(document)): int(tokens) for epoch, document, tokens in state["used"]}
 
 
 def encoder(tokenizer: TokenizerLike) -> Callable[[str], Int32Array]:

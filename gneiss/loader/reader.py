@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -89,7 +89,7 @@ class Documents:
     def identity(self) -> dict[str, Any]:
         """The settings for which a state is valid."""
         order = {"seed": self.seed, "block_documents": self.block_documents, "shuffled": self.shuffled}
-        return {"run": self.run.digest, **order, **asdict(self.share)}
+        return {"run": self.run.digest, **order, **self.share.settings}
 
 
 def documents(

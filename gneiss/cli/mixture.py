@@ -32,6 +32,7 @@ class MixtureFormat(StrEnum):
     corpus = "corpus"
     olmo = "olmo"
     megatron = "megatron"
+    automodel = "automodel"
     mds = "mds"
     hf = "hf"
 

@@ -1,7 +1,7 @@
 """Mixture files of trainers: which share or how many repetitions of each folder of a corpus that was written apart.
 
-OLMo-core, Megatron-LM and MosaicML streaming read tokens or samples that their own tools, or ours, make of each folder;
-the files name them under a root, by the names of the folders.
+OLMo-core, Megatron-LM, NeMo Automodel and MosaicML streaming read tokens or samples that their own tools, or ours, make
+of each folder; the files name them under a root, by the names of the folders.
 """
 
 from __future__ import annotations
@@ -49,6 +49,29 @@ def megatron(groups: Sequence[Group], root: str) -> str:
     return json.dumps({"train": blend}, indent=1) + "\n"
 
 
+def automodel(groups: Sequence[Group], root: str) -> str:
+    """The `dataset.paths` and `domain_mixture` of a recipe of NeMo Automodel: importance weights w / q of tokens.
+
+    Domains are drawn by q, their shares of what is there, so that each document is read once; the loss of a token
+    counts w / q, where w is the domain's share of the mixture. Prefixes are `<root>/<name>`. Raises InputError for one
+    domain, which Automodel refuses. Source: nemo_automodel/components/training/domain_mixture.py (0.7.0).
+    """
+    if len(groups) < 2:
+        raise InputError("automodel: expected two buckets or factors or more, found one: nothing to weigh")
+    there, mixed = sum(group.tokens for group in groups), sum(group.mixed_tokens for group in groups)
+    domains = [
+        {
+            "name": group.name,
+            "path": f"{root}/{group.name}",
+            "sampling_weight": group.tokens / there,
+            "objective_weight": group.mixed_tokens / mixed,
+        }
+        for group in groups
+    ]
+    blend = [text for domain in domains for text in (repr(domain["sampling_weight"]), domain["path"])]
+    return write_yaml({"dataset": {"paths": {"train": blend}}, "domain_mixture": {"domains": domains}})
+
+
 def mds(groups: Sequence[Group], root: str) -> str:
     """The settings of each `Stream` of MosaicML streaming: how often `<root>/<name>` is repeated in an epoch."""
     streams = [{"local": f"{root}/{group.name}", "repeat": group.mixed_documents / group.documents} for group in groups]
@@ -85,6 +108,7 @@ def hf(groups: Sequence[Group], root: str) -> str:
 FORMATS: Mapping[str, tuple[str, Write]] = {
     "olmo": ("mixture.yaml", olmo),
     "megatron": ("blend.json", megatron),
+    "automodel": ("automodel.yaml", automodel),
     "mds": ("streams.json", mds),
     "hf": ("mixture.py", hf),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import runpy
 import shutil
 import subprocess
@@ -21,8 +22,10 @@ import yaml
 
 from gneiss.errors import InputError, OutputError
 from gneiss.export.megatron import _index
+from gneiss.loader import documents
 from gneiss.mixture import Curve, MixedCorpus, Mixture, Policy, find_buckets, plan_mixture, write_buckets
 from gneiss.mixture.trainers import write_mixture_file
+from gneiss.output.finished_run import FinishedRun, kept_mask, open_run
 from tests import runs
 
 Copy = Callable[[Path], Path]
@@ -178,6 +181,93 @@ def test_megatron_reads_the_blend(apart: MixedCorpus) -> None:
     total = sum(group.mixed_tokens for group in apart.groups)
     assert weights == [group.mixed_tokens / total for group in apart.groups]
     assert lengths == [group.documents for group in apart.groups]
+
+
+@pytest.fixture(scope="module")
+def weighed(released: Path, tmp_path_factory: pytest.TempPathFactory) -> MixedCorpus:
+    """Documents by the factors of their prior weights, all of them there."""
+    run = open_run(released)
+    tokens = sum(table["tokens"].to_numpy().sum() for table in tables_of_kept(run))
+    policy = Policy(max_repetition=Fraction(1000))
+    mixture = plan_mixture({"web": released}, 160 * int(tokens), policy=policy, weights="weights")
+    return mixture.write(tmp_path_factory.mktemp("weighed") / "mixed", backend=HERE, apart=True)
+
+
+def tables_of_kept(run: FinishedRun) -> list[pa.Table]:
+    return [
+        table.filter(pa.array(kept_mask(table))) for shard in run.shards for _, table in run.batches(shard, ["tokens"])
+    ]
+
+
+def test_what_automodel_is_told_are_the_prior_weights(weighed: MixedCorpus, released: Path) -> None:
+    """w / q, times one number, is the factor in a group's name, and that is its documents' prior weight."""
+    told = yaml.safe_load(write_mixture_file(weighed, "automodel", "elsewhere").read())
+    domains, train = told["domain_mixture"]["domains"], told["dataset"]["paths"]["train"]
+    assert len(domains) == len(weighed.groups) > 3
+    assert train[1::2] == [f"elsewhere/{group.name}" for group in weighed.groups] == [d["path"] for d in domains]
+    assert list(map(float, train[::2])) == [domain["sampling_weight"] for domain in domains]
+    for weight in ("sampling_weight", "objective_weight"):
+        assert sum(domain[weight] for domain in domains) == pytest.approx(1)
+    factors = [float(domain["name"].partition("-x")[2] or 1) for domain in domains]
+    ratios = [domain["objective_weight"] / domain["sampling_weight"] for domain in domains]
+    mean = sum(group.tokens * factor for group, factor in zip(weighed.groups, factors, strict=True))
+    mean /= sum(group.tokens for group in weighed.groups)
+    assert ratios == pytest.approx([factor / mean for factor in factors], rel=0.02)
+    prior = {document.id: math.exp(document.log_prior) for document in documents(released)}
+    ids = 0
+    for group, factor in zip(weighed.groups, factors, strict=True):
+        for id in table_of(weighed, group.name)["id"].to_pylist():
+            assert abs(prior[id] - factor) <= 1 / 32 + 1e-9
+            ids += 1
+    assert ids == len(prior)
+
+
+def test_one_bucket_is_nothing_to_weigh(released: Path, tmp_path: Path) -> None:
+    whole = plan_mixture({"web": released}, BUDGET).write(tmp_path / "whole", backend=HERE, apart=True)
+    with pytest.raises(InputError, match="automodel: expected two buckets or factors or more, found one"):
+        write_mixture_file(whole, "automodel")
+
+
+AUTOMODEL = """
+import json, sys
+import torch, yaml
+from nemo_automodel.components.datasets.llm.megatron.indexed_dataset import IndexedDataset
+from nemo_automodel.components.datasets.llm.megatron.megatron_utils import get_blend_from_list
+from nemo_automodel.components.loss.masked_ce import MaskedCrossEntropy
+from nemo_automodel.components.training.domain_mixture import DomainMixtureConfig, DomainWeightConfig
+told = yaml.safe_load(open(sys.argv[1]))
+blend = get_blend_from_list(told["dataset"]["paths"]["train"])
+domains = tuple(DomainWeightConfig(**domain) for domain in told["domain_mixture"]["domains"])
+mixture = DomainMixtureConfig(domains).build(blend=blend)
+torch.manual_seed(0)
+logits, labels = torch.randn(len(domains), 5, 7), torch.randint(0, 7, (len(domains), 5))
+labels[0, 2] = -100
+weights = mixture.loss_weights(torch.arange(len(domains)), labels)
+loss = MaskedCrossEntropy()(logits, labels, num_label_tokens=9, loss_weights=weights)
+losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
+lengths = [len(IndexedDataset(prefix)) for prefix in blend[0]]
+print(json.dumps([mixture.loss_multipliers, lengths, loss.item(), losses.sum(1).tolist()]))
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("nemo_automodel") is None or find_spec("torch") is None, reason="needs nemo-automodel")
+def test_automodel_weighs_the_tokens(weighed: MixedCorpus) -> None:
+    root = Path(str(weighed.folder)) / "tokens-automodel"
+    root.mkdir()
+    for group in weighed.groups:
+        (root / f"{group.name}.bin").write_bytes(np.ones(3 * group.documents, "<i4").tobytes())
+        (root / f"{group.name}.idx").write_bytes(_index(np.full(group.documents, 3), 4, 4))
+    read = read_by(AUTOMODEL, str(write_mixture_file(weighed, "automodel", str(root))))
+    assert read.returncode == 0, read.stderr
+    multipliers, lengths, loss, losses = json.loads(read.stdout.splitlines()[-1])
+    there, mixed = (sum(getattr(group, of) for group in weighed.groups) for of in ("tokens", "mixed_tokens"))
+    assert multipliers == pytest.approx(
+        [(group.mixed_tokens / mixed) / (group.tokens / there) for group in weighed.groups]
+    )
+    assert lengths == [group.documents for group in weighed.groups]
+    assert loss == pytest.approx(sum(a * b for a, b in zip(multipliers, losses, strict=True)) / 9, rel=1e-5)
 
 
 MDS = """

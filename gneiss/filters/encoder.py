@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,15 @@ import numpy as np
 from gneiss.annotation import STRICT_KEYS, Annotate, Annotator, Column
 from gneiss.arrays import Float64Array
 from gneiss.errors import ModelError, RecipeError
-from gneiss.filters.encoder_models.settings import Device, FeatureSettings, Pooling, Precision
+from gneiss.filters.encoder_models.settings import (
+    Device,
+    Engine,
+    Execution,
+    FeatureSettings,
+    GpuPrecision,
+    Pooling,
+    Precision,
+)
 from gneiss.filters.page import Page
 
 if TYPE_CHECKING:
@@ -22,9 +31,6 @@ if TYPE_CHECKING:
     from gneiss.batch import TextBatch
     from gneiss.filters.encoder_models.features import EncoderFiles
     from gneiss.filters.encoder_models.head import LinearHead
-
-#: Decimals of a score: kinds of processors and devices differ behind them.
-DIGITS = 4
 
 PAGES = (
     Page(
@@ -79,7 +85,8 @@ class Encoder(Annotator):
     slash at the end; heads: column → head, by default the model's own as `encoder`; weights: the file, BERT's in
     safetensors, or any encoder as ONNX (`onnx/model.onnx`); pooling: what stands for a window, `mean`, `cls` or
     `pooler`, by default that of the model's own head, or the mean; windows: the most of a text; window_tokens: of each;
-    precision: of the products in the encoder; device: `gpu` uses one where there is one.
+    precision: of the products in the encoder; device: `gpu` uses one where there is one; gpu_precision: of the products
+    there; engine: on a processor `onnxruntime`, the default, or `torch`, which alone knows GPUs.
 
     A head with a label gives the column NAME, the label's probability, and NAME_label, the most probable label.
 
@@ -98,6 +105,8 @@ class Encoder(Annotator):
     window_tokens: int = 512
     precision: Precision = "float32"
     device: Device = "cpu"
+    engine: Engine | None = None
+    gpu_precision: GpuPrecision = "float16"
 
     def __post_init__(self) -> None:
         if not self.model.endswith("/"):
@@ -111,8 +120,13 @@ class Encoder(Annotator):
         repeated = [name for name, count in Counter(column.name for column in self.columns).items() if count > 1]
         if repeated:
             raise RecipeError(f"encoder: heads: two heads both give the column {repeated[0]!r}; rename one")
-        if self.device == "gpu" and (self.precision != "float32" or self.weights.endswith(".onnx")):
-            raise RecipeError("encoder: device: gpu runs a BERT's safetensors in float32 alone; take cpu")
+        by_torch = "engine: torch" if self.engine == "torch" else "device: gpu" if self.device == "gpu" else None
+        if by_torch and (self.precision != "float32" or self.weights.endswith(".onnx")):
+            raise RecipeError(
+                f"encoder: {by_torch} runs the safetensors of a BERT only, and no int8; leave it out for ONNX Runtime"
+            )
+        if self.device == "gpu" and self.engine == "onnxruntime":
+            raise RecipeError("encoder: engine: a GPU is torch's; leave onnxruntime out, or take device: cpu")
 
     @property
     def _has_own(self) -> bool:
@@ -146,14 +160,17 @@ class Encoder(Annotator):
 
     @property
     def calls(self) -> tuple[str, ...]:
-        """ONNX Runtime: its version is part of what a run depends on."""
-        return ("onnxruntime",)
+        """What computes: its versions are part of what a run depends on. Where torch is missing no GPU is used."""
+        if self.engine == "torch":
+            return ("torch",)
+        return ("onnxruntime", "torch") if self.device == "gpu" and find_spec("torch") else ("onnxruntime",)
 
     def completed(self, files: Mapping[str, Path]) -> Encoder:
-        """The same, where ONNX Runtime is installed. Raises ModelError where it is not."""
+        """The same, where what computes is installed. Raises ModelError where it is not."""
         from gneiss.filters.encoder_models.session import onnxruntime
+        from gneiss.filters.encoder_models.torch_session import require_torch
 
-        onnxruntime()
+        (require_torch if self.engine == "torch" else onnxruntime)()
         return self
 
     def load(self, files: Mapping[str, Path]) -> Annotate:
@@ -165,7 +182,7 @@ class Encoder(Annotator):
         from gneiss.filters.encoder_models.own_head import own_head
 
         of_encoder = EncoderFiles(*(files[source] for source in self.model_files[:3]))
-        features = load_features(of_encoder, self.settings, self.device)
+        features = load_features(of_encoder, self.settings, Execution(self.device, self.engine, self.gpu_precision))
         heads = {
             name: own_head(of_encoder, features.width, self.settings)
             if head.source is None
@@ -188,7 +205,9 @@ class Encoder(Annotator):
             return {
                 column: values
                 for name, head in heads.items()
-                for column, values in _columns(name, self.heads[name].label, head, head.scores(found)).items()
+                for column, values in _columns(
+                    name, self.heads[name].label, head, np.round(head.scores(found), features.session.digits)
+                ).items()
             }
 
         return compute
@@ -206,13 +225,13 @@ class Encoder(Annotator):
 
 
 def _columns(name: str, label: str | None, head: LinearHead, scores: Float64Array) -> Mapping[str, pa.Array]:
-    """The columns of a head. scores: float64 (texts, outputs)."""
+    """The columns of a head. scores: float64 (texts, outputs), rounded."""
     import pyarrow as pa
 
     missing = ~np.isfinite(scores).all(axis=1)
     number = 0 if label is None else head.labels.index(label)
-    found = {name: pa.array(np.round(scores[:, number], DIGITS), mask=missing)}
+    found = {name: pa.array(scores[:, number], mask=missing)}
     if label is not None:
-        top = np.round(scores, DIGITS).argmax(axis=1)  # of equals the first
+        top = scores.argmax(axis=1)  # of equals the first
         found[f"{name}_label"] = pa.array(head.labels, pa.string()).take(pa.array(top, mask=missing))
     return found

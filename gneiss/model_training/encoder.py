@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from gneiss.errors import InputError
-from gneiss.filters.encoder import DIGITS
 from gneiss.filters.encoder_models.features import EncoderFiles, load_features
 from gneiss.filters.encoder_models.head import FILE, LinearHead, TrainedHead, write_head
+from gneiss.filters.encoder_models.session import DIGITS
 from gneiss.filters.encoder_models.settings import FeatureSettings
 from gneiss.input.model_files import locate
 from gneiss.model_training.encoder_card import encoder_card

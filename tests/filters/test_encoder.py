@@ -144,6 +144,35 @@ def test_without_onnxruntime_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
         make_plan(recipe, write_documents(tmp_path / "a.parquet", ["one"]))
 
 
+def test_without_torch_its_extra_is_named_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    encoder = write_tiny_encoder(tmp_path / "m")
+    with pytest.raises(ModelError, match=r"torch, which is not installed: .*gneiss-curation\[train\]"):
+        annotate(Encoder(f"{encoder}/", window_tokens=32, engine="torch"), TEXTS)
+    recipe = recipe_of(f"- {{name: only, annotate: [encoder: {{model: {encoder}/, engine: torch}}]}}")
+    with pytest.raises(ModelError, match=r"gneiss-curation\[train\]"):
+        make_plan(recipe, write_documents(tmp_path / "a.parquet", ["one"]))
+
+
+def libraries_of(encoder: Path, documents: Path, **more: str) -> dict[str, str]:
+    annotate = {"encoder": {"model": f"{encoder}/", **more}}
+    plan = make_plan(recipe_of(f"- {json.dumps({'name': 'only', 'annotate': [annotate]})}"), documents)
+    found = plan.identity["libraries"]
+    assert isinstance(found, dict)
+    return {name: found[name] for name in ("onnxruntime", "torch") if name in found}
+
+
+def test_a_run_depends_on_torch_where_that_computes(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is not installed (make test-train)")
+    encoder, documents = write_tiny_encoder(tmp_path / "m"), write_documents(tmp_path / "a.parquet", ["one"])
+    onnx, torch = ({name: version(name)} for name in ("onnxruntime", "torch"))
+    assert libraries_of(encoder, documents) == onnx
+    assert libraries_of(encoder, documents, engine="torch") == torch
+    assert libraries_of(encoder, documents, device="gpu") == onnx | torch
+
+
 def test_a_run_depends_on_the_models_files_and_on_onnxruntime(tmp_path: Path) -> None:
     encoder = write_tiny_encoder(tmp_path / "m")
     documents = write_documents(tmp_path / "a.parquet", ["one"])
@@ -158,8 +187,11 @@ def test_a_run_depends_on_the_models_files_and_on_onnxruntime(tmp_path: Path) ->
         ("{model: edu}", "model: expected a folder, edu/"),
         ("{model: edu/, windows: 0}", "windows: expected 1 to 64, found 0"),
         ("{model: edu/, window_tokens: 4}", "window_tokens: expected 8 to 8192, found 4"),
-        ("{model: edu/, device: gpu, precision: int8}", "device: gpu runs a BERT's safetensors in float32 alone"),
-        ("{model: edu/, device: gpu, weights: onnx/model.onnx}", "device: gpu runs a BERT's safetensors"),
+        ("{model: edu/, device: gpu, precision: int8}", "device: gpu runs the safetensors of a BERT only, and no int8"),
+        ("{model: edu/, device: gpu, weights: onnx/model.onnx}", "device: gpu runs the safetensors of a BERT only"),
+        ("{model: edu/, engine: torch, precision: int8}", "engine: torch runs the safetensors of a BERT only"),
+        ("{model: edu/, engine: onnxruntime, device: gpu}", "engine: a GPU is torch's"),
+        ("{model: edu/, gpu_precision: int8}", "gpu_precision"),
         ("{model: edu/, heads: {a: {label: x}, a_label: {}}}", "two heads both give the column 'a_label'"),
         ("{model: edu/, heads: {}}", "heads: expected one head or more"),
         ("{model: edu/, heads: {edu: {lable: x}}}", "lable"),

@@ -13,7 +13,7 @@ from gneiss.arrays import Float32Array, Int64Array
 from gneiss.errors import ModelError
 from gneiss.filters.encoder_models.bert import Bert, bert_onnx, check_pooler, read_bert, read_config
 from gneiss.filters.encoder_models.session import OutOfMemoryError, Session, onnx_session
-from gneiss.filters.encoder_models.settings import Device, FeatureSettings
+from gneiss.filters.encoder_models.settings import Execution, FeatureSettings
 from gneiss.filters.encoder_models.windows import Windows, load_windows
 
 #: What most encoders of an ONNX file were trained with, where their configuration does not say.
@@ -58,27 +58,38 @@ class Features:
     def __call__(self, texts: Sequence[str]) -> Float32Array:
         """Features of each text, float32 (texts, width); NaN for a text without tokens.
 
-        Windows of like length are computed together, as many as the session takes at once, and half as many each time
-        that its device has no memory for these.
+        Windows of like length are computed together, as many as the session takes at once; where its device has no
+        memory for these, half as many, from there on.
         """
         of_texts = [self.windows.of(text) for text in texts]
         flat = [window for windows in of_texts for window in windows]
         order = sorted(range(len(flat)), key=lambda number: len(flat[number]))
         computed = np.empty((len(flat), self.width), np.float32)
-        most, at = self.session.batch_windows, 0
+        lengths = [len(flat[number]) for number in order]
+        most_tokens, at = self.session.batch_tokens, 0
         while at < len(order):
-            numbers = order[at : at + most]
+            end = _batch_end(lengths, at, most_tokens)
             try:
-                computed[numbers] = self.session.run([flat[number] for number in numbers])
+                computed[order[at:end]] = self.session.run([flat[number] for number in order[at:end]])
             except OutOfMemoryError as error:
-                if most == 1:
-                    tokens = len(flat[numbers[0]])
-                    raise ModelError(f"encoder: no memory for a window of {tokens} tokens: {error}") from error
-                most //= 2
+                if end - at == 1:
+                    raise ModelError(
+                        f"encoder: no memory for a window of {lengths[at]} tokens: {error}; lower window_tokens, or let"
+                        " fewer workers share the device"
+                    ) from error
+                most_tokens = (end - at) // 2 * lengths[end - 1]
             else:
-                at += len(numbers)
+                at = end
         ends = np.cumsum([len(windows) for windows in of_texts])
         return _means(computed, ends)
+
+
+def _batch_end(lengths: Sequence[int], start: int, most_tokens: int) -> int:
+    """Where a batch from `start` ends whose windows, padded, have so many tokens at most. lengths: ascending."""
+    end = start + 1
+    while end < len(lengths) and (end + 1 - start) * lengths[end] <= most_tokens:
+        end += 1
+    return end
 
 
 def _means(windows: Float32Array, ends: Int64Array) -> Float32Array:
@@ -95,7 +106,11 @@ def _means(windows: Float32Array, ends: Int64Array) -> Float32Array:
     return found
 
 
-def load_features(files: EncoderFiles, settings: FeatureSettings, device: Device = "cpu") -> Features:
+def load_features(
+    files: EncoderFiles,
+    settings: FeatureSettings,
+    execution: Execution = Execution(),  # noqa: B008 - a frozen value
+) -> Features:
     """Load an encoder. Raises ModelError: it is none, its files do not fit each other, or a package is missing."""
     if files.is_onnx:
         return _of_onnx(files, settings)
@@ -104,15 +119,17 @@ def load_features(files: EncoderFiles, settings: FeatureSettings, device: Device
     if settings.pooling == "pooler":
         check_pooler(bert, files.weights)
     windows = load_windows(files.tokenizer, bert.config.vocabulary, settings.windows, settings.window_tokens)
-    return Features(windows, _session_of(bert, settings, device), bert.config.width)
+    return Features(windows, _session_of(bert, settings, execution), bert.config.width)
 
 
-def _session_of(bert: Bert, settings: FeatureSettings, device: Device) -> Session:
+def _session_of(bert: Bert, settings: FeatureSettings, execution: Execution) -> Session:
     """On a GPU where one is asked for and there; else on the processor."""
-    from gneiss.filters.encoder_models.torch_session import has_gpu, torch_session
+    from gneiss.filters.encoder_models.torch_session import gpu_session, has_gpu, torch_session
 
-    if device == "gpu" and has_gpu():
-        return torch_session(bert, settings.pooling, "cuda")
+    if execution.device == "gpu" and has_gpu():
+        return gpu_session(bert, settings, execution.gpu_precision)
+    if execution.engine == "torch":
+        return torch_session(bert, settings.pooling)
     return onnx_session(bert_onnx(bert, settings.pooling, settings.precision), settings.pooling)
 
 

@@ -13,12 +13,22 @@ from gneiss.arrays import Float32Array, Int64Array
 from gneiss.errors import ModelError, first_line
 from gneiss.filters.encoder_models.settings import Pooling
 
+#: Decimals of a score from features in float32: kinds of processors, and what is computed beside, differ behind them.
+DIGITS = 4
+
 
 class Session(Protocol):
-    """A loaded encoder. batch_windows: how many windows it is given at once, at most."""
+    """A loaded encoder.
+
+    batch_tokens: how many tokens it is given at once, at most, windows padded to the longest; one window at least.
+    digits: decimals of a score, behind which its features may differ by what is computed beside.
+    """
 
     @property
-    def batch_windows(self) -> int: ...
+    def batch_tokens(self) -> int: ...
+
+    @property
+    def digits(self) -> int: ...
 
     def run(self, windows: Sequence[Int64Array]) -> Float32Array:
         """Features of windows, float32 (windows, width). Raises OutOfMemoryError where fewer windows may do."""
@@ -43,9 +53,14 @@ class OnnxSession:
     pooling: Pooling
 
     @property
-    def batch_windows(self) -> int:
-        """One: several at once are no faster on a processor."""
+    def batch_tokens(self) -> int:
+        """Those of one window: several at once are no faster on a processor."""
         return 1
+
+    @property
+    def digits(self) -> int:
+        """See Session."""
+        return DIGITS
 
     def run(self, windows: Sequence[Int64Array]) -> Float32Array:
         """Features of windows, float32 (windows, width). Raises ModelError where the model fails on one."""

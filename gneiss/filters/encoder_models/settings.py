@@ -9,6 +9,9 @@ from typing import Literal, TypeAlias
 Pooling: TypeAlias = Literal["mean", "cls", "pooler"]
 Precision: TypeAlias = Literal["float32", "int8"]
 Device: TypeAlias = Literal["cpu", "gpu"]
+Engine: TypeAlias = Literal["onnxruntime", "torch"]
+#: Of the products on a GPU.
+GpuPrecision: TypeAlias = Literal["float32", "float16", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -19,3 +22,15 @@ class FeatureSettings:
     windows: int = 3
     window_tokens: int = 512
     precision: Precision = "float32"
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where features are computed, and by what.
+
+    device: a GPU is taken where there is one; engine: on a processor, ONNX Runtime by default; a GPU is torch's.
+    """
+
+    device: Device = "cpu"
+    engine: Engine | None = None
+    gpu_precision: GpuPrecision = "float16"

@@ -29,7 +29,7 @@ _TEXTS_AT_ONCE = 32
 
 @dataclass(frozen=True, eq=False)
 class TorchBert:
-    """An encoder. weights: name → tensor, of one type and on one device."""
+    """An encoder. weights: name → tensor, on one device."""
 
     config: BertConfig
     weights: Mapping[str, Tensor]

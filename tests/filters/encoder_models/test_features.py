@@ -20,7 +20,7 @@ from gneiss.arrays import AnyArray, Float32Array, Float64Array, Int64Array
 from gneiss.errors import ModelError
 from gneiss.filters.encoder_models.features import EncoderFiles, Features, load_features
 from gneiss.filters.encoder_models.session import OutOfMemoryError
-from gneiss.filters.encoder_models.settings import FeatureSettings, Pooling, Precision
+from gneiss.filters.encoder_models.settings import Execution, FeatureSettings, Pooling, Precision
 from gneiss.filters.encoder_models.windows import Windows
 from tests.tiny_encoder import HEADS, LAYERS, WIDTH, WORDS, write_tiny_encoder
 
@@ -138,29 +138,44 @@ def test_of_a_text_of_5_mb_only_the_windows_are_read() -> None:
 
 
 class Small:
-    """A session whose device holds so many windows; counts what it is asked for."""
+    """A session whose device holds so many tokens; has what it is asked for, (windows, tokens of the longest)."""
 
-    def __init__(self, holds: int) -> None:
-        self.holds = holds
-        self.asked: list[int] = []
+    def __init__(self, holds: int, batch_tokens: int = 60) -> None:
+        self.holds, self.batch_tokens = holds, batch_tokens
+        self.asked: list[tuple[int, int]] = []
 
-    batch_windows = 8
+    digits = 4
 
     def run(self, windows: Sequence[Int64Array]) -> Float32Array:
-        self.asked.append(len(windows))
-        if len(windows) > self.holds:
+        self.asked.append((len(windows), max(map(len, windows))))
+        if len(windows) * self.asked[-1][1] > self.holds:
             raise OutOfMemoryError("CUDA out of memory")
         return np.array([[ids.sum()] for ids in windows], np.float32)
 
 
-def test_a_device_without_memory_gets_half_as_many_windows_and_the_same_features() -> None:
-    texts = ["a" * (1 + number * 7 % 11) for number in range(20)]
-    wide, narrow = Small(8), Small(3)
-    expected = Features(letters(1, 16), wide, 1)(texts)
-    assert Features(letters(1, 16), narrow, 1)(texts).tolist() == expected.tolist()
-    assert wide.asked == [8, 8, 4]
-    assert narrow.asked == [8, 4, *[2] * 10]
-    with pytest.raises(ModelError, match="no memory for a window of 3 tokens: CUDA out of memory"):
+@given(st.lists(st.integers(0, 30), max_size=30), st.integers(1, 200), st.integers(20, 300))
+def test_batches_hold_so_many_tokens_and_are_halved_where_memory_ends(
+    sizes: list[int], batch_tokens: int, holds: int
+) -> None:
+    texts = ["a" * size for size in sizes]
+    session = Small(holds, batch_tokens)
+    found = Features(letters(1, 16), session, 1)(texts)
+    alone = [Features(letters(1, 16), Small(1000, 1), 1)([text])[0, 0] for text in texts]
+    assert np.array_equal(found[:, 0], alone, equal_nan=True)
+    assert all(count == 1 or count * longest <= batch_tokens for count, longest in session.asked)
+    fitted = [count for count, longest in session.asked if count * longest <= holds]
+    assert sum(fitted) == sum(size > 0 for size in sizes)
+    assert len(session.asked) - len(fitted) <= 5, "it goes on with less, and does not try again what did not fit"
+
+
+def test_batches_are_as_large_as_they_may_be() -> None:
+    texts = ["a" * (1 + number * 7 % 11) for number in range(20)]  # windows of 3 to 13 tokens
+    wide, narrow = Small(1000), Small(30)
+    Features(letters(1, 16), wide, 1)(texts)
+    Features(letters(1, 16), narrow, 1)(texts)
+    assert [count * longest <= 60 < (count + 1) * 13 for count, longest in wide.asked][:-1] == [True] * 3
+    assert narrow.asked[:2] == [(8, 6), (4, 4)]
+    with pytest.raises(ModelError, match="no memory for a window of 3 tokens: CUDA out of memory; lower window_tokens"):
         Features(letters(1, 16), Small(0), 1)(["a"])
 
 
@@ -169,7 +184,7 @@ def test_a_gpu_without_torch_is_a_processor_and_it_is_said(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with caplog.at_level(logging.WARNING, logger="gneiss"):
-        asked = load_features(EncoderFiles.of(folder), SETTINGS, "gpu")(["the river"])
+        asked = load_features(EncoderFiles.of(folder), SETTINGS, Execution("gpu"))(["the river"])
     assert "torch is not installed (extra `train`); scored on the processor" in caplog.text
     assert asked.tobytes() == features_of(folder)(["the river"]).tobytes()
 

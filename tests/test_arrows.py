@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "mixture": {
         *NOUNS,
         "backends",
+        "curate",
         "filters",
         "input",
         "jobs",

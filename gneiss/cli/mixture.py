@@ -153,6 +153,8 @@ def mix(
             progress=shown_progress(),
         )
         say(f"{written.documents:,} documents in {written.files:,} files: {output}/data")
+        for column, reason in written.left_out.items():
+            say(f"left out   {printable(column)}: {printable(reason)}")
         if format != MixtureFormat.corpus:
             say(f"mixture    {write_mixture_file(written, format.value, root)}")
 

@@ -165,8 +165,9 @@ class Hashes(Protocol):
 def share_budget(cells: Sequence[Cell], budget: int, policy: Policy, hashes: Hashes, seed: int = 0) -> MixturePlan:
     """Share a budget of tokens among cells, which are given source by source.
 
-    The tokens of the mixture differ from what caps allow by at most half a document for each source. Raises InputError
-    for a budget of nothing, for targets of sources that there are not, and where no cell has tokens.
+    The tokens of the mixture differ from what caps allow by about half a document, as does each source with a target:
+    what one source has too much or too little, the next one makes up for. Raises InputError for a budget of nothing,
+    for targets of sources that there are not, and where no cell has tokens.
     """
     if budget < 1:
         raise InputError(f"budget {budget}: expected 1 token or more")
@@ -180,15 +181,17 @@ def share_budget(cells: Sequence[Cell], budget: int, policy: Policy, hashes: Has
     shares = _of_sources(sources, Fraction(budget), policy, bounds)
     wanted = _of_sources(sources, Fraction(budget), policy, None)
     parts: list[Part] = []
+    left_over = Fraction(0)
     for source, own in sources.items():
+        kept_back, left_over = (left_over, Fraction(0)) if source in policy.targets else (Fraction(0), left_over)
         of_cells = _of_cells(own, shares[source], policy, is_capped=True)
         without = _of_cells(own, wanted[source], policy, is_capped=False)
-        left_over = Fraction(0)
         for cell, exact, asked in zip(own, of_cells, without, strict=True):
-            part = _part(cell, exact, left_over, asked, hashes)
+            part = _part(cell, exact, _within(left_over, cell, exact, policy), asked, hashes)
             if exact and part.tokens != exact:
                 left_over += exact - part.tokens
             parts.append(part)
+        left_over += kept_back
     return MixturePlan(budget, seed, tuple(parts))
 
 
@@ -274,8 +277,13 @@ def _bound(cell: Cell, policy: Policy) -> Fraction:
     return bound
 
 
+def _within(left_over: Fraction, cell: Cell, exact: Fraction, policy: Policy) -> Fraction:
+    """What is left over, as far as a cell may have more than it has."""
+    return min(left_over, _bound(cell, policy) - exact)
+
+
 def _part(cell: Cell, exact: Fraction, left_over: Fraction, asked: Fraction, hashes: Hashes) -> Part:
-    """The documents that are nearest to a number of tokens, and to what earlier cells of the source left over."""
+    """The documents that are nearest to a number of tokens, and to what earlier cells left over."""
     if not cell.tokens:
         return Part(cell, round(asked), 0, 0, 0, 0)
     whole = int(exact // cell.tokens)

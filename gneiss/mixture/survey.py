@@ -32,6 +32,8 @@ ALL = "all"
 #: Hashes of ids of a source that are compared with those of others.
 MOST_IDS = 1 << 20
 _COPIES = ("exact_copies", "near_cluster_size")
+#: How annotations that a mixture keeps are called in `Source.rows`, so that none has the name of what is read besides.
+NOTED = "noted."
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,14 @@ class Source:
         found = next((of for of in counters if isinstance(of, Tokens) and of.column == self.tokens), None)
         if found is None:
             return self.tokens
-        checksum = self.run.identity["models"].get(found.tokenizer)
+        checksum = self.run.identity.get("models", {}).get(found.tokenizer)
         return f"{found.tokenizer} ({checksum})" if checksum else found.tokenizer
 
-    def rows(self, shard: FinishedShard) -> Iterator[pa.Table]:
-        """The annotations of a shard's kept documents that are needed, portion by portion."""
+    def rows(self, shard: FinishedShard, noted: Sequence[str] = ()) -> Iterator[pa.Table]:
+        """The annotations of a shard's kept documents that are needed, portion by portion; noted: further ones."""
         held = self.run.columns(shard, self.layers)
         own = {layer_column: name for name, layer_column in held.items()}
-        wanted = {"tokens": self.tokens, "content_hash": "content_hash"}
+        wanted = {"tokens": self.tokens, "content_hash": "content_hash", **{NOTED + name: name for name in noted}}
         if self.buckets is not None:
             wanted |= {name: own[self.buckets, name] for name in ("bucket", "category", "quantile")}
         if self.weights is not None:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from gneiss.errors import InputError, did_you_mean
-from gneiss.mixture.corpus import Group, MixedCorpus
+from gneiss.mixture.corpus import MixedCorpus
+from gneiss.mixture.mixing import Group
 from gneiss.output.layout import DATA
 from gneiss.output.parquet import write_bytes
 from gneiss.recipe.yaml_text import write_yaml

@@ -114,21 +114,30 @@ def with_report(card: str) -> str:
 
 def _front_matter(plan: Plan, statistics: Statistics, output: Place) -> dict[str, Any]:
     """What is known of these keys of the hub; of a configuration, all files are the split `train`."""
-    kept = statistics.counts[KEPT]
     said = {key: value for key, value in plan.recipe.card.model_dump().items() if value}
     of_input = {key: value for key, value in plan.origin.card.items() if "license" not in said or key == "language"}
     known = {
         **of_input,
         **said,
-        "size_categories": [next((name for limit, name in _SIZES.items() if kept < limit), "n>1T")],
+        "size_categories": [size_category(statistics.counts[KEPT])],
         "source_datasets": list(plan.origin.datasets),
         "tags": ["gneiss"],
-        "configs": _configurations(plan.recipe.output, bool(statistics.counts[QUARANTINED]), output),
+        "configs": configurations(plan.recipe.output, bool(statistics.counts[QUARANTINED]), output),
     }
     return {key: value for key, value in known.items() if value}
 
 
-def _configurations(files: OutputFiles, has_quarantine: bool, output: Place) -> list[dict[str, Any]]:
+def size_category(documents: int) -> str:
+    """The hub's class of size.
+
+    >>> size_category(1000)
+    '1K<n<10K'
+    """
+    return next((name for limit, name in _SIZES.items() if documents < limit), "n>1T")
+
+
+def configurations(files: OutputFiles, has_quarantine: bool, output: Place) -> list[dict[str, Any]]:
+    """The data sets of an output, as the hub has them: documents, and where they can be read so, annotations."""
     folders = {"default": layout.DATA}
     if DataFiles.of(files).is_parquet:  # `datasets` takes all configurations of a card for one format
         folders["annotations"] = layout.BASE
@@ -146,14 +155,14 @@ def resharded_card(card: str, output: Place, files: OutputFiles, shards: int) ->
     marked = re.match(r"---\n(.*?\n)---\n", card, re.DOTALL)
     known = read_yaml(marked[1]) if marked else {}
     has_quarantine = next((output / layout.QUARANTINE).files(), None) is not None
-    configurations = _configurations(files, has_quarantine, output)
+    configs = configurations(files, has_quarantine, output)
     text = card[marked.end() :] if marked else f"\n{card}"
     own = text.replace(_REPORT, "").splitlines(keepends=True)  # the report stays with the run that it is about
     text = "".join(line for line in own if not line.startswith(_LAID_OUT))
     bullet = re.compile(rf"^- `{layout.DATA}/`: .*\n", re.MULTILINE)
     said = f"{_laid_out(files, shards)}; the recipe written out has this `output`, and so another sha256"
     text = bullet.sub(lambda _: f"{_data(files)}\n{_LAID_OUT}{said}\n", text, count=1)
-    return f"---\n{write_yaml({**known, 'configs': configurations})}---\n{text}"
+    return f"---\n{write_yaml({**known, 'configs': configs})}---\n{text}"
 
 
 def _data(files: OutputFiles) -> str:

@@ -20,6 +20,8 @@ SKIPPED = "skipped"
 CARD_FILE = "README.md"
 #: A page about the run, which the card links to where it is.
 REPORT_FILE = "report.html"
+#: Of a mixed corpus: of which runs it is, and by which plan.
+MIXTURE_FILE = "mixture.json"
 #: What gneiss needs to resume and to describe an output, and readers of its documents may ignore.
 OWN = "_gneiss"
 RUN_FILE = f"{OWN}/run.json"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd
 
 #: What goes first: the card, which the hub checks, and the key, by which a push that was ended is known.
-_FIRST = (layout.CARD_FILE, layout.REPORT_FILE, layout.RUN_FILE, layout.RECIPE_FILE)
+_FIRST = (layout.CARD_FILE, layout.REPORT_FILE, layout.MIXTURE_FILE, layout.RUN_FILE, layout.RECIPE_FILE)
 _FOLDERS = tuple(f"{folder}/" for folder in (layout.DATA, layout.ANNOTATIONS, layout.QUARANTINE, layout.LAYERS))
 #: What goes last: a run can be opened only with it.
 _LAST = layout.STATISTICS_FILE

@@ -19,7 +19,7 @@ from gneiss.store.at_once import at_once
 from gneiss.store.place import Address, Place, place_of
 
 #: The stages whose tasks write the files that an output is made of.
-_LAST_STAGES = (CURATE, "reshard", "extract")
+_LAST_STAGES = (CURATE, "reshard", "mix", "extract")
 #: What becomes of rows, of a run and of an extraction: in each, they add up to the rows that came in.
 _FATES = (("kept", "dropped", "quarantined"), ("documents", "skipped", "quarantined"))
 #: Folders in which nothing lies that no receipt names.

@@ -19,7 +19,7 @@ import pyarrow as pa
 import xxhash
 
 from gneiss.arrays import Int64Array, UInt64Array
-from gneiss.errors import DefectError, InputError, MachineError, OutputError
+from gneiss.errors import DefectError, MachineError
 from gneiss.loader.order import mixed
 from gneiss.output.data_files import DataFiles
 from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask
@@ -29,6 +29,7 @@ from gneiss.output.matching import check_documents
 from gneiss.output.parquet import write_parquet
 from gneiss.recipe.columns import ORIGIN
 from gneiss.stages.exchange import Exchange
+from gneiss.stages.rearranging import conform, raised_as_output, range_of, wide
 from gneiss.store.place import Place
 
 #: The stages of a reshard.
@@ -97,7 +98,7 @@ class ScatterStep:
         """Nothing to load."""
 
         def work(task: int) -> Receipt:
-            batches = _raised_as_output(_scattered(self.new, task))
+            batches = raised_as_output(_scattered(self.new, task))
             file = self.new.exchange.write(SCATTER, task, PIECES, batches)
             return Receipt(f"{task}", COMMITTED, "", None, files=(file,), stage=SCATTER)
 
@@ -139,7 +140,7 @@ class Rows(Protocol):
 
 
 def _written(new: NewShards, shard: NewShard, rows: Rows) -> Receipt:
-    data = new.files.write(_raised_as_output(rows.documents()), new.columns, new.output, shard.id)
+    data = new.files.write(raised_as_output(rows.documents()), new.columns, new.output, shard.id)
     counts: dict[str, int] = {}
 
     def numbered() -> Iterator[pa.Table]:
@@ -151,7 +152,7 @@ def _written(new: NewShards, shard: NewShard, rows: Rows) -> Receipt:
             total += table.num_rows
             yield table.set_column(table.schema.get_field_index("row"), new.written.field("row"), numbers)
 
-    tables = list(_raised_as_output(numbered()))
+    tables = list(raised_as_output(numbered()))
     fates = {name: counts.get(name, 0) for name in ("kept", "dropped", "quarantined")}
     if data.rows != fates["kept"]:
         raise DefectError(f"shard {shard.id}: {data.rows} documents written, {fates['kept']} kept; please report it")
@@ -273,50 +274,12 @@ def row_keys(seed: int, first: int, rows: int) -> UInt64Array:
     return mixed(np.arange(first, first + rows, dtype=np.uint64) + key)
 
 
-def range_of(keys: UInt64Array, count: int) -> Int64Array:
-    """Which of `count` equal ranges of keys each one is in; count < 2³¹.
-
-    >>> range_of(np.array([0, 1 << 62, (1 << 64) - 1], np.uint64), 4).tolist()
-    [0, 1, 3]
-    """
-    return (((keys >> np.uint64(32)) * np.uint64(count)) >> np.uint64(32)).astype(np.int64)
-
-
 def with_origin(table: pa.Table, shard_id: str) -> pa.Table:
     """Annotations with the shard and the row that they are of, unless they say so already."""
     if ORIGIN_COLUMNS.names[0] in table.column_names:
         return table
     shards = pa.array([shard_id] * table.num_rows, pa.string())
     return table.append_column(ORIGIN_COLUMNS.field(0), shards).append_column(ORIGIN_COLUMNS.field(1), table["row"])
-
-
-def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """A table with the columns of a schema: those that it lacks are null, those of other types are cast."""
-
-    def column(field: pa.Field) -> pa.ChunkedArray | pa.Array:
-        if field.name not in table.column_names:
-            return pa.nulls(table.num_rows, field.type)
-        column = table[field.name]
-        return column if column.type == field.type else column.cast(field.type)
-
-    return pa.Table.from_arrays([column(field) for field in schema], schema=schema)
-
-
-def wide(table: pa.Table) -> pa.Table:
-    """A table in types whose rows can be taken, however many bytes they have: 64-bit offsets, no views."""
-    return table.cast(pa.schema([field.with_type(_wide(field.type)) for field in table.schema]))
-
-
-def _wide(type_: pa.DataType) -> pa.DataType:
-    if pa.types.is_string(type_) or pa.types.is_string_view(type_):
-        return pa.large_string()
-    if pa.types.is_binary(type_) or pa.types.is_binary_view(type_):
-        return pa.large_binary()
-    if pa.types.is_list(type_) or pa.types.is_large_list(type_):
-        return pa.large_list(type_.value_field.with_type(_wide(type_.value_type)))
-    if pa.types.is_struct(type_):
-        return pa.struct([field.with_type(_wide(field.type)) for field in type_])
-    return type_
 
 
 def _kept(run: FinishedRun, shard: FinishedShard) -> pa.Table:
@@ -336,11 +299,3 @@ def _piece(table: pa.Table) -> bytes:
 
 def _read_pieces(pieces: Iterator[pa.LargeBinaryScalar]) -> pa.Table:
     return pa.concat_tables([pa.ipc.open_stream(piece.as_buffer()).read_all() for piece in pieces]).combine_chunks()
-
-
-def _raised_as_output(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Tables; what is wrong with the run that they are of ends the whole reshard."""
-    try:
-        yield from tables
-    except InputError as error:
-        raise OutputError(str(error)) from error

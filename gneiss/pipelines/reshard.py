@@ -83,7 +83,8 @@ def reshard(
         "libraries": {**{name: version(name) for name in BYTE_SHAPING}, **format_versions(files.format)},
     }
     new = lay_out(source, target, files)
-    with open_job(target, identity, progress, {layout.RECIPE_FILE: written.encode()}) as job:
+    first, noted = {layout.RECIPE_FILE: written.encode()}, {"models": source.identity.get("models", {})}
+    with open_job(target, identity, progress, first, noted=noted) as job:
         local = local_paths([source.folder, target])
         hire = partial(choose_workers, backend, workers, shared_filesystem=shared_filesystem, local=local)
         write_shards(job, hire, new)

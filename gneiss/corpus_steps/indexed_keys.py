@@ -44,7 +44,7 @@ def index_stages(keys_per_document: int, partitions: int, keep: str | None, corp
         return ()
     slots = _slots([shard.rows for shard in corpus.shards], keys_per_document)
     work = partial(_index, slots, partitions)
-    index = Stage("index", -(-slots // SLOTS_OF_FILE), SCHEMA, work, is_kept=True)
+    index = Stage("index", -(-slots // SLOTS_OF_FILE), SCHEMA, work, is_kept=True, level=3)
     return (index, *kept_order(keep, corpus))
 
 

@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 SETS = pa.schema([("row", pa.uint32()), ("steps", pa.list_(pa.uint32()))])
 #: The same, as an index keeps it: the first bytes of all steps, the second, and so on, which are compressed apart.
 KEPT = pa.schema([("row", pa.uint32()), *((f"bytes_{number}", pa.binary()) for number in range(4))])
+# Hashes leave little to compress: at level 9, ten times as slow, files would be a hundredth to two smaller.
+_LEVEL = 3
 #: Changes whenever the same document gets another set than before.
 FORMAT = 2
 
 
 def kept_set_stage(step: NearDuplicates, verifiers: int, corpus: StepCorpus) -> Stage:
     """What an index keeps of shingle sets (`KEPT`); `verifiers`: of the stage `verified`."""
-    return Stage("kept_sets", len(corpus.shards), KEPT, partial(_kept_sets, step, verifiers), is_kept=True)
+    return Stage(
+        "kept_sets", len(corpus.shards), KEPT, partial(_kept_sets, step, verifiers), is_kept=True, level=_LEVEL
+    )
 
 
 def kept_sets(segments: Sequence[Segment], shard: int, rows: Int64Array) -> pa.ListArray:

@@ -146,7 +146,8 @@ class Stage:
     the same task of the stages right before wrote, so that no barrier is needed between them; `receivers`: how many
     there are, where they read `across` all tasks: batch `i` is for receiver `i % receivers`. Then the files of tasks
     may be merged, and are gone afterwards, unless `is_read_by_task`: later stages also read the batches of one task.
-    `is_kept`: the files are part of the output's index; their bytes may depend on the shards alone.
+    `is_kept`: the files are part of the output's index; their bytes may depend on the shards alone; `level`: of their
+    compression (zstd).
     """
 
     name: str
@@ -157,6 +158,7 @@ class Stage:
     receivers: int | None = None
     is_read_by_task: bool = False
     is_kept: bool = False
+    level: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 #: Cuts as stages exchange them: rows, and shards by number in the union.
 CUTS = pa.schema([(name, pa.int64()) for name in ("row", "start", "end", "source_shard", "source_row", "source_start")])
+#: The compression of passages, which are text.
+_KEPT_LEVEL = 9
 FLAGS = pa.schema([("flag", pa.bool_())])
 TEXTS = {
     unit: pa.schema([("text", pa.large_list(type_))]) for unit, type_ in (("bytes", pa.uint8()), ("tokens", pa.int32()))
@@ -64,6 +66,7 @@ def stages_before(plan: SubstringPlan, corpus: StepCorpus) -> Sequence[Stage]:
     from gneiss.dedup.corpus_scope.passages import schema_of
 
     partitions, tasks = plan.scheme.partitions, plan.known + shards
+    kept = Stage("passages", shards, schema_of(plan.unit), partial(_kept, plan), is_kept=True, level=_KEPT_LEVEL)
     of_contents = contents.SCHEMA if plan.first_by is None else contents.CONTENTS_IN_ORDER
     return (
         *order_stages(plan.first_by, corpus),
@@ -77,7 +80,7 @@ def stages_before(plan: SubstringPlan, corpus: StepCorpus) -> Sequence[Stage]:
         *_cut_stages(plan, shards),
         Stage("sources", shards, SOURCES, partial(sources, plan), True, buckets),
         Stage("repeated_bytes", buckets, ANSWERED, partial(repeated_bytes, plan)),
-        *([Stage("passages", shards, schema_of(plan.unit), partial(_kept, plan), is_kept=True)] * corpus.keeps_index),
+        *([kept] * corpus.keeps_index),
     )
 
 

@@ -23,8 +23,6 @@ WRITE_BYTES = 1 << 20
 READ_BYTES = 1 << 23
 #: Files that are waited for at once.
 AT_ONCE = 4
-#: The compression of files that are kept.
-KEPT_LEVEL = 9
 #: What is held, compressed, of batches that are gone through several times.
 HELD_BYTES = 64_000_000
 
@@ -53,13 +51,19 @@ class Exchange:
         return [] if self.is_merged(stage) else self._missing(exchange_folder(stage, self.folder), tasks)
 
     def write(
-        self, stage: str, index: int, schema: pa.Schema, batches: Iterable[pa.RecordBatch], receivers: int | None = None
+        self,
+        stage: str,
+        index: int,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
+        receivers: int | None = None,
+        level: int = 1,
     ) -> WrittenFile:
         """Write the batches of a task, under their final name only when all are written. Raises OutputError.
 
-        receivers: batch `i` is for receiver `i % receivers`; default one for each batch.
+        receivers: batch `i` is for receiver `i % receivers`; default one for each batch; `level`: of the compression.
         """
-        return self._write(self.path(stage, index), schema, batches, receivers, None)
+        return self._write(self.path(stage, index), schema, batches, receivers, None, level)
 
     def batches(self, stage: str, index: int) -> Iterator[pa.RecordBatch]:
         """All batches of a task. Raises OutputError when the file is missing or damaged."""
@@ -130,7 +134,7 @@ class Exchange:
         found = list(at_once(read, grid.tasks_of(tile), AT_ONCE))
         turns = [turn for _, turns in found for turn in turns]
         batches = (next(turn) for _ in receivers for turn in turns)
-        return self._write(tile_path(stage, tile, self.folder), found[0][0], batches, len(receivers), len(turns))
+        return self._write(tile_path(stage, tile, self.folder), found[0][0], batches, len(receivers), len(turns), 1)
 
     def discard(self, stage: str) -> None:
         """Remove the files of a stage, so that all its tasks run again."""
@@ -152,13 +156,18 @@ class Exchange:
         return [number for number, name in names if name not in there]
 
     def _write(
-        self, path: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], receivers: int | None, each: int | None
+        self,
+        path: str,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
+        receivers: int | None,
+        each: int | None,
+        level: int,
     ) -> WrittenFile:
         with (
             (self.output / path).create() as file,
             pa.BufferedOutputStream(pa.PythonFile(file, "w"), WRITE_BYTES) as sink,  # batches may be many and small
         ):
-            level = 1 if self.folder == EXCHANGE else KEPT_LEVEL
             rows = write_batches(sink, schema, batches, receivers, each, level)
         return WrittenFile(path, file.size_bytes, file.checksum, rows, file.etag)
 

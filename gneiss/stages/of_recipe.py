@@ -25,7 +25,7 @@ from gneiss.stages.exchange import Exchange
 class Part:
     """What a task of a stage writes to one file: its name in the run, its schema and, once per worker, the work.
 
-    receivers, is_read_by_task, is_kept: see Stage.
+    receivers, is_read_by_task, is_kept, level: see Stage.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Part:
     receivers: int | None = None
     is_read_by_task: bool = False
     is_kept: bool = False
+    level: int = 1
 
     def files(self, corpus: Corpus) -> Exchange:
         """Where its files lie."""
@@ -99,7 +100,8 @@ def _stages(corpus: Corpus, step: CorpusStep, phase: int, stages: Sequence[Stage
             return partial(work, StepView(corpus, step, phase, reader))
 
         name = f"{step.key}_{stage.name}"
-        parts.append(Part(name, stage.schema, open_, stage.receivers, stage.is_read_by_task, stage.is_kept))
+        how = (stage.receivers, stage.is_read_by_task, stage.is_kept, stage.level)
+        parts.append(Part(name, stage.schema, open_, *how))
     if parts:
         yield RunStage(tasks, tuple(parts)), is_local
 
@@ -193,7 +195,7 @@ class StageWork:
         def work(task: int) -> Receipt:
             wall, cpu = time.perf_counter(), time.process_time()
             files = tuple(
-                exchange.write(part.name, task, part.schema, batches(task), part.receivers)
+                exchange.write(part.name, task, part.schema, batches(task), part.receivers, part.level)
                 for part, exchange, batches in parts
                 if not exchange.has(part.name, task)
             )

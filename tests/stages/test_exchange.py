@@ -121,6 +121,20 @@ def test_many_small_batches_take_one_message_and_few_bytes() -> None:
         assert stream.read_all() == pa.Table.from_batches(small)
 
 
+def test_files_are_compressed_as_the_stage_says_in_any_folder() -> None:
+    many = batch([*range(2_000)])
+    sizes = {
+        (folder, level): Exchange(Place(MemoryStore(), "out"), folder)
+        .write("s", 0, SCHEMA, [many], 1, level)
+        .size_bytes
+        for folder in ("_gneiss/exchange", "_gneiss/exchange/001", "_gneiss/index/000")
+        for level in (1, 19)
+    }
+    assert len({size for (_, level), size in sizes.items() if level == 1}) == 1
+    assert len({size for (_, level), size in sizes.items() if level == 19}) == 1
+    assert sizes["_gneiss/exchange", 19] < sizes["_gneiss/exchange", 1]
+
+
 def test_what_is_missing(tmp_path: Path) -> None:
     exchange = Exchange(place_of(tmp_path))
     for task in (0, 2):

@@ -13,8 +13,9 @@ from gneiss.dedup.corpus_scope.records import firsts_of
 from gneiss.dedup.minhash.shingles import window_of, write_shingles
 from gneiss.dedup.minhash.unspaced import unspaced
 
-_HASH_BITS = np.uint64(32)
 _BITS_MORE, _FEWEST_BITS = 9, 20
+#: Of the digits by which hashes are sorted; an even number of them makes up a hash.
+_DIGIT_BITS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +78,9 @@ def shingle_sets(batch: TextBatch, shingle_words: int) -> ShingleSets:
     [0, 2, 3, 3]
     """
     hashes = np.empty(batch.size_bytes // 2 + len(batch), np.uint32)
-    ends = np.empty(len(batch), np.int64)
-    _write(read_only(batch.data), read_only(batch.offsets), shingle_words, unspaced(), hashes, ends)
-    document = np.repeat(np.arange(len(batch), dtype=np.uint64), np.diff(ends, prepend=0))
-    keys = document << _HASH_BITS | hashes[: len(document)]
-    keys.sort()  # all documents at once: one by one takes longer
-    keys = keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]
-    bounds = np.searchsorted(keys, np.arange(len(batch) + 1, dtype=np.uint64) << _HASH_BITS)
-    return ShingleSets(keys.astype(np.uint32), bounds.astype(np.int64))
+    bounds = np.zeros(len(batch) + 1, np.int64)
+    _write_sets(read_only(batch.data), read_only(batch.offsets), shingle_words, unspaced(), hashes, bounds)
+    return ShingleSets(hashes[: bounds[-1]], bounds)
 
 
 def similarities(sets: ShingleSets, one: Int64Array, other: Int64Array, containment: bool = False) -> Float64Array:
@@ -109,20 +105,53 @@ def similarities(sets: ShingleSets, one: Int64Array, other: Int64Array, containm
 
 
 @njit(cache=True, nogil=True)
-def _write(
+def _write_sets(
     data: UInt8Array,
     offsets: Int64Array,
     shingle_words: Int,
     table: BoolArray,
     hashes: UInt32Array,
-    ends: Int64Array,
+    bounds: Int64Array,
 ) -> None:
-    window = window_of(shingle_words)
+    window, counts = window_of(shingle_words), np.empty(1 << _DIGIT_BITS, np.int64)
+    longest = 0
+    for document in range(len(bounds) - 1):
+        longest = max(longest, offsets[document + 1] - offsets[document])
+    spare = np.empty(longest // 2 + 1, np.uint32)
     end: Int = 0
-    for document in range(len(ends)):
+    for document in range(len(bounds) - 1):
         start, stop = offsets[document], offsets[document + 1]
-        end = write_shingles(data, start, stop, shingle_words, table, window, hashes, end)
-        ends[document] = end
+        last = write_shingles(data, start, stop, shingle_words, table, window, hashes, end)
+        end += _sort_distinct(hashes[end:last], spare, counts)
+        bounds[document + 1] = end
+
+
+@njit(cache=True, nogil=True)
+def _sort_distinct(values: UInt32Array, spare: UInt32Array, counts: Int64Array) -> Int:
+    """Sort values and leave out repeats; returns how many are left. By digits: repeats in any number cost no more."""
+    source, target = values, spare
+    for digit in range(32 // _DIGIT_BITS):
+        shift, mask = np.uint32(digit * _DIGIT_BITS), np.uint32((1 << _DIGIT_BITS) - 1)
+        counts[:] = 0
+        for value in source[: len(values)]:
+            counts[(value >> shift) & mask] += 1
+        place: Int = 0
+        for number in range(len(counts)):
+            count = counts[number]
+            counts[number] = place
+            place += count
+        for value in source[: len(values)]:
+            number = (value >> shift) & mask
+            target[counts[number]] = value
+            counts[number] += 1
+        source, target = target, source
+    left: Int = 0
+    for at in range(len(values)):  # an even number of digits: they are in `values` again
+        value = values[at]
+        if at == 0 or value != values[left - 1]:
+            values[left] = value
+            left += 1
+    return left
 
 
 @njit(cache=True, nogil=True)

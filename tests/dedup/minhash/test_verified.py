@@ -20,7 +20,7 @@ from gneiss.dedup.minhash.candidates import candidates
 from gneiss.dedup.minhash.criteria import NearDuplicates, Verification
 from gneiss.dedup.minhash.in_memory import verified_within
 from gneiss.dedup.minhash.keys import shard_keys
-from gneiss.dedup.minhash.shingle_sets import ShingleSets, similarities
+from gneiss.dedup.minhash.shingle_sets import ShingleSets, shingle_sets, similarities
 from gneiss.dedup.minhash.verified import Pairs, places, verified
 from gneiss.dedup.preference import Cuts
 from gneiss.errors import InputError
@@ -179,6 +179,19 @@ def test_shingle_sets_that_lack_are_found() -> None:
 
 
 few_hashes = st.lists(st.integers(0, 2**32 - 1) | st.integers(0, 255).map(lambda number: number << 24), max_size=30)
+
+
+@given(st.lists(st.lists(st.integers(0, 400), max_size=500), max_size=4), st.integers(1, 3))
+def test_shingle_sets_are_sorted_without_repeats(given_words: list[list[int]], shingle_words: int) -> None:
+    """As text they are as many; whatever comes before a document has no part in its set."""
+    texts = [" ".join(f"w{number:x}" for number in numbers) for numbers in given_words]
+    sets = shingle_sets(TextBatch.of(texts), shingle_words)
+    for number, text in enumerate(texts):
+        own = sets.hashes[slice(*sets.bounds[number : number + 2])]
+        assert own.tolist() == sorted({*own.tolist()})
+        assert len(own) == len(oracle.shingles(text, shingle_words))
+        alone = shingle_sets(TextBatch.of([text]), shingle_words)
+        assert own.tolist() == alone.hashes.tolist()
 
 
 @given(few_hashes, few_hashes, st.integers(0, 12), st.integers(1, 14), st.booleans())

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from gneiss.cli.encoder_options import (
+    EncoderWeights,
+    Pooling,
+    PoolingOption,
+    Precision,
+    PrecisionOption,
+    Windows,
+    WindowTokens,
+)
 from gneiss.cli.layers import print_files
 from gneiss.cli.options import (
     BackendOption,
@@ -20,6 +29,14 @@ from gneiss.cli.options import (
 )
 from gneiss.cli.terminal import say
 from gneiss.errors import InputError
+
+if TYPE_CHECKING:
+    from gneiss.model_training.heads.encoder_space import EncoderSource
+
+Encoder: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="The folder of the encoder that heads read, as in a recipe: minilm/, hf://…/. Default: none."),
+]
 
 heads_app = typer.Typer(
     help="Score a run by several heads, each in a worker of its own, of which one may be lost.", no_args_is_help=True
@@ -38,12 +55,19 @@ def train(
     positive: Positive = None,
     score_threshold: ScoreThreshold = None,
     hidden: Annotated[int, typer.Option(min=0, help="Units of the hidden layer; 0: a linear head.")] = 32,
+    encoder: Encoder = None,
+    weights: EncoderWeights = "model.safetensors",
+    pooling: Pooling = PoolingOption.mean,
+    windows: Windows = 3,
+    window_tokens: WindowTokens = 512,
+    precision: Precision = PrecisionOption.float32,
     most_words: Annotated[int, typer.Option(min=0, help="The most words that count by themselves.")] = 4096,
     buckets: Annotated[int, typer.Option(min=1, help="Buckets for pairs of words.")] = 4096,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the texts.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Of the first weights, and of the order of texts.")] = 0,
 ) -> None:
-    """Train a head on labelled texts: a small network, or a linear one."""
+    """Train a head on labelled texts, over their words or an encoder's features: a small network, or a linear one."""
+    from gneiss.filters.encoder_models.settings import FeatureSettings
     from gneiss.model_training.heads.files import train_head_file
     from gneiss.model_training.heads.head import read_head
     from gneiss.model_training.labels import rule_of
@@ -55,6 +79,8 @@ def train(
         text=text_column,
         hidden=hidden,
         start=read_head(start) if start else None,
+        encoder=_source(encoder, weights),
+        settings=FeatureSettings(pooling.value, windows, window_tokens, precision.value),
         most_words=most_words,
         buckets=buckets,
         epochs=epochs,
@@ -74,6 +100,8 @@ def code(
         typer.Option(help="For each network, in order: Parquet with texts of the kind that it was trained on."),
     ] = None,
     text_column: TextColumn = "text",
+    encoder: Encoder = None,
+    weights: EncoderWeights = "model.safetensors",
     seed: Annotated[int, typer.Option(min=0, help="Of distillation, for networks.")] = 0,
 ) -> None:
     """Make the coded head of some heads: exact for linear ones, an estimate for a pair of networks."""
@@ -82,6 +110,8 @@ def code(
     from gneiss.model_training.heads.head import read_head
 
     read = [read_head(path) for path in head]
+    if texts:  # which networks are merged by
+        read = [one.at(_source(encoder, weights)) for one in read]
     made = build_code(read, [first_texts(source, text_column) for source in texts or ()], seed)
     write_head(made, output)
     assert made.code is not None
@@ -101,6 +131,8 @@ def score(
     coded: Annotated[
         Path | None, typer.Option(help="The coded head of these: one worker more, and a lost head is not waited for.")
     ] = None,
+    encoder: Encoder = None,
+    weights: EncoderWeights = "model.safetensors",
     layer: Annotated[str, typer.Option(help="Name of the annotation layer to write.")] = "heads",
     provisional: Annotated[
         str | None, typer.Option(help="Where a head does not come back: the name of a layer for what is known by then.")
@@ -120,9 +152,16 @@ def score(
         run,
         {name: Path(file) for name, _, file in named},
         coded=coded,
+        encoder=_source(encoder, weights),
         layer=layer,
         provisional=provisional,
         backend=backend.value,
         shared_filesystem=shared_filesystem,
     )
     print_files(run, written)
+
+
+def _source(encoder: str | None, weights: str) -> EncoderSource | None:
+    from gneiss.model_training.heads.encoder_space import EncoderSource
+
+    return EncoderSource(encoder, weights) if encoder is not None else None

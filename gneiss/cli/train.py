@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gneiss.cli.encoder_options import (
+    EncoderWeights,
+    Pooling,
+    PoolingOption,
+    Precision,
+    PrecisionOption,
+    Windows,
+    WindowTokens,
+)
 from gneiss.cli.options import HeldOutShare, LabelColumn, Positive, ScoreThreshold, TextColumn
 from gneiss.cli.terminal import say
 
@@ -153,21 +162,6 @@ def perplexity(
     _print_card(model.path)
 
 
-class PoolingOption(StrEnum):
-    """What stands for a window of an encoder."""
-
-    mean = "mean"
-    cls = "cls"
-    pooler = "pooler"
-
-
-class PrecisionOption(StrEnum):
-    """Products in an encoder."""
-
-    float32 = "float32"
-    int8 = "int8"
-
-
 @train_app.command("encoder")
 def encoder(
     input: Labels,
@@ -177,13 +171,11 @@ def encoder(
     label_column: LabelColumn = "label",
     positive: Positive = None,
     score_threshold: ScoreThreshold = None,
-    weights: Annotated[str, typer.Option(help="Its weights: safetensors of a BERT, or ONNX.")] = "model.safetensors",
-    pooling: Annotated[PoolingOption, typer.Option(help="What stands for a window.")] = PoolingOption.mean,
-    windows: Annotated[int, typer.Option(min=1, max=64, help="The most windows of a text.")] = 3,
-    window_tokens: Annotated[int, typer.Option(min=8, max=8192, help="Tokens of a window.")] = 512,
-    precision: Annotated[
-        PrecisionOption, typer.Option(help="`int8` is twice as fast, and a little off.")
-    ] = PrecisionOption.float32,
+    weights: EncoderWeights = "model.safetensors",
+    pooling: Pooling = PoolingOption.mean,
+    windows: Windows = 3,
+    window_tokens: WindowTokens = 512,
+    precision: Precision = PrecisionOption.float32,
     l2: Annotated[float, typer.Option(help="How strongly weights are drawn to 0.")] = 0.01,
     held_out_share: HeldOutShare = 0.2,
 ) -> None:

@@ -12,11 +12,12 @@ from typer.testing import CliRunner
 
 from gneiss.batch import TextBatch
 from gneiss.cli.main import app
-from gneiss.errors import InputError
+from gneiss.errors import InputError, ModelError
 from gneiss.model_training.heads.files import write_head
 from gneiss.model_training.heads.head import read_head
 from gneiss.output.finished_run import open_run
-from tests.model_training.heads.made_heads import linear_head, network_heads, texts_of
+from tests.model_training.heads.made_heads import encoder_source, linear_head, network_heads, texts_of
+from tests.tiny_encoder import WIDTH
 
 
 def said(*arguments: str | Path) -> str:
@@ -79,6 +80,29 @@ def test_heads_are_trained_from_one_another(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a"], "label": pa.nulls(1, pa.string())}), tmp_path / "none.parquet")
     with pytest.raises(InputError, match="no labelled text"):
         said("train", "-i", tmp_path / "none.parquet", "-o", a)
+
+
+def test_heads_over_an_encoder_are_told_where_it_is(curated: Path, tmp_path: Path) -> None:
+    heads: list[str | Path] = []
+    texts: list[str | Path] = []
+    for number in range(2):
+        words, labels = texts_of(number)
+        kinds = ["hq" if label else "cc" for label in labels.tolist()]
+        source, path = tmp_path / f"{number}.parquet", tmp_path / f"{number}.safetensors"
+        pq.write_table(pa.table({"text": words, "label": kinds}), source)
+        start = ["--start", tmp_path / "0.safetensors"] if number else ["--windows", "2", "--window-tokens", "16"]
+        given = ("--encoder", encoder_source().model, "--hidden", "4", "--epochs", "3")
+        assert f"a network, {WIDTH} features" in said("train", "-i", source, "-o", path, *given, *start)
+        heads += ["--head", path]
+        texts += ["--texts", source]
+    coded = tmp_path / "coded.safetensors"
+    assert said("code", *heads, *texts, "--encoder", encoder_source().model, "-o", coded).count(" nats  ") == 4
+    with pytest.raises(InputError, match="say where the encoder is"):
+        said("code", *heads, *texts, "-o", coded)
+    with pytest.raises(InputError, match="say where the encoder is"):
+        said("score", curated, "--head", f"a={tmp_path / '0.safetensors'}")
+    with pytest.raises(ModelError, match="the head learnt from another encoder"):
+        said("score", curated, "--head", f"a={tmp_path / '0.safetensors'}", "--encoder", encoder_source(1).model)
 
 
 def test_heads_have_names_of_their_own(curated: Path) -> None:

@@ -20,7 +20,7 @@ from gneiss.filters.fasttext_models.output import exp
 Kind: TypeAlias = Literal["regression", "sigmoid", "softmax"]
 _KINDS: tuple[Kind, ...] = ("regression", "sigmoid", "softmax")
 #: The name of a head's file in its folder, and of what it says of itself.
-FILE, _METADATA = "head.safetensors", "gneiss_encoder_head"
+FILE, METADATA = "head.safetensors", "gneiss_encoder_head"
 _VERSION = 1
 
 
@@ -86,7 +86,7 @@ def write_head(trained: TrainedHead) -> bytes:
         "encoder_sha256": trained.encoder_sha256,
     }
     arrays = {"weights": np.ascontiguousarray(head.weights), "bias": head.bias}
-    return save(arrays, {_METADATA: json.dumps(says, ensure_ascii=False)})
+    return save(arrays, {METADATA: json.dumps(says, ensure_ascii=False)})
 
 
 def read_head(path: Path) -> TrainedHead:
@@ -95,7 +95,7 @@ def read_head(path: Path) -> TrainedHead:
 
     try:
         with safe_open(path, "numpy") as file:
-            says = json.loads((file.metadata() or {})[_METADATA])
+            says = json.loads((file.metadata() or {})[METADATA])
             arrays = {name: file.get_tensor(name) for name in ("weights", "bias")}
         if says["version"] != _VERSION:
             raise ValueError(f"expected version {_VERSION}, found {says['version']}")

@@ -86,6 +86,10 @@ class Board:
         if all(head in self._answered[shard] for head in self._heads):
             self.settle(shard)
 
+    def lanes_of(self, shard: int) -> list[str]:
+        """Who has scored a shard."""
+        return [lane for lane in self.lanes if lane in self._answered[shard]]
+
     def gone(self, lane: str) -> None:
         """A head will not come back."""
         self._gone.add(lane)

@@ -11,8 +11,8 @@ from gneiss.batch import TextBatch
 from gneiss.errors import InputError
 from gneiss.model_training.coding.barycenter import MOST_NETWORKS, build, softmax
 from gneiss.model_training.coding.linear import coded, even_coefficients
-from gneiss.model_training.federated.features import FeatureSpace
-from gneiss.model_training.heads.head import Code, Head
+from gneiss.model_training.federated.features import SparseRows
+from gneiss.model_training.heads.head import Code, Head, Space
 from gneiss.model_training.networks import Parameters, backward, fitted, forward, new_network, probability
 
 #: Of each head, texts that its information is taken from, and by which a way is chosen.
@@ -34,7 +34,10 @@ def build_code(heads: Sequence[Head], texts: Sequence[Sequence[str]] = (), seed:
     if len(heads) < 2:
         raise InputError(f"coding: expected 2 heads or more, found {len(heads)}")
     if any(head.space.sha256 != heads[0].space.sha256 for head in heads):
-        raise InputError("coding: the heads have other words, n-grams or buckets; train them with one vocabulary")
+        raise InputError(
+            "coding: the heads read other features: words, n-grams and buckets, or encoder, windows and pooling; train"
+            " them from one another"
+        )
     if any(head.code for head in heads):
         raise InputError("coding: one of the heads is a coded one; name heads only")
     names, beta = tuple(head.sha256 for head in heads), even_coefficients(len(heads))
@@ -61,7 +64,7 @@ def build_code(heads: Sequence[Head], texts: Sequence[Sequence[str]] = (), seed:
 
 
 def train_head(
-    space: FeatureSpace,
+    space: Space,
     texts: Sequence[str],
     labels: Int64Array,
     hidden: int = 32,
@@ -75,6 +78,7 @@ def train_head(
     head; `start`: a head to go on from, of which `hidden` is that: networks that do so from one can be merged; `seed`:
     of the first weights and the order. Raises InputError.
 
+    >>> from gneiss.model_training.federated.features import FeatureSpace
     >>> space = FeatureSpace.of(["good", "bad"], word_ngrams=1, buckets=0)
     >>> head = train_head(space, ["good day", "bad day"] * 50, np.array([1, 0] * 50), hidden=4, epochs=200)
     >>> bool(head.answers(TextBatch.of(["good day"])).score[0] > 0.9)
@@ -85,15 +89,20 @@ def train_head(
     if start is not None and start.code is not None:
         raise InputError("head: a coded head is nothing to go on from; give a head")
     draw = np.random.Generator(np.random.PCG64(seed))
-    inputs = dense(space, TextBatch.of(list(texts)))
+    _check_features(space)
+    inputs = space.rows(TextBatch.of(list(texts)))
+    has_features = np.flatnonzero(np.diff(inputs.starts))  # of the others no head says anything
+    if not len(has_features):
+        raise InputError("head: none of the texts has a feature; give others")
     sizes = (space.size, hidden, 2) if hidden else (space.size, 1)
     begin = list(start.network) if start else new_network(sizes, draw)
 
     def gradient(parameters: Parameters, rows: Int64Array) -> Parameters:
-        entering = forward(parameters, inputs[rows])
-        return backward(parameters, entering, _error(entering[-1], labels[rows]) / len(rows))[0]
+        chosen = has_features[rows]
+        entering = forward(parameters, _dense(inputs, chosen, space.size))
+        return backward(parameters, entering, _error(entering[-1], labels[chosen]) / len(rows))[0]
 
-    rows = len(texts)
+    rows = len(has_features)
     found = fitted(begin, gradient, rows, draw, epochs=epochs, learning_rate=_RATE, l2=1e-5, batch=min(rows, _BATCH))
     return Head(space, tuple(found))
 
@@ -107,13 +116,24 @@ def _error(logits: Float64Array, labels: Int64Array) -> Float64Array:
     return found
 
 
-def dense(space: FeatureSpace, batch: TextBatch) -> Float64Array:
+def dense(space: Space, batch: TextBatch) -> Float64Array:
     """Features of texts with zeros, (documents, features). Raises InputError where there are too many features."""
+    _check_features(space)
+    rows = space.rows(batch)
+    return _dense(rows, np.arange(len(rows)), space.size)
+
+
+def _check_features(space: Space) -> None:
     if space.size > MOST_FEATURES:
         raise InputError(
             f"head: expected at most {MOST_FEATURES:,} words and buckets for a network, found {space.size:,}"
         )
-    rows = space.rows(batch)
-    found = np.zeros((len(rows), space.size))
-    found[np.repeat(np.arange(len(rows)), np.diff(rows.starts)), rows.columns] = rows.values
+
+
+def _dense(rows: SparseRows, chosen: Int64Array, size: int) -> Float64Array:
+    """Some rows with zeros, (chosen, size)."""
+    found = np.zeros((len(chosen), size))
+    for at, row in enumerate(chosen.tolist()):
+        entries = slice(rows.starts[row], rows.starts[row + 1])
+        found[at, rows.columns[entries]] = rows.values[entries]
     return found

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from gneiss.errors import InputError
+from gneiss.filters.encoder_models.settings import FeatureSettings
 from gneiss.filters.fasttext_models.file import PREFIX
 from gneiss.model_training.federated.features import FeatureSpace
 from gneiss.model_training.heads.building import HELD_OUT, TEXTS, train_head
-from gneiss.model_training.heads.head import Head, packed_head
+from gneiss.model_training.heads.encoder_space import EncoderSource, EncoderSpace
+from gneiss.model_training.heads.head import Head, Space, packed_head
 from gneiss.model_training.labels import Rule, labelled_documents
 from gneiss.model_training.source import decoded, read_rows
 from gneiss.output.parquet import write_new
@@ -49,21 +51,32 @@ def train_head_file(
     text: str = "text",
     hidden: int = 32,
     start: Head | None = None,
+    encoder: EncoderSource | None = None,
+    settings: FeatureSettings = FeatureSettings(),  # noqa: B008 - a frozen value
     most_words: int = 4096,
     buckets: int = 4096,
     epochs: int = 20,
     seed: int = 0,
 ) -> Head:
-    """Train a head on labelled texts and write it; its features are those of `start`, or of the labels' own words.
+    """Train a head on labelled texts and write it.
 
-    Parameters: `source`: Parquet; `rule`: what a good text is; `most_words`, `buckets`: words that count by themselves,
-    and what pairs of words are hashed into; the others as for `train_head`. Raises InputError and OutputError.
+    Its features are those of `start`; else of an encoder, if one is given; else of the labels' own words.
+
+    Parameters: `source`: Parquet; `rule`: what a good text is; `encoder`: where it is, also for a `start` over one;
+    `settings`: of its features, without `start`; `most_words`, `buckets`: words that count by themselves, and what
+    pairs of words are hashed into; the others as for `train_head`. Raises InputError, ModelError and OutputError.
     """
     documents = labelled_documents(source, text, rule).documents
     if not documents:
         raise InputError(f"{source}: no labelled text")
     texts = [document.line for document in documents]
-    space = start.space if start else FeatureSpace.of(_common_words(texts, most_words), 2, buckets)
+    space: Space
+    if start:
+        space = start.at(encoder).space
+    elif encoder:
+        space = EncoderSpace.of(encoder, settings)
+    else:
+        space = FeatureSpace.of(_common_words(texts, most_words), 2, buckets)
     labels = np.array([document.is_positive for document in documents], np.int64)
     head = train_head(space, texts, labels, hidden, start, epochs, seed)
     write_head(head, path)

@@ -1,6 +1,7 @@
-"""A head: from fastText's features of a text to a score, linear or by a small network; in safetensors, or a `.bin`.
+"""A head: from features of a text to a score, linear or by a small network; in safetensors, or a fastText `.bin`.
 
-Sums are float64 in a fixed order, without BLAS or a library's exponential.
+Features are those of fastText, or of an encoder. From them on, sums are float64 in a fixed order, without BLAS or a
+library's exponential.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numba import njit
@@ -20,12 +21,19 @@ from numba import njit
 from gneiss.arrays import Float32Array, Float64Array, Int32Array, Int64Array
 from gneiss.batch import TextBatch
 from gneiss.errors import GneissError, ModelError, first_line
+from gneiss.filters.encoder_models import head as encoder_head
+from gneiss.filters.encoder_models.settings import FeatureSettings
 from gneiss.filters.fasttext_models.file import read_model
 from gneiss.filters.fasttext_models.output import exp
 from gneiss.model_training.federated.features import END, FeatureSpace
+from gneiss.model_training.heads.encoder_space import EncoderSource, EncoderSpace
 
+#: What a head reads of a text.
+Space: TypeAlias = "FeatureSpace | EncoderSpace"
 _METADATA, _VERSION = "gneiss_head", 1
 _WORDS = "words"
+#: Of a feature space in a worker's memory: a word, in Python and in its table.
+_WORD_BYTES = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +68,7 @@ class Head:
     one layer with one output, the log-odds of its label; a network has two, of which the second is for its label.
     """
 
-    space: FeatureSpace
+    space: Space
     network: tuple[Float64Array, ...]
     code: Code | None = None
 
@@ -85,6 +93,21 @@ class Head:
         """Of its file."""
         return hashlib.sha256(packed_head(self)).hexdigest()
 
+    @property
+    def loaded_bytes(self) -> int:
+        """What it takes of a worker's memory. Raises ModelError."""
+        space = self.space.loaded_bytes if isinstance(self.space, EncoderSpace) else _WORD_BYTES * len(self.space.words)
+        return space + 4 * sum(array.nbytes for array in self.network)
+
+    def at(self, encoder: EncoderSource | None) -> Head:
+        """The same, its encoder there; itself where it reads none, or knows where its encoder is.
+
+        Raises InputError where nobody says where its encoder is, ModelError where another one is there.
+        """
+        if not isinstance(self.space, EncoderSpace):
+            return self
+        return replace(self, space=self.space.at(encoder or self.space.needed_source))
+
     def answers(self, batch: TextBatch) -> Answers:
         """The answers for the texts of a batch: log-odds of a linear head, a probability of a network."""
         rows = self.space.rows(batch)
@@ -99,10 +122,10 @@ def packed_head(head: Head) -> bytes:
     from safetensors.numpy import save
 
     code = head.code
+    space, words = _packed_space(head.space)
     says = {
         "version": _VERSION,
-        "word_ngrams": head.space.word_ngrams,
-        "buckets": head.space.buckets,
+        **space,
         "code": code
         and {
             "heads": code.heads,
@@ -115,13 +138,44 @@ def packed_head(head: Head) -> bytes:
         f"layer.{at // 2}.{('weights', 'bias')[at % 2]}": np.ascontiguousarray(array)
         for at, array in enumerate(head.network)
     }
-    arrays[_WORDS] = np.frombuffer("\n".join(head.space.words).encode(), np.uint8)
-    return save(arrays, {_METADATA: json.dumps(says, sort_keys=True)})
+    return save(arrays | words, {_METADATA: json.dumps(says, sort_keys=True)})
+
+
+def _packed_space(space: Space) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(what a file says of a space, arrays)."""
+    if isinstance(space, EncoderSpace):
+        return {"encoder_sha256": space.encoder_sha256, "settings": asdict(space.settings)}, {}
+    words = np.frombuffer("\n".join(space.words).encode(), np.uint8)
+    return {"word_ngrams": space.word_ngrams, "buckets": space.buckets}, {_WORDS: words}
+
+
+def _space_of(says: Mapping[str, Any], arrays: dict[str, Any]) -> Space:
+    """The space of a file, whose arrays are taken out."""
+    if "encoder_sha256" in says:
+        size = len(arrays["layer.0.weights"])
+        return EncoderSpace(str(says["encoder_sha256"]), FeatureSettings(**says["settings"]), size)
+    words = tuple(arrays.pop(_WORDS).tobytes().decode().split("\n"))
+    return FeatureSpace(words, says["word_ngrams"], says["buckets"])
 
 
 def read_head(path: Path) -> Head:
-    """A head from its file, or a linear one from a fastText `.bin` of two labels. Raises ModelError."""
-    return _of_fasttext(path) if path.suffix == ".bin" else _of_safetensors(path)
+    """A head from its file; a linear one from a fastText `.bin` of two labels, or from one of `gneiss train encoder`.
+
+    Raises ModelError.
+    """
+    if path.suffix == ".bin":
+        return _of_fasttext(path)
+    return _of_encoder_head(path) if encoder_head.METADATA in _metadata(path) else _of_safetensors(path)
+
+
+def _metadata(path: Path) -> Mapping[str, str]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            return file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: expected a head: {first_line(error)}") from error
 
 
 def _of_safetensors(path: Path) -> Head:
@@ -133,8 +187,7 @@ def _of_safetensors(path: Path) -> Head:
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
         if says["version"] != _VERSION:
             raise ValueError(f"expected version {_VERSION}, found {says['version']}")
-        words = tuple(arrays.pop(_WORDS).tobytes().decode().split("\n"))
-        space = FeatureSpace(words, says["word_ngrams"], says["buckets"])
+        space = _space_of(says, arrays)
         network = [arrays[f"layer.{at // 2}.{('weights', 'bias')[at % 2]}"] for at in range(len(arrays))]
         return Head(space, tuple(network), _code(says["code"]))
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, GneissError) as error:
@@ -148,6 +201,22 @@ def _code(given: Mapping[str, Any] | None) -> Code | None:
     if not all(coefficients) or not np.isfinite(coefficients).all() or len(coefficients) != len(given["heads"]):
         raise ValueError("expected a coefficient other than 0 for each of the heads it stands in for")
     return Code(tuple(map(str, given["heads"])), coefficients, str(given["choice"]), given["divergences"])
+
+
+def _of_encoder_head(path: Path) -> Head:
+    """A linear head of `gneiss train encoder` or of adapters; of two labels the score is that of the second."""
+    trained = encoder_head.read_head(path)
+    head = trained.head
+    weights, bias = head.weights, head.bias
+    if head.kind == "softmax" and len(head.labels) == 2:
+        weights, bias = weights[:, 1:] - weights[:, :1], bias[1:] - bias[:1]
+    elif head.kind != "sigmoid" or len(head.labels) != 1:
+        raise ModelError(
+            f"{path}: expected a head for the probability of one label, or of two, found {head.kind} of"
+            f" {len(head.labels)}; `gneiss train encoder` makes one"
+        )
+    space = EncoderSpace(trained.encoder_sha256, trained.settings, head.width)
+    return Head(space, (np.ascontiguousarray(weights), np.ascontiguousarray(bias)))
 
 
 def _of_fasttext(path: Path) -> Head:

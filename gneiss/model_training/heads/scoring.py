@@ -26,6 +26,7 @@ from gneiss.batch import TextBatch
 from gneiss.errors import DefectError, GneissError, InputError, MachineError, ModelError, OutputError
 from gneiss.model_training.coding.guard import CELLS, ScoreSource
 from gneiss.model_training.heads.board import CODED, Board, Overdue, Waiting
+from gneiss.model_training.heads.encoder_space import EncoderSource, EncoderSpace
 from gneiss.model_training.heads.head import Head, read_head
 from gneiss.model_training.heads.shard_scores import ANSWERS, Decoder, HeadScores, exact_scores, no_scores, read_answers
 from gneiss.output.claim import held
@@ -38,6 +39,8 @@ from gneiss.store.place import Address, Place, local_paths
 
 #: What a worker takes beside its weights, for a batch of texts and their features.
 BATCH_BYTES = 200_000_000
+#: Documents of which a worker has the features at once: an encoder gives as many for a short text as for a long one.
+BATCH_DOCUMENTS = 4096
 _ANSWERS_KEY = "gneiss.head"
 #: How long the driver waits for news, and at the end for a head that is no longer needed.
 _LOOK_SECONDS, _END_SECONDS = 1.0, 10.0
@@ -73,8 +76,10 @@ class HeadStep:
     def tables(self, shard: FinishedShard) -> Iterator[pa.Table]:
         """Answers, batch by batch."""
         for _, table in Sources(self.run, None).tables(shard, [self.run.text]):
-            found = self.head.answers(TextBatch.of(table.column(0).cast(pa.large_string())))
-            yield pa.table([found.score, found.entries, found.mass], schema=ANSWERS)
+            for first in range(0, table.num_rows, BATCH_DOCUMENTS):
+                texts = table.column(0).slice(first, BATCH_DOCUMENTS).cast(pa.large_string())
+                found = self.head.answers(TextBatch.of(texts))
+                yield pa.table([found.score, found.entries, found.mass], schema=ANSWERS)
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,12 @@ class Heads:
         return {**self.by_name, **({CODED: self.coded} if self.coded else {})}
 
     @property
+    def encoder_folders(self) -> list[str]:
+        """The folders of this machine with encoders that they read."""
+        spaces = [head.space for head in self.lanes.values() if isinstance(head.space, EncoderSpace)]
+        return [space.source.model for space in spaces if space.source and space.source.is_local]
+
+    @property
     def decoder(self) -> Decoder | None:
         """Decodes, where there is a coded head."""
         if self.coded is None or self.coded.code is None:
@@ -118,6 +129,7 @@ def score_heads(
     heads: Mapping[str, Head | Path],
     *,
     coded: Head | Path | None = None,
+    encoder: EncoderSource | None = None,
     layer: str = "heads",
     provisional: str | None = None,
     backend: BackendName | Backend = "auto",
@@ -127,7 +139,8 @@ def score_heads(
     """Score the kept documents of a finished run by several heads, each in a worker of its own, as a layer.
 
     Parameters: `heads`: column → a head or its file; `coded`: the coded head of these, or its file: one worker more,
-    with which a lost head is not waited for; by default there is none; `layer`: its name; `provisional`: the name of a
+    with which a lost head is not waited for; by default there is none; `encoder`: where that is which heads over an
+    encoder read, and which each worker loads; `layer`: its name; `provisional`: the name of a
     layer for what is known where a head does not come back: a column `<name>_source` says of each score whether it is
     `exact`, `coded` or `pending`; `backend`, `shared_filesystem`: as for `run`; `waiting`: how long a head is waited
     for. The same call goes on after a kill. Bytes of the layer do not depend on `coded`, nor on who was lost.
@@ -138,7 +151,10 @@ def score_heads(
     >>> score_heads("curated", {"prose": Path("prose.bin"), "code": Path("code.bin")})  # doctest: +SKIP
     """
     run = output if isinstance(output, FinishedRun) else open_run(output)
-    given = Heads({name: _head(head) for name, head in heads.items()}, _head(coded) if coded is not None else None)
+    given = Heads(
+        {name: _head(head, encoder) for name, head in heads.items()},
+        _head(coded, encoder) if coded is not None else None,
+    )
     made = Layer(
         layer, "heads", _parameters(given), pa.schema([_column(name, head) for name, head in given.by_name.items()])
     )
@@ -149,10 +165,10 @@ def score_heads(
             name: HeadStep(run, head, name, layer, json.dumps([run.digest, head.sha256]))
             for name, head in given.lanes.items()
         }
-        weights = max(sum(array.nbytes for array in head.network) for head in given.lanes.values())
+        loaded = max(head.loaded_bytes for head in given.lanes.values())
         workers = choose_workers(
-            backend, len(steps), len(steps), worker_resources(BATCH_BYTES + 4 * weights), shared_filesystem,
-            local_paths([run.folder]),
+            backend, len(steps), len(steps), worker_resources(BATCH_BYTES + loaded), shared_filesystem,
+            local_paths([run.folder, *given.encoder_folders]),
         )  # fmt: skip
         scoring = _Scoring(run, given, steps, waiting or Waiting())
         if (lost := scoring.run(replace(workers, count=1), check)) is not None:
@@ -169,8 +185,8 @@ def score_heads(
     return written
 
 
-def _head(given: Head | Path) -> Head:
-    return given if isinstance(given, Head) else read_head(given)
+def _head(given: Head | Path, encoder: EncoderSource | None) -> Head:
+    return (given if isinstance(given, Head) else read_head(given)).at(encoder)
 
 
 def _parameters(heads: Heads) -> dict[str, object]:
@@ -189,6 +205,7 @@ class _Scoring:
     def __init__(self, run: FinishedRun, heads: Heads, steps: Mapping[str, HeadStep], waiting: Waiting) -> None:
         self._run, self._heads, self._steps = run, heads, steps
         self._decoder = heads.decoder
+        self._numbers = {shard.id: number for number, shard in enumerate(run.shards)}
         documents = [shard.kept for shard in run.shards]
         self.board = Board(list(heads.by_name), heads.coded is not None, documents, waiting, time.monotonic)
         self._news = Condition()
@@ -199,10 +216,8 @@ class _Scoring:
     def run(self, workers: Workers, check: Callable[[], None]) -> MachineError | None:
         """Work until all scores are known, or none can come any more: then why a head is lost. Raises GneissError."""
         workers.backend.room(workers.resources)  # connects to a cluster here, since several threads at once could not
-        for lane in self.board.lanes:
-            for number, shard in enumerate(self._run.shards):
-                if self._is_there(lane, shard):
-                    self.board.answered(lane, number)
+        for lane, number in self._left():
+            self.board.answered(lane, number)
         threads = [
             Thread(target=self._serve, args=(workers, lane), daemon=True, name=f"head {lane}")
             for lane in self.board.lanes
@@ -251,10 +266,11 @@ class _Scoring:
 
     def scores(self, shard: FinishedShard) -> dict[str, HeadScores]:
         """The scores of each head for a shard: its own, or decoded, or none yet. Raises InputError."""
-        there = {lane: self._place(lane, shard) for lane in self.board.lanes if self._is_there(lane, shard)}
-        answers = {lane: read_answers(place) for lane, place in there.items()}
-        lacking = [name for name in self._heads.by_name if name not in there]
-        found = {name: exact_scores(answers[name]) for name in self._heads.by_name if name in there}
+        with self._news:
+            there = self.board.lanes_of(self._numbers[shard.id])
+        answers = {lane: read_answers(self._place(lane, shard)) for lane in there}
+        lacking = [name for name in self._heads.by_name if name not in answers]
+        found = {name: exact_scores(answers[name]) for name in self._heads.by_name if name in answers}
         for name in lacking:
             if len(lacking) == 1 and self._decoder is not None and CODED in answers:
                 found[name] = self._decoder.scores(name, answers, answers[CODED])
@@ -265,13 +281,22 @@ class _Scoring:
     def _place(self, lane: str, shard: FinishedShard) -> Place:
         return self._run.folder / answers_path(shard.id, self._steps[lane].layer, lane)
 
-    def _is_there(self, lane: str, shard: FinishedShard) -> bool:
-        """Whether a head has answered for a shard: the file is whole, of this head and this run."""
-        place = self._place(lane, shard)
-        if place.find() is None:
-            return False
+    def _left(self) -> Iterator[tuple[str, int]]:
+        """(head, number of a shard) of the answers that an earlier call left, by one listing, and the footers of these.
+
+        They are of these heads and this run, and whole.
+        """
+        folders = {answers_folder(step.layer) for step in self._steps.values()}
+        paths = {f"{folder}/{file.name}" for folder in folders for file in (self._run.folder / folder).files()}
+        for lane, step in self._steps.items():
+            for number, shard in enumerate(self._run.shards):
+                if answers_path(shard.id, step.layer, lane) in paths and self._is_whole(lane, shard):
+                    yield lane, number
+
+    def _is_whole(self, lane: str, shard: FinishedShard) -> bool:
+        """Whether a file holds the answers of a head for a shard of this run."""
         try:
-            footer = read_footer(place)
+            footer = read_footer(self._place(lane, shard))
         except (OSError, pa.ArrowException):
             return False
         key = (footer.metadata or {}).get(_ANSWERS_KEY.encode(), b"").decode()

@@ -83,7 +83,9 @@ class Decoder:
         if self._is_linear:
             # the bias is a feature more, of value 1
             bound = rounding_bound(of_coded.entries + 1, of_coded.mass + 1, self._largest, self._beta, at)
-            is_exact = is_certain(found, bound)
+            # where workers' encoders differ in a bit of a text's features, the head is to say what it finds
+            is_same = np.all([answers.mass == of_coded.mass for answers in known.values()], axis=0)
+            is_exact = is_certain(found, bound) & is_same
             return HeadScores(np.where(is_exact, on_grid(found), np.nan), is_exact, ~is_exact)
         is_pending = is_in_guard_band(found, THRESHOLD)
         is_exact = np.isnan(found)  # a document without features, which has no score

@@ -119,7 +119,7 @@ def test_what_cannot_be_coded_is_refused() -> None:
     texts = [texts_of(0)[0]] * 2
     for heads, of, match in [
         ([one], (), "2 heads or more, found 1"),
-        ([one, other], (), "other words, n-grams or buckets"),
+        ([one, other], (), "the heads read other features"),
         ([one, network], (), "each kind by itself"),
         ([one, build_code([one, linear_head(1)])], (), "is a coded one"),
         ([network] * 3, texts, "code them in pairs"),

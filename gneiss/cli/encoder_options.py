@@ -1,0 +1,30 @@
+"""Options of commands that read a text by an encoder."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, TypeAlias
+
+import typer
+
+
+class PoolingOption(StrEnum):
+    """What stands for a window of an encoder."""
+
+    mean = "mean"
+    cls = "cls"
+    pooler = "pooler"
+
+
+class PrecisionOption(StrEnum):
+    """Products in an encoder."""
+
+    float32 = "float32"
+    int8 = "int8"
+
+
+EncoderWeights: TypeAlias = Annotated[str, typer.Option(help="Its weights: safetensors of a BERT, or ONNX.")]
+Pooling: TypeAlias = Annotated[PoolingOption, typer.Option(help="What stands for a window.")]
+Windows: TypeAlias = Annotated[int, typer.Option(min=1, max=64, help="The most windows of a text.")]
+WindowTokens: TypeAlias = Annotated[int, typer.Option(min=8, max=8192, help="Tokens of a window.")]
+Precision: TypeAlias = Annotated[PrecisionOption, typer.Option(help="`int8` is twice as fast, and a little off.")]

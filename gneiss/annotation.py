@@ -37,6 +37,14 @@ class Column:
     meaning: str
 
 
+@dataclass(frozen=True)
+class Demand:
+    """What a worker takes at most for a model file: memory, and whether a GPU, where there is one."""
+
+    memory_bytes: int
+    gpu: bool = False
+
+
 class Annotator:
     """Computes annotations: fetches files once per run, loads them once per worker, runs once per batch.
 
@@ -92,6 +100,10 @@ class Annotator:
     def calls(self) -> tuple[str, ...]:
         """Modules besides that of its class whose code computes its annotations, by name. By default none."""
         return ()
+
+    def demand(self, source: str, path: Path, size_bytes: int) -> Demand:
+        """What a worker takes for one of its model files, which lies at `path`, unless it maps them."""
+        return Demand(size_bytes * self.loaded_bytes_per_byte)
 
     def load(self, files: Mapping[str, Path]) -> Annotate:
         """Once per worker: open the model files (name → local path) and return the function that annotates a batch.

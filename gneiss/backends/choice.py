@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from gneiss.backends import DOCUMENT_SECONDS, Backend, Patience, Workers
-from gneiss.backends.resources import Resources
+from gneiss.backends.resources import Resources, check_gpus
 from gneiss.errors import MachineError
 
 BackendName: TypeAlias = Literal["auto", "local", "ray"]
@@ -23,17 +24,21 @@ def choose_workers(
     shared_filesystem: bool,
     local: Sequence[str] = (),
     document_seconds: float | None = None,
+    gpus_per_worker: float | None = None,
 ) -> Workers:
     """The workers for a number of tasks.
 
     Parameters: `workers`: how many, None for as many as fit, at any time; `shared_filesystem`: whether every
     node sees the same files at the `local` paths that workers read or write; `document_seconds`: see Patience, None for
-    its default. `auto` takes Ray inside a Ray job or when RAY_ADDRESS is set. Raises MachineError.
+    its default; `gpus_per_worker`: what a worker asks for, None for what its resources say. `auto` takes Ray inside a
+    Ray job or when RAY_ADDRESS is set. Raises MachineError.
     """
     if workers is not None and workers < 1:
         raise MachineError(f"workers={workers}: expected 1 or more")
     if document_seconds is not None and not document_seconds > 0:
         raise MachineError(f"document_seconds={document_seconds:g}: expected more than 0")
+    if gpus_per_worker is not None:
+        resources = replace(resources, gpus=check_gpus(gpus_per_worker))
     if isinstance(backend, str):
         patience = Patience(document_seconds=document_seconds or DOCUMENT_SECONDS)
         chosen = _backend(backend, shared_filesystem, patience, workers is None, bool(local))

@@ -24,7 +24,7 @@ from typing import IO, Any, Literal, TypeAlias
 from gneiss.backends import Done, Headcount, Patience, Room, Step, Task, bytes_of
 from gneiss.backends.care import NO_CARE, Care, watched
 from gneiss.backends.driving import Answered, Died, Event, Opened, Placed, Seen, drive
-from gneiss.backends.machine import death_by_exit_code, memory_kills, vitals, worn_out
+from gneiss.backends.machine import death_by_exit_code, gpus_here, memory_kills, vitals, worn_out
 from gneiss.backends.memory import held_bytes, machine_memory, peak_bytes
 from gneiss.backends.recorder import ASK, Recorder, read_record
 from gneiss.backends.resources import Peaks, Resources
@@ -50,8 +50,13 @@ class LocalProcesses:
     idle: list[_Process] | None = field(default=None, compare=False, repr=False)
 
     def room(self, resources: Resources, held_bytes: int = 0) -> Room:
-        """See Backend. held_bytes: what workers that there are already hold of the memory."""
+        """See Backend. held_bytes: what workers that there are already hold of the memory.
+
+        Without a GPU workers do without.
+        """
         places = resources.places(machine_memory().free_bytes + held_bytes)
+        if resources.gpus and (gpus := gpus_here()):
+            places = min(places, resources.sharing(gpus))
         return Room(len(os.sched_getaffinity(0)) // resources.cpus, places)
 
     def admit(self, workers: int, resources: Resources, local: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,17 @@ from gneiss.backends.resources import Resources
 
 _log = logging.getLogger(__name__)
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGXCPU}
+
+
+#: A folder for each NVIDIA GPU of a machine, which its driver makes.
+_GPUS = Path("/proc/driver/nvidia/gpus")
+
+
+def gpus_here(folder: Path = _GPUS, environment: Mapping[str, str] = os.environ) -> int:
+    """How many GPUs processes here can use: those of the machine, of which CUDA_VISIBLE_DEVICES may name some."""
+    there = len(list(folder.iterdir())) if folder.is_dir() else 0
+    named = environment.get("CUDA_VISIBLE_DEVICES")
+    return there if named is None else min(there, len([name for name in named.split(",") if name.strip()]))
 
 
 @dataclass(frozen=True)

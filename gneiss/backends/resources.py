@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from gneiss.errors import MachineError
+
 #: Peak resident memory of a worker beside its models and its task: Python and the libraries, and, of an extraction, the
 #: sandbox. Measured on 45 MB of HTML: 210 MB and 70 to 180 MB; of a run without models: under 600 MB.
 WORKER_BYTES = 600_000_000
@@ -35,11 +37,11 @@ class Peaks:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one worker asks for: peak resident memory, and CPUs.
+    """What one worker asks for: peak resident memory, CPUs, and GPUs, where there are any.
 
     shared_bytes: of mapped model files, which all workers of a machine share, and which are not in `memory_bytes`;
     largest_bytes: the input of its largest task; step: the corpus-wide step whose tasks take this memory, however small
-    the shards are; empty where the shards do.
+    the shards are; empty where the shards do; gpus: a fraction of one, or a whole number.
     """
 
     memory_bytes: int
@@ -47,6 +49,7 @@ class Resources:
     step: str = ""
     shared_bytes: int = 0
     largest_bytes: int = 0
+    gpus: float = 0.0
 
     @property
     def less(self) -> str:
@@ -59,8 +62,10 @@ class Resources:
     def said(self) -> str:
         """Its memory, as messages have it."""
         shared = f"{self.shared_bytes / 1e9:.1f}"
-        return f"{self.memory_bytes / 1e9:.1f} GB" + (
-            f" and {shared} GB for models that all share" if float(shared) else ""
+        return (
+            f"{self.memory_bytes / 1e9:.1f} GB"
+            + (f" and {shared} GB for models that all share" if float(shared) else "")
+            + (f", and {self.gpus:g} GPUs" if self.gpus else "")
         )
 
     def less_than(self, memory_bytes: int) -> str:
@@ -71,6 +76,10 @@ class Resources:
     def places(self, memory_bytes: int) -> int:
         """How many workers find room in so much memory of one machine."""
         return max(0, memory_bytes - self.shared_bytes) // self.memory_bytes
+
+    def sharing(self, gpus: float) -> int:
+        """How many workers that ask for some find them in so many GPUs of one machine; a fraction is of one GPU."""
+        return int(gpus) * int(1 / self.gpus) if self.gpus < 1 else int(gpus / self.gpus)
 
     def _fitting_bytes(self, memory_bytes: int) -> int | None:
         """The input of a task that one worker has room for in so much memory; None where that is no matter of size."""
@@ -97,6 +106,21 @@ class Resources:
         return WORKER_BYTES + (self.memory_bytes - WORKER_BYTES) * input_bytes / self.largest_bytes
 
 
-def worker_resources(task_bytes: int = 0, step: str = "", shared_bytes: int = 0, largest_bytes: int = 0) -> Resources:
+def check_gpus(gpus: float) -> float:
+    """What a worker can ask for: 0, a fraction of a GPU, or several whole ones. Raises MachineError.
+
+    >>> check_gpus(0.25)
+    0.25
+    """
+    if not (0 <= gpus <= 1 or (1 < gpus <= 64 and gpus == int(gpus))):
+        raise MachineError(f"gpus_per_worker={gpus:g}: expected a fraction of one, or a whole number to 64")
+    return gpus
+
+
+def worker_resources(
+    task_bytes: int = 0, step: str = "", shared_bytes: int = 0, largest_bytes: int = 0, gpus: float = 0.0
+) -> Resources:
     """What a worker asks for whose models and largest task, or a task of this step, take `task_bytes`."""
-    return Resources(WORKER_BYTES + task_bytes, step=step, shared_bytes=shared_bytes, largest_bytes=largest_bytes)
+    return Resources(
+        WORKER_BYTES + task_bytes, step=step, shared_bytes=shared_bytes, largest_bytes=largest_bytes, gpus=gpus
+    )

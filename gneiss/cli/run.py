@@ -32,6 +32,9 @@ def run(
         float | None,
         typer.Option(help="CPU time of a filter for a document, and for each MB of text beside. Default: 30."),
     ] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(help="GPUs of a worker, such as 0.25. Default: 1 where a filter asks for one.")
+    ] = None,
     changes: Changes = None,
     task: Annotated[int | None, typer.Option(help="Do only this share of the run, from 0; with --of.")] = None,
     of: Annotated[int | None, typer.Option(help="Shares of the run: array tasks of Slurm.")] = None,
@@ -65,6 +68,7 @@ def run(
         backend=backend.value,
         shared_filesystem=shared_filesystem,
         document_seconds=document_seconds,
+        gpus_per_worker=gpus_per_worker,
         progress=shown_progress(forecast=predicted),
         metrics_file=metrics_file,
         predicted=predicted,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gneiss.annotation import STRICT_KEYS, Annotate, Annotator, Column
+from gneiss.annotation import STRICT_KEYS, Annotate, Annotator, Column, Demand
 from gneiss.arrays import Float64Array
 from gneiss.errors import ModelError, RecipeError
 from gneiss.filters.encoder_models.settings import (
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from gneiss.batch import TextBatch
     from gneiss.filters.encoder_models.features import EncoderFiles
     from gneiss.filters.encoder_models.head import LinearHead
+
+#: Memory that torch takes beside the weights, on a processor about 0.4 GB; the rest is for what a GPU has of it here.
+_TORCH_BYTES = 2_000_000_000
 
 PAGES = (
     Page(
@@ -172,6 +175,12 @@ class Encoder(Annotator):
 
         (require_torch if self.engine == "torch" else onnxruntime)()
         return self
+
+    def demand(self, source: str, path: Path, size_bytes: int) -> Demand:
+        """See Annotator. With the weights comes torch, if it is that which computes."""
+        is_torch = source.endswith(f"/{self.weights}") and "torch" in self.calls
+        memory_bytes = super().demand(source, path, size_bytes).memory_bytes
+        return Demand(memory_bytes + is_torch * _TORCH_BYTES, is_torch and self.device == "gpu")
 
     def load(self, files: Mapping[str, Path]) -> Annotate:
         """Once per worker: load the encoder and its heads.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from gneiss.annotation import Annotate, Annotator, Column
+from gneiss.annotation import Annotate, Annotator, Column, Demand
 from gneiss.arrays import Float64Array, Int64Array
 from gneiss.errors import MachineError, ModelError, RecipeError
 from gneiss.filters.encoder import Encoder
@@ -144,6 +144,17 @@ class Route(Annotator):
             else ""
         )
 
+    def demand(self, source: str, path: Path, size_bytes: int) -> Demand:
+        """See Annotator: that of the annotators in the policy."""
+        memory_bytes, gpu = size_bytes, False
+        for annotator in _annotators(read_policy(path)):
+            for file in annotator.model_files:
+                if (path / file).is_file():
+                    file_bytes = (path / file).stat().st_size
+                    found = annotator.demand(file, path / file, file_bytes)
+                    memory_bytes, gpu = memory_bytes + found.memory_bytes - file_bytes, gpu or found.gpu
+        return Demand(memory_bytes, gpu)
+
     def prepare(self, files: Mapping[str, Path], folder: Path) -> Mapping[str, Path]:
         """Make the folder of kept answers, in the cache; one for each judge. Raises ModelError and MachineError."""
         answers = answers_folder(folder, read_policy(files[self.policy]).judge)
@@ -173,12 +184,17 @@ class Route(Annotator):
 
 def _called(policy: Policy) -> tuple[str, ...]:
     """What annotators in a policy call. Raises ModelError where that is not installed."""
-    scorers = [*(tier.scorer for tier in policy.tiers), *filter(None, [policy.judge.scorer])]
-    found = [annotator for scorer in scorers if (annotator := annotator_of(scorer)) is not None]
+    found = _annotators(policy)
     for annotator in found:
         if isinstance(annotator, Encoder):
             annotator.completed({})
     return tuple(sorted({module for annotator in found for module in annotator.calls}))
+
+
+def _annotators(policy: Policy) -> list[Annotator]:
+    """Those that a policy brings along."""
+    scorers = [*(tier.scorer for tier in policy.tiers), *filter(None, [policy.judge.scorer])]
+    return [annotator for scorer in scorers if (annotator := annotator_of(scorer)) is not None]
 
 
 def read_policy(folder: Path) -> Policy:

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import xxhash
 
+from gneiss.annotation import Annotator, Demand
 from gneiss.backends import Backend
 from gneiss.backends.choice import BackendName, choose_workers
 from gneiss.backends.resources import Resources, worker_resources
 from gneiss.curate.loaded_models import prepare
 from gneiss.curate.statistics import Statistics
 from gneiss.errors import BudgetError, DefectError, InputError, RecipeError
+from gneiss.input.model_files import ModelFile
 from gneiss.input.plan import Plan, make_plan
 from gneiss.input.shard import Shard
 from gneiss.jobs.job import Job, Publish, open_job, unpublished
@@ -71,6 +73,7 @@ def run(
     backend: BackendName | Backend = "auto",
     shared_filesystem: bool = False,
     document_seconds: float | None = None,
+    gpus_per_worker: float | None = None,
     progress: Progress = Silent(),  # noqa: B008
     metrics_file: Address | None = None,
     predicted: Forecast | None = None,
@@ -80,9 +83,10 @@ def run(
 
     Parameters: `recipe`: a Recipe, the name of a packaged one, or a YAML file; `input`: file, directory or glob, as a
     path or an address of a store; `output`: a folder; `workers`: processes or actors, by default one a CPU as memory
-    allows; `backend`: `auto` takes Ray inside a Ray job or when RAY_ADDRESS is set; or a Backend; `progress`: called as
-    shards finish; `metrics_file`: kept up to date, as OpenMetrics text; `predicted`: what an estimate says, for the
-    ledger; `keep_index`: leave what later runs need to compare their documents with these, also where all else is done.
+    allows; `backend`: `auto` takes Ray inside a Ray job or when RAY_ADDRESS is set; or a Backend; `gpus_per_worker`:
+    by default 1 where an annotator asks for a GPU, a fraction to share it; `progress`: called as shards finish;
+    `metrics_file`: kept up to date, as OpenMetrics text; `predicted`: what an estimate says, for the ledger;
+    `keep_index`: leave what later runs need to compare their documents with these, also where all else is done.
     Raises RecipeError, InputError, ModelError, OutputError, StoreError, MachineError. Budgets:
     `FinishedRun.check_budgets`.
 
@@ -90,7 +94,9 @@ def run(
     >>> done = gneiss.run("gneissweb-bytes", "crawl/", "curated/")  # doctest: +SKIP
     >>> done.statistics.counts["kept"]  # doctest: +SKIP
     """
-    plan, folder, hire = _planned(recipe, input, output, workers, backend, shared_filesystem, document_seconds)
+    plan, folder, hire = _planned(
+        recipe, input, output, workers, backend, shared_filesystem, document_seconds, gpus_per_worker
+    )
     if keep_index:
         _refuse_index(plan)
     with _open(plan, folder, progress, publish=_publish(metrics_file)) as job:
@@ -117,6 +123,7 @@ def run_share(
     backend: BackendName | Backend = "auto",
     shared_filesystem: bool = False,
     document_seconds: float | None = None,
+    gpus_per_worker: float | None = None,
     progress: Progress = Silent(),  # noqa: B008
     metrics_file: Address | None = None,
     predicted: Forecast | None = None,
@@ -130,7 +137,9 @@ def run_share(
 
     >>> gneiss.run_share("fineweb", "crawl/", "curated/", Share(task=3, of=8))  # doctest: +SKIP
     """
-    plan, folder, hire = _planned(recipe, input, output, workers, backend, shared_filesystem, document_seconds)
+    plan, folder, hire = _planned(
+        recipe, input, output, workers, backend, shared_filesystem, document_seconds, gpus_per_worker
+    )
     if plan.recipe.output.shard_bytes is not None:
         raise RecipeError(
             "output.shard_bytes: a share of a run writes its own shards; leave it out, and `gneiss reshard`"
@@ -158,6 +167,7 @@ def _planned(
     backend: BackendName | Backend,
     shared_filesystem: bool,
     document_seconds: float | None,
+    gpus_per_worker: float | None,
 ) -> tuple[Plan, Place, Hire]:
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     folder = place_of(output, "output")
@@ -166,7 +176,11 @@ def _planned(
     plan = grown(make_plan(recipe, input, refusal, cuts, indexes=indexes_of(recipe)), folder)
     refuse_other_indexes(plan)
     refuse_nesting(input, [shard.file for shard in plan.input.shards], folder)
-    return plan, folder, hire_for(plan, [input, folder], workers, backend, shared_filesystem, document_seconds)
+    return (
+        plan,
+        folder,
+        hire_for(plan, [input, folder], workers, backend, shared_filesystem, document_seconds, gpus_per_worker),
+    )
 
 
 def indexes_of(recipe: Recipe) -> dict[str, str]:
@@ -198,6 +212,7 @@ def hire_for(
     backend: BackendName | Backend,
     shared_filesystem: bool,
     document_seconds: float | None,
+    gpus_per_worker: float | None = None,
 ) -> Hire:
     """What chooses the workers of a plan, who read and write in these places."""
     models = [model.source if "://" in model.source else model.path for model in plan.models]
@@ -208,6 +223,7 @@ def hire_for(
         shared_filesystem=shared_filesystem,
         local=local_paths([*places, *models]),
         document_seconds=document_seconds,
+        gpus_per_worker=gpus_per_worker,
     )
 
 
@@ -402,7 +418,7 @@ def _quarantined(plan: Plan, done: Mapping[str, Receipt]) -> dict[str, str]:
 
 
 def resources_of(plan: Plan) -> Resources:
-    """What one worker is expected to need: libraries, models, and the largest shard, group or partition."""
+    """What one worker is expected to need: libraries, models, and the largest shard, group or partition; a GPU."""
     shards = plan.input.shards
     steps = [step for phase in plan.recipe.phases for step in phase.steps]
     beside = max(map(_beside_text, shards), default=0)
@@ -412,13 +428,21 @@ def resources_of(plan: Plan) -> Resources:
     kept = KEPT_BYTES if any(shard.file.is_in_one_version for shard in shards) else 0
     annotators = [annotator for phase in plan.recipe.phases for annotator in phase.annotators]
     mapped = {file for annotator in annotators if annotator.maps_files for file in annotator.model_files}
-    loaded = {file: annotator.loaded_bytes_per_byte for annotator in annotators for file in annotator.model_files}
     shared = sum(model.size_bytes for model in plan.models if model.source in mapped)
-    own = sum(model.size_bytes * loaded.get(model.source, 1) for model in plan.models if model.source not in mapped)
+    demands = [demand for model in plan.models if model.source not in mapped for demand in _demands(annotators, model)]
+    own, gpus = sum(demand.memory_bytes for demand in demands), float(any(demand.gpu for demand in demands))
     text = max((shard.text_bytes for shard in shards), default=0)
     if reducer > own + held + kept:
-        return worker_resources(reducer, key, shared, text)
-    return worker_resources(int(own + held + kept), "", shared, text)
+        return worker_resources(reducer, key, shared, text, gpus)
+    return worker_resources(int(own + held + kept), "", shared, text, gpus)
+
+
+def _demands(annotators: Sequence[Annotator], model: ModelFile) -> list[Demand]:
+    """What each annotator that loads a model takes for it; nothing for one that is known by its checksum only."""
+    by = [annotator for annotator in annotators if model.source in annotator.model_files and model.size_bytes]
+    return [annotator.demand(model.source, model.path, model.size_bytes) for annotator in by] or [
+        Demand(model.size_bytes)
+    ]
 
 
 def _beside_text(shard: Shard) -> int:

@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 
 from gneiss.backends import machine
-from gneiss.backends.machine import Death, death_by_exit_code, memory_kills, vitals
+from gneiss.backends.machine import Death, death_by_exit_code, gpus_here, memory_kills, vitals
+
+
+def test_gpus_are_those_of_the_driver_that_the_environment_leaves(tmp_path: Path) -> None:
+    assert gpus_here(tmp_path / "none", {}) == 0
+    for name in ("0000:07:00.0", "0000:0f:00.0"):
+        (tmp_path / name).mkdir()
+    found = [gpus_here(tmp_path, given) for given in ({}, *({"CUDA_VISIBLE_DEVICES": of} for of in ("1", "", "0,1,2")))]
+    assert found == [2, 1, 0, 2]
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,8 @@ import pytest
 
 from gneiss.backends import MOST_ATTEMPTS, Patience, Room
 from gneiss.backends.ray_actors import RayActors, check_nodes, room_on, worker
+from gneiss.backends.ray_actors.pool import ActorPool
+from gneiss.backends.ray_actors.room import asked_of
 from gneiss.backends.resources import Resources
 from gneiss.backends.samples import Sample
 from gneiss.errors import DefectError, MachineError, ModelError
@@ -517,6 +519,42 @@ def test_a_worker_fits_where_one_node_has_both_a_cpu_and_the_memory() -> None:
     assert room_on([node(4, 2e9), node(4, 2e9)], Resources(3_000_000_000)) == Room(8, 0)
     assert room_on([node(5, 8e9)], Resources(1_000_000_000, cpus=2)) == Room(2, 2)
     assert room_on([{"Resources": {}}], Resources(1)) == Room(0, 0)
+
+
+def with_gpus(cpus: float, gpus: float) -> Mapping[str, Any]:
+    return {"Resources": {"CPU": cpus, "memory": 100e9, "GPU": gpus}}
+
+
+def test_workers_share_the_gpus_of_a_node_and_are_not_more() -> None:
+    def by_gpus(gpus: float) -> int:
+        return room_on([with_gpus(16, 2), with_gpus(16, 1), with_gpus(16, 0)], Resources(10**9, gpus=gpus)).by_memory
+
+    assert [by_gpus(gpus) for gpus in (0, 0.1, 0.25, 0.3, 0.6, 1, 2)] == [48, 16 + 10, 12, 9, 3, 3, 1]
+
+
+def test_where_no_node_has_a_gpu_workers_ask_for_none_and_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    resources = Resources(10**9, gpus=0.5)
+    assert asked_of([with_gpus(4, 0), with_gpus(4, 1)], resources) == resources
+    assert asked_of([with_gpus(4, 0)], resources) == Resources(10**9)
+    check_nodes([with_gpus(4, 0)], 4, resources, [])
+    assert [record.getMessage() for record in caplog.records] == [
+        "no node of the cluster has a GPU: filters that would use one are run on processors"
+    ]
+
+
+def test_an_actor_asks_ray_for_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    asked: list[Mapping[str, object]] = []
+
+    def remote(**options: object) -> Callable[[object], object]:
+        asked.append(options)
+        return lambda of: of
+
+    monkeypatch.setattr(ray, "remote", remote)
+    monkeypatch.setattr(ray, "put", lambda of: of)
+    ActorPool(None, Resources(10**9, gpus=0.25), [], is_bound=False)
+    assert [options["num_gpus"] for options in asked if "num_gpus" in options] == [0.25]
 
 
 def test_several_nodes_are_refused_unless_they_see_the_same_files() -> None:

@@ -12,7 +12,7 @@ from gneiss.backends.driving import drive
 from gneiss.backends.ray_actors.cluster import living_nodes, own_node
 from gneiss.backends.ray_actors.metrics import Metrics
 from gneiss.backends.ray_actors.pool import Actor, ActorPool, kill_all
-from gneiss.backends.ray_actors.room import check_nodes, room_on
+from gneiss.backends.ray_actors.room import asked_of, check_nodes, room_on
 from gneiss.backends.resources import Resources
 from gneiss.backends.samples import Sample
 
@@ -36,7 +36,8 @@ class RayActors:
 
     def room(self, resources: Resources) -> Room:
         """See Backend. Raises MachineError when there is no cluster to connect to."""
-        return room_on(living_nodes(), resources)
+        nodes = living_nodes()
+        return room_on(nodes, asked_of(nodes, resources))
 
     def admit(self, workers: int, resources: Resources, local: Sequence[str]) -> None:
         """See Backend."""
@@ -58,7 +59,7 @@ class RayActors:
         self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
     ) -> Generator[Done, None, None]:
         """See Backend."""
-        living_nodes()
+        resources = asked_of(living_nodes(), resources)
         with self.kept() as kept:
             assert kept.idle is not None
             actors = ActorPool(step, resources, kept.idle, self.is_bound)

@@ -62,7 +62,11 @@ class ActorPool:
 
         self._resources, self._idle = resources, idle
         self._class: Any = ray.remote(
-            num_cpus=resources.cpus, memory=resources.memory_bytes, max_restarts=0, max_task_retries=0
+            num_cpus=resources.cpus,
+            num_gpus=resources.gpus,
+            memory=resources.memory_bytes,
+            max_restarts=0,
+            max_task_retries=0,
         )(Worker)
         if is_bound:
             self._class = on_node(own_node(), self._class)

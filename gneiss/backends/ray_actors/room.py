@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gneiss.backends import Room
@@ -14,10 +15,17 @@ _log = logging.getLogger(__name__)
 
 
 def room_on(nodes: Sequence[Mapping[str, Any]], resources: Resources) -> Room:
-    """How many workers fit on nodes, as `ray.nodes()` describes them; a worker fits only where one node has both."""
+    """How many workers fit on nodes, as `ray.nodes()` describes them; a worker fits only where one node has all."""
     cpus = [int(_offer(node, "CPU")) // resources.cpus for node in nodes]
     by_memory = [resources.places(int(_offer(node, "memory"))) for node in nodes]
+    if resources.gpus:
+        by_memory = [min(n, resources.sharing(_offer(node, "GPU"))) for n, node in zip(by_memory, nodes, strict=True)]
     return Room(sum(cpus), sum(map(min, cpus, by_memory)))
+
+
+def asked_of(nodes: Sequence[Mapping[str, Any]], resources: Resources) -> Resources:
+    """What workers can ask of these nodes: no GPUs where no node has any, as filters then do without."""
+    return resources if any(_offer(node, "GPU") for node in nodes) else replace(resources, gpus=0.0)
 
 
 def _offer(node: Mapping[str, Any], resource: str) -> float:
@@ -34,6 +42,9 @@ def check_nodes(nodes: Sequence[Mapping[str, Any]], workers: int, resources: Res
             f"the cluster has {len(nodes)} nodes, and these are local paths: {', '.join(local)}; give"
             " shared_filesystem=True if every node sees the same files there, or addresses of a store instead"
         )
+    if asked_of(nodes, resources) != resources:
+        _log.warning("no node of the cluster has a GPU: filters that would use one are run on processors")
+        resources = asked_of(nodes, resources)
     room = room_on(nodes, resources)
     if not room.by_memory and (room.by_cpus or local):
         offered = ", ".join(f"{_offer(node, 'CPU'):g} and {_offer(node, 'memory') / 1e9:.1f} GB" for node in nodes)

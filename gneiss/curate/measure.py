@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -94,18 +94,19 @@ class Measurable:
 
     def of_rows(self, rows: slice) -> Measurable:
         """The same for some consecutive documents."""
-        return replace(self, there=self.there[rows], real=self.real[rows], keys=self.keys[rows])
+        return Measurable(self.there[rows], self.real[rows], self.keys[rows], self.values)
 
     def measured(self, kept: BoolArray) -> ColumnStatistics:
         """The counts; kept: bool (documents,)."""
         there, real = int(np.count_nonzero(self.there)), int(np.count_nonzero(self.real))
-        measured = ColumnStatistics(missing=len(self.there) - there, nan=there - real)
+        missing, nan = len(self.there) - there, there - real
         bins, kept_bins = _count(self.keys[self.real]), _count(self.keys[self.real & kept])
         if self.values is None:
-            measured.bins, measured.kept_bins = bins, kept_bins
-            return measured
-        measured.values = Counter({self.values[number]: n for number, n in bins.items()})
-        measured.kept_values = Counter({self.values[number]: n for number, n in kept_bins.items()})
+            return ColumnStatistics(missing, nan, bins, kept_bins)
+        values, kept_values = (
+            Counter({self.values[number]: n for number, n in counts.items()}) for counts in (bins, kept_bins)
+        )
+        measured = ColumnStatistics(missing, nan, values=values, kept_values=kept_values)
         measured.count_rest_together()
         return measured
 

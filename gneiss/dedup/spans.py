@@ -76,7 +76,8 @@ class Spans:
         19
         """
         batch, positions = compact(texts)
-        return self._in_batch(batch, positions)._shrink_in(batch, boundary).renumbered(positions)
+        own = self._in_batch(batch, positions)._shrink_in(batch, boundary)
+        return own.renumbered(positions) if len(own) else own
 
     def cut(self, texts: Texts, boundary: Boundary = "char") -> pa.LargeStringArray:
         """The texts without their duplicate spans; nulls stay null, all other text is copied byte for byte.
@@ -114,6 +115,8 @@ class Spans:
     def _shrink_in(self, batch: TextBatch, boundary: Boundary) -> Spans:
         if boundary not in BOUNDARIES:
             raise InputError(f"boundary: expected one of {', '.join(BOUNDARIES)}, found {boundary!r}")
+        if not len(self):
+            return self
         document, start, end, source_document, source_start = self.arrays()
         new_start, new_end = shrink_cuts(batch.data, batch.offsets, document, start, end, BOUNDARIES.index(boundary))
         left = new_start < new_end

@@ -10,10 +10,15 @@ from gneiss.backends import Task, bytes_of
 from gneiss.output.ledger import Receipt
 
 _Task = TypeVar("_Task", contravariant=True)
-#: The most tasks and bytes of a bundle. What a bundle holds in memory is little beside what any worker needs.
+#: The most tasks and bytes of a bundle. What a bundle of small tasks holds in memory is little beside what any worker
+#: needs.
 MOST_TASKS, MOST_BYTES = 256, 16_000_000
-#: How many bundles a worker gets at least, so that none runs out of work long before the others.
-_A_WORKER = 4
+#: Tasks that wait for a network are in bundles too, where each is read while the one before it is done. Those larger
+#: than this are in bundles of their own, of so many bytes.
+SMALL_BYTES, MOST_AHEAD_BYTES = 1_000_000, 256_000_000
+#: How many bundles a worker gets at least, and how many of those that are left, so that none runs out of work long
+#: before the others.
+_A_WORKER, _A_WORKER_AT_LAST = 4, 2
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,8 @@ class Bundle(Generic[Task]):
 
     @property
     def text_bytes(self) -> int:
-        """Bytes of input of all."""
-        return sum(map(bytes_of, self.tasks))
+        """Bytes of input of the largest, which say what memory it takes."""
+        return max(map(bytes_of, self.tasks))
 
 
 class BundleWork(Protocol[_Task]):
@@ -42,16 +47,24 @@ class BundleWork(Protocol[_Task]):
         """The receipt of each task; None for one that is to be done by itself, to find out what is wrong with it."""
 
 
-def bundled(tasks: Sequence[Task], size_of: Callable[[Task], float], workers: int) -> Sequence[Task | Bundle[Task]]:
-    """Tasks in order, consecutive small ones in bundles; size_of: the bytes that a task takes in memory."""
-    most = min(MOST_TASKS, len(tasks) // (workers * _A_WORKER))
+def bundled(
+    tasks: Sequence[Task], size_of: Callable[[Task], float], workers: int, most_ahead_bytes: float = MOST_BYTES
+) -> Sequence[Task | Bundle[Task]]:
+    """Tasks in order, consecutive ones in bundles, ever shorter ones at last.
+
+    size_of: the bytes that a task takes in memory; most_ahead_bytes: of a bundle of tasks that are not small.
+    """
     groups: list[list[Task]] = []
-    held = 0.0
-    for task in tasks:
-        held += size_of(task)
-        if not groups or len(groups[-1]) >= most or held > MOST_BYTES:
+    most_at_first = min(MOST_TASKS, len(tasks) // (workers * _A_WORKER))
+    most, held, held_at_most = 0, 0.0, 0.0
+    for number, task in enumerate(tasks):
+        size = size_of(task)
+        limit = MOST_BYTES if size <= SMALL_BYTES else most_ahead_bytes
+        held += size
+        if not groups or len(groups[-1]) >= most or held > held_at_most or limit != held_at_most:
             groups.append([])
-            held = size_of(task)
+            most = min(most_at_first, (len(tasks) - number) // (workers * _A_WORKER_AT_LAST))
+            held, held_at_most = size, limit
         groups[-1].append(task)
     return [Bundle(group) if len(group) > 1 else group[0] for group in groups]
 

@@ -103,7 +103,7 @@ class Job:
         """
         done: dict[str, Receipt] = {}
         single = each(tasks)
-        begun = _begun(stage, single, len(tasks), len(single) if of is None else of, workers.count, self.share)
+        begun = _begun(stage, tasks, len(single) if of is None else of, workers.count, self.share)
         self.note([begun])
         self.meter.begin(begun)
         self._publish(workers)
@@ -213,14 +213,15 @@ def _name(task: object) -> str:
     return name
 
 
-def _begun(stage: str, tasks: Sequence[object], handed: int, of: int, workers: int, share: Share | None) -> Receipt:
-    """The note that a stage begins, with these tasks left, for the driver of a share; handed: out, in bundles."""
+def _begun(stage: str, tasks: Sequence[Task | Bundle[Task]], of: int, workers: int, share: Share | None) -> Receipt:
+    """The note that a stage begins, with these tasks left, for the driver of a share; first: handed out at first."""
+    left = each(tasks)
     counts = {
         "tasks": of,
-        "left": len(tasks),
-        "left_bytes": sum(map(bytes_of, tasks)),
-        "handed": handed,
-        "workers": min(workers, handed),
+        "left": len(left),
+        "left_bytes": sum(map(bytes_of, left)),
+        "first": len(each(tasks[:workers])),
+        "workers": min(workers, len(tasks)),
     }
     return Receipt(stage, COMMITTED, f"{share or ''}", None, counts, cost=_now(), stage=BEGUN)
 

@@ -6,16 +6,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
 from gneiss.errors import first_line
-from gneiss.store.place import Place
+from gneiss.store.place import Place, Sink
 
 ROW_GROUP_BYTES = 64_000_000
-_WRITTEN_BYTES = 1 << 16
+#: A file is written in pieces of this size, and at once if its rows take no more than so much.
+_WRITTEN_BYTES, _SMALL_BYTES = 1 << 16, 1 << 20
 _OPTIONS = {"version": "2.6", "data_page_version": "1.0"}
 
 
@@ -46,21 +48,18 @@ def write_parquet(
     """
     options = {**_OPTIONS, "compression": compression, "compression_level": level}
     schema = schema.with_metadata({**(schema.metadata or {}), **(metadata or {})}) if metadata else schema
+    rows, groups = 0, _groups(tables)
+    first = next(groups, [])
+    is_small = sum(table.nbytes for table in first) <= _SMALL_BYTES  # and the only one, as others are larger
     with (
         (root / path).create() as file,
-        pa.BufferedOutputStream(pa.PythonFile(file, "w"), _WRITTEN_BYTES) as buffered,  # of writes of a few bytes each
-        pq.ParquetWriter(buffered, schema, **options) as writer,
+        (_at_the_end if is_small else _buffered)(file) as sink,
+        pq.ParquetWriter(sink, schema, **options) as writer,
     ):
-        rows, waiting, waiting_bytes = 0, [], 0
-        for table in tables:
-            rows += table.num_rows
-            waiting.append(table)
-            waiting_bytes += table.nbytes
-            if waiting_bytes >= ROW_GROUP_BYTES:
-                _write_group(writer, waiting)
-                waiting, waiting_bytes = [], 0
-        if sum(table.num_rows for table in waiting):
-            _write_group(writer, waiting)
+        for group in chain([first], groups):
+            if size := sum(table.num_rows for table in group):
+                _write_group(writer, group)
+                rows += size
     return WrittenFile(path, file.size_bytes, file.checksum, rows, file.etag)
 
 
@@ -138,6 +137,34 @@ def read_table(place: Place, columns: Sequence[str] | None = None) -> pa.Table:
         if missing := set(columns or ()).difference(parquet.schema_arrow.names):
             raise pa.ArrowKeyError(f"no column {min(missing)!r}")
         return parquet.read() if columns is None else parquet.read(list(columns)).select(list(columns))
+
+
+def _groups(tables: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
+    """The tables of each row group."""
+    waiting, waiting_bytes = list[pa.Table](), 0
+    for table in tables:
+        waiting.append(table)
+        waiting_bytes += table.nbytes
+        if waiting_bytes >= ROW_GROUP_BYTES:
+            yield waiting
+            waiting, waiting_bytes = [], 0
+    if waiting:
+        yield waiting
+
+
+@contextmanager
+def _buffered(file: Sink) -> Iterator[pa.NativeFile]:
+    """What writes to a file, not in the few bytes that a Parquet writer has at a time."""
+    with pa.BufferedOutputStream(pa.PythonFile(file, "w"), _WRITTEN_BYTES) as buffered:
+        yield buffered
+
+
+@contextmanager
+def _at_the_end(file: Sink) -> Iterator[pa.NativeFile]:
+    """What writes to a file all at once, when all is there."""
+    held = pa.BufferOutputStream()
+    yield held
+    file.write(held.getvalue())
 
 
 def _write_group(writer: pq.ParquetWriter, tables: list[pa.Table]) -> None:

@@ -33,7 +33,7 @@ class StageStatus:
     tasks: int
     left: int
     workers: int
-    first: float
+    first: int
     begun: float
     last: float
     done: int
@@ -192,7 +192,7 @@ def _stage(note: Receipt, receipts: Sequence[Receipt]) -> StageStatus:
         counts["tasks"],
         max(0, counts["left"] - len(receipts)),
         counts["workers"],
-        counts["workers"] * counts["left"] / max(counts.get("handed", counts["left"]), 1),
+        counts.get("first", counts["workers"]),
         note.cost["at"],
         max((receipt.cost.get("at", 0.0) for receipt in receipts), default=note.cost["at"]),
         len(receipts),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import xxhash
@@ -12,7 +12,7 @@ import xxhash
 from gneiss.backends import Workers
 from gneiss.errors import OutputError
 from gneiss.input.shard import Shard
-from gneiss.jobs.bundle import bundled
+from gneiss.jobs.bundle import MOST_AHEAD_BYTES, MOST_BYTES, SMALL_BYTES, Bundle, bundled
 from gneiss.jobs.job import Job
 from gneiss.jobs.resume import Kind
 from gneiss.output import layout, ledger
@@ -24,8 +24,11 @@ from gneiss.stages.corpus import Corpus
 from gneiss.stages.curating import CurateStep
 from gneiss.stages.indexing import is_indexed, write_manifests
 from gneiss.stages.of_recipe import counted_after, counts_after, stages_after, stages_before
+from gneiss.store.at_once import AT_ONCE
 from gneiss.store.place import Place
 
+#: Larger files are not read ahead: a round trip is little beside the time that one takes, and its memory is not.
+_AHEAD_BYTES = 64_000_000
 _log = logging.getLogger(__name__)
 #: The receipt that says by which shards all others are decided, where shards see each other.
 USABLE = "usable"
@@ -39,15 +42,26 @@ def curate(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receip
         _run_stages_before(job, workers, corpus)
         _forget_counts(corpus)
         step = CurateStep(corpus if corpus.wide_phases else replace(corpus, shards=()))  # no list of all, if unread
-        tasks = left if corpus.wide_phases or corpus.stored else bundled(left, _size_of, workers.count)
+        tasks = left if corpus.wide_phases or corpus.stored else _bundled(left, workers.count)
         done.update(job.run_tasks(workers, CURATE, step, tasks, len(corpus.shards)))
     return done
 
 
+def _bundled(shards: Sequence[Shard], workers: int) -> Sequence[Shard | Bundle[Shard]]:
+    most = MOST_AHEAD_BYTES if any(map(is_read_ahead, shards)) else MOST_BYTES
+    return bundled(shards, _size_of, workers, most)
+
+
 def _size_of(shard: Shard) -> float:
-    """About the bytes that a small file takes; a part of a file is never small: its worker reads on to the next one."""
+    """About the bytes that a file takes; a part of one is never small: its worker reads on to the next one."""
     file = shard.file.version
-    return math.inf if shard.part.name or file is None else file.size_bytes + shard.text_bytes + shard.held_bytes
+    size = math.inf if shard.part.name or file is None else file.size_bytes + shard.text_bytes + shard.held_bytes
+    return size if size <= _AHEAD_BYTES else math.inf
+
+
+def is_read_ahead(shard: Shard) -> bool:
+    """Whether it may be held in memory while another is decided, and not only if it is small."""
+    return shard.file.store.files_at_once >= AT_ONCE and SMALL_BYTES < _size_of(shard) < math.inf
 
 
 def curate_share_of_usable(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receipt]) -> None:

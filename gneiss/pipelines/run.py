@@ -42,6 +42,7 @@ from gneiss.pipelines.curation import (
     curate,
     curate_share_of_usable,
     curate_usable,
+    is_read_ahead,
     unusable_shards,
 )
 from gneiss.pipelines.increments import corpora, grown, note_increments
@@ -60,6 +61,8 @@ from gneiss.store.ranged import KEPT_BYTES
 # Memory of a worker where no step needs more, beside WORKER_BYTES: for each byte of text of a shard, of its ids and
 # URLs, of the largest table that is read of it at once, and for each row.
 BYTES_PER_BYTE, BYTES_PER_HELD_BYTE, BYTES_PER_TABLE_BYTE, BYTES_PER_ROW = 4, 5, 2, 400
+#: While a shard of a store is decided, so many others are held: one is read, and one written.
+_BESIDE = 2
 #: The receipt that says which statistics were added up.
 SUMMED = "summed"
 
@@ -422,10 +425,12 @@ def resources_of(plan: Plan) -> Resources:
     shards = plan.input.shards
     steps = [step for phase in plan.recipe.phases for step in phase.steps]
     beside = max(map(_beside_text, shards), default=0)
-    largest = max((BYTES_PER_BYTE * shard.text_bytes + _beside_text(shard) for shard in shards), default=0)
+    largest = max(map(_held, shards), default=0)
     held = max([largest, *(step.shard_memory_bytes(shards) + beside for step in steps)])
     reducer, key = max(((step.reducer_memory_bytes(shards), step.key) for step in steps), default=(0, ""))
     kept = KEPT_BYTES if any(shard.file.is_in_one_version for shard in shards) else 0
+    if not plan.recipe.over(shards).wide_steps:
+        kept += _BESIDE * max((_held(shard) for shard in shards if is_read_ahead(shard)), default=0)
     annotators = [annotator for phase in plan.recipe.phases for annotator in phase.annotators]
     mapped = {file for annotator in annotators if annotator.maps_files for file in annotator.model_files}
     shared = sum(model.size_bytes for model in plan.models if model.source in mapped)
@@ -443,6 +448,10 @@ def _demands(annotators: Sequence[Annotator], model: ModelFile) -> list[Demand]:
     return [annotator.demand(model.source, model.path, model.size_bytes) for annotator in by] or [
         Demand(model.size_bytes)
     ]
+
+
+def _held(shard: Shard) -> int:
+    return BYTES_PER_BYTE * shard.text_bytes + _beside_text(shard)
 
 
 def _beside_text(shard: Shard) -> int:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from gneiss.curate.phase import CorpusResults
 
 _Item = TypeVar("_Item")
-#: Small shards that are decided at once, while those before them are written and those after them are read.
-_TOGETHER = 32
+#: Small shards that are decided at once, and the most bytes of text of a bundle of small ones.
+_TOGETHER, _SMALL_BYTES = 32, 16_000_000
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,10 @@ class CurateWork:
         return commit(curated, recipe, output, stored.documents(curated.kept) if stored else None)
 
     def together(self, shards: Sequence[Shard]) -> Sequence[Receipt | None]:
-        """Curate small shards of which nothing is known; see BundleWork.
+        """Curate shards of which nothing is known; see BundleWork.
 
-        While some are decided together, those after them are read, and those before them written.
+        While small ones are decided together, those after them are read, and those before them written. Of larger ones
+        one is decided, one read and one written at a time.
         """
         from gneiss.curate.curate import curate_together
         from gneiss.curate.reading import Documents, read_documents
@@ -86,17 +87,19 @@ class CurateWork:
             except InputError:
                 return None
 
-        readers, writers = shards[0].file.store.files_at_once, output.store.files_at_once
-        parts = _parts(one for one in at_once(read, shards, readers) if one is not None)
+        most = _TOGETHER if sum(shard.text_bytes for shard in shards) <= _SMALL_BYTES else 1
+        readers, writers = (min(store.files_at_once, most) for store in (shards[0].file.store, output.store))
+        parts = _parts((one for one in at_once(read, shards, readers) if one is not None), most)
         curated = (shard for part in parts for shard in curate_together(part, recipe, self.models, watch=watch()))
-        receipts = {
-            receipt.task: receipt
-            for receipt in at_once(lambda result: commit(result, recipe, output), curated, writers)
-        }
+        with output.together() as folder:
+            receipts = {
+                receipt.task: receipt
+                for receipt in at_once(lambda result: commit(result, recipe, folder), curated, writers)
+            }
         return [receipts.get(shard.id) for shard in shards]
 
 
-def _parts(items: Iterable[_Item]) -> Iterator[list[_Item]]:
+def _parts(items: Iterable[_Item], most: int) -> Iterator[list[_Item]]:
     left = iter(items)
-    while part := list(islice(left, _TOGETHER)):
+    while part := list(islice(left, most)):
         yield part

@@ -13,7 +13,8 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
@@ -35,7 +36,12 @@ _UNABLE = (errno.EINVAL, errno.ENOTSUP, errno.EPERM, errno.ENOSYS)
 
 @dataclass(frozen=True)
 class LocalStore:
-    """The file system of this machine, and what is mounted into it. An ETag is the time of modification, in ns."""
+    """The file system of this machine, and what is mounted into it. An ETag is the time of modification, in ns.
+
+    changed: the folders whose names are not kept yet; None: they are kept file by file.
+    """
+
+    changed: set[str] | None = field(default=None, compare=False, repr=False)
 
     schemes = ("", "file")
     reads_versions = False
@@ -103,20 +109,35 @@ class LocalStore:
     @contextmanager
     def create(self, path: str, *, is_new: bool = False) -> Iterator[BinaryIO]:
         """See Store. It outlasts a power cut, and so do the names of new folders."""
-        final = Path(path)
-        temporary = final.with_name(_unfinished(final.name))
-        _make_folder(final.parent)
+        folder, name = os.path.split(path)
+        temporary = os.path.join(folder, _unfinished(name))
+        _make_folder(folder)
         try:
-            with temporary.open("wb") as file:
+            with open(temporary, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            _move(temporary, final, is_new)
+            _move(temporary, path, is_new)
         except BaseException:
             with suppress(OSError):
-                temporary.unlink()
+                os.unlink(temporary)
             raise
-        _keep_names(final.parent)
+        if self.changed is None:
+            _keep_names(folder)
+        else:
+            self.changed.add(folder)
+
+    def together(self) -> LocalStore:
+        """The same for who writes many files: their names outlast a power cut only once they are kept.
+
+        To keep those of a folder takes as long as to keep a file.
+        """
+        return replace(self, changed=set())
+
+    def keep_names(self) -> None:
+        """Let the names of all files that were written outlast a power cut."""
+        for folder in sorted(self.changed or ()):
+            _keep_names(folder)
 
     def delete(self, path: str) -> None:
         """See Store."""
@@ -134,7 +155,7 @@ class LocalStore:
     @contextmanager
     def lock(self, path: str) -> Iterator[Callable[[], None]]:
         """See Store. The kernel lets go of it when the process ends, however it ends, and not before."""
-        _make_folder(Path(path).parent)
+        _make_folder(os.path.dirname(path))
         with open(path, "ab") as file:
             try:
                 _flock(file)
@@ -177,22 +198,26 @@ def _unfinished(name: str) -> str:
     """What a file is called while it is written, however long its name is."""
     if len(os.fsencode(name)) > _LONG_NAME:
         name = xxhash.xxh3_128_hexdigest(os.fsencode(name))
-    machine = re.sub(r"[^0-9A-Za-z-]", "-", socket.gethostname())[:32]
-    return f".{name}.{machine}.{os.getpid()}.{secrets.token_hex(4)}.part"
+    return f".{name}.{_in_a_name(socket.gethostname())}.{os.getpid()}.{secrets.token_hex(4)}.part"
 
 
-def _make_folder(folder: Path) -> None:
+@cache
+def _in_a_name(machine: str) -> str:
+    return re.sub(r"[^0-9A-Za-z-]", "-", machine)[:32]
+
+
+def _make_folder(folder: str) -> None:
     """Make a folder, and those that it lies in, so that a power cut leaves them."""
-    if not folder.is_dir():
-        _make_folder(folder.parent)
+    if not os.path.isdir(folder):
+        _make_folder(os.path.dirname(folder))
         try:
-            folder.mkdir(exist_ok=True)
+            Path(folder).mkdir(exist_ok=True)
         except FileExistsError as error:  # a file
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
-        _keep_names(folder.parent)
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder) from error
+        _keep_names(os.path.dirname(folder))
 
 
-def _keep_names(folder: Path) -> None:
+def _keep_names(folder: str) -> None:
     """Let the names in a folder outlast a power cut, where its file system can do that."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -204,7 +229,7 @@ def _keep_names(folder: Path) -> None:
         os.close(opened)
 
 
-def _move(temporary: Path, final: Path, is_new: bool) -> None:
+def _move(temporary: str, final: str, is_new: bool) -> None:
     """Give a file its name; is_new: one that no file has."""
     if is_new:
         try:
@@ -212,12 +237,12 @@ def _move(temporary: Path, final: Path, is_new: bool) -> None:
         except OSError as error:
             if error.errno not in _UNABLE:
                 raise
-            if final.exists():
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(final)) from error
+            if os.path.exists(final):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), final) from error
         else:
-            temporary.unlink()
+            os.unlink(temporary)
             return
-    temporary.replace(final)
+    os.replace(temporary, final)
 
 
 def _file(name: str, found: os.stat_result) -> File:

@@ -149,6 +149,20 @@ class Place:
             yield sink
         sink.etag = getattr(file, "etag", None) or self.etag()
 
+    @contextmanager
+    def together(self) -> Iterator[Place]:
+        """The same folder, for who writes many files: they are safe from a power cut when the block ends, not before.
+
+        Raises OutputError.
+        """
+        if not isinstance(self.store, LocalStore):
+            yield self
+            return
+        store = self.store.together()
+        yield replace(self, store=store)
+        with self._written():
+            store.keep_names()
+
     def put(self, file: Path) -> None:
         """Copy a file of this machine here: what a library can write to a local path only. Raises OutputError."""
         with self.create() as target, file.open("rb") as source:

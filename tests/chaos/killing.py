@@ -75,20 +75,19 @@ def killed_at(
             event("aside", os.readlink(f"/proc/self/fd/{descriptor}"))
         sync(descriptor)
 
-    def after_rename(self: Path, target: Path) -> Path:
-        renamed = rename(self, target)
+    def after_rename(source: str, target: str) -> None:
+        rename(source, target)
         event("renamed", str(target))
-        return renamed
 
     def after_link(source: Path, target: Path) -> None:
         link(source, target)
         event("renamed", str(target))
 
-    write_group, sync, rename, link = parquet._write_group, os.fsync, Path.replace, os.link
+    write_group, sync, rename, link = parquet._write_group, os.fsync, os.replace, os.link
     with (
         mock.patch.object(parquet, "_write_group", after_half),
         mock.patch.object(os, "fsync", before_sync),
-        mock.patch.object(Path, "replace", after_rename),
+        mock.patch.object(os, "replace", after_rename),
         mock.patch.object(os, "link", after_link),
     ):
         yield

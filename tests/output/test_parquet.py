@@ -129,7 +129,7 @@ def raising(number: int) -> object:
 FULL = "No space left on device; free some space and run again: finished shards are kept"
 
 
-@pytest.mark.parametrize("where", ["os.fsync", "pyarrow.parquet.ParquetWriter.write_table", "pathlib.Path.replace"])
+@pytest.mark.parametrize("where", ["os.fsync", "pyarrow.parquet.ParquetWriter.write_table", "os.replace"])
 def test_a_full_disk_is_an_output_error_with_advice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

@@ -77,7 +77,7 @@ def test_the_time_left_is_not_known_before_each_worker_may_have_ended_its_first_
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begin = begun(CURATE, 100, 100, 0.0)
-    bundles = replace(begin, counts={**begin.counts, "handed": 10})  # of 10 tasks, for 2 workers
+    bundles = replace(begin, counts={**begin.counts, "first": 20})  # two bundles of 10 tasks
     output = output_with(tmp_path, bundles, *(done(CURATE, f"{task}", 10.0) for task in range(19)))
     print_status(run_status(output), 10.0)
     assert "19/100 tasks finished, time left not known yet" in capsys.readouterr().out

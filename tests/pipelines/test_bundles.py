@@ -17,14 +17,17 @@ from gneiss.annotation import Annotator, Column, Values
 from gneiss.backends import Done, Step, Task
 from gneiss.backends.resources import Resources
 from gneiss.batch import TextBatch
+from gneiss.curate import reading
 from gneiss.curate.curate import Curated
 from gneiss.errors import StoreError
-from gneiss.jobs.bundle import MOST_BYTES, Bundle, bundled, each
+from gneiss.input.shard import Shard
+from gneiss.jobs.bundle import MOST_BYTES, SMALL_BYTES, Bundle, bundled, each
 from gneiss.output import commit
 from gneiss.output.finished_run import FinishedRun
 from gneiss.output.ledger import Receipt
 from gneiss.pipelines.run import run
 from gneiss.recipe.recipe import Recipe
+from gneiss.store.at_once import AT_ONCE
 from gneiss.store.local import LocalStore
 from tests import runs
 
@@ -121,7 +124,8 @@ def test_bundles_of_any_size_change_no_byte(
         mock.patch("gneiss.stages.curating._TOGETHER", together),
     ):
         done = run(Recipe.parse(RECIPE), source, tmp_path / "output", backend=seen)
-    assert sum(seen.bundles) == 12
+    assert len(each(seen.tasks)) == 12
+    assert seen.bundles
     assert runs.promised(done.folder) == runs.promised(alone.folder)
     assert done.quarantined_shards == alone.quarantined_shards
 
@@ -135,6 +139,7 @@ def test_as_many_shards_are_written_at_once_as_suit_the_store(source: Path, alon
 
     with (
         mock.patch("gneiss.jobs.bundle._A_WORKER", 1),
+        mock.patch("gneiss.jobs.bundle._A_WORKER_AT_LAST", 1),
         mock.patch("gneiss.output.commit.commit", noted),
         mock.patch.object(LocalStore, "files_at_once", 1),
     ):
@@ -143,13 +148,46 @@ def test_as_many_shards_are_written_at_once_as_suit_the_store(source: Path, alon
     assert runs.promised(done.folder) == runs.promised(alone.folder)
 
 
+def test_of_larger_files_in_a_network_one_is_read_and_one_written_at_a_time(
+    source: Path, alone: FinishedRun, tmp_path: Path
+) -> None:
+    read, committed, held, most = reading.read_documents, commit.commit, set[str](), list[int]()
+
+    def held_now(shard: Shard, *arguments: Any) -> reading.Documents:
+        documents = read(shard, *arguments)
+        held.add(shard.id)
+        most.append(len(held))
+        return documents
+
+    def let_go(curated: Curated, *arguments: Any) -> Receipt:
+        receipt = committed(curated, *arguments)
+        held.discard(curated.shard.id)
+        return receipt
+
+    seen = Seen()
+    with (
+        mock.patch("gneiss.jobs.bundle._A_WORKER", 1),
+        mock.patch.object(LocalStore, "files_at_once", AT_ONCE),
+        mock.patch("gneiss.jobs.bundle.SMALL_BYTES", 0),
+        mock.patch("gneiss.pipelines.curation.SMALL_BYTES", 0),
+        mock.patch("gneiss.stages.curating._SMALL_BYTES", 0),
+        mock.patch("gneiss.curate.reading.read_documents", held_now),
+        mock.patch("gneiss.output.commit.commit", let_go),
+    ):
+        done = run(Recipe.parse(RECIPE), source, tmp_path / "output", backend=seen)
+    assert seen.bundles[0] == 6
+    assert max(most) <= 3
+    assert runs.promised(done.folder) == runs.promised(alone.folder)
+    assert done.quarantined_shards == alone.quarantined_shards
+
+
 def test_of_a_bundle_that_kills_workers_each_shard_is_done_by_itself(
     source: Path, alone: FinishedRun, tmp_path: Path
 ) -> None:
     seen = Seen(loses=2)
     done = run(Recipe.parse(RECIPE), source, tmp_path / "output", backend=seen)
-    assert seen.bundles == [3, 3, 3, 3]
-    assert len(seen.tasks) == 4 + 3 + 3
+    assert seen.bundles == [3, 3, 3]
+    assert len(seen.tasks) == 3 + 3 + 3 + 3  # at last those of bundles that were lost
     assert runs.promised(done.folder) == runs.promised(alone.folder)
 
 
@@ -192,13 +230,26 @@ def test_many_empty_files_are_shards_without_rows(tmp_path: Path) -> None:
     assert (done.counts["rows"], len(done.shards), done.quarantined_shards) == (1, 41, {})
 
 
-def test_large_tasks_are_in_no_bundle() -> None:
-    def sizes(*given: float, workers: int = 1) -> list[int]:
-        with mock.patch("gneiss.jobs.bundle._A_WORKER", 1):
-            return [len(each([task])) for task in bundled(given, float, workers)]
+def sizes(*given: float, workers: int = 1, ahead: float = MOST_BYTES) -> list[int]:
+    """How many tasks each bundle has, where a worker gets one at least, and at last no more."""
+    with mock.patch("gneiss.jobs.bundle._A_WORKER", 1), mock.patch("gneiss.jobs.bundle._A_WORKER_AT_LAST", 1):
+        return [len(each([task])) for task in bundled(given, float, workers, ahead)]
 
+
+def test_large_tasks_are_in_no_bundle() -> None:
     assert sizes(1, 1, 1, MOST_BYTES, 1, math.inf, 1, 1) == [3, 1, 1, 1, 2]
     assert sizes(*[1] * 600) == [256, 256, 88]
-    assert sizes(*[1] * 200, workers=20) == [10] * 20
     assert sizes(1, 1, 1, workers=2) == [1, 1, 1]
     assert sizes() == []
+
+
+def test_larger_tasks_are_in_bundles_of_their_own_where_they_wait_for_a_network() -> None:
+    large = 2 * SMALL_BYTES
+    assert sizes(1, 1, large, large, math.inf, large, 1, SMALL_BYTES, ahead=10 * MOST_BYTES) == [2, 2, 1, 1, 2]
+    assert sizes(*[MOST_BYTES] * 25, ahead=10 * MOST_BYTES) == [10, 10, 5]
+    assert sizes(*[MOST_BYTES / 20] * 25, ahead=10 * MOST_BYTES) == [20, 5]
+
+
+def test_the_last_bundles_are_the_shortest() -> None:
+    found = [len(each([task])) for task in bundled([1] * 24, float, 2)]
+    assert found == [3, 3, 3, 3, 3, 2, 1, 1, 1, 1, 1, 1, 1]

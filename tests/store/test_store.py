@@ -257,9 +257,9 @@ def test_what_is_written_outlasts_a_power_cut(tmp_path: Path, monkeypatch: pytes
         note("fsync", os.readlink(f"/proc/self/fd/{number}"))
         real_fsync(number)
 
-    real_fsync, real_replace, real_link, real_mkdir = os.fsync, Path.replace, os.link, Path.mkdir
+    real_fsync, real_replace, real_link, real_mkdir = os.fsync, os.replace, os.link, Path.mkdir
     monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(Path, "replace", lambda a, b: (note("replace", b), real_replace(a, b))[1])
+    monkeypatch.setattr(os, "replace", lambda a, b: (note("replace", b), real_replace(a, b))[1])
     monkeypatch.setattr(os, "link", lambda a, b: (note("link", b), real_link(a, b))[1])
     monkeypatch.setattr(Path, "mkdir", lambda a, **options: (note("mkdir", a), real_mkdir(a, **options))[1])
     write(place_of(tmp_path / "x/y/a"), b"content")
@@ -269,6 +269,12 @@ def test_what_is_written_outlasts_a_power_cut(tmp_path: Path, monkeypatch: pytes
     with place_of(tmp_path / "x/y/b").create(is_new=True) as file:
         file.write(b"content")
     assert calls == ["fsync temporary", "link x/y/b", "fsync x/y"]
+    calls.clear()
+    with place_of(tmp_path / "x").together() as folder:
+        for name in ("y/c", "d", "y/e"):
+            write(folder / name, b"content")
+    written = [call for name in ("x/y/c", "x/d", "x/y/e") for call in ("fsync temporary", f"replace {name}")]
+    assert calls == [*written, "fsync x", "fsync x/y"]
 
 
 def test_temporary_files_of_two_machines_have_two_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,9 @@ Training needs torch (`pip install 'gneiss-curation[train]'`); importing this pa
 from gneiss.ablate.ablation import Ablation, Compared, Plan, Trained, ablate
 from gneiss.ablate.corpora import Corpus
 from gneiss.ablate.differences import Difference, paired_difference, sentence
-from gneiss.ablate.held_out import HeldOut, read_held_out
 from gneiss.ablate.own_trainer import OwnTrainer
 from gneiss.ablate.sizes import SIZES, Size, Training
+from gneiss.report.held_out import HeldOut, read_held_out
 
 __all__ = [
     "SIZES",

@@ -14,13 +14,13 @@ import xxhash
 
 from gneiss.ablate.corpora import Corpus, Pool, read_pool
 from gneiss.ablate.differences import Difference, paired_difference, sentence
-from gneiss.ablate.held_out import Contamination, HeldOut, check_shared_words
 from gneiss.ablate.own_trainer import OwnTrainer
 from gneiss.ablate.point import Point
 from gneiss.ablate.sizes import Training
 from gneiss.errors import InputError
 from gneiss.output.claim import refuse_nesting
 from gneiss.output.parquet import write_bytes, write_parquet
+from gneiss.report.held_out import Contamination, HeldOut, check_shared_words
 from gneiss.store.place import Address, Place, place_of
 from gneiss.version import __version__
 

@@ -11,11 +11,11 @@ from functools import cached_property
 import pyarrow as pa
 import xxhash
 
-from gneiss.ablate.held_out import Contamination, refuse_shared_ids
 from gneiss.errors import InputError, first_line
 from gneiss.output import layout
 from gneiss.output.finished_run import open_run
 from gneiss.output.parquet import open_parquet
+from gneiss.report.held_out import Contamination, Identities, refuse_shared
 from gneiss.store.place import Address, place_of
 
 _BATCH_ROWS = 1024
@@ -122,7 +122,7 @@ def read_pool(corpus: Corpus, contamination: Contamination, most_bytes: int) -> 
     copies: Counter[int] = Counter()
     size = documents = text_bytes = contaminated = 0
     for table in corpus.tables():
-        refuse_shared_ids(corpus.name, table["id"].to_pylist(), contamination.held_out)
+        refuse_shared(corpus.name, table["id"].to_pylist(), Identities(contamination.held_out.ids))
         texts = table["text"].to_pylist()
         for text, is_contaminated in zip(texts, contamination.of(TextBatch.of(texts)).tolist(), strict=True):
             if is_contaminated:

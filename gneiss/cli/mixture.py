@@ -35,6 +35,7 @@ class MixtureFormat(StrEnum):
     automodel = "automodel"
     mds = "mds"
     hf = "hf"
+    grain = "grain"
 
 
 def buckets(
@@ -102,13 +103,19 @@ def mix(
     tokens: Annotated[
         str | None, typer.Option(help="The column that counts tokens. Default: the recipe's token count.")
     ] = None,
+    held_out: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RUN|FILE", help="Refuse documents that it has, by id or text; may be repeated."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of documents, and of their order.")] = 0,
     format: Annotated[
         MixtureFormat, typer.Option(help="The mixed corpus, or buckets apart and a trainer's mixture file.")
     ] = MixtureFormat.corpus,
     root: Annotated[
         str | None,
-        typer.Option(help="Where a trainer finds the folders of the parts. Default: there for hf, else OUTPUT/tokens."),
+        typer.Option(
+            help="Where a trainer finds the folders of the parts. Default: data/ for hf and grain, else OUTPUT/tokens."
+        ),
     ] = None,
     shard_bytes: Annotated[str, typer.Option(metavar="SIZE", help="About how much text a file has.")] = "256MB",
     workers: Workers = None,
@@ -138,6 +145,7 @@ def mix(
         upsampling=upsampling,
         tokens=tokens,
         seed=seed,
+        held_out=held_out or (),
     )
     _print_plan(mixture.plan)
     for warning in mixture.warnings:

@@ -24,6 +24,7 @@ from gneiss.mixture.buckets import amounts_of, check_columns
 from gneiss.mixture.plan import Cell
 from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask
 from gneiss.quantiles import Bins, Sketch
+from gneiss.report.held_out import Identities, refuse_shared
 
 #: Factors are whole multiples of 1 / 16, so that there are few.
 FACTOR_STEPS = 16
@@ -127,8 +128,11 @@ class Survey:
         return self.sketch.bins[self.found[cell]], self.sketch.shift
 
 
-def survey(sources: Sequence[Source], seed: int) -> Survey:
-    """Count the documents and tokens of each cell. Raises InputError for counts, ids or factors that cannot be."""
+def survey(sources: Sequence[Source], seed: int, held_out: Identities | None = None) -> Survey:
+    """Count the documents and tokens of each cell.
+
+    Raises InputError for counts, ids or factors that cannot be, and for a document that is held out.
+    """
     quantiles: dict[str, int | None] = {}
     ids = [_Ids() for _ in sources]
 
@@ -136,6 +140,9 @@ def survey(sources: Sequence[Source], seed: int) -> Survey:
         for source, own in zip(sources, ids, strict=True):
             for shard in source.run.shards:
                 for table in source.rows(shard):
+                    if held_out is not None:
+                        hashes = table["content_hash"].to_pylist()
+                        refuse_shared(source.name, table["id"].to_pylist(), held_out, hashes)
                     assigned = assign(source, shard, table, seed)
                     quantiles.update(assigned.quantiles)
                     own.add(assigned.hashes)

@@ -79,6 +79,12 @@ def mds(groups: Sequence[Group], root: str) -> str:
     return json.dumps(streams, indent=1) + "\n"
 
 
+def grain(groups: Sequence[Group], root: str) -> str:
+    """What `grain.MapDataset.mix` needs: the weight of each folder, its planned documents, and those of the mixture."""
+    parts = [{"path": f"{root}/{group.name}", "weight": group.mixed_documents} for group in groups]
+    return json.dumps({"documents": sum(group.mixed_documents for group in groups), "parts": parts}, indent=1) + "\n"
+
+
 def hf(groups: Sequence[Group], root: str) -> str:
     """A module whose `mixture(seed)` interleaves the folders with Hugging Face datasets, by shares of documents.
 
@@ -112,20 +118,23 @@ FORMATS: Mapping[str, tuple[str, Write]] = {
     "automodel": ("automodel.yaml", automodel),
     "mds": ("streams.json", mds),
     "hf": ("mixture.py", hf),
+    "grain": ("grain.json", grain),
 }
+#: Formats whose trainers read Parquet files as they are, or whatever a loader of one's own does.
+_OF_DOCUMENTS = ("hf", "grain")
 
 
 def write_mixture_file(corpus: MixedCorpus, format: str, root: str | None = None) -> Place:
     """Write the mixture file of a trainer into a corpus that was written apart. Raises InputError, OutputError.
 
     Parameters: `format`: a name in `FORMATS`; `root`: the folder that has a folder for each in `data/`, by default
-    `data` itself for `hf`, which reads Parquet, and `tokens` beside it for the others.
+    `data` itself for `hf` and `grain`, which read documents, and `tokens` beside it for the others.
     """
     if format not in FORMATS:
         raise InputError(f"format {format!r}: no trainer of this name{did_you_mean(format, FORMATS)}")
     if any(not group.name for group in corpus.groups):
         raise InputError(f"{corpus.folder}: its buckets are mixed already; write it with apart=True")
     name, write = FORMATS[format]
-    content = write(corpus.groups, root or f"{corpus.folder}/{DATA if format == 'hf' else 'tokens'}")
+    content = write(corpus.groups, root or f"{corpus.folder}/{DATA if format in _OF_DOCUMENTS else 'tokens'}")
     write_bytes(content.encode(), corpus.folder, name)
     return corpus.folder / name

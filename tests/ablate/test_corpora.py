@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from gneiss.ablate import Corpus, HeldOut
 from gneiss.ablate.corpora import pool_of_texts, read_pool
-from gneiss.ablate.held_out import Contamination
 from gneiss.errors import InputError
 from gneiss.output.finished_run import FinishedRun
+from gneiss.report.held_out import Contamination
 
 TEXTS = [f"document {i}" for i in range(50)]
 NOTHING = Contamination(HeldOut({"d": ("a text of the held-out set that nobody else has got",)}, frozenset({"seven"})))

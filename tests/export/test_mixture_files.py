@@ -13,6 +13,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -89,6 +90,21 @@ def test_what_the_files_say(apart: MixedCorpus) -> None:
         assert source["target_ratio"] == pytest.approx(group.mixed_tokens / total)
         assert 1 <= source["max_repetition_ratio"] >= group.mixed_tokens / group.tokens
         assert stream == {"local": f"elsewhere/{group.name}", "repeat": group.mixed_documents / group.documents}
+
+
+def test_grain_mixes_the_folders_by_their_weights(apart: MixedCorpus) -> None:
+    plan = json.loads(write_mixture_file(apart, "grain").read())
+    assert plan["documents"] == sum(group.mixed_documents for group in apart.groups)
+    assert [Path(part["path"]).name for part in plan["parts"]] == [group.name for group in apart.groups]
+    grain: Any = pytest.importorskip("grain", reason="needs Grain: pip install grain")
+    parts = [pq.read_table(part["path"], columns=["id"])["id"].to_pylist() for part in plan["parts"]]
+    datasets = [grain.MapDataset.source(part).seed(at).shuffle().repeat() for at, part in enumerate(parts)]
+    mixed = grain.MapDataset.mix(datasets, [part["weight"] for part in plan["parts"]])[: plan["documents"]]
+    counts = Counter(mixed[at] for at in range(len(mixed)))
+    for group, part in zip(apart.groups, parts, strict=True):
+        own = [counts[id_] for id_ in part]
+        assert abs(sum(own) - group.mixed_documents) <= 1
+        assert max(own) - min(own) <= 1
 
 
 def test_what_has_no_folders_or_no_format_is_refused(mixture: Mixture, apart: MixedCorpus, tmp_path: Path) -> None:

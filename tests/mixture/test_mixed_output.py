@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
@@ -16,12 +17,14 @@ from typer.testing import CliRunner
 
 import gneiss
 from gneiss.cli.main import app
+from gneiss.errors import InputError, OutputError
 from gneiss.export.hf_datasets import export_hf
 from gneiss.layers.weights import write_weights
 from gneiss.loader.packed_files import pack, packed
 from gneiss.loader.packing import sequences
 from gneiss.loader.reader import documents
 from gneiss.mixture import MixedCorpus, Mixture, find_buckets, plan_mixture, write_buckets
+from gneiss.mixture.mixing import MixStep
 from gneiss.output.finished_run import FinishedRun, open_run
 from gneiss.output.run_status import run_status
 from gneiss.output.verification import verify
@@ -194,9 +197,6 @@ def test_a_damaged_file_is_noticed_and_made_again(
 
 
 def test_a_damaged_piece_is_noticed(mixture: Mixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gneiss.errors import OutputError
-    from gneiss.mixture.mixing import MixStep
-
     def end(self: MixStep, shard: Any) -> None:
         raise OutputError("ended")
 
@@ -281,3 +281,18 @@ def test_a_resharded_run_has_the_same_annotators(curated: Path, tmp_path: Path) 
     names = {column.name for column in other.run.recipe.columns}
     assert "prose" not in names
     assert {"eflaw", "tokens"} <= names
+
+
+def test_held_out_documents_are_refused(sources: dict[str, FinishedRun], tmp_path: Path) -> None:
+    held_out = tmp_path / "held-out.jsonl"
+    held_out.write_text(json.dumps({"id": "other", "text": TEXTS["b"][4]}) + "\n")
+    message = "b: the text of the document 'b-4' is in a held-out set too: a model would be judged by its memory"
+    with pytest.raises(InputError, match=message):
+        plan_mixture(sources, 2_000, held_out=[held_out])
+    with pytest.raises(InputError, match="a: the document 'a-0' is in a held-out set too"):
+        plan_mixture(sources, 2_000, held_out=[sources["a"].folder])
+    assert plan_mixture({"a": sources["a"]}, 2_000, held_out=[held_out, sources["b"].folder]).plan.tokens
+    given = [*(f"{name}={run.folder}" for name, run in sources.items()), "--budget", "2K"]
+    shown = CliRunner().invoke(app, ["mix", *given, "--held-out", str(held_out)])
+    assert isinstance(shown.exception, InputError)
+    assert message in str(shown.exception)

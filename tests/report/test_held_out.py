@@ -7,13 +7,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.ablate import HeldOut, read_held_out
-from gneiss.ablate.held_out import Contamination, refuse_shared_ids
 from gneiss.batch import TextBatch
 from gneiss.errors import InputError, ModelError
+from gneiss.output.finished_run import open_run
+from gneiss.report.held_out import Contamination, Identities, identities_of, refuse_shared
 
 WORDS = [f"w{i}" for i in range(60)]
 
@@ -70,4 +72,19 @@ def test_a_share_of_words_that_is_none_is_refused() -> None:
 
 def test_shared_ids_are_refused() -> None:
     with pytest.raises(InputError, match="raw: the document 'b' is in a held-out set too"):
-        refuse_shared_ids("raw", ["a", "b", None], HeldOut({}, frozenset("bc")))
+        refuse_shared("raw", ["a", "b", None], Identities(frozenset("bc")))
+    held_out = HeldOut({"d": ("one text", "two")}, frozenset("bc")).identities
+    hashes = [xxhash.xxh3_128_digest(text) for text in (b"three", b"two")]
+    refuse_shared("raw", ["x", None], held_out, hashes[:1])
+    with pytest.raises(InputError, match="raw: the text of the document 'x' is in a held-out set too"):
+        refuse_shared("raw", ["a", "x"], held_out, hashes)
+
+
+def test_documents_of_runs_and_files_are_known_by_id_and_text(curated: Path, tmp_path: Path) -> None:
+    (tmp_path / "news.jsonl").write_text('{"text": "one", "id": "n"}\n')
+    found = identities_of([curated, str(tmp_path / "news.jsonl")])
+    kept = open_run(curated).annotations(columns=["content_hash"], kept=True)
+    assert found.ids == {"n", *kept["id"].to_pylist()} - {None}
+    assert found.hashes == {xxhash.xxh3_128_digest(b"one"), *kept["content_hash"].to_pylist()}
+    with pytest.raises(ModelError, match="nothing"):
+        identities_of([tmp_path / "nothing.jsonl"])

@@ -1,18 +1,24 @@
-"""Held-out sets by domain, and the documents of a corpus that share text with them."""
+"""Held-out sets: their texts by domain, and the documents of a corpus that are in them or share text with them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow.compute as pc
 import xxhash
 
 from gneiss.annotation import files_of
+from gneiss.curate.statistics import KEPT
 from gneiss.errors import InputError
 from gneiss.filters.evaluation_sets import read_rows, set_name
+from gneiss.output import layout
+from gneiss.output.finished_run import open_run
+from gneiss.store.place import Address, place_of
 
 if TYPE_CHECKING:
     from gneiss.arrays import BoolArray
@@ -30,11 +36,25 @@ def check_shared_words(words: int) -> None:
 
 
 @dataclass(frozen=True)
+class Identities:
+    """By what held-out documents are known: ids, and xxh3-128 of texts, as annotations have it."""
+
+    ids: Collection[str]
+    hashes: Collection[bytes] = frozenset()
+
+
+@dataclass(frozen=True)
 class HeldOut:
     """Texts that no model is trained on, by domain; ids: those of their rows, where they have any."""
 
     texts: Mapping[str, tuple[str, ...]]
     ids: frozenset[str] = frozenset()
+
+    @cached_property
+    def identities(self) -> Identities:
+        """The ids and texts of its documents."""
+        texts = (text for of_domain in self.texts.values() for text in of_domain)
+        return Identities(self.ids, frozenset(xxhash.xxh3_128_digest(text.encode()) for text in texts))
 
     @cached_property
     def digest(self) -> str:
@@ -134,13 +154,41 @@ class Contamination:
         return found
 
 
-def refuse_shared_ids(name: str, ids: Iterable[str | None], held_out: HeldOut) -> None:
-    """Raise InputError for an id of a corpus that a held-out set has too.
+def identities_of(held_out: Sequence[Address]) -> Identities:
+    """The documents of held-out sets: finished runs, of which those that are kept, or files as `read_held_out` takes.
 
-    >>> refuse_shared_ids("raw", ["a", None], HeldOut({}, frozenset({"b"})))
+    Raises InputError, and ModelError for a file that cannot be read.
     """
-    if shared := next((id for id in ids if id in held_out.ids), None):
-        raise InputError(
-            f"{name}: the document {shared!r} is in a held-out set too: a model would be judged by its memory; hold"
-            " out other documents, or leave these out of the corpus"
-        )
+    ids: set[str] = set()
+    hashes: set[bytes] = set()
+    for address in held_out:
+        place = place_of(address)
+        if (place / layout.RUN_FILE).find() is None:
+            found = read_held_out([Path(str(address))]).identities
+            ids.update(found.ids)
+            hashes.update(found.hashes)
+            continue
+        run = open_run(place)
+        for shard in run.shards:
+            for _, table in run.batches(shard, ["content_hash"]):
+                kept = table.filter(pc.field("status") == KEPT)
+                ids.update(kept["id"].drop_null().to_pylist())
+                hashes.update(kept["content_hash"].to_pylist())
+    return Identities(frozenset(ids), frozenset(hashes))
+
+
+def refuse_shared(
+    name: str, ids: Iterable[str | None], held_out: Identities, hashes: Iterable[bytes | None] = ()
+) -> None:
+    """Raise InputError for a document of a corpus that a held-out set has too: its id, or the hash of its text.
+
+    >>> refuse_shared("raw", ["a", None], Identities({"b"}))
+    """
+    for id_, hash_ in zip_longest(ids, hashes):
+        by_id = id_ in held_out.ids
+        if by_id or hash_ in held_out.hashes:
+            what = f"the document {id_!r}" if by_id else f"the text of the document {id_!r}"
+            raise InputError(
+                f"{name}: {what} is in a held-out set too: a model would be judged by its memory; hold out other"
+                " documents, or leave these out of the corpus"
+            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,7 @@ from gneiss.cli.terminal import say
 
 if TYPE_CHECKING:
     from gneiss.model_training import Settings
+    from gneiss.model_training.targets import TargetKind
 
 train_app = typer.Typer(help="Train models of one's own from labelled text.", no_args_is_help=True)
 
@@ -162,11 +163,22 @@ def perplexity(
     _print_card(model.path)
 
 
+class HeadOption(StrEnum):
+    """What a head over an encoder learns."""
+
+    binary = "binary"
+    regression = "regression"
+    classes = "classes"
+
+
 @train_app.command("encoder")
 def encoder(
     input: Labels,
     output: Output,
     model: Annotated[str, typer.Option(help="The folder of the encoder, as in a recipe: minilm/, hf://…/.")],
+    head: Annotated[
+        HeadOption, typer.Option(help="Good or not, the numbers of the label column, or which of several labels.")
+    ] = HeadOption.binary,
     text_column: TextColumn = "text",
     label_column: LabelColumn = "label",
     positive: Positive = None,
@@ -181,22 +193,24 @@ def encoder(
 ) -> None:
     """Train a head over a small transformer, whose weights stay as they are (extra `encoder`)."""
     from gneiss.filters.encoder_models.settings import FeatureSettings
-    from gneiss.model_training import train_encoder
+    from gneiss.model_training import train_encoder, train_encoder_targets
 
-    trained = train_encoder(
-        input,
-        model,
-        output,
-        text=text_column,
-        label=label_column,
-        positive=positive,
-        score_threshold=score_threshold,
-        weights=weights,
-        settings=FeatureSettings(pooling.value, windows, window_tokens, precision.value),
-        l2=l2,
-        held_out_share=held_out_share,
-    )
-    _print_card(trained.path)
+    given: dict[str, Any] = {
+        "text": text_column,
+        "label": label_column,
+        "weights": weights,
+        "settings": FeatureSettings(pooling.value, windows, window_tokens, precision.value),
+        "l2": l2,
+        "held_out_share": held_out_share,
+    }
+    if head is HeadOption.binary:
+        rule: dict[str, Any] = {"positive": positive, "score_threshold": score_threshold}
+        _print_card(train_encoder(input, model, output, **given, **rule).path)
+        return
+    if positive or score_threshold is not None:
+        raise typer.BadParameter(f"--positive and --score-threshold are for --head binary, not {head.value}")
+    kind: TargetKind = "regression" if head is HeadOption.regression else "classes"
+    _print_card(train_encoder_targets(input, model, output, kind=kind, **given).path)
 
 
 @train_app.command("pooled")

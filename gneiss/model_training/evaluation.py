@@ -89,7 +89,7 @@ def evaluate(scores: Float64Array, is_positive: BoolArray) -> Evaluation:
         baseline=judge(most_are_positive, is_positive),
         calibration=calibration,
         calibration_error=sum(distances) / max(1, len(scores) - int(unscored.sum())),
-        retentions=tuple(_retention(asked, scores, is_positive) for asked in RETENTIONS),
+        retentions=tuple(retention(asked, scores, is_positive) for asked in RETENTIONS),
     )
 
 
@@ -120,8 +120,11 @@ def _calibration(scores: Float64Array, is_positive: BoolArray) -> tuple[Bin, ...
     return tuple(bins)
 
 
-def _retention(asked: float, scores: Float64Array, is_positive: BoolArray) -> Retention:
-    """A threshold of 6 decimals half-way between two neighbours, evaluated as rounded for a recipe."""
+def retention(asked: float, scores: Float64Array, is_positive: BoolArray) -> Retention:
+    """A threshold of 6 decimals half-way between two neighbours, evaluated as rounded for a recipe.
+
+    asked: the share to keep; scores, is_positive: as for `evaluate`.
+    """
     ranked = np.sort(scores)[::-1]
     kept = min(max(1, round(asked * len(ranked))), len(ranked) - 1)
     threshold = max(0.0, floor(float(ranked[kept - 1] + ranked[kept]) / 2 * 1e6) / 1e6)

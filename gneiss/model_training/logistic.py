@@ -26,6 +26,33 @@ class Logistic:
     bias: float
 
 
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """Features in deviations from their mean, and back. mean, deviation: (features,), the second 1 of one that is 0."""
+
+    mean: Float64Array
+    deviation: Float64Array
+    varies: BoolArray
+
+    @classmethod
+    def of(cls, features: Float64Array) -> Scaling:
+        """That of features, (documents, features)."""
+        mean, deviation = features.mean(axis=0), features.std(axis=0)
+        varies = deviation > 1e-12
+        return cls(mean, np.where(varies, deviation, 1.0), varies)
+
+    def scaled(self, features: Float64Array) -> Float64Array:
+        """(documents, features + 1): those that never vary are 0, and the last is 1, for the bias."""
+        found = np.ones((len(features), features.shape[1] + 1))
+        found[:, :-1] = np.where(self.varies, (features - self.mean) / self.deviation, 0.0)
+        return found
+
+    def unscaled(self, weights: Float64Array) -> tuple[Float64Array, float]:
+        """(weights, bias) of features as they were, of weights of scaled ones, (features + 1,)."""
+        found = np.where(self.varies, weights[:-1] / self.deviation, 0.0)
+        return found, float(weights[-1] - (found * self.mean).sum())
+
+
 def fit_logistic(features: Float64Array, is_positive: BoolArray, l2: float) -> Logistic:
     """The model of least mean log loss + l2/2 · |weights|², weights of features in deviations from their mean.
 
@@ -36,13 +63,9 @@ def fit_logistic(features: Float64Array, is_positive: BoolArray, l2: float) -> L
     >>> round(float(model.weights[0]), 3), round(float(model.weights[0] * 1.5 + model.bias), 6)
     (1.361, 0.0)
     """
-    mean, deviation = features.mean(axis=0), features.std(axis=0)
-    varies = deviation > 1e-12
-    scaled = np.ones((len(features), features.shape[1] + 1))  # the last stands for the bias
-    scaled[:, :-1] = np.where(varies, (features - mean) / np.where(varies, deviation, 1.0), 0.0)
-    found = _fitted(scaled, is_positive.astype(np.float64), l2)
-    weights = np.where(varies, found[:-1] / np.where(varies, deviation, 1.0), 0.0)
-    return Logistic(weights, float(found[-1] - (weights * mean).sum()))
+    scaling = Scaling.of(features)
+    found = _fitted(scaling.scaled(features), is_positive.astype(np.float64), l2)
+    return Logistic(*scaling.unscaled(found))
 
 
 @njit(cache=True, nogil=True)
@@ -54,7 +77,7 @@ def _fitted(features: Float64Array, labels: Float64Array, l2: float) -> Float64A
         size = _dot(gradient, gradient)
         if size < _SMALLEST * _SMALLEST:
             break
-        direction = _direction(features, curvature, gradient, l2)
+        direction = newton_direction(features, curvature, gradient, l2)
         share = 1.0
         for _ in range(_HALVINGS):
             tried = weights - share * direction
@@ -88,7 +111,9 @@ def _gradient(
 
 
 @njit(cache=True, nogil=True)
-def _direction(features: Float64Array, curvature: Float64Array, gradient: Float64Array, l2: float) -> Float64Array:
+def newton_direction(
+    features: Float64Array, curvature: Float64Array, gradient: Float64Array, l2: float
+) -> Float64Array:
     """The solution of curvature · direction = gradient, nearly."""
     direction, left, along = np.zeros(len(gradient)), gradient.copy(), gradient.copy()
     size = start = _dot(left, left)

@@ -14,6 +14,8 @@ from gneiss.model_training.corpus_figures import Audited, Weighted
 from gneiss.model_training.evaluation import Evaluation
 from gneiss.model_training.labels import Rule
 from gneiss.model_training.source import Skipped
+from gneiss.model_training.target_figures import ClassFigures, RegressionFigures
+from gneiss.model_training.targets import TargetKind
 
 #: Storage of the n-grams: "probing" is fastest, "trie" smallest.
 Structure: TypeAlias = Literal["probing", "trie"]
@@ -105,6 +107,27 @@ class HeadSettings:
 
     def __post_init__(self) -> None:
         check_bounds(self, {"held_out_share": (0.05, 0.5), "l2": (1e-9, 1e6)})
+
+
+@dataclass(frozen=True)
+class TargetHead:
+    """A trained head for a number or for one of several labels, and its evaluation on held-out documents.
+
+    column: that it learns; labels: none for a number; other fields as in `Classifier`.
+    """
+
+    path: Path
+    settings: HeadSettings
+    kind: TargetKind
+    column: str
+    labels: tuple[str, ...]
+    rows: int
+    skipped: Skipped
+    trained: int
+    content_sha256: str
+    model_sha256: str
+    size_bytes: int
+    held_out: RegressionFigures | ClassFigures
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from tests.warm_processes import WarmProcesses
 ROOT = Path(__file__).resolve().parent.parent
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Modules that only an extra brings, so that what imports them cannot be imported everywhere.
-OF_EXTRAS = ("megatron", "nvflare", "torch", "transformers", "streaming", "torchdata")
+OF_EXTRAS = ("megatron", "nvflare", "torch", "lm_eval", "transformers", "streaming", "torchdata")
 _BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(r"\d(?:[\d.,]*\d)?")
 _END = "-- end of command --"

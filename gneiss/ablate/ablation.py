@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,11 @@ from gneiss.ablate.corpora import Corpus, Pool, read_pool
 from gneiss.ablate.differences import Difference, paired_difference, sentence
 from gneiss.ablate.own_trainer import OwnTrainer
 from gneiss.ablate.point import Point
+from gneiss.ablate.ranks import check_agreement, is_first
 from gneiss.ablate.sizes import Training
 from gneiss.errors import InputError
 from gneiss.output.claim import refuse_nesting
+from gneiss.output.differences import run_differences
 from gneiss.output.parquet import write_bytes, write_parquet
 from gneiss.report.held_out import Contamination, HeldOut, check_shared_words
 from gneiss.store.place import Address, Place, place_of
@@ -43,7 +45,8 @@ class Plan:
     shared_words: see `Contamination`; linupper: a temperature r with which each corpus is also trained on samples
     weighted by their losses; null_pair: also compare two random halves of the first corpus; anneal: the share of the
     budget for which a base model, trained before on the first corpus, is trained on each; confidence: of all
-    intervals against the first corpus together; own_trainer: instead of gneiss's. Raises InputError.
+    intervals against the first corpus together; own_trainer: instead of gneiss's; tasks: of lm-evaluation-harness, on
+    which models are judged too. Raises InputError.
     """
 
     training: Training
@@ -57,6 +60,7 @@ class Plan:
     anneal: float | None = None
     confidence: float = 0.95
     own_trainer: OwnTrainer | None = None
+    tasks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.seeds < 2:
@@ -66,8 +70,11 @@ class Plan:
         check_shared_words(self.shared_words)
         if self.held_out_bytes < 1:
             raise InputError(f"held_out_bytes {self.held_out_bytes}: expected 1 or more")
-        if self.own_trainer and (self.linupper is not None or self.anneal is not None or self.null_pair):
-            raise InputError("a trainer of one's own takes a corpus and a seed: no LinUpper, anneal or null pair")
+        other = self.linupper is not None or self.anneal is not None or self.null_pair or self.tasks
+        if self.own_trainer and other:
+            raise InputError(
+                "a trainer of one's own takes a corpus and a seed: no LinUpper, anneal, null pair or tasks"
+            )
 
 
 @dataclass(frozen=True)
@@ -82,13 +89,17 @@ class Arm:
 
 @dataclass(frozen=True)
 class Trained:
-    """A model of an arm. epochs: how often it read its pool; points: its learning curve, the last one its result."""
+    """A model of an arm.
+
+    epochs: how often it read its pool; points: its learning curve, the last one its result; scores: of tasks, by name.
+    """
 
     arm: str
     seed: int
     tokens: int
     epochs: float
     points: tuple[Point, ...]
+    scores: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def bits_per_byte(self) -> Mapping[str, float]:
@@ -98,12 +109,16 @@ class Trained:
 
 @dataclass(frozen=True)
 class Compared:
-    """Two arms. mean: of all domains, each counting the same; domains: one by one, not adjusted for their number."""
+    """Two arms. mean: of all domains, each counting the same; domains: one by one, not adjusted for their number.
+
+    tasks: by task, score of b minus score of a; here above 0 b is better.
+    """
 
     a: str
     b: str
     mean: Difference
     domains: Mapping[str, Difference]
+    tasks: Mapping[str, Difference] = field(default_factory=dict)
 
     @property
     def sentence(self) -> str:
@@ -113,11 +128,16 @@ class Compared:
 
 @dataclass(frozen=True)
 class Ablation:
-    """What came of it. pools: by corpus, how many documents and bytes it has and what was left out."""
+    """What came of it.
+
+    pools: by corpus, how many documents and bytes it has and what was left out; differences: in what the recipes and
+    models of runs differ from those of the first.
+    """
 
     trained: tuple[Trained, ...]
     comparisons: tuple[Compared, ...]
     pools: Mapping[str, Mapping[str, Any]]
+    differences: tuple[str, ...] = ()
 
     @property
     def arms(self) -> list[str]:
@@ -145,6 +165,7 @@ def ablate(
 
     Each model has the same shape, budget of tokens and tokenizer. Models of the same seed start from the same
     parameters, and documents that two corpora share come in the same order. A killed call goes on where it stopped.
+    Within a process group of torch, its processes train each model together, and the first one writes.
 
     Parameters: `held_out`: what the models are judged on; documents of a corpus that share text with it are left out;
     `output`: a folder; `said`: hears of each model. Raises InputError: see `read_pool`, two corpora of one name, a
@@ -158,11 +179,15 @@ def ablate(
         refuse_nesting(corpus.folder, [place_of(corpus.folder)], folder)
     if repeated := [corpus.name for i, corpus in enumerate(corpora) if corpus.name in {c.name for c in corpora[:i]}]:
         raise InputError(f"two corpora are called {repeated[0]!r}: name them, NAME=FOLDER")
+    runs = {corpus.name: run for corpus in corpora if (run := corpus.run) is not None}
+    differences = run_differences(runs)
+    for each in differences:
+        said(each)
     contamination = Contamination(held_out, plan.shared_words)
     pools = [read_pool(corpus, contamination, _POOL_BYTES * plan.training.budget_tokens) for corpus in corpora]
     for pool in pools:
         said(f"{pool.name}: {pool.documents:,} documents, {pool.contaminated:,} more share text with a held-out set")
-    return ablate_pools(pools, held_out, folder, plan, said=said)
+    return ablate_pools(pools, held_out, folder, plan, differences=differences, said=said)
 
 
 def ablate_pools(
@@ -172,9 +197,10 @@ def ablate_pools(
     plan: Plan,
     *,
     arms: Sequence[Arm] | None = None,
+    differences: Sequence[str] = (),
     said: Callable[[str], None] = lambda _: None,
 ) -> Ablation:
-    """The same with documents at hand; see `ablate`. arms: other ones than the plan names."""
+    """The same with documents at hand; see `ablate`. arms: other ones than the plan names; differences: of runs."""
     arms = list(_arms(pools, plan)) if arms is None else list(arms)
     if len(arms) < 2:
         raise InputError("expected two corpora or more, or a null pair, found one corpus")
@@ -185,10 +211,12 @@ def ablate_pools(
         for arm in arms:
             name = f"models/{re.sub(r'[^A-Za-z0-9.+-]', '_', arm.name)}-{_short(arm.name)}-{seed}.json"
             model = _stored(folder / name, key)
+            check_agreement(model is not None, plan.training.device)
             if model is None:
                 model = train(arm, seed)
                 content = {"key": key, **asdict(model)}
-                write_bytes(json.dumps(content, indent=1, sort_keys=True).encode(), folder, name)
+                if is_first():
+                    write_bytes(json.dumps(content, indent=1, sort_keys=True).encode(), folder, name)
             said(f"{arm.name}, seed {seed}: {_mean(model):.4f} bits per byte")
             trained.append(model)
     comparisons = _comparisons(arms, trained, plan.confidence)
@@ -201,17 +229,19 @@ def ablate_pools(
         }
         for pool in pools
     }
-    ablation = Ablation(tuple(trained), comparisons, facts)
+    ablation = Ablation(tuple(trained), comparisons, facts, tuple(differences))
     content = {
         "gneiss": __version__,
         "key": key,
         "plan": asdict(plan),
         "corpora": facts,
+        "differences": list(differences),
         "held_out": {domain: len(texts) for domain, texts in held_out.texts.items()},
         "comparisons": [{**asdict(each), "sentence": each.sentence} for each in comparisons],
         "models": [asdict(model) for model in trained],
     }
-    write_bytes(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False).encode(), folder, RESULT)
+    if is_first():
+        write_bytes(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False).encode(), folder, RESULT)
     return ablation
 
 
@@ -237,9 +267,18 @@ def _comparisons(arms: Sequence[Arm], trained: Sequence[Trained], confidence: fl
         a, b = ([_mean(m) if domain is None else m.bits_per_byte[domain] for m in models[name]] for name in pair)
         return paired_difference(a, b, level)
 
-    domains = list(trained[0].bits_per_byte)
+    def of_task(pair: tuple[str, str], task: str) -> Difference:
+        a, b = ([model.scores[task] for model in models[name]] for name in pair)
+        return paired_difference(a, b, confidence)
+
+    domains, tasks = list(trained[0].bits_per_byte), list(trained[0].scores)
     return tuple(
-        Compared(*pair, difference(pair, each), {domain: difference(pair, confidence, domain) for domain in domains})
+        Compared(
+            *pair,
+            difference(pair, each),
+            {domain: difference(pair, confidence, domain) for domain in domains},
+            {task: of_task(pair, task) for task in tasks},
+        )
         for pair in pairs
     )
 
@@ -290,7 +329,12 @@ def _trained(
     sequences = of_arm.sequences(of_arm.pool.order(seed), last.steps * last.batch, last.length)
     points = train(model, sequences, domains, last, schedule=schedule, seed=seed, reweighter=reweighter)
     tokens = last.steps * last.step_tokens
-    return Trained(arm.name, seed, tokens, tokens / of_arm.size, tuple(points))
+    scores = {}
+    if plan.tasks and is_first():
+        from gneiss.ablate.harness import HarnessModel, task_scores
+
+        scores = task_scores(HarnessModel(model, tokenizer, full.length, full.device), plan.tasks)
+    return Trained(arm.name, seed, tokens, tokens / of_arm.size, tuple(points), scores)
 
 
 def _split(training: Training, share: float) -> tuple[Training, Training]:
@@ -330,7 +374,8 @@ def _write_texts(texts: Sequence[str], folder: Place, path: str) -> None:
 
 def _key(pools: Sequence[Pool], held_out: HeldOut, plan: Plan) -> str:
     """What a stored model is of: corpora and held-out texts as they are, and the plan but for the number of seeds."""
-    settings = {name: value for name, value in asdict(plan).items() if name not in ("seeds", "confidence")}
+    left_out = {"seeds", "confidence", *([] if plan.tasks else ["tasks"])}
+    settings = {name: value for name, value in asdict(plan).items() if name not in left_out}
     parts = [__version__, held_out.digest, *(f"{pool.name} {pool.digest}" for pool in pools)]
     return xxhash.xxh3_128_hexdigest(json.dumps([*parts, settings], sort_keys=True).encode())
 

@@ -13,7 +13,7 @@ import xxhash
 
 from gneiss.errors import InputError, first_line
 from gneiss.output import layout
-from gneiss.output.finished_run import open_run
+from gneiss.output.finished_run import FinishedRun, open_run
 from gneiss.output.parquet import open_parquet
 from gneiss.report.held_out import Contamination, Identities, refuse_shared
 from gneiss.store.place import Address, place_of
@@ -30,14 +30,19 @@ class Corpus:
     text: str = "text"
     id: str = "id"
 
+    @property
+    def run(self) -> FinishedRun | None:
+        """The finished run that it is, or None for a folder of Parquet files."""
+        folder = place_of(self.folder)
+        return open_run(folder) if (folder / layout.RUN_FILE).find() is not None else None
+
     def tables(self) -> Iterator[pa.Table]:
         """Its documents, some hundred at a time: `id`, null where it has none, and `text`, never null.
 
         Raises InputError for a folder without Parquet files, a file that cannot be read, or without the text column.
         """
-        folder = place_of(self.folder)
-        if (folder / layout.RUN_FILE).find() is not None:
-            run = open_run(folder)
+        folder, run = place_of(self.folder), self.run
+        if run is not None:
             columns = [name for name in (run.text, run.id) if name]
             for shard in run.shards:
                 yield from (_named(table, run.text, run.id) for table in run.data_tables(shard, columns))

@@ -1,4 +1,8 @@
-"""The trainer: one loop for one model on one corpus, judged as it goes. Needs torch."""
+"""The trainer: one loop for one model on one corpus, judged as it goes. Needs torch.
+
+Where there are several processes, each takes its part of every batch and of every held-out set, and gradients and
+losses are summed: what is learnt is what one process learns, but for the order of additions.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,8 @@ from gneiss.ablate.point import Point
 from gneiss.ablate.sizes import Training
 from gneiss.ablate.tokens import NO_LABEL, Judged
 from gneiss.arrays import Int32Array
+from gneiss.errors import InputError
+from gneiss.reweight.distributed import place, sum_over_ranks
 from gneiss.reweight.reweighter import SampleReweighter
 from gneiss.reweight.tokens import token_losses
 from gneiss.reweight.trainers import reweighted_loss
@@ -54,7 +60,11 @@ def train(
 
     Parameters: `sequences`: int32 (steps · batch, length + 1); `domains`: what it is judged on; `schedule`: of the
     learning rate; `seed`: of the order of sequences; `reweighter`: weighs them by their losses, by default none.
+    Raises InputError for a batch with fewer sequences than there are processes.
     """
+    rank, world = place()
+    if training.batch < world:
+        raise InputError(f"batch {training.batch}: expected a sequence or more for each of {world} processes")
     device = torch.device(training.device)
     decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
@@ -64,7 +74,7 @@ def train(
     judged_at = {round(training.steps * (i + 1) / training.evaluations) for i in range(training.evaluations)}
     points = []
     for step in range(training.steps):
-        rows = order[step * training.batch : (step + 1) * training.batch].numpy()
+        rows = order[step * training.batch : (step + 1) * training.batch][rank::world].numpy()
         tokens = torch.from_numpy(sequences[rows]).to(device, torch.int64)
         for group in optimizer.param_groups:
             group["lr"] = training.highest_rate * schedule(step)
@@ -75,7 +85,8 @@ def train(
             else:
                 loss = reweighted_loss(reweighter, *token_losses(logits, tokens[:, 1:], shift=False)).loss
         optimizer.zero_grad()
-        loss.backward()
+        (loss * (len(rows) / training.batch)).backward()
+        _sum_gradients(model)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if reweighter is not None:
@@ -88,17 +99,27 @@ def train(
 def judge(model: GPT, domains: Mapping[str, Judged], device: str = "cpu") -> dict[str, float]:
     """Bits per byte of each domain: the loss of all its tokens, in bits, over the bytes of its texts."""
     found = {}
+    rank, world = place()
     for name, domain in domains.items():
         nats = 0.0
-        for at in range(0, len(domain.inputs), _JUDGED_SEQUENCES):
+        for at in range(rank * _JUDGED_SEQUENCES, len(domain.inputs), world * _JUDGED_SEQUENCES):
             rows = slice(at, at + _JUDGED_SEQUENCES)
             with torch.inference_mode(), _precision(torch.device(device)):
                 logits = model(torch.from_numpy(domain.inputs[rows]).to(device)).flatten(0, 1).float()
                 labels = torch.from_numpy(domain.labels[rows]).to(device).flatten()
                 losses: Tensor = cross_entropy(logits, labels, ignore_index=NO_LABEL, reduction="sum")
             nats += float(losses)
+        nats = float(sum_over_ranks(torch.tensor(nats, dtype=torch.float64, device=device)))
         found[name] = nats / math.log(2) / domain.text_bytes
     return found
+
+
+def _sum_gradients(model: GPT) -> None:
+    """Each process has the gradients of its part of a batch, scaled to that part."""
+    if place()[1] > 1:
+        for parameter in model.parameters():
+            assert parameter.grad is not None
+            parameter.grad = sum_over_ranks(parameter.grad)
 
 
 def _precision(device: torch.device) -> torch.autocast:

@@ -61,6 +61,9 @@ def ablate(
         str | None,
         typer.Option(help="A command of one's own with {corpus} and {seed}, that prints bits per byte as JSON."),
     ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Of lm-evaluation-harness, with commas, such as arc_easy,piqa; needs lm-eval.")
+    ] = None,
     device: Annotated[str, typer.Option(help="As torch names it: cpu, cuda.")] = "cpu",
     threads: Annotated[
         int, typer.Option(min=1, help="Of a CPU; small models gain nothing by several, which wait for each other.")
@@ -69,6 +72,7 @@ def ablate(
     """Train small models on each corpus with paired seeds, and say which is better on held-out text, if any."""
     from gneiss.ablate import SIZES, OwnTrainer, Plan, Training, read_held_out
     from gneiss.ablate import ablate as compare
+    from gneiss.ablate.ranks import joined
 
     if size not in SIZES:
         raise InputError(f"--size {size}: expected one of {', '.join(SIZES)}")
@@ -85,13 +89,21 @@ def ablate(
         anneal=anneal,
         confidence=confidence,
         own_trainer=None if trainer is None else OwnTrainer(trainer),
+        tasks=tuple(tasks.split(",")) if tasks else (),
     )
     read = read_held_out(held_out, text=text, domain=domain)
     corpora = [_named(run, text) for run in runs]
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # it warns of forks that nobody makes
     if plan.own_trainer is None:
         _use_threads(threads)
-    found = compare(corpora, read, output, plan, said=say)
+        if plan.tasks and find_spec("lm_eval") is None:
+            raise MachineError("--tasks needs lm-eval: pip install 'gneiss-curation[harness]'")
+    elif int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("--trainer: expected one process, which starts the trainer's own; start without torchrun")
+    with joined(device) as is_first:
+        found = compare(corpora, read, output, plan, said=say if is_first else lambda _: None)
+    if not is_first:
+        return
     _print(found)
     say(f"figures    {output}/ablation.json")
     if plan.own_trainer is None:
@@ -146,6 +158,14 @@ def _print(ablation: Ablation) -> None:
     for shown in (means, *([by_domain] if len(domains) > 1 else [])):
         out.print(shown)
         out.print()
+    if tasks := list(ablation.trained[0].scores):
+        by_task = table("task", *arms)
+        for task in tasks:
+            by_task.add_row(task, *(f"{fmean(model.scores[task] for model in ablation.of(arm)):.3f}" for arm in arms))
+        out.print(by_task)
+        out.print()
     for compared in ablation.comparisons:
         say(compared.sentence)
+        for task, of in compared.tasks.items():
+            say(f"  {task}: {of.mean:+.3f} ({100 * of.confidence:.3g} % interval {of.low:+.3f} to {of.high:+.3f})")
     say("This holds for models of this size and budget, on these held-out texts.")

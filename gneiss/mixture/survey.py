@@ -22,6 +22,7 @@ from gneiss.layers.upsampling import Upsampling
 from gneiss.loader.order import mixed
 from gneiss.mixture.buckets import amounts_of, check_columns
 from gneiss.mixture.plan import Cell
+from gneiss.output.differences import difference, run_differences
 from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask
 from gneiss.quantiles import Bins, Sketch
 from gneiss.report.held_out import Identities, refuse_shared
@@ -300,30 +301,15 @@ def sources_of(
 
 
 def differences(sources: Sequence[Source]) -> list[str]:
-    """In what other sources differ from the first: recipes, by key, and buckets."""
-    found = []
-    for source in sources[1:]:
-        for what, one, other in (
-            ("recipe", sources[0].run.recipe.canonical(), source.run.recipe.canonical()),
-            ("buckets", _without_cuts(sources[0].bucketing), _without_cuts(source.bucketing)),
-        ):
-            if keys := list(_differing(one, other)):
-                shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
-                found.append(f"the {what} of {source.name} is another one than that of {sources[0].name}: {shown}")
-    return found
+    """In what other sources differ from the first: recipes, models, and buckets."""
+    first = sources[0]
+    of_runs = run_differences({source.name: source.run for source in sources})
+    of_buckets = [
+        difference("buckets", first.name, _without_cuts(first.bucketing), each.name, _without_cuts(each.bucketing))
+        for each in sources[1:]
+    ]
+    return of_runs + [sentence for sentence in of_buckets if sentence]
 
 
 def _without_cuts(bucketing: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in bucketing.items() if key not in ("cuts", "relative_error")}
-
-
-def _differing(one: Any, other: Any, path: str = "") -> Iterator[str]:
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for key in dict.fromkeys([*one, *other]):
-            yield from _differing(one.get(key), other.get(key), f"{path}.{key}".lstrip("."))
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for at, (left, right) in enumerate(zip(one, other, strict=True)):
-            name = left.get("name", at) if isinstance(left, Mapping) else at
-            yield from _differing(left, right, f"{path}.{name}")
-    elif one != other:
-        yield path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.ablate import Corpus, HeldOut
+from gneiss.ablate import Corpus, HeldOut, OwnTrainer, Plan, Training, ablate
 from gneiss.ablate.corpora import pool_of_texts, read_pool
-from gneiss.errors import InputError
+from gneiss.errors import InputError, ModelError
 from gneiss.output.finished_run import FinishedRun
 from gneiss.report.held_out import Contamination
 
@@ -84,3 +86,25 @@ def test_halves_are_a_partition_and_others_for_each_seed() -> None:
     assert sorted(first.texts + second.texts) == sorted(TEXTS)
     assert 10 < len(first.texts) < 40
     assert pool.half(2, False).texts != first.texts
+
+
+@pytest.mark.processes
+def test_it_is_said_how_runs_were_made_otherwise(
+    curated: Path, copy_of: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    other = copy_of(curated)
+    recipe = other / "_gneiss/recipe.yaml"
+    text = recipe.read_text()
+    assert "eflaw < 30" in text
+    recipe.write_text(text.replace("eflaw < 30", "eflaw < 29"))
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    pq.write_table(pa.table({"text": ["a"]}), plain / "a.parquet")
+    corpora = [Corpus("one", curated), Corpus("plain", plain), Corpus("two", other)]
+    said: list[str] = []
+    held_out = HeldOut({"quiz": ("what has four legs at dawn and two at noon and three",)})
+    plan = Plan(Training(8192), own_trainer=OwnTrainer(f"{sys.executable} -c 1 {{corpus}} {{seed}}"))
+    with pytest.raises(ModelError, match="Expecting value"):
+        ablate(corpora, held_out, tmp_path / "out", plan, said=said.append)
+    assert said[0] == "the recipe of two is another one than that of one: phases.only.rules.readable"
+    assert said[1].startswith("one: 132 documents")

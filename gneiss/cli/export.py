@@ -17,6 +17,7 @@ class ExportFormat(StrEnum):
     mds = "mds"
     hf = "hf"
     jsonl = "jsonl"
+    arrayrecord = "arrayrecord"
     megatron = "megatron"
     olmo = "olmo"
     dolma = "dolma"
@@ -46,6 +47,7 @@ def export(
     layer: Annotated[list[str] | None, typer.Option(help="A layer that columns are in; may be repeated.")] = None,
 ) -> None:
     """Write documents or packed sequences, with weights, as trainers read them; or annotations as attributes."""
+    from gneiss.export.arrayrecord import export_arrayrecord
     from gneiss.export.dolma import export_dolma
     from gneiss.export.files import Export, Source, scores, tokenized
     from gneiss.export.hf_datasets import export_hf
@@ -63,6 +65,7 @@ def export(
         ExportFormat.mds: export_mds,
         ExportFormat.hf: export_hf,
         ExportFormat.jsonl: export_jsonl,
+        ExportFormat.arrayrecord: export_arrayrecord,
         ExportFormat.megatron: export_megatron,
         ExportFormat.olmo: export_olmo,
         ExportFormat.dolma: export_dolma,

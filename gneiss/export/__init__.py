@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gneiss.export.arrayrecord import export_arrayrecord
 from gneiss.export.dolma import export_dolma
 from gneiss.export.files import tokenized
 from gneiss.export.hf_datasets import export_hf
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "WeightedGPTDataset",
+    "export_arrayrecord",
     "export_dolma",
     "export_hf",
     "export_jsonl",

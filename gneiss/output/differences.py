@@ -21,7 +21,9 @@ def run_differences(runs: Mapping[str, FinishedRun]) -> list[str]:
     for name in names[1:]:
         one, other = runs[names[0]], runs[name]
         found.append(difference("recipe", names[0], one.recipe.canonical(), name, other.recipe.canonical()))
-        found.append(difference("models", names[0], one.identity["models"], name, other.identity["models"]))
+        found.append(
+            difference("models", names[0], one.identity.get("models", {}), name, other.identity.get("models", {}))
+        )
     return [sentence for sentence in found if sentence]
 
 

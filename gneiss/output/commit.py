@@ -27,6 +27,8 @@ from gneiss.store.at_once import meanwhile
 from gneiss.store.place import Place
 
 ROWS_PER_TABLE = 20_000
+#: Annotation shards of so few rows are smaller, and written in half the time, without compression and dictionaries.
+_FEW_ROWS = 8
 _PIECE_BYTES = 1 << 30
 
 
@@ -57,12 +59,16 @@ def commit(curated: Curated, recipe: Recipe, output: Place, before: WrittenBefor
         shard.check_unchanged()  # which is what was read before its last file says that it is done
         files.append(statistics())
     receipt = Receipt(shard.id, COMMITTED, shard.fingerprint, came_in, fates, tuple(files))
+    is_short = came_in <= _FEW_ROWS
     own = write_parquet(
         _portions(curated.annotations),
         curated.annotations.schema,
         output,
         annotations_path(shard.id),
         {FOOTER_KEY: receipt.footer(), **DataFiles.of(recipe.output).noted(_schema(curated, recipe))},
+        compression="none" if is_short else "zstd",
+        level=None if is_short else 3,
+        dictionaries=not is_short,
     )
     return replace(receipt, files=(*files, own), etag=shard.etag)
 

@@ -41,12 +41,13 @@ def write_parquet(
     *,
     compression: str = "zstd",
     level: int | None = 3,
+    dictionaries: bool = True,
 ) -> WrittenFile:
     """Write tables of one schema to `root / path`, in row groups of about 64 MB, whatever the chunks they come in.
 
     Row groups end only where a table ends, so equal sequences of tables give equal bytes. Raises OutputError.
     """
-    options = {**_OPTIONS, "compression": compression, "compression_level": level}
+    options = {**_OPTIONS, "compression": compression, "compression_level": level, "use_dictionary": dictionaries}
     schema = schema.with_metadata({**(schema.metadata or {}), **(metadata or {})}) if metadata else schema
     rows, groups = 0, _groups(tables)
     first = next(groups, [])

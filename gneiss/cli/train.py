@@ -189,12 +189,32 @@ def encoder(
     window_tokens: WindowTokens = 512,
     precision: Precision = PrecisionOption.float32,
     l2: Annotated[float, typer.Option(help="How strongly weights are drawn to 0.")] = 0.01,
+    adapters: Annotated[
+        int | None, typer.Option(help="Train adapters of this rank, too, by torch; the first tokens are read.")
+    ] = None,
+    adapted_layers: Annotated[int, typer.Option(help="The last layers, which are adapted.")] = 1,
+    steps: Annotated[int, typer.Option(help="Of the training of adapters, 16 documents each.")] = 400,
+    learning_rate: Annotated[float, typer.Option(help="Of the training of adapters.")] = 2e-3,
     held_out_share: HeldOutShare = 0.2,
 ) -> None:
     """Train a head over a small transformer, whose weights stay as they are (extra `encoder`)."""
     from gneiss.filters.encoder_models.settings import FeatureSettings
-    from gneiss.model_training import train_encoder, train_encoder_targets
+    from gneiss.model_training import train_encoder, train_encoder_adapters, train_encoder_targets
+    from gneiss.model_training.models import AdapterSettings
 
+    rule: dict[str, Any] = {"positive": positive, "score_threshold": score_threshold}
+    if adapters is not None:
+        if head is not HeadOption.binary:
+            raise typer.BadParameter(f"--adapters: expected --head binary, found {head.value}")
+        settings = AdapterSettings(
+            features=FeatureSettings("cls", 1, window_tokens), rank=adapters, layers=adapted_layers, steps=steps,
+            rate=learning_rate, held_out_share=held_out_share,
+        )  # fmt: skip
+        made = train_encoder_adapters(
+            input, model, output, text=text_column, label=label_column, settings=settings, **rule
+        )
+        _print_card(made.path)
+        return
     given: dict[str, Any] = {
         "text": text_column,
         "label": label_column,
@@ -204,7 +224,6 @@ def encoder(
         "held_out_share": held_out_share,
     }
     if head is HeadOption.binary:
-        rule: dict[str, Any] = {"positive": positive, "score_threshold": score_threshold}
         _print_card(train_encoder(input, model, output, **given, **rule).path)
         return
     if positive or score_threshold is not None:

@@ -2,6 +2,7 @@
 
 from gneiss.model_training.classifier import train_category, train_quality
 from gneiss.model_training.encoder import train_encoder
+from gneiss.model_training.encoder_adapters import train_encoder_adapters
 from gneiss.model_training.encoder_targets import train_encoder_targets
 from gneiss.model_training.fusion.training import train_fusion
 from gneiss.model_training.models import Classifier, LanguageModel, PooledSettings, Settings
@@ -15,6 +16,7 @@ __all__ = [
     "Settings",
     "train_category",
     "train_encoder",
+    "train_encoder_adapters",
     "train_encoder_targets",
     "train_fusion",
     "train_perplexity",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gneiss.model_training.card import corpus_lines, document_lines, evaluation_lines
-from gneiss.model_training.models import Classifier, HeadSettings, TargetHead
+from gneiss.model_training.models import AdapterSettings, Classifier, HeadSettings, TargetHead
 from gneiss.output.markdown import code
 from gneiss.version import __version__
 
@@ -34,7 +34,7 @@ def encoder_card(model: Classifier[HeadSettings]) -> str:
     return "\n".join(lines)
 
 
-def recipe_lines(settings: HeadSettings, file: str, heads: Mapping[str, str], rule: str) -> list[str]:
+def recipe_lines(settings: HeadSettings | AdapterSettings, file: str, heads: Mapping[str, str], rule: str) -> list[str]:
     """A section of a card: a head in a recipe. heads: column → label, or nothing."""
     folder = settings.model if ":" in settings.model else f"{Path(settings.model).name}/"
     of_heads = (

@@ -110,6 +110,35 @@ class HeadSettings:
 
 
 @dataclass(frozen=True)
+class AdapterSettings:
+    """The settings of adapters beside a head.
+
+    model, weights: the folder and file of the encoder that they are part of; encoder_sha256: of that file; features:
+    how a text's are computed; rank: of each adapter; layers: the last ones, which are adapted; steps, of `batch`
+    documents each, drawn with replacement; rate: of AdamW; seed: of the adapters at the start, and of the draw;
+    held_out_share: 0.05 to 0.5 of each label. Raises InputError for a value out of bounds.
+    """
+
+    model: str = "encoder/"
+    weights: str = "model.safetensors"
+    encoder_sha256: str = ""
+    features: FeatureSettings = FeatureSettings("cls", 1, 128)  # noqa: RUF009 - a frozen value
+    rank: int = 8
+    layers: int = 1
+    steps: int = 400
+    batch: int = 16
+    rate: float = 2e-3
+    seed: int = 1
+    held_out_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        check_bounds(self, {
+            "rank": (1, 1024), "layers": (1, 1000), "steps": (1, 1_000_000), "batch": (1, 4096), "rate": (1e-6, 10),
+            "seed": (0, 2**31 - 1), "held_out_share": (0.05, 0.5),
+        })  # fmt: skip
+
+
+@dataclass(frozen=True)
 class TargetHead:
     """A trained head for a number or for one of several labels, and its evaluation on held-out documents.
 

@@ -74,6 +74,7 @@ def scores_by_card(made: TargetHead, minilm: Path, texts: Sequence[str]) -> pa.T
     return annotate(Encoder(**given | {"model": f"{minilm}/", "heads": heads}), list(texts))
 
 
+@pytest.mark.slow
 def test_a_regression_learns_numbers(labels: Path, minilm: Path, tmp_path: Path) -> None:
     made = trained(labels, minilm, tmp_path / "head", "regression")
     figures = made.held_out
@@ -87,6 +88,7 @@ def test_a_regression_learns_numbers(labels: Path, minilm: Path, tmp_path: Path)
     assert np.corrcoef(scores, [number_of(text) for text in texts])[0, 1] > 0.6
 
 
+@pytest.mark.slow
 def test_classes_are_learnt(labels: Path, minilm: Path, tmp_path: Path) -> None:
     made = trained(labels, minilm, tmp_path / "head", "classes")
     figures = made.held_out

@@ -125,12 +125,13 @@ def _hidden(files: EncoderSiteFiles, encoder: LoadedEncoder) -> tuple[Hidden, Hi
     trained, held_out = labelled.split(files.held_out_share)
     if not trained.documents:
         raise InputError(f"{files.labels}: no labelled text to train on; a site needs one at least")
-    made = tuple(_made(part.documents, files.encoder, encoder) for part in (trained, held_out))
+    made = tuple(hidden_of(part.documents, files.encoder, encoder) for part in (trained, held_out))
     write_new(_packed(made, key), files.folder, HIDDEN_FILE)
     return made[0], made[1]
 
 
-def _made(documents: tuple[Document, ...], settings: EncoderSettings, encoder: LoadedEncoder) -> Hidden:
+def hidden_of(documents: tuple[Document, ...], settings: EncoderSettings, encoder: LoadedEncoder) -> Hidden:
+    """Labelled documents as the layers leave them that are not adapted."""
     texts = [document.line for document in documents]
     states, lengths = encoder.bert.hidden(encoder.windows, texts, encoder.config.layers - settings.layers)
     return Hidden(states, lengths, np.array([document.is_positive for document in documents], np.int64))

@@ -71,8 +71,12 @@ def fitted(
     learning_rate: float,
     l2: float,
     batch: int,
+    decays: bool = True,
 ) -> Parameters:
-    """Parameters after Adam with cosine decay (Kingma and Ba, 2015) over shuffled batches; l2: of all weights."""
+    """Parameters after Adam (Kingma and Ba, 2015) over shuffled batches.
+
+    l2: of all weights; decays: whether the rate falls to 0, by a cosine.
+    """
     means, squares = (
         [np.zeros_like(parameter) for parameter in parameters],
         [np.zeros_like(parameter) for parameter in parameters],
@@ -83,7 +87,7 @@ def fitted(
         if step % batches == 0:
             order = draw.permutation(rows)
         chosen = order[step % batches * batch : (step % batches + 1) * batch]
-        rate = learning_rate * 0.5 * (1 + np.cos(np.pi * step / (epochs * batches)))
+        rate = learning_rate * (0.5 * (1 + np.cos(np.pi * step / (epochs * batches))) if decays else 1)
         first, second = 1 - _FIRST_DECAY ** (step + 1), 1 - _SECOND_DECAY ** (step + 1)
         for own, mean, square, found in zip(parameters, means, squares, gradient(parameters, chosen), strict=True):
             found = found + l2 * own if own.ndim == 2 else found

@@ -87,7 +87,7 @@ def trained(start: Parameters, data: Images, steps: int, rate: float, draw: np.r
         return backward(parameters, entering, error / len(rows))[0]
 
     rows = len(images)
-    return fitted(start, gradient, rows, draw, epochs=steps, learning_rate=rate, l2=1e-4, batch=rows)
+    return fitted(start, gradient, rows, draw, epochs=steps, learning_rate=rate, l2=1e-4, batch=rows, decays=False)
 
 
 @dataclass(frozen=True, eq=False)

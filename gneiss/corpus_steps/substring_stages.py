@@ -2,11 +2,11 @@
 
 At corpus scope anchors are shuffled, never the corpus. The stages (map tasks by shard, reduce tasks by partition):
 `order` (only with `first_by`), `units` (only of tokens: the ids, so that nothing is tokenized twice), `keys`,
-`repeated` (which keys occur twice), `contents` (hashes of the surroundings of those), `wanted` (which texts must be
-seen), `texts`, `answers` (what repeats what), and `cuts`; gneiss/dedup/corpus_scope says what the records are. Of a
-group a task holds all shards and finds their cuts in memory; a group of one is left to `curate`. Both end with `cuts`
-and `repeated_bytes` (how much of each document is cut elsewhere). After `curate`, `kept_sources` and `orphans` count
-the cuts whose surviving copy was not kept.
+`selected` (where the anchors of a shard are, for its own later tasks), `repeated` (which keys occur twice), `contents`
+(hashes of the surroundings of those), `wanted` (which texts must be seen), `texts`, `answers` (what repeats what), and
+`cuts`; gneiss/dedup/corpus_scope says what the records are. Of a group a task holds all shards and finds their cuts in
+memory; a group of one is left to `curate`. Both end with `cuts` and `repeated_bytes` (how much of each document is cut
+elsewhere). After `curate`, `kept_sources` and `orphans` count the cuts whose surviving copy was not kept.
 
 Shards that are known by an index come first: their passages take the place of their texts in all stages up to
 `answers`. Shards are numbered in the union of these and the corpus. `passages`, kept, is what a later run knows this
@@ -16,6 +16,7 @@ corpus by.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ from gneiss.corpus_steps.substring_sources import (
 )
 
 if TYPE_CHECKING:
-    from gneiss.dedup.corpus_scope import Passages
+    from gneiss.dedup.corpus_scope import Passages, Selected
     from gneiss.dedup.units import Units
 
 #: Cuts as stages exchange them: rows, and shards by number in the union.
@@ -62,16 +63,18 @@ def stages_before(plan: SubstringPlan, corpus: StepCorpus) -> Sequence[Stage]:
             Stage("cuts", buckets, CUTS, partial(_group_cuts, plan)),
             Stage("repeated_bytes", buckets, ANSWERED, partial(repeated_in_group, plan), is_local=True),
         )
-    from gneiss.dedup.corpus_scope import answers, contents, keys
+    from gneiss.dedup.corpus_scope import answers, contents, keys, selected
     from gneiss.dedup.corpus_scope.passages import schema_of
 
     partitions, tasks = plan.scheme.partitions, plan.known + shards
+    last = _Last()
     kept = Stage("passages", shards, schema_of(plan.unit), partial(_kept, plan), is_kept=True, level=_KEPT_LEVEL)
     of_contents = contents.SCHEMA if plan.first_by is None else contents.CONTENTS_IN_ORDER
     return (
         *order_stages(plan.first_by, corpus),
         *([Stage("units", shards, TOKENS, _token_units, True)] if plan.unit == "tokens" else []),
-        Stage("keys", tasks, keys.SCHEMA, partial(_keys, plan), True, partitions),
+        Stage("keys", tasks, keys.SCHEMA, partial(_keys, plan, last), True, partitions),
+        Stage("selected", tasks, selected.schema_of(plan.scheme.min_length), partial(_selected, plan, last), True),
         Stage("repeated", partitions, FLAGS, partial(_repeated, plan), receivers=tasks),
         Stage("contents", tasks, of_contents, partial(_contents, plan), receivers=partitions),
         Stage("wanted", partitions, FLAGS, partial(_wanted, plan), receivers=tasks, is_read_by_task=True),
@@ -163,10 +166,28 @@ def _passes(sent: Any) -> int:
     return passes_for(sum(batch.num_rows for batch in sent), REDUCER_MEMORY_BYTES)
 
 
-def _keys(plan: SubstringPlan, corpus: StepCorpus, number: int) -> Batches:
-    from gneiss.dedup.corpus_scope import shard_keys
+@dataclass
+class _Last:
+    """The anchors that a task selected for its first file, until it writes the second: number of the shard, anchors."""
 
-    return shard_keys(_units_of(plan, corpus, number), plan.scheme)
+    found: tuple[int, Selected] | None = None
+
+
+def _keys(plan: SubstringPlan, last: _Last, corpus: StepCorpus, number: int) -> Batches:
+    from gneiss.dedup.corpus_scope import Selected, shard_keys
+
+    last.found = number, Selected.of(_units_of(plan, corpus, number), plan.scheme)
+    return shard_keys(last.found[1], plan.scheme)
+
+
+def _selected(plan: SubstringPlan, last: _Last, corpus: StepCorpus, number: int) -> Batches:
+    """Of a task that was killed between its files, anchors are selected again."""
+    from gneiss.dedup.corpus_scope import Selected
+
+    found, last.found = last.found, None
+    if found is None or found[0] != number:
+        return [Selected.of(_units_of(plan, corpus, number), plan.scheme).to_batch(plan.scheme)]
+    return [found[1].to_batch(plan.scheme)]
 
 
 def _repeated(plan: SubstringPlan, corpus: StepCorpus, partition: int) -> Batches:
@@ -177,15 +198,17 @@ def _repeated(plan: SubstringPlan, corpus: StepCorpus, partition: int) -> Batche
 
 
 def _contents(plan: SubstringPlan, corpus: StepCorpus, number: int) -> Batches:
-    from gneiss.dedup.corpus_scope import shard_contents
+    from gneiss.dedup.corpus_scope import Selected, shard_contents
 
-    repeated = _to_shard(plan, corpus, "repeated", number)
+    repeated, selected = _to_shard(plan, corpus, "repeated", number), corpus.batch("selected", number)
     if number < plan.known:
         passages = _passages(plan, corpus, number)
+        units, begins = passages.units, (passages.row, passages.start)
         first = None if plan.first_by is None else np.zeros(len(passages.row), np.uint64)
-        return shard_contents(passages.units, plan.scheme, repeated, first, (passages.row, passages.start))
-    shard = number - plan.known
-    return shard_contents(_units(plan, corpus, shard), plan.scheme, repeated, order_in(plan.first_by, corpus, shard))
+    else:
+        units, begins = _units(plan, corpus, number - plan.known), None
+        first = order_in(plan.first_by, corpus, number - plan.known)
+    return shard_contents(units, Selected.read(selected, units, plan.scheme), plan.scheme, repeated, first, begins)
 
 
 def _wanted(plan: SubstringPlan, corpus: StepCorpus, partition: int) -> Batches:
@@ -196,10 +219,11 @@ def _wanted(plan: SubstringPlan, corpus: StepCorpus, partition: int) -> Batches:
 
 
 def _texts(plan: SubstringPlan, corpus: StepCorpus, number: int) -> Batches:
-    from gneiss.dedup.corpus_scope import shard_texts
+    from gneiss.dedup.corpus_scope import Selected, shard_texts
 
+    units = _units_of(plan, corpus, number)
     sent = (_to_shard(plan, corpus, stage, number) for stage in ("repeated", "wanted"))
-    return shard_texts(_units_of(plan, corpus, number), plan.scheme, *sent)
+    return shard_texts(units, Selected.read(corpus.batch("selected", number), units, plan.scheme), plan.scheme, *sent)
 
 
 def _answers(plan: SubstringPlan, corpus: StepCorpus, partition: int) -> Batches:

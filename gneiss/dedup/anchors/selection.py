@@ -62,10 +62,25 @@ def select_anchors(values: AnyArray, bounds: Int64Array, min_length: int, k: int
     return Anchors(*_select(values, values.view(np.uint8), bounds, min_length, k, np.uint64(seed), begin, short))
 
 
+def keys_of(values: AnyArray, begin: AnyArray, left: AnyArray, k: int, seed: int) -> UInt64Array:
+    """The keys of anchors by their places; parameters as for `select_anchors`."""
+    values = read_only(values)
+    return np.asarray(_keys(values.view(np.uint8), values.itemsize, begin, left, k, np.uint64(seed)))
+
+
 def periodic_copies(values: AnyArray, bounds: Int64Array, min_length: int, k: int) -> Int64Array:
     """The `copies` of the anchors of all documents, without these; parameters as for `select_anchors`."""
     values = read_only(values)
     return np.asarray(_periodic_copies(values.view(np.uint8), values.itemsize, bounds, min_length, k))
+
+
+@njit(cache=True, nogil=True)
+def _keys(octets: UInt8Array, size: Int, begin: AnyArray, left: AnyArray, k: Int, seed: np.uint64) -> UInt64Array:
+    keys = np.empty(len(begin), np.uint64)
+    for anchor in range(len(begin)):
+        there = (np.int64(begin[anchor]) + np.int64(left[anchor])) * size
+        keys[anchor] = hash_range(octets, there, there + k * size, seed)
+    return keys
 
 
 @njit(cache=True, nogil=True)

@@ -5,6 +5,8 @@ partition's answers to the shards (one batch each), in three exchanges; how they
 by the hashes of anchors (`anchors.selection`), so that all equal windows meet in one. Shards, then documents, are in
 corpus order, unless an order of the documents comes with their contents.
 
+`Selected.of` selects the anchors of a shard, once; the map tasks of the first three exchanges take them.
+
 | exchange | a shard sends to a partition (`Units` → batches) | the partition answers to a shard |
 | --- | --- | --- |
 | 1 | `shard_keys`: key 4, for each anchor | `repeated_keys`: 1 bit for each anchor |
@@ -20,7 +22,7 @@ before those at hand, in every exchange; they get no answers.
 
 Sizes are bytes of a record before compression; rows and starts are steps from one to the next. Sources start at a
 unit: where units are tokens, only the shard of a source knows the byte. The place of a record in its batch says which
-anchor it is: every stage selects the anchors again, which is cheaper than keeping or sending places.
+anchor it is.
 
 Equality of text that is not at hand rests on 128 bits of hash; what is at hand is compared by units. The answer depends
 neither on partitions, passes and seed nor on the order in which tasks run.
@@ -34,11 +36,13 @@ from gneiss.dedup.corpus_scope.cuts import shard_cuts
 from gneiss.dedup.corpus_scope.keys import repeated_keys, shard_keys
 from gneiss.dedup.corpus_scope.passages import Passages, shard_passages
 from gneiss.dedup.corpus_scope.scheme import Scheme, partitions_for, passes_for
+from gneiss.dedup.corpus_scope.selected import Selected
 from gneiss.dedup.corpus_scope.texts import shard_texts
 
 __all__ = [
     "Passages",
     "Scheme",
+    "Selected",
     "answer_shards",
     "partitions_for",
     "passes_for",

@@ -10,10 +10,10 @@ import pyarrow as pa
 from numba import njit
 
 from gneiss.arrays import AnyArray, BoolArray, Int, Int32Array, Int64Array, UInt8Array, UInt32Array, UInt64Array
-from gneiss.dedup.anchors.selection import Anchors
 from gneiss.dedup.corpus_scope.keys import count_keys, new_slots, occur_twice
 from gneiss.dedup.corpus_scope.records import column, differences, expect, flags_of, in_passes, parted
 from gneiss.dedup.corpus_scope.scheme import Scheme, in_pass, low_half
+from gneiss.dedup.corpus_scope.selected import Selected
 from gneiss.dedup.units import Units
 from gneiss.dedup.words import hash_range
 
@@ -41,6 +41,7 @@ class Table(NamedTuple):
 
 def shard_contents(
     units: Units,
+    selected: Selected,
     scheme: Scheme,
     repeated: Sequence[pa.RecordBatch],
     order: UInt64Array | None = None,
@@ -51,19 +52,19 @@ def shard_contents(
     Parameters: `repeated`: the bitmaps of all partitions for this shard; `order`: uint64 (documents,), which comes
     along (`CONTENTS_IN_ORDER`); `begins`: for passages, the row and the unit where each begins. Records: `SCHEMA`.
     """
-    anchors = scheme.anchors(units)
-    chosen, bounds = chosen_anchors(anchors, scheme, flags_of(repeated))
-    wanted = np.zeros(len(anchors.key), np.bool_)
+    chosen, bounds = chosen_anchors(selected, scheme, flags_of(repeated))
+    wanted = np.zeros(len(selected.key), np.bool_)
     wanted[chosen] = True
-    low = _hash_super_windows(
-        units.values.view(np.uint8), anchors.begin, anchors.count, scheme.min_length, units.values.itemsize, wanted,
-        np.uint64(scheme.hash_seed(1)),
+    high, low = _hash_super_windows(
+        units.values.view(np.uint8), selected.begin, selected.left, selected.count, scheme.min_length,
+        units.values.itemsize, wanted, np.uint64(scheme.hash_seed(0)), np.uint64(scheme.hash_seed(1)),
     )  # fmt: skip
-    document, start = places_of(anchors, chosen, units)
+    hashed = (np.cumsum(wanted) - 1)[chosen]
+    document, start = places_of(selected, chosen, units)
     row = document if begins is None else begins[0][document]
     start += 0 if begins is None else begins[1][document]
-    hashes = [low_half(anchors.key)[chosen], anchors.content[chosen], low[(np.cumsum(wanted) - 1)[chosen]]]
-    columns = [*hashes, *differences(row, start, bounds), anchors.count[chosen].astype(np.uint32)]
+    hashes = [low_half(selected.key)[chosen], high[hashed], low[hashed]]
+    columns = [*hashes, *differences(row, start, bounds), selected.count[chosen].astype(np.uint32)]
     if order is None:
         return parted(pa.record_batch(columns, schema=SCHEMA), bounds)
     return parted(pa.record_batch([*columns, order[document]], schema=CONTENTS_IN_ORDER), bounds)
@@ -103,33 +104,43 @@ def number_contents(high: UInt64Array, low: UInt64Array, table: Table) -> tuple[
     return Table(*_number(high, low, *table, number)), number
 
 
-def chosen_anchors(anchors: Anchors, scheme: Scheme, flags: BoolArray) -> tuple[Int64Array, Int64Array]:
+def chosen_anchors(selected: Selected, scheme: Scheme, flags: BoolArray) -> tuple[Int64Array, Int64Array]:
     """Flagged anchors ordered by partition, and the bounds of the partitions among them."""
-    order, bounds = scheme.by_partition(anchors.key)
+    order, bounds = scheme.by_partition(selected.key)
     expect(len(flags) == len(order), f"bitmaps over {len(flags)} anchors for a shard with {len(order)}")
     return order[flags], np.append(0, np.cumsum(flags))[bounds]
 
 
-def places_of(anchors: Anchors, chosen: Int64Array, units: Units) -> tuple[Int64Array, Int64Array]:
+def places_of(selected: Selected, chosen: Int64Array, units: Units) -> tuple[Int64Array, Int64Array]:
     """Document and unit in it at which the super-windows of anchors begin."""
-    begin = anchors.begin[chosen].astype(np.int64)
+    begin = selected.begin[chosen]
     row = np.searchsorted(units.bounds, begin, side="right") - 1
     return row, begin - units.bounds[row]
 
 
 @njit(cache=True, nogil=True)
 def _hash_super_windows(
-    octets: UInt8Array, begin: AnyArray, count: AnyArray, min_length: Int, size: Int, wanted: BoolArray, seed: np.uint64
-) -> UInt64Array:
-    hashes = np.empty(np.count_nonzero(wanted), np.uint64)
+    octets: UInt8Array,
+    begin: Int64Array,
+    left: AnyArray,
+    count: AnyArray,
+    min_length: Int,
+    size: Int,
+    wanted: BoolArray,
+    high_seed: np.uint64,
+    low_seed: np.uint64,
+) -> tuple[UInt64Array, UInt64Array]:
+    high, low = np.empty(np.count_nonzero(wanted), np.uint64), np.empty(np.count_nonzero(wanted), np.uint64)
     written = 0
     for anchor in range(len(begin)):
         if wanted[anchor]:
-            start = np.int64(begin[anchor])
+            start = begin[anchor]
             end = start + np.int64(count[anchor]) - 1 + min_length
-            hashes[written] = hash_range(octets, start * size, end * size, seed)
+            shape = (np.uint64(left[anchor]) << np.uint64(32)) ^ np.uint64(count[anchor])
+            high[written] = hash_range(octets, start * size, end * size, high_seed ^ shape)
+            low[written] = hash_range(octets, start * size, end * size, low_seed)
             written += 1
-    return hashes
+    return high, low
 
 
 @njit(cache=True, nogil=True)

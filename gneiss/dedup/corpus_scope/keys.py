@@ -13,7 +13,7 @@ from numba import njit
 from gneiss.arrays import BoolArray, Int, UInt32Array, UInt64Array
 from gneiss.dedup.corpus_scope.records import column, in_passes, parted
 from gneiss.dedup.corpus_scope.scheme import Scheme, in_pass, low_half
-from gneiss.dedup.units import Units
+from gneiss.dedup.corpus_scope.selected import Selected
 
 SCHEMA = pa.schema([("key", pa.uint32())])
 _REPEATED = np.uint64(1 << 63)
@@ -26,11 +26,10 @@ class Slots(NamedTuple):
     used: int
 
 
-def shard_keys(units: Units, scheme: Scheme) -> list[pa.RecordBatch]:
+def shard_keys(selected: Selected, scheme: Scheme) -> list[pa.RecordBatch]:
     """Map a shard: the keys of its anchors in text order, a batch for each partition (`SCHEMA`)."""
-    key = scheme.anchors(units).key
-    order, bounds = scheme.by_partition(key)
-    return parted(pa.record_batch([low_half(key)[order]], schema=SCHEMA), bounds)
+    order, bounds = scheme.by_partition(selected.key)
+    return parted(pa.record_batch([low_half(selected.key)[order]], schema=SCHEMA), bounds)
 
 
 def repeated_keys(keys: Iterable[pa.RecordBatch], passes: int = 1, known: int = 0) -> Iterator[pa.RecordBatch]:

@@ -12,25 +12,29 @@ from gneiss.arrays import AnyArray, BoolArray, Int, Int64Array
 from gneiss.dedup.corpus_scope.contents import chosen_anchors, places_of
 from gneiss.dedup.corpus_scope.records import expect, firsts_of, flags_of, parted
 from gneiss.dedup.corpus_scope.scheme import Scheme
+from gneiss.dedup.corpus_scope.selected import Selected
 from gneiss.dedup.units import Units
 
 
 def shard_texts(
-    units: Units, scheme: Scheme, repeated: Sequence[pa.RecordBatch], wanted: Sequence[pa.RecordBatch]
+    units: Units,
+    selected: Selected,
+    scheme: Scheme,
+    repeated: Sequence[pa.RecordBatch],
+    wanted: Sequence[pa.RecordBatch],
 ) -> list[pa.RecordBatch]:
     """Map a shard: the units of the wanted super-windows, a batch for each partition.
 
     Parameters: `repeated`, `wanted`: the bitmaps of all partitions for this shard. Records: `text`, large_list of
     uint8 or int32, one for each super-window: what it has beyond the one before it in the batch.
     """
-    anchors = scheme.anchors(units)
-    chosen, bounds = chosen_anchors(anchors, scheme, flags_of(repeated))
+    chosen, bounds = chosen_anchors(selected, scheme, flags_of(repeated))
     flags = flags_of(wanted)
     expect(len(flags) == len(chosen), f"bitmaps over {len(flags)} anchors for a shard with {len(chosen)} repeated ones")
     chosen, bounds = chosen[flags], np.append(0, np.cumsum(flags))[bounds]
-    row, _ = places_of(anchors, chosen, units)
-    begin = anchors.begin[chosen].astype(np.int64)
-    end = begin + anchors.count[chosen] - 1 + scheme.min_length
+    row, _ = places_of(selected, chosen, units)
+    begin = selected.begin[chosen]
+    end = begin + selected.count[chosen] - 1 + scheme.min_length
     shared = overlaps(row, begin, end)
     shared[firsts_of(bounds)] = 0
     fresh = begin + shared

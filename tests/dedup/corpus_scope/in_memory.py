@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from gneiss.arrays import UInt64Array
 from gneiss.dedup import corpus_scope as across
-from gneiss.dedup.corpus_scope import Passages, Scheme
+from gneiss.dedup.corpus_scope import Passages, Scheme, Selected
 from gneiss.dedup.repeats import Policy
 from gneiss.dedup.units import Units
 
@@ -46,16 +46,21 @@ def cuts_across(
     of_shards = [*of_known, *orders] if orders else [None] * (len(known) + len(own))
     begins = [*((passages.row, passages.start) for passages in known), *[None] * len(own)]
     shards = [*(passages.units for passages in known), *own]
-    keys = transposed(across.shard_keys(units, scheme) for units in shards)
+    selected = [Selected.of(units, scheme) for units in shards]
+    keys = transposed(across.shard_keys(anchors, scheme) for anchors in selected)
+    read = [
+        Selected.read(anchors.to_batch(scheme), units, scheme) for anchors, units in zip(selected, shards, strict=True)
+    ]
     repeated = transposed(across.repeated_keys(batches, passes, len(known)) for batches in keys)
     contents = transposed(
-        across.shard_contents(units, scheme, *rest)
-        for units, *rest in zip(shards, repeated, of_shards, begins, strict=True)
+        across.shard_contents(units, anchors, scheme, *rest)
+        for units, anchors, *rest in zip(shards, read, repeated, of_shards, begins, strict=True)
     )
     wanted_by_partition = [list(across.wanted_texts(batches, passes)) for batches in contents]
     wanted = transposed(wanted_by_partition)
     texts = transposed(
-        across.shard_texts(units, scheme, *flags) for units, *flags in zip(shards, repeated, wanted, strict=True)
+        across.shard_texts(units, anchors, scheme, *flags)
+        for units, anchors, *flags in zip(shards, read, repeated, wanted, strict=True)
     )
     answers = [
         list(across.answer_shards(*batches, scheme, policy, passes, len(known)))

@@ -18,7 +18,7 @@ from gneiss.arrays import UInt64Array
 from gneiss.batch import TextBatch
 from gneiss.dedup import corpus_scope as across
 from gneiss.dedup import duplicate_spans
-from gneiss.dedup.corpus_scope import Passages, Scheme
+from gneiss.dedup.corpus_scope import Passages, Scheme, Selected
 from gneiss.dedup.preference import order_of
 from gneiss.dedup.units import Units
 from gneiss.errors import InputError
@@ -258,11 +258,14 @@ def test_tasks_in_any_order_through_files(unit: str) -> None:
         return [list(batches) for batches in zip(*(files[number] for number in range(len(inputs))), strict=True)]
 
     units = [units_of(texts, unit) for texts in shards]
-    keys = run(lambda u: across.shard_keys(u, scheme), [(u,) for u in units])
+    selected = [Selected.of(u, scheme) for u in units]
+    keys = run(lambda s: across.shard_keys(s, scheme), [(s,) for s in selected])
     repeated = run(across.repeated_keys, [(k,) for k in keys])
-    contents = run(lambda u, r: across.shard_contents(u, scheme, r), list(zip(units, repeated, strict=True)))
+    of_shards = list(zip(units, selected, repeated, strict=True))
+    contents = run(lambda u, s, r: across.shard_contents(u, s, scheme, r), of_shards)
     wanted = run(across.wanted_texts, [(c,) for c in contents])
-    texts = run(lambda u, r, w: across.shard_texts(u, scheme, r, w), list(zip(units, repeated, wanted, strict=True)))
+    of_shards = list(zip(units, selected, repeated, wanted, strict=True))
+    texts = run(lambda u, s, r, w: across.shard_texts(u, s, scheme, r, w), of_shards)
     partitions = list(zip(contents, zip(*wanted, strict=True), texts, strict=True))
     answers = run(lambda c, w, t: across.answer_shards(c, w, t, scheme, policy), partitions)
     copies = [scheme.anchors(u).copies for u in units]
@@ -276,15 +279,18 @@ def test_tasks_in_any_order_through_files(unit: str) -> None:
 def test_records_that_do_not_fit_are_refused() -> None:
     scheme = Scheme(8, 1)
     one, other = units_of([letters(100, 1)] * 2, "bytes"), units_of([letters(300, 2)], "bytes")
-    keys = across.shard_keys(one, scheme)
+    selected = Selected.of(one, scheme)
+    keys = across.shard_keys(selected, scheme)
     (repeated,) = across.repeated_keys(keys)
     with pytest.raises(InputError, match="exchange: bitmaps over"):
-        across.shard_contents(other, scheme, [repeated])
-    (contents,) = across.shard_contents(one, scheme, [repeated])
+        across.shard_contents(other, Selected.of(other, scheme), scheme, [repeated])
+    with pytest.raises(InputError, match="exchange: anchors beyond"):
+        Selected.read(selected.to_batch(scheme), units_of([letters(150, 1)], "bytes"), scheme)
+    (contents,) = across.shard_contents(one, selected, scheme, [repeated])
     (wanted,) = across.wanted_texts([contents])
     with pytest.raises(InputError, match="exchange: bitmaps over"):
-        across.shard_texts(one, scheme, [repeated], [repeated.slice(1)])
-    (texts,) = across.shard_texts(one, scheme, [repeated], [wanted])
+        across.shard_texts(one, selected, scheme, [repeated], [repeated.slice(1)])
+    (texts,) = across.shard_texts(one, selected, scheme, [repeated], [wanted])
     with pytest.raises(InputError, match="exchange: a bitmap over"):
         list(across.answer_shards([contents], [wanted.slice(1)], [texts], scheme, "union"))
     everything = pa.record_batch([pa.array([True] * len(wanted))], names=["flag"])
@@ -306,7 +312,7 @@ def test_schemes_out_of_range_are_refused(min_length: int, partitions: int) -> N
 def test_a_partition_gets_its_share_and_no_key_two_partitions() -> None:
     units = units_of([letters(60_000, 1), letters(60_000, 1)], "bytes")
     scheme = Scheme(20, 16)
-    sizes = [batch.num_rows for batch in across.shard_keys(units, scheme)]
+    sizes = [batch.num_rows for batch in across.shard_keys(Selected.of(units, scheme), scheme)]
     assert max(sizes) < 1.3 * sum(sizes) / 16
     key = scheme.anchors(units).key
     order, bounds = scheme.by_partition(key)
@@ -319,10 +325,12 @@ def test_copies_send_no_text() -> None:
     text = letters(2000, 1)
     units = [units_of([text, letters(500, seed)], "bytes") for seed in (2, 3)]
     scheme = Scheme(50, 2)
-    keys = [across.shard_keys(each, scheme) for each in units]
+    selected = [Selected.of(each, scheme) for each in units]
+    keys = [across.shard_keys(each, scheme) for each in selected]
     repeated = [list(across.repeated_keys(batches)) for batches in zip(*keys, strict=True)]
     flags = [list(batches) for batches in zip(*repeated, strict=True)]
-    contents = [across.shard_contents(*each[:1], scheme, each[1]) for each in zip(units, flags, strict=True)]
+    of_shards = zip(units, selected, flags, strict=True)
+    contents = [across.shard_contents(each, anchors, scheme, flag) for each, anchors, flag in of_shards]
     assert sum(batch.num_rows for batches in contents for batch in batches) > 100
     wanted = [batch for batches in zip(*contents, strict=True) for batch in across.wanted_texts(batches)]
     assert not any(np.asarray(batch.column("flag").to_numpy(zero_copy_only=False)).any() for batch in wanted)

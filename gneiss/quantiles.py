@@ -11,12 +11,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from gneiss.arrays import AnyArray, Float64Array, Int64Array, UInt64Array
 
 #: Values that are told apart, of all groups together.
 MOST_BINS = 1 << 22
 _SIGN = np.uint64(1 << 63)
+#: What a missing value of a column is called in a category. A value is never: its brackets are escaped.
+MISSING = "(none)"
+_ESCAPES = (("%", "%25"), ("/", "%2F"), ("(", "%28"))
 #: Values that are held before they are counted together with others.
 _WAITING = 1 << 20
 
@@ -162,3 +167,27 @@ def cuts_of(bins: Bins, shift: int, quantiles: int) -> list[float]:
     starts = np.searchsorted(found, np.arange(1, quantiles))
     cuts: list[float] = values_of(bins.keys[starts[starts < len(found)]] << np.uint64(shift)).tolist()
     return cuts
+
+
+def scores_of(table: pa.Table, scores: Sequence[str]) -> Float64Array:
+    """The largest finite score of each row, float64 (rows,); NaN where there is none."""
+    found = np.full(table.num_rows, np.nan)
+    for name in scores:
+        values = pc.fill_null(table[name].cast(pa.float64(), safe=False), np.nan).to_numpy()
+        found = np.fmax(found, np.where(np.isfinite(values), values, np.nan))
+    return found
+
+
+def categories_of(table: pa.Table, by: Sequence[str]) -> tuple[pa.Array, Int64Array]:
+    """The categories of some rows, as strings, and the index of that of each row, int64 (rows,)."""
+    if not by:
+        return pa.array([""] if table.num_rows else [], pa.string()), np.zeros(table.num_rows, np.int64)
+    parts = []
+    for name in by:
+        values = table[name].cast(pa.string())
+        for found, escape in _ESCAPES:
+            values = pc.replace_substring(values, found, escape)
+        parts.append(pc.fill_null(values, MISSING))
+    joined = pc.binary_join_element_wise(*parts, "/").combine_chunks()
+    encoded = joined.dictionary_encode()
+    return encoded.dictionary, encoded.indices.cast(pa.int64()).to_numpy(zero_copy_only=False)

@@ -25,7 +25,7 @@ def decide(
     from gneiss.pipelines.decide import decide as decide_again
 
     finished = decide_again(
-        load_recipe(recipe, changes, input),
+        load_recipe(recipe, changes),
         input,
         output,
         original=original,

@@ -60,6 +60,8 @@ def _print_dry_run(dry: DryRun, corpus_gb: float) -> None:
             f"only the first {dry.statistics.counts['rows']:,} rows were read:"
             " dedup saw only those, so a run may cut more"
         )
+    if dry.has_shares:
+        out.print("shares of tokens are those within what was read: a run finds other numbers")
     print_counts(out, dry.statistics)
     print_rules(out, dry.recipe, dry.statistics)
     _print_annotations(out, dry.recipe, dry.statistics)

@@ -19,23 +19,31 @@ if TYPE_CHECKING:
 
 def explain(
     recipe: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="Name or YAML file; without it, all packaged recipes.")
+        str | None,
+        typer.Argument(
+            metavar="[RECIPE]", help="Name or YAML file; without it, that of the run, or all packaged recipes."
+        ),
     ] = None,
     input: Annotated[
-        str | None, typer.Option("--input", "-i", help="A finished run, in which numbers of rules by share are found.")
+        str | None, typer.Option("--input", "-i", help="A finished run, which has numbers for rules by share.")
     ] = None,
     changes: Changes = None,
     as_yaml: Annotated[bool, typer.Option("--yaml", help="The recipe with everything written out, as YAML.")] = False,
 ) -> None:
     """Show a recipe resolved: its phases, models, rules, and its hash."""
+    from gneiss.output.finished_run import open_run
     from gneiss.recipe.recipe import Recipe, recipe_names
 
-    if recipe is None:
+    if recipe is None and input is None:
         _print_recipes(Recipe.load(name) for name in recipe_names())
-    elif as_yaml:
-        print(load_recipe(recipe, changes, input).to_yaml(), end="")  # data, in which YAML escapes control characters
+        return
+    if recipe is None and changes:
+        raise typer.BadParameter("--set changes a recipe; name it")
+    shown = open_run(input or "").recipe if recipe is None else load_recipe(recipe, changes, input)
+    if as_yaml:
+        print(shown.to_yaml(), end="")  # data, in which YAML escapes control characters
     else:
-        _print_recipe(load_recipe(recipe, changes, input))
+        _print_recipe(shown)
 
 
 def _print_recipes(recipes: Iterable[Recipe]) -> None:
@@ -82,8 +90,9 @@ def _print_recipe(recipe: Recipe) -> None:
             for annotator in phase.annotators
             if annotator.reads_annotations
         ]
-        lines += [f"rule      {name}: {printable(condition)}" for name, condition in phase.rules.items()]
-        lines.append(f"keeps     {printable(phase.decision.keep)}")
+        rules = {**phase.rules, **{name: f"{rule}, as a run finds it" for name, rule in phase.shares.items()}}
+        lines += [f"rule      {name}: {printable(condition)}" for name, condition in rules.items()]
+        lines.append(f"keeps     {printable(phase.kept_by)}")
     say("\n".join(lines))
 
 

@@ -11,7 +11,6 @@ import typer
 from gneiss.errors import RecipeError
 
 if TYPE_CHECKING:
-    from gneiss.recipe.quantile_rule import QuantileRule, Resolve
     from gneiss.recipe.recipe import Recipe
 
 
@@ -62,28 +61,18 @@ SharedFilesystem: TypeAlias = Annotated[
 def load_recipe(recipe: str, changes: list[str] | None, run: str | None = None) -> Recipe:
     """The recipe that a command is given, with what `--set` changes in it.
 
-    Parameters: `run`: a finished run, in which the numbers of quantile rules are found. Raises RecipeError, InputError.
+    Parameters: `run`: a finished run, in which the numbers of rules by share are found. Raises RecipeError, InputError.
     """
     from gneiss.recipe.recipe import Recipe
 
-    resolve = None if run is None else _resolver(run)
-    loaded = Recipe.load(recipe, resolve)
-    return loaded.changed(dict(map(_parsed, changes)), resolve) if changes else loaded
+    loaded = Recipe.load(recipe)
+    loaded = loaded.changed(dict(map(_parsed, changes))) if changes else loaded
+    if run is None or not loaded.shares:
+        return loaded
+    from gneiss.mixture.thresholds import resolved
+    from gneiss.output.finished_run import open_run
 
-
-def _resolver(run: str) -> Resolve:
-    """Opens the run once there is a quantile rule."""
-    opened: list[Resolve] = []
-
-    def resolve(rule: QuantileRule) -> str:
-        from gneiss.mixture.thresholds import Resolver
-        from gneiss.output.finished_run import open_run
-
-        if not opened:
-            opened.append(Resolver(open_run(run)))
-        return opened[0](rule)
-
-    return resolve
+    return resolved(loaded, open_run(run))
 
 
 def _parsed(change: str) -> tuple[str, Any]:

@@ -94,14 +94,15 @@ def _wait_for(lock: IO[str], folder: Path) -> None:
         time.sleep(_LOOK_SECONDS)
 
 
-def load_models(recipe: Recipe, prepared: Prepared | None = None) -> LoadedModels:
+def load_models(recipe: Recipe, prepared: Prepared | None = None, first: int = 0) -> LoadedModels:
     """Load every model of a recipe, once per worker; `prepared` on another node is prepared here again.
 
-    Raises ModelError and MachineError.
+    Parameters: `first`: the index of the first phase that is computed; those before it need none. Raises ModelError and
+    MachineError.
     """
     prepared = prepared_here(recipe, prepared)
-    phases = tuple(load_phase_models(recipe, index, prepared) for index in range(len(recipe.phases)))
-    return LoadedModels(phases, locked_connection())
+    computed = tuple(load_phase_models(recipe, index, prepared) for index in range(first, len(recipe.phases)))
+    return LoadedModels((PhaseModels(()),) * first + computed, locked_connection())
 
 
 def models_when_needed(recipe: Recipe, stored_steps: Collection[str]) -> LoadedModels:

@@ -36,7 +36,7 @@ class PhaseResult:
 
     failures: position → reason of documents that an editor or annotator failed on; evidence: further columns of steps,
     (documents,); edited: the edited texts, where they are at hand; verdicts: on the documents without failures, where
-    they are decided.
+    they are decided: not in an exchange file where the phase has rules by share.
     """
 
     edits: Edits
@@ -50,6 +50,10 @@ class PhaseResult:
         """The same with verdicts, and without the edited texts."""
         return replace(self, verdicts=verdicts, edited=None)
 
+    def undecided(self) -> PhaseResult:
+        """The same without the edited texts."""
+        return replace(self, edited=None)
+
 
 def phases_schema(phases: Sequence[Phase]) -> pa.Schema:
     """The schema of `to_batch` for consecutive phases."""
@@ -58,7 +62,9 @@ def phases_schema(phases: Sequence[Phase]) -> pa.Schema:
 
 
 def to_batch(phases: Sequence[Phase], rows: Sequence[Int64Array], results: Sequence[PhaseResult]) -> pa.RecordBatch:
-    """Decided results of consecutive phases, a row for each document that reached the first; null past its last phase.
+    """Results of consecutive phases, a row for each document that reached the first; null past its last phase.
+
+    All are decided, but the last one where it has rules by share.
 
     Parameters: `rows`: for each phase the rows in the shard that reached it, int64 (documents,).
     """
@@ -112,7 +118,6 @@ def _fields(phase: Phase) -> list[pa.Field]:
 
 def _columns(phase: Phase, result: PhaseResult, documents: int) -> Iterator[pa.Array]:
     """The columns of `_fields`, (documents,)."""
-    assert result.verdicts is not None
     for field in _fields(phase)[:-5]:
         yield (result.evidence if field.name in result.evidence else result.annotations)[field.name]
     yield pa.array([result.failures.get(position) for position in range(documents)], pa.string())
@@ -121,6 +126,9 @@ def _columns(phase: Phase, result: PhaseResult, documents: int) -> Iterator[pa.A
     values = pa.StructArray.from_arrays([edits.start, edits.end, replacement], fields=list(_EDIT))
     offsets = np.append(0, np.cumsum(np.bincount(edits.document, minlength=documents))).astype(np.int32)
     yield pa.ListArray.from_arrays(pa.array(offsets), values)
+    if result.verdicts is None:
+        yield from (pa.nulls(documents, field.type) for field in _fields(phase)[-3:])
+        return
     decided = np.ones(documents, np.bool_)
     decided[list(result.failures)] = False
     place = pa.array(np.cumsum(decided) - 1, mask=~decided)
@@ -132,15 +140,17 @@ def _columns(phase: Phase, result: PhaseResult, documents: int) -> Iterator[pa.A
 
 def _result(phase: Phase, columns: Mapping[str, pa.Array]) -> PhaseResult:
     failures = {i: why for i, why in enumerate(columns[_FAILURE].to_pylist()) if why is not None}
+    evidence = {field.name: columns[field.name] for field in phase.evidence}
+    annotations = {column.name: columns[column.name] for column in (*BASE_COLUMNS, *phase.columns)}
+    found = PhaseResult(_edits(columns[_EDITS]), annotations, failures, evidence)
+    if phase.shares:
+        return found
     decided = columns[_KEEP].is_valid()
     keep = np.asarray(columns[_KEEP].filter(decided))
     shape = len(keep), len(phase.rules)
     truth = np.asarray(columns[_TRUTH].filter(decided).flatten().to_numpy(zero_copy_only=False), np.int8)
     decisive = np.asarray(columns[_DECISIVE].filter(decided).flatten().to_numpy(zero_copy_only=False), np.bool_)
-    verdicts = Verdicts(truth.reshape(shape), keep, decisive.reshape(shape))
-    evidence = {field.name: columns[field.name] for field in phase.evidence}
-    annotations = {column.name: columns[column.name] for column in (*BASE_COLUMNS, *phase.columns)}
-    return PhaseResult(_edits(columns[_EDITS]), annotations, failures, evidence, verdicts=verdicts)
+    return found.decided(Verdicts(truth.reshape(shape), keep, decisive.reshape(shape)))
 
 
 def _edits(lists: pa.ListArray) -> Edits:

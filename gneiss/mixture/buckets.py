@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gneiss.arrays import Float64Array, Int64Array
+from gneiss.arrays import Int64Array
 from gneiss.errors import InputError, did_you_mean
 from gneiss.output.claim import held
 from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, open_run
 from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
-from gneiss.quantiles import Sketch, cuts_of, keys_of, quantiles_of, values_of
+from gneiss.quantiles import Sketch, categories_of, cuts_of, keys_of, quantiles_of, scores_of, values_of
 from gneiss.report.counting import token_column
 from gneiss.store.place import Address
 
@@ -28,9 +28,6 @@ MOST_QUANTILES = 1000
 MOST_CATEGORIES = 10_000
 #: The bucket, within its category, of documents without a finite score.
 UNSCORED = "unscored"
-#: What a missing value of a column is called in a category. A value is never: its brackets are escaped.
-MISSING = "(none)"
-_ESCAPES = (("%", "%25"), ("/", "%2F"), ("(", "%28"))
 COLUMNS = pa.schema(
     [
         column("bucket", pa.string(), "category and quantile; null where not kept"),
@@ -268,15 +265,6 @@ def check_columns(
     return tokens
 
 
-def scores_of(table: pa.Table, scores: Sequence[str]) -> Float64Array:
-    """The largest finite score of each row, float64 (rows,); NaN where there is none."""
-    found = np.full(table.num_rows, np.nan)
-    for name in scores:
-        values = pc.fill_null(table[name].cast(pa.float64(), safe=False), np.nan).to_numpy()
-        found = np.fmax(found, np.where(np.isfinite(values), values, np.nan))
-    return found
-
-
 def amounts_of(run: FinishedRun, table: pa.Table, tokens: str) -> Int64Array:
     """Tokens and documents of each row, int64 (rows, 2). Raises InputError for a negative or missing count."""
     column = table[tokens].cast(pa.int64())
@@ -288,18 +276,3 @@ def amounts_of(run: FinishedRun, table: pa.Table, tokens: str) -> Int64Array:
             f" {table['id'][at].as_py()!r}"
         )
     return np.stack([counts, np.ones(len(counts), np.int64)], axis=1)
-
-
-def categories_of(table: pa.Table, by: Sequence[str]) -> tuple[pa.Array, Int64Array]:
-    """The categories of some rows, as strings, and the index of that of each row, int64 (rows,)."""
-    if not by:
-        return pa.array([""] if table.num_rows else [], pa.string()), np.zeros(table.num_rows, np.int64)
-    parts = []
-    for name in by:
-        values = table[name].cast(pa.string())
-        for found, escape in _ESCAPES:
-            values = pc.replace_substring(values, found, escape)
-        parts.append(pc.fill_null(values, MISSING))
-    joined = pc.binary_join_element_wise(*parts, "/").combine_chunks()
-    encoded = joined.dictionary_encode()
-    return encoded.dictionary, encoded.indices.cast(pa.int64()).to_numpy(zero_copy_only=False)

@@ -1,73 +1,75 @@
-"""Thresholds by share: from which score on a run's documents have a share of its tokens, in each category."""
+"""Thresholds by share, as a finished run has them: the numbers that it found, or that its documents give."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from gneiss.errors import InputError
-from gneiss.mixture.buckets import amounts_of, categories_of, check_columns, scores_of
+from gneiss.arrays import BoolArray
+from gneiss.mixture.buckets import amounts_of, check_columns
 from gneiss.output.finished_run import FinishedRun, usable_mask
-from gneiss.quantiles import Bins, Sketch, keys_of, values_of
-from gneiss.recipe.quantile_rule import Limit, QuantileRule
+from gneiss.quantiles import Sketch
+from gneiss.recipe.limits import Counted, counted, limits_of
+from gneiss.recipe.quantile_rule import QuantileRule
+from gneiss.recipe.recipe import Recipe
+from gneiss.recipe.rule import Rules, evaluate, locked_connection, reads
 
 
-@dataclass(frozen=True)
-class Resolver:
-    """Finds the conditions of quantile rules in a finished run, over all its documents that have the score."""
+def resolved(recipe: Recipe, run: FinishedRun) -> Recipe:
+    """A recipe with numbers for its rules by share: those of the run, if it is by this recipe; else see `conditions`.
 
-    run: FinishedRun
-    tokens: str | None = None
-
-    def __call__(self, rule: QuantileRule) -> str:
-        """The condition with numbers. Raises InputError for columns that the run lacks, RecipeError."""
-        return rule.condition(*limits(self.run, rule, self.tokens))
-
-
-def limits(
-    run: FinishedRun, rule: QuantileRule, tokens: str | None = None
-) -> tuple[dict[tuple[str | int | bool | None, ...], Limit], float]:
-    """What a score must be in each category to be within a share of tokens, as near to it as whole scores allow.
-
-    At least one score is within. Up to 4 million distinct scores the limits are exact; past that the second value is
-    their relative error. Parameters: `tokens`: the column that weighs, by default the run's token count.
-    Raises InputError.
+    Raises what `conditions` raises.
     """
-    tokens = check_columns(run, [rule.score], rule.by, tokens, ())
-    values: dict[str, tuple[Any, ...]] = {}
-
-    def parts() -> Iterator[Any]:
-        for shard in run.shards:
-            for _, table in run.batches(shard, list(dict.fromkeys([tokens, rule.score, *rule.by]))):
-                scores = scores_of(table, [rule.score])
-                rows = usable_mask(table) & ~np.isnan(scores)
-                own = table.filter(pa.array(rows))
-                names, category = categories_of(own, rule.by)
-                named = names.to_pylist()
-                if new := [at for at, name in enumerate(named) if name not in values]:
-                    values.update({named[at]: _values(own, rule.by, int(np.argmax(category == at))) for at in new})
-                yield named, category, keys_of(scores[rows]), amounts_of(run, own, tokens)
-
-    sketch = Sketch.of_all(parts())
-    if not sketch.bins:
-        raise InputError(f"{run.folder}: {rule.score}: no document has a finite value; a share of none has no number")
-    found = {values[name]: _limit(sketch.bins[name], sketch.shift, rule) for name in sorted(sketch.bins)}
-    return found, sketch.relative_error
+    if recipe.digest() == run.identity["recipe"]:
+        return recipe.with_conditions(run.recipe.conditions)
+    for index in range(len(recipe.phases)):
+        recipe = recipe.with_conditions(conditions(recipe, index, run))
+    return recipe
 
 
-def _limit(bins: Bins, shift: int, rule: QuantileRule) -> Limit:
-    tokens = bins.amounts[:, 0] if rule.highest is None else bins.amounts[::-1, 0]
-    within = np.cumsum(tokens)
-    count = 1 + int(np.argmin(np.abs(within - rule.share * within[-1])))
-    ends = values_of(bins.keys << np.uint64(shift)).tolist()
-    if count == len(ends):
-        return Limit()
-    return Limit(below=ends[count]) if rule.highest is None else Limit(least=ends[-count])
+def conditions(recipe: Recipe, index: int, run: FinishedRun) -> dict[str, str]:
+    """The conditions of a phase's rules by share, over the documents of a run that earlier phases keep.
+
+    Their rules have numbers. Documents that the run dropped before it computed the score have none. Up to 4 million
+    distinct scores the numbers are exact. Raises RecipeError, InputError for columns that the run lacks.
+    """
+    phase, earlier = recipe.phases[index], [one.decision for one in recipe.phases[:index]]
+    read = {
+        column
+        for at, rules in enumerate(earlier)
+        for columns in reads(rules, recipe.readable(at)).values()
+        for column in columns
+    }
+    found = {}
+    for name, rule in phase.shares.items():
+        sketch = sketch_of(run, rule.named(phase.aliases), sorted(read), earlier)
+        found[name] = rule.condition(limits_of(rule, sketch), sketch.relative_error)
+    return found
 
 
-def _values(table: pa.Table, by: Sequence[str], row: int) -> tuple[Any, ...]:
-    return tuple(table[name][row].as_py() for name in by)
+def sketch_of(run: FinishedRun, rule: QuantileRule, read: Sequence[str] = (), earlier: Sequence[Rules] = ()) -> Sketch:
+    """The tokens of a run by category and score, of the documents that rules keep, which read these columns.
+
+    Raises InputError for columns that the run lacks, RecipeError for too many categories.
+    """
+    return Sketch.of_all(_counted(run, rule, read, earlier))
+
+
+def _counted(run: FinishedRun, rule: QuantileRule, read: Sequence[str], earlier: Sequence[Rules]) -> Iterator[Counted]:
+    tokens = check_columns(run, [rule.score], rule.by, None, ())
+    for shard in run.shards:
+        for _, table in run.batches(shard, list(dict.fromkeys([tokens, *rule.reads, *read]))):
+            own = table.filter(pa.array(usable_mask(table)))
+            own = own.filter(pa.array(_kept(own, earlier)))
+            scored = own.filter(own[rule.score].is_valid())
+            yield counted(rule, scored, amounts_of(run, scored, tokens)[:, 0])
+
+
+def _kept(table: pa.Table, earlier: Sequence[Rules]) -> BoolArray:
+    kept = np.ones(table.num_rows, np.bool_)
+    with locked_connection() as connection:
+        for rules in earlier:
+            kept &= evaluate(connection, rules, table).keep
+    return kept

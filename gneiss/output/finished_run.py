@@ -197,7 +197,7 @@ class FinishedRun:
 
     def _advice(self) -> str:
         """What to do about a quarantined shard."""
-        if not self.recipe.is_corpus_wide:
+        if "corpus" not in self.identity:
             return "fix the cause, and the same command tries these again"
         other = f"{self.folder}-fixed"
         return (

@@ -18,6 +18,7 @@ from gneiss.jobs.resume import Kind
 from gneiss.output import layout, ledger
 from gneiss.output.ledger import COMMITTED, CURATE, Receipt
 from gneiss.output.parquet import write_bytes
+from gneiss.pipelines.numbers import as_kept
 from gneiss.pipelines.run_stages import run_stages
 from gneiss.stages.checking import CHECK, CHECK_INDEX, CheckIndexStep, CheckStep, KeptFile
 from gneiss.stages.corpus import Corpus
@@ -41,8 +42,8 @@ def curate(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receip
     if left := [shard for number, shard in enumerate(corpus.shards) if shard.id not in done and job.has(number)]:
         _run_stages_before(job, workers, corpus)
         _forget_counts(corpus)
-        step = CurateStep(corpus if corpus.wide_phases else replace(corpus, shards=()))  # no list of all, if unread
-        tasks = left if corpus.wide_phases or corpus.stored else _bundled(left, workers.count)
+        step = CurateStep(corpus if corpus.sees_all else replace(corpus, shards=()))  # no list of all, if unread
+        tasks = left if corpus.sees_all or corpus.stored else _bundled(left, workers.count)
         done.update(job.run_tasks(workers, CURATE, step, tasks, len(corpus.shards)))
     return done
 
@@ -110,6 +111,8 @@ def curate_usable(
         done = {**others, **unusable, **lost}
         sizes = {shard.id: shard.text_bytes for shard in usable.shards}
         job.progress.begin(corpus.recipe.name, sizes, lost)
+    if as_kept(corpus.recipe, corpus.output).shares:  # whose numbers nobody has found where no shard was left
+        _run_stages_before(job, workers, usable)
     count_after(job, workers, usable)
     _keep_index(job, workers, usable)
     return {**receipts, **unusable}

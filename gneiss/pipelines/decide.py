@@ -18,7 +18,6 @@ from gneiss.errors import InputError, ModelError, RecipeError, did_you_mean, fir
 from gneiss.input.model_files import ModelFile, is_pinned, resolve
 from gneiss.input.plan import Plan, make_plan
 from gneiss.jobs.progress import Progress, Silent
-from gneiss.mixture.thresholds import Resolver
 from gneiss.output import layout, ledger
 from gneiss.output.claim import refuse_nesting
 from gneiss.output.data_files import DataFiles
@@ -56,11 +55,11 @@ def decide(
 ) -> FinishedRun:
     """Write what a run of a recipe would write, taking from a finished run every annotation that still holds.
 
-    Parameters: `recipe`: as for `run`; quantile rules of a file get their numbers from the run; `input`: the output of
-    a run; `output`: another folder, which the same call resumes; `original`: the input of that run, if it is elsewhere
-    by now; the others as for `run`. An annotation holds if its code, its parameters, its model files and the text are
-    the same; what else the recipe needs is computed, and named in the log. Raises what `run` raises; RecipeError for a
-    recipe whose shards or columns are others, InputError when documents are not those of the run any more.
+    Parameters: `recipe`: as for `run`; `input`: the output of a run; `output`: another folder, which the same call
+    resumes; `original`: the input of that run, if it is elsewhere by now; the others as for `run`. An annotation holds
+    if its code, its parameters, its model files and the text are the same; what else the recipe needs is computed, and
+    named in the log. Raises what `run` raises; RecipeError for a recipe whose shards or columns are others, InputError
+    when documents are not those of the run any more.
 
     >>> import gneiss
     >>> strict = gneiss.Recipe.load("gneissweb-bytes").changed({"phases.gneissweb.rules.quality": "dclm > 0.1"})
@@ -68,7 +67,7 @@ def decide(
     3102
     """
     run = input if isinstance(input, FinishedRun) else open_run(input)
-    recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe, Resolver(run))
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     folder = place_of(output, "output")
     again = plan_again(recipe, run, original)
     plan = again.plan

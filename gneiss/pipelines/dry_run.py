@@ -20,7 +20,7 @@ from gneiss.input.shard import Shard
 from gneiss.output.commit import commit
 from gneiss.output.data_files import DataFiles
 from gneiss.recipe.recipe import Recipe
-from gneiss.stages.corpus import Corpus
+from gneiss.stages.corpus import Corpus, Reader
 from gneiss.stages.of_recipe import (
     RunStage,
     StageWork,
@@ -35,10 +35,14 @@ from gneiss.store.place import place_of
 
 @dataclass(frozen=True)
 class DryRun:
-    """The effect of a recipe on a file; times are of this process, without model loading."""
+    """The effect of a recipe on a file; times are of this process, without model loading.
+
+    recipe: with the numbers of rules by share, if it has_shares, within what was read.
+    """
 
     path: str
     recipe: Recipe
+    has_shares: bool
     limit: int | None
     statistics: Statistics
     examples: Examples
@@ -75,12 +79,23 @@ def dry_run(recipe: Recipe | str | Path, input: str | Path, *, limit: int | None
     loaded, cpu = time.perf_counter(), time.process_time()
     with TemporaryDirectory(prefix="gneiss-dry-run-") as folder:
         corpus = Corpus(recipe, prepared, shards, place_of(folder, "temporary folder"))
-        is_wide = len(shards) > 1 and bool(corpus.wide_phases)
+        is_wide = bool(recipe.shares) or (len(shards) > 1 and corpus.sees_all)
         if is_wide:
             corpus = replace(corpus, shards=tuple(shard.counted(_rows(shard, recipe.input.text)) for shard in shards))
         statistics, examples = _curated(corpus, tools) if is_wide else _each_curated(corpus, tools)
+        decided = plan.recipe.with_conditions(_with_numbers(corpus).conditions)
     ended, cpu_seconds = time.perf_counter(), time.process_time() - cpu
-    return DryRun(str(input), plan.recipe, limit, statistics, examples, loaded - started, ended - loaded, cpu_seconds)
+    return DryRun(
+        str(input),
+        decided,
+        bool(recipe.shares),
+        limit,
+        statistics,
+        examples,
+        loaded - started,
+        ended - loaded,
+        cpu_seconds,
+    )
 
 
 def _each_curated(corpus: Corpus, tools: LoadedModels) -> tuple[Statistics, Examples]:
@@ -91,14 +106,14 @@ def _each_curated(corpus: Corpus, tools: LoadedModels) -> tuple[Statistics, Exam
 def _curated(corpus: Corpus, tools: LoadedModels) -> tuple[Statistics, Examples]:
     """The statistics and examples of shards that a step sees together, by the stages of a run, in this process."""
     _run_stages(corpus, stages_before(corpus))
-    results = results_of(corpus)
+    results, recipe = results_of(corpus), _with_numbers(corpus)
     counted = counted_after(corpus)
 
     def curated() -> Iterator[Curated]:
         for number, shard in enumerate(corpus.shards):
-            curated = curate(shard, corpus.recipe, tools, results=results(number))
+            curated = curate(shard, recipe, tools, results=results(number))
             if counted:  # the stages that count read the annotations of all shards
-                commit(curated, corpus.recipe, corpus.output)
+                commit(curated, recipe, corpus.output)
             yield curated
 
     statistics, examples = _merged(curated())
@@ -106,6 +121,11 @@ def _curated(corpus: Corpus, tools: LoadedModels) -> tuple[Statistics, Examples]
     for name, total in counts_after(corpus).items():
         statistics.counts[name] = total
     return statistics, examples
+
+
+def _with_numbers(corpus: Corpus) -> Recipe:
+    """The recipe with the numbers that stages found for its rules by share."""
+    return Reader(corpus).decided(len(corpus.recipe.phases))
 
 
 def _run_stages(corpus: Corpus, stages: Iterable[RunStage]) -> None:

@@ -15,6 +15,7 @@ from gneiss.input.plan import Plan
 from gneiss.jobs.job import Job
 from gneiss.output import layout, ledger
 from gneiss.output.ledger import COMMITTED, Receipt
+from gneiss.pipelines.numbers import as_kept
 from gneiss.stages.checking import CHECK
 from gneiss.stages.corpus import Corpus
 from gneiss.stages.segments import count_segments, segments_of
@@ -92,6 +93,11 @@ def _refuse_unfit(plan: Plan, output: Place, number: int) -> None:
     earlier = [shard for shard in plan.input.shards if plan.increments.get(shard.id) != number]
     later = [shard for shard in plan.input.shards if plan.increments.get(shard.id) == number]
     lacks = f"{output}: the input has shards that it lacks, first {later[0].id!r}, and"
+    if as_kept(plan.recipe, output).shares:
+        raise OutputError(
+            f"{lacks} its rules by share have no numbers yet; run with the input that it had first, or choose another"
+            " output"
+        )
     for step in plan.recipe.over(plan.input.shards).wide_steps:
         if step.index_parameters is None:
             if not step.are_apart(earlier, later):

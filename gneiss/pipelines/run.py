@@ -46,6 +46,7 @@ from gneiss.pipelines.curation import (
     unusable_shards,
 )
 from gneiss.pipelines.increments import corpora, grown, note_increments
+from gneiss.pipelines.numbers import as_kept, once_known
 from gneiss.pipelines.reshard import Hire, finish, laid_out, lay_out, refuse_unfit, write_shards
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
@@ -239,7 +240,7 @@ def _open(
     publish: Publish = unpublished,
     meter: Meter | None = None,
 ) -> AbstractContextManager[Job]:
-    first = {layout.RECIPE_FILE: plan.recipe.to_yaml().encode()}
+    first = {layout.RECIPE_FILE: as_kept(plan.recipe, folder).to_yaml().encode()}
     noted = {"input": plan.source, "code": plan.code}
     return open_job(folder, plan.identity, progress, first, share, patience_seconds, publish, meter, noted)
 
@@ -265,7 +266,7 @@ def _curate_share(job: Job, plan: Plan, hire: Hire, keep_index: bool) -> None:
     mine = {shard.id: shard.text_bytes for number, shard in enumerate(corpus.shards) if job.has(number)}
     job.progress.begin(plan.recipe.name, mine, {id_: receipt for id_, receipt in done.items() if id_ in mine})
     with hire(len(mine), resources_of(plan).corrected(job.peaks)).kept() as kept:
-        (curate_share_of_usable if corpus.wide_phases else curate)(job, kept, corpus, done)
+        (curate_share_of_usable if corpus.sees_all else curate)(job, kept, corpus, done)
     job.progress.end()
 
 
@@ -284,22 +285,25 @@ def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None, keep
     done = job.finished(CURATION, plan.input.shards)
     skipped, is_new = len(done), not any(receipt.state == COMMITTED for receipt in done.values())
     corpus = _corpus(job, plan, stored, keep_index)
-    if corpus.wide_phases:
+    if corpus.sees_all:
         unusable = unusable_shards(folder)
         if len(unusable) + len(plan.input.unreadable) <= recipe.budgets.shards:  # else they are tried again
             done |= unusable
+    corpus = once_known(plan, corpus, done)
     job.progress.begin(recipe.name, {shard.id: shard.text_bytes for shard in plan.input.shards}, done)
     last = replace(corpus, increment=plan.last_increment)
     has_index = not (keep_index or plan.increments) or is_indexed(last)
-    is_done = len(done) == len(corpus.shards) and are_counted(last) and has_index
+    is_done = len(done) == len(corpus.shards) and not corpus.recipe.shares and are_counted(last) and has_index
     if not is_done or _left_to_sum(plan, folder, done):
         if stored is None:
             corpus = replace(corpus, prepared=prepare(recipe))
-        tasks = len(corpus.shards) - (0 if corpus.wide_phases else len(done))
+        tasks = len(corpus.shards) - (0 if corpus.sees_all else len(done))
         with hire(tasks, resources_of(plan).corrected(job.peaks)).kept() as kept:
-            if corpus.wide_phases:
+            if corpus.sees_all:
                 for increment in corpora(plan, corpus):
-                    done = curate_usable(job, kept, increment, done, len(plan.input.unreadable))
+                    own = once_known(plan, increment, done)
+                    done = curate_usable(job, kept, own, done, len(plan.input.unreadable))
+                corpus = once_known(plan, corpus, done)
             else:
                 done = curate(job, kept, corpus, done)
                 _refuse_lost(corpus, done)
@@ -313,6 +317,9 @@ def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None, keep
         if done[shard.id].state != COMMITTED:  # whatever was written of it before it failed
             for path in layout.shard_paths(shard.id, recipe.output.format):
                 (folder / path).delete()
+    if recipe.shares:
+        plan = replace(plan, recipe=recipe.with_conditions(corpus.recipe.conditions))
+        write_bytes(plan.recipe.to_yaml().encode(), folder, layout.RECIPE_FILE)
     finished = _finish(job, plan, done, skipped, counted_after(corpus), is_new=is_new)
     Exchange(folder).clear()
     return finished
@@ -346,6 +353,9 @@ def _run_and_lay_out(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None 
             curated.check_budgets()
         except (BudgetError, DefectError):
             return curated
+        if plan.recipe.shares:
+            plan = replace(plan, recipe=as_kept(plan.recipe, within))
+            write_bytes(plan.recipe.to_yaml().encode(), folder, layout.RECIPE_FILE)
         new = lay_out(curated, folder, plan.recipe.output)
         write_shards(job, hire, new)
         finished = finish(job, new, lambda: dataset_card(plan, curated.statistics, curated.quarantined_shards, folder))

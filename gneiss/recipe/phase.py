@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from gneiss.filters.catalogue import ANNOTATORS, EDITORS
 from gneiss.recipe.entries import Entry, part_of, step_entries, step_kinds, step_of
 from gneiss.recipe.filters import with_filters
 from gneiss.recipe.part import Part
-from gneiss.recipe.quantile_rule import unresolved
+from gneiss.recipe.quantile_rule import QuantileRule, with_shares
 from gneiss.recipe.rule import Rules
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class Phase(Part):
     """An ordered part of a recipe: edits, then annotations of the edited text, then rules and `keep`.
 
     Corpus-wide steps, each under its own key or import path, see the texts that enter the phase, before its edits.
-    `filters` are written out as entries of `annotate` and `rules`.
+    `filters` are written out as entries of `annotate` and `rules`. `shares` are the rules by share of tokens, whose
+    numbers are not known yet; in a recipe that is written, each stands in place of its condition.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
@@ -37,6 +39,7 @@ class Phase(Part):
     filters: list[Any] = Field(default_factory=list, exclude=True)
     aliases: dict[str, str] = Field(default_factory=dict)
     rules: dict[str, str] = Field(default_factory=dict)
+    shares: dict[str, QuantileRule] = Field(default_factory=dict)
     keep: str | None = None
 
     @model_validator(mode="before")
@@ -49,17 +52,8 @@ class Phase(Part):
             raise ValueError("corpus_steps: name each step by its own key")
         steps = step_entries(given)
         rest = {key: value for key, value in given.items() if key not in steps and not isinstance(value, CorpusStep)}
-        return with_filters({**rest, "corpus_steps": {key: value for key, value in steps.items() if value is not None}})
-
-    @field_validator("rules", mode="before")
-    @classmethod
-    def _resolved(cls, rules: Any) -> Any:
-        """Refuse quantile rules, whose numbers are not known."""
-        if isinstance(rules, dict):
-            for name, rule in rules.items():
-                if isinstance(rule, dict):
-                    raise ValueError(unresolved(name, rule))
-        return rules
+        steps = {key: value for key, value in steps.items() if value is not None}
+        return with_shares(with_filters({**rest, "corpus_steps": steps}))
 
     @field_validator("rules")
     @classmethod
@@ -137,13 +131,34 @@ class Phase(Part):
 
     @property
     def is_corpus_wide(self) -> bool:
-        """Whether a step of this phase sees more than a shard."""
-        return bool(self.wide_steps)
+        """Whether a step or a rule of this phase sees more than a shard."""
+        return bool(self.wide_steps or self.shares)
+
+    def with_conditions(self, conditions: Mapping[str, str]) -> Phase:
+        """This phase with conditions in place of rules by share, by the names of rules."""
+        known = {name: conditions[name] for name in self.shares if name in conditions}
+        left = {name: rule for name, rule in self.shares.items() if name not in known}
+        return self.model_copy(update={"rules": {**self.rules, **known}, "shares": left})
+
+    @property
+    def kept_by(self) -> str:
+        """The `keep` expression; by default every rule must be true."""
+        return self.keep or " AND ".join(self.rules) or "true"
+
+    @property
+    def without_numbers(self) -> Rules:
+        """The rules as `decision` has them, also where numbers are not known."""
+        return Rules(self.rules, self.kept_by, self.aliases)
 
     @property
     def decision(self) -> Rules:
-        """The rules with their `keep` expression; by default every rule must be true."""
-        return Rules(self.rules, self.keep or " AND ".join(self.rules) or "true", self.aliases)
+        """The rules with their `keep` expression. Raises RecipeError for a rule whose number is not known."""
+        for name, rule in self.shares.items():
+            raise RecipeError(
+                f"rule {name!r}: {rule}: its number is found by `gneiss run`, or in a finished run:"
+                " `gneiss explain RECIPE --input RUN --yaml` writes the recipe with it"
+            )
+        return self.without_numbers
 
 
 def _fold(condition: str) -> str:

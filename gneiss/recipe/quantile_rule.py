@@ -1,12 +1,12 @@
-"""Quantile rules: conditions whose thresholds are shares of tokens, until a finished run gives their numbers.
+"""Quantile rules: conditions whose thresholds are shares of tokens, until a run gives their numbers.
 
-In a recipe that is given, a rule may be `{highest: 0.3, score: prose, by: [language]}` in place of SQL. What a recipe
-holds, writes and runs is the condition with the numbers.
+In a recipe a rule may be `{highest: 0.3, score: prose, by: [language]}` in place of SQL. It is over the documents that
+enter its phase and have the score. What decides, and what an output holds, is the condition with the numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self, TypeAlias
 
 from pydantic import Field, model_validator
@@ -57,14 +57,32 @@ class QuantileRule(Part):
         within = f", within {', '.join(self.by)}" if self.by else ""
         return f"{'lowest' if self.highest is None else 'highest'} {self.share:g} of tokens by {self.score}{within}"
 
+    @property
+    def reads(self) -> list[str]:
+        """The annotations that it reads."""
+        return list(dict.fromkeys([self.score, *self.by]))
+
+    @property
+    def without_numbers(self) -> str:
+        """What stands for the condition until it has numbers: it reads the same annotations."""
+        return self.condition({(None,) * len(self.by): Limit()})
+
+    def named(self, aliases: Mapping[str, str]) -> QuantileRule:
+        """The same by the own names of annotations."""
+        score, by = aliases.get(self.score, self.score), [aliases.get(name, name) for name in self.by]
+        return self.model_copy(update={"score": score, "by": by})
+
+    def written(self) -> dict[str, Any]:
+        """As a recipe has it."""
+        return self.model_dump(exclude_none=True)
+
     def condition(self, limits: Limits, relative_error: float = 0.0) -> str:
-        """The condition with the numbers that were found, to that error. Raises RecipeError for too many categories."""
-        if len(limits) > MOST_CATEGORIES:
-            raise RecipeError(f"{self}: {len(limits):,} categories; at most {MOST_CATEGORIES} are allowed")
+        """The condition with the numbers that were found, to that error; `false` where no document has the score."""
         parts = [" AND ".join(self._parts(category, limit)) for category, limit in limits.items()]
         together = " OR ".join(f"({part})" for part in parts) if len(parts) > 1 else "".join(parts) or "false"
         error = f", to {relative_error:.1e} of the score" if relative_error else ""
-        return f"/* {str(self).replace('*/', '* /')}{error} */ {together}"
+        said = f"{self}{error}" if limits else f"{self}, which no document has"
+        return f"/* {said.replace('*/', '* /')} */ {together}"
 
     def _parts(self, category: tuple[str | int | bool | None, ...], limit: Limit) -> Iterator[str]:
         for column, value in zip(self.by, category, strict=True):
@@ -78,36 +96,24 @@ class QuantileRule(Part):
             yield f"{score} IS NOT NULL"
 
 
-#: Finds the condition of a rule.
-Resolve: TypeAlias = Callable[[QuantileRule], str]
+def with_shares(phase: Mapping[str, Any]) -> dict[str, Any]:
+    """A phase as a recipe gives it, its quantile rules apart; conditions without numbers stand for them.
+
+    Raises RecipeError.
+    """
+    rules = phase.get("rules")
+    if "shares" in phase:
+        raise RecipeError("shares: write each in place of the condition of its rule")
+    if not isinstance(rules, dict):
+        return dict(phase)
+    shares = {name: _share(name, rule) for name, rule in rules.items() if isinstance(rule, dict | QuantileRule)}
+    conditions = {name: shares[name].without_numbers if name in shares else rule for name, rule in rules.items()}
+    return {**phase, "rules": conditions, "shares": shares}
 
 
-def with_conditions(given: Any, resolve: Resolve) -> Any:
-    """A recipe as it is given, with conditions in place of quantile rules. Raises RecipeError."""
-    if not isinstance(given, dict) or not isinstance(given.get("phases"), list):
-        return given
-    return {**given, "phases": [_phase_with_conditions(phase, resolve) for phase in given["phases"]]}
-
-
-def unresolved(name: str, rule: object) -> str:
-    """Why a rule that is a mapping cannot be used as it is."""
-    return (
-        f"rule {name!r}: {rule}: a share of tokens is found in a finished run: `gneiss decide RECIPE --input RUN`, or"
-        " `gneiss explain RECIPE --input RUN --yaml`, which writes the numbers out"
-    )
-
-
-def _phase_with_conditions(phase: Any, resolve: Resolve) -> Any:
-    if not isinstance(phase, dict) or not isinstance(phase.get("rules"), dict):
-        return phase
-    return {**phase, "rules": {name: _condition(name, rule, resolve) for name, rule in phase["rules"].items()}}
-
-
-def _condition(name: str, rule: Any, resolve: Resolve) -> Any:
-    if not isinstance(rule, dict):
-        return rule
+def _share(name: str, rule: Any) -> QuantileRule:
     try:
-        return resolve(QuantileRule.model_validate(rule))
+        return QuantileRule.model_validate(rule)
     except RecipeError as error:
         raise RecipeError(f"rule {name!r}: {error}") from error
 

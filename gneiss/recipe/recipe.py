@@ -15,6 +15,7 @@ from gneiss.annotation import OF_COLUMN, Column, ColumnType, Completes
 from gneiss.corpus_steps import STEPS, CorpusStep
 from gneiss.corpus_steps.step import ShardSize
 from gneiss.errors import InputError, RecipeError, did_you_mean
+from gneiss.filters.tokens import Tokens
 from gneiss.recipe.changes import change
 from gneiss.recipe.columns import BASE_COLUMNS, ORIGIN, RESERVED
 from gneiss.recipe.entries import explain, parameters, step_kinds, written
@@ -22,7 +23,7 @@ from gneiss.recipe.files import ID, Budgets, Card, InputColumns, OutputFiles
 from gneiss.recipe.named import name_of
 from gneiss.recipe.part import READING, Part
 from gneiss.recipe.phase import Phase
-from gneiss.recipe.quantile_rule import Resolve, with_conditions
+from gneiss.recipe.quantile_rule import QuantileRule
 from gneiss.recipe.rule import check, check_measure
 from gneiss.recipe.yaml_text import MOST_BYTES, read_yaml, write_yaml
 
@@ -54,17 +55,16 @@ class Recipe(Part):
     _folder: Path = PrivateAttr(Path())
 
     @classmethod
-    def load(cls, name_or_path: str | Path, resolve: Resolve | None = None) -> Recipe:
+    def load(cls, name_or_path: str | Path) -> Recipe:
         """Load a packaged recipe by name, or a YAML file by path.
 
-        Relative model paths are resolved against the recipe's folder; resolve: finds the conditions of quantile rules.
-        Raises RecipeError.
+        Relative model paths are resolved against the recipe's folder. Raises RecipeError.
         """
         path = Path(name_or_path)
         if path.suffix in {".yaml", ".yml"}:
             try:
                 with path.open(encoding="utf-8") as file:
-                    return cls.parse(file.read(MOST_BYTES + 1), str(path), path.parent, resolve)
+                    return cls.parse(file.read(MOST_BYTES + 1), str(path), path.parent)
             except (OSError, UnicodeDecodeError) as error:
                 raise RecipeError(f"{path}: cannot read the recipe: {error}") from error
         packaged = _PACKAGED / f"{name_or_path}.yaml"
@@ -76,9 +76,7 @@ class Recipe(Part):
         return cls.parse(packaged.read_text("utf-8"), f"recipe {name_or_path}", Path())
 
     @classmethod
-    def parse(
-        cls, text: str, where: str = "recipe", folder: Path | None = None, resolve: Resolve | None = None
-    ) -> Recipe:
+    def parse(cls, text: str, where: str = "recipe", folder: Path | None = None) -> Recipe:
         """Parse and validate the text of a recipe; `where` names it in messages. Raises RecipeError."""
         try:
             given = read_yaml(text)
@@ -86,12 +84,10 @@ class Recipe(Part):
             raise RecipeError(f"{where}: {error}") from error
         if not isinstance(given, dict):
             raise RecipeError(f"{where}: expected a mapping with name and phases, found {type(given).__name__}")
-        return cls._validated(given, where, folder or Path(), resolve)
+        return cls._validated(given, where, folder or Path())
 
-    def changed(self, changes: Mapping[str, Any], resolve: Resolve | None = None) -> Recipe:
+    def changed(self, changes: Mapping[str, Any]) -> Recipe:
         """This recipe with other values, by dotted path; a phase and an annotator are named in it. Raises RecipeError.
-
-        resolve: as for `load`.
 
         >>> recipe = Recipe.load("gneissweb-bytes").changed({"phases.gneissweb.rules.quality": "cosmo > 0.03"})
         >>> recipe.phases[0].rules["quality"]
@@ -101,13 +97,11 @@ class Recipe(Part):
         given["input"] = self.input.model_dump()
         for path, value in changes.items():
             change(given, path, value)
-        return self._validated(given, f"recipe {self.name} with {', '.join(changes)}", self._folder, resolve)
+        return self._validated(given, f"recipe {self.name} with {', '.join(changes)}", self._folder)
 
     @classmethod
-    def _validated(cls, given: dict[str, Any], where: str, folder: Path, resolve: Resolve | None = None) -> Recipe:
+    def _validated(cls, given: dict[str, Any], where: str, folder: Path) -> Recipe:
         try:
-            if resolve is not None:
-                given = with_conditions(given, resolve)
             recipe = cls.model_validate(given, context=READING)
         except ValidationError as error:
             raise RecipeError(f"{where}: {explain(error, cls, step_kinds())}") from error
@@ -115,6 +109,29 @@ class Recipe(Part):
             raise RecipeError(f"{where}: {error}") from error
         recipe._folder = folder
         return recipe
+
+    @property
+    def shares(self) -> dict[str, QuantileRule]:
+        """The rules by share of tokens, of all phases, whose numbers are not known."""
+        return {name: rule for phase in self.phases for name, rule in phase.shares.items()}
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """The conditions of all rules but those by share whose numbers are not known."""
+        rules = ((phase, name, rule) for phase in self.phases for name, rule in phase.rules.items())
+        return {name: rule for phase, name, rule in rules if name not in phase.shares}
+
+    def with_conditions(self, conditions: Mapping[str, str]) -> Recipe:
+        """This recipe with conditions in place of rules by share, by the names of rules."""
+        if not self.shares:
+            return self
+        return self.model_copy(update={"phases": [phase.with_conditions(conditions) for phase in self.phases]})
+
+    def weighed_by(self, phase: int) -> str | None:
+        """The annotation that counts tokens, as a phase, by its index, knows it; the first one."""
+        known = self.phases[: phase + 1]
+        counters = (annotator for one in known for annotator in one.annotators if isinstance(annotator, Tokens))
+        return next((counter.column for counter in counters), None)
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -154,7 +171,8 @@ class Recipe(Part):
             if twice := rules & set(phase.rules):
                 raise RecipeError(f"phase {phase.name!r}: the rule {min(twice)!r} is defined twice")
             rules |= set(phase.rules)
-            check(phase.decision, known)
+            check(phase.without_numbers, known)
+            _check_shares(phase, known, self.weighed_by(index))
         readers = (annotator.reads for phase in self.phases for annotator in phase.annotators)
         if self.input.url != "url" and "url" not in readers:
             raise RecipeError(f"input.url: {self.input.url!r} is read by no annotator of this recipe; remove it")
@@ -174,8 +192,8 @@ class Recipe(Part):
 
     @property
     def is_corpus_wide(self) -> bool:
-        """Whether a step of any phase sees more than a shard."""
-        return bool(self.wide_steps)
+        """Whether a step or a rule of any phase sees more than a shard."""
+        return any(phase.is_corpus_wide for phase in self.phases)
 
     def over(self, shards: Sequence[ShardSize]) -> Recipe:
         """The recipe as it runs over some shards: no step at a wider scope than they need. Raises RecipeError."""
@@ -288,6 +306,8 @@ class Recipe(Part):
             whole["phases"][index] = own
             own["edit"] = [written(editor) for editor in phase.editors]
             own["annotate"] = [written(annotator) for annotator in phase.annotators]
+            del own["shares"]
+            own["rules"] = {**phase.rules, **{name: rule.written() for name, rule in phase.shares.items()}}
         return whole
 
     def to_yaml(self) -> str:
@@ -321,6 +341,20 @@ def _check_reads(phase: Phase, known: Mapping[str, ColumnType]) -> None:
                     f" earlier one computes{did_you_mean(read, known)}"
                 )
     phase.annotation_order  # noqa: B018 - it raises
+
+
+def _check_shares(phase: Phase, known: Mapping[str, ColumnType], tokens: str | None) -> None:
+    """Check what rules by share read, and that something counts tokens. Raises RecipeError."""
+    for name, rule in phase.shares.items():
+        where = f"phase {phase.name!r}: rule {name!r}: {rule}"
+        if tokens is None:
+            raise RecipeError(f"{where}: nothing counts tokens by then; annotate `tokens` in this phase or before")
+        types = {read: known[phase.aliases.get(read, read)] for read in rule.reads}
+        if types[rule.score] not in {"int64", "float64"}:
+            raise RecipeError(f"{where}: {rule.score!r}: expected a number, found {types[rule.score]}")
+        for category in rule.by:
+            if types[category] == "float64":
+                raise RecipeError(f"{where}: {category!r}: expected a string, a whole number or a flag, found float64")
 
 
 def recipe_names() -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from gneiss.corpus_steps import CorpusStep
 from gneiss.curate.curate import first_input
 from gneiss.curate.known import Nothing
 from gneiss.curate.loaded_models import Prepared, load_step
-from gneiss.curate.phase import PhaseInput, ShardRows, annotated
+from gneiss.curate.phase import PhaseInput, ShardRows, annotated, decide_phase
 from gneiss.curate.phase_result import PhaseResult, edits_of_batch, of_batch, only_edits
 from gneiss.curate.reading import read_documents
 from gneiss.errors import DefectError, InputError
@@ -24,11 +25,16 @@ from gneiss.input.shard import Shard, reading_on
 from gneiss.output.layout import annotations_path, exchange_of, index_folder
 from gneiss.output.parquet import read_table
 from gneiss.recipe.recipe import Recipe
+from gneiss.recipe.rule import locked_connection
 from gneiss.stages.exchange import Exchange
 from gneiss.stages.grid import Grid
 from gneiss.stages.segments import KeptSegment
+from gneiss.stages.shares import conditions_of
 from gneiss.stages.stored import StoredRun, StoredShard
 from gneiss.store.place import Place
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,21 @@ class Corpus:
     @property
     def counted_phases(self) -> list[int]:
         """The indices of all phases with a step that sees more than a shard."""
-        return [index for index, phase in enumerate(self.recipe.phases) if phase.is_corpus_wide]
+        return [index for index, phase in enumerate(self.recipe.phases) if phase.wide_steps]
+
+    @property
+    def barriers(self) -> list[int]:
+        """The indices of the phases before which stages must have seen all shards; one past the last may be among them.
+
+        They are wide phases, and those after a phase that cannot be decided before its rules by share have numbers.
+        """
+        after_shares = (index + 1 for index, phase in enumerate(self.recipe.phases) if phase.shares)
+        return sorted({*self.wide_phases, *after_shares})
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether stages must see all shards before any is curated."""
+        return bool(self.barriers)
 
     @property
     def stored_steps(self) -> frozenset[str]:
@@ -88,8 +108,8 @@ class Corpus:
         return [step.key for step in self.recipe.phases[index].wide_steps]
 
     def phase_groups(self) -> list[range]:
-        """The phases before the last wide one, in the groups that one stage each computes: up to each wide phase."""
-        edges = [0, *(index for index in self.wide_phases if index)]
+        """The phases before the last barrier, in the groups that one stage each computes: up to each barrier."""
+        edges = [0, *(index for index in self.barriers if index)]
         return [range(low, high) for low, high in pairwise(edges)]
 
     def group_name(self, group: range) -> str:
@@ -110,6 +130,8 @@ class Reader:
     _shard: int = -1
     _text: TextBatch | None = None
     _documents: PhaseInput | None = None
+    _scored: tuple[int, int, PhaseInput] | None = None
+    _decided: dict[int, Recipe] = field(default_factory=dict)
     _of_worker: Callable[[Shard], Shard] = field(default_factory=reading_on)
     _grids: dict[str, Grid | None] = field(default_factory=dict)
 
@@ -118,13 +140,36 @@ class Reader:
         entering = self._first(shard)
         if entering is None or phase == 0:
             return entering
-        for result in self.results(phase, shard):
-            assert result.verdicts is not None
-            entering = annotated(entering, result).where(result.verdicts.keep)
+        for own, result in zip(self.decided(phase).phases, self.results(phase, shard), strict=False):
+            entering = decide_phase(own, self._connection, entering, result).staying
         return entering
 
+    def scored(self, phase: int, shard: int) -> PhaseInput | None:
+        """The documents of a shard that a phase with rules by share computed and cannot decide yet."""
+        remembered, self._scored = self._scored, None  # which holds the texts of a shard
+        if remembered is not None and remembered[:2] == (phase, shard):
+            return remembered[2]
+        entering = self.entering(phase, shard)
+        return None if entering is None else annotated(entering, self.results(phase + 1, shard)[phase])
+
+    def remember_scored(self, phase: int, documents: PhaseInput, shard: int) -> None:
+        """What `scored` need not compute, once."""
+        self._scored = phase, shard, documents
+
+    def decided(self, end: int) -> Recipe:
+        """The recipe with the numbers of rules by share in the phases before this one. Raises OutputError."""
+        if end not in self._decided:
+            phases = (phase for phase in self.corpus.recipe.phases[:end] if phase.shares)
+            found = [conditions_of(self.corpus.exchange, phase) for phase in phases]
+            self._decided[end] = self.corpus.recipe.with_conditions(dict(ChainMap(*found)))
+        return self._decided[end]
+
+    @cached_property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        return locked_connection()
+
     def results(self, phase: int, shard: int) -> list[PhaseResult]:
-        """What the phases before a wide one computed and decided of a shard. Raises OutputError."""
+        """What the phases before a barrier computed of a shard, and decided without numbers. Raises OutputError."""
         found: list[PhaseResult] = []
         for group in self._groups(phase):
             batch = self.corpus.exchange.batch(self.corpus.group_name(group), shard, 0)
@@ -162,6 +207,10 @@ class Reader:
         return self._documents.measured(measure).take(pa.array(place, mask=place < 0))
 
     def _read(self, phase: int, shard: int) -> TextBatch:
+        if any(earlier.shares for earlier in self.corpus.recipe.phases[:phase]):  # whose verdicts are in no file
+            entering = self.entering(phase, shard)
+            if entering is not None:
+                return entering.batch.placed(entering.rows, self.corpus.shards[shard].rows)
         entering, count = self._first(shard), self.corpus.shards[shard].rows
         if entering is None:
             return TextBatch(np.empty(0, np.uint8), np.zeros(count + 1, np.int64))

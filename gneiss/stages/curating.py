@@ -12,7 +12,8 @@ from gneiss.curate.loaded_models import LoadedModels, load_models, models_when_n
 from gneiss.errors import InputError
 from gneiss.input.shard import Shard, reading_on
 from gneiss.output.ledger import UNREADABLE, Receipt
-from gneiss.stages.corpus import Corpus
+from gneiss.recipe.recipe import Recipe
+from gneiss.stages.corpus import Corpus, Reader
 from gneiss.store.at_once import at_once
 
 if TYPE_CHECKING:
@@ -37,9 +38,10 @@ class CurateStep:
         if corpus.stored:
             models = models_when_needed(corpus.recipe, corpus.stored_steps)
         else:
-            models = load_models(corpus.recipe, corpus.prepared)
-        numbers = corpus.shard_numbers if corpus.wide_phases else {}
-        return CurateWork(corpus, models, results_of(corpus), numbers, reading_on())
+            models = load_models(corpus.recipe, corpus.prepared, max(corpus.barriers, default=0))
+        numbers = corpus.shard_numbers if corpus.sees_all else {}
+        recipe = Reader(corpus).decided(len(corpus.recipe.phases))
+        return CurateWork(corpus, recipe, models, results_of(corpus), numbers, reading_on())
 
     def lost(self, task: Shard, reason: str) -> Receipt:
         """A quarantined shard."""
@@ -48,9 +50,13 @@ class CurateStep:
 
 @dataclass(frozen=True, eq=False)
 class CurateWork:
-    """A worker's part of it. numbers: of the shards, by id, where they see each other; of_worker: see `reading_on`."""
+    """A worker's part of it.
+
+    recipe: with all numbers; numbers: of the shards, by id, where they see each other; of_worker: see `reading_on`.
+    """
 
     corpus: Corpus
+    recipe: Recipe
     models: LoadedModels
     results: Callable[[int], CorpusResults]
     numbers: Mapping[str, int]
@@ -61,7 +67,7 @@ class CurateWork:
         from gneiss.curate.curate import NO_RESULTS, curate
         from gneiss.output.commit import commit
 
-        recipe, output = self.corpus.recipe, self.corpus.output
+        recipe, output = self.recipe, self.corpus.output
         found = self.results(self.numbers[shard.id]) if self.numbers else NO_RESULTS
         if stored := self.corpus.stored_shard(shard.id):
             found = stored.added_to(found)
@@ -78,7 +84,7 @@ class CurateWork:
         from gneiss.curate.reading import Documents, read_documents
         from gneiss.output.commit import commit
 
-        recipe, output = self.corpus.recipe, self.corpus.output
+        recipe, output = self.recipe, self.corpus.output
 
         def read(shard: Shard) -> tuple[Shard, Documents] | None:
             own = reading_on()(shard)  # which keeps what it has read until it is written

@@ -9,16 +9,28 @@ from functools import partial
 
 import pyarrow as pa
 
+from gneiss.arrays import Int64Array
 from gneiss.backends.care import watch
 from gneiss.corpus_steps import Batches, CorpusStep, Stage
 from gneiss.curate.loaded_models import load_phase_models, models_when_needed, prepared_here
-from gneiss.curate.phase import CorpusResults, PhaseInput, compute_phase, decide_phase
+from gneiss.curate.phase import CorpusResults, PhaseInput, annotated, compute_phase, decide_phase
 from gneiss.curate.phase_result import PhaseResult, phases_schema, to_batch
 from gneiss.errors import MachineError
 from gneiss.output.ledger import COMMITTED, Receipt
 from gneiss.recipe.rule import locked_connection
 from gneiss.stages.corpus import Corpus, Reader, StepView
 from gneiss.stages.exchange import Exchange
+from gneiss.stages.shares import (
+    CONDITIONS,
+    GROUP_FILES,
+    SKETCH,
+    scores_stage,
+    sketches_of,
+    sums_of,
+    sums_stage,
+    thresholds_of,
+    thresholds_stage,
+)
 
 
 @dataclass(frozen=True)
@@ -55,19 +67,24 @@ class RunStage:
 
 
 def stages_before(corpus: Corpus) -> Iterator[RunStage]:
-    """The stages before `curate`: for each wide phase what those before it compute, and the stages of its steps.
+    """The stages before `curate`: for each barrier what the phases before it compute, the stages that find numbers of
+    rules by share, and the stages of the steps of the phase after it.
 
     All that a wide phase does first with the texts of a shard is one stage, which reads them once.
     """
     groups = {group.stop: group for group in corpus.phase_groups()}
     shards = len(corpus.shards)
-    for index in corpus.wide_phases:
+    for index in corpus.barriers:
         first: list[Part] = []
         if group := groups.get(index):
             phases = corpus.recipe.phases[group.start : group.stop]
             first = [Part(corpus.group_name(group), phases_schema(phases), partial(_open_phases, corpus, group))]
+            if phases[-1].shares:
+                yield RunStage(shards, (*first, _scores(corpus, group[-1])))
+                yield from _threshold_stages(corpus, group[-1])
+                first = []
         later: list[RunStage] = []
-        for step in corpus.recipe.phases[index].wide_steps:
+        for step in corpus.recipe.phases[index].wide_steps if index in corpus.wide_phases else ():
             own = list(_stages(corpus, step, index, step.stages(StepView(corpus, step, index, Reader(corpus)))))
             if own and own[0][1] and own[0][0].tasks == shards:
                 first += own.pop(0)[0].parts
@@ -75,6 +92,36 @@ def stages_before(corpus: Corpus) -> Iterator[RunStage]:
         if first:
             yield RunStage(shards, tuple(first))
         yield from later
+
+
+def _scores(corpus: Corpus, phase: int) -> Part:
+    """What a shard adds to the sketches of the rules by share of a phase."""
+    own, tokens = corpus.recipe.phases[phase], corpus.recipe.weighed_by(phase)
+    assert tokens is not None  # or the recipe would have been refused
+
+    def open_(reader: Reader) -> Callable[[int], Batches]:
+        return lambda shard: sketches_of(own, reader.scored(phase, shard), tokens)
+
+    return Part(scores_stage(own), SKETCH, open_)
+
+
+def _threshold_stages(corpus: Corpus, phase: int) -> Iterator[RunStage]:
+    """What adds sketches up, of many shards in groups first, and finds the numbers."""
+    own, exchange = corpus.recipe.phases[phase], corpus.exchange
+    source, files = scores_stage(own), len(corpus.shards)
+    if files > GROUP_FILES:
+        groups = [range(first, min(first + GROUP_FILES, files)) for first in range(0, files, GROUP_FILES)]
+
+        def open_sums(_: Reader) -> Callable[[int], Batches]:
+            return lambda task: sums_of(own, exchange, scores_stage(own), groups[task])
+
+        yield RunStage(len(groups), (Part(sums_stage(own), SKETCH, open_sums),))
+        source, files = sums_stage(own), len(groups)
+
+    def open_thresholds(_: Reader) -> Callable[[int], Batches]:
+        return lambda _: [thresholds_of(own, exchange, source, range(files))]
+
+    yield RunStage(1, (Part(thresholds_stage(own), CONDITIONS, open_thresholds),))
 
 
 def stages_after(corpus: Corpus) -> Iterator[RunStage]:
@@ -124,7 +171,7 @@ def results_of(corpus: Corpus, end: int | None = None) -> Callable[[int], Corpus
 
     Parameters: `end`: only for the phases before this one, for the stage that computes them.
     """
-    last = max(corpus.wide_phases, default=0) if end is None else 0
+    last = max(corpus.barriers, default=0) if end is None else 0
     reader = Reader(corpus)
     views = [view for view in _views(corpus, reader, corpus.wide_phases) if end is None or view.phase < end]
     found = {view.step.key: view.step.results(view) for view in views}
@@ -160,10 +207,14 @@ def _open_phases(corpus: Corpus, group: range, reader: Reader) -> Callable[[int]
             return [pa.RecordBatch.from_pylist([], phases_schema(phases))]
         found, stored = results(shard), corpus.stored_shard(corpus.shards[shard].id)
         found = stored.added_to(found) if stored else found
-        rows, computed = [], []
+        rows: list[Int64Array] = []
+        computed: list[PhaseResult] = []
         for phase, model in zip(phases, models, strict=True):
             rows.append(entering.rows)
             result = compute_phase(phase, model, entering, found, watch())
+            if phase.shares:  # the last of them, which cannot be decided yet
+                reader.remember_scored(group[-1], annotated(entering, result), shard)
+                return [to_batch(phases, rows, [*computed, result.undecided()])]
             output = decide_phase(phase, connection, entering, result)
             computed.append(result.decided(output.verdicts))
             entering = output.staying

@@ -339,7 +339,7 @@ def _decides(phase: Phase, code: Code) -> str:
         [
             [code.behind(part) for part in parts],
             code.behind_rules(),
-            [dict(phase.aliases), dict(phase.rules), phase.decision.keep],
+            [dict(phase.aliases), dict(phase.rules), phase.kept_by],
         ],
         sort_keys=True,
     )

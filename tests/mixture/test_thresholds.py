@@ -1,4 +1,4 @@
-"""Quantile rules: their numbers against a plain loop, the recipe that comes of them, and what is refused."""
+"""Quantile rules in a finished run: their numbers against a plain loop, the recipe that comes of them, and refusals."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ import gneiss
 from gneiss.cli.main import app
 from gneiss.errors import InputError, RecipeError
 from gneiss.mixture import find_buckets
-from gneiss.mixture.thresholds import Resolver, limits
-from gneiss.output.finished_run import open_run
+from gneiss.mixture.thresholds import resolved, sketch_of
+from gneiss.output.finished_run import FinishedRun, open_run
 from gneiss.quantiles import Sketch
+from gneiss.recipe.limits import limits_of, refuse_many
 from gneiss.recipe.quantile_rule import Limit, QuantileRule
 from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.rule import NOT_TRUE, TRUE, UNKNOWN, Rules, evaluate, locked_connection
@@ -60,6 +61,12 @@ def plain(rows: list[dict[str, Any]], score: str, share: float, is_highest: bool
     return {row["at"] for row in scored if row[score] in chosen}
 
 
+def condition_in(run: FinishedRun, rule: QuantileRule) -> str:
+    """The condition with the numbers of a run."""
+    sketch = sketch_of(run, rule)
+    return rule.condition(limits_of(rule, sketch), sketch.relative_error)
+
+
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.99])
 @pytest.mark.parametrize("by", [(), ("topic",), ("flag", "level")])
 def test_a_condition_keeps_what_a_plain_loop_does(
@@ -78,7 +85,7 @@ def test_a_condition_keeps_what_a_plain_loop_does(
     rows = [{**row, "at": at} for at, row in enumerate(table.to_pylist()) if row["status"] != "quarantined"]
     for score, is_highest in (("prose", True), ("eflaw", False)):
         rule = QuantileRule(**{"highest" if is_highest else "lowest": share}, score=score, by=list(by))
-        condition = Resolver(run)(rule)
+        condition = condition_in(run, rule)
         with locked_connection() as connection:
             verdicts = evaluate(connection, Rules({"best": condition}, "best", {}), table)
         expected: set[int] = set()
@@ -128,19 +135,12 @@ def test_explain_shows_the_numbers_and_writes_them(curated: Path, by_share: Path
     written = CliRunner().invoke(app, ["explain", str(by_share), "--input", str(curated), "--yaml"])
     path = by_share.parent / "numbers.yaml"
     path.write_text(written.output)
-    assert Recipe.load(path).digest() == Recipe.load(by_share, Resolver(open_run(curated))).digest()
+    assert Recipe.load(path).digest() == resolved(Recipe.load(by_share), open_run(curated)).digest()
     swept = CliRunner().invoke(
         app,
         ["explain", str(path), "--input", str(curated), "--set", "phases.only.rules.best={highest: 0.2, score: prose}"],
     )
     assert 'rule      best: /* highest 0.2 of tokens by prose */ "prose" >= ' in swept.output
-
-
-def test_what_has_no_number_does_not_run(material: runs.Material, by_share: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        RecipeError, match=r"rule 'best': .*found in a finished run: `gneiss decide RECIPE --input RUN`"
-    ):
-        gneiss.run(by_share, material.input, tmp_path / "curated", backend=HERE)
 
 
 @pytest.mark.parametrize(
@@ -153,21 +153,21 @@ def test_what_has_no_number_does_not_run(material: runs.Material, by_share: Path
         ({"highest": 0.5}, "score"),
     ],
 )
-def test_a_wrong_rule_is_refused(curated: Path, material: runs.Material, rule: dict[str, Any], message: str) -> None:
+def test_a_wrong_rule_is_refused(material: runs.Material, rule: dict[str, Any], message: str) -> None:
     recipe = Recipe.load(material.recipe)
     with pytest.raises(RecipeError, match=message):
-        recipe.changed({"phases.only.rules.best": rule}, Resolver(open_run(curated)))
+        recipe.changed({"phases.only.rules.best": rule})
 
 
 def test_a_coarse_sketch_says_how_far_it_may_be_off(curated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = open_run(curated)
-    (exact,) = limits(run, QuantileRule(highest=0.5, score="prose"))[0].values()
+    run, rule = open_run(curated), QuantileRule(highest=0.5, score="prose")
+    (exact,) = limits_of(rule, sketch_of(run, rule)).values()
     of_all = Sketch.of_all
     monkeypatch.setattr(Sketch, "of_all", lambda parts: of_all(parts, 40))
-    found, error = limits(run, QuantileRule(highest=0.5, score="prose"))
-    assert 0 < error <= 0.5
-    assert f"to {error:.1e} of the score */" in Resolver(run)(QuantileRule(highest=0.5, score="prose"))
-    (coarse,) = found.values()
+    sketch = sketch_of(run, rule)
+    assert 0 < sketch.relative_error <= 0.5
+    assert f"to {sketch.relative_error:.1e} of the score */" in condition_in(run, rule)
+    (coarse,) = limits_of(rule, sketch).values()
     assert exact.least is not None
     assert coarse.least is not None
     table = run.annotations(columns=["prose", "tokens"]).to_pylist()
@@ -187,9 +187,10 @@ def test_scores_that_the_run_lacks_are_refused(curated: Path, copy_of: Copy) -> 
     )
     run = open_run(output)
     with pytest.raises(InputError, match="no annotation 'pros'; did you mean 'prose'"):
-        limits(run, QuantileRule(highest=0.5, score="pros"))
-    with pytest.raises(InputError, match="none: no document has a finite value"):
-        limits(run, QuantileRule(highest=0.5, score="none"))
-    assert limits(run, QuantileRule(highest=0.1, score="flat")) == ({(): Limit()}, 0.0)
+        condition_in(run, QuantileRule(highest=0.5, score="pros"))
+    none = condition_in(run, QuantileRule(highest=0.5, score="none"))
+    assert none == "/* highest 0.5 of tokens by none, which no document has */ false"
+    flat = QuantileRule(highest=0.1, score="flat")
+    assert limits_of(flat, sketch_of(run, flat)) == {(): Limit()}
     with pytest.raises(RecipeError, match="201 categories; at most 200"):
-        QuantileRule(highest=0.5, score="a", by=["b"]).condition({(at,): Limit() for at in range(201)})
+        refuse_many(flat, 201)

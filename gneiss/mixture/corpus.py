@@ -113,8 +113,8 @@ def write_corpus(
     copies = {survey.found[part.cell]: (part.whole, part.below) for part in plan.parts}
     shards = _shards(groups, target, json.dumps(identity))
     mixing = Mixing(survey.sources, columns, shards, copies, groups, group_of, apart, plan.seed, target)
-    first = {layout.RECIPE_FILE: recipe, layout.MIXTURE_FILE: described}
-    with open_job(target, identity, progress, first) as job:
+    with open_job(target, identity, progress, {layout.RECIPE_FILE: recipe}) as job:
+        write_bytes(described, target, layout.MIXTURE_FILE)
         local = local_paths([target, *(source.run.folder for source in survey.sources)])
         hire = partial(choose_workers, backend, workers, shared_filesystem=shared_filesystem, local=local)
         done = job.finished(_MIXING, shards)

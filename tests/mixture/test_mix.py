@@ -33,6 +33,7 @@ from tests.support import recipe_of
 
 Copy = Callable[[Path], Path]
 HERE = runs.InThisProcess()
+NOT_PROMISED = ("_gneiss/ledger/", "_gneiss/lock")
 CURVE = Policy(curve=Curve(Fraction(2, 5), Fraction(5)), max_repetition=Fraction(5))
 
 
@@ -51,8 +52,9 @@ def planned(bucketed: Path, ratio: float = 2.3, **settings: Any) -> Mixture:
 
 
 def files_of(output: Path) -> dict[str, bytes]:
-    found = [*(output / "data").rglob("*.parquet"), output / "mixture.json"]
-    return {str(path.relative_to(output)): path.read_bytes() for path in found}
+    """All files but the ledger and the lock."""
+    found = {str(path.relative_to(output)): path for path in output.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in found.items() if not name.startswith(NOT_PROMISED)}
 
 
 def rows_of(output: Path) -> pa.Table:

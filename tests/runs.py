@@ -8,17 +8,14 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gneiss.backends import Backend, Done, Patience, Room, Step, Task
-from gneiss.backends.resources import Resources
-from gneiss.backends.samples import Sample
+from gneiss.backends.here import InThisProcess as InThisProcess
 
 PLAIN = tuple("the river runs south and a cat sat by old walls while rain fell on our small town all day long".split())  # noqa: SIM905
 NOISE = tuple("login cart checkout 50% click subscribe cookie banner promo casino ticket download keygen seo".split())  # noqa: SIM905
@@ -189,40 +186,3 @@ def touched(output: os.PathLike[str]) -> dict[str, tuple[int, int]]:
 def files(output: os.PathLike[str]) -> dict[str, Path]:
     """Every file of an output, by relative path, in order."""
     return {p.relative_to(output).as_posix(): p for p in sorted(Path(output).rglob("*")) if p.is_file()}
-
-
-@dataclass(frozen=True)
-class InThisProcess:
-    """The simplest backend: no workers at all."""
-
-    patience: Patience = field(default_factory=Patience)
-    grows: bool = False
-
-    def room(self, resources: Resources) -> Room:
-        """Room for one."""
-        return Room(1, 1)
-
-    def admit(self, workers: int, resources: Resources, local: Sequence[str]) -> None:
-        """Any number: they are one."""
-
-    def show(self, samples: Iterable[Sample]) -> None:
-        """Nobody watches."""
-
-    def present(self) -> int:
-        """One."""
-        return 1
-
-    def stop(self) -> None:
-        """Nothing is under way that would wait for anything."""
-
-    def run(
-        self, step: Step[Task, Done], tasks: Sequence[Task], workers: int, resources: Resources
-    ) -> Generator[Done, None, None]:
-        """One task after another."""
-        work = step.open()
-        for task in tasks:
-            yield work(task)
-
-    def kept(self) -> AbstractContextManager[Backend]:
-        """Itself."""
-        return nullcontext(self)

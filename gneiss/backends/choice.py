@@ -60,7 +60,7 @@ def choose_workers(
 
 
 def _backend(name: BackendName, shared_filesystem: bool, patience: Patience, grows: bool, is_bound: bool) -> Backend:
-    if name == "ray" or (name == "auto" and _inside_ray()):
+    if name == "ray" or (name == "auto" and inside_ray()):
         from gneiss.backends.ray_actors import RayActors
 
         return RayActors(shared_filesystem, patience, grows, is_bound and not shared_filesystem)
@@ -71,5 +71,6 @@ def _backend(name: BackendName, shared_filesystem: bool, patience: Patience, gro
     return LocalProcesses(patience, grows)
 
 
-def _inside_ray() -> bool:
+def inside_ray() -> bool:
+    """Whether `auto` takes Ray."""
     return any(name in os.environ for name in ("RAY_ADDRESS", "RAY_JOB_ID", "RAY_JOB_CONFIG_JSON_ENV_VAR"))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,9 @@ from gneiss.recipe.recipe import Recipe
 from gneiss.recipe.rule import TRUE
 
 NO_RESULTS = CorpusResults()
+#: The hashes of the texts of some documents, by their positions; and the beginning of the text of a row.
+HashesOf: TypeAlias = Callable[[PhaseInput, Int64Array], list[bytes]]
+ExcerptOf: TypeAlias = Callable[[int], str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +87,22 @@ def curate_together(
         result = results.phases.get(phase.name) or compute_phase(phase, phase_models, entering, results, watch)
         outputs.append(decide_phase(phase, models.connection, entering, result))
         entering = outputs[-1].staying
-    annotations = _annotation_table(recipe, documents, outputs, _unusable(documents, outputs))
+    return described(read, documents, recipe, outputs, _hashes, partial(_excerpt, outputs))
+
+
+def described(
+    read: Sequence[tuple[Shard, Documents]],
+    documents: Documents,
+    recipe: Recipe,
+    outputs: list[PhaseOutput],
+    hashes_of: HashesOf,
+    excerpt_of: ExcerptOf,
+) -> list[Curated]:
+    """Shards with all that is written of them; documents: those of all; outputs: of the phases, for all."""
+    entering, shards = outputs[-1].staying, outputs[-1].documents.shards
+    annotations = _annotation_table(recipe, documents, outputs, _unusable(documents, outputs), hashes_of)
     columns = {column.name: Measurable.of(annotations[column.name]) for column in recipe.columns}
-    examples = take_examples(annotations, recipe, shards, partial(_excerpt, outputs))
+    examples = take_examples(annotations, recipe, shards, excerpt_of)
     curated = []
     for number, (shard, part) in enumerate(read):
         rows = slice(*shards.bounds[number : number + 2].tolist())
@@ -120,6 +137,10 @@ def first_input(shards: ShardRows, documents: Documents, known: Known) -> PhaseI
     return PhaseInput(shards, documents.batch_rows, inputs, documents.batch, edited, known.layers(documents.batch_rows))
 
 
+def _hashes(documents: PhaseInput, positions: Int64Array) -> list[bytes]:
+    return content_hashes(documents.batch, positions)
+
+
 def _excerpt(outputs: list[PhaseOutput], row: int) -> str:
     """The start of a row's text as seen by the last phase that it reached."""
     documents = next(output.documents for output in reversed(outputs) if row in output.documents.rows)
@@ -130,7 +151,11 @@ def _excerpt(outputs: list[PhaseOutput], row: int) -> str:
 
 
 def _annotation_table(
-    recipe: Recipe, documents: Documents, outputs: list[PhaseOutput], unusable: dict[int, str]
+    recipe: Recipe,
+    documents: Documents,
+    outputs: list[PhaseOutput],
+    unusable: dict[int, str],
+    hashes_of: HashesOf,
 ) -> pa.Table:
     """One row per input row, in order: identity, status, why, and all annotations."""
     n = documents.rows
@@ -152,7 +177,7 @@ def _annotation_table(
         for row in entered.rows[dropped].tolist():
             dropped_in[row] = phase.name
         ended = np.arange(len(entered.rows)) if output is outputs[-1] else dropped
-        for row, digest in zip(entered.rows[ended].tolist(), content_hashes(entered.batch, ended), strict=True):
+        for row, digest in zip(entered.rows[ended].tolist(), hashes_of(entered, ended), strict=True):
             hashes[row] = digest
         mask = np.zeros(n, np.bool_)
         mask[entered.rows] = True

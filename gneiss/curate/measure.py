@@ -42,7 +42,7 @@ def measure(
                 **{fate: status.count(fate) for fate in (KEPT, DROPPED, QUARANTINED)},
                 "repeated_ids": len(ids) - len(ids.unique()),
                 "input_text_bytes": documents.input_text_bytes,
-                "kept_text_bytes": kept.batch.size_bytes,
+                "kept_text_bytes": pc.sum(kept.annotations["text_bytes"]).as_py() or 0,
                 **_step_counts(recipe, outputs, is_kept),
             }
         ),

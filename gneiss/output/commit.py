@@ -21,7 +21,6 @@ from gneiss.output.data_files import DataFiles
 from gneiss.output.layout import annotations_path, quarantine_path, statistics_path
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, Receipt
 from gneiss.output.parquet import WrittenFile, writable, write_new, write_parquet
-from gneiss.output.written_before import WrittenBefore
 from gneiss.recipe.recipe import Recipe
 from gneiss.store.at_once import meanwhile
 from gneiss.store.place import Place
@@ -32,10 +31,10 @@ _FEW_ROWS = 8
 _PIECE_BYTES = 1 << 30
 
 
-def commit(curated: Curated, recipe: Recipe, output: Place, before: WrittenBefore | None = None) -> Receipt:
+def commit(curated: Curated, recipe: Recipe, output: Place, data: WrittenFile | None = None) -> Receipt:
     """Write the files of a shard and return its receipt. Raises OutputError; DefectError when rows do not add up.
 
-    before: a file that holds the kept documents already, as they are to be written.
+    data: the file of the kept documents, if it is there already.
     """
     shard, counts = curated.shard, curated.statistics.counts
     fates = {name: counts[name] for name in (KEPT, DROPPED, QUARANTINED)}
@@ -49,7 +48,7 @@ def commit(curated: Curated, recipe: Recipe, output: Place, before: WrittenBefor
     told = {"statistics": curated.statistics.to_json(), "samples": curated.examples}
     content = (json.dumps(told, ensure_ascii=False) + "\n").encode()
     with meanwhile(lambda: write_new(content, output, statistics_path(shard.id))) as statistics:
-        files = [(before.copied(output) if before else None) or _write_data(curated, recipe, output)]
+        files = [data or _write_data(curated, recipe, output)]
         if files[0].rows != fates[KEPT]:
             raise DefectError(
                 f"shard {shard.id}: {fates[KEPT]} documents were kept, but {files[0].rows} written; please report it"

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from gneiss.annotation import ColumnType
 from gneiss.backends import Backend
-from gneiss.backends.choice import BackendName
+from gneiss.backends.choice import BackendName, inside_ray
+from gneiss.backends.here import InThisProcess
 from gneiss.errors import InputError, ModelError, RecipeError, did_you_mean, first_line
 from gneiss.input.model_files import ModelFile, is_pinned, resolve
 from gneiss.input.plan import Plan, make_plan
@@ -38,6 +39,8 @@ _TYPES: Mapping[ColumnType, Callable[[pa.DataType], bool]] = {
 }
 #: What `gneiss annotate --update` is called where a layer says what made it.
 UPDATED = "update"
+#: As much text is decided about in the time in which a worker starts.
+_WORTH_A_WORKER_BYTES = 64_000_000
 _log = logging.getLogger(__name__)
 
 
@@ -72,6 +75,8 @@ def decide(
     again = plan_again(recipe, run, original)
     plan = again.plan
     refuse_nesting(plan.source, [run.folder, *(shard.file for shard in plan.input.shards)], folder)
+    if backend == "auto" and _is_done_here(again, workers) and not (shared_filesystem or document_seconds):
+        backend = InThisProcess()
     hire = hire_for(plan, [plan.source, run.folder, folder], workers, backend, shared_filesystem, document_seconds)
     for part, why in again.reuse.computed():
         _log.warning("computing %s: %s", type(part).__name__.lower(), why)
@@ -87,6 +92,14 @@ class Again:
     stored: StoredRun
 
 
+def _is_done_here(again: Again, workers: int | None) -> bool:
+    """Whether to start no worker: no code of a filter runs, which could fail, and one worker would do no better."""
+    text_bytes = sum(shard.text_bytes for shard in again.plan.input.shards)
+    runs_code = any(phase.editors for phase in again.plan.recipe.phases) or any(again.reuse.computed())
+    is_little = workers == 1 or (workers is None and text_bytes <= _WORTH_A_WORKER_BYTES)
+    return is_little and not inside_ray() and not runs_code
+
+
 def plan_again(recipe: Recipe, run: FinishedRun, original: Address | None = None) -> Again:
     """Plan a recipe over the input of a run. Raises RecipeError, InputError, ModelError; see `decide`."""
     earlier = run.recipe
@@ -97,7 +110,8 @@ def plan_again(recipe: Recipe, run: FinishedRun, original: Address | None = None
             f"{run.folder}: its {layout.RUN_FILE} does not say of which input it is; name it by original=PATH"
         )
     refusal, layers, indexes = DataFiles.of(recipe.output).refusal, layers_of(recipe, run), indexes_of(recipe)
-    plan = make_plan(recipe, source, refusal, None, _model_of(run), layers, indexes)
+    cuts = run.folder / layout.CUTS_FILE
+    plan = make_plan(recipe, source, refusal, cuts, _model_of(run), layers, indexes)
     refuse_other_indexes(plan)
     plan = _checked(plan, run, is_elsewhere=original is not None)
     recipe = plan.recipe
@@ -108,7 +122,8 @@ def plan_again(recipe: Recipe, run: FinishedRun, original: Address | None = None
     known = [Source.base(earlier, earlier_code), *_updates(run)]
     reuse = Reuse(recipe, code, earlier, earlier_code, known, has_all)
     names = tuple(phase.name for phase in earlier.phases)
-    return Again(plan, reuse, StoredRun(run.folder, names, recipe, reuse.phases, reuse.has_documents))
+    stored = StoredRun(run.folder, names, recipe, reuse.phases, reuse.has_documents, reuse.needs_no_text)
+    return Again(plan, reuse, stored)
 
 
 def _updates(run: FinishedRun) -> list[Source]:

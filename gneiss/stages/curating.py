@@ -66,13 +66,20 @@ class CurateWork:
         """Curate a shard."""
         from gneiss.curate.curate import NO_RESULTS, curate
         from gneiss.output.commit import commit
+        from gneiss.stages.unread import curated_unread
 
         recipe, output = self.recipe, self.corpus.output
         found = self.results(self.numbers[shard.id]) if self.numbers else NO_RESULTS
-        if stored := self.corpus.stored_shard(shard.id):
-            found = stored.added_to(found)
+        stored = self.corpus.stored_shard(shard.id)
+        if stored is None:
+            curated = curate(self.of_worker(shard), recipe, self.models, results=found, watch=watch())
+            return commit(curated, recipe, output)
+        unread = curated_unread(stored, shard, self.models.connection)
+        if unread and (data := stored.copied(unread.kept, output)):
+            return commit(unread, recipe, output, data)
+        found = stored.added_to(found)
         curated = curate(self.of_worker(shard), recipe, self.models, results=found, watch=watch())
-        return commit(curated, recipe, output, stored.documents(curated.kept) if stored else None)
+        return commit(curated, recipe, output, stored.copied(curated.kept, output))
 
     def together(self, shards: Sequence[Shard]) -> Sequence[Receipt | None]:
         """Curate shards of which nothing is known; see BundleWork.

@@ -15,15 +15,19 @@ from gneiss.input.plan import BYTE_SHAPING, RULES
 from gneiss.output.data_files import DataFiles
 from gneiss.output.layout import BASE_LAYER
 from gneiss.recipe.code_files import code_files
+from gneiss.recipe.columns import BASE_COLUMNS
 from gneiss.recipe.entries import parameters
 from gneiss.recipe.named import import_path, version_names
 from gneiss.recipe.phase import Phase
 from gneiss.recipe.recipe import Recipe
+from gneiss.recipe.rule import reads
 
 #: What is an annotator's own, beside libraries.
 _OWN = ("code", "parameters")
 #: What an annotator reads.
 _READ = "annotations"
+#: What later edits change, so that a run has its last value only.
+_BASE = frozenset(column.name for column in BASE_COLUMNS)
 Part: TypeAlias = Annotator | Editor | CorpusStep
 
 
@@ -169,6 +173,23 @@ class Reuse:
             mine == there
             and self._has_texts_of(len(self.recipe.phases) - 1, len(self.earlier.phases) - 1)
             and all(self._has_values(name) for name in self.recipe.input.derived_from_text.values() if name)
+        )
+
+    @property
+    def needs_no_text(self) -> bool:
+        """Whether a shard whose documents all end where they did can be decided without reading its texts."""
+        mine, there = self.recipe.phases, self.earlier.phases
+        return (
+            self.has_documents
+            and [phase.name for phase in mine] == [phase.name for phase in there]
+            and all(self._has_texts_of(index, index) for index in range(len(mine)))
+            and all(taken and taken.is_same_text for reuse in self.phases for taken in reuse.annotators)
+            and not any(
+                names & _BASE
+                for index, phase in enumerate(mine)
+                if any(later.steps or later.editors for later in mine[index + 1 :])
+                for names in reads(phase.decision, self.recipe.readable(index)).values()
+            )
         )
 
     def computed(self) -> Iterator[tuple[Annotator | CorpusStep, str]]:

@@ -22,8 +22,9 @@ from gneiss.errors import InputError, first_line
 from gneiss.output.data_files import DataFiles
 from gneiss.output.layout import BASE_LAYER, annotations_path
 from gneiss.output.ledger import FOOTER_KEY, Receipt
-from gneiss.output.parquet import read_table
+from gneiss.output.parquet import WrittenFile, read_table
 from gneiss.output.written_before import WrittenBefore
+from gneiss.recipe.columns import BASE_COLUMNS
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.reuse import PhaseReuse, Taken
 from gneiss.store.place import Place
@@ -36,7 +37,7 @@ _FATE = ("row", "status", "dropped_in", "content_hash")
 class StoredRun:
     """A finished run and what of it is taken for a recipe, phase by phase; phases: the names of those of the run.
 
-    has_documents: see Reuse.
+    has_documents, needs_no_text: see Reuse.
     """
 
     folder: Place
@@ -44,6 +45,7 @@ class StoredRun:
     recipe: Recipe
     reuse: tuple[PhaseReuse, ...]
     has_documents: bool = False
+    needs_no_text: bool = False
 
     @property
     def steps(self) -> frozenset[str]:
@@ -77,7 +79,16 @@ class StoredRun:
         steps = [step for phase in self.recipe.phases for step in phase.steps if step.key in self.steps]
         of_steps = [(BASE_LAYER, column.name) for step in steps for column in (*step.columns, *step.evidence)]
         of_rules = [(layer, name) for layer, columns in self.recipe.layers.items() for name in columns]
-        return list(dict.fromkeys([*of_annotators, *of_steps, *of_rules]))
+        unread = [(BASE_LAYER, name) for name in self._instead_of_texts()]
+        return list(dict.fromkeys([*of_annotators, *of_steps, *of_rules, *unread]))
+
+    def _instead_of_texts(self) -> list[str]:
+        """The columns that are read besides where texts need not be."""
+        if not self.needs_no_text:
+            return []
+        editors = (editor for phase in self.recipe.phases for editor in phase.editors)
+        edited = (column for editor in editors for column in editor.columns)
+        return ["id", *(column.name for column in (*BASE_COLUMNS, *edited))]
 
     def _table(self, shard_id: str, layer: str, names: Sequence[str]) -> pa.Table:
         place = self.folder / annotations_path(shard_id, layer)
@@ -110,6 +121,11 @@ class StoredShard:
         """What is known of it, together with what stages found."""
         steps = (step for phase in self.run.recipe.phases for step in phase.steps if step.key in self.run.steps)
         return replace(found, steps={**found.steps, **{step.key: self.found(step) for step in steps}}, known=self)
+
+    def copied(self, kept: Int64Array, output: Place) -> WrittenFile | None:
+        """The file of `documents` in an output, if there is one that can be read as it was written."""
+        written = self.documents(kept)
+        return written.copied(output) if written else None
 
     def documents(self, kept: Int64Array) -> WrittenBefore | None:
         """The file of the documents in these rows, if the run wrote it and no other bytes are to be written."""

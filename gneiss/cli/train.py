@@ -22,7 +22,7 @@ from gneiss.cli.terminal import say
 
 if TYPE_CHECKING:
     from gneiss.model_training import Settings
-    from gneiss.model_training.targets import TargetKind
+    from gneiss.model_training.encoder.targets import TargetKind
 
 train_app = typer.Typer(help="Train models of one's own from labelled text.", no_args_is_help=True)
 

@@ -11,11 +11,11 @@ from gneiss.errors import InputError
 from gneiss.filters.encoder_models.settings import FeatureSettings
 from gneiss.filters.perplexity import Normalization
 from gneiss.model_training.corpus_figures import Audited, Weighted
+from gneiss.model_training.encoder.target_figures import ClassFigures, RegressionFigures
+from gneiss.model_training.encoder.targets import TargetKind
 from gneiss.model_training.evaluation import Evaluation
 from gneiss.model_training.labels import Rule
 from gneiss.model_training.source import Skipped
-from gneiss.model_training.target_figures import ClassFigures, RegressionFigures
-from gneiss.model_training.targets import TargetKind
 
 #: Storage of the n-grams: "probing" is fastest, "trie" smallest.
 Structure: TypeAlias = Literal["probing", "trie"]

@@ -14,13 +14,13 @@ from gneiss.filters.encoder_models.head import FILE, LinearHead, TrainedHead, wr
 from gneiss.filters.encoder_models.session import DIGITS
 from gneiss.filters.encoder_models.settings import FeatureSettings
 from gneiss.input.model_files import locate
-from gneiss.model_training.encoder_target_card import target_card
-from gneiss.model_training.least_squares import fit_least_squares
+from gneiss.model_training.encoder.least_squares import fit_least_squares
+from gneiss.model_training.encoder.target_card import target_card
+from gneiss.model_training.encoder.target_figures import class_figures, regression_figures
+from gneiss.model_training.encoder.targets import Target, TargetKind, read_targets
 from gneiss.model_training.logistic import fit_logistic
 from gneiss.model_training.models import HeadSettings, TargetHead
 from gneiss.model_training.source import CARD, claim
-from gneiss.model_training.target_figures import class_figures, regression_figures
-from gneiss.model_training.targets import Target, TargetKind, read_targets
 from gneiss.output.parquet import write_bytes
 from gneiss.store.place import place_of
 

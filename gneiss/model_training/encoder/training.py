@@ -13,7 +13,7 @@ from gneiss.filters.encoder_models.head import FILE, LinearHead, TrainedHead, wr
 from gneiss.filters.encoder_models.session import DIGITS
 from gneiss.filters.encoder_models.settings import FeatureSettings
 from gneiss.input.model_files import locate
-from gneiss.model_training.encoder_card import encoder_card
+from gneiss.model_training.encoder.card import encoder_card
 from gneiss.model_training.evaluated import evaluated, positives_of
 from gneiss.model_training.labels import NEGATIVE, QUALITY, read_labelled, rule_of, sha256_of
 from gneiss.model_training.logistic import fit_logistic

@@ -18,7 +18,7 @@ from gneiss.filters.encoder import Encoder, EncoderHead
 from gneiss.filters.encoder_models.head import FILE
 from gneiss.filters.encoder_models.torch_session import require_torch
 from gneiss.model_training.card import corpus_lines, document_lines, evaluation_lines
-from gneiss.model_training.encoder_card import recipe_lines
+from gneiss.model_training.encoder.card import recipe_lines
 from gneiss.model_training.evaluated import evaluated
 from gneiss.model_training.labels import NEGATIVE, QUALITY, read_labelled, rule_of, sha256_of
 from gneiss.model_training.models import AdapterSettings, Classifier

@@ -22,8 +22,8 @@ from gneiss.filters.pooled import Pooled
 from gneiss.filters.pooled_model import PooledNetwork, read_network, write_network
 from gneiss.model_training import PooledSettings, train_pooled
 from gneiss.model_training.models import Classifier
-from gneiss.model_training.pooled import fit_pooled
-from gneiss.model_training.pooled_kernel import MOST_WORDS, Factors, learn, table_of, word_buckets
+from gneiss.model_training.pooled.kernel import MOST_WORDS, Factors, learn, table_of, word_buckets
+from gneiss.model_training.pooled.training import fit_pooled
 from gneiss.model_training.trained_model import trained_model
 
 PLAIN = ("the", "river", "runs", "south", "and", "plants", "light")

@@ -20,7 +20,7 @@ from gneiss.filters.encoder import Encoder, EncoderHead
 from gneiss.filters.encoder_models.settings import FeatureSettings
 from gneiss.model_training import train_encoder_adapters
 from gneiss.model_training.models import AdapterSettings
-from tests.model_training.test_encoder import NOISE, PLAIN, texts_of
+from tests.model_training.encoder.test_training import NOISE, PLAIN, texts_of
 from tests.tiny_encoder import write_tiny_encoder
 
 SETTINGS = AdapterSettings(features=FeatureSettings("cls", 1, 24), rank=2, layers=2, steps=60, rate=1e-2)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gneiss.model_training.encoder_card import made_lines, recipe_lines
+from gneiss.model_training.encoder.card import made_lines, recipe_lines
+from gneiss.model_training.encoder.target_figures import ClassFigures, RegressionFigures
 from gneiss.model_training.models import TargetHead
 from gneiss.model_training.source import markdown_table, skipped_lines
-from gneiss.model_training.target_figures import ClassFigures, RegressionFigures
 from gneiss.output.markdown import code, plain
 from gneiss.version import __version__
 

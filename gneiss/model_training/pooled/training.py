@@ -15,8 +15,8 @@ from gneiss.filters.pooled_model import FILE, PooledNetwork, write_network
 from gneiss.model_training.evaluated import evaluated, positives_of
 from gneiss.model_training.labels import NEGATIVE, QUALITY, read_labelled, rule_of, sha256_of
 from gneiss.model_training.models import Classifier, PooledSettings
-from gneiss.model_training.pooled_card import pooled_card
-from gneiss.model_training.pooled_kernel import Factors, learn, table_of, word_buckets
+from gneiss.model_training.pooled.card import pooled_card
+from gneiss.model_training.pooled.kernel import Factors, learn, table_of, word_buckets
 from gneiss.model_training.source import CARD, claim
 from gneiss.output.parquet import write_bytes
 from gneiss.store.place import place_of

@@ -23,9 +23,14 @@ from gneiss.errors import InputError
 from gneiss.filters.encoder import Encoder, EncoderHead
 from gneiss.filters.encoder_models.settings import FeatureSettings
 from gneiss.model_training import train_encoder_targets
-from gneiss.model_training.least_squares import fit_least_squares
+from gneiss.model_training.encoder.least_squares import fit_least_squares
+from gneiss.model_training.encoder.target_figures import (
+    ClassFigures,
+    RegressionFigures,
+    class_figures,
+    regression_figures,
+)
 from gneiss.model_training.models import TargetHead
-from gneiss.model_training.target_figures import ClassFigures, RegressionFigures, class_figures, regression_figures
 from tests.tiny_encoder import WORDS, write_tiny_encoder
 
 SETTINGS = FeatureSettings(windows=2, window_tokens=24)

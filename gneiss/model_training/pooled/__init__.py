@@ -1,0 +1,1 @@
+"""Pooled networks: groups of three words, learnt in numba."""

@@ -74,7 +74,7 @@ class CurateWork:
         if stored is None:
             curated = curate(self.of_worker(shard), recipe, self.models, results=found, watch=watch())
             return commit(curated, recipe, output)
-        unread = curated_unread(stored, shard, self.models.connection)
+        unread = curated_unread(stored, shard, recipe, self.models.connection)
         if unread and (data := stored.copied(unread.kept, output)):
             return commit(unread, recipe, output, data)
         found = stored.added_to(found)

@@ -23,14 +23,17 @@ from gneiss.input.shard import Shard
 from gneiss.output.layout import BASE_LAYER, statistics_path
 from gneiss.recipe.columns import BASE_COLUMNS
 from gneiss.recipe.phase import Phase
+from gneiss.recipe.recipe import Recipe
 from gneiss.stages.stored import StoredShard
 
 if TYPE_CHECKING:
     import duckdb
 
 
-def curated_unread(stored: StoredShard, shard: Shard, connection: duckdb.DuckDBPyConnection) -> Curated | None:
-    """What `curate` makes of a shard, with empty texts; None where it has to read them.
+def curated_unread(
+    stored: StoredShard, shard: Shard, recipe: Recipe, connection: duckdb.DuckDBPyConnection
+) -> Curated | None:
+    """What `curate` makes of a shard, with empty texts; None where it has to read them. recipe: with all numbers.
 
     That is where other documents are kept, where one has another text than it had, or reaches a phase that it did not
     reach, and where the beginning of a text is to be shown that the run did not show.
@@ -40,7 +43,7 @@ def curated_unread(stored: StoredShard, shard: Shard, connection: duckdb.DuckDBP
     told = _told(stored)
     if told is None:
         return None
-    recipe, documents = stored.run.recipe, len(stored.last)
+    documents = len(stored.last)
     texts = TextBatch(np.empty(0, np.uint8), np.zeros(documents + 1, np.int64))
     ids = pa.chunked_array([stored.columns[BASE_LAYER, "id"]])
     size_bytes = told["statistics"]["counts"]["input_text_bytes"]

@@ -22,6 +22,7 @@ from gneiss.output import ledger, parquet
 from gneiss.output.ledger import Receipt
 from gneiss.pipelines import run as pipeline
 from gneiss.stages.curating import CurateStep
+from gneiss.store import local
 from tests.runs import InThisProcess
 
 NEVER = 10**9
@@ -75,19 +76,20 @@ def killed_at(
             event("aside", os.readlink(f"/proc/self/fd/{descriptor}"))
         sync(descriptor)
 
-    def after_rename(source: str, target: str) -> None:
-        rename(source, target)
-        event("renamed", str(target))
+    def after_move(temporary: str, final: str, is_new: bool) -> None:
+        move(temporary, final, is_new)
+        if not is_new:  # os.replace is not counted: numba keeps its kernels by it, once
+            event("renamed", final)
 
     def after_link(source: Path, target: Path) -> None:
         link(source, target)
         event("renamed", str(target))
 
-    write_group, sync, rename, link = parquet._write_group, os.fsync, os.replace, os.link
+    write_group, sync, move, link = parquet._write_group, os.fsync, local._move, os.link
     with (
         mock.patch.object(parquet, "_write_group", after_half),
         mock.patch.object(os, "fsync", before_sync),
-        mock.patch.object(os, "replace", after_rename),
+        mock.patch.object(local, "_move", after_move),
         mock.patch.object(os, "link", after_link),
     ):
         yield

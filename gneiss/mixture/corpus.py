@@ -118,7 +118,8 @@ def write_corpus(
         local = local_paths([target, *(source.run.folder for source in survey.sources)])
         hire = partial(choose_workers, backend, workers, shared_filesystem=shared_filesystem, local=local)
         done = job.finished(_MIXING, shards)
-        progress.begin(MIX, {shard.id: shard_bytes for shard in shards}, done)
+        sizes = [group.text_bytes // group.files for group in groups for _ in range(group.files)]
+        progress.begin(MIX, {shard.id: sizes[shard.number] for shard in shards}, done)
         if left := [shard for shard in shards if shard.id not in done]:
             of = len(mixing.parts)
             with hire(max(len(left), of), worker_resources(6 * PIECE_BYTES + 4 * shard_bytes)).kept() as hired:
@@ -217,7 +218,7 @@ def _groups(
         first = groups[-1].first + groups[-1].files if groups else 0
         mixed_tokens, mixed_documents = sum(part.tokens for part in parts), sum(part.documents for part in parts)
         tokens = sum(tokens for _, tokens, _ in once)
-        groups.append(Group(name, first, files, tokens, documents, mixed_tokens, mixed_documents))
+        groups.append(Group(name, first, files, tokens, documents, mixed_tokens, mixed_documents, int(size)))
         group_of |= {survey.found[part.cell]: number for part in parts}
     for part in plan.parts:
         group_of.setdefault(survey.found[part.cell], 0)  # of which the mixture has no document

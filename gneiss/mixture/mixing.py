@@ -49,7 +49,8 @@ class Group:
     """Documents that are shuffled among files of their own.
 
     name: the folder in `data/`, empty for all documents; first, files: numbers of the first file, and of files; tokens,
-    documents: in these files; mixed_tokens, mixed_documents: in the mixture, copies included.
+    documents: in these files; mixed_tokens, mixed_documents: in the mixture, copies included; text_bytes: of these
+    files, about.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Group:
     documents: int
     mixed_tokens: int
     mixed_documents: int
+    text_bytes: int
 
 
 @dataclass(frozen=True)

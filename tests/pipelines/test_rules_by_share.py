@@ -436,7 +436,9 @@ def test_a_recipe_keeps_its_shares_when_written_and_changed() -> None:
     assert str(changed.shares["best"]) == "lowest 0.2 of tokens by score"
     assert list(changed.phases[0].rules) == ["even", "long"]
     assert not recipe.changed({"phases.second.rules.best": "score > 0.5"}).phases[1].shares
-    with pytest.raises(RecipeError, match="its number is found by `gneiss run`, or in a finished run"):
+    with pytest.raises(
+        RecipeError, match="its number is found by `gneiss run`, or, in a finished run, by `gneiss explain`"
+    ):
         recipe.phases[1].decision  # noqa: B018 - it raises
 
 

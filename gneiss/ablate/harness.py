@@ -35,8 +35,7 @@ class HarnessModel(_Base):  # type: ignore[misc]
 
     def loglikelihood(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
         """Of each continuation after its context: its log-likelihood, and whether each token is the likeliest."""
-        found = self._scores([self._pair(*request.args) for request in requests])
-        return [(nats, is_greedy) for nats, is_greedy in found]
+        return self._scores([self._pair(*request.args) for request in requests])
 
     def loglikelihood_rolling(self, requests: Sequence[Any], **_: Any) -> list[float]:
         """Of each text, which follows the end of a document."""

@@ -31,7 +31,7 @@ from gneiss.cli.terminal import say
 from gneiss.errors import InputError
 
 if TYPE_CHECKING:
-    from gneiss.model_training.heads.encoder_space import EncoderSource
+    from gneiss.model_training.encoder.source import EncoderSource
 
 Encoder: TypeAlias = Annotated[
     str | None,
@@ -162,6 +162,6 @@ def score(
 
 
 def _source(encoder: str | None, weights: str) -> EncoderSource | None:
-    from gneiss.model_training.heads.encoder_space import EncoderSource
+    from gneiss.model_training.encoder.source import EncoderSource
 
     return EncoderSource(encoder, weights) if encoder is not None else None

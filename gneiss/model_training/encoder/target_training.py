@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from gneiss.arrays import Float32Array, Float64Array
-from gneiss.errors import InputError
-from gneiss.filters.encoder_models.features import EncoderFiles, load_features
+from gneiss.filters.encoder_models.features import load_features
 from gneiss.filters.encoder_models.head import FILE, LinearHead, TrainedHead, write_head
 from gneiss.filters.encoder_models.session import DIGITS
 from gneiss.filters.encoder_models.settings import FeatureSettings
-from gneiss.input.model_files import locate
 from gneiss.model_training.encoder.least_squares import fit_least_squares
+from gneiss.model_training.encoder.source import EncoderSource
 from gneiss.model_training.encoder.target_card import target_card
 from gneiss.model_training.encoder.target_figures import class_figures, regression_figures
 from gneiss.model_training.encoder.targets import Target, TargetKind, read_targets
@@ -46,10 +45,9 @@ def train_encoder_targets(
     Raises InputError for labels that cannot be used, ModelError for what is no encoder, OutputError when the folder
     holds something else.
     """
-    if not model.endswith("/"):
-        raise InputError(f"model: expected a folder, {model}/")
+    source = EncoderSource(model, weights)
     found = read_targets(labels, text, label, kind)
-    files = EncoderFiles(*(locate(f"{model}{name}") for name in ("config.json", "tokenizer.json", weights)))
+    files = source.files
     of_head = HeadSettings(model, weights, files.weights_sha256(), settings, l2, held_out_share)
     features = load_features(files, settings)
     claim(output, FILE)

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from gneiss.errors import InputError
-from gneiss.filters.encoder_models.features import EncoderFiles, load_features
+from gneiss.filters.encoder_models.features import load_features
 from gneiss.filters.encoder_models.head import FILE, LinearHead, TrainedHead, write_head
 from gneiss.filters.encoder_models.session import DIGITS
 from gneiss.filters.encoder_models.settings import FeatureSettings
-from gneiss.input.model_files import locate
 from gneiss.model_training.encoder.card import encoder_card
+from gneiss.model_training.encoder.source import EncoderSource
 from gneiss.model_training.evaluated import evaluated, positives_of
 from gneiss.model_training.labels import NEGATIVE, QUALITY, read_labelled, rule_of, sha256_of
 from gneiss.model_training.logistic import fit_logistic
@@ -46,19 +45,16 @@ def train_encoder(
     Raises InputError for labels that cannot be used, ModelError for what is no encoder, OutputError when the folder
     holds something else.
     """
-    if not model.endswith("/"):
-        raise InputError(f"model: expected a folder, {model}/")
+    source = EncoderSource(model, weights)
     rule = rule_of(label, positive, score_threshold, QUALITY)
     labelled = read_labelled(labels, text, rule)
-    files = EncoderFiles(*(locate(f"{model}{name}") for name in ("config.json", "tokenizer.json", weights)))
+    files = source.files
     of_head = HeadSettings(model, weights, files.weights_sha256(), settings, l2, held_out_share)
     features = load_features(files, settings)
     claim(output, FILE)
     trained, held_out = labelled.split(held_out_share)
-    of_trained, is_positive = (
-        features([document.line for document in trained.documents]),
-        positives_of(trained.documents),
-    )
+    of_trained = features([document.line for document in trained.documents])
+    is_positive = positives_of(trained.documents)
     has_tokens = ~np.isnan(of_trained).any(axis=1)
     found = fit_logistic(of_trained[has_tokens].astype(np.float64), is_positive[has_tokens], l2)
     head = LinearHead("sigmoid", (QUALITY,), found.weights[:, None], np.array([found.bias]))

@@ -10,9 +10,10 @@ import numpy as np
 from gneiss.errors import InputError
 from gneiss.filters.encoder_models.settings import FeatureSettings
 from gneiss.filters.fasttext_models.file import PREFIX
+from gneiss.model_training.encoder.source import EncoderSource
 from gneiss.model_training.federated.features import FeatureSpace
 from gneiss.model_training.heads.building import HELD_OUT, TEXTS, train_head
-from gneiss.model_training.heads.encoder_space import EncoderSource, EncoderSpace
+from gneiss.model_training.heads.encoder_space import EncoderSpace
 from gneiss.model_training.heads.head import Head, Space, packed_head
 from gneiss.model_training.labels import Rule, labelled_documents
 from gneiss.model_training.source import decoded, read_rows

@@ -25,8 +25,9 @@ from gneiss.filters.encoder_models import head as encoder_head
 from gneiss.filters.encoder_models.settings import FeatureSettings
 from gneiss.filters.fasttext_models.file import read_model
 from gneiss.filters.fasttext_models.output import exp
+from gneiss.model_training.encoder.source import EncoderSource
 from gneiss.model_training.federated.features import END, FeatureSpace
-from gneiss.model_training.heads.encoder_space import EncoderSource, EncoderSpace
+from gneiss.model_training.heads.encoder_space import EncoderSpace
 
 #: What a head reads of a text.
 Space: TypeAlias = "FeatureSpace | EncoderSpace"

@@ -25,8 +25,9 @@ from gneiss.backends.resources import worker_resources
 from gneiss.batch import TextBatch
 from gneiss.errors import DefectError, GneissError, InputError, MachineError, ModelError, OutputError
 from gneiss.model_training.coding.guard import CELLS, ScoreSource
+from gneiss.model_training.encoder.source import EncoderSource
 from gneiss.model_training.heads.board import CODED, Board, Overdue, Waiting
-from gneiss.model_training.heads.encoder_space import EncoderSource, EncoderSpace
+from gneiss.model_training.heads.encoder_space import EncoderSpace
 from gneiss.model_training.heads.head import Head, read_head
 from gneiss.model_training.heads.shard_scores import ANSWERS, Decoder, HeadScores, exact_scores, no_scores, read_answers
 from gneiss.output.claim import held

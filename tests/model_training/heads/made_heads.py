@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from gneiss.filters.encoder_models.settings import FeatureSettings
+from gneiss.model_training.encoder.source import EncoderSource
 from gneiss.model_training.federated.features import FeatureSpace
 from gneiss.model_training.heads.building import train_head
-from gneiss.model_training.heads.encoder_space import EncoderSource, EncoderSpace
+from gneiss.model_training.heads.encoder_space import EncoderSpace
 from gneiss.model_training.heads.head import Head, Space
 from tests.runs import NOISE, PLAIN
 from tests.tiny_encoder import write_tiny_encoder

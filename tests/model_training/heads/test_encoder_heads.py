@@ -19,8 +19,9 @@ from gneiss.batch import TextBatch
 from gneiss.errors import InputError, ModelError
 from gneiss.filters.encoder_models.features import load_features
 from gneiss.filters.encoder_models.head import LinearHead, TrainedHead, write_head
+from gneiss.model_training.encoder.source import EncoderSource
 from gneiss.model_training.heads.building import build_code, train_head
-from gneiss.model_training.heads.encoder_space import EncoderSource, EncoderSpace
+from gneiss.model_training.heads.encoder_space import EncoderSpace
 from gneiss.model_training.heads.files import train_head_file
 from gneiss.model_training.heads.head import Head, packed_head, read_head
 from gneiss.model_training.heads.scoring import BATCH_BYTES, score_heads

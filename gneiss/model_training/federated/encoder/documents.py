@@ -18,7 +18,7 @@ from gneiss.filters.encoder_models.bert import BertConfig, read_bert
 from gneiss.filters.encoder_models.features import EncoderFiles
 from gneiss.filters.encoder_models.torch_bert import TorchBert
 from gneiss.filters.encoder_models.windows import Windows, load_windows
-from gneiss.input.model_files import locate
+from gneiss.model_training.encoder.source import EncoderSource
 from gneiss.model_training.federated.encoder.adapted import AdaptedEncoder, Hidden
 from gneiss.model_training.federated.encoder.site import EncoderSite
 from gneiss.model_training.federated.site_documents import checksums_of
@@ -48,15 +48,12 @@ class EncoderSettings:
     layers: int = 1
 
     def __post_init__(self) -> None:
-        if not self.model.endswith("/"):
-            raise InputError(f"encoder: expected a folder, {self.model}/")
+        EncoderSource(self.model)
 
     @property
     def files(self) -> EncoderFiles:
         """The encoder's. Raises ModelError where they are not there."""
-        return EncoderFiles(
-            *(locate(f"{self.model}{name}") for name in ("config.json", "tokenizer.json", "model.safetensors"))
-        )
+        return EncoderSource(self.model).files
 
     @property
     def sha256(self) -> str:

@@ -155,13 +155,6 @@ def test_gpus_of_a_worker_are_those_of_the_recipe_or_those_asked_for(
             run(recipe, material.input, tmp_path / "out", workers=1, gpus_per_worker=wrong)
 
 
-@pytest.mark.processes
-@pytest.mark.exhaustive
-def test_ray_gives_the_same_bytes(recipe: Path, material: Material, whole: Path, tmp_path: Path) -> None:
-    run(recipe, material.input, tmp_path / "out", workers=2, backend="ray")
-    assert runs.promised(tmp_path / "out") == runs.promised(whole)
-
-
 def test_what_an_encoder_in_a_policy_calls_is_in_the_run_key_and_must_be_installed(
     recipe: Path, material: Material, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,54 +22,69 @@ def ablate(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN", help="Output folders of finished runs, or folders of Parquet files; NAME=FOLDER names one."
+            metavar="RUN",
+            help="Output folders of finished runs, or folders of Parquet files. NAME=FOLDER names a corpus.",
         ),
     ],
     held_out: Annotated[
         list[Path],
-        typer.Option(help="A file, or a folder of files: .parquet, .jsonl, .txt, each a domain; may be repeated."),
+        typer.Option(help="Held-out file, or folder of files (.parquet, .jsonl, .txt), each a domain. Repeatable."),
     ],
-    output: Annotated[str, typer.Option("--output", "-o", help="A folder; the same command resumes.")],
-    budget_tokens: Annotated[int, typer.Option(min=1, help="Tokens that each model is trained on.")] = 10_000_000,
-    seeds: Annotated[int, typer.Option(min=2, help="Models of each corpus.")] = 5,
-    size: Annotated[str, typer.Option(help="About how many parameters: tiny, 1m, 10m, 30m, 100m.")] = "1m",
-    length: Annotated[int, typer.Option(min=2, help="Tokens of a sequence.")] = 256,
-    batch: Annotated[int, typer.Option(min=1, help="Sequences of a step.")] = 32,
-    learning_rate: Annotated[float | None, typer.Option(help="The highest. Default: that of the size.")] = None,
+    output: Annotated[str, typer.Option("--output", "-o", help="Output folder. The same command resumes.")],
+    budget_tokens: Annotated[int, typer.Option(min=1, help="Training tokens per model.")] = 10_000_000,
+    seeds: Annotated[int, typer.Option(min=2, help="Number of models per corpus, each with its own seed.")] = 5,
+    size: Annotated[str, typer.Option(help="Approximate number of parameters: tiny, 1m, 10m, 30m, 100m.")] = "1m",
+    length: Annotated[int, typer.Option(min=2, help="Tokens per sequence.")] = 256,
+    batch: Annotated[int, typer.Option(min=1, help="Sequences per step.")] = 32,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate. Default: depends on --size.")] = None,
     tokenizer: Annotated[
-        str, typer.Option(help="bpe, trained on all corpora alike; bytes; or as in a recipe, with --vocabulary.")
+        str,
+        typer.Option(
+            help="`bpe` is trained on all corpora; `bytes`; or a tokenizer as in a recipe, with its --vocabulary."
+        ),
     ] = "bpe",
-    vocabulary: Annotated[int, typer.Option(help="Ids of the tokenizer, with one for the end of a document.")] = 2048,
-    held_out_bytes: Annotated[int, typer.Option(min=1, help="Of each domain, how much is judged.")] = 200_000,
-    domain: Annotated[str | None, typer.Option(help="The column of held-out files that names a row's domain.")] = None,
-    text: Annotated[str, typer.Option(help="The text column, also of held-out files.")] = "text",
+    vocabulary: Annotated[int, typer.Option(help="Vocabulary size, including the end-of-document token.")] = 2048,
+    held_out_bytes: Annotated[int, typer.Option(min=1, help="Bytes of each held-out domain to evaluate.")] = 200_000,
+    domain: Annotated[
+        str | None, typer.Option(help="Column of the held-out files that names the domain of a row.")
+    ] = None,
+    text: Annotated[str, typer.Option(help="Column that holds the text, also in held-out files.")] = "text",
     shared_words: Annotated[
-        int, typer.Option(help="Documents with so many words in a row of a held-out text are left out.")
+        int,
+        typer.Option(help="Exclude training documents that share this many consecutive words with a held-out text."),
     ] = 32,
     linupper: Annotated[
-        float | None, typer.Option(help="Also train on samples weighted by their losses, at this temperature r.")
+        float | None, typer.Option(help="Also train with loss-weighted samples (LinUpper), at this temperature r.")
     ] = None,
     null_pair: Annotated[
-        bool, typer.Option("--null-pair", help="Also compare two random halves of the first.")
+        bool, typer.Option("--null-pair", help="Also compare two random halves of the first corpus, as a control.")
     ] = False,
     anneal: Annotated[
         float | None,
-        typer.Option(help="Train a base on the first corpus, then on each for this share of the budget only."),
+        typer.Option(help="Train a base model on the first corpus, then on each corpus for this share of the budget."),
     ] = None,
-    confidence: Annotated[float, typer.Option(help="Of all intervals against the first corpus together.")] = 0.95,
+    confidence: Annotated[
+        float, typer.Option(help="Simultaneous confidence level of the intervals against the first corpus.")
+    ] = 0.95,
     trainer: Annotated[
         str | None,
-        typer.Option(help="A command of one's own with {corpus} and {seed}, that prints bits per byte as JSON."),
+        typer.Option(help="Your own training command, with {corpus} and {seed}, which prints bits per byte as JSON."),
     ] = None,
     tasks: Annotated[
-        str | None, typer.Option(help="Of lm-evaluation-harness, with commas, such as arc_easy,piqa; needs lm-eval.")
+        str | None,
+        typer.Option(
+            help="Tasks of lm-evaluation-harness, separated by commas, such as arc_easy,piqa. Requires lm-eval."
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="As torch names it: cpu, cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="PyTorch device, such as cpu or cuda.")] = "cpu",
     threads: Annotated[
-        int, typer.Option(min=1, help="Of a CPU; small models gain nothing by several, which wait for each other.")
+        int, typer.Option(min=1, help="CPU threads. Small models do not train faster with more than one.")
     ] = 1,
 ) -> None:
-    """Train small models on each corpus with paired seeds, and say which is better on held-out text, if any."""
+    """Train small models on each corpus with paired seeds and compare them on held-out text.
+
+    Example: gneiss ablate base=curated/ new=stricter/ --held-out held-out.jsonl --output ablation/
+    """
     from gneiss.ablate import SIZES, OwnTrainer, Plan, Training, read_held_out
     from gneiss.ablate import ablate as compare
     from gneiss.ablate.ranks import joined

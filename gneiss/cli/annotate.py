@@ -23,40 +23,50 @@ class Repeats(StrEnum):
 def annotate(
     run: RunArgument,
     recipe: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="For --update, by default the recipe of the run.")
+        str | None, typer.Argument(metavar="[RECIPE]", help="Recipe for --update. Default: that of the run.")
     ] = None,
     update: Annotated[
         bool,
-        typer.Option("--update", help="Compute the recipe's annotations that the run lacks, or has by other code."),
+        typer.Option(
+            "--update",
+            help="Compute the recipe's annotations that the run lacks or that another version of their code computed.",
+        ),
     ] = False,
     table: Annotated[
-        str | None, typer.Option("--from", help="A published table: a file, folder or pattern, local or in any store.")
+        str | None, typer.Option("--from", help="Published table: a file, folder or glob, local or in a store.")
     ] = None,
     on: Annotated[
         list[str] | None,
-        typer.Option(help="What is equal: id, url, or COLUMN_OF_TABLE=COLUMN_OF_DOCUMENTS; may be repeated."),
+        typer.Option(help="Join key: id, url, or COLUMN_OF_TABLE=COLUMN_OF_DOCUMENTS. Repeatable."),
     ] = None,
     layer: Annotated[
         str | None, typer.Option(help="Name of the annotation layer to write. Default: `updated` or `published`.")
     ] = None,
     columns: Annotated[
-        str | None, typer.Option(help="Those to take, with commas. Default: all that the documents do not have.")
+        str | None, typer.Option(help="Columns to join, separated by commas. Default: all that the documents lack.")
     ] = None,
     input: Annotated[
         str | None,
-        typer.Option("--input", "-i", help="The run's input: for keys of documents that were not kept, or if moved."),
+        typer.Option(
+            "--input", "-i", help="Input of the run, if it has moved or the join key of dropped documents is needed."
+        ),
     ] = None,
     repeats: Annotated[
-        Repeats | None, typer.Option(help="Rows with the same key: refuse them (default), or take the first.")
+        Repeats | None,
+        typer.Option(help="What to do with table rows of equal key: refuse them (default) or take the first."),
     ] = None,
     memory_limit_mb: Annotated[
-        int | None, typer.Option(min=100, help="For the join (default 1000); beyond, it uses a temporary folder.")
+        int | None,
+        typer.Option(min=100, help="Memory limit of the join, in MB; it spills to a temporary folder. Default: 1000."),
     ] = None,
     workers: Workers = None,
     backend: OnBackend = BackendOption.auto,
     shared_filesystem: SharedFilesystem = False,
 ) -> None:
-    """Add an annotation layer to a finished run: what others published, or what changed filters compute now."""
+    """Add an annotation layer to a finished run: published annotations, or those that new or changed filters compute.
+
+    Example: gneiss annotate curated/ --from published.parquet --on id
+    """
     of_table = {
         "--from": table,
         "--on": on,

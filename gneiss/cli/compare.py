@@ -29,19 +29,22 @@ class CompareFormat(StrEnum):
 
 def compare(
     run: RunArgument,
-    layer: Annotated[str, typer.Option("--with", help="The layer to compare with.")],
+    layer: Annotated[str, typer.Option("--with", help="Annotation layer to compare with.")],
     scores: Annotated[
         list[str] | None,
-        typer.Option(help="ANNOTATION=COLUMN_OF_LAYER; may be repeated. Default: scores that rules read with all."),
+        typer.Option(help="Scores to compare, as ANNOTATION=COLUMN_OF_LAYER. Repeatable. Default: every pair."),
     ] = None,
     by: Annotated[
-        list[str] | None, typer.Option(help="Also by the values of this column; may be repeated. Default: labels.")
+        list[str] | None, typer.Option(help="Group the comparison by this column. Repeatable. Default: label columns.")
     ] = None,
-    format: Annotated[CompareFormat, typer.Option(help="For a terminal, a pull request, or a program.")] = (
-        CompareFormat.text
-    ),
+    format: Annotated[
+        CompareFormat, typer.Option(help="Output format: for a terminal, a pull request or a program.")
+    ] = (CompareFormat.text),
 ) -> None:
-    """Compare the scores of a run with those of a layer, and what it kept with booleans, such as `in_gneissweb`."""
+    """Compare the scores and decisions of a run with those of an annotation layer.
+
+    Example: gneiss compare curated/ --with published
+    """
     from gneiss.output.finished_run import open_run
     from gneiss.report import compare as compared
 

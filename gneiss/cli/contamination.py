@@ -14,7 +14,9 @@ from gneiss.cli.options import RunArgument
 from gneiss.cli.terminal import console, say
 from gneiss.errors import printable
 
-contamination_app = typer.Typer(help="Look at documents that have an item of an evaluation set.", no_args_is_help=True)
+contamination_app = typer.Typer(
+    name="contamination", help="Inspect documents that contain items of an evaluation set.", no_args_is_help=True
+)
 
 
 @contamination_app.callback()
@@ -26,15 +28,20 @@ def _group() -> None:
 def review(
     run: RunArgument,
     input: Annotated[
-        str | None, typer.Option("--input", "-i", help="What was given to the run: the texts of dropped documents.")
+        str | None, typer.Option("--input", "-i", help="Input of the run, to read the texts of dropped documents.")
     ] = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="A Markdown file to write, instead of printing.")
+        str | None, typer.Option("--output", "-o", help="Markdown file to write. Default: print.")
     ] = None,
-    sets_in: Annotated[Path, typer.Option(help="Where relative paths of sets in the recipe start.")] = Path(),
-    top: Annotated[int, typer.Option(min=1, help="At most so many documents, those with most of an item.")] = 100,
+    sets_in: Annotated[Path, typer.Option(help="Base folder of relative evaluation-set paths in the recipe.")] = Path(),
+    top: Annotated[
+        int, typer.Option(min=1, help="Number of documents to show, those with the largest overlap first.")
+    ] = 100,
 ) -> None:
-    """Show each document that has an item of an evaluation set beside the item, what they share marked."""
+    """Show each document that contains an evaluation item beside that item, with the overlap marked.
+
+    Example: gneiss contamination review curated/ --output review.md
+    """
     from gneiss.output.finished_run import open_run
     from gneiss.output.parquet import write_bytes
     from gneiss.report.contamination import Marked, contamination_hits, hits_as_markdown

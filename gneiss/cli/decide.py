@@ -13,15 +13,20 @@ from gneiss.cli.terminal import shown_progress
 
 def decide(
     recipe: RecipeArgument,
-    input: Annotated[str, typer.Option("--input", "-i", help="The output folder of a finished run.")],
-    output: Annotated[str, typer.Option("--output", "-o", help="Another output folder; the same command resumes.")],
-    original: Annotated[str | None, typer.Option(help="The input of that run, if it is elsewhere by now.")] = None,
+    input: Annotated[str, typer.Option("--input", "-i", help="Output folder of a finished run.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="New output folder. The same command resumes an interrupted run.")
+    ],
+    original: Annotated[str | None, typer.Option(help="Input of that run, if it has moved since.")] = None,
     workers: Workers = None,
     backend: OnBackend = BackendOption.auto,
     shared_filesystem: SharedFilesystem = False,
     changes: Changes = None,
 ) -> None:
-    """Decide again by a changed recipe: the output of a run, without computing an annotation that is there."""
+    """Apply changed rules to a finished run, from its stored annotations, and write a new output.
+
+    Example: gneiss decide fineweb --input curated/ --output stricter/ --set phases.fineweb.keep="gopher_quality"
+    """
     from gneiss.pipelines.decide import decide as decide_again
 
     finished = decide_again(

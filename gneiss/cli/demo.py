@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 
 def sample(
-    output: Annotated[Path, typer.Option("--output", "-o", help="A folder for the shards.")],
-    shards: Annotated[int, typer.Option(min=1, help="How many Parquet files.")] = 4,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the shards.")],
+    shards: Annotated[int, typer.Option(min=1, help="Number of Parquet files.")] = 4,
 ) -> None:
-    """Harvest a small real corpus from what this Python installation holds; no network."""
+    """Collect a small real corpus from the files of this Python installation, without network access.
+
+    Example: gneiss sample --output sample/ --shards 4
+    """
     from gneiss.demo.sample import write_sample
 
     manifest = write_sample(output, shards=shards)
@@ -30,15 +33,21 @@ def sample(
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="A new folder, or that of an earlier demo.")] = Path(
-        "demo"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="New folder, or the folder of an earlier demo.")
+    ] = Path("demo"),
     models: Annotated[
         bool,
-        typer.Option("--models", help="Besides, label, train, fuse and route, with a simulated judge; and a picture."),
+        typer.Option(
+            "--models",
+            help="Also demonstrate labelling, training, fusion and routing with a simulated judge, and draw a chart.",
+        ),
     ] = False,
 ) -> None:
-    """Harvest the sample corpus, train two small models on it, curate it, and show what happened."""
+    """Collect the sample corpus, train two small models on it, curate it and show the result.
+
+    Example: gneiss demo --output demo
+    """
     from gneiss.cli.run import print_run
     from gneiss.demo.demo import Demo
 

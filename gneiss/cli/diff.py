@@ -29,15 +29,22 @@ class DiffFormat(StrEnum):
 
 
 def diff(
-    before: Annotated[str, typer.Argument(metavar="BEFORE", help="An output, or with --input a recipe.")],
-    after: Annotated[str, typer.Argument(metavar="AFTER", help="Another one.")],
-    input: Annotated[str | None, typer.Option("--input", "-i", help="Try two recipes on this file or folder.")] = None,
-    by: Annotated[str | None, typer.Option(help="Also by the values of this annotation, such as a category.")] = None,
-    examples: Annotated[int, typer.Option(min=0, help="Documents shown for each reason.")] = 2,
-    format: Annotated[DiffFormat, typer.Option(help="`markdown`: for a pull request.")] = DiffFormat.terminal,
+    before: Annotated[str, typer.Argument(metavar="BEFORE", help="Output folder; with --input, a recipe.")],
+    after: Annotated[str, typer.Argument(metavar="AFTER", help="Output folder or recipe to compare with.")],
+    input: Annotated[
+        str | None, typer.Option("--input", "-i", help="File or folder on which two recipes are compared.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="Group the counts by this annotation, such as a category.")] = None,
+    examples: Annotated[int, typer.Option(min=0, help="Number of example documents per reason.")] = 2,
+    format: Annotated[
+        DiffFormat, typer.Option(help="Output format; `markdown` suits a pull request.")
+    ] = DiffFormat.terminal,
     workers: Workers = None,
 ) -> None:
-    """Show which documents changed sides between two outputs, or two recipes on one input, and which rules flipped."""
+    """Show which documents two outputs, or two recipes on one input, decide differently, and which rules changed.
+
+    Example: gneiss diff curated/ stricter/
+    """
     from gneiss.report import diff as compare
 
     with _outputs(before, after, input, workers) as (one, other):

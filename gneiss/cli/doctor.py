@@ -37,7 +37,10 @@ _LIBRARIES = {
 
 
 def doctor() -> None:
-    """Show what is missing on this machine, with the command that fixes it."""
+    """Check this machine and print the command that installs whatever is missing.
+
+    Example: gneiss doctor
+    """
     checks = check_machine()
     _print_checks(checks)
     raise typer.Exit(0 if all(check.is_well or not check.is_needed for check in checks) else 1)

@@ -29,14 +29,19 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 def dry_run(
     recipe: RecipeArgument,
     input: InputFile,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows; dedup sees only these.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Read only the first N rows; dedup compares only these.")
+    ] = None,
     corpus_gb: Annotated[
-        float, typer.Option(min=0, help="Project core-hours for a corpus of this many GB of text.")
+        float, typer.Option(min=0, help="Corpus size, in GB of text, for which core-hours are projected.")
     ] = 1000.0,
     changes: Changes = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
-    """Show what a recipe would do to one file, in this process; writes nothing."""
+    """Show what a recipe would do to one file, without writing anything.
+
+    Example: gneiss dry-run fineweb --input crawl/part-00000.parquet --limit 10000
+    """
     from gneiss.jobs.defects import collected_defects
     from gneiss.pipelines.dry_run import dry_run as try_recipe
 

@@ -23,8 +23,14 @@ class PrecisionOption(StrEnum):
     int8 = "int8"
 
 
-EncoderWeights: TypeAlias = Annotated[str, typer.Option(help="Its weights: safetensors of a BERT, or ONNX.")]
-Pooling: TypeAlias = Annotated[PoolingOption, typer.Option(help="What stands for a window.")]
-Windows: TypeAlias = Annotated[int, typer.Option(min=1, max=64, help="The most windows of a text.")]
-WindowTokens: TypeAlias = Annotated[int, typer.Option(min=8, max=8192, help="Tokens of a window.")]
-Precision: TypeAlias = Annotated[PrecisionOption, typer.Option(help="`int8` is twice as fast, and a little off.")]
+EncoderWeights: TypeAlias = Annotated[
+    str, typer.Option(help="Weights file of the encoder: safetensors of a BERT, or ONNX.")
+]
+Pooling: TypeAlias = Annotated[
+    PoolingOption, typer.Option(help="How token embeddings are pooled into that of a window.")
+]
+Windows: TypeAlias = Annotated[int, typer.Option(min=1, max=64, help="Maximum number of windows per text.")]
+WindowTokens: TypeAlias = Annotated[int, typer.Option(min=8, max=8192, help="Tokens per window.")]
+Precision: TypeAlias = Annotated[
+    PrecisionOption, typer.Option(help="`int8` is twice as fast and slightly less accurate.")
+]

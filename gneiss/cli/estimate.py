@@ -25,19 +25,26 @@ _PRICED = "AWS's list prices, us-east-1, 2025"
 
 def estimate(
     recipe: RecipeArgument,
-    input: Annotated[str, typer.Option("--input", "-i", help="The input of the run, as `gneiss run` takes it.")],
-    shards: Annotated[int, typer.Option(min=1, help="How many shards to curate.")] = 4,
-    workers: Annotated[int, typer.Option(min=1, help="Workers of the run.")] = 1,
-    core_hour_dollars: Annotated[float, typer.Option(min=0, help="Price of a core-hour (c7i, on demand).")] = 0.0446,
-    put_dollars: Annotated[float, typer.Option(min=0, help="Price of 1,000 PUTs.")] = 0.005,
-    get_dollars: Annotated[float, typer.Option(min=0, help="Price of 1,000 GETs.")] = 0.0004,
-    gb_month_dollars: Annotated[float, typer.Option(min=0, help="Price of a GB of output for a month.")] = 0.023,
+    input: Annotated[str, typer.Option("--input", "-i", help="Input of the run, as for `gneiss run`.")],
+    shards: Annotated[int, typer.Option(min=1, help="Number of shards to curate as a sample.")] = 4,
+    workers: Annotated[int, typer.Option(min=1, help="Number of workers of the planned run.")] = 1,
+    core_hour_dollars: Annotated[
+        float, typer.Option(min=0, help="Price of a core-hour in US dollars (AWS c7i, on demand).")
+    ] = 0.0446,
+    put_dollars: Annotated[float, typer.Option(min=0, help="Price of 1,000 PUT requests in US dollars.")] = 0.005,
+    get_dollars: Annotated[float, typer.Option(min=0, help="Price of 1,000 GET requests in US dollars.")] = 0.0004,
+    gb_month_dollars: Annotated[
+        float, typer.Option(min=0, help="Price of storing 1 GB of output for a month in US dollars.")
+    ] = 0.023,
     changes: Changes = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object, which `gneiss run --estimate` takes.")
+        bool, typer.Option("--json", help="Print one JSON object, which `gneiss run --estimate` reads.")
     ] = False,
 ) -> None:
-    """Say what a run will take, from a run over some of its shards: hours, memory, bytes, requests, dollars."""
+    """Estimate the time, memory, storage, requests and cost of a run by curating a sample of its shards.
+
+    Example: gneiss estimate fineweb --input crawl/ --shards 8 --workers 64
+    """
     from gneiss.jobs.progress import Silent
     from gneiss.pipelines.estimate import estimate as measure
 

@@ -21,16 +21,25 @@ def explain(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RECIPE]", help="Name or YAML file; without it, that of the run, or all packaged recipes."
+            metavar="[RECIPE]",
+            help="Name of a packaged recipe, or the path of a YAML file. Default: that of --input, if given.",
         ),
     ] = None,
     input: Annotated[
-        str | None, typer.Option("--input", "-i", help="A finished run, which has numbers for rules by share.")
+        str | None,
+        typer.Option(
+            "--input", "-i", help="Output folder of a finished run, which fixes the thresholds of rules by share."
+        ),
     ] = None,
     changes: Changes = None,
-    as_yaml: Annotated[bool, typer.Option("--yaml", help="The recipe with everything written out, as YAML.")] = False,
+    as_yaml: Annotated[
+        bool, typer.Option("--yaml", help="Print the recipe as YAML, with every default written out.")
+    ] = False,
 ) -> None:
-    """Show a recipe resolved: its phases, models, rules, and its hash."""
+    """Show a resolved recipe: its phases, models, rules and hash. Without arguments, list the packaged recipes.
+
+    Example: gneiss explain gneissweb-bytes
+    """
     from gneiss.output.finished_run import open_run
     from gneiss.recipe.recipe import Recipe, recipe_names
 

@@ -13,18 +13,19 @@ from gneiss.errors import InputError
 
 
 def explore(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The output folder of a finished run, in any store.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Output folder of a finished run, local or in a store.")],
     recipe: Annotated[
-        str | None, typer.Option(help="Rules to begin with, over the annotations of the run; by default its own.")
+        str | None, typer.Option(help="Recipe with the rules to start from. Default: that of the run.")
     ] = None,
-    input: Annotated[
-        str | None, typer.Option("--input", "-i", help="What was given to the run, if it is elsewhere by now.")
-    ] = None,
-    by: Annotated[str | None, typer.Option(help="The annotation by which documents are grouped first.")] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port on this machine; 0 for a free one.")] = 0,
-    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+    input: Annotated[str | None, typer.Option("--input", "-i", help="Input of the run, if it has moved since.")] = None,
+    by: Annotated[str | None, typer.Option(help="Annotation that groups the documents at the start.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Local port; 0 picks a free one.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
 ) -> None:
-    """Move thresholds and edit rules in a browser, and see what they keep; on this machine only."""
+    """Adjust thresholds and rules in a browser and see what they keep. Serves this machine only.
+
+    Example: gneiss explore curated/ --by language
+    """
     for package in ("altair", "marimo"):
         if find_spec(package) is None:
             raise InputError(f"the explorer needs the package {package}; pip install 'gneiss-curation[explore]'")

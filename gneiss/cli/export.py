@@ -29,24 +29,32 @@ _OF_ATTRIBUTES = (ExportFormat.dolma, ExportFormat.marin)
 
 
 def export(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="The output folder of a finished run, or what `gneiss pack` wrote.")
-    ],
-    output: Annotated[str, typer.Option("--output", "-o", help="An empty folder.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Output folder of a finished run or of `gneiss pack`.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Empty folder to write.")],
     format: Annotated[
         ExportFormat,
-        typer.Option(help="Of MosaicML streaming, Hugging Face datasets, …; or attributes."),
+        typer.Option(help="Format to write: that of a trainer, or annotations as attributes (dolma, marin)."),
     ] = ExportFormat.mds,
-    tokenizer: Annotated[str | None, typer.Option(help="As for `pack`; for megatron and olmo, of a run.")] = None,
-    end_of_document: Annotated[int | None, typer.Option(help="Token to put after each document.")] = None,
-    token_bytes: Annotated[int, typer.Option(help="Bytes of a token: 4, or 2 for ids below 65,536.")] = 4,
-    weights: Annotated[str | None, typer.Option(help="The layer with the weights. Default: weights.")] = None,
-    columns: Annotated[
-        str | None, typer.Option(help="Annotations, with commas, for dolma and marin. Default: numbers and booleans.")
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Tokenizer, as for `gneiss pack`; required by megatron and olmo for a run.")
     ] = None,
-    layer: Annotated[list[str] | None, typer.Option(help="A layer that columns are in; may be repeated.")] = None,
+    end_of_document: Annotated[int | None, typer.Option(help="Token to append to each document.")] = None,
+    token_bytes: Annotated[int, typer.Option(help="Bytes per token id: 4, or 2 for ids below 65,536.")] = 4,
+    weights: Annotated[
+        str | None, typer.Option(help="Annotation layer that holds the weights. Default: weights.")
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="Annotations to export to dolma or marin, separated by commas. Default: numbers and booleans."
+        ),
+    ] = None,
+    layer: Annotated[list[str] | None, typer.Option(help="Annotation layer to read columns from. Repeatable.")] = None,
 ) -> None:
-    """Write documents or packed sequences, with weights, as trainers read them; or annotations as attributes."""
+    """Export documents or packed sequences, with weights, in the format of a trainer; or annotations as attributes.
+
+    Example: gneiss export packed/ --output mds/ --format mds
+    """
     from gneiss.export.arrayrecord import export_arrayrecord
     from gneiss.export.dolma import export_dolma
     from gneiss.export.files import Export, Source, scores, tokenized

@@ -33,42 +33,47 @@ def extract(
         typer.Option(
             "--input",
             "-i",
-            help="A WARC, WET or HTML file, a folder, a glob, or such an address: s3://, https://, …",
+            help="WARC, WET or HTML file, folder or glob; a local path or s3://, https://, …",
         ),
     ],
-    output: Annotated[str, typer.Option("--output", "-o", help="An output folder; the same command resumes.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Output folder. The same command resumes an interrupted run.")
+    ],
     paths: Annotated[
-        str | None, typer.Option(help="A list of archives, such as warc.paths.gz: paths relative to --input.")
+        str | None, typer.Option(help="List of archives, such as warc.paths.gz, with paths relative to --input.")
     ] = None,
     cdx: Annotated[
-        str | None, typer.Option(help="An index, CDXJ or Parquet: only its records are read, of files in --input.")
+        str | None,
+        typer.Option(help="CDXJ or Parquet index. Only the records it lists are read, from the files in --input."),
     ] = None,
     extractor: Annotated[
         ExtractorOption,
-        typer.Option(help="`trafilatura`: best text; `resiliparse`: many times faster, or where there is none."),
+        typer.Option(help="`trafilatura` extracts the best text; `resiliparse` is many times faster."),
     ] = ExtractorOption.trafilatura,
     dump: Annotated[
-        str | None, typer.Option(help="Name of the crawl, for the column `dump`. Default: what the archives say.")
+        str | None, typer.Option(help="Name of the crawl for the column `dump`. Default: from the archives.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first records of each file, to try it.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read only the first N records of each file.")] = None,
     workers: Workers = None,
     backend: OnBackend = BackendOption.auto,
     shared_filesystem: SharedFilesystem = False,
-    deadline_seconds: Annotated[float, typer.Option(min=0.1, help="CPU time that a page may take.")] = 10.0,
-    memory_mb: Annotated[
-        int, typer.Option(min=200, help="Memory that a page may take, with the extractor's own.")
-    ] = 1000,
+    deadline_seconds: Annotated[float, typer.Option(min=0.1, help="CPU seconds allowed per page.")] = 10.0,
+    memory_mb: Annotated[int, typer.Option(min=200, help="Memory limit of an extractor process, in MB.")] = 1000,
     max_record_mb: Annotated[
-        float, typer.Option(min=0.001, help="Longer records are skipped, as they are or decoded.")
+        float, typer.Option(min=0.001, help="Skip records larger than this, before or after decompression, in MB.")
     ] = 10,
     task_mb: Annotated[
-        float, typer.Option(min=0.001, help="Longer archives are cut into tasks of equal length, which workers share.")
+        float, typer.Option(min=0.001, help="Split archives larger than this into tasks of equal size, in MB.")
     ] = 200,
     max_quarantined: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of records that may be quarantined; beyond it exit code 3.")
+        float,
+        typer.Option(min=0, max=1, help="Share of records that may be quarantined; if exceeded, the exit code is 3."),
     ] = 0.01,
 ) -> None:
-    """Extract the text of crawled pages: WARC, WET and HTML in; Parquet shards with FineWeb's columns out."""
+    """Extract text from WARC, WET and HTML files into Parquet shards with FineWeb's columns.
+
+    Example: gneiss extract --input warcs/ --output extracted/
+    """
     from gneiss.extraction.job import extract as run_extraction
     from gneiss.extraction.sandbox import Limits
 

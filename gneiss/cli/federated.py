@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gneiss.model_training.federated.simulation_card import Simulation
 
 federated_app = typer.Typer(
-    help="Train a quality model across sites, whose documents stay there.", no_args_is_help=True
+    name="federated", help="Train a quality model across sites without moving their documents.", no_args_is_help=True
 )
 
 
@@ -35,75 +35,89 @@ class ModelOption(StrEnum):
 
 @federated_app.callback()
 def federated() -> None:
-    """Train a quality model across sites, whose documents stay there."""
+    """Train a quality model across sites without moving their documents."""
 
 
 @federated_app.command()
 def simulate(
     context: typer.Context,
     input: Annotated[
-        Path, typer.Option("--input", "-i", help="A Parquet file with text, labels and sites, or a folder of them.")
+        Path, typer.Option("--input", "-i", help="Parquet file with text, labels and sites, or folder of such files.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A folder for this simulation only.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for this simulation only.")],
     model: Annotated[
-        ModelOption, typer.Option(help="What is trained: weights of n-grams, or adapters of an encoder.")
+        ModelOption, typer.Option(help="Model to train: `linear` over word n-grams, or adapters of an `encoder`.")
     ] = ModelOption.linear,
-    sites_by: Annotated[str, typer.Option(help="The column that says at which site a document is.")] = "source",
+    sites_by: Annotated[str, typer.Option(help="Column that names the site of a document.")] = "source",
     regions_by: Annotated[
-        str | None, typer.Option(help="The column that says in which region that site is. Default: no regions.")
+        str | None, typer.Option(help="Column that names the region of a site. Default: no regions.")
     ] = None,
     strategy: Annotated[
-        str, typer.Option(help="A name, `auto` for what suits the sites' label mixes, or `all` to compare.")
+        str,
+        typer.Option(
+            help="Name of a strategy; `auto` picks one by the label distributions of the sites; `all` compares all."
+        ),
     ] = "auto",
     text_column: TextColumn = "text",
     label_column: LabelColumn = "label",
     positive: Positive = None,
     score_threshold: ScoreThreshold = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds; by arrival, as many tasks of sites.")] = 25,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of a site in each round.")] = 10,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Number of rounds. Asynchronous strategies run the same number of site tasks.")
+    ] = 25,
+    steps: Annotated[int, typer.Option(min=1, help="Local steps per round.")] = 10,
     region_rounds: Annotated[
-        int, typer.Option(min=1, help="Rounds within a region for each round of all, with --regions-by.")
+        int, typer.Option(min=1, help="Rounds within a region per global round, with --regions-by.")
     ] = 5,
-    share: Annotated[float, typer.Option(help="Share of the sites that are asked in a round.")] = 1.0,
-    buckets: Annotated[int, typer.Option(help="Weights for word n-grams.")] = 262_144,
+    share: Annotated[float, typer.Option(help="Share of the sites that take part in a round.")] = 1.0,
+    buckets: Annotated[int, typer.Option(help="Hash buckets for word n-grams.")] = 262_144,
     word_ngrams: Annotated[int, typer.Option(help="Words in the longest n-gram.")] = 2,
-    most_words: Annotated[int, typer.Option(help="The most words of which each has a weight.")] = 100_000,
+    most_words: Annotated[int, typer.Option(help="Maximum number of words with a weight of their own.")] = 100_000,
     min_documents: Annotated[
-        int, typer.Option(min=1, help="A feature of fewer documents of a site moves nothing there.")
+        int, typer.Option(min=1, help="A site does not update features that occur in fewer of its documents.")
     ] = 5,
     held_out_share: HeldOutShare = 0.2,
-    seed: Annotated[int, typer.Option(min=0, help="Of whom to ask, and of what sites draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for choosing sites and for sampling at them.")] = 0,
     rate: Annotated[
-        float | None, typer.Option(help="Of the steps at sites, for a strategy that is named. Default: its own.")
+        float | None,
+        typer.Option(help="Learning rate at the sites, if --strategy names one. Default: that of the strategy."),
     ] = None,
     server_rate: Annotated[
-        float | None, typer.Option(help="Of the server's steps, for a strategy that is named. Default: its own.")
+        float | None,
+        typer.Option(help="Learning rate of the server, if --strategy names one. Default: that of the strategy."),
     ] = None,
     trimmed_mean: Annotated[
-        bool, typer.Option("--trimmed-mean", help="Average without the largest and the smallest answer.")
+        bool, typer.Option("--trimmed-mean", help="Aggregate by a mean without the largest and the smallest update.")
     ] = False,
     clip_norm: Annotated[
-        float | None, typer.Option(help="Norm to which a site shortens what it answers. Default: any.")
+        float | None, typer.Option(help="Norm to which each site clips its update. Default: no clipping.")
     ] = None,
     noise_std: Annotated[
-        float, typer.Option(min=0, help="Deviation of the noise that it then adds to each weight.")
+        float, typer.Option(min=0, help="Standard deviation of the noise added to each weight after clipping.")
     ] = 0.0,
     replay: Annotated[
-        Path | None, typer.Option(help="Output of a simulation whose arrivals are done again, of --strategy.")
+        Path | None,
+        typer.Option(help="Output folder of a simulation whose order of arrivals is replayed with --strategy."),
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="The folder of the encoder, as in a recipe: minilm/, hf://…/.")
+        str | None, typer.Option(help="Folder of the encoder, as in a recipe: minilm/, hf://…/.")
     ] = None,
-    tokens: Annotated[int, typer.Option(help="The first tokens of a text, which the encoder reads.")] = 128,
-    adapted_layers: Annotated[int, typer.Option(min=1, help="Its last layers, which are adapted.")] = 1,
-    rank: Annotated[int, typer.Option(min=1, help="Of the adapter of each matrix.")] = 8,
-    ranks_left: Annotated[int, typer.Option(min=0, help="Of each in the end on average, by fedara.")] = 3,
+    tokens: Annotated[int, typer.Option(help="Number of leading tokens of a text that the encoder reads.")] = 128,
+    adapted_layers: Annotated[int, typer.Option(min=1, help="Number of last layers of the encoder to adapt.")] = 1,
+    rank: Annotated[int, typer.Option(min=1, help="Rank of the adapter of each matrix.")] = 8,
+    ranks_left: Annotated[
+        int, typer.Option(min=0, help="Average final rank of an adapter, with strategy `fedara`.")
+    ] = 3,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes or actors that have the sites. Default: this process.")
+        int | None,
+        typer.Option(min=1, help="Worker processes or Ray actors that host the sites. Default: this process."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print figures as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
 ) -> None:
-    """Divide labels into sites, train across them, and compare with training in one place."""
+    """Simulate a federation: divide labels into sites, train across them, and compare with pooled training.
+
+    Example: gneiss federated simulate --input labels.parquet --output federation/ --sites-by source
+    """
     _refuse_options_of_others(context, model)
     if model is ModelOption.encoder:
         if encoder is None:
@@ -161,10 +175,17 @@ def simulate(
 
 @federated_app.command()
 def provision(
-    federation: Annotated[Path, typer.Argument(help="What the parties agree on; see docs/federated.md.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A folder for the kits, and for the authority's key.")],
+    federation: Annotated[
+        Path, typer.Argument(help="YAML file with the agreement of the parties; see docs/federated.md.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the kits and the key of the certificate authority.")
+    ],
 ) -> None:
-    """Write a kit for each party of a federation: certificate, policy, and what is agreed on."""
+    """Write a kit for each party of a federation: certificate, policy and agreement.
+
+    Example: gneiss federated provision federation.yaml --output kits/
+    """
     _require_flare()
     from gneiss.model_training.federated.flare.provision import provision as provisioned
 
@@ -174,8 +195,11 @@ def provision(
 
 
 @federated_app.command()
-def serve(kit: Annotated[Path, typer.Argument(help="The kit of the server.")]) -> None:
-    """Be the server of a federation, until this process is stopped."""
+def serve(kit: Annotated[Path, typer.Argument(help="Folder of the server's kit.")]) -> None:
+    """Run the server of a federation until this process is stopped.
+
+    Example: gneiss federated serve kits/server
+    """
     _require_flare()
     from gneiss.model_training.federated.flare.engine import server_command
     from gneiss.model_training.federated.flare.kit import agreement_of_kit, settle_server
@@ -188,27 +212,32 @@ def serve(kit: Annotated[Path, typer.Argument(help="The kit of the server.")]) -
 
 @federated_app.command()
 def site(
-    kit: Annotated[Path, typer.Argument(help="The kit of the site.")],
+    kit: Annotated[Path, typer.Argument(help="Folder of the site's kit.")],
     labels: Annotated[
-        Path | None, typer.Option(help="Parquet with text and labels. Default: as when the site was last started.")
+        Path | None, typer.Option(help="Parquet file with text and labels. Default: as at the last start of the site.")
     ] = None,
     text_column: TextColumn = "text",
     label_column: LabelColumn = "label",
     positive: Positive = None,
     score_threshold: ScoreThreshold = None,
     min_documents: Annotated[
-        int, typer.Option(min=1, help="A feature of fewer documents of the site moves nothing.")
+        int, typer.Option(min=1, help="Do not update features that occur in fewer documents of the site.")
     ] = 5,
     held_out_share: HeldOutShare = 0.2,
     sites_by: Annotated[
-        str | None, typer.Option(help="The column that says in which silo of this site a document is, for regions.")
+        str | None, typer.Option(help="Column that names the silo of a document within this site, for regions.")
     ] = None,
     clip_norm: Annotated[
-        float | None, typer.Option(min=0, help="Each vector of an answer is shortened to this norm.")
+        float | None, typer.Option(min=0, help="Norm to which each vector of an update is clipped.")
     ] = None,
-    noise_std: Annotated[float, typer.Option(min=0, help="Deviation of the noise that is added to each weight.")] = 0.0,
+    noise_std: Annotated[
+        float, typer.Option(min=0, help="Standard deviation of the noise added to each weight.")
+    ] = 0.0,
 ) -> None:
-    """Be a site of a federation, until this process is stopped. Its documents stay where they are."""
+    """Run a site of a federation until this process is stopped. Its documents stay at the site.
+
+    Example: gneiss federated site kits/site-1 --labels labels.parquet
+    """
     _require_flare()
     from gneiss.model_training.federated.flare.engine import site_command
     from gneiss.model_training.federated.flare.kit import (
@@ -247,22 +276,23 @@ def site(
 
 @federated_app.command()
 def train(
-    kit: Annotated[Path, typer.Argument(help="The kit of the admin.")],
+    kit: Annotated[Path, typer.Argument(help="Folder of the administrator's kit.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="A folder for this training only, whose name is the training's.")
+        Path, typer.Option("--output", "-o", help="Folder for this training only; its name identifies the training.")
     ],
-    strategy: Annotated[
-        str | None, typer.Option(help="In place of the agreement's: a name, or `auto` by the sites' label mixes.")
-    ] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="In place of the agreement's.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="In place of the agreement's.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="Strategy, or `auto`. Default: that of the agreement.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Override the value of the agreement.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Override the value of the agreement.")] = None,
     silence_seconds: Annotated[
-        float, typer.Option(min=5, help="A site that gives no sign of life for so long is lost.")
+        float, typer.Option(min=5, help="Seconds without a heartbeat after which a site counts as lost.")
     ] = 60.0,
-    wait_seconds: Annotated[float, typer.Option(min=1, help="How long to wait for sites, and for the server.")] = 600.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print figures as JSON.")] = False,
+    wait_seconds: Annotated[float, typer.Option(min=1, help="Seconds to wait for the server and the sites.")] = 600.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
 ) -> None:
-    """Train across the sites of a federation; the same command goes on with what was begun."""
+    """Train across the sites of a federation. The same command resumes.
+
+    Example: gneiss federated train kits/admin --output training-1/
+    """
     _require_flare()
     from gneiss.model_training.federated.flare.admin import MODEL_FILE, Patience, train_across
     from gneiss.model_training.federated.flare.engine import session

@@ -10,8 +10,13 @@ from gneiss.cli.terminal import console, say, table
 from gneiss.errors import RecipeError
 
 
-def filters(code: Annotated[str | None, typer.Argument(help="Code of a filter, such as GW01.")] = None) -> None:
-    """List the filters, or print one filter's page."""
+def filters(
+    code: Annotated[str | None, typer.Argument(help="Code of a filter, such as GW01. Default: list all.")] = None,
+) -> None:
+    """List the filters, or print the page of one.
+
+    Example: gneiss filters GW03
+    """
     from gneiss.errors import did_you_mean
     from gneiss.filters.catalogue import PAGES
     from gneiss.filters.page import markdown

@@ -35,38 +35,48 @@ if TYPE_CHECKING:
 
 Encoder: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="The folder of the encoder that heads read, as in a recipe: minilm/, hf://…/. Default: none."),
+    typer.Option(
+        help="Folder of the encoder whose features the heads read, as in a recipe: minilm/, hf://…/. Default: none."
+    ),
 ]
 
 heads_app = typer.Typer(
-    help="Score a run by several heads, each in a worker of its own, of which one may be lost.", no_args_is_help=True
+    name="heads",
+    help="Score a run with several classification heads, one per worker, tolerating the loss of one.",
+    no_args_is_help=True,
 )
 
 
 @heads_app.command()
 def train(
-    input: Annotated[str, typer.Option("--input", "-i", help="Parquet with texts and labels, a file or a folder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file of the head, .safetensors.")],
+    input: Annotated[
+        str, typer.Option("--input", "-i", help="Parquet file with text and labels, or folder of such files.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File of the head (.safetensors).")],
     start: Annotated[
-        Path | None, typer.Option(help="A head to go on from, with its features; two that do so can be merged.")
+        Path | None,
+        typer.Option(help="Head to continue from, with its features. Two heads with the same start can be merged."),
     ] = None,
     text_column: TextColumn = "text",
     label_column: LabelColumn = "label",
     positive: Positive = None,
     score_threshold: ScoreThreshold = None,
-    hidden: Annotated[int, typer.Option(min=0, help="Units of the hidden layer; 0: a linear head.")] = 32,
+    hidden: Annotated[int, typer.Option(min=0, help="Units of the hidden layer; 0 trains a linear head.")] = 32,
     encoder: Encoder = None,
     weights: EncoderWeights = "model.safetensors",
     pooling: Pooling = PoolingOption.mean,
     windows: Windows = 3,
     window_tokens: WindowTokens = 512,
     precision: Precision = PrecisionOption.float32,
-    most_words: Annotated[int, typer.Option(min=0, help="The most words that count by themselves.")] = 4096,
-    buckets: Annotated[int, typer.Option(min=1, help="Buckets for pairs of words.")] = 4096,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the texts.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first weights, and of the order of texts.")] = 0,
+    most_words: Annotated[int, typer.Option(min=0, help="Maximum number of words with a feature of their own.")] = 4096,
+    buckets: Annotated[int, typer.Option(min=1, help="Hash buckets for word pairs.")] = 4096,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training documents.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for the initial weights and the order of documents.")] = 0,
 ) -> None:
-    """Train a head on labelled texts, over their words or an encoder's features: a small network, or a linear one."""
+    """Train a head, linear or a small network, on word features or on those of an encoder.
+
+    Example: gneiss heads train --input labels.parquet --output heads/quality.safetensors
+    """
     from gneiss.filters.encoder_models.settings import FeatureSettings
     from gneiss.model_training.heads.files import train_head_file
     from gneiss.model_training.heads.head import read_head
@@ -92,19 +102,23 @@ def train(
 @heads_app.command()
 def code(
     head: Annotated[
-        list[Path], typer.Option(help="A head, .safetensors or .bin; repeated, all of one kind and feature space.")
+        list[Path],
+        typer.Option(help="Head (.safetensors or .bin). Repeat for each head; all must share their kind and features."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file of the coded head.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File of the coded head.")],
     texts: Annotated[
         list[str] | None,
-        typer.Option(help="For each network, in order: Parquet with texts of the kind that it was trained on."),
+        typer.Option(help="For each network, in order: Parquet file with texts like those it was trained on."),
     ] = None,
     text_column: TextColumn = "text",
     encoder: Encoder = None,
     weights: EncoderWeights = "model.safetensors",
-    seed: Annotated[int, typer.Option(min=0, help="Of distillation, for networks.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for distillation, for networks.")] = 0,
 ) -> None:
-    """Make the coded head of some heads: exact for linear ones, an estimate for a pair of networks."""
+    """Build the coded head of several heads: exact for linear heads, an estimate for a pair of networks.
+
+    Example: gneiss heads code --head a.safetensors --head b.safetensors --output coded.safetensors
+    """
     from gneiss.model_training.heads.building import build_code
     from gneiss.model_training.heads.files import first_texts, write_head
     from gneiss.model_training.heads.head import read_head
@@ -127,20 +141,26 @@ def code(
 @heads_app.command()
 def score(
     run: RunArgument,
-    head: Annotated[list[str], typer.Option(help="NAME=FILE: a column, and the head of it; may be repeated.")],
+    head: Annotated[
+        list[str], typer.Option(help="NAME=FILE: the column to write and the file of its head. Repeatable.")
+    ],
     coded: Annotated[
-        Path | None, typer.Option(help="The coded head of these: one worker more, and a lost head is not waited for.")
+        Path | None,
+        typer.Option(help="Coded head of these heads: takes one more worker, and stands in for a lost head."),
     ] = None,
     encoder: Encoder = None,
     weights: EncoderWeights = "model.safetensors",
     layer: Annotated[str, typer.Option(help="Name of the annotation layer to write.")] = "heads",
     provisional: Annotated[
-        str | None, typer.Option(help="Where a head does not come back: the name of a layer for what is known by then.")
+        str | None, typer.Option(help="Annotation layer for the partial result, if a lost head does not return.")
     ] = None,
     backend: OnBackend = BackendOption.auto,
     shared_filesystem: SharedFilesystem = False,
 ) -> None:
-    """Score the kept documents of a run by heads, as an annotation layer; the same command goes on after a kill."""
+    """Score the kept documents of a run with heads, as an annotation layer. The same command resumes.
+
+    Example: gneiss heads score curated/ --head quality=heads/quality.safetensors
+    """
     from gneiss.model_training.heads.scoring import score_heads
 
     named = [given.partition("=") for given in head]

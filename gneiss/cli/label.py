@@ -14,22 +14,29 @@ from gneiss.cli.terminal import say
 if TYPE_CHECKING:
     from gneiss.model_training.label_queue import Queue
 
-label_app = typer.Typer(help="Choose which documents of a run to have labelled.", no_args_is_help=True)
+label_app = typer.Typer(name="label", help="Choose which documents of a run to label.", no_args_is_help=True)
 
 
 @label_app.command()
 def choose(
     run: RunArgument,
-    budget: Annotated[int, typer.Option(min=1, help="Labels that may be made in all.")],
-    output: Annotated[str, typer.Option("--output", "-o", help="A folder for this queue only, in any store.")],
-    coreset_share: Annotated[float, typer.Option(help="Of the budget, at most; the rest is left for margin.")] = 0.5,
-    audit_share: Annotated[float, typer.Option(help="Of the budget, drawn at random and never trained on.")] = 0.05,
-    seed: Annotated[int, typer.Option(min=0, help="Of the features and the audit.")] = 0,
+    budget: Annotated[int, typer.Option(min=1, help="Total number of labels.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder for this queue only, local or in a store.")],
+    coreset_share: Annotated[
+        float, typer.Option(help="Maximum share of the budget for the coreset; the rest goes to margin sampling.")
+    ] = 0.5,
+    audit_share: Annotated[
+        float, typer.Option(help="Share of the budget for the audit sample, drawn at random and never trained on.")
+    ] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for the features and the audit sample.")] = 0,
     input: Annotated[
-        str | None, typer.Option("--input", "-i", help="What was given to the run: choose from dropped documents too.")
+        str | None, typer.Option("--input", "-i", help="Input of the run, to choose from dropped documents too.")
     ] = None,
 ) -> None:
-    """Choose documents that stand for all of a run, and an audit; say how far what they cover is from them."""
+    """Choose documents that represent a run, and an audit sample, and report how well they cover it.
+
+    Example: gneiss label choose curated/ --budget 2000 --output queue/
+    """
     from gneiss.model_training.label_choice import choose_labels
     from gneiss.model_training.label_queue import QUEUE_FILE
 
@@ -43,24 +50,28 @@ def choose(
 @label_app.command("next")
 def next_round(
     run: RunArgument,
-    queue: Annotated[str, typer.Option(help="The folder that `label choose` wrote.")],
+    queue: Annotated[str, typer.Option(help="Folder that `gneiss label choose` wrote.")],
     model: Annotated[
-        Path | None, typer.Option(help="A model of `gneiss train`, trained on the labels so far: its folder or file.")
+        Path | None, typer.Option(help="Folder or file of a model that `gneiss train` trained on the labels so far.")
     ] = None,
     score: Annotated[
-        str | None, typer.Option(help="Instead of a model: an annotation of the run that is a probability.")
+        str | None, typer.Option(help="Instead of a model, an annotation of the run that holds a probability.")
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="Labels, in Parquet, of documents that need not be queued, besides the queue's.")
+        Path | None, typer.Option(help="Parquet file with further labels, whose documents are not queued.")
     ] = None,
     budget: Annotated[
-        int | None, typer.Option(min=1, help="Documents of this round. Default: an even share of what is left.")
+        int | None,
+        typer.Option(min=1, help="Number of documents in this round. Default: an even share of the remaining budget."),
     ] = None,
     input: Annotated[
-        str | None, typer.Option("--input", "-i", help="What was given to the run, where `label choose` had it too.")
+        str | None, typer.Option("--input", "-i", help="Input of the run, if `gneiss label choose` had it too.")
     ] = None,
 ) -> None:
-    """Queue the documents about which a model is least sure, at most one of a cluster of near-duplicates."""
+    """Queue the documents about which a model is least certain, at most one per near-duplicate cluster.
+
+    Example: gneiss label next curated/ --queue queue/ --model models/quality
+    """
     from gneiss.model_training.label_margin import next_labels
 
     found = next_labels(run, queue, model=model, score=score, labels=labels, budget=budget, input=input)

@@ -18,19 +18,28 @@ def weights(
     run: RunArgument,
     alpha: Annotated[
         float | None,
-        typer.Option(help="How much copies count against a document; 0: not.", show_default="0.5; 0 with --upsampling"),
+        typer.Option(
+            help="How strongly duplicates lower a weight; 0 ignores them. Default: 0.5.",
+            show_default="0.5; 0 with --upsampling",
+        ),
     ] = None,
-    beta: Annotated[float, typer.Option(help="How much quality counts for a document; needs --quality.")] = 0.0,
-    gamma: Annotated[float, typer.Option(help="How much perplexity counts for it; needs --perplexity.")] = 0.0,
-    quality: Annotated[str | None, typer.Option(help="An annotation that is a probability.")] = None,
-    perplexity: Annotated[str | None, typer.Option(help="An annotation that is a perplexity.")] = None,
-    category: Annotated[str | None, typer.Option(help="An annotation to bring along as category.")] = None,
+    beta: Annotated[float, typer.Option(help="How strongly quality raises a weight; requires --quality.")] = 0.0,
+    gamma: Annotated[
+        float, typer.Option(help="How strongly perplexity affects a weight; requires --perplexity.")
+    ] = 0.0,
+    quality: Annotated[str | None, typer.Option(help="Annotation that holds a probability of quality.")] = None,
+    perplexity: Annotated[str | None, typer.Option(help="Annotation that holds a perplexity.")] = None,
+    category: Annotated[str | None, typer.Option(help="Annotation to copy into the layer as `category`.")] = None,
     upsampling: Annotated[
-        str | None, typer.Option(help="Factors by number of copies: fineweb-2, or a YAML file such as {1: 1, 2: 1.5}.")
+        str | None,
+        typer.Option(help="Weight factors by number of copies: fineweb-2, or a YAML file such as {1: 1, 2: 1.5}."),
     ] = None,
     layer: Layer = "weights",
 ) -> None:
-    """Write prior weights for training as an annotation layer, mean one over all kept documents."""
+    """Write prior importance weights as an annotation layer, with mean one over the kept documents.
+
+    Example: gneiss weights curated/ --beta 1 --quality dclm
+    """
     from gneiss.layers.weights import write_weights
 
     written = write_weights(
@@ -51,13 +60,16 @@ def weights(
 def losses(
     run: RunArgument,
     input: Annotated[
-        list[str], typer.Option("--input", "-i", help="A folder that LossLog wrote (may be repeated, in order).")
+        list[str], typer.Option("--input", "-i", help="Folder that LossLog wrote. Repeatable, in order of training.")
     ],
     layer: Layer = "losses",
-    decay: Annotated[float, typer.Option(help="Of the moving averages, per visit.")] = 0.9,
-    window_steps: Annotated[int, typer.Option(min=1, help="Steps whose tokens make the mean at a position.")] = 100,
+    decay: Annotated[float, typer.Option(help="Decay of the moving averages, per visit of a document.")] = 0.9,
+    window_steps: Annotated[int, typer.Option(min=1, help="Window, in steps, of the mean loss per position.")] = 100,
 ) -> None:
-    """Gather the losses that training logged into an annotation layer, for the rules of the next run."""
+    """Aggregate the losses that training logged into an annotation layer.
+
+    Example: gneiss losses curated/ --input losslog/
+    """
     from gneiss.layers.losses import consolidate
 
     written = consolidate(run, input, layer=layer, decay=decay, window_steps=window_steps)

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
 from typing import Annotated, Any
@@ -47,29 +47,35 @@ from gneiss.cli.terminal import say
 from gneiss.cli.train import train_app
 from gneiss.errors import DefectError, GneissError, printable
 from gneiss.jobs.logs import LOGGER, LogSettings
+from gneiss.version import __version__
 
-COMMANDS = (
-    run, estimate, status, report, verify, logs, dry_run, decide, sweep, diff, explore, explain, filters, extract,
-    repeats, reshard, annotate, compare, buckets, mix, weights, pack, export, push, losses, ablate,
-    doctor, sample, demo,
-)  # fmt: skip
+#: Heading in `gneiss --help` → commands and groups of commands, in the order in which a user meets them.
+PANELS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
+    "Curate a corpus": (run, dry_run, estimate, explain, filters),
+    "Inspect a run": (status, report, logs, verify, contamination_app),
+    "Change decisions": (sweep, explore, decide, diff),
+    "Prepare input": (extract, repeats),
+    "Add annotations to a run": (annotate, compare, heads_app, weights, losses),
+    "Build training data": (buckets, mix, reshard, pack, export, push),
+    "Train and use models": (ablate, label_app, train_app, federated_app, route_app),
+    "Set up": (doctor, demo, sample),
+}
 
 app = typer.Typer(
     name="gneiss",
-    help="Curate pretraining corpora: exact-substring dedup and the GneissWeb quality filters, over Parquet shards.",
+    help="Curate pretraining corpora: exact-substring deduplication and quality filters over Parquet shards.",
+    epilog="`gneiss COMMAND --help` shows the options of a command and an example. New here? Start with `gneiss demo`.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in COMMANDS:
-    app.command()(command)
-app.add_typer(train_app, name="train")
-app.add_typer(federated_app, name="federated")
-app.add_typer(heads_app, name="heads")
-app.add_typer(contamination_app, name="contamination")
-app.add_typer(label_app, name="label")
-app.add_typer(route_app, name="route")
+for panel, commands in PANELS.items():
+    for command in commands:
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, rich_help_panel=panel)
+        else:
+            app.command(rich_help_panel=panel)(command)
 
 
 def _find_modules_here() -> None:
@@ -81,14 +87,23 @@ def _find_modules_here() -> None:
         sys.path.append(os.getcwd())
 
 
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        say(f"gneiss {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def every_command(
-    verbose: Annotated[bool, typer.Option("--verbose", help="Log what every task and worker does, on stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log what every task and worker does to stderr.")] = False,
     log_json: Annotated[
-        bool, typer.Option("--log-json", help="The same, a JSON object a line, in place of progress.")
+        bool, typer.Option("--log-json", help="Log as JSON, one object per line, instead of showing progress.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """What every command takes, before its name."""
+    """Options of every command, given before its name."""
     LogSettings(logging.INFO if verbose or log_json else logging.WARNING, log_json).apply()
 
 

@@ -41,22 +41,27 @@ class MixtureFormat(StrEnum):
 def buckets(
     run: RunArgument,
     score: Annotated[
-        list[str], typer.Option(help="A numeric annotation; may be repeated, then the largest of them counts.")
+        list[str], typer.Option(help="Numeric annotation to rank by. Repeat to rank by the largest of several.")
     ],
     by: Annotated[
-        list[str] | None, typer.Option(help="An annotation: quantiles within each of its values; may be repeated.")
+        list[str] | None, typer.Option(help="Compute quantiles within each value of this annotation. Repeatable.")
     ] = None,
-    quantiles: Annotated[int, typer.Option(help="How many buckets of about equal tokens in each category.")] = 20,
+    quantiles: Annotated[
+        int, typer.Option(help="Number of buckets per category, with about equal numbers of tokens.")
+    ] = 20,
     tokens: Annotated[
-        str | None, typer.Option(help="The column that weighs documents. Default: the recipe's token count.")
+        str | None, typer.Option(help="Column that counts the tokens of a document. Default: the recipe's token count.")
     ] = None,
-    layer: Annotated[list[str] | None, typer.Option(help="A layer that columns are in; may be repeated.")] = None,
-    examples: Annotated[int, typer.Option(min=0, help="Documents to show of each bucket.")] = 1,
+    layer: Annotated[list[str] | None, typer.Option(help="Annotation layer to read columns from. Repeatable.")] = None,
+    examples: Annotated[int, typer.Option(min=0, help="Number of example documents per bucket.")] = 1,
     write: Annotated[
-        str | None, typer.Option(metavar="LAYER", help="Write the bucket of each document as this layer.")
+        str | None, typer.Option(metavar="LAYER", help="Write the bucket of each document as this annotation layer.")
     ] = None,
 ) -> None:
-    """Show the kept documents of a run in buckets: token-weighted quantiles of a score, by category."""
+    """Divide the kept documents of a run into buckets by token-weighted quantiles of a score.
+
+    Example: gneiss buckets curated/ --score dclm --by topic --write quality_buckets
+    """
     from gneiss.mixture.buckets import find_buckets, write_buckets
     from gneiss.mixture.examples import examples_of
 
@@ -69,60 +74,76 @@ def buckets(
 def mix(
     run: Annotated[
         list[str],
-        typer.Argument(metavar="RUN", help="The outputs of finished runs; NAME=RUN names a source."),
+        typer.Argument(metavar="RUN", help="Output folders of finished runs; NAME=RUN names a source."),
     ],
-    budget: Annotated[str, typer.Option(metavar="TOKENS", help="Tokens of the mixture, such as 500M, 10B or 1T.")],
+    budget: Annotated[
+        str, typer.Option(metavar="TOKENS", help="Number of tokens in the mixture, such as 500M, 10B or 1T.")
+    ],
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="An empty folder for the mixed corpus. Default: only plan.")
+        str | None, typer.Option("--output", "-o", help="Empty folder for the mixed corpus. Default: only plan.")
     ] = None,
     buckets: Annotated[
-        str | None, typer.Option(metavar="LAYER", help="The layer with each run's buckets. Default: a run is one.")
+        str | None,
+        typer.Option(metavar="LAYER", help="Annotation layer that holds the buckets. Default: each run is one bucket."),
     ] = None,
     temperature: Annotated[
-        str, typer.Option(help="Shares are those of the tokens to the power 1 / temperature; 1: natural.")
+        str,
+        typer.Option(help="Divide the budget in proportion to tokens^(1 / temperature); 1 keeps the natural shares."),
     ] = "1",
     curve: Annotated[
         str | None,
         typer.Option(
-            metavar="DROP:BEST", help="Repetitions by quality, as 0.4:7: the worst 40 % never, the best 7 times."
+            metavar="DROP:BEST", help="Repetitions by quality: 0.4:7 omits the worst 40 % and repeats the best 7 times."
         ),
     ] = None,
     target: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=SHARE", help="A source's share of the budget; may be repeated.")
+        list[str] | None, typer.Option(metavar="NAME=SHARE", help="Share of the budget for a source. Repeatable.")
     ] = None,
     max_repetition: Annotated[
-        str | None, typer.Option(help="How often a bucket may be repeated.", show_default="4; BEST of a curve")
+        str | None, typer.Option(help="Maximum number of repetitions of a bucket.", show_default="4; BEST of a curve")
     ] = None,
-    max_share: Annotated[str, typer.Option(help="The largest share of the budget of a source without a target.")] = "1",
+    max_share: Annotated[str, typer.Option(help="Maximum share of the budget for a source without a --target.")] = "1",
     weights: Annotated[
-        str | None, typer.Option(metavar="LAYER", help="The layer whose prior weights are factors of documents.")
+        str | None,
+        typer.Option(
+            metavar="LAYER", help="Annotation layer with prior weights, which scale how often a document is used."
+        ),
     ] = None,
     upsampling: Annotated[
-        str | None, typer.Option(help="Factors by number of copies: fineweb-2, or a YAML file such as {1: 1, 2: 1.5}.")
+        str | None,
+        typer.Option(help="Weight factors by number of copies: fineweb-2, or a YAML file such as {1: 1, 2: 1.5}."),
     ] = None,
     tokens: Annotated[
-        str | None, typer.Option(help="The column that counts tokens. Default: the recipe's token count.")
+        str | None, typer.Option(help="Column that counts the tokens of a document. Default: the recipe's token count.")
     ] = None,
     held_out: Annotated[
         list[str] | None,
-        typer.Option(metavar="RUN|FILE", help="Refuse documents that it has, by id or text; may be repeated."),
+        typer.Option(
+            metavar="RUN|FILE", help="Exclude documents that this run or file holds, by id or text. Repeatable."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the choice of documents, and of their order.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for sampling and shuffling the documents.")] = 0,
     format: Annotated[
-        MixtureFormat, typer.Option(help="The mixed corpus, or buckets apart and a trainer's mixture file.")
+        MixtureFormat,
+        typer.Option(
+            help="`corpus` writes one mixed corpus; the others write one part per bucket and a trainer's mixture file."
+        ),
     ] = MixtureFormat.corpus,
     root: Annotated[
         str | None,
         typer.Option(
-            help="Where a trainer finds the folders of the parts. Default: there for hf and grain, else OUTPUT/tokens."
+            help="Path at which the trainer finds the parts. Default: OUTPUT for hf and grain, else OUTPUT/tokens."
         ),
     ] = None,
-    shard_bytes: Annotated[str, typer.Option(metavar="SIZE", help="About how much text a file has.")] = "256MB",
+    shard_bytes: Annotated[str, typer.Option(metavar="SIZE", help="Approximate amount of text per file.")] = "256MB",
     workers: Workers = None,
     backend: OnBackend = BackendOption.auto,
     shared_filesystem: SharedFilesystem = False,
 ) -> None:
-    """Plan a mixture of finished runs to a budget of tokens; with --output, write it, shuffled."""
+    """Plan a mixture of finished runs with a token budget; with --output, write it, shuffled.
+
+    Example: gneiss mix web=curated/ code=code/ --budget 10B --target code=0.2 --output mixed/
+    """
     from gneiss.mixture.mix import named_runs, plan_mixture
     from gneiss.mixture.plan import MAX_REPETITION, Policy
     from gneiss.mixture.trainers import write_mixture_file

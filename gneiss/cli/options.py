@@ -23,38 +23,46 @@ class BackendOption(StrEnum):
 
 
 RecipeArgument: TypeAlias = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="Name of a packaged recipe (see `gneiss explain`), or a YAML file.")
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="Name of a packaged recipe (`gneiss explain` lists them), or the path of a YAML file."
+    ),
 ]
 Changes: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Another value for a key of the recipe, such as phases.NAME.rules.RULE; may be repeated.",
+        help="Override a recipe key, such as phases.NAME.rules.RULE. Repeatable.",
     ),
 ]
-RunArgument: TypeAlias = Annotated[str, typer.Argument(metavar="RUN", help="The output folder of a finished run.")]
+RunArgument: TypeAlias = Annotated[str, typer.Argument(metavar="RUN", help="Output folder of a finished run.")]
 OutputArgument: TypeAlias = Annotated[
-    str, typer.Argument(metavar="RUN", help="The output folder of a run, finished or not, in any store.")
+    str, typer.Argument(metavar="RUN", help="Output folder of a run, finished or not; local or in a store.")
 ]
-InputFile: TypeAlias = Annotated[Path, typer.Option("--input", "-i", help="One Parquet file.")]
+InputFile: TypeAlias = Annotated[Path, typer.Option("--input", "-i", help="Parquet file to read.")]
 Layer: TypeAlias = Annotated[str, typer.Option(help="Name of the annotation layer to write.")]
-WeightsLayer: TypeAlias = Annotated[str, typer.Option(help="The annotation layer with the weights.")]
-TextColumn: TypeAlias = Annotated[str, typer.Option(help="The text column.")]
-LabelColumn: TypeAlias = Annotated[str, typer.Option(help="The column with labels, or with scores.")]
-Positive: TypeAlias = Annotated[
-    list[str] | None, typer.Option(help="Label of good text (may be repeated). Default: hq.")
+WeightsLayer: TypeAlias = Annotated[str, typer.Option(help="Annotation layer that holds the weights.")]
+TextColumn: TypeAlias = Annotated[str, typer.Option(help="Column that holds the text.")]
+LabelColumn: TypeAlias = Annotated[str, typer.Option(help="Column that holds the labels or scores.")]
+Positive: TypeAlias = Annotated[list[str] | None, typer.Option(help="Label of good text. Repeatable. Default: hq.")]
+ScoreThreshold: TypeAlias = Annotated[
+    float | None, typer.Option(help="Treat labels as scores, positive from this value up.")
 ]
-ScoreThreshold: TypeAlias = Annotated[float | None, typer.Option(help="Labels are scores; positive from this one on.")]
-HeldOutShare: TypeAlias = Annotated[float, typer.Option(help="Share of each label that is not trained on.")]
+HeldOutShare: TypeAlias = Annotated[float, typer.Option(help="Share of each label held out for evaluation.")]
 Workers: TypeAlias = Annotated[
-    int | None, typer.Option(help="Processes or actors. Default: one a CPU, as memory allows.")
+    int | None,
+    typer.Option(help="Maximum number of worker processes or Ray actors. Default: one per CPU, as memory allows."),
 ]
 OnBackend: TypeAlias = Annotated[
-    BackendOption, typer.Option(help="`auto`: Ray in a Ray job or with RAY_ADDRESS, else local.")
+    BackendOption,
+    typer.Option(
+        help="Where workers run. `auto`: Ray inside a Ray job or if RAY_ADDRESS is set, else local processes."
+    ),
 ]
 SharedFilesystem: TypeAlias = Annotated[
-    bool, typer.Option("--shared-filesystem", help="Every Ray node sees the same paths.")
+    bool,
+    typer.Option("--shared-filesystem", help="Declare that every Ray node sees the same files at the local paths."),
 ]
 
 

@@ -12,16 +12,19 @@ from gneiss.cli.terminal import say
 
 def pack(
     run: RunArgument,
-    output: Annotated[
-        str, typer.Option("--output", "-o", help="A folder for the sequences; the same command resumes.")
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder for the sequences. The same command resumes.")],
+    tokenizer: Annotated[
+        str, typer.Option(help="Tokenizer, as in a recipe: builtin:cl100k_base, or the path of a tokenizer.json.")
     ],
-    tokenizer: Annotated[str, typer.Option(help="As in a recipe: builtin:cl100k_base, or a tokenizer.json.")],
-    length: Annotated[int, typer.Option(min=2, help="Tokens of a sequence.")] = 2048,
-    end_of_document: Annotated[int | None, typer.Option(help="Token to put after each document.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the order of documents.")] = 0,
+    length: Annotated[int, typer.Option(min=2, help="Tokens per sequence.")] = 2048,
+    end_of_document: Annotated[int | None, typer.Option(help="Token to append to each document.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed for shuffling the documents.")] = 0,
     weights: WeightsLayer = "weights",
 ) -> None:
-    """Tokenize and pack the kept documents into sequences, each with its document spans and weight."""
+    """Tokenize the kept documents and pack them into sequences, with document spans and weights.
+
+    Example: gneiss pack curated/ --output packed/ --tokenizer builtin:cl100k_base
+    """
     from gneiss.loader.packed_files import pack as write
     from gneiss.loader.packing import sequences
     from gneiss.loader.reader import documents

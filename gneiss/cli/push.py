@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 def push(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The output of a finished run, in any store.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Output folder of a finished run, local or in a store.")],
     target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="hf://datasets/OWNER/NAME, or …@BRANCH; made if it is not there.")
+        str,
+        typer.Argument(metavar="TARGET", help="hf://datasets/OWNER/NAME, or …@BRANCH. Created if it does not exist."),
     ],
-    public: Annotated[
-        bool, typer.Option("--public", help="A new repository is public; by default it is private.")
-    ] = False,
-    replace_run: Annotated[
-        bool, typer.Option("--replace", help="Put this run in the place of another one that is there.")
-    ] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public. Default: private.")] = False,
+    replace_run: Annotated[bool, typer.Option("--replace", help="Replace another run in the repository.")] = False,
 ) -> None:
-    """Upload a run to the Hugging Face hub; the same command resumes."""
+    """Upload a run to the Hugging Face hub. The same command resumes.
+
+    Example: gneiss push curated/ hf://datasets/OWNER/NAME
+    """
     from gneiss.output.push import push as upload
 
     progress = _say_nothing if LogSettings.of_this_process().as_json else _say_share

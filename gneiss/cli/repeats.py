@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Policy(StrEnum):
-    """Which units of repeats are cut."""
+    """Which part of a repeat dedup may cut."""
 
     protect = "protect"
     union = "union"
@@ -27,12 +27,15 @@ class Policy(StrEnum):
 
 def repeats(
     input: InputFile,
-    min_length: Annotated[int, typer.Option(min=2, help="A repeat has at least this many bytes.")] = 200,
-    policy: Annotated[Policy, typer.Option(help="Which units of repeats are cut.")] = Policy.protect,
-    top: Annotated[int, typer.Option(min=1, help="How many passages to show.")] = 10,
+    min_length: Annotated[int, typer.Option(min=2, help="Minimum length of a repeat, in bytes.")] = 200,
+    policy: Annotated[Policy, typer.Option(help="Which part of a repeat dedup may cut.")] = Policy.protect,
+    top: Annotated[int, typer.Option(min=1, help="Number of passages to show.")] = 10,
     text_column: TextColumn = "text",
 ) -> None:
-    """Show the largest repeated passages of a file, how often they occur, and one of them each in context."""
+    """Show the largest repeated passages of a file, how often each occurs, and one occurrence in context.
+
+    Example: gneiss repeats --input crawl/part-00000.parquet --min-length 200
+    """
     from gneiss.pipelines.passages import repeated_passages
 
     _print_passages(repeated_passages(input, text_column, min_length=min_length, policy=policy.value), top)

@@ -19,21 +19,29 @@ if TYPE_CHECKING:
 def report(
     run: OutputArgument,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="The HTML file to write; by default report.html.")
+        str | None, typer.Option("--output", "-o", help="HTML file to write. Default: report.html.")
     ] = None,
     into_output: Annotated[
-        bool, typer.Option("--into-output", help="Write it into the run's output, and link it from the dataset card.")
+        bool,
+        typer.Option(
+            "--into-output", help="Write the report into the run's output folder and link it from the dataset card."
+        ),
     ] = False,
     input: Annotated[
-        str | None, typer.Option("--input", "-i", help="What was given to the run: the texts of dropped documents.")
+        str | None, typer.Option("--input", "-i", help="Input of the run, to read the texts of dropped documents.")
     ] = None,
-    text: Annotated[bool, typer.Option("--text", help="Print the counts, 80 columns wide, instead of a page.")] = False,
+    text: Annotated[
+        bool, typer.Option("--text", help="Print the counts to the terminal instead of writing a page.")
+    ] = False,
     by: Annotated[
         list[str] | None,
-        typer.Option(help="Also by the values of this column, an annotation or one of the input, or by `domain`."),
+        typer.Option(help="Group the counts by this annotation or input column, or by `domain`."),
     ] = None,
 ) -> None:
-    """Write a page about a run, finished or not: what was kept and dropped, by which rule, with examples."""
+    """Write an HTML report on a run, finished or not: what it kept and dropped, by which rule, with examples.
+
+    Example: gneiss report curated/ --output report.html
+    """
     from gneiss.output.run_so_far import open_run_so_far
 
     if text:

@@ -16,18 +16,25 @@ _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
 
 def reshard(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The output folder of a finished run.")],
-    output: Annotated[str, typer.Option("--output", "-o", help="Another output folder; the same command resumes.")],
-    shard_bytes: Annotated[str, typer.Option(metavar="SIZE", help="About how large the files become.")] = "500MB",
-    shuffle_seed: Annotated[int | None, typer.Option(min=0, help="Shuffle all documents, by this seed.")] = None,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Output folder of a finished run.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="New output folder. The same command resumes an interrupted run.")
+    ],
+    shard_bytes: Annotated[str, typer.Option(metavar="SIZE", help="Approximate size of a file.")] = "500MB",
+    shuffle_seed: Annotated[
+        int | None, typer.Option(min=0, help="Shuffle all documents with this seed. Default: keep the order.")
+    ] = None,
     format: Annotated[
-        str | None, typer.Option(help="parquet, jsonl.zst, jsonl.gz or jsonl. Default: that of the run.")
+        str | None, typer.Option(help="File format: parquet, jsonl.zst, jsonl.gz or jsonl. Default: that of the run.")
     ] = None,
     workers: Workers = None,
     backend: OnBackend = BackendOption.auto,
     shared_filesystem: SharedFilesystem = False,
 ) -> None:
-    """Lay the documents of a finished run into few files of an even size, in their order or shuffled."""
+    """Rewrite a finished run as files of even size, in the original order or shuffled.
+
+    Example: gneiss reshard curated/ --output even/ --shuffle-seed 1
+    """
     from gneiss.pipelines.reshard import reshard as write
 
     finished = write(

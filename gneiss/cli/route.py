@@ -11,22 +11,29 @@ from gneiss.cli.options import RunArgument
 from gneiss.cli.terminal import say
 
 route_app = typer.Typer(
-    help="Have a dear judge's decisions without asking it about most documents.", no_args_is_help=True
+    name="route",
+    help="Approximate an expensive judge with cheaper models, and ask it only where needed.",
+    no_args_is_help=True,
 )
 
 
 @route_app.command()
 def calibrate(
     run: RunArgument,
-    judge: Annotated[Path, typer.Option(help="A YAML file: the judge, and the tiers, from cheapest to dearest.")],
-    sla: Annotated[float, typer.Option(help="The share of decisions that should agree with the judge's.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A folder for this policy and its card only.")],
-    sample: Annotated[int, typer.Option(help="Kept documents of the run that the judge is asked about.")] = 3000,
-    thrift: Annotated[float, typer.Option(help="V, what a cost weighs while the router learns.")] = 0.1,
-    audit_share: Annotated[float, typer.Option(help="Share of a run's documents that the judge audits.")] = 0.01,
-    seed: Annotated[int, typer.Option(help="Of the draws of the sample, and of audits.")] = 0,
+    judge: Annotated[
+        Path, typer.Option(help="YAML file with the judge and the tiers, from the cheapest to the most expensive.")
+    ],
+    sla: Annotated[float, typer.Option(help="Share of decisions that must agree with the judge.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for this policy and its card only.")],
+    sample: Annotated[int, typer.Option(help="Number of kept documents that the judge labels.")] = 3000,
+    thrift: Annotated[float, typer.Option(help="Weight V of the cost while the router learns.")] = 0.1,
+    audit_share: Annotated[float, typer.Option(help="Share of the documents of a run that the judge audits.")] = 0.01,
+    seed: Annotated[int, typer.Option(help="Seed for the sample and the audits.")] = 0,
 ) -> None:
-    """Ask a judge about a sample of a run, and make the policy by which a recipe asks it seldom."""
+    """Label a sample of a run with the judge, and derive the policy that routes documents.
+
+    Example: gneiss route calibrate curated/ --judge judge.yaml --sla 0.95 --output policy/
+    """
     from gneiss.model_training.routing import calibrate as calibrated
     from gneiss.model_training.source import CARD
 
@@ -40,10 +47,13 @@ def calibrate(
 @route_app.command()
 def agreement(
     run: RunArgument,
-    by: Annotated[str, typer.Option(help="A text annotation, or `shard`: a line for each of its values.")] = "shard",
-    top: Annotated[int, typer.Option(min=1, help="At most so many lines: those with most audits.")] = 20,
+    by: Annotated[str, typer.Option(help="Group the audits by this text annotation, or by `shard`.")] = "shard",
+    top: Annotated[int, typer.Option(min=1, help="Number of groups to show, those with the most audits first.")] = 20,
 ) -> None:
-    """Show how often a run's routed decisions agreed with the judge, by its audits, and where that has drifted."""
+    """Show how often routed decisions of a run agreed with the judge's audits, and where they drift.
+
+    Example: gneiss route agreement curated/ --by shard
+    """
     from gneiss.output.finished_run import open_run
     from gneiss.report.routing import routed_agreement
 

@@ -22,33 +22,48 @@ if TYPE_CHECKING:
 def run(
     recipe: RecipeArgument,
     input: Annotated[
-        str, typer.Option("--input", "-i", help="A file, a directory or a glob; a path, or s3://, gs://, az://, hf://.")
+        str,
+        typer.Option("--input", "-i", help="File, folder or glob to read; a local path or s3://, gs://, az://, hf://."),
     ],
-    output: Annotated[str, typer.Option("--output", "-o", help="An output folder; the same command resumes.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Output folder. The same command resumes an interrupted run.")
+    ],
     workers: Workers = None,
     backend: OnBackend = BackendOption.auto,
     shared_filesystem: SharedFilesystem = False,
     document_seconds: Annotated[
         float | None,
-        typer.Option(help="CPU time of a filter for a document, and for each MB of text beside. Default: 30."),
+        typer.Option(
+            help="CPU seconds a filter may take for a document, plus as many per MB of its text. Default: 30."
+        ),
     ] = None,
     gpus_per_worker: Annotated[
-        float | None, typer.Option(help="GPUs of a worker, such as 0.25. Default: 1 where a filter asks for one.")
+        float | None, typer.Option(help="GPUs per worker, such as 0.25. Default: 1 if a filter needs one, else 0.")
     ] = None,
     changes: Changes = None,
-    task: Annotated[int | None, typer.Option(help="Do only this share of the run, from 0; with --of.")] = None,
-    of: Annotated[int | None, typer.Option(help="Shares of the run: array tasks of Slurm.")] = None,
+    task: Annotated[
+        int | None, typer.Option(help="Process only this share of the run, counted from 0; requires --of.")
+    ] = None,
+    of: Annotated[
+        int | None, typer.Option(help="Number of shares, such as the size of a Slurm job array; requires --task.")
+    ] = None,
     estimate: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What `gneiss estimate --json` printed, to be compared.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Output of `gneiss estimate --json`, compared with the run at its end."),
     ] = None,
     keep_index: Annotated[
-        bool, typer.Option(help="Keep what later runs need to compare their documents with these.")
+        bool,
+        typer.Option("--keep-index", help="Keep the dedup index, so that later runs can deduplicate against this one."),
     ] = False,
     metrics_file: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Keep metrics here, as OpenMetrics text.")
+        str | None,
+        typer.Option(metavar="FILE", help="File for metrics in OpenMetrics text format, rewritten during the run."),
     ] = None,
 ) -> None:
-    """Curate a corpus: filtered shards, and an annotation row for every document."""
+    """Curate a corpus: write filtered shards and one annotation row per document.
+
+    Example: gneiss run fineweb --input crawl/ --output curated/
+    """
     from gneiss.cli.status import cost_line
     from gneiss.output.claim import Share
     from gneiss.output.run_status import run_status

@@ -21,16 +21,22 @@ if TYPE_CHECKING:
 
 def status(
     run: OutputArgument,
-    slowest: Annotated[int, typer.Option(min=0, help="How many of the slowest tasks to show.")] = 5,
+    slowest: Annotated[int, typer.Option(min=0, help="Number of slowest tasks to show.")] = 5,
 ) -> None:
-    """Show how a run goes, or went: also while it is on, from any machine that reads its output."""
+    """Show the progress of a run, or what it took, from any machine that can read its output.
+
+    Example: gneiss status curated/
+    """
     from gneiss.output.run_status import run_status
 
     print_status(run_status(run, slowest), time.time(), slowest)
 
 
 def verify(run: OutputArgument) -> None:
-    """Read every file of an output, and compare it with its receipt; exit code 1 where anything is wrong."""
+    """Check every file of an output against its receipt; exit code 1 if any differs.
+
+    Example: gneiss verify curated/
+    """
     from gneiss.output.verification import verify as check
 
     found = check(run)
@@ -47,9 +53,12 @@ def verify(run: OutputArgument) -> None:
 
 def logs(
     run: OutputArgument,
-    shard: Annotated[str | None, typer.Option(help="Only what concerns this shard, or this task.")] = None,
+    shard: Annotated[str | None, typer.Option(help="Show only this shard or task.")] = None,
 ) -> None:
-    """Print what went wrong: the tasks that failed, and the tracebacks of defects."""
+    """Print the failed tasks of a run and the tracebacks of defects.
+
+    Example: gneiss logs curated/ --shard 2024/part-00017
+    """
     from gneiss.output.run_logs import run_logs
 
     found = run_logs(run, shard)

@@ -24,25 +24,29 @@ _MOST_VALUES = 1000
 
 def sweep(
     recipe: RecipeArgument,
-    input: Annotated[str, typer.Option("--input", "-i", help="The output folder of a finished run.")],
+    input: Annotated[str, typer.Option("--input", "-i", help="Output folder of a finished run.")],
     vary: Annotated[
         list[str] | None,
         typer.Option(
             metavar="RULE.ANNOTATION=VALUES",
-            help="Values of a threshold, as 0.1,0.2 or FROM:TO:STEP; several give all combinations. Default: each"
-            " threshold by itself.",
+            help="Threshold values, as 0.1,0.2 or FROM:TO:STEP. Repeat for combinations. Default: each by itself.",
         ),
     ] = None,
     keep_tokens: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Pick the value that keeps this share.")
+        float | None, typer.Option(min=0, max=1, help="Find the threshold that keeps this share of tokens.")
     ] = None,
-    keep_documents: Annotated[float | None, typer.Option(min=0, max=1, help="The same, of documents.")] = None,
-    tokens: Annotated[str | None, typer.Option(help="The annotation that counts tokens.")] = None,
-    by: Annotated[str | None, typer.Option(help="Also by the values of this annotation, such as a category.")] = None,
+    keep_documents: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Find the threshold that keeps this share of documents.")
+    ] = None,
+    tokens: Annotated[str | None, typer.Option(help="Annotation that counts tokens.")] = None,
+    by: Annotated[str | None, typer.Option(help="Group the counts by this annotation, such as a category.")] = None,
     changes: Changes = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
-    """Count what other thresholds would keep of a finished run, exactly, without computing an annotation."""
+    """Count exactly what other thresholds would keep of a finished run, from its stored annotations.
+
+    Example: gneiss sweep demo/demo.yaml --input demo/curated --vary quality.prose=0.05:0.4:0.05
+    """
     from gneiss.output.finished_run import open_run
     from gneiss.report import sweep as sweep_all
     from gneiss.report.sweeping import assumed

@@ -24,20 +24,22 @@ if TYPE_CHECKING:
     from gneiss.model_training import Settings
     from gneiss.model_training.encoder.targets import TargetKind
 
-train_app = typer.Typer(help="Train models of one's own from labelled text.", no_args_is_help=True)
+train_app = typer.Typer(name="train", help="Train your own models from labelled text.", no_args_is_help=True)
 
 Labels = Annotated[
-    Path, typer.Option("--input", "-i", help="A Parquet file with text and labels, or a folder of them.")
+    Path, typer.Option("--input", "-i", help="Parquet file with text and labels, or folder of such files.")
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", help="A folder for this model and its card only.")]
-AutotuneSeconds = Annotated[int | None, typer.Option(min=1, help="Look for better settings; not reproducible.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for this model and its card only.")]
+AutotuneSeconds = Annotated[
+    int | None, typer.Option(min=1, help="Search for better settings for this many seconds. Not reproducible.")
+]
 Dimensions = Annotated[int, typer.Option(help="Width of the hidden layer.")]
-Buckets = Annotated[int, typer.Option(help="Rows for word n-grams.")]
+Buckets = Annotated[int, typer.Option(help="Hash buckets for word n-grams.")]
 WordNgrams = Annotated[int, typer.Option(help="Words in the longest n-gram.")]
-Epochs = Annotated[int, typer.Option(help="Passes over the documents.")]
-LearningRate = Annotated[float, typer.Option(help="Step at the start.")]
-MinCount = Annotated[int, typer.Option(help="Rarer words are left out.")]
-Seed = Annotated[int, typer.Option(help="Of the initial weights.")]
+Epochs = Annotated[int, typer.Option(help="Passes over the training documents.")]
+LearningRate = Annotated[float, typer.Option(help="Initial learning rate.")]
+MinCount = Annotated[int, typer.Option(help="Ignore words that occur less often.")]
+Seed = Annotated[int, typer.Option(help="Seed for the initial weights.")]
 
 
 class NormalizationOption(StrEnum):
@@ -72,7 +74,10 @@ def quality(
     held_out_share: HeldOutShare = 0.2,
     autotune_seconds: AutotuneSeconds = None,
 ) -> None:
-    """Train a fastText quality model (labels hq and cc) and evaluate it on held-out documents."""
+    """Train a fastText quality model (labels hq and cc) and evaluate it on held-out documents.
+
+    Example: gneiss train quality --input labels.parquet --output models/quality
+    """
     from gneiss.model_training import train_quality
 
     model = train_quality(
@@ -91,13 +96,13 @@ def quality(
 
 @train_app.command("category")
 def category(
-    name: Annotated[str, typer.Argument(help="The category, which is the label that the model gives.")],
+    name: Annotated[str, typer.Argument(help="Category, used as the label that the model predicts.")],
     input: Labels,
     output: Output,
     text_column: TextColumn = "text",
     label_column: LabelColumn = "label",
     positive: Annotated[
-        list[str] | None, typer.Option(help="Label of text in the category (may be repeated). Default: its name.")
+        list[str] | None, typer.Option(help="Label of text in the category. Repeatable. Default: NAME.")
     ] = None,
     score_threshold: ScoreThreshold = None,
     dimensions: Dimensions = 16,
@@ -110,7 +115,10 @@ def category(
     held_out_share: HeldOutShare = 0.2,
     autotune_seconds: AutotuneSeconds = None,
 ) -> None:
-    """Train a fastText model for one category (labels NAME and cc) and evaluate it on held-out documents."""
+    """Train a fastText model for one category (labels NAME and cc) and evaluate it on held-out documents.
+
+    Example: gneiss train category medical --input labels.parquet --output models/medical
+    """
     from gneiss.model_training import train_category
 
     model = train_category(
@@ -130,23 +138,27 @@ def category(
 
 @train_app.command("perplexity")
 def perplexity(
-    input: Annotated[Path, typer.Option("--input", "-i", help="A Parquet file of good text, or a folder of them.")],
+    input: Annotated[Path, typer.Option("--input", "-i", help="Parquet file with good text, or folder of such files.")],
     output: Output,
     text_column: TextColumn = "text",
     order: Annotated[int, typer.Option(min=2, max=6, help="Words in the longest n-gram.")] = 5,
     normalization: Annotated[
-        NormalizationOption, typer.Option(help="What is done to each line.")
+        NormalizationOption, typer.Option(help="Normalization of each line.")
     ] = NormalizationOption.ccnet,
     structure: Annotated[
-        StructureOption, typer.Option(help="`probing` is fastest, `trie` smallest.")
+        StructureOption, typer.Option(help="`probing` is the fastest, `trie` the smallest.")
     ] = StructureOption.probing,
-    held_out_share: Annotated[float, typer.Option(help="Share of the texts that is not trained on.")] = 0.05,
-    memory_mb: Annotated[int, typer.Option(min=100, help="What lmplz may take.")] = 2000,
+    held_out_share: Annotated[float, typer.Option(help="Share of the texts held out for evaluation.")] = 0.05,
+    memory_mb: Annotated[int, typer.Option(min=100, help="Memory limit of lmplz, in MB.")] = 2000,
     lmplz: Annotated[
-        Path | None, typer.Option(help="KenLM's lmplz, build_binary beside it. Default: both on PATH.")
+        Path | None,
+        typer.Option(help="Path of KenLM's lmplz, with build_binary in the same folder. Default: from PATH."),
     ] = None,
 ) -> None:
-    """Train a KenLM language model with KenLM's own programs (`gneiss doctor` shows how to build them)."""
+    """Train a KenLM language model with KenLM's programs (`gneiss doctor` shows how to build them).
+
+    Example: gneiss train perplexity --input good.parquet --output models/perplexity
+    """
     from gneiss.model_training import train_perplexity
 
     model = train_perplexity(
@@ -175,9 +187,9 @@ class HeadOption(StrEnum):
 def encoder(
     input: Labels,
     output: Output,
-    model: Annotated[str, typer.Option(help="The folder of the encoder, as in a recipe: minilm/, hf://…/.")],
+    model: Annotated[str, typer.Option(help="Folder of the encoder, as in a recipe: minilm/, hf://…/.")],
     head: Annotated[
-        HeadOption, typer.Option(help="Good or not, the numbers of the label column, or which of several labels.")
+        HeadOption, typer.Option(help="Target: binary label, numeric value or one of several labels.")
     ] = HeadOption.binary,
     text_column: TextColumn = "text",
     label_column: LabelColumn = "label",
@@ -188,16 +200,22 @@ def encoder(
     windows: Windows = 3,
     window_tokens: WindowTokens = 512,
     precision: Precision = PrecisionOption.float32,
-    l2: Annotated[float, typer.Option(help="How strongly weights are drawn to 0.")] = 0.01,
+    l2: Annotated[float, typer.Option(help="L2 regularization strength.")] = 0.01,
     adapters: Annotated[
-        int | None, typer.Option(help="Train adapters of this rank, too, by torch; the first tokens are read.")
+        int | None,
+        typer.Option(
+            help="Also train LoRA adapters of this rank (needs torch). Reads only the first window of a text."
+        ),
     ] = None,
-    adapted_layers: Annotated[int, typer.Option(help="The last layers, which are adapted.")] = 1,
-    steps: Annotated[int, typer.Option(help="Of the training of adapters, 16 documents each.")] = 400,
-    learning_rate: Annotated[float, typer.Option(help="Of the training of adapters.")] = 2e-3,
+    adapted_layers: Annotated[int, typer.Option(help="Number of last layers to adapt.")] = 1,
+    steps: Annotated[int, typer.Option(help="Training steps of the adapters, with 16 documents each.")] = 400,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of the adapters.")] = 2e-3,
     held_out_share: HeldOutShare = 0.2,
 ) -> None:
-    """Train a head over a small transformer, whose weights stay as they are (extra `encoder`)."""
+    """Train a classification head on a frozen small transformer (extra `encoder`).
+
+    Example: gneiss train encoder --input labels.parquet --model minilm/ --output models/head
+    """
     from gneiss.filters.encoder_models.settings import FeatureSettings
     from gneiss.model_training import train_encoder, train_encoder_adapters, train_encoder_targets
     from gneiss.model_training.models import AdapterSettings
@@ -240,13 +258,16 @@ def pooled(
     label_column: LabelColumn = "label",
     positive: Positive = None,
     score_threshold: ScoreThreshold = None,
-    buckets: Annotated[int, typer.Option(help="Rows that words are hashed into.")] = 65_536,
+    buckets: Annotated[int, typer.Option(help="Hash buckets for words.")] = 65_536,
     epochs: Epochs = 10,
-    learning_rate: Annotated[float, typer.Option(help="Of Adagrad.")] = 0.02,
-    seed: Annotated[int, typer.Option(help="Of the initial weights, and of the order of documents.")] = 1,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of Adagrad.")] = 0.02,
+    seed: Annotated[int, typer.Option(help="Seed for the initial weights and the order of documents.")] = 1,
     held_out_share: HeldOutShare = 0.2,
 ) -> None:
-    """Train a small network over groups of three words and evaluate it on held-out documents."""
+    """Train a small network on word trigrams and evaluate it on held-out documents.
+
+    Example: gneiss train pooled --input labels.parquet --output models/pooled
+    """
     from gneiss.model_training import PooledSettings, train_pooled
 
     trained = train_pooled(
@@ -272,22 +293,27 @@ class MethodOption(StrEnum):
 @train_app.command("fusion")
 def fusion(
     labels: Annotated[
-        Path, typer.Option(help="A Parquet file with labels, and the id, or shard and row, of each document.")
+        Path, typer.Option(help="Parquet file with labels, and the id, or shard and row, of each document.")
     ],
-    annotations: Annotated[str, typer.Option(help="The output of a run, whose annotations are fused.")],
-    blocks: Annotated[Path, typer.Option(help="YAML: name → annotations that come and go together.")],
+    annotations: Annotated[str, typer.Option(help="Output folder of the run whose annotations are combined.")],
+    blocks: Annotated[
+        Path, typer.Option(help="YAML file that maps block names to annotations that are present or missing together.")
+    ],
     output: Output,
     label_column: LabelColumn = "label",
     positive: Positive = None,
     score_threshold: ScoreThreshold = None,
     method: Annotated[
-        MethodOption, typer.Option(help="`auto` takes what has less log loss on held-out documents.")
+        MethodOption, typer.Option(help="`auto` picks the method with the lowest log loss on held-out documents.")
     ] = MethodOption.auto,
     epochs: Epochs = 20,
     seed: Seed = 1,
     held_out_share: HeldOutShare = 0.2,
 ) -> None:
-    """Train one score from whatever annotations documents have, and compare it with simpler ways to one."""
+    """Train one score that combines the annotations of a run, and compare it with simpler combinations.
+
+    Example: gneiss train fusion --labels labels.parquet --annotations curated/ --blocks blocks.yaml --output fused/
+    """
     from gneiss.errors import InputError, first_line
     from gneiss.model_training import train_fusion
     from gneiss.model_training.fusion.examples import blocks_of

@@ -11,6 +11,7 @@ import pytest
 
 from gneiss.cli import main as cli
 from gneiss.recipe.recipe import recipe_names
+from gneiss.version import __version__
 from tests.support import write_documents
 
 RECIPE = """
@@ -84,6 +85,11 @@ def test_the_module_runs_as_the_command_does() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("gneiss: no recipe 'nope'")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("--version") == 0
+    assert capsys.readouterr().out == f"gneiss {__version__}\n"
 
 
 # Errors.

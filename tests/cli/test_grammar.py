@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from gneiss.cli.main import app
+from gneiss.cli.main import PANELS, app
 
 PAGE = Path(__file__).parents[2] / "docs/cli.md"
 
@@ -57,3 +58,13 @@ def test_the_page_lists_every_command_with_what_it_requires() -> None:
         options = {option.opts[0].removeprefix("--"): option for option in params(command, "option")}
         assert {name for name, option in options.items() if option.required} - named <= {"tokenizer"}, call
         assert named <= options.keys(), call
+
+
+def test_the_page_has_the_groups_of_the_help() -> None:
+    assert re.findall(r"^### (.+)$", PAGE.read_text("utf-8"), re.MULTILINE) == list(PANELS)
+
+
+def test_the_help_of_every_command_has_an_example_that_it_understands() -> None:
+    for call, command in COMMANDS.items():
+        (example,) = re.findall(rf"^Example: {call}\b(.*)$", command.help, re.MULTILINE)
+        command.make_context(call, shlex.split(example))  # raises for an option that there is not

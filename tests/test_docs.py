@@ -182,6 +182,16 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text("utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text("utf-8")):
+        linked = page.parent / target if target else page
+        if linked.suffix == ".md" and "://" not in target:
+            assert anchor in anchors_of(linked), f"{page.name}: {target}#{anchor}"
+
+
+def anchors_of(page: Path) -> set[str]:
+    """What GitHub calls the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
@@ -274,9 +284,10 @@ def test_every_dependency_has_its_reason() -> None:
     assert not [name for name in sorted(names) if f"| `{name}" not in told]
 
 
-def test_the_messages_of_the_operations_page_are_the_codes_own() -> None:
+def test_the_messages_of_the_pages_are_the_codes_own() -> None:
     said = {skeleton for path in (ROOT / "gneiss").rglob("*.py") for skeleton in _strings(path)}
-    told = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs/run.md").read_text("utf-8"), re.MULTILINE)
+    pages = "".join((ROOT / "docs" / name).read_text("utf-8") for name in ("run.md", "messages.md"))
+    told = re.findall(r"^\| `([^`]+)` \|", pages, re.MULTILINE)
     assert len(told) > 20
     for message in told:
         parts = message.replace("\\|", "|").split("…")

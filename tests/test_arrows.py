@@ -154,7 +154,7 @@ PURE_OF_FEDERATED = ("strategies.", "encoder.ranks", "encoder.adapters", "encode
 #: Strategies: arrays in, arrays out. Whatever else they need is not theirs to fetch.
 PURE = (
     "model_training.coding.",
-    "model_training.labeling.",
+    "model_training.labelling.strategies.",
     "model_training.networks",
     *(f"model_training.federated.{name}" for name in PURE_OF_FEDERATED),
 )

@@ -12,7 +12,7 @@ from gneiss.cli.options import RunArgument
 from gneiss.cli.terminal import say
 
 if TYPE_CHECKING:
-    from gneiss.model_training.label_queue import Queue
+    from gneiss.model_training.labelling.queue import Queue
 
 label_app = typer.Typer(name="label", help="Choose which documents of a run to label.", no_args_is_help=True)
 
@@ -37,8 +37,8 @@ def choose(
 
     Example: gneiss label choose curated/ --budget 2000 --output queue/
     """
-    from gneiss.model_training.label_choice import choose_labels
-    from gneiss.model_training.label_queue import QUEUE_FILE
+    from gneiss.model_training.labelling.choice import choose_labels
+    from gneiss.model_training.labelling.queue import QUEUE_FILE
 
     queue = choose_labels(
         run, output, budget=budget, coreset_share=coreset_share, audit_share=audit_share, seed=seed, input=input
@@ -72,7 +72,7 @@ def next_round(
 
     Example: gneiss label next curated/ --queue queue/ --model models/quality
     """
-    from gneiss.model_training.label_margin import next_labels
+    from gneiss.model_training.labelling.next_round import next_labels
 
     found = next_labels(run, queue, model=model, score=score, labels=labels, budget=budget, input=input)
     there = " (it was there already: made by this model)" if found.was_there else ""

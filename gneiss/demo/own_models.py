@@ -29,9 +29,9 @@ from gneiss.model_training.document_features import (
 from gneiss.model_training.fusion.card import Fusion
 from gneiss.model_training.fusion.examples import blocks_of
 from gneiss.model_training.fusion.training import train_fusion
-from gneiss.model_training.label_choice import choose_labels
-from gneiss.model_training.label_margin import next_labels
-from gneiss.model_training.labeling.distances import distances
+from gneiss.model_training.labelling.choice import choose_labels
+from gneiss.model_training.labelling.next_round import next_labels
+from gneiss.model_training.labelling.strategies.distances import distances
 from gneiss.model_training.labels import CORESET
 from gneiss.model_training.routing import Calibrated, calibrate
 from gneiss.output.finished_run import FinishedRun, open_run

@@ -2,52 +2,90 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gneiss.errors import printable
 from gneiss.model_training.corpus_figures import Audited, Weighted
 from gneiss.model_training.evaluation import Evaluation
-from gneiss.model_training.models import Classifier, LanguageModel, S, Settings
+from gneiss.model_training.models import Classifier, LanguageModel, S, Settings, TargetHead
 from gneiss.model_training.source import markdown_table, skipped_lines
 from gneiss.output.markdown import code, plain
 from gneiss.version import __version__
 
 
 def classifier_card(model: Classifier[Settings]) -> str:
-    """The card of a classifier, as Markdown that is also readable on a terminal."""
-    label = printable(model.positive)
-    name, held_out, settings = model.path.stem, model.held_out, model.settings
-    middle = held_out.retentions[len(held_out.retentions) // 2]
+    """The card of a fastText model, as Markdown that is also readable on a terminal."""
+    name, settings = model.path.stem, model.settings
+    about = (
+        f"A fastText model with the labels {code(model.positive)} and {code(model.negative)}, trained by gneiss"
+        f" {__version__}. A row is positive where {code(model.rule)}."
+    )
+    source = f"{{source: {model.path.name}, label: {printable(model.positive)}}}"
+    recipe = (
+        f"annotate: [{{fasttext: {{models: {{{name}: {source}}}}}}}]",
+        f"rules: {{is_{name}: {rule_keeping_half(model, name)}}}",
+    )
+    made = (
+        f"dimensions {settings.dimensions}, buckets {settings.buckets}, word n-grams {settings.word_ngrams},"
+        f" epochs {settings.epochs}, learning rate {settings.learning_rate:g}, minimum count {settings.min_count},"
+        f" seed {settings.seed}, one thread, softmax, held-out share {settings.held_out_share:g}",
+        f"autotuned for {settings.autotune_seconds} s, on a fifth of the texts trained on: another run finds other"
+        " settings"
+        if settings.autotune_seconds is not None
+        else "not autotuned: the same documents and settings give the same file",
+        f"sha256 of the lines trained on: `{model.content_sha256}`",
+    )
+    return card(model, name, about, recipe, made)
+
+
+def scorer_card(model: Classifier[S], name: str, what: str, recipe: Sequence[str], made: Sequence[str]) -> str:
+    """The card of a classifier whose score is a probability. what: it is; others: as for `card`."""
+    about = (
+        f"{what}, trained by gneiss {__version__}. A row is positive where {code(model.rule)}; the score is the"
+        " probability of that."
+    )
+    return card(model, name, about, recipe, (*made, labelled_line(model)))
+
+
+def card(model: Classifier[S], name: str, about: str, recipe: Sequence[str], made: Sequence[str]) -> str:
+    """The card of a classifier. name: its annotation; recipe: lines of YAML; made: how it was, a line each."""
     lines = [
         f"# {name}",
         "",
-        f"A fastText model with the labels {code(model.positive)} and {code(model.negative)}, trained by gneiss"
-        f" {__version__}. A row is positive where {code(model.rule)}.",
+        about,
         "",
         *document_lines(model),
         "",
-        *evaluation_lines(held_out, name, model.positive),
+        *evaluation_lines(model.held_out, name, model.positive),
         *corpus_lines(model.audit, model.weighted),
         "",
-        "## In a recipe",
-        "",
-        "```yaml",
-        f"annotate: [{{fasttext: {{models: {{{name}: {{source: {model.path.name}, label: {label}}}}}}}}}]",
-        f"rules: {{is_{name}: {name} > {middle.threshold}}}",
-        "```",
-        "",
-        "## Reproduction",
-        "",
-        f"- dimensions {settings.dimensions}, buckets {settings.buckets}, word n-grams {settings.word_ngrams},"
-        f" epochs {settings.epochs}, learning rate {settings.learning_rate:g}, minimum count {settings.min_count},"
-        f" seed {settings.seed}, one thread, softmax, held-out share {settings.held_out_share:g}",
-        f"- autotuned for {settings.autotune_seconds} s, on a fifth of the texts trained on: another run finds other"
-        " settings"
-        if settings.autotune_seconds is not None
-        else "- not autotuned: the same documents and settings give the same file",
-        f"- sha256 of the lines trained on: `{model.content_sha256}`",
-        f"- sha256 of `{model.path.name}` ({model.size_bytes:,} bytes): `{model.model_sha256}`",
+        *recipe_lines(recipe),
+        *reproduction_lines(model, made),
         "",
     ]
     return "\n".join(lines)
+
+
+def rule_keeping_half(model: Classifier[S], name: str) -> str:
+    """The rule for a recipe that keeps half of the documents held out."""
+    retentions = model.held_out.retentions
+    return f"{name} > {retentions[len(retentions) // 2].threshold}"
+
+
+def recipe_lines(recipe: Sequence[str]) -> list[str]:
+    """A section of a card: lines of YAML."""
+    return ["## In a recipe", "", "```yaml", *recipe, "```", ""]
+
+
+def labelled_line(model: Classifier[S] | TargetHead) -> str:
+    """What a model was trained on, for `reproduction_lines`."""
+    return f"sha256 of the texts trained on, with their labels: `{model.content_sha256}`"
+
+
+def reproduction_lines(model: Classifier[S] | TargetHead | LanguageModel, made: Sequence[str]) -> list[str]:
+    """A section of a card: how a model was made, a line each, and its file."""
+    file = f"sha256 of `{model.path.name}` ({model.size_bytes:,} bytes): `{model.model_sha256}`"
+    return ["## Reproduction", "", *(f"- {line}" for line in (*made, file))]
 
 
 def perplexity_card(model: LanguageModel) -> str:
@@ -80,22 +118,24 @@ def perplexity_card(model: LanguageModel) -> str:
         "Other text has other quantiles: take them of the corpus (`gneiss dry-run`). Two models' perplexities",
         "cannot be compared.",
         "",
-        "## In a recipe",
-        "",
-        "```yaml",
-        f"annotate: [{{perplexity: {{model: {model.path.name}, normalization: {model.normalization}}}}}]",
-        f"rules: {{fluent: perplexity < {model.quantiles[0.9]:.1f}}}",
-        "```",
-        "",
-        "## Reproduction",
-        "",
-        f"- order {model.order}, structure {model.structure}, normalization {model.normalization},"
-        f" held-out share {model.held_out_share:g}",
-        "- discounts of some orders could not be estimated, and lmplz put fixed ones: the text is small or repetitive"
-        if model.has_fallback_discounts
-        else "- all discounts were estimated from the text",
-        f"- sha256 of the lines trained on: `{model.content_sha256}`",
-        f"- sha256 of `{model.path.name}` ({model.size_bytes:,} bytes): `{model.model_sha256}`",
+        *recipe_lines(
+            (
+                f"annotate: [{{perplexity: {{model: {model.path.name}, normalization: {model.normalization}}}}}]",
+                f"rules: {{fluent: perplexity < {model.quantiles[0.9]:.1f}}}",
+            )
+        ),
+        *reproduction_lines(
+            model,
+            (
+                f"order {model.order}, structure {model.structure}, normalization {model.normalization},"
+                f" held-out share {model.held_out_share:g}",
+                "discounts of some orders could not be estimated, and lmplz put fixed ones: the text is small or"
+                " repetitive"
+                if model.has_fallback_discounts
+                else "all discounts were estimated from the text",
+                f"sha256 of the lines trained on: `{model.content_sha256}`",
+            ),
+        ),
         "",
     ]
     return "\n".join(lines)

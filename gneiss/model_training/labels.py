@@ -14,7 +14,8 @@ import pyarrow as pa
 from gneiss.errors import InputError, first_line
 from gneiss.input.files import find_files
 from gneiss.input.formats import input_names, is_input
-from gneiss.model_training.source import Skipped, decoded, is_string, one_line, read_rows
+from gneiss.model_training.distinct import DistinctTexts, split
+from gneiss.model_training.source import Skipped, is_string, read_rows
 from gneiss.output.parquet import open_parquet
 from gneiss.store.place import Address
 
@@ -23,7 +24,7 @@ QUALITY, NEGATIVE = "hq", "cc"
 #: Below this, a fifth of a label is too few documents to evaluate a model.
 MIN_DOCUMENTS = 20
 _LABELS_IN_A_MESSAGE = 8
-#: Columns of a queue: why a document is in it, and how many documents it stands for; see `label_queue`.
+#: Columns of a queue: why a document is in it, and how many documents it stands for; see `labelling.queue`.
 WHY, WEIGHT = "why", "weight"
 #: Why a document is queued: to stand for others, as one of those about which a model is least sure, or to tell without
 #: bias how good a model is.
@@ -82,16 +83,8 @@ class Labelled:
 
     def split(self, share: float) -> tuple[Labelled, Labelled]:
         """(trained, held out): the same share of each label is held out, the texts with the lowest hashes."""
-        left = {
-            label: round(share * sum(document.is_positive is label for document in self.documents))
-            for label in (True, False)
-        }
-        trained: list[Document] = []
-        held_out: list[Document] = []
-        for document in self.documents:
-            (held_out if left[document.is_positive] > 0 else trained).append(document)
-            left[document.is_positive] -= 1
-        return replace(self, documents=tuple(trained)), replace(self, documents=tuple(held_out))
+        trained, held_out = split(self.documents, share, lambda document: document.is_positive)
+        return replace(self, documents=trained), replace(self, documents=held_out)
 
     @property
     def positives(self) -> int:
@@ -125,44 +118,28 @@ def read_labelled(source: Path, text: str, rule: Rule) -> Labelled:
 def labelled_documents(source: Address, text: str, rule: Rule) -> Labelled:
     """Read labelled documents into memory, few or many, of one label or both.
 
-    Texts are equal if fastText reads the same; such a text counts once, or not at all if its rows disagree. Where rows
-    have the column `why` of a queue, those of an audit are set apart, and `weight` is read of those of a coreset.
+    A text counts once, or not at all if its rows disagree. Where rows have the column `why` of a queue, those of an
+    audit are set apart, and `weight` is read of those of a coreset.
     Raises InputError for a missing or mistyped column.
     """
-    labels: dict[bytes, bool | None] = {}
-    lines: dict[bytes, str] = {}
+    texts = DistinctTexts[bool]()
     found: Counter[str] = Counter()
     times_audited: Counter[bytes] = Counter()
     weights: Counter[bytes] = Counter()
-    rows = null = not_utf8 = 0
     for table in read_rows(source, text, rule.column, also=[WHY, WEIGHT]):
         given, audited = label_values(table[rule.column], rule, source), is_audited(table)
         for raw, label, is_audit, weight in zip(table[text], given, audited, _weights(table, source), strict=True):
-            rows += 1
-            if label is None or not raw.is_valid:
-                null += 1
-                continue
-            content = decoded(raw.as_py())
-            if content is None:
-                not_utf8 += 1
+            key = texts.add(raw, None if label is None else is_positive(label, rule))
+            if key is None:
                 continue
             if isinstance(label, str):
                 found[label] += 1
-            line = one_line(content)
-            verdict = is_positive(label, rule)
-            key = hashlib.sha256(line.encode()).digest()
-            if labels.setdefault(key, verdict) is not verdict:
-                labels[key] = None
-            lines[key] = line
             times_audited[key] += is_audit
             weights[key] += weight
-    known = [(key, label) for key, label in sorted(labels.items()) if label is not None]
-    contradictory = len(labels) - len(known)
-    skipped = Skipped(null, not_utf8, rows - null - not_utf8 - len(labels), contradictory)
-    documents = [(Document(lines[key], label, weights[key]), times_audited[key]) for key, label in known]
+    documents = [(Document(line, verdict, weights[key]), times_audited[key]) for key, line, verdict in texts.agreed()]
     trained = tuple(document for document, times in documents if not times)
     audit = tuple(document for document, times in documents for _ in range(times))
-    return Labelled(trained, rows, skipped, found, audit)
+    return Labelled(trained, texts.rows, texts.skipped, found, audit)
 
 
 def read_documents(labels: Path, *columns: str, also: Sequence[str] = ()) -> Iterator[tuple[list[Any], pa.Table]]:

@@ -15,11 +15,11 @@ import numpy as np
 
 from gneiss.arrays import Float64Array, Int64Array
 from gneiss.model_training.corpus_figures import auc
-from gneiss.model_training.labeling.coreset import Coreset, Settings, choose, stream_of
-from gneiss.model_training.labeling.cover import exact
-from gneiss.model_training.labeling.distances import distances
-from gneiss.model_training.labeling.forecast import predicted, ridge
-from gneiss.model_training.labeling.margin import nearest_to_half
+from gneiss.model_training.labelling.strategies.coreset import Coreset, Settings, choose, stream_of
+from gneiss.model_training.labelling.strategies.cover import exact
+from gneiss.model_training.labelling.strategies.distances import distances
+from gneiss.model_training.labelling.strategies.forecast import predicted, ridge
+from gneiss.model_training.labelling.strategies.margin import nearest_to_half
 from gneiss.model_training.networks import Parameters
 
 SEEDS = 3

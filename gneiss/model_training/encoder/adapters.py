@@ -17,16 +17,13 @@ from gneiss.arrays import Float64Array
 from gneiss.filters.encoder import Encoder, EncoderHead
 from gneiss.filters.encoder_models.head import FILE
 from gneiss.filters.encoder_models.torch_session import require_torch
-from gneiss.model_training.card import corpus_lines, document_lines, evaluation_lines
-from gneiss.model_training.encoder.card import recipe_lines
+from gneiss.model_training.encoder.card import adapter_card
 from gneiss.model_training.evaluated import evaluated
 from gneiss.model_training.labels import NEGATIVE, QUALITY, read_labelled, rule_of, sha256_of
 from gneiss.model_training.models import AdapterSettings, Classifier
 from gneiss.model_training.source import CARD, claim
-from gneiss.output.markdown import code
 from gneiss.output.parquet import write_bytes
 from gneiss.store.place import place_of
-from gneiss.version import __version__
 
 
 def train_encoder_adapters(
@@ -83,33 +80,3 @@ def train_encoder_adapters(
     )  # fmt: skip
     write_bytes(adapter_card(found).encode(), place_of(output), CARD)
     return found
-
-
-def adapter_card(model: Classifier[AdapterSettings]) -> str:
-    """The card, as Markdown that is also readable on a terminal. It contains no path, time or user name."""
-    settings, name = model.settings, "encoder"
-    middle = model.held_out.retentions[len(model.held_out.retentions) // 2]
-    lines = [
-        f"# {name}",
-        "",
-        f"An encoder with adapted layers, and a head over its first token, trained by gneiss {__version__}. A row is"
-        f" positive where {code(model.rule)}; the score is the probability of that.",
-        "",
-        *document_lines(model),
-        "",
-        *evaluation_lines(model.held_out, name, model.positive),
-        *corpus_lines(model.audit, model.weighted),
-        "",
-        *recipe_lines(settings, model.path.name, {name: model.positive}, f"{name} > {middle.threshold}"),
-        "## Reproduction",
-        "",
-        f"- LoRA of rank {settings.rank} in the last {settings.layers} layers, {settings.steps} steps of AdamW of"
-        f" {settings.batch} documents at the rate {settings.rate:g}, seed {settings.seed}, held-out share"
-        f" {settings.held_out_share:g}",
-        "- the same documents, settings and versions give the same files on one kind of processor",
-        f"- sha256 of the encoder's weights: `{settings.encoder_sha256}`",
-        f"- sha256 of the texts trained on, with their labels: `{model.content_sha256}`",
-        f"- sha256 of `{model.path.name}` ({model.size_bytes:,} bytes): `{model.model_sha256}`",
-        "",
-    ]
-    return "\n".join(lines)

@@ -6,45 +6,43 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from gneiss.model_training.card import corpus_lines, document_lines, evaluation_lines
-from gneiss.model_training.models import AdapterSettings, Classifier, HeadSettings, TargetHead
-from gneiss.output.markdown import code
-from gneiss.version import __version__
+from gneiss.model_training.card import rule_keeping_half, scorer_card
+from gneiss.model_training.models import AdapterSettings, Classifier, HeadSettings
 
 
 def encoder_card(model: Classifier[HeadSettings]) -> str:
-    """The card, as Markdown that is also readable on a terminal. It contains no path, time or user name."""
+    """The card of a head, as Markdown that is also readable on a terminal. It contains no path, time or user name."""
     name = "encoder"
-    middle = model.held_out.retentions[len(model.held_out.retentions) // 2]
-    lines = [
-        f"# {name}",
-        "",
-        f"A linear head over the features of an encoder, trained by gneiss {__version__}. A row is positive where"
-        f" {code(model.rule)}; the score is the probability of that.",
-        "",
-        *document_lines(model),
-        "",
-        *evaluation_lines(model.held_out, name, model.positive),
-        *corpus_lines(model.audit, model.weighted),
-        "",
-        *recipe_lines(model.settings, model.path.name, {name: ""}, f"{name} > {middle.threshold}"),
-        *made_lines(model, "logistic regression"),
-        "",
-    ]
-    return "\n".join(lines)
+    recipe = encoder_recipe(model.settings, model.path.name, {name: ""}, rule_keeping_half(model, name))
+    made = head_made(model.settings, "logistic regression")
+    return scorer_card(model, name, "A linear head over the features of an encoder", recipe, made)
 
 
-def recipe_lines(settings: HeadSettings | AdapterSettings, file: str, heads: Mapping[str, str], rule: str) -> list[str]:
-    """A section of a card: a head in a recipe. heads: column → label, or nothing."""
+def adapter_card(model: Classifier[AdapterSettings]) -> str:
+    """The card of adapters with a head."""
+    settings, name = model.settings, "encoder"
+    recipe = encoder_recipe(settings, model.path.name, {name: model.positive}, rule_keeping_half(model, name))
+    made = (
+        f"LoRA of rank {settings.rank} in the last {settings.layers} layers, {settings.steps} steps of AdamW of"
+        f" {settings.batch} documents at the rate {settings.rate:g}, seed {settings.seed}, held-out share"
+        f" {settings.held_out_share:g}",
+        "the same documents, settings and versions give the same files on one kind of processor",
+        _encoder_line(settings),
+    )
+    what = "An encoder with adapted layers, and a head over its first token"
+    return scorer_card(model, name, what, recipe, made)
+
+
+def encoder_recipe(
+    settings: HeadSettings | AdapterSettings, file: str, heads: Mapping[str, str], rule: str
+) -> list[str]:
+    """Lines of a recipe that has heads. heads: column → label, or nothing."""
     folder = settings.model if ":" in settings.model else f"{Path(settings.model).name}/"
     of_heads = (
         f"{name}: {{source: {file}{f', label: {json.dumps(label, ensure_ascii=False)}' if label else ''}}}"
         for name, label in heads.items()
     )
     return [
-        "## In a recipe",
-        "",
-        "```yaml",
         "annotate:",
         "  - encoder:",
         f"      model: {folder}",
@@ -55,21 +53,18 @@ def recipe_lines(settings: HeadSettings | AdapterSettings, file: str, heads: Map
         f"      window_tokens: {settings.features.window_tokens}",
         f"      precision: {settings.features.precision}",
         f"rules: {{is_good: {rule}}}",
-        "```",
-        "",
     ]
 
 
-def made_lines(model: Classifier[HeadSettings] | TargetHead, learnt: str) -> list[str]:
-    """A section of a card: how a head was made, and checksums."""
-    settings = model.settings
-    return [
-        "## Reproduction",
-        "",
-        f"- {learnt} on features in deviations from their mean, l2 {settings.l2:g},"
+def head_made(settings: HeadSettings, learnt: str) -> tuple[str, ...]:
+    """How a head was made, a line each."""
+    return (
+        f"{learnt} on features in deviations from their mean, l2 {settings.l2:g},"
         f" held-out share {settings.held_out_share:g}",
-        "- the same documents and settings give the same file on one kind of processor",
-        f"- sha256 of the encoder's weights: `{settings.encoder_sha256}`",
-        f"- sha256 of the texts trained on, with their labels: `{model.content_sha256}`",
-        f"- sha256 of `{model.path.name}` ({model.size_bytes:,} bytes): `{model.model_sha256}`",
-    ]
+        "the same documents and settings give the same file on one kind of processor",
+        _encoder_line(settings),
+    )
+
+
+def _encoder_line(settings: HeadSettings | AdapterSettings) -> str:
+    return f"sha256 of the encoder's weights: `{settings.encoder_sha256}`"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gneiss.model_training.encoder.card import made_lines, recipe_lines
+from gneiss.model_training.card import labelled_line, recipe_lines, reproduction_lines
+from gneiss.model_training.encoder.card import encoder_recipe, head_made
 from gneiss.model_training.encoder.target_figures import ClassFigures, RegressionFigures
 from gneiss.model_training.models import TargetHead
 from gneiss.model_training.source import markdown_table, skipped_lines
@@ -42,8 +43,8 @@ def target_card(model: TargetHead) -> str:
             "",
             *lines,
             "",
-            *recipe_lines(model.settings, model.path.name, heads, rule),
-            *made_lines(model, learnt),
+            *recipe_lines(encoder_recipe(model.settings, model.path.name, heads, rule)),
+            *reproduction_lines(model, (*head_made(model.settings, learnt), labelled_line(model))),
             "",
         ]
     )

@@ -12,8 +12,9 @@ from typing import Literal, TypeAlias
 import pyarrow as pa
 
 from gneiss.errors import InputError
+from gneiss.model_training.distinct import DistinctTexts, split
 from gneiss.model_training.labels import MIN_DOCUMENTS, Rule, label_values
-from gneiss.model_training.source import Skipped, decoded, one_line, read_rows
+from gneiss.model_training.source import Skipped, read_rows
 
 #: What a head learns: a number, or which of several labels.
 TargetKind: TypeAlias = Literal["regression", "classes"]
@@ -52,17 +53,11 @@ class Targets:
 
     def split(self, share: float) -> tuple[Targets, Targets]:
         """(trained, held out): a share is held out, of each label the same: the texts with the lowest hashes."""
-        sizes = Counter(_part(document) for document in self.documents)
-        left = {part: round(share * size) for part, size in sizes.items()}
-        trained: list[Target] = []
-        held_out: list[Target] = []
-        for document in self.documents:
-            (held_out if left[_part(document)] > 0 else trained).append(document)
-            left[_part(document)] -= 1
-        return replace(self, documents=tuple(trained)), replace(self, documents=tuple(held_out))
+        trained, held_out = split(self.documents, share, _label_of)
+        return replace(self, documents=trained), replace(self, documents=held_out)
 
 
-def _part(document: Target) -> str | None:
+def _label_of(document: Target) -> str | None:
     return document.value if isinstance(document.value, str) else None
 
 
@@ -71,33 +66,13 @@ def read_targets(source: Path, text: str, column: str, kind: TargetKind) -> Targ
 
     Raises InputError for a missing or mistyped column, and for too few documents.
     """
-    values: dict[bytes, str | float | None] = {}
-    lines: dict[bytes, str] = {}
-    rows = null = not_utf8 = 0
+    texts = DistinctTexts[str | float]()
     for table in read_rows(source, text, column):
         for raw, value in zip(table[text], _values(table[column], column, kind, source), strict=True):
-            rows += 1
-            if value is None or not raw.is_valid:
-                null += 1
-                continue
-            content = decoded(raw.as_py())
-            if content is None:
-                not_utf8 += 1
-                continue
-            line = one_line(content)
-            key = hashlib.sha256(line.encode()).digest()
-            if values.setdefault(key, value) != value:
-                values[key] = None
-            lines[key] = line
-    known = tuple(Target(lines[key], value) for key, value in sorted(values.items(), key=_key) if value is not None)
-    skipped = Skipped(null, not_utf8, rows - null - not_utf8 - len(values), len(values) - len(known))
-    found = Targets(known, rows, skipped)
+            texts.add(raw, value)
+    found = Targets(tuple(Target(line, value) for _, line, value in texts.agreed()), texts.rows, texts.skipped)
     _check(found, source, column, kind)
     return found
-
-
-def _key(item: tuple[bytes, object]) -> bytes:
-    return item[0]
 
 
 def _values(column: pa.ChunkedArray, name: str, kind: TargetKind, source: Path) -> Iterator[str | float | None]:

@@ -16,8 +16,8 @@ from gneiss.filters.fusion_model import read_model
 from gneiss.model_training.fusion.examples import blocks_of, read_labelled_run
 from gneiss.model_training.fusion.methods import Learning
 from gneiss.model_training.fusion.training import train_fusion
-from gneiss.model_training.label_choice import choose_labels
-from gneiss.model_training.label_margin import next_labels
+from gneiss.model_training.labelling.choice import choose_labels
+from gneiss.model_training.labelling.next_round import next_labels
 from gneiss.model_training.labels import Rule
 from gneiss.output.finished_run import FinishedRun
 from gneiss.pipelines.run import run

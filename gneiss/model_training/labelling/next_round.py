@@ -16,8 +16,8 @@ from gneiss.arrays import BoolArray, Float64Array, Int64Array
 from gneiss.batch import TextBatch
 from gneiss.errors import InputError
 from gneiss.model_training.document_features import document_batches, numbers_of
-from gneiss.model_training.label_queue import CHOSEN, Queue, Round, open_queue, write_round
-from gneiss.model_training.labeling.margin import nearest_to_half
+from gneiss.model_training.labelling.queue import CHOSEN, Queue, Round, open_queue, write_round
+from gneiss.model_training.labelling.strategies.margin import nearest_to_half
 from gneiss.model_training.labels import MARGIN, read_documents
 from gneiss.model_training.trained_model import trained_model
 from gneiss.output.claim import held

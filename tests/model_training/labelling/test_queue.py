@@ -31,9 +31,9 @@ from gneiss.model_training.document_features import (
     standardise,
     word_projections,
 )
-from gneiss.model_training.label_choice import choose_labels, drawn
-from gneiss.model_training.label_margin import next_labels
-from gneiss.model_training.label_queue import COLUMNS, Coverage, Quantiles, Request
+from gneiss.model_training.labelling.choice import choose_labels, drawn
+from gneiss.model_training.labelling.next_round import next_labels
+from gneiss.model_training.labelling.queue import COLUMNS, Coverage, Quantiles, Request
 from gneiss.output.finished_run import open_run
 from gneiss.output.sources import sources
 from gneiss.store import place as places
@@ -163,7 +163,7 @@ def test_the_same_choice_has_the_same_bytes_and_is_made_once(scored: Path, tmp_p
     made = [files_of(tmp_path / name) for name in ("one", "other")]
     assert made[0] == made[1]
     assert str(tmp_path).encode() not in b"".join(made[0].values())
-    with patch("gneiss.model_training.label_choice.document_features", side_effect=AssertionError):
+    with patch("gneiss.model_training.labelling.choice.document_features", side_effect=AssertionError):
         chosen(scored, tmp_path / "one")
     assert not (chosen(scored, tmp_path / "seed", seed=1)[1]).equals(chosen(scored, tmp_path / "one")[1])
 
@@ -175,7 +175,7 @@ def test_what_stops_between_two_files_is_made_whole_by_the_same_call(
     chosen(scored, tmp_path / "whole")
     name = ["write_parquet", "write_bytes"][written]
     with (
-        patch(f"gneiss.model_training.label_queue.{name}", side_effect=KeyboardInterrupt),
+        patch(f"gneiss.model_training.labelling.queue.{name}", side_effect=KeyboardInterrupt),
         pytest.raises(KeyboardInterrupt),
     ):
         chosen(scored, tmp_path / "stopped")
@@ -386,7 +386,7 @@ def test_what_is_labelled_elsewhere_is_not_queued(folder: Path, by: str) -> None
 def test_a_round_that_stops_is_not_there(folder: Path) -> None:
     before = files_of(folder / "queue")
     with (
-        patch("gneiss.model_training.label_queue._with_texts", side_effect=KeyboardInterrupt),
+        patch("gneiss.model_training.labelling.queue._with_texts", side_effect=KeyboardInterrupt),
         pytest.raises(KeyboardInterrupt),
     ):
         next_labels(folder / "run", folder / "queue", model=folder / "quality")

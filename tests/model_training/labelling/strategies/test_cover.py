@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gneiss.arrays import Float64Array, Int64Array
-from gneiss.model_training.labeling.cover import exact, greedy
-from gneiss.model_training.labeling.distances import absorb, distances
+from gneiss.model_training.labelling.strategies.cover import exact, greedy
+from gneiss.model_training.labelling.strategies.distances import absorb, distances
 
 POINTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=6)
 SUBSETS = st.integers(1, 63)

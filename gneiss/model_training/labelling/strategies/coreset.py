@@ -10,9 +10,9 @@ import numpy as np
 
 from gneiss.arrays import BoolArray, Float64Array, Int64Array
 from gneiss.errors import InputError
-from gneiss.model_training.labeling.cover import Cover, greedy
-from gneiss.model_training.labeling.distances import absorb, distances
-from gneiss.model_training.labeling.forecast import LEAST_VARIANCE_RATIO, variance_ratio
+from gneiss.model_training.labelling.strategies.cover import Cover, greedy
+from gneiss.model_training.labelling.strategies.distances import absorb, distances
+from gneiss.model_training.labelling.strategies.forecast import LEAST_VARIANCE_RATIO, variance_ratio
 
 #: Of a window, collected at random where forecasts have shrunk.
 _AT_RANDOM = 0.01

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.model_training.labeling.margin import nearest_to_half
+from gneiss.model_training.labelling.strategies.margin import nearest_to_half
 
 SCORES = st.one_of(st.floats(0, 1), st.sampled_from([0.25, 0.5, 0.75, float("nan")]))
 

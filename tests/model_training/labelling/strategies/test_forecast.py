@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gneiss.model_training.labeling.forecast import predicted, ridge, variance_ratio
+from gneiss.model_training.labelling.strategies.forecast import predicted, ridge, variance_ratio
 
 
 @given(st.integers(0, 10_000), st.integers(0, 40), st.integers(1, 6), st.sampled_from([0.01, 0.1, 10.0]))

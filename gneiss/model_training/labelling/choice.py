@@ -19,7 +19,7 @@ from gneiss.model_training.document_features import (
     numeric_annotations,
     standardise,
 )
-from gneiss.model_training.label_queue import (
+from gneiss.model_training.labelling.queue import (
     CHOSEN,
     MARGIN_ROUNDS,
     Coverage,
@@ -29,7 +29,7 @@ from gneiss.model_training.label_queue import (
     existing_queue,
     write_queue,
 )
-from gneiss.model_training.labeling.coreset import Coreset, Settings, choose, radius_for, stream_of
+from gneiss.model_training.labelling.strategies.coreset import Coreset, Settings, choose, radius_for, stream_of
 from gneiss.model_training.labels import AUDIT, CORESET
 from gneiss.output.claim import held
 from gneiss.output.finished_run import open_run

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from gneiss.arrays import Float64Array, Int64Array
 from gneiss.errors import InputError
-from gneiss.model_training.labeling.coreset import Coreset, Settings, Stream, choose, radius_for, stream_of
-from gneiss.model_training.labeling.cover import exact, greedy
+from gneiss.model_training.labelling.strategies.coreset import Coreset, Settings, Stream, choose, radius_for, stream_of
+from gneiss.model_training.labelling.strategies.cover import exact, greedy
 
 
 def distance_to_stand_in(features: Float64Array, found: Coreset) -> Float64Array:

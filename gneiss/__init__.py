@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gneiss.pipelines.dry_run import dry_run
     from gneiss.pipelines.estimate import estimate
     from gneiss.pipelines.reshard import reshard
-    from gneiss.pipelines.run import run, run_share
+    from gneiss.pipelines.run import RunOptions, run, run_share
     from gneiss.pipelines.update import update_annotations
     from gneiss.recipe import Recipe
 
@@ -48,6 +48,7 @@ __all__ = [
     "OutputError",
     "Recipe",
     "RecipeError",
+    "RunOptions",
     "Share",
     "StoreError",
     "__version__",
@@ -71,6 +72,7 @@ __all__ = [
 #: Name → the module that it comes from.
 _HOMES = {
     "Recipe": "recipe",
+    "RunOptions": "pipelines.run",
     "Share": "output.claim",
     "annotate": "annotation",
     "decide": "pipelines.decide",

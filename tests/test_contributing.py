@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import dataclass, fields
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 import yaml
+
+from gneiss import open_run, run
+from gneiss.annotation import Annotator
+from gneiss.curate import measure
+from gneiss.filters import catalogue
+from tests.runs import InThisProcess, Material
+from tests.support import recipe_of
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
@@ -65,3 +75,40 @@ def test_the_smallest_filter_of_ones_own_is_ten_lines_at_most() -> None:
     page = (ROOT / "docs/recipes.md").read_text("utf-8")
     (module,) = re.findall(r"^cat > marks\.py << 'END'\n(.*?)^END$", page, re.MULTILINE | re.DOTALL)
     assert len([line for line in module.splitlines() if line.strip()]) <= 10
+
+
+# Lines of "What to change for what" that have no test elsewhere
+
+
+def test_an_option_of_run_is_in_two_files() -> None:
+    from gneiss.cli.run import run as command
+    from gneiss.pipelines.run import RunOptions, run
+
+    options = {option.name for option in fields(RunOptions)}
+    keywords = {name: given for name, given in signature(run).parameters.items() if given.kind is given.KEYWORD_ONLY}
+    assert keywords.keys() == options
+    assert {name: given.default for name, given in keywords.items()} == vars(
+        RunOptions(progress=keywords["progress"].default)
+    )
+    only_of_the_command = {"recipe", "input", "output", "changes", "task", "of", "estimate"}
+    assert signature(command).parameters.keys() - only_of_the_command == options - {"progress", "predicted"}
+
+
+def test_a_packaged_filter_is_a_file_and_its_line_in_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class Mark(Annotator):
+        key: ClassVar[str] = "mark"
+
+    monkeypatch.setattr(catalogue, "MODULES", (*catalogue.MODULES, SimpleNamespace(Mark=Mark)))
+    assert catalogue._of_kind(Annotator) == {**catalogue.ANNOTATORS, "mark": Mark}
+
+
+def test_a_statistic_is_a_count_where_a_shard_is_counted(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = measure._step_counts
+    monkeypatch.setattr(measure, "_step_counts", lambda *given: {**counted(*given), "shards_counted": 1})
+    recipe = recipe_of("  - {name: only, rules: {enough: text_bytes > 9}}", budgets={"documents": 0.5})
+    finished = run(recipe, material.input, tmp_path / "out", backend=InThisProcess())
+    assert finished.counts["shards_counted"] == len(finished.shards) > 1
+    assert open_run(tmp_path / "out").counts == finished.counts

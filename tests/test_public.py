@@ -23,9 +23,9 @@ ROOMS = sorted(
 )
 PUBLIC = {
     "BudgetError", "DefectError", "GneissError", "InputError", "MachineError", "ModelError", "OutputError", "Recipe",
-    "RecipeError", "Share", "StoreError", "__version__", "annotate", "decide", "dry_run", "duplicate_spans", "estimate",
-    "extract", "find_exact_duplicates", "find_near_duplicates", "open_run", "push", "reshard", "run", "run_share",
-    "run_status", "update_annotations", "verify",
+    "RecipeError", "RunOptions", "Share", "StoreError", "__version__", "annotate", "decide", "dry_run",
+    "duplicate_spans", "estimate", "extract", "find_exact_duplicates", "find_near_duplicates", "open_run", "push",
+    "reshard", "run", "run_share", "run_status", "update_annotations", "verify",
 }  # fmt: skip
 METADATA_KEYS = {"gneiss.layer"}  # of Parquet footers
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,18 +66,14 @@ def run(
     from gneiss.cli.status import cost_line
     from gneiss.output.claim import Share
     from gneiss.output.run_status import run_status
+    from gneiss.pipelines.run import RunOptions, run_share
     from gneiss.pipelines.run import run as run_all
-    from gneiss.pipelines.run import run_share
 
     if (task is None) != (of is None):
         raise typer.BadParameter("expected both or none: --task I --of N")
-    do = run_all if task is None or of is None else partial(run_share, share=Share(task, of))
     loaded = load_recipe(recipe, changes)
     predicted = read_estimate(estimate, loaded) if estimate else None
-    finished = do(
-        loaded,
-        input,
-        output,
+    options = RunOptions(
         workers=workers,
         backend=backend.value,
         shared_filesystem=shared_filesystem,
@@ -89,9 +84,13 @@ def run(
         predicted=predicted,
         keep_index=keep_index,
     )
-    if finished is None:
+    if task is None or of is None:
+        finished = run_all(loaded, input, output, **vars(options))
+    elif (last := run_share(loaded, input, output, Share(task, of), options)) is None:
         say(f"task {task} of {of} is done, others are not: the last one finishes the run")
         return
+    else:
+        finished = last
     print_run(finished)
     if predicted and (took := run_status(output).took):
         say(f"\npredicted        {cost_line(predicted.cost)}\ntook             {cost_line(took)}")

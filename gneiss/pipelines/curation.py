@@ -42,8 +42,8 @@ def curate(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receip
     if left := [shard for number, shard in enumerate(corpus.shards) if shard.id not in done and job.has(number)]:
         _run_stages_before(job, workers, corpus)
         _forget_counts(corpus)
-        step = CurateStep(corpus if corpus.sees_all else replace(corpus, shards=()))  # no list of all, if unread
-        tasks = left if corpus.sees_all or corpus.stored else _bundled(left, workers.count)
+        step = CurateStep.of(corpus)
+        tasks = _bundled(left, workers.count) if step.takes_bundles else left
         done.update(job.run_tasks(workers, CURATE, step, tasks, len(corpus.shards)))
     return done
 

@@ -23,7 +23,7 @@ from gneiss.output import layout, ledger
 from gneiss.output.claim import refuse_nesting
 from gneiss.output.data_files import DataFiles
 from gneiss.output.finished_run import FinishedRun, open_run
-from gneiss.pipelines.run import hire_for, indexes_of, refuse_other_indexes, run_plan
+from gneiss.pipelines.run import RunOptions, hire_for, indexes_of, refuse_other_indexes, run_plan
 from gneiss.recipe.columns import ORIGIN
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.reuse import Code, Reuse, Source
@@ -77,7 +77,10 @@ def decide(
     refuse_nesting(plan.source, [run.folder, *(shard.file for shard in plan.input.shards)], folder)
     if backend == "auto" and _is_done_here(again, workers) and not (shared_filesystem or document_seconds):
         backend = InThisProcess()
-    hire = hire_for(plan, [plan.source, run.folder, folder], workers, backend, shared_filesystem, document_seconds)
+    options = RunOptions(
+        workers=workers, backend=backend, shared_filesystem=shared_filesystem, document_seconds=document_seconds
+    )
+    hire = hire_for(plan, [plan.source, run.folder, folder], options)
     for part, why in again.reuse.computed():
         _log.warning("computing %s: %s", type(part).__name__.lower(), why)
     return run_plan(plan, folder, hire, progress, again.stored)

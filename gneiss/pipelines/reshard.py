@@ -91,7 +91,7 @@ def reshard(
         if open_run(source.folder).digest != source.digest:
             raise OutputError(f"{source.folder}: it changed meanwhile; delete {target}, and reshard it again")
         card = (source.folder / layout.CARD_FILE).read().decode()
-        return finish(job, new, lambda: resharded_card(card, target, files, len(new.shards)))
+        return finish_shards(job, new, lambda: resharded_card(card, target, files, len(new.shards)))
 
 
 def _files_of(recipe: Mapping[str, Any], format: str | None, shard_bytes: int, shuffle_seed: int | None) -> OutputFiles:
@@ -219,7 +219,7 @@ def resources_of(new: NewShards) -> Resources:
     return worker_resources(max(4 * decoded, size // len(new.shards)) + 4 * PIECE_BYTES, RESHARD)
 
 
-def finish(job: Job, new: NewShards, card: Callable[[], str]) -> FinishedRun:
+def finish_shards(job: Job, new: NewShards, card: Callable[[], str]) -> FinishedRun:
     """Write what else a finished run has, the statistics last, and open it, which counts its rows."""
     run, output = new.run, new.output
     job.progress.end()

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import xxhash
-
-from gneiss.annotation import Annotator, Demand
 from gneiss.backends import Backend
 from gneiss.backends.choice import BackendName, choose_workers
-from gneiss.backends.resources import Resources, worker_resources
 from gneiss.curate.loaded_models import prepare
-from gneiss.curate.statistics import Statistics
 from gneiss.errors import BudgetError, DefectError, InputError, RecipeError
-from gneiss.input.model_files import ModelFile
 from gneiss.input.plan import Plan, make_plan
-from gneiss.input.shard import Shard
 from gneiss.jobs.job import Job, Publish, open_job, unpublished
 from gneiss.jobs.meter import Meter
 from gneiss.jobs.openmetrics import metrics_writer
@@ -31,10 +23,9 @@ from gneiss.output.cost import Forecast
 from gneiss.output.data_files import DataFiles
 from gneiss.output.dataset_card import dataset_card
 from gneiss.output.finished_run import FinishedRun
-from gneiss.output.json_text import indented
-from gneiss.output.ledger import COMMITTED, CURATE, PREDICTED, Receipt
-from gneiss.output.parquet import write_bytes, write_new
-from gneiss.output.run_so_far import added_up
+from gneiss.output.ledger import COMMITTED, PREDICTED, Receipt
+from gneiss.output.parquet import write_bytes
+from gneiss.pipelines.adding_up import finish, left_to_sum, sum_groups
 from gneiss.pipelines.curation import (
     CURATION,
     are_counted,
@@ -42,12 +33,12 @@ from gneiss.pipelines.curation import (
     curate,
     curate_share_of_usable,
     curate_usable,
-    is_read_ahead,
     unusable_shards,
 )
 from gneiss.pipelines.increments import corpora, grown, note_increments
 from gneiss.pipelines.numbers import as_kept, once_known
-from gneiss.pipelines.reshard import Hire, finish, laid_out, lay_out, refuse_unfit, write_shards
+from gneiss.pipelines.reshard import Hire, finish_shards, laid_out, lay_out, refuse_unfit, write_shards
+from gneiss.pipelines.worker_memory import resources_of
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.corpus import Corpus
 from gneiss.stages.exchange import Exchange
@@ -55,17 +46,27 @@ from gneiss.stages.indexing import is_indexed
 from gneiss.stages.of_recipe import counted_after
 from gneiss.stages.segments import checksums_against, refuse_other_models, segments_against
 from gneiss.stages.stored import StoredRun
-from gneiss.stages.summing import SUM, Group, SumStep, groups_of, left_of, paths_of
 from gneiss.store.place import Address, Place, local_paths, place_of
-from gneiss.store.ranged import KEPT_BYTES
 
-# Memory of a worker where no step needs more, beside WORKER_BYTES: for each byte of text of a shard, of its ids and
-# URLs, of the largest table that is read of it at once, and for each row.
-BYTES_PER_BYTE, BYTES_PER_HELD_BYTE, BYTES_PER_TABLE_BYTE, BYTES_PER_ROW = 4, 5, 2, 400
-#: While a shard of a store is decided, so many others are held: one is read, and one written.
-_BESIDE = 2
-#: The receipt that says which statistics were added up.
-SUMMED = "summed"
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a run is done, none of which changes what `data/` and `annotations/` hold; `run` says what each means."""
+
+    workers: int | None = None
+    backend: BackendName | Backend = "auto"
+    shared_filesystem: bool = False
+    document_seconds: float | None = None
+    gpus_per_worker: float | None = None
+    progress: Progress = field(default_factory=Silent)
+    metrics_file: Address | None = None
+    predicted: Forecast | None = None
+    keep_index: bool = False
+
+    @property
+    def publish(self) -> Publish:
+        """What keeps the metrics file up to date, if one is asked for."""
+        return unpublished if self.metrics_file is None else metrics_writer(self.metrics_file)
 
 
 def run(
@@ -98,12 +99,19 @@ def run(
     >>> done = gneiss.run("gneissweb-bytes", "crawl/", "curated/")  # doctest: +SKIP
     >>> done.statistics.counts["kept"]  # doctest: +SKIP
     """
-    plan, folder, hire = _planned(
-        recipe, input, output, workers, backend, shared_filesystem, document_seconds, gpus_per_worker
+    options = RunOptions(
+        workers=workers,
+        backend=backend,
+        shared_filesystem=shared_filesystem,
+        document_seconds=document_seconds,
+        gpus_per_worker=gpus_per_worker,
+        progress=progress,
+        metrics_file=metrics_file,
+        predicted=predicted,
+        keep_index=keep_index,
     )
-    if keep_index:
-        _refuse_index(plan)
-    with _open(plan, folder, progress, publish=_publish(metrics_file)) as job:
+    plan, folder, hire = _planned(recipe, input, output, options)
+    with _open(plan, folder, progress, publish=options.publish) as job:
         _note(job, plan, predicted)
         note_increments(job, plan)
         if plan.recipe.output.shard_bytes is not None:
@@ -122,16 +130,7 @@ def run_share(
     input: Address,
     output: Address,
     share: Share,
-    *,
-    workers: int | None = None,
-    backend: BackendName | Backend = "auto",
-    shared_filesystem: bool = False,
-    document_seconds: float | None = None,
-    gpus_per_worker: float | None = None,
-    progress: Progress = Silent(),  # noqa: B008
-    metrics_file: Address | None = None,
-    predicted: Forecast | None = None,
-    keep_index: bool = False,
+    options: RunOptions = RunOptions(),
 ) -> FinishedRun | None:
     """Do one of several shares of a run, whose drivers know nothing of each other; see `run` for the rest.
 
@@ -139,40 +138,29 @@ def run_share(
     waits for the others in every stage: all must run at the same time. Whatever is left, `run` does.
     Raises what `run` raises, and RecipeError for output.shard_bytes.
 
-    >>> gneiss.run_share("fineweb", "crawl/", "curated/", Share(task=3, of=8))  # doctest: +SKIP
+    >>> gneiss.run_share("fineweb", "crawl/", "curated/", Share(task=3, of=8), RunOptions(workers=4))  # doctest: +SKIP
     """
-    plan, folder, hire = _planned(
-        recipe, input, output, workers, backend, shared_filesystem, document_seconds, gpus_per_worker
-    )
+    plan, folder, hire = _planned(recipe, input, output, options)
     if plan.recipe.output.shard_bytes is not None:
         raise RecipeError(
             "output.shard_bytes: a share of a run writes its own shards; leave it out, and `gneiss reshard`"
         )
     if plan.increments:
         raise RecipeError("a share of a run cannot add shards to a finished one; leave the share out")
-    if keep_index:
-        _refuse_index(plan)
-    publish = _publish(metrics_file)
-    with _open(plan, folder, progress, share, PATIENCE_SECONDS, publish) as job:
-        _note(job, plan, predicted)
-        _curate_share(job, plan, hire, keep_index)
+    with _open(plan, folder, options.progress, share, PATIENCE_SECONDS, options.publish) as job:
+        _note(job, plan, options.predicted)
+        _curate_share(job, plan, hire, options.keep_index)
         decided = {**ledger.read(folder), **unusable_shards(folder)}
     if any(shard.id not in decided for shard in plan.input.shards):
         return None
-    with _open(plan, folder, progress, None, PATIENCE_SECONDS, publish, job.meter) as job:
-        return _run(job, plan, hire, keep_index=keep_index)
+    with _open(plan, folder, options.progress, None, PATIENCE_SECONDS, options.publish, job.meter) as job:
+        return _run(job, plan, hire, keep_index=options.keep_index)
 
 
 def _planned(
-    recipe: Recipe | str | Path,
-    input: Address,
-    output: Address,
-    workers: int | None,
-    backend: BackendName | Backend,
-    shared_filesystem: bool,
-    document_seconds: float | None,
-    gpus_per_worker: float | None,
+    recipe: Recipe | str | Path, input: Address, output: Address, options: RunOptions
 ) -> tuple[Plan, Place, Hire]:
+    """Plan a run; say where its output is, and what chooses its workers."""
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     folder = place_of(output, "output")
     refuse_nesting(input, (), folder)  # whose files could be taken for input
@@ -180,11 +168,9 @@ def _planned(
     plan = grown(make_plan(recipe, input, refusal, cuts, indexes=indexes_of(recipe)), folder)
     refuse_other_indexes(plan)
     refuse_nesting(input, [shard.file for shard in plan.input.shards], folder)
-    return (
-        plan,
-        folder,
-        hire_for(plan, [input, folder], workers, backend, shared_filesystem, document_seconds, gpus_per_worker),
-    )
+    if options.keep_index:
+        _refuse_index(plan)
+    return plan, folder, hire_for(plan, [input, folder], options)
 
 
 def indexes_of(recipe: Recipe) -> dict[str, str]:
@@ -209,25 +195,17 @@ def _refuse_index(plan: Plan) -> None:
         raise RecipeError("keep_index: leave output.shard_bytes out, and `gneiss reshard` what comes of it")
 
 
-def hire_for(
-    plan: Plan,
-    places: Sequence[Address],
-    workers: int | None,
-    backend: BackendName | Backend,
-    shared_filesystem: bool,
-    document_seconds: float | None,
-    gpus_per_worker: float | None = None,
-) -> Hire:
+def hire_for(plan: Plan, places: Sequence[Address], options: RunOptions) -> Hire:
     """What chooses the workers of a plan, who read and write in these places."""
     models = [model.source if "://" in model.source else model.path for model in plan.models]
     return partial(
         choose_workers,
-        backend,
-        workers,
-        shared_filesystem=shared_filesystem,
+        options.backend,
+        options.workers,
+        shared_filesystem=options.shared_filesystem,
         local=local_paths([*places, *models]),
-        document_seconds=document_seconds,
-        gpus_per_worker=gpus_per_worker,
+        document_seconds=options.document_seconds,
+        gpus_per_worker=options.gpus_per_worker,
     )
 
 
@@ -243,10 +221,6 @@ def _open(
     first = {layout.RECIPE_FILE: as_kept(plan.recipe, folder).to_yaml().encode()}
     noted = {"input": plan.source, "code": plan.code}
     return open_job(folder, plan.identity, progress, first, share, patience_seconds, publish, meter, noted)
-
-
-def _publish(metrics_file: Address | None) -> Publish:
-    return unpublished if metrics_file is None else metrics_writer(metrics_file)
 
 
 def _note(job: Job, plan: Plan, predicted: Forecast | None) -> None:
@@ -294,7 +268,7 @@ def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None, keep
     last = replace(corpus, increment=plan.last_increment)
     has_index = not (keep_index or plan.increments) or is_indexed(last)
     is_done = len(done) == len(corpus.shards) and not corpus.recipe.shares and are_counted(last) and has_index
-    if not is_done or _left_to_sum(plan, folder, done):
+    if not is_done or left_to_sum(plan, folder, done):
         if stored is None:
             corpus = replace(corpus, prepared=prepare(recipe))
         tasks = len(corpus.shards) - (0 if corpus.sees_all else len(done))
@@ -308,9 +282,7 @@ def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None, keep
                 done = curate(job, kept, corpus, done)
                 _refuse_lost(corpus, done)
                 count_after(job, kept, corpus)
-            if left := _left_to_sum(plan, folder, done):
-                job.progress.stage(SUM, len(left))
-                job.run_tasks(kept, SUM, SumStep(folder), left, len(groups_of(_committed(plan, done))))
+            sum_groups(job, kept, plan, done)
     job.progress.end()
     job.check()
     for shard in plan.input.shards:
@@ -320,7 +292,7 @@ def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None, keep
     if recipe.shares:
         plan = replace(plan, recipe=recipe.with_conditions(corpus.recipe.conditions))
         write_bytes(plan.recipe.to_yaml().encode(), folder, layout.RECIPE_FILE)
-    finished = _finish(job, plan, done, skipped, counted_after(corpus), is_new=is_new)
+    finished = finish(job, plan, done, skipped, counted_after(corpus), is_new=is_new)
     Exchange(folder).clear()
     return finished
 
@@ -358,113 +330,8 @@ def _run_and_lay_out(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None 
             write_bytes(plan.recipe.to_yaml().encode(), folder, layout.RECIPE_FILE)
         new = lay_out(curated, folder, plan.recipe.output)
         write_shards(job, hire, new)
-        finished = finish(job, new, lambda: dataset_card(plan, curated.statistics, curated.quarantined_shards, folder))
+        finished = finish_shards(
+            job, new, lambda: dataset_card(plan, curated.statistics, curated.quarantined_shards, folder)
+        )
     within.delete()
     return finished
-
-
-def _finish(
-    job: Job,
-    plan: Plan,
-    done: Mapping[str, Receipt],
-    finished_before: int,
-    counted_last: Sequence[str],
-    is_new: bool,
-) -> FinishedRun:
-    """Add up what all shards say, unless it is noted that this was done since any was curated.
-
-    is_new: nothing of the output was finished before, so that no note and no file of it has to be read.
-    """
-    folder, quarantined = job.output, _quarantined(plan, done)
-    write = write_new if is_new else write_bytes
-    if not is_new and _noted(plan, folder, done):
-        stored = json.loads((folder / layout.STATISTICS_FILE).read())
-        statistics, examples = Statistics.from_json(stored["statistics"]), stored["samples"]
-    else:
-        shards = _committed(plan, done)
-        statistics, examples = added_up(folder, paths_of(shards, groups_of(shards)))
-        for name in counted_last:
-            paths = (layout.count_path(name, increment) for increment in range(plan.last_increment + 1))
-            statistics.counts[name] = sum(int((folder / path).read()) for path in paths)
-        stored = {"statistics": statistics.to_json(), "samples": examples, "quarantined_shards": quarantined}
-        content = (indented(stored) + "\n").encode()
-        files = (write(content, folder, layout.STATISTICS_FILE),)
-        job.note([Receipt(SUMMED, COMMITTED, _digest(plan, done), None, files=files, stage=SUMMED)])
-    write(dataset_card(plan, statistics, quarantined, folder).encode(), folder, layout.CARD_FILE)
-    failed = [id_ for id_, receipt in done.items() if receipt.is_defect]
-    return FinishedRun(folder, statistics, examples, quarantined, failed, finished_before)
-
-
-def _left_to_sum(plan: Plan, folder: Place, done: Mapping[str, Receipt]) -> list[Group]:
-    """The groups of shards that nobody has added up, where the statistics of all are not there yet."""
-    groups = groups_of(_committed(plan, done))
-    return left_of(folder, groups) if groups and not _noted(plan, folder, done) else []
-
-
-def _noted(plan: Plan, folder: Place, done: Mapping[str, Receipt]) -> Receipt | None:
-    """The note that the statistics of these shards were added up, if they were and none was finished since.
-
-    A shard that is quarantined again, as before, changes none of them.
-    """
-    noted = ledger.latest_committed(folder, (SUMMED, CURATE))
-    is_it = noted and noted.stage == SUMMED and noted.fingerprint == _digest(plan, done)
-    return noted if noted and is_it and ledger.is_whole(folder, noted) else None
-
-
-def _digest(plan: Plan, done: Mapping[str, Receipt]) -> str:
-    """What the statistics of a run depend on, beside its key: the shards in them, and those that are not."""
-    named = "\0".join([*_committed(plan, done), json.dumps(_quarantined(plan, done))])
-    return xxhash.xxh3_128_hexdigest(named.encode())
-
-
-def _committed(plan: Plan, done: Mapping[str, Receipt]) -> list[str]:
-    return [shard.id for shard in plan.input.shards if done[shard.id].state == COMMITTED]
-
-
-def _quarantined(plan: Plan, done: Mapping[str, Receipt]) -> dict[str, str]:
-    """The shards and files that could not be used, and why."""
-    files = {file.id: file.reason for file in plan.input.unreadable}
-    failed = {
-        id_: receipt for id_ in (shard.id for shard in plan.input.shards) if (receipt := done[id_]).state != COMMITTED
-    }
-    return {**files, **{id_: receipt.reason or "unknown" for id_, receipt in failed.items()}}
-
-
-def resources_of(plan: Plan) -> Resources:
-    """What one worker is expected to need: libraries, models, and the largest shard, group or partition; a GPU."""
-    shards = plan.input.shards
-    steps = [step for phase in plan.recipe.phases for step in phase.steps]
-    beside = max(map(_beside_text, shards), default=0)
-    largest = max(map(_held, shards), default=0)
-    held = max([largest, *(step.shard_memory_bytes(shards) + beside for step in steps)])
-    reducer, key = max(((step.reducer_memory_bytes(shards), step.key) for step in steps), default=(0, ""))
-    kept = KEPT_BYTES if any(shard.file.is_in_one_version for shard in shards) else 0
-    if not plan.recipe.over(shards).wide_steps:
-        kept += _BESIDE * max((_held(shard) for shard in shards if is_read_ahead(shard)), default=0)
-    annotators = [annotator for phase in plan.recipe.phases for annotator in phase.annotators]
-    mapped = {file for annotator in annotators if annotator.maps_files for file in annotator.model_files}
-    shared = sum(model.size_bytes for model in plan.models if model.source in mapped)
-    demands = [demand for model in plan.models if model.source not in mapped for demand in _demands(annotators, model)]
-    own, gpus = sum(demand.memory_bytes for demand in demands), float(any(demand.gpu for demand in demands))
-    text = max((shard.text_bytes for shard in shards), default=0)
-    if reducer > own + held + kept:
-        return worker_resources(reducer, key, shared, text, gpus)
-    return worker_resources(int(own + held + kept), "", shared, text, gpus)
-
-
-def _demands(annotators: Sequence[Annotator], model: ModelFile) -> list[Demand]:
-    """What each annotator that loads a model takes for it; nothing for one that is known by its checksum only."""
-    by = [annotator for annotator in annotators if model.source in annotator.model_files and model.size_bytes]
-    return [annotator.demand(model.source, model.path, model.size_bytes) for annotator in by] or [
-        Demand(model.size_bytes)
-    ]
-
-
-def _held(shard: Shard) -> int:
-    return BYTES_PER_BYTE * shard.text_bytes + _beside_text(shard)
-
-
-def _beside_text(shard: Shard) -> int:
-    """Memory for what a shard has beside its text."""
-    tables = BYTES_PER_TABLE_BYTE * shard.table_bytes
-    return tables + BYTES_PER_HELD_BYTE * shard.held_bytes + BYTES_PER_ROW * shard.rows

@@ -18,7 +18,8 @@ from gneiss.output.layers import Layer, WrittenLayer, existing_layer, write_laye
 from gneiss.output.layout import annotations_path
 from gneiss.output.parquet import read_footer
 from gneiss.pipelines.decide import UPDATED, plan_again
-from gneiss.pipelines.run import hire_for, resources_of
+from gneiss.pipelines.run import RunOptions, hire_for
+from gneiss.pipelines.worker_memory import resources_of
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages.reuse import Reuse
 from gneiss.stages.updating import FAILED_KEY, UpdateStep, columns_of, only_annotators
@@ -71,7 +72,10 @@ def update_annotations(
             return there
         left = [shard for shard in shards if (run.folder / annotations_path(shard.id, layer)).find() is None]
         if left:
-            hire = hire_for(plan, [plan.source, run.folder], workers, backend, shared_filesystem, document_seconds)
+            options = RunOptions(
+                workers=workers, backend=backend, shared_filesystem=shared_filesystem, document_seconds=document_seconds
+            )
+            hire = hire_for(plan, [plan.source, run.folder], options)
             with closing(hire(len(left), resources_of(plan)).run(step, left)) as written:
                 for _ in written:
                     check()

@@ -1,9 +1,13 @@
-"""The main stage of every run: curate shards. Corpus-wide steps add stages before and after it."""
+"""The main stage of every run: curate shards. Corpus-wide steps add stages before and after it.
+
+Here it is chosen how a shard is decided: unread, where a run stored of it all that decides it; read by itself, with
+what stages found or a run stored of it; or, where nothing is known of any shard, read together with others.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,6 +22,7 @@ from gneiss.store.at_once import at_once
 
 if TYPE_CHECKING:
     from gneiss.curate.phase import CorpusResults
+    from gneiss.stages.stored import StoredShard
 
 _Item = TypeVar("_Item")
 #: Small shards that are decided at once, and the most bytes of text of a bundle of small ones.
@@ -29,6 +34,16 @@ class CurateStep:
     """Shard in, committed files and a receipt out."""
 
     corpus: Corpus
+
+    @classmethod
+    def of(cls, corpus: Corpus) -> CurateStep:
+        """The step for a corpus, without the list of all shards where no shard needs it."""
+        return cls(corpus if corpus.sees_all else replace(corpus, shards=()))
+
+    @property
+    def takes_bundles(self) -> bool:
+        """Whether shards may be decided together, as nothing is known of any."""
+        return not (self.corpus.sees_all or self.corpus.stored)
 
     def open(self) -> CurateWork:
         """Load the recipe's models, once per worker."""
@@ -63,26 +78,30 @@ class CurateWork:
     of_worker: Callable[[Shard], Shard]
 
     def __call__(self, shard: Shard) -> Receipt:
-        """Curate a shard."""
-        from gneiss.curate.curate import NO_RESULTS, curate
+        """Curate a shard by itself; its text is read only where what is stored of it does not decide it."""
+        from gneiss.curate.curate import curate
         from gneiss.output.commit import commit
         from gneiss.stages.unread import curated_unread
 
-        recipe, output = self.recipe, self.corpus.output
+        recipe, output, stored = self.recipe, self.corpus.output, self.corpus.stored_shard(shard.id)
+        curated = curated_unread(stored, shard, recipe, self.models.connection) if stored else None
+        data = stored.copied(curated.kept, output) if stored and curated else None
+        if curated is None or data is None:
+            curated = curate(
+                self.of_worker(shard), recipe, self.models, results=self._known(shard, stored), watch=watch()
+            )
+            data = stored.copied(curated.kept, output) if stored else None
+        return commit(curated, recipe, output, data)
+
+    def _known(self, shard: Shard, stored: StoredShard | None) -> CorpusResults:
+        """What is known of a shard before it is read."""
+        from gneiss.curate.curate import NO_RESULTS
+
         found = self.results(self.numbers[shard.id]) if self.numbers else NO_RESULTS
-        stored = self.corpus.stored_shard(shard.id)
-        if stored is None:
-            curated = curate(self.of_worker(shard), recipe, self.models, results=found, watch=watch())
-            return commit(curated, recipe, output)
-        unread = curated_unread(stored, shard, recipe, self.models.connection)
-        if unread and (data := stored.copied(unread.kept, output)):
-            return commit(unread, recipe, output, data)
-        found = stored.added_to(found)
-        curated = curate(self.of_worker(shard), recipe, self.models, results=found, watch=watch())
-        return commit(curated, recipe, output, stored.copied(curated.kept, output))
+        return stored.added_to(found) if stored else found
 
     def together(self, shards: Sequence[Shard]) -> Sequence[Receipt | None]:
-        """Curate shards of which nothing is known; see BundleWork.
+        """Curate shards of which nothing is known; None for one that cannot be read; see BundleWork.
 
         While small ones are decided together, those after them are read, and those before them written. Of larger ones
         one is decided, one read and one written at a time.

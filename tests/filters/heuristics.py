@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -112,9 +113,9 @@ _FOREIGN = (
 def written(text: str) -> int:
     """How most letters are written: 0 ordinarily, 1 with sentence ends of their own, 2 without spaces."""
     counts = [0, 0, 0]
-    for letter in filter(str.isalpha, text):
+    for letter, times in Counter(filter(str.isalpha, text)).items():
         script = unicodedata.name(letter).split()[0]
-        counts[next((kind for kind, names in enumerate(_FOREIGN, 1) if script in names), 0)] += 1
+        counts[next((kind for kind, names in enumerate(_FOREIGN, 1) if script in names), 0)] += times
     return counts.index(max(counts))
 
 

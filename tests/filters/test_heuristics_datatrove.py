@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sysconfig
 from collections.abc import Iterator
@@ -46,9 +47,9 @@ def injected(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def documents() -> list[str]:
     """Licences, documentation and modules of what is installed, and what is made to be difficult."""
-    folders = [Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("purelib"))]
+    found = (walked for name in ("stdlib", "purelib") for walked in os.walk(sysconfig.get_path(name)))
     ends = (".txt", ".rst", ".md", ".py")
-    paths = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in ends and path.is_file())
+    paths = sorted(Path(folder, name) for folder, _, names in found for name in names if name.endswith(ends))
     texts = [path.read_text("utf-8", errors="replace")[:6000] for path in paths[: DOCUMENTS * 2 : 2]]
     prose = (
         text

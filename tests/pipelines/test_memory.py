@@ -12,7 +12,7 @@ import pytest
 from gneiss.backends.resources import WORKER_BYTES
 from gneiss.input.formats import row_groups
 from gneiss.input.plan import make_plan
-from gneiss.pipelines.run import BYTES_PER_BYTE, resources_of
+from gneiss.pipelines.worker_memory import BYTES_PER_BYTE, resources_of
 from gneiss.recipe.recipe import Recipe
 from gneiss.store.place import Place
 from gneiss.store.ranged import KEPT_BYTES

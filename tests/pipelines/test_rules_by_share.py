@@ -24,7 +24,7 @@ from gneiss.output import ledger
 from gneiss.output.claim import Share
 from gneiss.output.finished_run import FinishedRun, open_run
 from gneiss.pipelines import run as run_module
-from gneiss.pipelines.run import run_share
+from gneiss.pipelines.run import RunOptions, run_share
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages import of_recipe
 from gneiss.stages.exchange import Exchange
@@ -271,9 +271,7 @@ def test_a_run_that_was_ended_at_its_end_resumes(file: str, corpus: Path, light:
 @pytest.mark.parametrize("of", [1, 3])
 def test_drivers_of_shares_wait_for_the_numbers(of: int, corpus: Path, light: Path, tmp_path: Path) -> None:
     def share(task: int) -> Any:
-        return run_share(
-            Recipe.parse(LIGHT), corpus, tmp_path / "shared", Share(task, of), backend=runs.InThisProcess()
-        )
+        return run_share(Recipe.parse(LIGHT), corpus, tmp_path / "shared", Share(task, of), RunOptions(backend=HERE))
 
     with mock.patch.object(job, "LOOK_SECONDS", 0.02), ThreadPoolExecutor(of) as pool:
         assert any(pool.map(share, range(of)))

@@ -18,7 +18,7 @@ from gneiss.output import layout
 from gneiss.output.claim import Share, claim
 from gneiss.output.finished_run import FinishedRun
 from gneiss.output.ledger import read
-from gneiss.pipelines.run import run, run_share
+from gneiss.pipelines.run import RunOptions, run, run_share
 from gneiss.recipe.recipe import Recipe
 from gneiss.stages import summing
 from gneiss.store.place import place_of
@@ -50,6 +50,7 @@ phases:
     rules: {readable: eflaw < 14}
 """
 FILES = 4
+HERE = RunOptions(backend=InThisProcess())
 #: Recipe → what one driver promises.
 Expected: TypeAlias = dict[str, dict[str, str]]
 
@@ -90,7 +91,7 @@ def recipe_of(text: str) -> Recipe:
 
 def share(recipe: str, corpus: Path, output: Path, task: int, of: int) -> FinishedRun | None:
     """What a driver of a share does."""
-    return run_share(recipe_of(recipe), corpus, output, Share(task, of), backend=InThisProcess())
+    return run_share(recipe_of(recipe), corpus, output, Share(task, of), HERE)
 
 
 @pytest.mark.slow
@@ -200,8 +201,7 @@ def test_metrics_of_who_finishes_the_run_go_on(corpus: Path, tmp_path: Path) -> 
             corpus / "[01].parquet",
             tmp_path / "shared",
             Share(0, 1),
-            backend=InThisProcess(),
-            metrics_file=tmp_path / "metrics.prom",
+            RunOptions(backend=InThisProcess(), metrics_file=tmp_path / "metrics.prom"),
         )
     assert finished is not None
     lines = (tmp_path / "metrics.prom").read_text().splitlines()

@@ -51,7 +51,7 @@ def test_only_groups_that_nobody_has_added_up_are_read(input: Path, tmp_path: Pa
     output = tmp_path / "output"
     with mock.patch.object(summing, "GROUP_SHARDS", 3):
         with (
-            mock.patch("gneiss.pipelines.run._finish", side_effect=KeyboardInterrupt),
+            mock.patch("gneiss.pipelines.run.finish", side_effect=KeyboardInterrupt),
             pytest.raises(KeyboardInterrupt),
         ):
             run(RECIPE, input, output, backend=InThisProcess())
@@ -79,7 +79,7 @@ def test_a_shard_that_is_quarantined_again_changes_no_sum(input: Path, tmp_path:
         done = run(RECIPE, input, tmp_path / "output", backend=InThisProcess())
         with (
             mock.patch.object(summing, "added_up") as in_groups,
-            mock.patch("gneiss.pipelines.run.added_up") as of_all,
+            mock.patch("gneiss.pipelines.adding_up.added_up") as of_all,
         ):
             again = run(RECIPE, input, tmp_path / "output", backend=InThisProcess())
     assert (again.statistics, again.quarantined_shards) == (done.statistics, done.quarantined_shards)

@@ -142,7 +142,8 @@ class Pii(Editor):
         import pyarrow as pa
 
         from gneiss.batch import TextBatch
-        from gneiss.filters.pii_kernel import EMAIL, find_addresses
+        from gneiss.filters.address_rows import EMAIL
+        from gneiss.filters.pii_kernel import find_addresses
 
         found = find_addresses(batch, self.email, self.ip)
         chosen = np.flatnonzero(found.personal)

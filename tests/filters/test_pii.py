@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from gneiss.batch import TextBatch
 from gneiss.errors import RecipeError
+from gneiss.filters.email_kernel import METHODS, NO_DOMAINS
+from gneiss.filters.ip_kernel import NUMBERED
 from gneiss.filters.pii import PAGES, Pii
-from gneiss.filters.pii_kernel import METHODS, NO_DOMAINS, NUMBERED
 from gneiss.filters.top_level_domains import TOP_LEVEL_DOMAINS
 
 #: Letters beyond ASCII that the generated texts have: those that mix with ASCII in a name, and those that do not.

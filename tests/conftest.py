@@ -39,6 +39,8 @@ settings.load_profile("gneiss")
 # Hypothesis also draws constants from the source of the modules that happen to be loaded, so that examples depend on
 # which tests ran before. No setting turns this off.
 patch.object(providers, "_get_local_constants", Constants).start()
+# Else scikit-learn starts `lscpu` to count cores, once a process: in whichever test comes first.
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -87,6 +87,14 @@ def test_the_argmin_by_hand() -> None:
     assert aim(weights, phi, 1, costs, 0.9, 0.1) == 2
 
 
+def test_of_equal_aims_the_cheapest_is_taken() -> None:
+    weights, phi, costs = np.zeros((3, 3, 6)), np.zeros(6), np.array([0.1, 0.0, 0.0, 0.0])
+    assert aim(weights, phi, 0, costs, 1.0, 0.1) == 3  # the judge is expected to agree with itself
+    weights[:, :, 0], phi[0] = 50.0, 1.0  # and so are all tiers, to the last bit of a float64
+    assert expected_agreement(weights[0, 0], phi) == 1.0
+    assert [aim(weights, phi, tier, costs, 1.0, 0.1) for tier in range(3)] == [0, 1, 2]
+
+
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=4), st.integers(0, 99))
 def test_no_debt_is_tier_0_and_much_debt_the_judge(margins: list[float], seed: int) -> None:
     tiers = len(margins)

@@ -327,6 +327,19 @@ def test_a_site_that_is_late_is_not_asked_meanwhile(tmp_path: Path) -> None:
     assert result.records[1]["lost"] == {"cee": "at the task of round 0 still"}
 
 
+def test_the_place_of_a_site_that_never_answers_is_given_to_another(tmp_path: Path) -> None:
+    sites: dict[str, Site] = dict(sites_of(tmp_path / "sites", min_documents=2))
+    slow = InProcess(sites, MOST_BYTES, lambda site, _: 1e9 if site == "bob" else 1.0)
+    found = federation("fedbuff", 6, concurrency=1)
+    result = train(found, slow, place_of(tmp_path / "out"), answer_seconds=10)
+    arrived = [site for record in result.records for site, _, _ in record["arrivals"]]
+    tasks = [task for record in result.records for _, task, _ in record["arrivals"]]
+    assert len(result.records) == 6
+    assert set(arrived) == {"ann", "cee"}
+    assert set(range(max(tasks))) - set(tasks), "bob was given one, and no other until it answers"
+    assert len(set(range(max(tasks))) - set(tasks)) == 1
+
+
 @pytest.mark.parametrize("strategy", ["fedavg", "fedbuff"])
 def test_a_training_without_any_answer_ends(tmp_path: Path, strategy: str) -> None:
     sites: dict[str, Site] = dict(sites_of(tmp_path / "sites"))

@@ -30,7 +30,10 @@ AWKWARD = [
     "the of a " * 50, "unknown words only",
 ]  # fmt: skip
 #: n-grams and buckets.
-SHAPES = [(1, 0), (1, 262_144), (2, 262_144), (2, 100_003), (3, 100_003)]
+SHAPES = [
+    (1, 0), (1, 262_144), (2, 262_144), (2, 100_003), (3, 100_003),
+    pytest.param((3, 2_000_000), marks=pytest.mark.exhaustive),
+]  # fmt: skip
 
 
 def soup(seed: int, count: int) -> list[str]:

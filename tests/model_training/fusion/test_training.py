@@ -67,6 +67,9 @@ def test_a_model_its_card_and_the_same_bytes_again(finished: FinishedRun, tmp_pa
     ways = {way.name: way for way in first.ways}
     assert {"masked", "laser", "first alone, where it is there", "mean of the blocks alone"} <= set(ways)
     assert (ways["masked"].accuracy or 0) > 0.7
+    losses = {name: ways[name].loss or 9.0 for name in ("masked", "laser")}
+    assert first.is_auto
+    assert first.method == min(losses, key=losses.__getitem__)
     card = (tmp_path / "first/MODEL.md").read_text()
     assert "- second: `b`, `kind`" in card
     assert str(tmp_path) not in card

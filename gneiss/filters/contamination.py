@@ -21,39 +21,40 @@ PAGES = (
     Page(
         code="DC01",
         name="contamination",
-        summary="Drops documents that share 13 words in a row with a text of an evaluation set.",
+        summary="Drops documents that share 13 consecutive words with a text of an evaluation set.",
         why=(
-            "A model that has read the questions of a test is measured by its memory. Any 13 words in a row in common "
-            "are taken for a copy, as GPT-3's authors did. That finds every verbatim copy, and more: famous "
-            "quotations, licences, phrases that an evaluation set shares with the whole web. Sets that are made of "
-            "public passages (encyclopedia articles, books) match those passages, so give the questions and answers "
-            "alone. Look at what a dry run drops; contamination_fraction tells a quotation from a page of test "
-            "questions. Paraphrases and translations are not found. The sets are yours: none is packaged."
+            "Evaluating a model on questions that it was trained on measures memorization. As in GPT-3, 13 "
+            "consecutive words in common count as a copy. That finds every verbatim copy, but also famous "
+            "quotations, licences, and phrases that an evaluation set shares with the whole web. Sets built "
+            "from public passages (encyclopedia articles, books) match those passages, so only provide the "
+            "questions and answers. Inspect what a dry run drops; contamination_fraction distinguishes a "
+            "quotation from a page of test questions. Paraphrases and translations are not found. You "
+            "provide the sets; none is packaged."
         ),
         formula=(
-            "Words end where Unicode's word segmentation (UAX 29) ends them, so at dashes and slashes, and lose every "
-            "character that is no letter, digit or mark. They are compared by folded case and compatibility "
-            "decomposition (NFKD), so NFC, NFD and ligatures are one; diacritics, vowel signs and numbers stay. In "
-            "scripts without spaces a letter with its marks is a unit: two of Han, kana or Yi count as a word, four of "
-            "Thai, Lao, Khmer, Myanmar or Tibetan. An n-gram is as many words and units in a row as count 13 words "
-            "(ngram_words), so 26 Han characters; a text that counts less is one n-gram if it counts at least 8 "
-            "(min_words), and is ignored if it does not. contamination_ngrams counts the different "
-            "n-grams of the document that any set has; "
-            "contamination_set is the set that has most of them, the first by name where several do; "
-            "contamination_fraction is the share of the document's words and units that lie in such an n-gram. N-grams "
-            "are "
-            "compared by 64-bit hashes: with a million n-grams in the sets, one in 18 trillion n-grams of documents "
-            "matches by chance"
+            "Words are those of Unicode's word segmentation (UAX 29), which splits at dashes and slashes, "
+            "without characters other than letters, digits and marks. They are compared after case folding "
+            "and compatibility decomposition (NFKD), so NFC, NFD and ligatures are equal; diacritics, vowel "
+            "signs and numbers are kept. In scripts without spaces a letter with its marks is a unit: two of "
+            "Han, kana or Yi count as a word, four of Thai, Lao, Khmer, Myanmar or Tibetan. An n-gram is a "
+            "sequence of words and units that counts as 13 words (ngram_words), such as 26 Han characters. A "
+            "shorter text is one n-gram if it counts at least 8 (min_words), and is ignored otherwise. "
+            "contamination_ngrams is the number of distinct n-grams of the document that occur in any set; "
+            "contamination_set is the set with most of them, the first by name if several tie; "
+            "contamination_fraction is the share of the document's words and units in such n-grams. N-grams "
+            "are compared by 64-bit hashes: with a million n-grams in the sets, one in 18 trillion n-grams "
+            "of documents matches by chance"
         ),
         source=(
-            "Brown et al. 2020 (arXiv 2005.14165), appendix C (8 to 13 words, case and punctuation ignored); the "
-            "removal of punctuation as in EleutherAI's lm-evaluation-harness; datatrove's NGramsDecontFilter, which "
-            "takes 12 words, also folds diacritics and replaces numbers, and drops a document at its first match"
+            "Brown et al. 2020 (arXiv 2005.14165), appendix C (8 to 13 words, case and punctuation ignored); "
+            "punctuation is removed as in EleutherAI's lm-evaluation-harness; datatrove's NGramsDecontFilter "
+            "uses 12 words, also folds diacritics and replaces numbers, and drops a document at its first "
+            "match"
         ),
         cost=(
-            "on one core 140 MB of text a second with 20,000 n-grams in the sets, 60 with 2,500,000, and less "
-            "where much of the text is in a set; 30 bytes of memory for each of these n-grams, in each worker, and "
-            "up to four times that while they are loaded"
+            "140 MB/s on one core with 20,000 n-grams in the sets, 60 with 2,500,000, and less if much of "
+            "the text is in a set; 30 bytes of memory per n-gram in each worker, and up to four times that "
+            "while loading"
         ),
         example_kept="The farmer had sixteen ducks, and every morning she carried their eggs down to the market.",
         example_dropped=(

@@ -39,12 +39,12 @@ PAGES = (
     Page(
         code="EN01",
         name="encoder",
-        summary="Keeps text that a small transformer takes for educational, as FineWeb-Edu does.",
+        summary="Keeps text that a small transformer rates as educational, as in FineWeb-Edu.",
         why=(
-            "An encoder reads words in their context, which no n-gram model does, and costs some thousand times as "
-            "much. So it belongs in a phase after cheap rules, or behind a policy (docs/routing.md). FineWeb-Edu's "
-            "model gives a number from 0 to 5; any BERT with a head of its own, and any encoder with a head of gneiss "
-            "train encoder, takes its place: the threshold belongs to the model."
+            "An encoder reads words in context, unlike an n-gram model, and costs a few thousand times as "
+            "much. Use it in a phase after cheap rules, or in a routing policy (docs/routing.md). "
+            "FineWeb-Edu's model gives a number from 0 to 5. Any BERT with its own head, and any encoder "
+            "with a head of gneiss train encoder, can replace it; the threshold only holds for its model."
         ),
         formula=(
             "of up to `windows` windows of `window_tokens` tokens, at equal distances from the beginning to the end of "
@@ -55,7 +55,8 @@ PAGES = (
             "FineWeb-Edu (arXiv 2406.17557), section 4: HuggingFaceFW/fineweb-edu-classifier, whose score, rounded, is "
             "at least 3"
         ),
-        cost="7,600 tokens a second on one core with 6 layers of 384, 16,000 in int8; by layers and width squared",
+        cost="7,600 tokens per second on one core with 6 layers of 384, 16,000 in int8; proportional to "
+        "layers and width squared",
         example_kept="Photosynthesis turns light into chemical energy. Its first reactions take place in thylakoids.",
         example_dropped="Book your weekend now! Pool, spa, breakfast included, and free parking for members.",
         rules={"educational": "encoder >= 2.5"},

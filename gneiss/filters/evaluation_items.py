@@ -27,29 +27,32 @@ PAGES = (
         name="evaluation_items",
         summary="Drops documents that contain most of a question or an answer of an evaluation set.",
         why=(
-            "Contamination item by item, to be reviewed: evaluation_item names the row of the set, and `gneiss "
-            "contamination review` shows it beside the document. Questions, answers and passages are scored apart, as "
-            "a passage is often public text that may stay. Common words count little, so a shared phrase is no copy; a "
-            "short item must be there whole, of a long one 80 % are enough, so that a copy with a changed name is "
-            "found. Paraphrases and translations are not found, and texts under 8 words (an answer such as `42`) are "
-            "not looked for by themselves. The sets are yours: none is packaged."
+            "Contamination by item, for review: evaluation_item identifies the row of the set, and `gneiss "
+            "contamination review` shows it beside the document. Questions, answers and passages are scored "
+            "separately, because a passage is often public text that may stay. Common words have little "
+            "weight, so a shared phrase is not a copy. A short item must be contained as a whole; for a long "
+            "one 80 % suffice, so that a copy with a changed name is found. Paraphrases and translations are "
+            "not found, and texts under 8 words (an answer such as `42`) are not searched for on their own. "
+            "You provide the sets; none is packaged."
         ),
         formula=(
-            "Words are those of contamination (DC01). A word is worth log((1 + texts) / texts with it) over all texts "
-            "of the sets, an n-gram of 5 words (ngram_words) the sum of its words; one that more than 1,000 texts have "
-            "is worth nothing. The score of a text is the worth of its n-grams that the document has, each once, over "
-            "that of all its n-grams. Its threshold is 1 up to 15 words, and falls in a line to 0.8 (threshold) at 40 "
-            "words; a text of fewer than 8 (min_words) is not looked for. evaluation_question, _answer and _passage "
-            "are the largest score over threshold of such a text: from 1 on the document has it. evaluation_item is "
-            "the set and row, from 0, of the text with the largest of all, if that is 1 or more, and evaluation_part "
-            "what it is"
+            "Words are those of contamination (DC01). The weight of a word is log((1 + texts) / texts with "
+            "it) over all texts of the sets, that of an n-gram of 5 words (ngram_words) the sum of its "
+            "words; an n-gram in more than 1,000 texts has no weight. The score of a text is the weight of "
+            "its n-grams that occur in the document, each counted once, over that of all its n-grams. Its "
+            "threshold is 1 up to 15 words, and falls linearly to 0.8 (threshold) at 40 words; a text of "
+            "fewer than 8 words (min_words) is not searched for. evaluation_question, _answer and _passage "
+            "are the largest ratio of score to threshold of such texts; from 1 on, the document contains the "
+            "text. evaluation_item is the set and row, from 0, of the text with the largest ratio, if that "
+            "is at least 1, and evaluation_part its kind"
         ),
         source=(
-            "after allenai/decon, with which OLMo 3 was decontaminated (arXiv 2512.13961): n-grams weighted by inverse "
-            "document frequency, questions, answers and passages apart, 1 up to 20 tokens and 0.8 from 50 on. Words, "
-            "the weights of n-grams and the independence of the parts are ours; decon samples n-grams and expands them"
+            "after allenai/decon, which decontaminated OLMo 3 (arXiv 2512.13961): n-grams weighted by "
+            "inverse document frequency, separate scores for questions, answers and passages, 1 up to 20 "
+            "tokens and 0.8 from 50 on. Words, the weights of n-grams and the independence of the parts are "
+            "ours; decon samples n-grams and expands them"
         ),
-        cost="that of DC01, and 60 bytes of memory for each n-gram of the sets",
+        cost="that of DC01, and 60 bytes of memory per n-gram of the sets",
         example_kept="The farmer had sixteen ducks, and every morning she carried their eggs down to the market.",
         example_dropped=(
             "Q: A farmer sells twelve eggs on every day of the week. How many eggs does she sell in a fortnight? A: 168"

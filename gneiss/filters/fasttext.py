@@ -32,11 +32,11 @@ PAGES = (
     Page(
         code="GW01",
         name="quality",
-        summary="Keeps text that either of two fastText models takes for high-quality writing.",
+        summary="Keeps text that at least one of two fastText models rates as high-quality writing.",
         why=(
-            "One model was trained on instruction answers and explanations (dclm), one on synthetic textbooks and "
-            "annotated web pages (cosmo). They disagree often, so a document needs the favour of only one. The "
-            "score is the probability of the label hq itself: the published code reports the probability of the top "
+            "One model was trained on instruction answers and explanations (dclm), one on synthetic "
+            "textbooks and annotated web pages (cosmo). They disagree often, so one of them suffices. The "
+            "score is the probability of the label hq. The published code reports the probability of the top "
             "label, which is at least one half, so its rule keeps everything."
         ),
         formula="softmax probability of the label hq, of the whole text, no lower-casing, line breaks as spaces",
@@ -53,11 +53,11 @@ PAGES = (
     Page(
         code="GW02",
         name="category",
-        summary="Says whether a text belongs to science, technology, education or medicine.",
+        summary="Labels text that belongs to science, technology, education or medicine.",
         why=(
-            "Good technical writing reads harder and tokenizes worse than other good writing. A document in a "
-            "category is therefore held to wider bounds of readability and tokens per character. The rule drops "
-            "nothing by itself; other rules ask for the labels."
+            "Good technical writing reads harder and tokenizes worse than other good writing. A document in "
+            "a category therefore gets wider bounds for readability and tokens per character. The rule is "
+            "not meant to drop documents; other rules read the labels."
         ),
         formula="the top label of each of four binary fastText models, against cc (any other web page)",
         source=(

@@ -19,27 +19,30 @@ PAGES = (
     Page(
         code="FW01",
         name="fineweb",
-        summary="Drops lists and templates: lines that end like no sentence, are short, repeat, or hold few words.",
+        summary="Drops lists and templates: lines that are short, repeated, have few words or do not end "
+        "like a sentence.",
         why=(
-            "What Gopher's and C4's rules let through is mostly lists. FineWeb compared good and bad crawls over more "
-            "than fifty measurements of documents, and kept the thresholds that removed the difference at the least "
-            "loss. They stand after C4's rules without terminal punctuation, which they replace."
+            "Most bad documents that pass Gopher's and C4's rules are lists. FineWeb compared good and bad "
+            "crawls by more than fifty document statistics, and kept the thresholds that removed the "
+            "difference at the lowest loss. They are applied after C4's rules without terminal punctuation, "
+            "which they replace."
         ),
         formula=(
-            "Lines are those of str.splitlines, of which blank ones (of white space only) count as empty, and only for "
-            "line feeds, which are the ends of lines. punctuated: the last character ends a sentence in any script. "
-            "short: at most 30 code points. repeated: code points of lines that were there before, divided by those of "
-            "all lines. line feeds are divided by words, which are runs of anything but white space, and null "
-            "where most letters are of a script without spaces between words. A document without a line has nulls, and "
-            "is dropped. datatrove takes only LF for the end of a line: where lines end "
-            "with CRLF none is punctuated, and blank lines of blanks count in the length of the text"
+            "Lines are those of str.splitlines. Blank lines (white space only) count as empty, and only for "
+            "line feeds, which are the ends of lines. punctuated: the last character ends a sentence in any "
+            "script. short: at most 30 code points. repeated: code points of lines that equal an earlier "
+            "line, divided by those of all lines. line feeds are divided by words, which are separated by "
+            "white space; the value is null if most letters belong to a script without spaces between words. "
+            "A document without a line has nulls and is dropped. datatrove only splits lines at LF: if lines "
+            "end with CRLF, none is punctuated, and blank lines of spaces count in the length of the text"
         ),
         source=(
-            "Penedo et al. 2024 (arXiv 2406.17557), section 3.6. Thresholds as in datatrove's FineWebQualityFilter, "
-            "which made the data set: the paper prints 0.1 for repeated lines where the code has 0.01, and does not "
-            "mention line feeds"
+            "Penedo et al. 2024 (arXiv 2406.17557), section 3.6. Thresholds as in datatrove's "
+            "FineWebQualityFilter, which produced the data set: the paper gives 0.1 for repeated lines where "
+            "the code has 0.01, and does not mention line feeds"
         ),
-        cost="with the other heuristics, whose segmentation it shares, 40 MB/s on one core (scripts/bench_crawl.py)",
+        cost="40 MB/s on one core together with the other heuristics, which share its segmentation "
+        "(scripts/bench_crawl.py)",
         example_kept="The council met twice that winter.\nNeither meeting lasted an hour, and nothing was decided.",
         example_dropped="Home\nProducts\nPrices\nImprint\nHome",
         rules={

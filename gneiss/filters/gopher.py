@@ -24,26 +24,28 @@ PAGES = (
     Page(
         code="GO01",
         name="gopher_quality",
-        summary="Keeps documents that look like running English text: words of ordinary length, few symbols and lists.",
+        summary="Keeps documents that look like English prose: words of normal length, few symbols and lists.",
         why=(
-            "Menus, tables, code, tag clouds and cut-off teasers differ from prose in counts that need no model: how "
-            "long the words are, how many contain a letter, how many lines are bullets, whether any of the commonest "
-            "English words occur at all. The stop words and the word lengths are those of English."
+            "Menus, tables, code, tag clouds and cut-off teasers differ from prose in simple counts: the "
+            "length of words, the share of words with a letter, the share of bullet lines, and the most "
+            "common English words. Stop words and word lengths are those of English."
         ),
         formula=(
-            "Words are runs of anything but white space; the count and the mean length are of words with at least one "
-            "character that is no punctuation. Hashes (#) and ellipses (... or …) are divided by all words. Lines are "
-            "those of str.splitlines; a bullet is - or •. Stop words: the, be, to, of, and, that, have, with, in "
-            "lower case, each counted once. A measurement without a denominator is null, and its rule not true. So are "
-            "those of words where most letters are of a script without spaces between words (Han, kana, Thai …)"
+            "Words are separated by white space; the count and the mean length are of words with at least "
+            "one character other than punctuation. Hashes (#) and ellipses (... or …) are divided by all "
+            "words. Lines are those of str.splitlines; a bullet is - or •. Stop words: the, be, to, of, and, "
+            "that, have, with, in lower case, each counted once. A measurement without a denominator is "
+            "null, and its rule is not true. The same holds for measurements of words if most letters belong "
+            "to a script without spaces between words (Han, kana, Thai …)"
         ),
         source=(
-            "Rae et al. 2021 (arXiv 2112.11446), section A.1.1, quality filtering; counted as datatrove's "
-            "GopherQualityFilter counts, with words split at white space. datatrove's own splitting (spaCy) makes a "
-            "word of each punctuation mark: of 1,500 documentation pages 247 are then decided otherwise, 245 of which "
-            "it drops and gneiss keeps"
+            "Rae et al. 2021 (arXiv 2112.11446), section A.1.1, quality filtering; counted as in datatrove's "
+            "GopherQualityFilter, with words split at white space. datatrove's own splitting (spaCy) makes "
+            "each punctuation mark a word: of 1,500 documentation pages, 247 are then decided differently, "
+            "245 of which it drops and gneiss keeps"
         ),
-        cost="with the other heuristics, whose segmentation it shares, 40 MB/s on one core (scripts/bench_crawl.py)",
+        cost="40 MB/s on one core together with the other heuristics, which share its segmentation "
+        "(scripts/bench_crawl.py)",
         example_kept=(
             "The bridge was opened in 1894 and carried both trams and carts until the war. It was then closed to all "
             "but those who lived on the island, and the toll house at its northern end became a shop. When the new "
@@ -64,30 +66,33 @@ PAGES = (
     Page(
         code="GO02",
         name="gopher_repetition",
-        summary="Drops documents of which much repeats: lines, paragraphs, or runs of 2 to 10 words.",
+        summary="Drops documents with many repeated lines, paragraphs or runs of 2 to 10 words.",
         why=(
-            "Generated pages, lists of near-equal records and broken extraction repeat themselves. A model that is "
-            "trained on such text learns to repeat. The rules look at lines and paragraphs (how many are copies of an "
-            "earlier one, and how much of the text they are) and at the share of the text in repeated runs of words."
+            "Generated pages, lists of similar records and broken extraction are repetitive, and a model "
+            "trained on such text learns to repeat. The rules measure lines and paragraphs (how many are "
+            "copies of an earlier one, and their share of the text) and the share of the text in repeated "
+            "runs of words."
         ),
         formula=(
-            "Lines are those of str.splitlines, and blank if they are of white space only; paragraphs are separated by "
-            "blank lines; a copy is one that was there before. Characters are code points, divided by those of the "
-            "whole text, in which the end of a line is one and a blank line has none. datatrove separates lines at LF "
-            "only: with CRLF, or with a no-break space in each blank line, each blank line is a copy of the first, "
-            "which drops ordinary documents. For 2 to 4 words: the most "
-            "frequent run (the first of them), with single spaces, times its occurrences. For 5 to 10 words: all "
-            "later occurrences, read from left to right without overlap, the words joined without a space. Where most "
-            "letters are of a script without spaces between words (Han, kana, Thai …), runs of words mean nothing: "
-            "their measurements are null and their rules not true; to keep such documents write the rules that you "
-            "want, such as top_2gram_char_fraction IS NULL OR top_2gram_char_fraction <= 0.2"
+            "Lines are those of str.splitlines, and blank if they only contain white space. Paragraphs are "
+            "separated by blank lines. A copy equals an earlier line or paragraph. Characters are code "
+            "points, divided by those of the whole text, in which the end of a line is one and a blank line "
+            "has none. datatrove only splits lines at LF: with CRLF, or with a no-break space in each blank "
+            "line, each blank line is a copy of the first, which drops ordinary documents. For 2 to 4 words: "
+            "the most frequent run (the first of several), with single spaces, times its occurrences. For 5 "
+            "to 10 words: all later occurrences, read from left to right without overlap, the words joined "
+            "without a space. If most letters belong to a script without spaces between words (Han, kana, "
+            "Thai …), runs of words are meaningless: their measurements are null and their rules are not "
+            "true. To keep such documents, write your own rules, such as top_2gram_char_fraction IS NULL OR "
+            "top_2gram_char_fraction <= 0.2"
         ),
         source=(
-            "Rae et al. 2021 (arXiv 2112.11446), table A1; counted as datatrove's GopherRepetitionFilter counts, with "
-            "words split at white space; with its own splitting (spaCy) 42 of 1,500 documentation pages are decided "
-            "otherwise, 37 of which it drops and gneiss keeps"
+            "Rae et al. 2021 (arXiv 2112.11446), table A1; counted as in datatrove's GopherRepetitionFilter, "
+            "with words split at white space; with its own splitting (spaCy), 42 of 1,500 documentation "
+            "pages are decided differently, 37 of which it drops and gneiss keeps"
         ),
-        cost="with the other heuristics, whose segmentation it shares, 40 MB/s on one core (scripts/bench_crawl.py)",
+        cost="40 MB/s on one core together with the other heuristics, which share its segmentation "
+        "(scripts/bench_crawl.py)",
         example_kept=(
             "Four tenors auditioned on Monday; by Friday only one of them still wanted the part. He had sung it once, "
             "in a barn, to an audience of farmers who left at the interval."

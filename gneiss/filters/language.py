@@ -26,23 +26,25 @@ PAGES = (
     Page(
         code="LI01",
         name="language",
-        summary="Keeps documents that a fastText model takes for English with some confidence.",
+        summary="Keeps documents that a fastText model identifies as English with sufficient confidence.",
         why=(
-            "Heuristics and quality models are made for one language, and say nothing of others. A low score marks "
-            "mixtures, lists of names, code and text too short to tell."
+            "Heuristics and quality models are made for one language and are meaningless for others. A low "
+            "score indicates mixed languages, lists of names, code or text too short to identify."
         ),
         formula=(
-            "the most probable label of a supervised fastText model and its probability as fastText reports it, which "
-            "may exceed 1 by 0.00001; null for a text without a letter. No more than the first max_chars code points "
-            "are read, in one line and in the form that the model knows: all white space (no-break spaces, say, at "
-            "which fastText splits no words) is a space; soft hyphens and zero-width spaces are removed; full-width "
-            "ASCII is ASCII; characters are composed (NFC); and a text with more capitals than small letters is in "
-            "lower case. Other texts have the score that fastText gives them as they are. With no-break spaces lid.176 "
-            "takes a sentence of English for French (0.44; with spaces en, 0.98); in capitals it scores 0.23 (0.98)"
+            "the most probable label of a supervised fastText model and its probability as fastText reports "
+            "it, which may exceed 1 by 0.00001; null for a text without a letter. Only the first max_chars "
+            "code points are read, as one line and normalized as in the model's training data: all white "
+            "space becomes a space (fastText does not split words at no-break spaces, for example); soft "
+            "hyphens and zero-width spaces are removed; full-width ASCII becomes ASCII; characters are "
+            "composed (NFC); and a text with more capital than small letters is lower-cased. Other texts "
+            "have the score of fastText for the unchanged text. With no-break spaces, lid.176 identifies an "
+            "English sentence as French (0.44; with spaces en, 0.98); in capitals it scores 0.23 (0.98)"
         ),
         source=(
-            "A. Joulin et al. 2016 (arXiv 1607.01759, 1612.03651), model lid.176 (CC BY-SA 3.0); the threshold: Penedo "
-            "et al. 2024 (arXiv 2406.17557), base filtering, where the whole text is read as it is"
+            "A. Joulin et al. 2016 (arXiv 1607.01759, 1612.03651), model lid.176 (CC BY-SA 3.0); the "
+            "threshold: Penedo et al. 2024 (arXiv 2406.17557), base filtering, which reads the whole text "
+            "unchanged"
         ),
         cost="about 5,000 documents a second on one core, with the first 1,000 characters of each",
         example_kept="The tide tables for the estuary are printed every January.",

@@ -22,13 +22,13 @@ PAGES = (
     Page(
         code="GW05",
         name="membership",
-        summary="Keeps the documents of FineWeb that the published GneissWeb kept, known by their ids.",
+        summary="Keeps the documents of FineWeb whose ids are in the published GneissWeb.",
         why=(
-            "The release is a list of ids, in the form of a Bloom filter of 28 GB: it gives the published selection "
-            "without any model, and something to compare one's own selection with. A filter may say yes to an id that "
-            "is not in it, at the rate it was made for; it never says no to one that is."
+            "The release is a set of ids, as a Bloom filter of 28 GB. It gives the published selection "
+            "without any model, and a reference for your own selection. A Bloom filter has false positives, "
+            "at the rate it was built for, but no false negatives."
         ),
-        formula="all bits that the id's 128-bit key names are set in the filter",
+        formula="all bits selected by the 128-bit key of the id are set in the filter",
         source="ibm-granite/GneissWeb.bloom; B. Bloom, Space/time trade-offs in hash coding (1970); format: rbloom",
         cost="some microseconds per id, and one page read per bit while the filter is not in memory",
         example_kept="<urn:uuid:0d8a309d-25c5-405d-a08a-c11239f0d717>, if GneissWeb has it",

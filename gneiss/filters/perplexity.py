@@ -31,19 +31,20 @@ PAGES = (
     Page(
         code="CC01",
         name="perplexity",
-        summary="Tells prose like the model's from lists, markup, machine output and other languages.",
+        summary="Separates prose like that of the model from lists, markup, machine output and other languages.",
         why=(
-            "An n-gram model trained on good text of a language is little surprised by more of it. CCNet ranks the "
-            "documents of a language by perplexity and cuts the ranking in three: head, middle, tail. A limit belongs "
-            "to a model and a language, so none is published here: take quantiles of one's own corpus. A very low "
-            "perplexity is suspect too: it is what boilerplate and repetition have."
+            "An n-gram model trained on good text of a language assigns low perplexity to similar text. "
+            "CCNet ranks the documents of a language by perplexity and cuts the ranking in three: head, "
+            "middle, tail. A threshold only holds for one model and language, so none is published here: use "
+            "quantiles of your own corpus. Very low perplexity is suspect too, because boilerplate and "
+            "repetition have it."
         ),
         formula=(
-            "10 ** -(sum of log10 p of every word and line end / their number); lines are scored one by one. A model "
-            "of SentencePiece pieces, such as CCNet's (en.arpa.bin), needs pieces (en.sp.model) and normalization: "
-            "ccnet: as in CCNet's code, the document is then one line, and its words are pieces. Without them nearly "
-            "every word is unknown and perplexities are near 1e6, so such a model is refused; perplexities of a "
-            "batch that are nearly the same are warned of"
+            "10 ** -(sum of log10 p of every word and line end / their number); lines are scored one by one. "
+            "A model of SentencePiece pieces, such as CCNet's (en.arpa.bin), needs pieces (en.sp.model) and "
+            "normalization: ccnet. As in CCNet's code, the document is then one line, and its words are "
+            "pieces. Without them nearly every word is unknown and perplexities are near 1e6, so such a "
+            "model is refused. A batch with nearly equal perplexities causes a warning"
         ),
         source="CCNet (arXiv 1911.00359), section 4.2; K. Heafield, KenLM (2011)",
         cost="the model's lookups: about 28 MB/s on one core for a 5-gram, less with CCNet's normalization",

@@ -19,23 +19,24 @@ PAGES = (
     Page(
         code="PN01",
         name="pooled",
-        summary="Scores text by a small network of one's own, which reads words in threes.",
+        summary="Scores text with a small self-trained network over word trigrams.",
         why=(
-            "fastText adds up what its n-grams are worth, each by itself. This network reads each word with the two "
-            "after it, and decides by the mean and the maximum of what it finds, so that a single telling passage can "
-            "count. On the same labels it orders documents a little better than fastText, at less than half its speed; "
-            "a head over an encoder a thousand times as dear did not (docs/models.md). There is no published model: "
-            "gneiss train pooled makes one of labels, and its card has thresholds."
+            "fastText sums independent weights of n-grams. This network reads each word with the next two, "
+            "and pools mean and maximum over the text, so that a single informative passage can decide. On "
+            "the same labels it ranks documents slightly better than fastText, at less than half its speed; "
+            "a head on an encoder, a thousand times as expensive, did not (docs/models.md). There is no "
+            "published model: gneiss train pooled trains one from labels, and its card lists thresholds."
         ),
         formula=(
-            "of each word and the two after it, by fastText's hash of their bytes, 32 sums through a ReLU; from mean "
-            "and maximum of each sum over the text, the probability of the label; null for a text without words"
+            "for each word and the next two, by fastText's hash of their bytes, 32 sums and a ReLU; from the "
+            "mean and maximum of each over the text, the probability of the label; null for a text without "
+            "words"
         ),
         source=(
             "after the convolution and pooling of Y. Kim, Convolutional Neural Networks for Sentence Classification "
             "(EMNLP 2014), with hashed words; scripts/experiments/encoders.py measures it"
         ),
-        cost="100 MB/s on one core, 45 where texts have 40 words; 25 MB of memory a worker and model",
+        cost="100 MB/s on one core, 45 for texts of 40 words; 25 MB of memory per worker and model",
         example_kept="To solve the equation, first collect the terms in x on one side, then divide by their factor.",
         example_dropped="CHEAP tickets!! buy now buy now best price click here login free shipping order today",
     ),

@@ -20,10 +20,10 @@ PAGES = (
         name="readability",
         summary="Drops text whose sentences are long and full of short words, by the McAlpine EFLAW score.",
         why=(
-            "Lists of links, keyword stuffing and tables without sentences have scores in the hundreds, plain English "
-            "has scores of 10 to 25. Technical text reads harder than its quality deserves, so documents in one of the "
-            "four categories are allowed more. The rule stands beside tokens per character: a document that passes "
-            "either stays."
+            "Lists of links, keyword stuffing and tables without sentences have scores in the hundreds, "
+            "plain English has scores of 10 to 25. Technical text is harder to read than its quality "
+            "suggests, so documents in one of the four categories have a higher limit. The recipe combines "
+            "the rule with tokens per character: a document that passes either is kept."
         ),
         formula=(
             "eflaw = (words + mini_words) / sentences, rounded half up to one decimal; 0.0 for an empty text. "

@@ -18,15 +18,17 @@ PAGES = (
     Page(
         code="RC01",
         name="replaced_characters",
-        summary="Drops documents of which more than one character in a hundred was lost in decoding.",
+        summary="Drops documents that lost more than one character in a hundred in decoding.",
         why=(
-            "A page that declares a wrong charset, or mixes two, becomes a text with U+FFFD in place of characters, as "
-            "in a browser. That is no text to learn from. A few lost characters do no harm."
+            "A page that declares a wrong charset, or mixes two, is decoded with U+FFFD in place of "
+            "characters, as in a browser. Such text is useless for training. A few lost characters do no "
+            "harm."
         ),
         formula="replaced_characters = number of U+FFFD in the text",
         source=(
-            "none is published; the threshold is ours. Sentences in ten other charsets, read as UTF-8, lose 12 % "
-            "(German) to 81 % (Greek) of their characters; a cut or damaged page loses a few in all"
+            "none is published; the threshold is ours. Sentences in ten other charsets, decoded as UTF-8, "
+            "lose 12 % (German) to 81 % (Greek) of their characters; a truncated or damaged page loses only "
+            "a few"
         ),
         cost="110 MB/s",
         example_kept="The caf\ufffd on the corner opens at seven, and "

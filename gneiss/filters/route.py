@@ -42,20 +42,21 @@ PAGES = (
     Page(
         code="RT01",
         name="route",
-        summary="Keeps what a dear judge would keep, mostly without asking it.",
+        summary="Keeps what an expensive judge would keep, and rarely asks it.",
         why=(
-            "A language model or a large classifier judges best and costs most. Cheap annotators agree with it on "
-            "most documents, and from their margins it can be told on which. Tier after tier is run until one will "
-            "agree often enough; the judge is asked where none will, and on audited documents, by which its agreement "
-            "is known. Agreement is measured, never promised: see docs/routing.md."
+            "A language model or a large classifier judges best and costs most. Cheap annotators agree with "
+            "it on most documents, and their margins indicate on which. Tiers run one after another until "
+            "one is expected to agree often enough. The judge is asked if none is, and on audited documents, "
+            "which measure the agreement. Agreement is measured, not guaranteed: see docs/routing.md."
         ),
         formula=(
-            "at tier k go on to argmin over m >= k of V * (costs from k to m) - Q * P(tier m agrees with the judge), "
-            "with Q and the predictors of agreement frozen by a pilot (gneiss route calibrate); audited are documents "
-            "whose text's xxh3-64 falls below the audit share"
+            "at tier k go on to argmin over m >= k of V * (costs from k to m) - Q * P(tier m agrees with the "
+            "judge), with Q and the predictors of agreement frozen by calibration (gneiss route calibrate); "
+            "a document is audited if the xxh3-64 of its text is below the audit share"
         ),
-        source="MESS+ (arXiv 2411.00889, 2505.19947), made sequential, with audits and frozen; thresholds: the pilot's",
-        cost="a microsecond per document and tier, beside what tiers and judge cost",
+        source="MESS+ (arXiv 2411.00889, 2505.19947), made sequential, with audits, and frozen; thresholds: "
+        "from the calibration",
+        cost="a microsecond per document and tier, in addition to the tiers and the judge",
         example_kept="a document that the first tier is sure of, or that the judge keeps",
         example_dropped="a document that the judge, or a tier expected to agree with it, does not keep",
         rules={"routed": "route_decision"},

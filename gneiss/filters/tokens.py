@@ -19,19 +19,19 @@ PAGES = (
     Page(
         code="GW04",
         name="tokens",
-        summary="Drops text that a tokenizer cuts into unusually many or unusually few tokens per character.",
+        summary="Drops text with unusually many or unusually few tokens per character.",
         why=(
-            "English prose takes about one token for four characters. Far more tokens mean numbers, markup, misspelt "
-            "or foreign words; far fewer mean endless rules, spaces or repeated long words. Technical text is spread "
-            "wider, so documents in one of the four categories are allowed more. The rule stands beside "
-            "readability: a document that passes either stays."
+            "English prose has about one token per four characters. Many more tokens indicate numbers, "
+            "markup, misspelt or foreign words; far fewer indicate long horizontal rules, spaces or repeated "
+            "long words. Technical text varies more, so documents in one of the four categories have wider "
+            "limits. The recipe combines the rule with readability: a document that passes either is kept."
         ),
         formula="tokens_per_char = tokens of the whole text / its code points; null for an empty text",
         source=(
-            "GneissWeb (arXiv 2502.14907), extreme-tokenized documents and the published recipe; the thresholds are "
-            "those of the tokenizer of bigcode/starcoder"
+            "GneissWeb (arXiv 2502.14907), extreme-tokenized documents and the published recipe; the "
+            "thresholds are for the tokenizer of bigcode/starcoder"
         ),
-        cost="about 55 MB/s on one core, by a vocabulary that splintr reads; 3 MB/s by another",
+        cost="about 55 MB/s on one core, with a vocabulary that splintr supports; 3 MB/s otherwise",
         example_kept="The river rises in the hills. It runs south for ninety miles before it meets the sea.",
         example_dropped="7f3a:0c 9b:e1 44-00-1f 0x3E8 12.5.88.3 a1b2c3 #99 $4.07 [0][1][1] 2f/6d/88 9-9-9",
         rules={

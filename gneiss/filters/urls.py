@@ -24,24 +24,25 @@ PAGES = (
     Page(
         code="UR01",
         name="urls",
-        summary="Drops documents from listed domains, and those with listed words in their address.",
+        summary="Drops documents from listed domains, and those with listed words in their URL.",
         why=(
-            "Lists of adult, fraudulent and spam domains are kept by many, and an address often says what its page is. "
-            "It is the cheapest filter there is, and the only one that needs no text. The lists are yours: none is "
-            "packaged."
+            "Many projects maintain lists of adult, fraudulent and spam domains, and a URL often indicates "
+            "the kind of page. This is the cheapest filter, and it does not need the text. You provide the "
+            "lists; none is packaged."
         ),
         formula=(
-            "A domain is listed if the host, or any parent domain of it, is in a list of domains. The host is that of "
-            "the WHATWG URL Standard, in ASCII (IDNA), also where the scheme is missing. Lists of domains are read as "
-            "they are published: one domain a line, *.domain (which stands for the domain too), ||domain^ of ad "
-            "blockers, hosts files, dnsmasq's address=/domain/. Words are the runs of ASCII letters and digits of the "
-            "address in lower case, each different one counted once. An entry that can never match is refused"
+            "A domain is listed if the host, or any parent domain of it, is in a list of domains. The host "
+            "is that of the WHATWG URL Standard, in ASCII (IDNA), even if the scheme is missing. Lists of "
+            "domains are read in their published formats: one domain per line, *.domain (which includes the "
+            "domain itself), ||domain^ of ad blockers, hosts files, dnsmasq's address=/domain/. Words are "
+            "the runs of ASCII letters and digits of the URL in lower case, each distinct word counted once. "
+            "An entry that can never match is refused"
         ),
         source=(
             "Penedo et al. 2023 (arXiv 2306.01116) and Penedo et al. 2024 (arXiv 2406.17557), URL filtering; two soft "
             "words as in datatrove's URLFilter"
         ),
-        cost="about 5 microseconds an address, and 8 bytes of memory a domain",
+        cost="about 5 microseconds per URL, and 8 bytes of memory per domain",
         example_kept="https://museum.example.org/collection/barometers",
         example_dropped="https://cdn.listed.example/free-casino-bonus",
         rules={"url_allowed": "NOT url_domain_listed AND url_words = 0 AND url_soft_words < 2"},

@@ -10,12 +10,15 @@ import typer
 from gneiss.cli.counts import print_counts, print_rules
 from gneiss.cli.estimate import read_estimate
 from gneiss.cli.options import BackendOption, Changes, OnBackend, RecipeArgument, SharedFilesystem, Workers, load_recipe
+from gneiss.cli.status import cost_line, print_unusable
 from gneiss.cli.terminal import console, say, shown_progress
-from gneiss.errors import printable
 from gneiss.output import layout
 
 if TYPE_CHECKING:
     from gneiss.output.finished_run import FinishedRun
+
+#: As many shards that could not be curated are shown.
+_MOST_SHARDS = 20
 
 
 def run(
@@ -63,7 +66,6 @@ def run(
 
     Example: gneiss run fineweb --input crawl/ --output curated/
     """
-    from gneiss.cli.status import cost_line
     from gneiss.output.claim import Share
     from gneiss.output.run_status import run_status
     from gneiss.pipelines.run import RunOptions, run_share
@@ -102,9 +104,7 @@ def print_run(run: FinishedRun) -> None:
     out = console()
     print_counts(out, run.statistics)
     print_rules(out, run.recipe, run.statistics)
-    for id_, reason in run.quarantined_shards.items():
-        fate = "failed by a defect" if id_ in run.failed_shards else "is quarantined"
-        say(f"shard {printable(id_)} {fate}: {printable(reason)}")
+    print_unusable(run.quarantined_shards, run.failed_shards, _MOST_SHARDS)
     if run.failed_shards or run.failed_documents:
         say(
             f"{len(run.failed_shards):,} shards and {run.failed_documents:,} documents failed by a defect of gneiss or"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -74,6 +76,15 @@ def logs(
         say("nothing went wrong" if shard is None else f"nothing is known of {printable(shard)}")
 
 
+def print_unusable(reasons: Mapping[str, str], failed: Collection[str], most: int | None = None) -> None:
+    """Shards that could not be curated, and why; most: how many of them are shown."""
+    for id_, reason in islice(reasons.items(), most):
+        fate = "failed by a defect" if id_ in failed else "is quarantined"
+        say(f"shard {printable(id_)} {fate}: {printable(reason)}")
+    if most is not None and len(reasons) > most:
+        say(f"and {len(reasons) - most:,} more shards, which `gneiss status` lists")
+
+
 def print_status(status: RunStatus, now: float, slowest: int = 5) -> None:
     """The state of a run, its stages, what is quarantined, the slowest tasks; now: in Unix time."""
     say(f"{status.folder}: {status.state}{_holder(status)}")
@@ -96,9 +107,7 @@ def print_status(status: RunStatus, now: float, slowest: int = 5) -> None:
         more = f", and {len(status.running) - len(longest):,} more" if len(status.running) > len(longest) else ""
         named = (f"{shorten(printable(task.task), 60)} for {duration(now - task.since)}" for task in longest)
         say(f"\nrunning: {', '.join(named)}{more}")
-    for id_, reason in status.unusable.items():
-        fate = "failed by a defect" if id_ in status.failed else "is quarantined"
-        say(f"shard {printable(id_)} {fate}: {printable(reason)}")
+    print_unusable(status.unusable, status.failed)
     if status.slowest:
         rows = table("slowest tasks", "stage", "wall", "CPU", "rows", "input", "peak memory")
         for receipt in status.slowest:

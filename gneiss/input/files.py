@@ -44,7 +44,8 @@ def find_files(
         else:
             raise InputError(f"{source}: no such file or directory, or an empty one")
     except OSError as error:
-        raise InputError(f"{source}: cannot read: {first_line(error)}") from error
+        where, why = (error.filename or source, error.strerror) if error.strerror else (source, first_line(error))
+        raise InputError(f"{where}: cannot read: {why}") from error
     if not files:
         raise InputError(f"{source}: expected {wanted}, found none")
     for file in files:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import pyarrow as pa
 import xxhash
 
-from gneiss.errors import InputError, first_line
+from gneiss.errors import InputError, first_line, printable
 from gneiss.input.added import Added, added_columns
 from gneiss.input.columns import field_at, find_path, leaf_names
 from gneiss.input.cuts import FEWEST_FILES, Cuts
@@ -249,19 +249,22 @@ def cut_shards(
         shards.extend(Shard(id_ + part.name, place, reader, part, fingerprint, file.etag, added) for part in cut.parts)
     if refused and not shards:
         raise InputError(f"{refused[0].file}: {refused[0].reason}")
-    for damaged in refused:
-        _log.warning("%s is quarantined: %s", damaged.file, damaged.reason)
+    unusable = sorted((*unreadable, *refused), key=lambda damaged: damaged.file.path.encode())
+    if unusable:
+        first = unusable[0]
+        more = f" and {len(unusable) - 1:,} more" if unusable[1:] else ""
+        _log.warning("%s%s: quarantined: %s", printable(first.file), more, printable(first.reason))
     if made := [shard for shard in shards if shard.added.id is not None]:
         number = "row" if made[0].format.counts_rows else "byte where the row begins"
-        _log.warning("%s: no column %r; ids are made of its path and the %s", made[0].file, made[0].added.id, number)
+        said = "%s: no column %r; ids are made of its path and the %s"
+        _log.warning(said, printable(made[0].file), made[0].added.id, number)
     if large := [shard for shard in shards if shard.known_rows is None and shard.text_bytes > 2 * shard_max_bytes]:
         _log.warning(
             "%s: %d files cannot be cut and have more than shard_max_bytes of text, such as %s with about %d MB:"
             " workers need memory for them; smaller files, or plain ones, are cut",
-            *(source, len(large), large[0].file, large[0].text_bytes // 1_000_000),
+            *(printable(source), len(large), printable(large[0].file), large[0].text_bytes // 1_000_000),
         )
-    _check_ids(source, shards, [*unreadable, *refused])
-    unusable = sorted((*unreadable, *refused), key=lambda damaged: damaged.file.path.encode())
+    _check_ids(source, shards, unusable)
     return Input(tuple(shards), tuple(unusable), sum(file.size_bytes for file in files), cuts)
 
 
@@ -315,7 +318,10 @@ def _check_columns(schema: pa.Schema, text: str) -> None:
     if not path:
         raise _missing(schema, text)
     if not _is_text(type_ := field_at(schema, path).type):
-        raise InputError(f"column {text!r}: expected string, found {type_}")
+        fields = (name for name in leaf_names(schema) if name.startswith(f"{text}."))
+        field = next((name for name in fields if _is_text(field_at(schema, find_path(schema, name)).type)), None)
+        hint = f"; write `text: {field}` under `input:` in the recipe for a field of it" if field else ""
+        raise InputError(f"column {text!r}: expected string, found {type_}{hint}")
 
 
 def _check_required(schema: pa.Schema, required: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from gneiss.annotation import Reports
@@ -28,6 +29,8 @@ _SIZES = {10**power: name for power, name in zip(range(3, 13), (
     "100B<n<1T",
 ), strict=True)}  # fmt: skip
 
+#: As many shards that could not be read are named; the statistics of the run name all.
+_MOST_SHARDS = 100
 _REPORT = f"- [`{layout.REPORT_FILE}`]({layout.REPORT_FILE}): what was kept and dropped, by which rule, with examples\n"
 #: How a line begins that says into which files documents are laid.
 #: Files that `**` does not find: hidden ones, and those in folders whose names begin with `__`.
@@ -85,7 +88,8 @@ def dataset_card(plan: Plan, statistics: Statistics, quarantined_shards: Mapping
         lines += [
             "Shards that could not be read:",
             "",
-            *(f"- {code(id_)}: {plain(why)}" for id_, why in quarantined_shards.items()),
+            *(f"- {code(id_)}: {plain(why)}" for id_, why in islice(quarantined_shards.items(), _MOST_SHARDS)),
+            *([f"- and {more:,} more"] if (more := len(quarantined_shards) - _MOST_SHARDS) > 0 else []),
             "",
         ]
     lines += [

@@ -171,13 +171,14 @@ class FinishedRun:
         if len(self.quarantined_shards) > budgets.shards:
             shard = next(iter([*self.failed_shards, *self.quarantined_shards]))
             count, reason = len(self.quarantined_shards), self.quarantined_shards[shard]
+            shards = "1 shard" if count == 1 else f"{count:,} shards"
             if self.failed_shards:
                 raise DefectError(
                     f"{len(self.failed_shards)} shards failed by a defect, first {shard!r}: {reason}; {report}. All"
                     f" others are in {self.folder}; the same command tries these again"
                 )
             raise BudgetError(
-                f"{count} shards could not be curated (budgets.shards: {budgets.shards}), first {shard!r}: {reason}."
+                f"{shards} could not be curated (budgets.shards: {budgets.shards}), first {shard!r}: {reason}."
                 f" All others are in {self.folder}; {self._advice()}. Or raise budgets.shards, and the same"
                 " command ends here"
             )

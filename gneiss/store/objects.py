@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
-from gneiss.errors import InputError, StoreError
+from gneiss.errors import InputError, StoreError, printable
 from gneiss.store.at_once import AT_ONCE, meanwhile
 from gneiss.store.aws_profile import with_profile
 from gneiss.store.lease import EXPIRY_SECONDS, Lease, leased, owner
@@ -65,8 +65,10 @@ class ObjectStore:
         return (self.scheme,)
 
     def path(self, address: str) -> str:
-        """See Store. Keys that are no paths are refused: those with empty parts, `.` and `..`."""
+        """See Store. Keys that are no paths are refused, with empty parts, `.` and `..`; so are credentials."""
         path = address.removeprefix(f"{self.scheme}://").rstrip("/")
+        if "@" in path.partition("/")[0]:  # in no name of a bucket
+            raise InputError(f"{self.scheme}://…@…: an address has no credentials; docs/stores.md says where they go")
         if not path or not {"", ".", ".."}.isdisjoint(path.split("/")):
             raise InputError(f"{address}: expected {self.scheme}://bucket/key, without empty parts, `.` and `..`")
         return path
@@ -206,7 +208,10 @@ def _client(scheme: str, bucket: str, settings: frozenset[tuple[str, str]], proc
     endpoints = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "GOOGLE_BASE_URL", "AZURE_ENDPOINT")
     service = getattr(store, ObjectStore.services[scheme])
     options: dict[str, str | bool] = {"timeout": "10min", "read_timeout": "60s", "connect_timeout": "10s"}
-    if any(given.get(name, "").startswith("http://") for name in endpoints):
+    named = {name: given[name] for name in endpoints if given.get(name)}
+    if wrong := next((name for name, url in named.items() if not url.startswith(("http://", "https://"))), None):
+        raise StoreError(f"{wrong}: expected http://… or https://…, found {printable(named[wrong])!r}")
+    if any(url.startswith("http://") for url in named.values()):
         options["allow_http"] = True
     retries = int(given.get("AWS_MAX_ATTEMPTS", 11)) - 1
     own = {_CONFIGURED[name]: value for name, value in given.items() if name in _CONFIGURED} if scheme == "s3" else {}

@@ -264,12 +264,18 @@ def place_of(address: Address, what: str = "input") -> Place:
         return address
     address = os.fspath(address)
     scheme = urlsplit(address).scheme
+    known = [scheme for store in STORES for scheme in store.schemes if scheme]
     if "://" not in address and scheme != "file":
+        if scheme in known and address[len(scheme) :].startswith(":/"):  # a path there would be a folder of that name
+            raise InputError(f"{what} {address}: expected {scheme}://…; pathlib makes one slash of two: give a string")
         scheme = ""  # a colon in a name
+    address = scheme + address[len(scheme) :]
     for store in STORES:
         if scheme in store.schemes:
             if what == "output" and store.refusal:
                 raise OutputError(f"output {address}: {store.refusal}")
             return Place(store, store.path(address))
-    known = ", ".join(f"{scheme}://" for store in STORES for scheme in store.schemes if scheme)
-    raise InputError(f"{what} {address}: no store has the scheme {scheme}://; expected a local path, or one of {known}")
+    expected = ", ".join(f"{scheme}://" for scheme in known)
+    raise InputError(
+        f"{what} {address}: no store has the scheme {scheme}://; expected a local path, or one of {expected}"
+    )

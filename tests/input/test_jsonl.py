@@ -595,5 +595,5 @@ def test_a_damaged_file_is_unreadable_and_says_after_how_many_lines(codec: str, 
     data = COMPRESS[codec](b"".join(json.dumps(row).encode() + b"\n" for row in rows))
     data = data[: len(data) * 4 // 5] if damage == "cut short" else data + b"something else, long enough to be read"
     (shard,) = shards_of(write(tmp_path / f"a.jsonl{codec}", data))
-    with pytest.raises(InputError, match=r"after [\d,]+ lines: damaged, or cut short"):
+    with pytest.raises(InputError, match=r"after at least [\d,]+ lines: damaged, or cut short"):
         rows_of(shard)

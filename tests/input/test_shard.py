@@ -308,6 +308,12 @@ def test_a_text_column_of_another_type_is_refused_with_what_was_found(
         cut_table(tmp_path, pa.table({"id": ["1"], "text": text}))
 
 
+def test_a_text_column_of_structs_is_refused_with_the_path_that_would_do(tmp_path: Path) -> None:
+    page = pa.array([{"n": 1, "of": {"content": "a"}}])
+    with pytest.raises(InputError, match=r"expected string, found struct.*; write `text: text\.of\.content` under"):
+        cut_table(tmp_path, pa.table({"text": page}))
+
+
 DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -339,7 +345,9 @@ def test_an_id_that_is_no_single_value_is_refused(tmp_path: Path, ids: list[obje
         cut_table(tmp_path, pa.table({"id": ids, "text": ["a"]}))
 
 
-def test_one_file_with_other_columns_is_set_aside_and_all_of_them_are_an_error(tmp_path: Path) -> None:
+def test_one_file_with_other_columns_is_set_aside_and_all_of_them_are_an_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """One odd file does not end the run of the others; a wrong recipe is said before anything is read."""
     pq.write_table(pa.table({"id": ["1"], "txt": ["x"]}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"id": ["1"], "text": [1]}), tmp_path / "z.parquet")
@@ -348,6 +356,7 @@ def test_one_file_with_other_columns_is_set_aside_and_all_of_them_are_an_error(t
     write_documents(tmp_path / "b.parquet", ["x"])
     found = cut_shards(tmp_path, text="text")
     assert [shard.id for shard in found.shards] == ["b"]
+    assert "a.parquet and 1 more: quarantined: expected a column 'text'" in caplog.text
     assert [(file.id, file.reason.partition(", found")[0]) for file in found.unreadable] == [
         ("a", "expected a column 'text'"),
         ("z", "column 'text': expected string"),

@@ -86,7 +86,7 @@ def test_an_unreadable_file_costs_itself_alone_and_is_mended_by_the_same_command
     output = tmp_path / "output"
     arguments = ("run", simple, "--input", tmp_path / "input", "--output", output)
     assert runs.command(*arguments) == 3
-    assert "1 shards could not be curated (budgets.shards: 0), first 'b'" in capsys.readouterr().err
+    assert "1 shard could not be curated (budgets.shards: 0), first 'b'" in capsys.readouterr().err
     assert sorted(path.name for path in (output / "data").iterdir()) == ["a.parquet", "c.parquet"]
     told = json.loads((output / "_gneiss/statistics.json").read_text())
     assert list(told["quarantined_shards"]) == ["b"]

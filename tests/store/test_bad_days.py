@@ -94,7 +94,7 @@ def test_who_answers_no_body_is_understood(proxy: Proxy, folder: Place) -> None:
     write(folder / "key", b"x")
     with (
         proxy.fault("HeadObject", **faults.DENIED),
-        pytest.raises(StoreError, match=r"HeadObject: 403; .*docs/stores.md lists the rights"),
+        pytest.raises(StoreError, match=r"HeadObject: 403; .*lists the rights that are needed, here s3:GetObject"),
     ):
         (folder / "key").find()
 
@@ -282,6 +282,23 @@ def test_without_credentials_it_is_said_where_they_are_looked_for(
         (folder / "key").read()
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [
+        ("http://127.0.0.1:9", "HeadObject: tcp connect error: Connection refused; check the network and the endpoint"),
+        ("http://there.invalid", "HeadObject: dns error: .*; check the network and the endpoint"),
+        ("127.0.0.1:9000", "AWS_ENDPOINT_URL: expected http://… or https://…, found '127.0.0.1:9000'"),
+    ],
+)
+def test_an_endpoint_that_does_not_answer_is_said(
+    endpoint: str, said: str, folder: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(StoreError, match=said):
+        (folder / "key").find()
+
+
 # Names.
 
 
@@ -323,7 +340,7 @@ def test_names_that_are_no_paths_are_refused(
     name: bytes, named: Callable[[bytes], Place], material: runs.Material
 ) -> None:
     source = named(name + b".parquet")
-    with pytest.raises(InputError, match="rename") as got:
+    with pytest.raises(InputError, match=rf"{source}: cannot read: ListObjects: the key '.*' is no path") as got:
         gneiss.run(recipe(material), source, source.parent / "output", backend=runs.InThisProcess())
     assert str(got.value).isprintable()
 

@@ -96,6 +96,7 @@ def test_a_run_has_the_bytes_of_a_disk(folder: Place, material: runs.Material, t
         (403, "AuthenticationFailed", "the store does not know these credentials"),
         (404, "ContainerNotFound", "no such bucket; create it, or check its name and the endpoint"),
         (404, "NoSuchBucket", "no such bucket"),
+        (403, "AccessDenied", "docs/stores.md lists the rights that are needed$"),
     ],
 )
 def test_a_refusal_says_what_to_do(status: int, code: str, said: str, folder: Place, service: StubService) -> None:

@@ -207,6 +207,23 @@ def test_a_scheme_without_a_store_is_named(scheme: str) -> None:
         place_of(f"{scheme}://bucket/x", "output")
 
 
+@pytest.mark.parametrize("scheme", ["s3", "hf", "https"])
+def test_an_address_that_pathlib_made_a_path_is_refused(scheme: str) -> None:
+    with pytest.raises(InputError, match=f"output {scheme}:/bucket/x: expected {scheme}://…; pathlib makes one slash"):
+        place_of(Path(f"{scheme}://bucket/x"), "output")
+
+
+def test_a_scheme_is_one_in_capitals_too() -> None:
+    assert place_of("S3://Bucket/Key") == place_of("s3://Bucket/Key")
+
+
+def test_credentials_in_an_address_are_refused_without_them() -> None:
+    with pytest.raises(InputError, match=r"an address has no credentials; docs/stores\.md says where") as got:
+        place_of("s3://AKIAKEY:secret@bucket/key")
+    assert "secret" not in str(got.value)
+    assert "AKIAKEY" not in str(got.value)
+
+
 @pytest.mark.parametrize("name", ["a:b", "a?b#c", "100%", "x" * 200, "file", "'\""])
 def test_a_path_is_no_address(tmp_path: Path, name: str) -> None:
     assert place_of(tmp_path / name).path == str(tmp_path / name)

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
+from gneiss.errors import printable
 from gneiss.input.columns import find_path
 from gneiss.input.formats import json_tree, json_values, lines
 from gneiss.input.formats.format import MALFORMED, POSITION, CutFile, Part
@@ -180,7 +181,8 @@ class Jsonl:
             while len(self.surveys) > _MOST_SURVEYS:
                 self.surveys.pop(next(iter(self.surveys)))
         if mixed := [column.name for column in columns if column.is_json]:
-            _log.warning("%s: values of several types are kept as JSON in %s", file, ", ".join(map(repr, mixed)))
+            named = ", ".join(map(repr, mixed))
+            _log.warning("%s: values of several types are kept as JSON in %s", printable(file), named)
         return survey
 
 

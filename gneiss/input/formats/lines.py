@@ -221,7 +221,7 @@ class _Lines:
                 count = self._stream.readinto(target[self._size : min(size, self._size + _READ_BYTES)])
             except OSError as error:
                 lines = self.line + self._rest.count(b"\n", 0, self._size)
-                raise OSError(f"{first_line(error)}, after {lines:,} lines: damaged, or cut short") from error
+                raise OSError(f"{first_line(error)}, after at least {lines:,} lines: damaged, or cut short") from error
             self.ended = not count
             self._size += count
         return self._size > before

@@ -22,7 +22,7 @@ from gneiss.pipelines.numbers import as_kept
 from gneiss.pipelines.run_stages import run_stages
 from gneiss.stages.checking import CHECK, CHECK_INDEX, CheckIndexStep, CheckStep, KeptFile
 from gneiss.stages.corpus import Corpus
-from gneiss.stages.curating import CurateStep
+from gneiss.stages.curating import CurateStep, are_decided_together
 from gneiss.stages.indexing import is_indexed, write_manifests
 from gneiss.stages.of_recipe import counted_after, counts_after, stages_after, stages_before
 from gneiss.store.at_once import AT_ONCE
@@ -42,8 +42,8 @@ def curate(job: Job, workers: Workers, corpus: Corpus, done: Mapping[str, Receip
     if left := [shard for number, shard in enumerate(corpus.shards) if shard.id not in done and job.has(number)]:
         _run_stages_before(job, workers, corpus)
         _forget_counts(corpus)
-        step = CurateStep.of(corpus)
-        tasks = _bundled(left, workers.count) if step.takes_bundles else left
+        step = CurateStep(corpus if corpus.sees_all else replace(corpus, shards=()))  # no list of all, if unread
+        tasks = _bundled(left, workers.count) if are_decided_together(corpus) else left
         done.update(job.run_tasks(workers, CURATE, step, tasks, len(corpus.shards)))
     return done
 

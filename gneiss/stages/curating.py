@@ -7,7 +7,7 @@ what stages found or a run stored of it; or, where nothing is known of any shard
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,21 +29,16 @@ _Item = TypeVar("_Item")
 _TOGETHER, _SMALL_BYTES = 32, 16_000_000
 
 
+def are_decided_together(corpus: Corpus) -> bool:
+    """Whether shards may be decided in bundles, as nothing is known of any."""
+    return not (corpus.sees_all or corpus.stored)
+
+
 @dataclass(frozen=True)
 class CurateStep:
     """Shard in, committed files and a receipt out."""
 
     corpus: Corpus
-
-    @classmethod
-    def of(cls, corpus: Corpus) -> CurateStep:
-        """The step for a corpus, without the list of all shards where no shard needs it."""
-        return cls(corpus if corpus.sees_all else replace(corpus, shards=()))
-
-    @property
-    def takes_bundles(self) -> bool:
-        """Whether shards may be decided together, as nothing is known of any."""
-        return not (self.corpus.sees_all or self.corpus.stored)
 
     def open(self) -> CurateWork:
         """Load the recipe's models, once per worker."""

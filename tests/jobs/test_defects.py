@@ -220,7 +220,7 @@ def test_an_exception_in_the_driver_is_kept_and_quoted(
     def fails(*_: object, **__: object) -> NoReturn:
         raise TypeError("the driver is wrong")
 
-    monkeypatch.setattr(pipeline, "_finish", fails)
+    monkeypatch.setattr(pipeline, "finish", fails)
     monkeypatch.setattr("gneiss.backends.local.LocalProcesses", runs.InThisProcess)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     code = runs.command("run", folder / "plain.yaml", "-i", folder / "input", "-o", folder / "output")

@@ -23,6 +23,7 @@ from gneiss.mixture.thresholds import resolved
 from gneiss.output import ledger
 from gneiss.output.claim import Share
 from gneiss.output.finished_run import FinishedRun, open_run
+from gneiss.pipelines import adding_up
 from gneiss.pipelines import run as run_module
 from gneiss.pipelines.run import RunOptions, run_share
 from gneiss.recipe.recipe import Recipe
@@ -260,8 +261,8 @@ def test_a_run_that_was_ended_at_its_end_resumes(file: str, corpus: Path, light:
             raise KeyboardInterrupt
         return write(content, root, path)
 
-    stopped = mock.patch.multiple(run_module, write_bytes=failing, write_new=failing)
-    with stopped, pytest.raises(KeyboardInterrupt):
+    added_up = mock.patch.multiple(adding_up, write_bytes=failing, write_new=failing)
+    with added_up, mock.patch.object(run_module, "write_bytes", failing), pytest.raises(KeyboardInterrupt):
         gneiss.run(recipe, corpus, tmp_path / "out", backend=HERE)
     gneiss.run(recipe, corpus, tmp_path / "out", backend=HERE)
     assert runs.promised(tmp_path / "out") == runs.promised(light)

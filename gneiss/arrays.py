@@ -22,6 +22,18 @@ Int: TypeAlias = Any
 Float: TypeAlias = Any
 
 
+def distinct(values: AnyArray) -> AnyArray:
+    """The distinct values, rising. `np.unique` alone hashes them, which takes a hundred times as long as sorting.
+
+    >>> distinct(np.array([3, 1, 3])).tolist(), distinct(np.empty(0)).tolist()
+    ([1, 3], [])
+    """
+    ordered = np.sort(values)
+    firsts: BoolArray = np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]
+    found: AnyArray = ordered[firsts]
+    return found
+
+
 def read_only(values: AnyArray) -> AnyArray:
     """A contiguous read-only view: what Arrow buffers are anyway, so that numba compiles for one kind only."""
     values = np.ascontiguousarray(values)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from gneiss.annotation import Annotator, arrow_type
 from gneiss.curate.statistics import KEPT
 from gneiss.input.columns import find_path
-from gneiss.mixture.survey import NOTED, Source
+from gneiss.mixture.survey import Source
 from gneiss.recipe.columns import BASE_COLUMNS, ORIGIN
 from gneiss.recipe.entries import written
 from gneiss.recipe.recipe import Recipe
@@ -35,6 +35,8 @@ _HASH = pa.field("content_hash", pa.binary(16))
 _ORIGIN = pa.schema(list(zip(ORIGIN, (pa.string(), pa.int64()), strict=True)))
 #: How columns of the input are called on their way, so that none has the name of another one.
 OTHER = "other."
+#: How annotations that a mixture keeps are called on their way, likewise.
+NOTED = "noted."
 PHASE = "mixture"
 
 
@@ -60,6 +62,11 @@ class Columns:
         """The annotations that all sources have."""
         own = (column for annotator in self.annotators for column in annotator.columns)
         return tuple(pa.field(column.name, arrow_type(column.type)) for column in (*BASE_COLUMNS, *own))
+
+    @cached_property
+    def read(self) -> dict[str, str]:
+        """The annotations to read of each source, by their names on their way."""
+        return {_HASH.name: _HASH.name, **{NOTED + field.name: field.name for field in self.noted}}
 
     @cached_property
     def annotations(self) -> pa.Schema:

@@ -23,7 +23,7 @@ from gneiss.curate.statistics import DROPPED, KEPT, QUARANTINED, Statistics
 from gneiss.errors import MachineError, OutputError
 from gneiss.loader.order import mixed
 from gneiss.mixture.columns import OTHER, PHASE, Columns
-from gneiss.mixture.survey import NOTED, Source, assign
+from gneiss.mixture.survey import Source, assign
 from gneiss.output import layout
 from gneiss.output.data_files import DataFiles
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, Receipt
@@ -196,8 +196,8 @@ def _copied(mixing: Mixing, task: int) -> Iterator[pa.Table]:
     """The documents of a shard, each as often as it is in the mixture, with their keys and the shards they go into."""
     source, number, first = mixing.parts[task]
     run, shard = source.run, source.run.shards[number]
-    noted = [field.name for field in mixing.columns.noted]
-    parts = [_with_copies(mixing, source, number, table) for table in source.rows(shard, noted)]
+    annotations = source.rows(shard, mixing.columns.read)
+    parts = [_with_copies(mixing, source, number, table) for table in annotations]
     annotated = pa.concat_tables(parts) if parts else None
     if annotated is None or not annotated.num_rows:
         return
@@ -213,7 +213,7 @@ def _copied(mixing: Mixing, task: int) -> Iterator[pa.Table]:
         own = wide(conform(table, pa.schema(mixing.columns.others)).rename_columns(_prefixed(mixing)))
         copies = rows["copies"].to_numpy()
         for chosen in _pieces(copies, _sizes(own, texts)):
-            copy = np.concatenate([np.arange(count) for count in _runs(chosen)])
+            copy = np.arange(len(chosen)) - np.searchsorted(chosen, chosen)
             index = np.uint64(first + at) + chosen.astype(np.uint64)
             keys = mixed(mixed(index + _seeded(mixing.seed)) + copy.astype(np.uint64))
             of_rows, of_documents = rows.take(pa.array(chosen)), own.take(pa.array(chosen))
@@ -258,27 +258,19 @@ def _with_copies(mixing: Mixing, source: Source, number: int, table: pa.Table) -
         count = np.minimum(count, 1)
     group = np.array([mixing.group_of[key] for key in assigned.keys] or [0], np.int64)[assigned.cell]
     names = pa.array([json.loads(key)[2] for key in assigned.keys], pa.string())
-    kept = [name for name in table.column_names if name.startswith(NOTED)]
-    columns = {name: table[name] for name in ("row", "id", "content_hash", "tokens", *kept)}
+    columns = {name: table[name] for name in ("row", "id", "tokens", *mixing.columns.read)}
     bucket = names.take(pa.array(assigned.cell)) if len(names) else pa.nulls(0, pa.string())
     return pa.table({**columns, "copies": pa.array(count), "group": pa.array(group), "bucket": bucket})
 
 
 def _pieces(copies: Int64Array, sizes: Int64Array) -> Iterator[Int64Array]:
     """Rows as often as they have copies, cut where they reach PIECE_BYTES; the copies of a row are never cut apart."""
-    start, size = 0, 0
-    for row, own in enumerate((copies * sizes).tolist()):
-        if size and size + own > PIECE_BYTES:
-            yield np.repeat(np.arange(start, row), copies[start:row])
-            start, size = row, 0
-        size += own
-    yield np.repeat(np.arange(start, len(copies)), copies[start:])
-
-
-def _runs(rows: Int64Array) -> list[int]:
-    """The lengths of runs of equal rows; one of none where there are no rows."""
-    _, counts = np.unique(rows, return_counts=True)
-    return counts.tolist() or [0]
+    ends = np.cumsum(copies * sizes)
+    start, before = 0, 0
+    while start < len(copies):
+        end = max(int(np.searchsorted(ends, before + PIECE_BYTES, side="right")), start + 1)
+        yield np.repeat(np.arange(start, end), copies[start:end])
+        start, before = end, int(ends[end - 1])
 
 
 def _seeded(seed: int) -> np.uint64:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
+from itertools import zip_longest
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from gneiss.arrays import Int64Array, UInt64Array
+from gneiss.arrays import Int64Array, UInt64Array, distinct
 from gneiss.errors import InputError
 from gneiss.filters.tokens import Tokens
 from gneiss.layers.upsampling import Upsampling
@@ -34,8 +36,6 @@ ALL = "all"
 #: Hashes of ids of a source that are compared with those of others.
 MOST_IDS = 1 << 20
 _COPIES = ("exact_copies", "near_cluster_size")
-#: How annotations that a mixture keeps are called in `Source.rows`, so that none has the name of what is read besides.
-NOTED = "noted."
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ class Source:
         checksum = self.run.identity.get("models", {}).get(found.tokenizer)
         return f"{found.tokenizer} ({checksum})" if checksum else found.tokenizer
 
-    def rows(self, shard: FinishedShard, noted: Sequence[str] = ()) -> Iterator[pa.Table]:
-        """The annotations of a shard's kept documents that are needed, portion by portion; noted: further ones."""
+    def rows(self, shard: FinishedShard, more: Mapping[str, str] = MappingProxyType({})) -> Iterator[pa.Table]:
+        """The annotations of a shard's kept documents that are needed, portion by portion; more: others, renamed."""
         held = self.run.columns(shard, self.layers)
         own = {layer_column: name for name, layer_column in held.items()}
-        wanted = {"tokens": self.tokens, "content_hash": "content_hash", **{NOTED + name: name for name in noted}}
+        wanted = {"tokens": self.tokens, **more}
         if self.buckets is not None:
             wanted |= {name: own[self.buckets, name] for name in ("bucket", "category", "quantile")}
         if self.weights is not None:
@@ -135,18 +135,19 @@ def survey(sources: Sequence[Source], seed: int, held_out: Identities | None = N
     Raises InputError for counts, ids or factors that cannot be, and for a document that is held out.
     """
     quantiles: dict[str, int | None] = {}
-    ids = [_Ids() for _ in sources]
+    ids = [_Ids() for _ in sources] if len(sources) > 1 else []
+    more = {"content_hash": "content_hash"} if held_out else {}
 
     def parts() -> Iterator[tuple[Sequence[str], Int64Array, UInt64Array, Int64Array]]:
-        for source, own in zip(sources, ids, strict=True):
+        for source, own in zip_longest(sources, ids):
             for shard in source.run.shards:
-                for table in source.rows(shard):
+                for table in source.rows(shard, more):
                     if held_out is not None:
-                        hashes = table["content_hash"].to_pylist()
-                        refuse_shared(source.name, table["id"].to_pylist(), held_out, hashes)
+                        refuse_shared(source.name, table["id"].to_pylist(), held_out, table["content_hash"].to_pylist())
                     assigned = assign(source, shard, table, seed)
                     quantiles.update(assigned.quantiles)
-                    own.add(assigned.hashes)
+                    if own is not None:
+                        own.add(assigned.hashes)
                     yield assigned.keys, assigned.cell, assigned.hashes, assigned.amounts
 
     sketch = Sketch.of_all(parts())
@@ -161,20 +162,20 @@ def assign(source: Source, shard: FinishedShard, table: pa.Table, seed: int) -> 
     """The cells of documents: rows of `Source.rows`."""
     amounts = amounts_of(source.run, table, "tokens")
     factors = _factors(source, table)
+    rows = table.num_rows
     if source.buckets is None:
-        nothing = pa.array([""] * table.num_rows, pa.string())
-        columns = {"category": nothing, "bucket": pa.array([ALL] * table.num_rows, pa.string())}
-        columns["quantile"] = pa.nulls(table.num_rows, pa.int64())
+        columns = {"category": pa.array([""] * rows, pa.string()), "bucket": pa.array([ALL] * rows, pa.string())}
+        columns["quantile"] = pa.nulls(rows, pa.int64())
     else:
         columns = {name: table[name].combine_chunks() for name in ("category", "bucket", "quantile")}
-    grouped = pa.table({**columns, "factor": pa.array(factors), "at": pa.array(np.arange(table.num_rows))})
-    groups = grouped.group_by(["category", "bucket", "quantile", "factor"], use_threads=False).aggregate(
-        [("at", "list")]
-    )
-    cell = np.zeros(table.num_rows, np.int64)
+    columns["factor"] = pa.array(factors)
+    code = np.zeros(rows, np.int64)  # fits: a column has no more values than a portion has rows
+    for column in columns.values():
+        encoded = column.dictionary_encode("encode")
+        code = code * max(len(encoded.dictionary), 1) + encoded.indices.to_numpy(zero_copy_only=False)
+    _, firsts, cell = np.unique(code, return_index=True, return_inverse=True)
     keys, quantiles = [], {}
-    for index, group in enumerate(groups.to_pylist()):
-        cell[group["at_list"]] = index
+    for group in pa.table(columns).take(pa.array(firsts)).to_pylist():
         keys.append(json.dumps([source.name, group["category"], group["bucket"], group["factor"]]))
         quantiles[keys[-1]] = group["quantile"]
     return Assigned(keys, cell, amounts, _hashes(shard, table, seed), quantiles)
@@ -206,7 +207,7 @@ def _factors(source: Source, table: pa.Table) -> Int64Array:
     """The factor of each document, in steps of 1 / 16, int64 (rows,); at least one step."""
     factors = np.ones(table.num_rows)
     if source.weights is not None:
-        factors = np.array([math.exp(value) for value in table["log_prior"].to_pylist()], np.float64)
+        factors = np.fromiter(map(math.exp, table["log_prior"].to_pylist()), np.float64, table.num_rows)
     if source.upsampling is not None:
         counts = [
             pc.fill_null(table[name].cast(pa.float64()), 1.0).to_numpy()
@@ -224,9 +225,9 @@ def _factors(source: Source, table: pa.Table) -> Int64Array:
 
 def _hashes(shard: FinishedShard, table: pa.Table, seed: int) -> UInt64Array:
     """The hashes of ids, of the places of documents without one, mixed with the seed, uint64 (rows,)."""
-    pairs = zip(table["id"].to_pylist(), table["row"].to_pylist(), strict=True)
-    texts = (f"{shard.id}\0{row}" if id_ is None else id_ for id_, row in pairs)
-    hashes: UInt64Array = np.fromiter((xxhash.xxh3_64_intdigest(text.encode()) for text in texts), np.uint64)
+    places = pc.binary_join_element_wise(shard.id, table["row"].cast(pa.string()), "\0")
+    ids = pc.coalesce(table["id"].cast(pa.string()), places).cast(pa.binary()).to_pylist()
+    hashes: UInt64Array = np.fromiter(map(xxhash.xxh3_64_intdigest, ids), np.uint64, len(ids))
     return mixed(hashes + np.full(1, xxhash.xxh3_64_intdigest(f"mixture\0{seed}".encode()), np.uint64))
 
 
@@ -236,10 +237,18 @@ class _Ids:
     def __init__(self) -> None:
         self.bits = 0
         self.lowest: UInt64Array = np.empty(0, np.uint64)
+        self._waiting: list[UInt64Array] = []
 
     def add(self, hashes: UInt64Array) -> None:
         """Add hashes of ids."""
-        self.lowest = np.unique(np.concatenate([self.lowest, self._low(hashes, self.bits)]))
+        self._waiting.append(hashes)
+        if sum(map(len, self._waiting)) >= MOST_IDS:
+            self.settle()
+
+    def settle(self) -> None:
+        """Sort in what was added."""
+        new = [self._low(hashes, self.bits) for hashes in self._waiting]
+        self.lowest, self._waiting = distinct(np.concatenate([self.lowest, *new])), []
         while len(self.lowest) > MOST_IDS:
             self.bits += 1
             self.lowest = self._low(self.lowest, self.bits)
@@ -257,6 +266,8 @@ def _shared(ids: Sequence[_Ids]) -> int:
     """About how many ids are in more than one source; exactly, while there are few."""
     if len(ids) < 2:
         return 0
+    for own in ids:
+        own.settle()
     bits = max(own.bits for own in ids)
     _, counts = np.unique(np.concatenate([own.below(bits) for own in ids]), return_counts=True)
     return int((counts > 1).sum()) << bits

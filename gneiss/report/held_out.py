@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
@@ -39,8 +39,8 @@ def check_shared_words(words: int) -> None:
 class Identities:
     """By what held-out documents are known: ids, and xxh3-128 of texts, as annotations have it."""
 
-    ids: Collection[str]
-    hashes: Collection[bytes] = frozenset()
+    ids: frozenset[str]
+    hashes: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -178,12 +178,14 @@ def identities_of(held_out: Sequence[Address]) -> Identities:
 
 
 def refuse_shared(
-    name: str, ids: Iterable[str | None], held_out: Identities, hashes: Iterable[bytes | None] = ()
+    name: str, ids: Sequence[str | None], held_out: Identities, hashes: Sequence[bytes | None] = ()
 ) -> None:
     """Raise InputError for a document of a corpus that a held-out set has too: its id, or the hash of its text.
 
-    >>> refuse_shared("raw", ["a", None], Identities({"b"}))
+    >>> refuse_shared("raw", ["a", None], Identities(frozenset("b")))
     """
+    if held_out.ids.isdisjoint(ids) and held_out.hashes.isdisjoint(hashes):
+        return
     for id_, hash_ in zip_longest(ids, hashes):
         by_id = id_ in held_out.ids
         if by_id or hash_ in held_out.hashes:

@@ -41,7 +41,7 @@ from tests import runs
 from tests.backends import misbehaving
 from tests.backends.misbehaving import Misbehaving, Processes
 from tests.backends.ray_cluster import BIN, CPUS, Head, running_head, until
-from tests.chaos import killing
+from tests.chaos import killing, test_rounds
 from tests.extraction import archives
 from tests.pipelines.test_encoder_in_a_recipe import write_recipe
 from tests.routing.chat_server import Handler, answering, chat_server, said
@@ -221,6 +221,19 @@ def test_killed_actors_are_replaced_and_a_shard_that_always_kills_is_given_up(
     run(material.recipe, material.input, output, workers=1, backend="ray")
     assert runs.promised(output) == local
     assert finished.items() <= runs.touched(output / "data").items()
+
+
+@pytest.mark.exhaustive
+@pytest.mark.processes
+def test_an_actor_killed_in_each_stage_of_rules_by_share_is_replaced(head: Head, tmp_path: Path) -> None:
+    recipe = Recipe.parse(test_rounds.BY_SHARE)
+    runs.write_corpus(tmp_path / "input/a.parquet", runs.documents(60, seed=1))
+    run(recipe, tmp_path / "input", tmp_path / "local", backend=runs.InThisProcess())
+    with test_rounds.deadly_rounds(tmp_path / "marks"):
+        run(recipe, tmp_path / "input", tmp_path / "output", workers=2, backend="ray")
+    marks = {mark.name for mark in (tmp_path / "marks").iterdir()}
+    assert {"phases_to_first+scores_of_first", "thresholds_of_first", "thresholds_of_second"} <= marks
+    assert test_rounds.promised(tmp_path / "output") == runs.promised(tmp_path / "local")
 
 
 def test_errors_that_concern_the_run_come_back_from_an_actor(

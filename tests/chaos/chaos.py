@@ -47,7 +47,7 @@ VICTIMS: dict[str, tuple[int, Where]] = {
     NODE: (2, "ray"),
     SERVER: (2, "here"),
 }
-JOBS = (jobs.SHARDS, jobs.CORPUS, jobs.PHASES, jobs.EXTRACTION)
+JOBS = (jobs.SHARDS, jobs.CORPUS, jobs.SHARES, jobs.PHASES, jobs.EXTRACTION)
 _NODE_CPUS = (1, 2)
 _LONGEST_SECONDS = 900.0
 

@@ -28,7 +28,8 @@ from tests.extraction import archives
 
 #: In the process itself, with two worker processes, or with as many actors as fit.
 Where: TypeAlias = Literal["here", "local", "ray"]
-SHARDS, CORPUS, PHASES, EXTRACTION = "shard scope", "corpus scope", "three phases", "extraction"
+SHARDS, CORPUS, SHARES = "shard scope", "corpus scope", "rules by share"
+PHASES, EXTRACTION = "three phases", "extraction"
 _THREE_PHASES = """
 name: three
 budgets: {documents: 0.5}
@@ -68,8 +69,8 @@ class Job:
 
 
 def write_jobs(folder: Path) -> dict[str, Job]:
-    """The four jobs by name, with input of their own."""
-    recipes = {SHARDS: killing.RECIPE, CORPUS: test_rounds.RECIPE, PHASES: _THREE_PHASES}
+    """The jobs by name, with input of their own."""
+    recipes = {SHARDS: killing.RECIPE, CORPUS: test_rounds.RECIPE, SHARES: test_rounds.BY_SHARE, PHASES: _THREE_PHASES}
     runs.train(folder / "tiny.bin")
     (folder / "crawl").mkdir()
     archives.write_crawl(folder / "crawl", archives.documentation_pages())

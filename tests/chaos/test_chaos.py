@@ -8,7 +8,7 @@ from multiprocessing.context import ForkServerContext
 
 import pytest
 
-from tests.chaos import chaos
+from tests.chaos import chaos, jobs
 from tests.chaos.chaos import JOBS, Outcome
 
 RIGHT = Outcome(0, chaos.NODE, JOBS[0], 0.5, lost=0, doubled=0, is_equal=True, attempts=2, resumed=False)
@@ -51,11 +51,11 @@ def test_what_is_not_right_is_said(wrong: dict[str, int]) -> None:
 def test_the_table_adds_up() -> None:
     outcomes = [
         RIGHT,
-        replace(RIGHT, job=JOBS[3], lost=2, attempts=1),
+        replace(RIGHT, job=jobs.EXTRACTION, lost=2, attempts=1),
         replace(RIGHT, victim=chaos.DRIVER, resumed=True),
     ]
     assert chaos.table(outcomes).splitlines()[2:] == [
-        "| driver | 1 | 0 | 0 | 0 | 1 | 1 | 0 | 0 | 0 | 2 | 1 |",
-        "| node | 1 | 0 | 0 | 1 | 2 | 1 | 2 | 0 | 0 | 2 | 0 |",
-        "| all | 2 | 0 | 0 | 1 | 3 | 2 | 2 | 0 | 0 | 2 | 1 |",
+        "| driver | 1 | 0 | 0 | 0 | 0 | 1 | 1 | 0 | 0 | 0 | 2 | 1 |",
+        "| node | 1 | 0 | 0 | 0 | 1 | 2 | 1 | 2 | 0 | 0 | 2 | 0 |",
+        "| all | 2 | 0 | 0 | 0 | 1 | 3 | 2 | 2 | 0 | 0 | 2 | 1 |",
     ]

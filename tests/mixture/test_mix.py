@@ -133,29 +133,30 @@ def test_two_workers_write_the_same_bytes(bucketed: Path, tmp_path: Path) -> Non
     assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
 
 
-def mix_until(number: int, bucketed: Path, output: Path) -> None:
+def write_until(number: int, mixture: Mixture, output: Path) -> None:
     """A mixing that is killed at its n-th event."""
     with killed_at(number):
-        planned(bucketed).write(output, backend=HERE, shard_bytes=60_000)
+        mixture.write(output, backend=HERE, shard_bytes=60_000)
 
 
 @pytest.mark.processes
 @pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_a_killed_mixing_is_completed(every: int, bucketed: Path, tmp_path: Path) -> None:
-    planned(bucketed).write(tmp_path / "whole", backend=HERE, shard_bytes=60_000)
+    mixture = planned(bucketed)
+    mixture.write(tmp_path / "whole", backend=HERE, shard_bytes=60_000)
     expected = files_of(tmp_path / "whole")
     context = get_context("fork")
     for number in range(2, 200, every):
         output = tmp_path / f"killed-{number}"
-        process = context.Process(target=mix_until, args=(number, bucketed, output))
+        process = context.Process(target=write_until, args=(number, mixture, output))
         process.start()
         process.join()
-        planned(bucketed).write(output, backend=HERE, shard_bytes=60_000)
+        mixture.write(output, backend=HERE, shard_bytes=60_000)
         assert files_of(output) == expected
         if process.exitcode != -signal.SIGKILL:
             assert number > 10
             break
-    mix_until(NEVER, bucketed, tmp_path / "never")
+    write_until(NEVER, mixture, tmp_path / "never")
 
 
 @pytest.mark.parametrize("ratio", [0.31, 1.0, 3.99])

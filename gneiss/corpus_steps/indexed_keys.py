@@ -29,6 +29,8 @@ SCHEMA = pa.schema(
     ]
 )
 KEYS_OF_SLOT, SLOTS_OF_FILE = 1 << 16, 64
+# Hashes leave little to compress, as in `indexed_sets`.
+_LEVEL = 3
 
 
 #: Changes whenever the same document gets other keys than before.
@@ -44,7 +46,7 @@ def index_stages(keys_per_document: int, partitions: int, keep: str | None, corp
         return ()
     slots = _slots([shard.rows for shard in corpus.shards], keys_per_document)
     work = partial(_index, slots, partitions)
-    index = Stage("index", -(-slots // SLOTS_OF_FILE), SCHEMA, work, is_kept=True, level=3)
+    index = Stage("index", -(-slots // SLOTS_OF_FILE), SCHEMA, work, is_kept=True, level=_LEVEL)
     return (index, *kept_order(keep, corpus))
 
 

@@ -40,6 +40,11 @@ class SubstringPlan:
     find_spans: Callable[[TextBatch, Any, UInt64Array | None], tuple[Int64Array, ...]]
 
     @property
+    def known_buckets(self) -> tuple[range, ...]:
+        """The same of the known shards: little of each takes part."""
+        return buckets_of(self.known, self.scheme.partitions) if self.known else ()
+
+    @property
     def union_buckets(self) -> tuple[range, ...]:
         """The same of all shards of the union."""
         return self._buckets_after(self.known)
@@ -51,8 +56,11 @@ class SubstringPlan:
 
     def bucket_place(self, shard: int) -> tuple[int, int]:
         """Task and batch of a stage over buckets that belong to a shard."""
-        task = bisect_right(self.buckets, shard, key=lambda bucket: bucket.start) - 1
-        return task, shard - self.buckets[task].start
+        return _place(self.buckets, shard)
+
+    def known_place(self, number: int) -> tuple[int, int]:
+        """Task and batch of the stage `known` that belong to a known shard."""
+        return _place(self.known_buckets, number)
 
     def sees_no_other(self, shard: int) -> bool:
         """Whether it is a group by itself."""
@@ -64,6 +72,11 @@ class SubstringPlan:
 
     def _buckets_after(self, before: int) -> tuple[range, ...]:
         return buckets_of(before + self.buckets[-1].stop, self.scheme.partitions) if before else self.buckets
+
+
+def _place(buckets: tuple[range, ...], shard: int) -> tuple[int, int]:
+    task = bisect_right(buckets, shard, key=lambda bucket: bucket.start) - 1
+    return task, shard - buckets[task].start
 
 
 def scheme_of(min_length: int, unit: str, text_bytes: int, partitions: int | None) -> Scheme:

@@ -1,24 +1,24 @@
 """The stages of substring dedup over a corpus, or over groups of shards such as those of a file.
 
 At corpus scope anchors are shuffled, never the corpus. The stages (map tasks by shard, reduce tasks by partition):
-`order` (only with `first_by`), `units` (only of tokens: the ids, so that nothing is tokenized twice), `keys`,
-`selected` (where the anchors of a shard are, for its own later tasks), `repeated` (which keys occur twice), `contents`
-(hashes of the surroundings of those), `wanted` (which texts must be seen), `texts`, `answers` (what repeats what), and
-`cuts`; gneiss/dedup/corpus_scope says what the records are. Of a group a task holds all shards and finds their cuts in
-memory; a group of one is left to `curate`. Both end with `cuts` and `repeated_bytes` (how much of each document is cut
+`order` (only with `first_by`), `units` (only of tokens: the ids, so that nothing is tokenized twice), `selected` (where
+the anchors of a shard are, for its own later tasks), `keys`, `repeated` (which keys occur twice), `contents` (hashes of
+the surroundings of those), `wanted` (which texts must be seen), `texts`, `answers` (what repeats what), and `cuts`;
+gneiss/dedup/corpus_scope says what the records are. Of a group a task holds all shards and finds their cuts in memory;
+a group of one is left to `curate`. Both end with `cuts` and `repeated_bytes` (how much of each document is cut
 elsewhere). After `curate`, `kept_sources` and `orphans` count the cuts whose surviving copy was not kept.
 
-Shards that are known by an index come first: their passages take the place of their texts in all stages up to
-`answers`. Shards are numbered in the union of these and the corpus. `passages`, kept, is what a later run knows this
-corpus by.
+Shards that are known by an index come first. `sought` has filters of the keys of the corpus, `known` the passages of
+known shards with a key that passes them, which take the place of their text in all later stages up to `answers`, and
+`known_keys` are their keys. These are short, so that a task serves several known shards. Shards are numbered in the
+union of these and the corpus. `passages`, kept, is what a later run knows this corpus by.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -66,24 +66,38 @@ def stages_before(plan: SubstringPlan, corpus: StepCorpus) -> Sequence[Stage]:
     from gneiss.dedup.corpus_scope import answers, contents, keys, selected
     from gneiss.dedup.corpus_scope.passages import schema_of
 
-    partitions, tasks = plan.scheme.partitions, plan.known + shards
-    last = _Last()
+    partitions, union = plan.scheme.partitions, plan.known + shards
+    tasks = len(plan.known_buckets) + shards
     kept = Stage("passages", shards, schema_of(plan.unit), partial(_kept, plan), is_kept=True, level=_KEPT_LEVEL)
     of_contents = contents.SCHEMA if plan.first_by is None else contents.CONTENTS_IN_ORDER
     return (
         *order_stages(plan.first_by, corpus),
         *([Stage("units", shards, TOKENS, _token_units, True)] if plan.unit == "tokens" else []),
-        Stage("keys", tasks, keys.SCHEMA, partial(_keys, plan, last), True, partitions),
-        Stage("selected", tasks, selected.schema_of(plan.scheme.min_length), partial(_selected, plan, last), True),
-        Stage("repeated", partitions, FLAGS, partial(_repeated, plan), receivers=tasks),
+        Stage("selected", shards, selected.schema_of(plan.scheme.min_length), partial(_selected, plan), True),
+        Stage("keys", shards, keys.SCHEMA, partial(_keys, plan), True, partitions),
+        *(_known_stages(plan) if plan.known else []),
+        Stage("repeated", partitions, FLAGS, partial(_repeated, plan), receivers=union),
         Stage("contents", tasks, of_contents, partial(_contents, plan), receivers=partitions),
-        Stage("wanted", partitions, FLAGS, partial(_wanted, plan), receivers=tasks, is_read_by_task=True),
+        Stage("wanted", partitions, FLAGS, partial(_wanted, plan), receivers=union, is_read_by_task=True),
         Stage("texts", tasks, TEXTS[plan.unit], partial(_texts, plan), receivers=partitions),
-        Stage("answers", partitions, answers.SCHEMA, partial(_answers, plan), receivers=tasks),
+        Stage("answers", partitions, answers.SCHEMA, partial(_answers, plan), receivers=union),
         *_cut_stages(plan, shards),
         Stage("sources", shards, SOURCES, partial(sources, plan), True, buckets),
         Stage("repeated_bytes", buckets, ANSWERED, partial(repeated_bytes, plan)),
         *([kept] * corpus.keeps_index),
+    )
+
+
+def _known_stages(plan: SubstringPlan) -> Sequence[Stage]:
+    """What of the known shards takes part."""
+    from gneiss.dedup.corpus_scope import keys, sought
+    from gneiss.dedup.corpus_scope.passages import schema_of
+
+    partitions, tasks = plan.scheme.partitions, len(plan.known_buckets)
+    return (
+        Stage("sought", partitions, sought.SCHEMA, partial(_sought, plan), receivers=1),
+        Stage("known", tasks, schema_of(plan.unit), partial(_known, plan)),
+        Stage("known_keys", tasks, keys.SCHEMA, partial(_known_keys, plan), True, partitions),
     )
 
 
@@ -117,19 +131,24 @@ def _token_units(corpus: StepCorpus, shard: int) -> Batches:
     return [pa.record_batch([*lists, pa.array(units.sizes)], schema=TOKENS)]
 
 
-def _passages(plan: SubstringPlan, corpus: StepCorpus, number: int) -> Passages:
-    """The passages of a shard of the union that is known by an index."""
-    from gneiss.dedup.corpus_scope import Passages
-
+def _indexed(corpus: StepCorpus, number: int) -> Iterable[pa.RecordBatch]:
+    """The passages of a known shard, as an index has them."""
     for segment in corpus.segments:
         if number < len(segment.shards):
-            return Passages.read(segment.batches("passages", number), plan.unit)
+            return segment.batches("passages", number)
         number -= len(segment.shards)
     raise IndexError(number)
 
 
+def _passages(plan: SubstringPlan, corpus: StepCorpus, number: int) -> Passages:
+    """The passages of a known shard that take part."""
+    from gneiss.dedup.corpus_scope import Passages
+
+    return Passages.read([corpus.batch("known", *plan.known_place(number))], plan.unit)
+
+
 def _units_of(plan: SubstringPlan, corpus: StepCorpus, number: int) -> Units:
-    """The units of a shard of the union."""
+    """The units of a shard of the union, of a known one those that take part."""
     known = plan.known
     return _passages(plan, corpus, number).units if number < known else _units(plan, corpus, number - known)
 
@@ -157,58 +176,92 @@ def _to_shard(plan: SubstringPlan, corpus: StepCorpus, stage: str, number: int) 
 
 def _of_union(plan: SubstringPlan, corpus: StepCorpus, stage: str, partition: int) -> Iterable[pa.RecordBatch]:
     """What all shards of the union sent to a partition."""
-    return corpus.across(stage, plan.known + len(corpus.shards), partition)
+    return corpus.across(stage, len(plan.known_buckets) + len(corpus.shards), partition)
 
 
-def _passes(sent: Any) -> int:
+def _members(plan: SubstringPlan, task: int) -> range:
+    """The shards of the union that a task over it serves: some known ones, or one of the corpus."""
+    buckets = plan.known_buckets
+    if task < len(buckets):
+        return buckets[task]
+    shard = task - len(buckets)
+    return range(plan.known + shard, plan.known + shard + 1)
+
+
+def _passes(*sent: Iterable[pa.RecordBatch]) -> int:
     from gneiss.dedup.corpus_scope import passes_for
 
-    return passes_for(sum(batch.num_rows for batch in sent), REDUCER_MEMORY_BYTES)
+    return passes_for(sum(batch.num_rows for batches in sent for batch in batches), REDUCER_MEMORY_BYTES)
 
 
-@dataclass
-class _Last:
-    """The anchors that a task selected for its first file, until it writes the second: number of the shard, anchors."""
-
-    found: tuple[int, Selected] | None = None
-
-
-def _keys(plan: SubstringPlan, last: _Last, corpus: StepCorpus, number: int) -> Batches:
-    from gneiss.dedup.corpus_scope import Selected, shard_keys
-
-    last.found = number, Selected.of(_units_of(plan, corpus, number), plan.scheme)
-    return shard_keys(last.found[1], plan.scheme)
-
-
-def _selected(plan: SubstringPlan, last: _Last, corpus: StepCorpus, number: int) -> Batches:
-    """Of a task that was killed between its files, anchors are selected again."""
+def _selected(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
     from gneiss.dedup.corpus_scope import Selected
 
-    found, last.found = last.found, None
-    if found is None or found[0] != number:
-        return [Selected.of(_units_of(plan, corpus, number), plan.scheme).to_batch(plan.scheme)]
-    return [found[1].to_batch(plan.scheme)]
+    return [Selected.of(_units(plan, corpus, shard), plan.scheme).to_batch(plan.scheme)]
+
+
+def _anchors(plan: SubstringPlan, corpus: StepCorpus, number: int, units: Units) -> Selected:
+    """The anchors of a shard of the union; of a known one little takes part, and is selected again."""
+    from gneiss.dedup.corpus_scope import Selected
+
+    if number < plan.known:
+        return Selected.of(units, plan.scheme)
+    return Selected.read(corpus.batch("selected", number - plan.known), units, plan.scheme)
+
+
+def _keys(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
+    from gneiss.dedup.corpus_scope import shard_keys
+
+    return shard_keys(_anchors(plan, corpus, plan.known + shard, _units(plan, corpus, shard)), plan.scheme)
+
+
+def _sought(plan: SubstringPlan, corpus: StepCorpus, partition: int) -> Batches:
+    from gneiss.dedup.corpus_scope import key_filter
+
+    return [key_filter(corpus.across("keys", len(corpus.shards), partition), plan.scheme)]
+
+
+def _known(plan: SubstringPlan, corpus: StepCorpus, task: int) -> Batches:
+    """A batch for each known shard."""
+    from gneiss.dedup.corpus_scope import Passages, sought_passages
+    from gneiss.dedup.corpus_scope.passages import schema_of
+
+    filters = corpus.across("sought", plan.scheme.partitions, 0)
+    for number in plan.known_buckets[task]:
+        read = (Passages.read([batch], plan.unit) for batch in _indexed(corpus, number))
+        found = [sought_passages(passages, plan.scheme, filters) for passages in read]
+        yield pa.concat_batches(found) if found else pa.RecordBatch.from_pylist([], schema_of(plan.unit))
+
+
+def _known_keys(plan: SubstringPlan, corpus: StepCorpus, task: int) -> Batches:
+    from gneiss.dedup.corpus_scope import shard_keys
+
+    for number in plan.known_buckets[task]:
+        yield from shard_keys(_anchors(plan, corpus, number, _units_of(plan, corpus, number)), plan.scheme)
 
 
 def _repeated(plan: SubstringPlan, corpus: StepCorpus, partition: int) -> Batches:
     from gneiss.dedup.corpus_scope import repeated_keys
 
-    sent = _of_union(plan, corpus, "keys", partition)
-    return repeated_keys(sent, _passes(sent), plan.known)
+    sent = corpus.across("keys", len(corpus.shards), partition)
+    known = corpus.across("known_keys", len(plan.known_buckets), partition)
+    return repeated_keys(sent, _passes(sent, known), known)
 
 
-def _contents(plan: SubstringPlan, corpus: StepCorpus, number: int) -> Batches:
-    from gneiss.dedup.corpus_scope import Selected, shard_contents
+def _contents(plan: SubstringPlan, corpus: StepCorpus, task: int) -> Batches:
+    from gneiss.dedup.corpus_scope import shard_contents
 
-    repeated, selected = _to_shard(plan, corpus, "repeated", number), corpus.batch("selected", number)
-    if number < plan.known:
-        passages = _passages(plan, corpus, number)
-        units, begins = passages.units, (passages.row, passages.start)
-        first = None if plan.first_by is None else np.zeros(len(passages.row), np.uint64)
-    else:
-        units, begins = _units(plan, corpus, number - plan.known), None
-        first = order_in(plan.first_by, corpus, number - plan.known)
-    return shard_contents(units, Selected.read(selected, units, plan.scheme), plan.scheme, repeated, first, begins)
+    for number in _members(plan, task):
+        repeated = _to_shard(plan, corpus, "repeated", number)
+        if number < plan.known:
+            passages = _passages(plan, corpus, number)
+            units, begins = passages.units, (passages.row, passages.start)
+            first = None if plan.first_by is None else np.zeros(len(passages.row), np.uint64)
+        else:
+            units, begins = _units(plan, corpus, number - plan.known), None
+            first = order_in(plan.first_by, corpus, number - plan.known)
+        anchors = _anchors(plan, corpus, number, units)
+        yield from shard_contents(units, anchors, plan.scheme, repeated, first, begins)
 
 
 def _wanted(plan: SubstringPlan, corpus: StepCorpus, partition: int) -> Batches:
@@ -218,12 +271,13 @@ def _wanted(plan: SubstringPlan, corpus: StepCorpus, partition: int) -> Batches:
     return wanted_texts(sent, _passes(sent))
 
 
-def _texts(plan: SubstringPlan, corpus: StepCorpus, number: int) -> Batches:
-    from gneiss.dedup.corpus_scope import Selected, shard_texts
+def _texts(plan: SubstringPlan, corpus: StepCorpus, task: int) -> Batches:
+    from gneiss.dedup.corpus_scope import shard_texts
 
-    units = _units_of(plan, corpus, number)
-    sent = (_to_shard(plan, corpus, stage, number) for stage in ("repeated", "wanted"))
-    return shard_texts(units, Selected.read(corpus.batch("selected", number), units, plan.scheme), plan.scheme, *sent)
+    for number in _members(plan, task):
+        units = _units_of(plan, corpus, number)
+        sent = (_to_shard(plan, corpus, stage, number) for stage in ("repeated", "wanted"))
+        yield from shard_texts(units, _anchors(plan, corpus, number, units), plan.scheme, *sent)
 
 
 def _answers(plan: SubstringPlan, corpus: StepCorpus, partition: int) -> Batches:

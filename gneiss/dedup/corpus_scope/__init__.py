@@ -17,8 +17,9 @@ an order of documents also that, 8 | \
 start 4, count 4, source shard 4, row 4, start 4, for each run of repeats or first windows |
 | last | `shard_cuts`: what to cut, from the answers of all partitions | |
 
-Of a corpus that is known by an index there are `Passages` for each shard, which have all windows. Its shards come
-before those at hand, in every exchange; they get no answers.
+Of a corpus that is known by an index there are `Passages` for each shard, which have all windows. Those that may have a
+partner in the shards at hand (`key_filter`, `sought_passages`) take part in every exchange, as shards that come first;
+they get no answers.
 
 Sizes are bytes of a record before compression; rows and starts are steps from one to the next. Sources start at a
 unit: where units are tokens, only the shard of a source knows the byte. The place of a record in its batch says which
@@ -37,6 +38,7 @@ from gneiss.dedup.corpus_scope.keys import repeated_keys, shard_keys
 from gneiss.dedup.corpus_scope.passages import Passages, shard_passages
 from gneiss.dedup.corpus_scope.scheme import Scheme, partitions_for, passes_for
 from gneiss.dedup.corpus_scope.selected import Selected
+from gneiss.dedup.corpus_scope.sought import key_filter, sought_passages
 from gneiss.dedup.corpus_scope.texts import shard_texts
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "Scheme",
     "Selected",
     "answer_shards",
+    "key_filter",
     "partitions_for",
     "passes_for",
     "repeated_keys",
@@ -52,5 +55,6 @@ __all__ = [
     "shard_keys",
     "shard_passages",
     "shard_texts",
+    "sought_passages",
     "wanted_texts",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -32,26 +31,28 @@ def shard_keys(selected: Selected, scheme: Scheme) -> list[pa.RecordBatch]:
     return parted(pa.record_batch([low_half(selected.key)[order]], schema=SCHEMA), bounds)
 
 
-def repeated_keys(keys: Iterable[pa.RecordBatch], passes: int = 1, known: int = 0) -> Iterator[pa.RecordBatch]:
+def repeated_keys(
+    keys: Iterable[pa.RecordBatch], passes: int = 1, known: Iterable[pa.RecordBatch] = ()
+) -> Iterator[pa.RecordBatch]:
     """Reduce a partition: a bitmap for each shard, set where the key occurs twice or more in all of them.
 
-    Parameters: `keys`: a batch for each shard, iterated up to three times in each of the passes; `known`: how many
-    shards come first that are known by an index: of those, keys are set that occur in another one. Two different keys
-    may share their low half; that costs a record in the next exchange, nothing else.
+    Parameters: `keys`: a batch for each shard, iterated twice in each of the passes; `known`: the same of those that
+    are known by an index, whose bitmaps come first; of them, keys are set that occur in one of the others. Two
+    different keys may share their low half; that costs a record in the next exchange, nothing else.
     """
 
     def flags(turn: int) -> Iterator[BoolArray]:
         seen = new_slots()
-        for batch in islice(keys, known, None):
+        for batch in keys:
             key = column(batch, "key")
             seen = count_keys(key[in_pass(key, turn, passes)], seen)
-        for batch in islice(keys, known):
+        for batch in known:
             key = column(batch, "key")
             flags = in_pass(key, turn, passes)
             flags[flags] = occur(key[flags], seen)
             seen = count_keys(key[flags], seen)
             yield flags
-        for batch in islice(keys, known, None):
+        for batch in keys:
             key = column(batch, "key")
             flags = in_pass(key, turn, passes)
             flags[flags] = occur_twice(key[flags], seen)

@@ -20,7 +20,7 @@ from gneiss.dedup.growing import grown
 from gneiss.dedup.units import Units
 
 #: Units of passages in one batch, which is compressed at once.
-_BATCH_UNITS = 1 << 22
+_BATCH_UNITS = 1 << 24
 
 
 def schema_of(unit: str) -> pa.Schema:
@@ -35,7 +35,7 @@ def schema_of(unit: str) -> pa.Schema:
 class Passages:
     """Passages of a shard: their units, and the document and the unit in it where each begins, int64 (passages,).
 
-    starts of the units: bytes of the whole document.
+    starts of the units: bytes of the whole document. A shard as a whole is one passage a document.
     """
 
     units: Units
@@ -48,12 +48,11 @@ class Passages:
         schema = schema_of(unit)
         table = pa.Table.from_batches(batches, schema)
         row, start = (table[name].to_numpy().astype(np.int64) for name in ("row", "start"))
-        nothing = pa.array([], schema.field("units").type)
-        lists = pa.concat_arrays([nothing, *table["units"].chunks])
+        lists = table["units"].combine_chunks()
         values, bounds = lists.flatten().to_numpy(), np.append(0, np.cumsum(np.diff(lists.offsets.to_numpy())))
         starts = None
         if unit == "tokens":
-            steps = pa.concat_arrays([nothing, *table["steps"].chunks]).flatten().to_numpy()
+            steps = table["steps"].combine_chunks().flatten().to_numpy()
             starts = np.cumsum(steps, dtype=np.int64)
             starts -= np.repeat(np.append(0, starts)[bounds[:-1]], np.diff(bounds))
         # no cut of a passage is looked for, so that nobody asks where its last token ends
@@ -88,22 +87,29 @@ def shard_passages(
     first, count = np.concatenate(starts), np.concatenate(counts)
     order = np.argsort(first, kind="stable")
     begin, end = _kept(first[order], (first + count)[order], units.bounds, scheme.min_length)
-    row = np.searchsorted(units.bounds, begin, side="right") - 1
+    documents = len(units.sizes)
+    whole = Passages(units, np.arange(documents), np.zeros(documents, np.int64))
     sizes = np.append(0, np.cumsum(end - begin))
     low = 0
     while low < len(begin):
         high = max(int(np.searchsorted(sizes, sizes[low] + _BATCH_UNITS, side="right")) - 1, low + 1)
-        yield _batch(units, row[low:high], begin[low:high], end[low:high])
+        yield passages_batch(whole, begin[low:high], end[low:high])
         low = high
 
 
-def _batch(units: Units, row: Int64Array, begin: Int64Array, end: Int64Array) -> pa.RecordBatch:
+def passages_batch(passages: Passages, begin: Int64Array, end: Int64Array) -> pa.RecordBatch:
+    """Stretches of the units of passages, none across two of them, as passages (`schema_of`)."""
+    units = passages.units
+    of = np.searchsorted(units.bounds, begin, side="right") - 1
+    start = passages.start[of] + begin - units.bounds[of]
     bounds = pa.array(np.append(0, np.cumsum(end - begin)))
     stretches = [slice(low, high) for low, high in zip(begin.tolist(), end.tolist(), strict=True)]
-    columns = [row.astype(np.uint32), (begin - units.bounds[row]).astype(np.uint32)]
-    lists = [pa.LargeListArray.from_arrays(bounds, np.concatenate([units.values[stretch] for stretch in stretches]))]
+    columns = [passages.row[of].astype(np.uint32), start.astype(np.uint32)]
+    values = np.concatenate([units.values[:0], *(units.values[stretch] for stretch in stretches)])
+    lists = [pa.LargeListArray.from_arrays(bounds, values)]
     if units.starts is not None:
-        steps = np.diff(np.concatenate([units.starts[stretch] for stretch in stretches]), prepend=0)
+        starts = [units.starts[:0], *(units.starts[stretch] for stretch in stretches)]
+        steps = np.diff(np.concatenate(starts), prepend=0)
         steps[np.asarray(bounds)[:-1]] = units.starts[begin]
         lists.append(pa.LargeListArray.from_arrays(bounds, pa.array(steps.astype(np.int32))))
     return pa.record_batch([*columns, *lists], schema=schema_of("bytes" if units.starts is None else "tokens"))

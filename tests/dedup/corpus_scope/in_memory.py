@@ -42,6 +42,11 @@ def cuts_across(
     before: int = 0,
 ) -> tuple[list[pa.RecordBatch], list[Passages]]:
     """What is cut from shards after those that are known, and the passages by which they are known from then on."""
+    if known:
+        own_keys = [across.shard_keys(Selected.of(units, scheme), scheme) for units in own]
+        filters = [across.key_filter([keys[n] for keys in own_keys], scheme) for n in range(scheme.partitions)]
+        unit = "bytes" if known[0].units.starts is None else "tokens"
+        known = [Passages.read([across.sought_passages(passages, scheme, filters)], unit) for passages in known]
     of_known = [np.zeros(len(passages.row), np.uint64) for passages in known]
     of_shards = [*of_known, *orders] if orders else [None] * (len(known) + len(own))
     begins = [*((passages.row, passages.start) for passages in known), *[None] * len(own)]
@@ -51,7 +56,8 @@ def cuts_across(
     read = [
         Selected.read(anchors.to_batch(scheme), units, scheme) for anchors, units in zip(selected, shards, strict=True)
     ]
-    repeated = transposed(across.repeated_keys(batches, passes, len(known)) for batches in keys)
+    of_own, of_those = slice(len(known), None), slice(len(known))
+    repeated = transposed(across.repeated_keys(each[of_own], passes, each[of_those]) for each in keys)
     contents = transposed(
         across.shard_contents(units, anchors, scheme, *rest)
         for units, anchors, *rest in zip(shards, read, repeated, of_shards, begins, strict=True)

@@ -19,6 +19,7 @@ from gneiss.batch import TextBatch
 from gneiss.dedup import corpus_scope as across
 from gneiss.dedup import duplicate_spans
 from gneiss.dedup.corpus_scope import Passages, Scheme, Selected
+from gneiss.dedup.corpus_scope.sought import _are_set
 from gneiss.dedup.preference import order_of
 from gneiss.dedup.units import Units
 from gneiss.errors import InputError
@@ -180,6 +181,33 @@ def test_passages_are_what_has_first_windows() -> None:
         for row, start, size in zip(passages.row, passages.start, passages.units.sizes, strict=True)
     ]
     assert kept == [(0, 0, 849), (0, 1151, 1209), (3, 0, 51)]
+
+
+def test_passages_without_a_partner_do_not_take_part() -> None:
+    one, two, three = (letters(2000, seed) for seed in (1, 2, 3))
+    scheme = Scheme(50, 2)
+    _, (passages,) = cuts_across([], [units_of([one + two, "é" + three], "bytes")], scheme, "protect", 1)
+    new = Selected.of(units_of([letters(900, 4), three[600:900] + letters(900, 5)], "bytes"), scheme)
+    filters = [across.key_filter([keys], scheme) for keys in across.shard_keys(new, scheme)]
+    taken = Passages.read([across.sought_passages(passages, scheme, filters)], "bytes")
+    texts = {}
+    for row, start, low, size in zip(
+        taken.row, taken.start, taken.units.bounds[:-1], np.diff(taken.units.bounds), strict=True
+    ):
+        text = bytes(taken.units.values[low : low + size]).decode()
+        assert text == (one + two, "?" + three)[row][start - (row == 1) :][:size]
+        texts[row] = text
+    assert three[600:900] in texts[1]
+    assert sum(map(len, texts.values())) < 500
+
+
+@given(st.lists(st.lists(st.integers(0, 2**32 - 1)), max_size=3), st.integers(1, 2**15))
+def test_a_filter_misses_no_key(keys: list[list[int]], partitions: int) -> None:
+    """Filters are small where there are many partitions."""
+    batches = [pa.record_batch([pa.array(part, pa.uint32())], names=["key"]) for part in keys]
+    bits = across.key_filter(batches, Scheme(50, partitions)).column("bits").to_numpy()
+    for part in keys:
+        assert _are_set(bits, np.array(part, np.uint32)).all()
 
 
 def fibonacci(size: int) -> str:

@@ -21,8 +21,9 @@ from gneiss.errors import InputError, OutputError
 from gneiss.loader.packed_files import PackedSequences
 from gneiss.loader.packing import TokenizerLike, encoder
 from gneiss.loader.reader import Document, Documents
+from gneiss.output.annotation_tables import IDENTITY, schema_of
 from gneiss.output.claim import held, refuse_nesting
-from gneiss.output.finished_run import IDENTITY, FinishedRun, schema_of
+from gneiss.output.finished_run import FinishedRun
 from gneiss.output.layout import BASE_LAYER, LOCK_FILE
 from gneiss.output.parquet import WrittenFile, write_bytes
 from gneiss.store.place import Address, Place

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from gneiss.errors import InputError, did_you_mean
 from gneiss.input.columns import field_at, find_path, leaf_names
-from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask
+from gneiss.output.annotation_tables import kept_mask
+from gneiss.output.finished_run import FinishedRun, FinishedShard
 from gneiss.output.layout import BASE
 from gneiss.output.rows import Rows
 from gneiss.output.sources import Sources, sources

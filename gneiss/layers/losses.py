@@ -21,8 +21,9 @@ from numba import njit
 from gneiss.arrays import AnyArray, BoolArray, Float64Array, Int32Array, Int64Array
 from gneiss.errors import InputError, first_line
 from gneiss.layers.loss_log import BUCKETS, SCHEMA, bucket_of, ranks, segment_name, segments
+from gneiss.output.annotation_tables import kept_mask
 from gneiss.output.claim import held
-from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, open_run
+from gneiss.output.finished_run import FinishedRun, FinishedShard, open_run
 from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
 from gneiss.output.parquet import read_table
 from gneiss.store.place import Address, Place, place_of

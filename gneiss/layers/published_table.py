@@ -20,7 +20,7 @@ from gneiss.input.shard import Shard, cut_shards
 from gneiss.layers.attributes import HOLDERS, JsonAttributes, attribute_columns, json_attributes
 from gneiss.layers.keys import Key, comparable, is_text, parse_keys
 from gneiss.layers.taken import Taken, layer_type
-from gneiss.output.finished_run import IDENTITY
+from gneiss.output.annotation_tables import IDENTITY
 from gneiss.store.at_once import at_once
 from gneiss.store.place import Address
 

@@ -20,8 +20,9 @@ from numba import njit
 from gneiss.arrays import BoolArray, Float, Float64Array, Int64Array
 from gneiss.errors import InputError, did_you_mean
 from gneiss.layers.upsampling import Table, Upsampling
+from gneiss.output.annotation_tables import kept_mask
 from gneiss.output.claim import held
-from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, open_run
+from gneiss.output.finished_run import FinishedRun, FinishedShard, open_run
 from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
 from gneiss.store.place import Address
 

@@ -14,7 +14,8 @@ from gneiss.errors import InputError, did_you_mean
 from gneiss.input.columns import find_path, values_at
 from gneiss.loader.order import EpochOrder, RowReader, Share
 from gneiss.loader.stream import Stream
-from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, open_run
+from gneiss.output.annotation_tables import kept_mask
+from gneiss.output.finished_run import FinishedRun, FinishedShard, open_run
 from gneiss.output.matching import check_documents
 from gneiss.store.place import Address, Place
 

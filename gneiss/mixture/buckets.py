@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 
 from gneiss.arrays import Int64Array
 from gneiss.errors import InputError, did_you_mean
+from gneiss.output.annotation_tables import kept_mask
 from gneiss.output.claim import held
-from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, open_run
+from gneiss.output.finished_run import FinishedRun, FinishedShard, open_run
 from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
 from gneiss.quantiles import Sketch, categories_of, cuts_of, keys_of, quantiles_of, scores_of, values_of
 from gneiss.report.counting import token_column

@@ -11,7 +11,8 @@ import pyarrow as pa
 from gneiss.input.columns import values_at
 from gneiss.loader.order import mixed
 from gneiss.mixture.buckets import FoundBuckets
-from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask
+from gneiss.output.annotation_tables import kept_mask
+from gneiss.output.finished_run import FinishedRun, FinishedShard
 
 #: How much of a text is read into an example, in characters.
 CHARACTERS = 1_500

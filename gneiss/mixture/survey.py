@@ -24,8 +24,9 @@ from gneiss.layers.upsampling import Upsampling
 from gneiss.loader.order import mixed
 from gneiss.mixture.buckets import amounts_of, check_columns
 from gneiss.mixture.plan import Cell
+from gneiss.output.annotation_tables import kept_mask
 from gneiss.output.differences import difference, run_differences
-from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask
+from gneiss.output.finished_run import FinishedRun, FinishedShard
 from gneiss.quantiles import Bins, Sketch
 from gneiss.report.held_out import Identities, refuse_shared
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from gneiss.arrays import BoolArray
 from gneiss.mixture.buckets import amounts_of, check_columns
-from gneiss.output.finished_run import FinishedRun, usable_mask
+from gneiss.output.annotation_tables import usable_mask
+from gneiss.output.finished_run import FinishedRun
 from gneiss.quantiles import Sketch
 from gneiss.recipe.limits import Counted, counted, limits_of
 from gneiss.recipe.quantile_rule import QuantileRule

@@ -12,7 +12,8 @@ from gneiss.arrays import Float64Array, Int64Array, UInt64Array
 from gneiss.batch import TextBatch
 from gneiss.errors import InputError, did_you_mean
 from gneiss.filters.contamination_words import BASE, folded_words, mixed
-from gneiss.output.finished_run import FinishedRun, usable_mask
+from gneiss.output.annotation_tables import usable_mask
+from gneiss.output.finished_run import FinishedRun
 from gneiss.output.sources import Sources
 from gneiss.recipe.columns import ORIGIN, RESERVED
 

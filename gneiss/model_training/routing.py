@@ -22,7 +22,8 @@ from gneiss.filters.scoring import annotator_of
 from gneiss.input.model_files import cache_folder, locate
 from gneiss.model_training.route_card import route_card
 from gneiss.model_training.source import CARD, claim
-from gneiss.output.finished_run import FinishedRun, kept_mask, open_run
+from gneiss.output.annotation_tables import kept_mask
+from gneiss.output.finished_run import FinishedRun, open_run
 from gneiss.output.parquet import write_bytes
 from gneiss.output.sources import sources
 from gneiss.recipe.yaml_text import read_yaml

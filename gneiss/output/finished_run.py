@@ -14,17 +14,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gneiss.arrays import BoolArray, Int64Array
+from gneiss.arrays import Int64Array
 from gneiss.curate.examples import Examples
 from gneiss.curate.reading import is_bad_data
-from gneiss.curate.statistics import KEPT, QUARANTINED, Statistics
+from gneiss.curate.statistics import Statistics
 from gneiss.errors import BudgetError, DefectError, InputError, did_you_mean, first_line
 from gneiss.input.columns import find_path
 from gneiss.output import layout, ledger
+from gneiss.output.annotation_tables import IDENTITY, check_rows, kept_mask, names_and_rows, read_batches, schema_of
 from gneiss.output.data_files import DataFiles
 from gneiss.output.layout import BASE, BASE_LAYER, RECIPE_FILE, STATISTICS_FILE
 from gneiss.output.ledger import FOOTER_KEY, Receipt
-from gneiss.output.parquet import open_parquet, read_footer, read_table
+from gneiss.output.parquet import read_footer, read_table
 from gneiss.recipe.yaml_text import read_yaml
 from gneiss.store.at_once import at_once
 from gneiss.store.place import Address, Place, place_of
@@ -32,11 +33,6 @@ from gneiss.store.place import Address, Place, place_of
 if TYPE_CHECKING:
     from gneiss.recipe.phase import Phase
     from gneiss.recipe.recipe import Recipe
-
-#: Rows of an annotation shard that are worked on at a time.
-BATCH_ROWS = 20_000
-#: Columns that every layer has; by them its rows are checked.
-IDENTITY = ("row", "id")
 
 
 @dataclass(frozen=True)
@@ -298,12 +294,12 @@ class FinishedRun:
         A layer's column whose name is taken already, in capitals or not, as that of `shard` is, is called
         `<layer>.<column>`. Raises InputError.
         """
-        names, _ = _names_and_rows(self.annotation_file(shard))
+        names, _ = names_and_rows(self.annotation_file(shard))
         columns = {name: (BASE_LAYER, name) for name in names}
         taken = {"shard", *map(str.lower, names)}
         for layer in layers:
             path = self.annotation_file(shard, layer)
-            names, rows = _names_and_rows(path)
+            names, rows = names_and_rows(path)
             if rows != shard.rows:
                 raise InputError(
                     f"{path}: expected {shard.rows} rows, as {BASE} has, found {rows}; the file belongs to another run"
@@ -339,7 +335,7 @@ class FinishedRun:
             by_layer = dict(zip(names, tables, strict=True))
             base = by_layer[BASE_LAYER]
             for layer in layers:
-                _check_rows(self.annotation_file(shard, layer), base, by_layer[layer])
+                check_rows(self.annotation_file(shard, layer), base, by_layer[layer])
             found = {name: by_layer[layer][own] for name, (layer, own) in ((name, known[name]) for name in wanted)}
             yield document, (table := pa.table(found))
             rows += table.num_rows
@@ -386,41 +382,6 @@ def open_run(folder: Address) -> FinishedRun:
     return run
 
 
-def kept_mask(table: pa.Table) -> BoolArray:
-    """Which rows of annotations are kept documents, bool (rows,)."""
-    mask: BoolArray = pc.equal(table["status"], KEPT).to_numpy()
-    return mask
-
-
-def usable_mask(table: pa.Table) -> BoolArray:
-    """Which rows of annotations are documents that are not in quarantine, bool (rows,)."""
-    mask: BoolArray = pc.not_equal(table["status"], QUARANTINED).to_numpy()
-    return mask
-
-
-def read_batches(path: Place, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Columns of a Parquet file in portions of `BATCH_ROWS` rows. Raises InputError naming the file."""
-    names = list(dict.fromkeys(columns))
-    try:
-        with open_parquet(path) as file:
-            if lacking := [name for name in names if name not in file.schema_arrow.names]:
-                raise InputError(
-                    f"{path}: no column {lacking[0]!r}, found {', '.join(file.schema_arrow.names)}; the shards of a"
-                    " run have the same columns, so this file is of another one"
-                )
-            waiting = file.schema_arrow.empty_table().select(names)
-            for batch in file.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
-                # row groups of two files end at different rows: portions do not
-                waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch]).select(names)])
-                while waiting.num_rows >= BATCH_ROWS:
-                    yield waiting.slice(0, BATCH_ROWS).combine_chunks()
-                    waiting = waiting.slice(BATCH_ROWS)
-            if waiting.num_rows:
-                yield waiting.combine_chunks()
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: cannot read: {first_line(error)}") from error
-
-
 def _footer(path: Place) -> str:
     try:
         metadata = read_footer(path).metadata or {}
@@ -439,25 +400,3 @@ def _json(path: Place) -> Any:
         ) from error
     except ValueError as error:
         raise InputError(f"{path}: damaged ({first_line(error)}); finish the run again with `gneiss run`") from error
-
-
-def schema_of(path: Place) -> pa.Schema:
-    """The columns of a Parquet file. Raises InputError naming the file."""
-    try:
-        return read_footer(path).schema.to_arrow_schema()
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: cannot read: {first_line(error)}") from error
-
-
-def _names_and_rows(path: Place) -> tuple[list[str], int]:
-    try:
-        metadata = read_footer(path)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: cannot read: {first_line(error)}") from error
-    return metadata.schema.to_arrow_schema().names, metadata.num_rows
-
-
-def _check_rows(path: Place, base: pa.Table, layer: pa.Table) -> None:
-    for name in IDENTITY:
-        if layer.num_rows != base.num_rows or not base[name].equals(layer[name]):
-            raise InputError(f"{path}: its {name} column is not that of {BASE}; the file belongs to another run")

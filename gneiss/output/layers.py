@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 
 from gneiss.errors import DefectError, OutputError, first_line
-from gneiss.output.finished_run import IDENTITY, FinishedRun, FinishedShard
+from gneiss.output.annotation_tables import IDENTITY
+from gneiss.output.finished_run import FinishedRun, FinishedShard
 from gneiss.output.layout import BASE_LAYER, LAYERS, annotations_folder, annotations_path, layer_file
 from gneiss.output.parquet import read_footer, write_bytes, write_parquet
 from gneiss.store.place import Place

@@ -21,8 +21,9 @@ import xxhash
 from gneiss.arrays import Int64Array, UInt64Array
 from gneiss.errors import DefectError, MachineError
 from gneiss.loader.order import mixed
+from gneiss.output.annotation_tables import kept_mask
 from gneiss.output.data_files import DataFiles
-from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask
+from gneiss.output.finished_run import FinishedRun, FinishedShard
 from gneiss.output.layout import annotations_path
 from gneiss.output.ledger import COMMITTED, FOOTER_KEY, Receipt
 from gneiss.output.matching import check_documents

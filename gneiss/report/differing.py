@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gneiss.errors import InputError, did_you_mean
-from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask
+from gneiss.output.annotation_tables import kept_mask
+from gneiss.output.finished_run import FinishedRun, FinishedShard
 from gneiss.output.sources import sources
 from gneiss.report.examples import beginnings
 

@@ -9,7 +9,8 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from gneiss.errors import InputError
-from gneiss.output.finished_run import IDENTITY, FinishedRun, FinishedShard
+from gneiss.output.annotation_tables import IDENTITY
+from gneiss.output.finished_run import FinishedRun, FinishedShard
 from gneiss.output.layout import BASE, BASE_LAYER
 from gneiss.recipe.expression import quoted
 from gneiss.report.stored_files import PROTOCOL, StoredFiles

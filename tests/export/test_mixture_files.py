@@ -26,7 +26,8 @@ from gneiss.export.megatron import _index
 from gneiss.loader import documents
 from gneiss.mixture import Curve, MixedCorpus, Mixture, Policy, find_buckets, plan_mixture, write_buckets
 from gneiss.mixture.trainers import write_mixture_file
-from gneiss.output.finished_run import FinishedRun, kept_mask, open_run
+from gneiss.output.annotation_tables import kept_mask
+from gneiss.output.finished_run import FinishedRun, open_run
 from tests import runs
 
 Copy = Callable[[Path], Path]

@@ -21,7 +21,7 @@ from gneiss.cli.main import app
 from gneiss.errors import GneissError, InputError, OutputError
 from gneiss.layers import annotate_from
 from gneiss.layers.surt import surt
-from gneiss.output import finished_run
+from gneiss.output import annotation_tables
 from gneiss.output.finished_run import open_run
 from tests import runs
 from tests.layers.test_weights import rows_of
@@ -108,7 +108,7 @@ def test_rows_are_those_of_a_dictionary(
     cut = draw.randrange(len(keys))
     for name, low, high in (("b", 0, cut), ("a", cut, len(keys))):
         write_table(tmp_path / f"t/{name}.parquet", id=pa.array(keys[low:high], pa.string()), score=score[low:high])
-    monkeypatch.setattr(finished_run, "BATCH_ROWS", draw.choice([7, 20_000]))
+    monkeypatch.setattr(annotation_tables, "BATCH_ROWS", draw.choice([7, 20_000]))
     summary = annotate_from(output, tmp_path / "t", on=["id"]).metadata["summary"]
     expected = dict(zip(keys, score, strict=True))
     assert values_of(output, "published", "score") == [expected.get(id_) for id_ in ids]

@@ -25,7 +25,7 @@ from gneiss.errors import GneissError, InputError, OutputError
 from gneiss.layers import weights
 from gneiss.layers.upsampling import Upsampling
 from gneiss.layers.weights import write_weights
-from gneiss.output import finished_run
+from gneiss.output import annotation_tables
 from gneiss.output.finished_run import open_run
 from gneiss.output.layers import LAYER_KEY
 from gneiss.recipe.recipe import Recipe
@@ -264,7 +264,7 @@ def test_quantiles_are_of_the_weights_however_few_they_are(count: int, tmp_path:
 
 def test_portions_do_not_show(released: Path, curated: Path, copy_of: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
     output = copy_of(curated)
-    monkeypatch.setattr(finished_run, "BATCH_ROWS", 7)
+    monkeypatch.setattr(annotation_tables, "BATCH_ROWS", 7)
     write_weights(output, beta=0.25, quality="prose", category="prose_label")
     assert runs.promised(output) == runs.promised(released)
 

@@ -195,7 +195,7 @@ def test_too_many_categories_are_refused(curated: Path, monkeypatch: pytest.Monk
 
 def test_equal_for_any_cut_into_shards(curated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = find_buckets(curated, ["prose"], by=["prose_label"], quantiles=4)
-    monkeypatch.setattr("gneiss.output.finished_run.BATCH_ROWS", 3)
+    monkeypatch.setattr("gneiss.output.annotation_tables.BATCH_ROWS", 3)
     monkeypatch.setattr("gneiss.quantiles._WAITING", 5)
     assert find_buckets(curated, ["prose"], by=["prose_label"], quantiles=4).table == whole.table
 

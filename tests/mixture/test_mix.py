@@ -109,7 +109,7 @@ def test_the_same_bytes_however_it_is_cut_and_others_by_another_seed(
     assert files_of(tmp_path / "seed") != expected
     chosen = [Counter(rows_of(tmp_path / name)["id"].to_pylist()) for name in ("one", "seed")]
     assert chosen[0] != chosen[1]
-    monkeypatch.setattr("gneiss.output.finished_run.BATCH_ROWS", 7)
+    monkeypatch.setattr("gneiss.output.annotation_tables.BATCH_ROWS", 7)
     monkeypatch.setattr("gneiss.mixture.mixing.PIECE_BYTES", 3_000)
     monkeypatch.setattr("gneiss.quantiles._WAITING", 9)
     planned(bucketed).write(tmp_path / "cut", backend=HERE, shard_bytes=40_000)

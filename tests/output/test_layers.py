@@ -13,7 +13,7 @@ import pytest
 
 from gneiss.errors import InputError
 from gneiss.layers.weights import write_weights
-from gneiss.output import finished_run
+from gneiss.output import annotation_tables
 from gneiss.output.finished_run import open_run
 
 Copy = Callable[[Path], Path]
@@ -27,7 +27,7 @@ def test_a_join_has_every_row_once(released: Path, monkeypatch: pytest.MonkeyPat
     kept = open_run(released).annotations(["weights"], kept=True)
     assert kept["document"].to_pylist() == list(range(kept.num_rows))
     assert kept["log_prior"].null_count == 0
-    monkeypatch.setattr(finished_run, "BATCH_ROWS", 11)
+    monkeypatch.setattr(annotation_tables, "BATCH_ROWS", 11)
     assert open_run(released).annotations(["weights"], ["prose", "log_prior"]).equals(table)
 
 

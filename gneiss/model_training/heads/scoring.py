@@ -30,8 +30,9 @@ from gneiss.model_training.heads.board import CODED, Board, Overdue, Waiting
 from gneiss.model_training.heads.encoder_space import EncoderSpace
 from gneiss.model_training.heads.head import Head, read_head
 from gneiss.model_training.heads.shard_scores import ANSWERS, Decoder, HeadScores, exact_scores, no_scores, read_answers
+from gneiss.output.annotation_tables import kept_mask
 from gneiss.output.claim import held
-from gneiss.output.finished_run import FinishedRun, FinishedShard, kept_mask, open_run
+from gneiss.output.finished_run import FinishedRun, FinishedShard, open_run
 from gneiss.output.layers import Layer, WrittenLayer, column, existing_layer, write_layer
 from gneiss.output.layout import answers_folder, answers_path
 from gneiss.output.parquet import WrittenFile, read_footer, write_parquet

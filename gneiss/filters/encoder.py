@@ -114,7 +114,7 @@ class Encoder(Annotator):
 
     def __post_init__(self) -> None:
         if not self.model.endswith("/"):
-            raise RecipeError(f"encoder: model: expected a folder, {self.model}/")
+            raise RecipeError(f"encoder: model: expected a folder, with a slash at the end: {self.model}/")
         if not self.heads:
             raise RecipeError("encoder: heads: expected one head or more, found none")
         if not 1 <= self.windows <= 64:

@@ -86,7 +86,7 @@ class Route(Annotator):
 
     def __post_init__(self) -> None:
         if not self.policy.endswith("/"):
-            raise RecipeError(f"route: policy: expected a folder, {self.policy}/")
+            raise RecipeError(f"route: policy: expected a folder, with a slash at the end: {self.policy}/")
 
     @property
     def reads_annotations(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -206,11 +206,29 @@ def label_values(column: pa.ChunkedArray, rule: Rule, source: Address) -> Iterat
         raise InputError(f"{source}: column {rule.column!r}: expected strings or booleans, found {type_}; {advice}")
 
 
-def _check(labelled: Labelled, source: Path, rule: Rule) -> None:
-    common = ", ".join(f"{name!r} ({rows})" for name, rows in _most_common(labelled.found))
-    missing = [value for value in rule.values if value not in labelled.found]
+def require_two_labels(tables: Iterable[pa.Table], rule: Rule, source: Address) -> None:
+    """Raise InputError where rows have only one of the two labels of a rule, or none that it can take."""
+    found = Counter(
+        label for table in tables for label in label_values(table[rule.column], rule, source) if label is not None
+    )
+    _require_named({label: rows for label, rows in found.items() if isinstance(label, str)}, source, rule)
+    positives = sum(rows for label, rows in found.items() if is_positive(label, rule))
+    if positives in {0, found.total()}:
+        what = "all are" if positives else "none is"
+        raise InputError(
+            f"{source}: a model needs two labels; of {found.total():,} labelled rows {what} positive ({rule})"
+        )
+
+
+def _require_named(found: Mapping[str, int], source: Address, rule: Rule) -> None:
+    missing = [value for value in rule.values if value not in found]
     if missing and rule.at_least is None:
+        common = ", ".join(f"{name!r} ({rows})" for name, rows in _most_common(found))
         raise InputError(f"{source}: no row has the label {missing[0]!r}; found {common or 'none'}")
+
+
+def _check(labelled: Labelled, source: Path, rule: Rule) -> None:
+    _require_named(labelled.found, source, rule)
     positives = labelled.positives
     negatives = len(labelled.documents) - positives
     if not positives or not negatives:

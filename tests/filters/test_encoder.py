@@ -184,7 +184,7 @@ def test_a_run_depends_on_the_models_files_and_on_onnxruntime(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("parameters", "told"),
     [
-        ("{model: edu}", "model: expected a folder, edu/"),
+        ("{model: edu}", "model: expected a folder, with a slash at the end: edu/"),
         ("{model: edu/, windows: 0}", "windows: expected 1 to 64, found 0"),
         ("{model: edu/, window_tokens: 4}", "window_tokens: expected 8 to 8192, found 4"),
         ("{model: edu/, device: gpu, precision: int8}", "device: gpu runs the safetensors of a BERT only, and no int8"),

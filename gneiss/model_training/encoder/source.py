@@ -22,7 +22,7 @@ class EncoderSource:
 
     def __post_init__(self) -> None:
         if not self.model.endswith("/"):
-            raise InputError(f"encoder: expected a folder, {self.model}/")
+            raise InputError(f"encoder: expected a folder, with a slash at the end: {self.model}/")
 
     @property
     def files(self) -> EncoderFiles:

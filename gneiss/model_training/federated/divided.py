@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
@@ -45,7 +45,12 @@ def regions_of(labels: Address, sites_by: str, regions_by: str, text: str) -> di
 
 
 def divide(labels: Address, sites_by: str, columns: Sequence[str], folder: Place) -> dict[str, Place]:
-    """Write the rows of each site to a folder of its own; site → that folder, in order.
+    """Write the rows of each site to a folder of its own; see `rows_of_sites` and `write_sites`."""
+    return write_sites(rows_of_sites(labels, sites_by, columns), folder)
+
+
+def rows_of_sites(labels: Address, sites_by: str, columns: Sequence[str]) -> dict[str, list[pa.Table]]:
+    """Site → its rows, in order.
 
     Parameters: `sites_by`: a column of names; `columns`: of the text, then of what else sites have; texts that are not
     UTF-8 become null, which sites skip. Raises InputError for rows without a site, and for what no site can be called.
@@ -66,6 +71,11 @@ def divide(labels: Address, sites_by: str, columns: Sequence[str], folder: Place
             parts.setdefault(site, []).append(own.filter(pa.compute.equal(names, site)))
     for site in parts:
         require_site_name(site)
-    for site, tables in parts.items():
+    return {site: parts[site] for site in sorted(parts)}
+
+
+def write_sites(rows: Mapping[str, Sequence[pa.Table]], folder: Place) -> dict[str, Place]:
+    """Write the rows of each site to a folder of its own; site → that folder."""
+    for site, tables in rows.items():
         write_parquet(tables, tables[0].schema, folder / site, LABELS_FILE)
-    return {site: folder / site for site in sorted(parts)}
+    return {site: folder / site for site in rows}

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from gneiss.input.files import can_name
 from gneiss.model_training.federated.asking import times_asked
 from gneiss.model_training.federated.checkpoint import Record
 from gneiss.model_training.federated.coordinator import Trained, count_labels, train
-from gneiss.model_training.federated.divided import LABELS_FILE, divide, regions_of
+from gneiss.model_training.federated.divided import LABELS_FILE, regions_of, rows_of_sites, write_sites
 from gneiss.model_training.federated.engines import Engine
 from gneiss.model_training.federated.engines.in_process import InProcess
 from gneiss.model_training.federated.engines.local import local_engine
@@ -52,7 +52,7 @@ from gneiss.model_training.federated.strategies.by_name import (
 from gneiss.model_training.federated.strategies.steps import FEWEST_TRIMMED
 from gneiss.model_training.federated.tasks import MOST_REGION_ROUNDS
 from gneiss.model_training.federated.vocabulary import shared_words
-from gneiss.model_training.labels import NEGATIVE, QUALITY, Rule, labelled_documents, rule_of
+from gneiss.model_training.labels import NEGATIVE, QUALITY, Rule, labelled_documents, require_two_labels, rule_of
 from gneiss.model_training.source import CARD
 from gneiss.output.claim import claim
 from gneiss.output.parquet import write_bytes
@@ -157,9 +157,13 @@ def simulate(
         raise InputError(f"replay: expected the strategy of the log ({', '.join(ARRIVALS)}), found {strategy}")
     if can_name(labels, place):
         raise OutputError(f"{place}: the output and the labels {labels} lie one in the other; choose another output")
+    # Before the output is claimed, so that a mistake leaves nothing there.
+    rows = rows_of_sites(labels, sites_by, (text, rule.column))
+    require_two_labels(chain.from_iterable(rows.values()), rule, labels)
+    regions = {} if regions_by is None else regions_of(labels, sites_by, regions_by, text)
     with claim(place, _identity(labels, sites_by, regions_by, text, rule, settings)):
-        homes = divide(labels, sites_by, (text, rule.column), place / "sites")
-        regions = {} if regions_by is None else regions_of(labels, sites_by, regions_by, text)
+        homes = write_sites(rows, place / "sites")
+        del rows  # all the texts
         space = _space(homes, text, rule, settings)
         write_bytes("".join(f"{word}\n" for word in space.words[1:]).encode(), place, VOCABULARY_FILE)
         files = [

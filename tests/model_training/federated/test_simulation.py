@@ -101,14 +101,17 @@ def test_workers_give_the_same_model(tmp_path: Path) -> None:
         ("source", [1, 2], "column 'source': expected the name of a site in each row, found int64"),
         ("source", ["ann", "../bob"], "site '../bob': expected at most 64 letters"),
         ("site", ["ann", "bob"], "column 'source' is not there"),
+        ("source", ["ann", "bob"], "column 'label': expected strings or booleans, found double"),
+        ("source", ["ann", "bob", "bob"], "no row has the label 'hq'; found 'cc' \\(3\\)"),
     ],
 )
 def test_columns_that_name_no_sites_are_refused(tmp_path: Path, column: str, values: list[Any], expected: str) -> None:
     path = tmp_path / "labels.parquet"
-    pq.write_table(pa.table({"text": ["a", "b"], "label": ["hq", "cc"], column: values}), path)
+    labels = [0.5, 4.0] if "double" in expected else ["cc"] * 3 if len(values) > 2 else ["hq", "cc"]
+    pq.write_table(pa.table({"text": ["a", "b", "c"][: len(values)], "label": labels, column: values}), path)
     with pytest.raises(InputError, match=expected):
         simulate(path, tmp_path / "out", sites_by="source")
-    assert not list((tmp_path / "out").rglob("*.bin"))
+    assert not (tmp_path / "out").exists()  # so that the command with the mistake mended is not refused there
 
 
 def test_strategies_and_settings_that_are_none_are_refused(tmp_path: Path) -> None:
@@ -203,6 +206,7 @@ def test_columns_that_name_no_regions_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=expected):
         simulate(labels_in_regions(tmp_path, regions), tmp_path / "out", sites_by="source", regions_by="region")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_site_is_in_one_region(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_a_head_of_another_encoder_or_of_other_features_is_refused(tmp_path: Pat
         head.at(encoder_source(1))
     with pytest.raises(ModelError, match="no file at"):
         head.at(EncoderSource(f"{tmp_path}/none/"))
-    with pytest.raises(InputError, match=f"expected a folder, {tmp_path}/"):
+    with pytest.raises(InputError, match=f"expected a folder, with a slash at the end: {tmp_path}/"):
         EncoderSource(str(tmp_path))
     wide = Head(replace(encoder_space(), size=WIDTH + 1), (np.ones((WIDTH + 1, 1)), np.ones(1)))
     with pytest.raises(ModelError, match=f"reads {WIDTH + 1} features, the encoder gives {WIDTH}"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from gneiss.errors import InputError, OutputError, did_you_mean, printable
 from gneiss.input.files import can_name
 from gneiss.model_training.federated.checkpoint import Record
 from gneiss.model_training.federated.coordinator import count_labels, train_in_rounds
-from gneiss.model_training.federated.divided import LABELS_FILE, divide
+from gneiss.model_training.federated.divided import LABELS_FILE, rows_of_sites, write_sites
 from gneiss.model_training.federated.encoder.adapted import Hidden
 from gneiss.model_training.federated.encoder.documents import (
     EncoderSettings,
@@ -40,7 +41,7 @@ from gneiss.model_training.federated.engines.local import local_engine
 from gneiss.model_training.federated.linear import draw_of
 from gneiss.model_training.federated.message import most_bytes_of
 from gneiss.model_training.federated.site_documents import checksums_of
-from gneiss.model_training.labels import NEGATIVE, QUALITY, rule_of
+from gneiss.model_training.labels import NEGATIVE, QUALITY, require_two_labels, rule_of
 from gneiss.model_training.source import CARD, markdown_table
 from gneiss.output.claim import claim
 from gneiss.output.parquet import write_bytes
@@ -135,8 +136,12 @@ def simulate_encoder(
         "gneiss": __version__, "labels": checksums_of(labels), "encoder": of_encoder.sha256, "sites_by": sites_by,
         "text": text, "rule": str(rule), "settings": asdict(settings),
     }  # fmt: skip
+    # Before the output is claimed, so that a mistake leaves nothing there.
+    rows = rows_of_sites(labels, sites_by, (text, rule.column))
+    require_two_labels(chain.from_iterable(rows.values()), rule, labels)
     with claim(place, identity):
-        homes = divide(labels, sites_by, (text, rule.column), place / "sites")
+        homes = write_sites(rows, place / "sites")
+        del rows  # all the texts
         files = [
             EncoderSiteFiles(site, home / LABELS_FILE, home, of_encoder, rule, text, settings.held_out_share)
             for site, home in homes.items()

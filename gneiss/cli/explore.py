@@ -18,7 +18,9 @@ def explore(
         str | None, typer.Option(help="Recipe with the rules to start from. Default: that of the run.")
     ] = None,
     input: Annotated[str | None, typer.Option("--input", "-i", help="Input of the run, if it has moved since.")] = None,
-    by: Annotated[str | None, typer.Option(help="Annotation that groups the documents at the start.")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Annotation or input column that groups the documents at first, or `domain`.")
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Local port; 0 picks a free one.")] = 0,
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
 ) -> None:

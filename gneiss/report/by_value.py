@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gneiss.arrays import Int64Array
 from gneiss.curate.statistics import KEPT
-from gneiss.output.finished_run import FinishedRun
+from gneiss.output.finished_run import FinishedRun, FinishedShard
 from gneiss.output.sources import Sources, sources
 from gneiss.recipe.expression import quoted
 from gneiss.report.counting import sums, token_column
@@ -64,11 +66,36 @@ def _read(run: FinishedRun) -> list[str]:
 
 def _joined(of: Sources, by: str, reads: Sequence[str]) -> Iterator[pa.Table]:
     """The values of a column that is no annotation beside annotations, some rows at a time."""
-    column = of.run.recipe.input.url if by == DOMAIN else by
     for shard in of.run.shards:
         annotations = pa.concat_tables(table for _, table in of.run.batches(shard, reads))
-        for rows, table in of.tables(shard, [column]):
-            values = table[column]
-            if by == DOMAIN:
-                values = pc.utf8_lower(pc.struct_field(pc.extract_regex(values, _HOST), "host"))
-            yield annotations.take(pa.array(rows)).append_column("value", values.cast(pa.string()))
+        for rows, values in _values(of, shard, by):
+            yield annotations.take(pa.array(rows)).append_column("value", values)
+
+
+def values_of_rows(of: Sources, by: str) -> pa.ChunkedArray:
+    """The value of a column that is no annotation, or the domain, in every row of a run; null where it is not known.
+
+    Raises InputError.
+    """
+    found = []
+    for shard in of.run.shards:
+        places = np.full(shard.rows, -1, np.int64)
+        read: list[pa.ChunkedArray] = []
+        first = 0
+        for rows, values in _values(of, shard, by):
+            places[rows] = np.arange(first, first + len(rows))
+            read.append(values)
+            first += len(rows)
+        known = pa.chunked_array([chunk for of_table in read for chunk in of_table.chunks], pa.string())
+        found += known.take(pa.array(places, mask=places < 0)).chunks
+    return pa.chunked_array(found, pa.string())
+
+
+def _values(of: Sources, shard: FinishedShard, by: str) -> Iterator[tuple[Int64Array, pa.ChunkedArray]]:
+    """Rows of a shard, and the values of a column of theirs as strings."""
+    column = of.run.recipe.input.url if by == DOMAIN else by
+    for rows, table in of.tables(shard, [column]):
+        values = table[column]
+        if by == DOMAIN:
+            values = pc.utf8_lower(pc.struct_field(pc.extract_regex(values, _HOST), "host"))
+        yield rows, values.cast(pa.string())

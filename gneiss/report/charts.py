@@ -26,6 +26,8 @@ _VALUES = {"format": ",.4~r", "grid": False, "tickCount": {"expr": "max(2, width
 _ROOM = 0.08
 #: From which ratio of the largest to the smallest value on an axis is logarithmic.
 _LOGARITHMIC = 100
+#: From which number on a cell is too dark for black letters.
+_STRONG = 0.8
 #: Points of a curve of the funnel.
 _POINTS = 24
 
@@ -52,7 +54,8 @@ def funnel_chart(flow: pa.Table, measure: str = "documents") -> alt.LayerChart:
                 points.append({**point, measure: size, "share": size / total})
             if size > _ROOM * total:
                 middle = top + (low - top) / 2 + size / 2
-                numbers.append({"at": at + 0.5, "from": middle, "number": f"{size:,} ({size / total:.1%})"})
+                number = f"{size:,} ({size / total:.1%})"
+                numbers.append({"at": at + 0.5, "from": middle, "number": number, "falls": _falls(row["target"])})
             top += size
     names = [*stages, "kept"]
     labels = alt.Axis(
@@ -78,8 +81,9 @@ def funnel_chart(flow: pa.Table, measure: str = "documents") -> alt.LayerChart:
             ],
         )
     )
-    labelled = alt.Chart(_data(numbers)).mark_text(color="white", fontSize=13, fontWeight="bold")
-    text = labelled.encode(x="at:Q", y="from:Q", text="number:N")
+    labelled = alt.Chart(_data(numbers)).mark_text(fontSize=13, fontWeight="bold")
+    readable = alt.condition("datum.falls", alt.value("black"), alt.value("white"))
+    text = labelled.encode(x="at:Q", y="from:Q", text="number:N", color=readable)
     return _sized(alt.layer(areas, *([text] if numbers else [])), 220)
 
 
@@ -152,27 +156,28 @@ def effects_chart(effects: pa.Table, kept: int, measure: str = "tokens") -> alt.
 def combinations_chart(combinations: pa.Table, phase: str, most: int = 24) -> alt.VConcatChart:
     """An UpSet plot: how many documents fail which rules together, the most frequent combinations first."""
     rows = [row for row in combinations.to_pylist() if row["phase"] == phase and row["failed"] is not None][:most]
-    bars, dots = [], []
+    bars, dots, ties = [], [], []
     rules = list(dict.fromkeys(rule for row in rows for rule in row["failed"]))
     for at, row in enumerate(rows):
         fate, names = ("kept" if row["kept"] else "dropped"), ", ".join(row["failed"]) or "none"
         bar = {"at": at, "fate": fate, "fails": names, **{name: row[name] for name in MEASURES}}
         bars.append(bar)
         dots += [{**bar, "rule": rule, "shown": 1.0 if rule in row["failed"] else 0.12} for rule in rules]
+        ends = sorted(row["failed"], key=rules.index)
+        ties += [{**bar, "rule": ends[0], "last": ends[-1]}] if len(ends) > 1 else []
     x = alt.X("at:O", axis=None)
     tooltip = [alt.Tooltip("fails:N"), *(alt.Tooltip(f"{name}:Q", format=",") for name in MEASURES)]
-    color = alt.Color("fate:N", scale=_FATES, title=None)
+    color = alt.Color("fate:N", scale=_FATES, title=None, legend=alt.Legend(symbolOpacity=1))
     width = alt.Step(22)
     above = alt.Chart(_data(bars)).mark_bar().encode(
         x=x, y=alt.Y("documents:Q", axis=alt.Axis(format=_COUNT)), color=color, tooltip=tooltip
     ).properties(width=width, height=150)  # fmt: skip
-    below = alt.Chart(_data(dots)).mark_circle(size=110).encode(
-        x=x,
-        y=alt.Y("rule:N", sort=rules, title="fails", axis=alt.Axis(labelLimit=200)),
-        opacity=alt.Opacity("shown:Q", scale=None),
-        color=color,
-        tooltip=tooltip,
-    ).properties(width=width, height=alt.Step(20))  # fmt: skip
+    y = alt.Y("rule:N", sort=rules, title="fails", axis=alt.Axis(labelLimit=200))
+    circles = alt.Chart(_data(dots)).mark_circle(size=110).encode(
+        x=x, y=y, opacity=alt.Opacity("shown:Q", scale=None), color=color, tooltip=tooltip
+    )  # fmt: skip
+    lines = alt.Chart(_data(ties)).mark_rule(strokeWidth=3).encode(x=x, y=y, y2="last:N", color=color)
+    below = alt.layer(circles, *([lines] if ties else [])).properties(width=width, height=alt.Step(20))
     return alt.vconcat(above, below, spacing=4)
 
 
@@ -257,29 +262,23 @@ def curve_chart(curve: pa.Table, threshold: str, here: float | None = None) -> a
     return _sized(alt.layer(lines, *([at] if here is not None else [])), 150)
 
 
-def correlations_chart(correlations: pa.Table) -> alt.Chart:
+def correlations_chart(correlations: pa.Table) -> alt.LayerChart:
     """Rank correlation of each two scores: blue together, orange against each other, the paler the weaker."""
     rows = correlations.to_pylist()
     rows = [{**row, **_signed(row["correlation"], "together", "against")} for row in rows]
     both = [*rows, *({**row, "one": row["other"], "other": row["one"]} for row in rows)]
     names = list(dict.fromkeys(name for row in rows for name in (row["one"], row["other"])))
-    return _sized(
-        alt.Chart(_data(both))
-        .mark_rect()
-        .encode(
-            x=alt.X("one:N", sort=names, title=None, axis=alt.Axis(labelAngle=-60)),
-            y=alt.Y("other:N", sort=names, title=None),
-            **_shaded("together", "against"),
-            tooltip=[
-                "one:N",
-                "other:N",
-                alt.Tooltip("correlation:Q", format="+.3f"),
-                alt.Tooltip("documents:Q", format=","),
-            ],
-        ),
-        alt.Step(22),
-        alt.Step(24),
+    chart = alt.Chart(_data(both)).encode(
+        x=alt.X("one:N", sort=names, title=None, axis=alt.Axis(labelAngle=-40)),
+        y=alt.Y("other:N", sort=names, title=None),
+        tooltip=[
+            "one:N",
+            "other:N",
+            alt.Tooltip("correlation:Q", format="+.3f"),
+            alt.Tooltip("documents:Q", format=","),
+        ],
     )
+    return _shaded(chart, "correlation", "together", "against")
 
 
 def breakdown_chart(breakdown: pa.Table, by: str, measure: str = "documents") -> alt.Chart:
@@ -309,7 +308,7 @@ def breakdown_chart(breakdown: pa.Table, by: str, measure: str = "documents") ->
     )
 
 
-def drift_chart(drift: pa.Table, most: int = 40) -> alt.Chart:
+def drift_chart(drift: pa.Table, most: int = 40) -> alt.LayerChart:
     """How far the mean of each score lies from that of all shards, in standard deviations: the shards farthest off."""
     names = drift.column_names[3:]
     rows = [{"shard": printable(row["shard"])[-60:], **row} for row in drift.to_pylist()]
@@ -320,34 +319,33 @@ def drift_chart(drift: pa.Table, most: int = 40) -> alt.Chart:
         for row in rows[:most]
         for name in names
     ]
-    return _sized(
-        alt.Chart(_data(long))
-        .mark_rect()
-        .encode(
-            x=alt.X("score:N", sort=names, title=None, axis=alt.Axis(labelAngle=-60)),
-            y=alt.Y("shard:N", sort=None, title=None, axis=alt.Axis(labelLimit=240)),
-            **_shaded("higher", "lower"),
-            tooltip=[
-                "shard:N",
-                "score:N",
-                alt.Tooltip("distance:Q", format="+.2f", title="standard deviations"),
-                alt.Tooltip("documents:Q", format=","),
-            ],
-        ),
-        alt.Step(20),
-        alt.Step(24),
+    chart = alt.Chart(_data(long)).encode(
+        x=alt.X("score:N", sort=names, title=None, axis=alt.Axis(labelAngle=-40)),
+        y=alt.Y("shard:N", sort=None, title=None, axis=alt.Axis(labelLimit=240)),
+        tooltip=[
+            "shard:N",
+            "score:N",
+            alt.Tooltip("distance:Q", format="+.2f", title="standard deviations"),
+            alt.Tooltip("documents:Q", format=","),
+        ],
     )
+    return _shaded(chart, "distance", "higher", "lower")
 
 
 def _signed(value: float | None, above: str, below: str) -> dict[str, Any]:
     return {} if value is None else {"sign": above if value >= 0 else below, "size": abs(value)}
 
 
-def _shaded(above: str, below: str) -> dict[str, Any]:
-    """Colours of numbers from -1 to 1 on any background: by their sign, and the paler the nearer to 0."""
+def _shaded(chart: alt.Chart, number: str, above: str, below: str) -> alt.LayerChart:
+    """Cells with a number in each: colours of its sign, on any background, and the paler the nearer it is to 0."""
     color = alt.Color("sign:N", scale=alt.Scale(domain=[above, below], range=[KEPT, DROPPED]), title=None)
     opacity = alt.Scale(domain=[0, 1], range=[0.05, 1], clamp=True)
-    return {"color": color, "fillOpacity": alt.FillOpacity("size:Q", scale=opacity, legend=None)}
+    cells = chart.mark_rect().encode(color=color, fillOpacity=alt.FillOpacity("size:Q", scale=opacity, legend=None))
+    text = chart.encode(text=alt.Text(f"{number}:Q", format="+.2f"))
+    # in the colour of the scheme where the cell is pale
+    pale = text.transform_filter(f"datum.size < {_STRONG}").mark_text(fontSize=12)
+    strong = text.transform_filter(f"datum.size >= {_STRONG}").mark_text(fontSize=12, color="white")
+    return _sized(alt.layer(cells, pale, strong), alt.Step(24), alt.Step(54))
 
 
 def _sized(chart: alt.TopLevelMixin, height: int | alt.Step, width: alt.Step | None = None) -> alt.TopLevelMixin:

@@ -164,6 +164,11 @@ class Batch:
         groups = self.table[_GROUP].combine_chunks().dictionary_encode(null_encoding="encode")
         return groups.indices.to_numpy().astype(np.int64), groups.dictionary.to_pylist()
 
+    def grouped(self, values: pa.ChunkedArray) -> Batch:
+        """The same rows in other groups, strings (rows,)."""
+        at = self.table.column_names.index(_GROUP)
+        return replace(self, table=self.table.set_column(at, _GROUP, values.combine_chunks()))
+
     def of_conditions(self, conditions: Sequence[Condition]) -> Int8Array:
         """The states of conditions, int8 (conditions, rows)."""
         found = np.empty((len(conditions), self.table.num_rows), np.int8)

@@ -55,7 +55,7 @@ def _(by, conditions, errors, session, exploring, knobs, mo, parts):
     problem = None
     try:
         edited = session.edited(conditions.value)
-        exploration = exploring.Exploration.of(session.run, edited, by=by.value)
+        exploration = exploring.Exploration.of(session.run, edited, by=by.value, sources=session.sources)
         thresholds = knobs(edited)
     except errors.GneissError as error:
         problem = parts.problem(error)
@@ -71,7 +71,6 @@ def _(session, exploring, mo, moved, thresholds):
         return mo.ui.slider(
             steps=steps,
             value=start,
-            show_value=True,
             label=f"`{name}`",
             full_width=True,
             on_change=lambda value: moved.update({name: value}),

@@ -30,7 +30,7 @@ EDITING = (
 _MOST_GROUPS, _CHARACTERS = 30, 2_000
 #: White space that a text may have.
 _LINES = "\n\t"
-_MEASURES = {"documents": "documents", "bytes of text": "text_bytes", "tokens": "tokens"}
+_MEASURES = {"documents": "documents", "bytes": "text_bytes", "tokens": "tokens"}
 STYLE = """<style>
 .gneiss h1 { font-size: 1.5rem; font-weight: 600; overflow-wrap: anywhere; }
 .gneiss h2 { font-size: 1.25rem; font-weight: 600; margin-top: 1rem; }
@@ -40,6 +40,7 @@ STYLE = """<style>
 .gneiss th, .gneiss td { padding: .25rem 1rem .25rem 0; text-align: left; border-bottom: 1px solid #8884; }
 .gneiss .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .gneiss .scroll { overflow-x: auto; }
+@media (max-width: 40rem) { .gneiss th, .gneiss td { padding-right: .5rem; } }
 .gneiss pre { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 16rem; overflow: auto; padding: .75rem;
   background: #8881; border-radius: 4px; font-size: .85rem; }
 .gneiss code { overflow-wrap: anywhere; }
@@ -83,7 +84,9 @@ def distribution(run: FinishedRun, recipe: Recipe, annotation: str) -> alt.Layer
     from gneiss.report.charts import distribution_chart
 
     limits = [at for phase in recipe.phases for at in thresholds(phase, recipe.columns) if at.annotation == annotation]
-    return distribution_chart(distribution_of(run, annotation), annotation, limits).configure_legend(orient="top")
+    chart = distribution_chart(distribution_of(run, annotation), annotation, limits)
+    plain = chart.configure_legend(orient="top").configure_view(stroke=None).configure_axis(titleFontWeight="normal")
+    return plain.properties(background="transparent", usermeta={"embedOptions": {"actions": False}})
 
 
 def totals(before: Decided, after: Decided) -> str:
@@ -92,11 +95,11 @@ def totals(before: Decided, after: Decided) -> str:
     every = before.all
     rows = [
         {
-            "": name,
+            "of": name,
             "kept by the run": getattr(kept[0], field),
             "by these rules": getattr(kept[1], field),
             "change": getattr(kept[1], field) - getattr(kept[0], field),
-            "share kept": f"{getattr(kept[1], field) / max(getattr(every, field), 1):.1%}",
+            "kept, %": 100 * getattr(kept[1], field) / max(getattr(every, field), 1),
         }
         for name, field in _MEASURES.items()
         if field != "tokens" or every.tokens
@@ -110,12 +113,17 @@ def totals(before: Decided, after: Decided) -> str:
 
 
 def by_group(before: Decided, after: Decided, by: str) -> str:
-    """Kept documents before and after by the values of an annotation, the largest change first."""
+    """Kept documents and tokens before and after by the values of a column, the largest change first."""
     groups = sorted({*before.kept, *before.dropped, *after.kept}, key=str)
-    was, now = ([outcomes.kept.get(group, Amount()).documents for group in groups] for outcomes in (before, after))
-    change = [b - a for a, b in zip(was, now, strict=True)]
-    order = sorted(range(len(groups)), key=lambda at: (-abs(change[at]), -was[at]))
-    columns = {by: pa.array(groups, pa.string()), "kept by the run": was, "by these rules": now, "change": change}
+    was, now = ([outcomes.kept.get(group, Amount()) for group in groups] for outcomes in (before, after))
+    documents = [one.documents for one in was], [one.documents for one in now]
+    change = [b - a for a, b in zip(*documents, strict=True)]
+    order = sorted(range(len(groups)), key=lambda at: (-abs(change[at]), -documents[0][at]))
+    columns = {by: pa.array(groups, pa.string())}
+    columns |= {"kept by the run": documents[0], "by these rules": documents[1], "change": change}
+    if before.all.tokens:
+        columns["tokens by these rules"] = [one.tokens for one in now]
+        columns["change of tokens"] = [b.tokens - a.tokens for a, b in zip(was, now, strict=True)]
     return table(pa.table(columns).take(pa.array(order, pa.int64())), most=_MOST_GROUPS)
 
 
@@ -137,7 +145,7 @@ def _changed(change: Change, texts: Mapping[tuple[str, int], str]) -> str:
 
 
 def _document(row: ChangedRow, text: str | None) -> str:
-    read = ", ".join(f"{name} {_number(value)}" for name, value in row.values.items())
+    read = " · ".join(f"{name} = {_number(value)}" for name, value in row.values.items())
     body = "<p class=note>Its text is in the input only.</p>"
     if text is not None:
         body = f"<pre tabindex=0>{shown(text, _LINES)}</pre>"

@@ -15,9 +15,11 @@ import pyarrow as pa
 
 from gneiss.arrays import Int64Array
 from gneiss.errors import GneissError, first_line
+from gneiss.input.columns import find_path
 from gneiss.output.finished_run import FinishedRun, open_run
 from gneiss.output.sources import Sources, sources
 from gneiss.recipe.recipe import Recipe
+from gneiss.report.by_value import DOMAIN, values_of_rows
 from gneiss.report.decisions import FATES, Batch, Decided, Reading, Setting, conditions_of, decided, fates, reading
 from gneiss.report.sweeping import Knob, threshold_values
 
@@ -57,8 +59,10 @@ def open_session(arguments: Mapping[str, Any]) -> Session:
         note = f"Dropped documents have no text here, as the input cannot be read: {first_line(error)}"
         documents = sources(run)
     strings = [column.name for column in recipe.columns if column.type in ("string", "bool")]
-    groups = (*strings, "shard")
-    return Session(run, recipe, documents, groups, arguments.get("by", groups[0]), note)
+    schema = documents.schema(run.shards[0]) if run.shards else pa.schema([])
+    groups = (*strings, "shard", *([DOMAIN] if find_path(schema, run.recipe.input.url) else []))
+    by = str(arguments.get("by", groups[0]))
+    return Session(run, recipe, documents, tuple(dict.fromkeys((*groups, by))), by, note)
 
 
 @dataclass(frozen=True)
@@ -90,11 +94,21 @@ class Exploration:
     before: Decided
 
     @classmethod
-    def of(cls, run: FinishedRun, recipe: Recipe, *, by: str | None = None) -> Exploration:
-        """Read a run. by: what documents are grouped by, see `reading`. Raises InputError, RecipeError."""
-        own, other = (reading(run, rules, by=by) for rules in (run.recipe, recipe))
+    def of(
+        cls, run: FinishedRun, recipe: Recipe, *, by: str | None = None, sources: Sources | None = None
+    ) -> Exploration:
+        """Read a run.
+
+        Parameters: `by`: what documents are grouped by, see `reading`; or, with `sources`, a column of these, or
+        `domain`. Raises InputError, RecipeError.
+        """
+        known = {name for shard in run.shards[:1] for name in run.columns(shard, tuple(recipe.layers))}
+        stored = by if sources is None or by in {"shard", *known} else None
+        own, other = (reading(run, rules, by=stored) for rules in (run.recipe, recipe))
         both = replace(other, columns={**own.columns, **other.columns})
         batches, setting = list(both.batches()), both.setting(run.recipe)
+        if by is not None and stored is None and sources is not None:
+            batches = list(_grouped(batches, values_of_rows(sources, by)))
         return cls(both, batches, setting, decided(batches, [setting])[0])
 
     def after(self, recipe: Recipe) -> Decided:
@@ -135,6 +149,13 @@ class Exploration:
         for batch in self.batches:
             for condition in batch.states.keys() - wanted:
                 del batch.states[condition]
+
+
+def _grouped(batches: Iterable[Batch], values: pa.ChunkedArray) -> Iterator[Batch]:
+    first = 0
+    for batch in batches:
+        yield batch.grouped(values.slice(first, batch.table.num_rows))
+        first += batch.table.num_rows
 
 
 def _taken(table: pa.Table, names: Iterable[str], rows: Int64Array) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from html import escape
 from typing import Any
 
@@ -24,15 +24,33 @@ def shown(text: object, keep: str = "") -> str:
     return escape(printable(text, keep=keep))
 
 
-def table(rows: pa.Table, names: Sequence[str] | None = None, most: int = 200) -> str:
-    """Columns of a table, by default all; numbers have thousands separators, and what is missing is a dash."""
-    names = list(rows.column_names if names is None else names)
+def table(
+    rows: pa.Table,
+    *,
+    headings: Mapping[str, str] | None = None,
+    code: Collection[str] = (),
+    signed: bool = False,
+    most: int = 200,
+) -> str:
+    """A table; numbers have thousands separators, and what is missing is a dash.
+
+    Parameters: `headings`: of columns that are called otherwise; `code`: columns that hold code; `signed`: numbers are
+    changes; `most`: rows.
+    """
+    names, headings = rows.column_names, headings or {}
     if not rows.num_rows:
         return "<p>none</p>"
     kinds = {name: " class=number" if _is_number(rows.schema.field(name).type) else "" for name in names}
-    head = "".join(f"<th{kinds[name]}>{shown(name.replace('_', ' '))}</th>" for name in names)
+    head = "".join(
+        f"<th scope=col{kinds[name]}>{shown(headings.get(name, name.replace('_', ' ')))}</th>" for name in names
+    )
+    ways = {name: ("<code>", "</code>") if name in code else ("", "") for name in names}
+    sign = "+" if signed else ""
     cells = (
-        "".join(f"<td{kinds[name] or _width(row[name])}>{_cell(row[name])}</td>" for name in names)
+        "".join(
+            f"<td{kinds[name] or _width(row[name])}>{ways[name][0]}{_cell(row[name], sign)}{ways[name][1]}</td>"
+            for name in names
+        )
         for row in rows.slice(0, most).to_pylist()
     )
     body = "".join(f"<tr>{row}</tr>" for row in cells)
@@ -52,15 +70,15 @@ def marked(text: str, spans: Iterable[tuple[int, int]]) -> str:
     return "".join([*parts, shown(text[at:], "\n\t")])
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, sign: str = "") -> str:
     if value is None:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        return f"{value:,}"
+        return f"{value:{sign if value else ''},}"
     if isinstance(value, float):
-        return f"{value:,.0f}" if 1000 <= abs(value) < float("inf") else f"{value:.4g}"
+        return f"{value:{sign},.0f}" if 1000 <= abs(value) < float("inf") else f"{value:{sign}.4g}"
     text = (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
     return shown(text if len(text) <= _CELL_CHARACTERS else f"{text[:_CELL_CHARACTERS]}…", "\n\t")
 

@@ -16,6 +16,8 @@ from gneiss.routing.pilot import Way
 _WIDTH, _HEIGHT, _LOWER = 860, 330, 200
 #: Points of a curve of coverage.
 _QUANTILES = np.linspace(0, 1, 101)
+#: Grey that can be read on white.
+_GREY = "#6b6b6b"
 _TIERS = ("#56b4e9", "#009e73", "#e69f00")
 _SIMPLER, _ROUTER, _RUN = (
     "a simpler way",
@@ -63,7 +65,7 @@ def _ways(ways: Sequence[Way], run: tuple[Share, float], sla: float, known: Shar
         *(_point(way.name, way.agreement, way.cost, _SIMPLER) for way in others),
         {**_point("router in the run, by audits", run[0], run[1], _RUN), "at": run[0].low},
     ]
-    kinds = alt.Scale(domain=[_SIMPLER, _ROUTER, _RUN], range=[UNKNOWN, KEPT, MARK])
+    kinds = alt.Scale(domain=[_SIMPLER, _ROUTER, _RUN], range=[_GREY, KEPT, MARK])
     base = alt.Chart(_data(rows)).encode(
         x=alt.X(
             "cost:Q",
@@ -86,10 +88,8 @@ def _ways(ways: Sequence[Way], run: tuple[Share, float], sla: float, known: Shar
     label = asked.mark_text(color=DROPPED, align="right", dy=-8, fontSize=12).encode(x=alt.value(_WIDTH), text="name:N")
     intervals = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title=named, scale=shares), y2="high:Q")
     points = base.mark_point(filled=True, size=90, opacity=1).encode(y=share)
-    names = base.mark_text(align="left", dx=10, dy=-9, fontSize=12).encode(
-        y=alt.Y("at:Q", title=named, scale=shares, axis=percent), text="name:N"
-    )
-    layers: list[Any] = [line, label, intervals, points, names]
+    named_at = base.encode(y=alt.Y("at:Q", title=named, scale=shares, axis=percent), text="name:N")
+    layers: list[Any] = [line, label, intervals, points, *_names(named_at)]
     if known is not None:
         there = alt.Chart(_data([{"cost": run[1], "agreement": known.value}]))
         layers.append(
@@ -102,6 +102,17 @@ def _ways(ways: Sequence[Way], run: tuple[Share, float], sla: float, known: Shar
         height=_HEIGHT,
         title=alt.TitleParams("Agreement with the judge, and what it costs", subtitle=subtitle),
     )
+
+
+def _names(base: alt.Chart) -> list[alt.Chart]:
+    """The names of points, on white; that of the router is left of it, as the run costs a little more."""
+    layers = []
+    for of, align, dx in (("==", "right", -10), ("!=", "left", 10)):
+        some = base.transform_filter(f"datum.kind {of} '{_ROUTER}'")
+        place: dict[str, Any] = {"align": align, "dx": dx, "dy": -9, "fontSize": 12}
+        layers.append(some.mark_text(**place, stroke="white", strokeWidth=4).encode(color=alt.value("white")))
+        layers.append(some.mark_text(**place))
+    return layers
 
 
 def _point(name: str, agreement: Share, cost: float, kind: str) -> dict[str, Any]:
@@ -117,7 +128,9 @@ def _point(name: str, agreement: Share, cost: float, kind: str) -> dict[str, Any
 
 
 def _deciders(deciders: Mapping[str, Mapping[str, int]]) -> alt.Chart:
-    order = list(next(iter(deciders.values())))
+    known = list(next(iter(deciders.values())))
+    of_known = dict(zip(known, [*_TIERS[: len(known) - 2], DROPPED, UNKNOWN], strict=True))
+    order = [name for name in known if any(of[name] for of in deciders.values())]
     rows = [
         {
             "of": f"{kind} ({sum(of.values()):,})",
@@ -129,13 +142,18 @@ def _deciders(deciders: Mapping[str, Mapping[str, int]]) -> alt.Chart:
         for at, name in enumerate(order)
     ]
     kinds = list(dict.fromkeys(row["of"] for row in rows))
-    colors = alt.Scale(domain=order, range=[*_TIERS[: len(order) - 2], DROPPED, UNKNOWN])
+    colors = alt.Scale(domain=order, range=[of_known[name] for name in order])
     return (
         alt.Chart(_data(rows))
         .mark_bar()
         .encode(
             y=alt.Y("of:N", sort=kinds, title=None, axis=alt.Axis(labelLimit=200, domain=False, ticks=False)),
-            x=alt.X("share:Q", title="share of the documents", axis=alt.Axis(format=".0%", tickCount=5)),
+            x=alt.X(
+                "share:Q",
+                title="share of the documents",
+                scale=alt.Scale(domain=[0, 1]),
+                axis=alt.Axis(format=".0%", tickCount=5),
+            ),
             color=alt.Color(
                 "decided by:N", scale=colors, title=None, legend=alt.Legend(orient="bottom", direction="horizontal")
             ),

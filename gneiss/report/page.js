@@ -7,6 +7,7 @@ function config() {
   return {
     background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
     axis: { labelColor: text, titleColor: text, gridColor: line, domainColor: line, tickColor: line, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" },
+    text: { color: text },
     legend: { labelColor: text, titleColor: text, orient: "top", labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" },
   };
 }

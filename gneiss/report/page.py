@@ -20,7 +20,7 @@ from gneiss.output.finished_run import FinishedRun
 from gneiss.output.sources import sources
 from gneiss.recipe.phase import Phase
 from gneiss.report.by_value import breakdown
-from gneiss.report.counting import Outcomes, outcomes
+from gneiss.report.counting import MEASURES, Outcomes, outcomes
 from gneiss.report.cuts import first_copies, passages
 from gneiss.report.distributions import distribution, labels, quantiles, shown_range, thresholds
 from gneiss.report.examples import SHARDS, Example, examples
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: The most values of a label by which documents are broken down, and shards that are compared.
 _VALUES, _SHARDS = 20, 40
+#: Passages that are shown of those that were cut.
+_PASSAGES = 10
 
 
 def report_page(run: FinishedRun, *, input: Address | None = None, by: Sequence[str] = ()) -> str:
@@ -55,9 +57,7 @@ def report_page(run: FinishedRun, *, input: Address | None = None, by: Sequence[
             page.add(title, f"filter-{len(page.sections)}", parts)
     page.add("Scores together", "scores", _scores(page, run))
     page.add("By value", "values", _values(page, run, by, input))
-    page.add(
-        "Shards", "shards", [page.chart(_charts().drift_chart(drift(run, _scores_of_rules(run)), _SHARDS), wide=False)]
-    )
+    page.add("Shards", "shards", _shards(page, run))
     page.add("Dedup", "dedup", _dedup(run, input))
     page.add("Quarantine", "quarantine", _quarantine(run))
     return page.html(run)
@@ -97,7 +97,8 @@ class _Page:
             f'<!doctype html><html lang=en><head><meta charset=utf-8><meta http-equiv="Content-Security-Policy"'
             f' content="{policy}"><meta name=viewport content="width=device-width, initial-scale=1">'
             f'<meta name=color-scheme content="light dark"><title>{name}: report</title><style>{style}</style></head>'
-            f"<body><header><h1>{name}</h1><p>{shown(summary(run))}</p><nav>{links}</nav></header><main>{body}</main>"
+            f"<body><header><h1>{name}</h1><p>{shown(summary(run))}</p><nav aria-label=Sections>{links}</nav></header>"
+            f"<main>{body}</main>"
             f"<footer>Written by gneiss {__version__}.</footer>"
             f"<script type=application/json id=charts>{data}</script><script>{library}</script>"
             f"<script>{script}</script></body></html>\n"
@@ -112,6 +113,8 @@ def _overview(page: _Page, run: FinishedRun, counted: Outcomes) -> Iterator[str]
         items = "".join(f"<li><code>{shown(row['what'])}</code>: {shown(row['why'])}</li>" for row in found.to_pylist())
         yield f"<div class=warning role=note><strong>Look at these</strong><ul>{items}</ul></div>"
     yield table(_without_nulls(overview(counted)))
+    if cut := run.counts["dedup_bytes"]:
+        yield f"<p class=note>Bytes and tokens are those of texts after dedup, which cut {cut:,} bytes.</p>"
     for paragraph in said_by_annotators(run.recipe, run.statistics):
         yield f"<p>{shown(paragraph)}</p>"
     yield "<h3>Where documents go</h3>"
@@ -131,14 +134,16 @@ def _rules(page: _Page, counted: Outcomes) -> Iterator[str]:
         changes = pa.Table.from_pylist([r for r in effects.to_pylist() if r["phase"] == phase.name], effects.schema)
         yield f"<h3>Phase {shown(phase.name)}</h3><p>Kept when <code>{shown(phase.decision.keep)}</code>.</p>"
         yield page.chart(_charts().rules_chart(of_rules, phase.name))
-        yield table(_without_nulls(of_phase.drop_columns("phase")))
+        failing = {name: f"{name} failing" for name in MEASURES}
+        yield table(_without_nulls(of_phase.drop_columns("phase")), headings=failing, code=["condition"])
+        yield "<p class=note>Failing: the rule is false or unknown. Decisive: it alone drops them.</p>"
         yield (
             f"<h4>Without it</h4><p>What the phase would pass on besides, had the rule, or all rules of the filter, not"
             f" been written: in {measure}, as a share of all that is kept. Less, where a rule is an alternative.</p>"
         )
         yield page.chart(_charts().effects_chart(changes, kept, measure))
-        yield table(_without_nulls(changes.drop_columns(["phase"])))
-        yield "<h4>Which rules fail together</h4>"
+        yield table(_without_nulls(changes.drop_columns(["phase"])), signed=True)
+        yield "<h4>Which rules fail together</h4><p>A column for each set of rules, the most frequent first.</p>"
         yield page.chart(_charts().combinations_chart(together, phase.name), wide=False)
     yield ""
 
@@ -225,6 +230,14 @@ def _values(page: _Page, run: FinishedRun, by: Sequence[str], input: Address | N
         yield table(_without_nulls(found))
 
 
+def _shards(page: _Page, run: FinishedRun) -> Iterator[str]:
+    yield (
+        "<p>How far the mean of each score lies from that of all shards, in standard deviations of the score;"
+        " the farthest shards first.</p>"
+    )
+    yield page.chart(_charts().drift_chart(drift(run, _scores_of_rules(run)), _SHARDS), wide=False)
+
+
 def _dedup(run: FinishedRun, input: Address | None) -> Iterator[str]:
     places = first_copies(run)
     if places.num_rows:
@@ -234,11 +247,23 @@ def _dedup(run: FinishedRun, input: Address | None) -> Iterator[str]:
             " documents although the document with the first copy is not kept.</p>"
         )
         of_passage = ["copies", "cut_bytes", "size_bytes", "text", "source_shard", "source_row"]
-        most = _without_nulls(passages(run, input=input).select(of_passage))
+        most = _without_nulls(_unfinished(passages(run, _PASSAGES, input=input).select(of_passage)))
         yield f"<h3>Where first copies lie</h3>{table(places)}<h3>What was cut most</h3>{table(most)}"
 
 
+def _unfinished(found: pa.Table) -> pa.Table:
+    """Passages whose texts end with an ellipsis where they are beginnings only."""
+    rows = [
+        {**row, "text": f"{row['text']}…"} if row["text"] and len(row["text"].encode()) < row["size_bytes"] else row
+        for row in found.to_pylist()
+    ]
+    return pa.Table.from_pylist(rows, found.schema)
+
+
 def _quarantine(run: FinishedRun) -> Iterator[str]:
+    if not run.statistics.reasons and not run.quarantined_shards:
+        yield "<p>No document is in quarantine.</p>"
+        return
     reasons = sorted(run.statistics.reasons.items(), key=lambda item: (-item[1], item[0]))
     yield table(
         pa.table(

@@ -8,8 +8,9 @@ import pytest
 
 from gneiss.errors import RecipeError
 from gneiss.output.finished_run import FinishedRun
+from gneiss.output.sources import sources
 from gneiss.pipelines.decide import decide
-from gneiss.report import knobs, sweep
+from gneiss.report import breakdown, knobs, sweep
 from gneiss.report.exploring import Exploration, moved_recipe, open_session, positions
 from tests import runs
 
@@ -43,6 +44,17 @@ def test_counts_and_changed_documents_are_those_of_a_decided_run(uninterrupted: 
     few = exploration.changes(recipe, most=2)
     assert [change.documents for change in few] == [change.documents for change in found]
     assert [change.first for change in few] == [change.first[:2] for change in found]
+
+
+def test_documents_are_grouped_by_what_is_in_the_input(wide: FinishedRun, material: runs.Material) -> None:
+    for input, by in ((material.input, "url"), (material.input, "domain"), (None, "url")):
+        found = breakdown(wide, by, input=input, most=10**6).to_pylist()
+        expected = {row["value"]: row["documents_kept"] for row in found if row["documents_kept"]}
+        before = Exploration.of(wide, wide.recipe, by=by, sources=sources(wide, input)).before
+        assert {group: amount.documents for group, amount in before.kept.items()} == expected
+        assert before.all.documents == wide.counts["kept"] + wide.counts["dropped"]
+    session = open_session({"output": str(wide.folder), "input": str(material.input), "by": "url"})
+    assert (session.by, session.groups[-2:]) == ("url", ("domain", "url"))
 
 
 def test_what_the_rules_read_of_a_document_is_shown(uninterrupted: FinishedRun) -> None:

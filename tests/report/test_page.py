@@ -128,6 +128,11 @@ def test_markup_is_shown_as_text() -> None:
     assert "<script" not in shown
     assert "\u202e" not in shown
     assert "1,234,567" in shown
+    changes = pa.table({"documents": [1234, -5, 0], "rule": ["a < 1", "b", "c"]})
+    shown = table(changes, headings={"documents": "more"}, code=["rule"], signed=True)
+    assert re.findall("<t[dh](?: [^>]*)?>(.*?)</t[dh]>", shown) == [
+        *("more", "rule", "+1,234", "<code>a &lt; 1</code>", "-5", "<code>b</code>", "0", "<code>c</code>")
+    ]
     assert marked("a<b>c", [(1, 4)]) == "a<mark>&lt;b&gt;</mark>c"
 
 

@@ -34,7 +34,7 @@ class OutputError(GneissError):
 
 
 class StoreError(GneissError):
-    """A store in a network refuses, or cannot be reached, whatever the file; the same call goes on when it answers."""
+    """A store in a network refuses, or cannot be reached, whatever the file; the same call resumes when it responds."""
 
 
 class MachineError(GneissError):

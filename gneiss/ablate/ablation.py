@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gneiss.ablate.tokens import Encoded, Judged, Tokenizer
 
 RESULT = "ablation.json"
-#: Where a trainer of one's own finds what it reads.
+#: Where your own trainer finds its input.
 CORPORA, HELD_OUT = "corpora", "held_out"
 #: Of a corpus, at least this many bytes a token of the budget are kept in memory.
 _POOL_BYTES = 16
@@ -72,9 +72,7 @@ class Plan:
             raise InputError(f"held_out_bytes {self.held_out_bytes}: expected 1 or more")
         other = self.linupper is not None or self.anneal is not None or self.null_pair or self.tasks
         if self.own_trainer and other:
-            raise InputError(
-                "a trainer of one's own takes a corpus and a seed: no LinUpper, anneal, null pair or tasks"
-            )
+            raise InputError("your own trainer takes a corpus and a seed: no LinUpper, anneal, null pair or tasks")
 
 
 @dataclass(frozen=True)
@@ -345,13 +343,13 @@ def _split(training: Training, share: float) -> tuple[Training, Training]:
 
 
 def _own(pools: Sequence[Pool], held_out: HeldOut, folder: Place, plan: Plan) -> Callable[[Arm, int], Trained]:
-    """A trainer of one's own, which reads Parquet files; it is given the budget, and trusted to keep to it."""
+    """Your own trainer, which reads Parquet files; it is given the budget, and trusted to keep to it."""
     own, budget = plan.own_trainer, plan.training.budget_tokens
     assert own is not None
     for domain, texts in held_out.texts.items():
         if not re.fullmatch(r"(?:[\w+ -][\w.+ -]*/)*[\w+ -][\w.+ -]*", domain):
             raise InputError(
-                f"held-out domain {domain!r}: a trainer of one's own finds it by this name, as a file; take letters,"
+                f"held-out domain {domain!r}: your own trainer finds it by this name, as a file; take letters,"
                 " digits and one of ._+-/ and space, and no point at the beginning"
             )
         _write_texts(texts, folder, f"{HELD_OUT}/{domain}.parquet")

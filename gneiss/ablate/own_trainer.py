@@ -1,4 +1,4 @@
-"""A trainer of one's own: a command that is given a corpus and a seed, and prints bits per byte as JSON."""
+"""Your own trainer: a command that is given a corpus and a seed, and prints bits per byte as JSON."""
 
 from __future__ import annotations
 

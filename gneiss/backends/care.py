@@ -123,7 +123,7 @@ def watch() -> WorkerWatch:
 
 @contextmanager
 def watched(care: Care, recorder: Recorder | None) -> Iterator[None]:
-    """Let a task that is done within the block be watched; the peak of memory begins anew."""
+    """Let a task that is done within the block be watched; the peak of memory restarts."""
     if recorder:
         recorder.clear()
     forget_peak()

@@ -170,13 +170,13 @@ class _Worker:
     is_late: bool = False
 
     def shows_life(self, cpu_seconds: float) -> None:
-        """Be patient with it anew."""
+        """Be patient with it again."""
         self.cpu_seconds, self.quiet_seconds, self.is_said = cpu_seconds, 0.0, False
 
 
 @dataclass
 class _Thrift:
-    """How many workers fewer there are after kills for want of memory; one comes back after ever more tasks."""
+    """How many workers fewer there are after kills for lack of memory; one comes back after ever more tasks."""
 
     fewer: int = 0
     kills: int = 0
@@ -227,7 +227,7 @@ class _Crew(Generic[Task]):
             self._pool.give(number, self._tasks[worker.task], self._care.get(worker.task, NO_CARE))
 
     def placed(self, number: int, where: str) -> None:
-        """A worker has a process: others may get a place soon, so that their time starts anew."""
+        """A worker has a process: others may get a place soon, so that their time restarts."""
         if worker := self._workers.get(number):
             self.headcount.now += not worker.where
             worker.where = where
@@ -279,7 +279,7 @@ class _Crew(Generic[Task]):
             self._count_failed_start(worker, death)
         if death.is_for_memory and self._workers:
             self.thrift.killed()
-            _log.warning("a worker was killed for want of memory: %d go on without it for a while", len(self._workers))
+            _log.warning("a worker was killed for lack of memory: %d go on without it for a while", len(self._workers))
         if (task := worker.task) is None:
             return None
         given, at = self._tasks[task], death.record.work
@@ -380,7 +380,7 @@ class _Crew(Generic[Task]):
         task = self._tasks[worker.task]
         at = f", at {vitals.record.work}" if vitals.record.work else ""
         _log.warning(
-            "%s: its worker (%s) has been at it for %.0f min%s, and has used %.0f s of CPU time",
+            "%s: its worker (%s) has been running for %.0f min%s, and has used %.0f s of CPU time",
             self._name(task), worker.where, worker.task_seconds / 60, at, vitals.cpu_seconds, extra=fields_of(task),
         )  # fmt: skip
 

@@ -69,8 +69,8 @@ class LocalProcesses:
             )
         if workers > places:
             _log.warning(
-                "there may be memory for %d of %d workers only, as each takes about %s: where one is killed for want of"
-                " it, fewer go on",
+                "there may be memory for %d of %d workers only, as each takes about %s: if one is killed for lack of"
+                " it, fewer continue",
                 places, workers, resources.said,
             )  # fmt: skip
 

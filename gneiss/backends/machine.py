@@ -32,7 +32,7 @@ class Death:
     """How a worker ended. is_own: by what its task did, rather than by what happened to its machine.
 
     record: what its recorder says, where that is to be had; did: what that did to it; is_late: it took too long;
-    is_for_memory: it was killed for want of memory, as far as is known.
+    is_for_memory: it was killed for lack of memory, as far as is known.
     """
 
     said: str
@@ -89,7 +89,7 @@ def vitals(pid: int, record: Record = NOTHING) -> Vitals | None:
 
 
 def memory_kills() -> int | None:
-    """How many processes the kernel of this machine has killed for want of memory; None where it does not count."""
+    """How many processes the kernel of this machine has killed for lack of memory; None where it does not count."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:

@@ -65,7 +65,7 @@ def held_bytes(pid: int | str = "self") -> int:
 
 
 def forget_peak() -> None:
-    """Let the peak of this process begin anew, where the kernel lets it."""
+    """Let the peak of this process restart, where the kernel allows it."""
     with suppress(OSError):
         (_PROC / "self/clear_refs").write_text("5")
 

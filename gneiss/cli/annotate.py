@@ -113,7 +113,7 @@ def _update(
         shared_filesystem=shared_filesystem,
     )
     if written is None:
-        say(f"{run}: it has all annotations, by the code of now")
+        say(f"{run}: all annotations are up to date")
         return
     say(f"columns    {', '.join(written.metadata['columns'])}")
     if failed := written.metadata["summary"]["failed"]:

@@ -60,4 +60,4 @@ def print_rules(out: Console, recipe: Recipe, statistics: Statistics) -> None:
                 )
             if entered and counts["true"] in (0, entered):
                 which = "every" if counts["true"] else "no"
-                out.print(f"warning: {rule} is true for {which} document: it decides nothing here")
+                out.print(f"warning: {rule} is true for {which} document: it has no effect here")

@@ -66,7 +66,7 @@ def _print_dry_run(dry: DryRun, corpus_gb: float) -> None:
             " dedup saw only those, so a run may cut more"
         )
     if dry.has_shares:
-        out.print("shares of tokens are those within what was read: a run finds other numbers")
+        out.print("shares of tokens refer to the rows read here: a run computes other thresholds")
     print_counts(out, dry.statistics)
     print_rules(out, dry.recipe, dry.statistics)
     _print_annotations(out, dry.recipe, dry.statistics)

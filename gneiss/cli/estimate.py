@@ -79,7 +79,7 @@ def _print(estimate: Estimate, gets: int, prices: dict[str, float]) -> None:
     out.print(rows)
     if estimate.workers > 1:
         say(f"with {estimate.workers} workers")
-    say(f"in an object store about {estimate.written_files:,} PUTs and {gets:,} GETs, beside reads of the exchange")
+    say(f"in an object store about {estimate.written_files:,} PUTs and {gets:,} GETs, plus reads of the exchange")
     total = ", ".join(f"{dollars:,.2f} for {name}" for name, dollars in prices.items())
     say(f"dollars: {sum(prices.values()):,.2f} ({total}); by default {_PRICED}")
 

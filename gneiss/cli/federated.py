@@ -191,7 +191,7 @@ def provision(
 
     for party, kit in provisioned(federation, output).items():
         say(f"{party}  {kit}")
-    say(f"{output}/authority stays with whoever provisions; each kit goes to its party, over a safe way")
+    say(f"{output}/authority stays with whoever provisions; each kit goes to its party, over a secure channel")
 
 
 @federated_app.command()

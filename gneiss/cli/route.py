@@ -1,4 +1,4 @@
-"""`gneiss route`: a policy that asks a dear judge seldom, and what its audits say."""
+"""`gneiss route`: a policy that rarely asks an expensive judge, and what its audits say."""
 
 from __future__ import annotations
 

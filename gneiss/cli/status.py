@@ -134,7 +134,7 @@ def cost_line(cost: Cost) -> str:
     """What a run took, or is predicted to take, in a line."""
     return (
         f"{duration(cost.seconds)}, {cost.cpu_seconds / 3600:.3g} core-hours of CPU time, {size(int(cost.peak_bytes))}"
-        f" of memory in a worker at most, {size(int(cost.written_bytes))} written"
+        f" of peak memory in a worker, {size(int(cost.written_bytes))} written"
     )
 
 

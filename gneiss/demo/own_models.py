@@ -56,7 +56,7 @@ BLOCKS = {
     "tokens": ["tokens_per_char"],
 }
 _JUDGE = """\
-# A function stands for a dear judge; costs are stated, in questions to it.
+# A function stands in for an expensive judge; costs are stated, in questions to it.
 judge: {function: "gneiss.demo.judge:explains"}
 judge_cost: 1.0
 tiers:

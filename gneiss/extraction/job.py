@@ -111,7 +111,7 @@ def extract(
 
     Parameters: `input`: archive or HTML file, directory, glob or address; `paths`: a list of archives, `cdx`: an index
     of records, by paths relative to `input`: only these are read; `output`: a folder, of which `data/` is input
-    for `gneiss.run`; `extractor`: a name, or a value of one's own; `dump`: the column's value, by default what archives
+    for `gneiss.run`; `extractor`: a name, or your own value; `dump`: the column's value, by default what archives
     say of themselves; `limit`: records of each file; `task_max_bytes`: longer archives are cut into
     several tasks; `limits`: of one page; `workers`, `backend`,
     `shared_filesystem`: as in `gneiss.run`. Raises InputError, OutputError, MachineError; Extraction.check_budgets

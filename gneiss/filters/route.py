@@ -301,7 +301,7 @@ def _check(policy: Policy, answers: Sequence[Answer]) -> None:
     if reasons and policy.terms.on_failure == "stop":
         raise MachineError(
             f"the judge has no answer for {len(reasons)} of {len(answers)} documents: {reasons[0]}; the same command"
-            " goes on when it answers, and asks nothing twice (or make the policy with on_failure: tier)"
+            " resumes when it answers, without repeating requests (or make the policy with on_failure: tier)"
         )
     if reasons:
         _log.warning("the judge has no answer for %d of %d documents: %s", len(reasons), len(answers), reasons[0])

@@ -31,7 +31,7 @@ def log_fields(**fields: str) -> Iterator[None]:
 
 
 class Fields(logging.Filter):
-    """Gives records the fields `run`, `stage` and `shard`, where they are known; for a handler of one's own."""
+    """Gives records the fields `run`, `stage` and `shard`, where they are known; for your own handler."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the fields; every record passes."""

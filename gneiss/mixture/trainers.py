@@ -120,7 +120,7 @@ FORMATS: Mapping[str, tuple[str, Write]] = {
     "hf": ("mixture.py", hf),
     "grain": ("grain.json", grain),
 }
-#: Formats whose trainers read Parquet files as they are, or whatever a loader of one's own does.
+#: Formats whose trainers read Parquet files as they are, or with your own loader.
 _OF_DOCUMENTS = ("hf", "grain")
 
 

@@ -43,7 +43,7 @@ _STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 
 @dataclass(frozen=True)
 class JudgeFile:
-    """What is in the file that `--judge` names: the judge, and the tiers from the cheapest to the dearest.
+    """What is in the file that `--judge` names: the judge, and the tiers from the cheapest to the most expensive.
 
     judge_cost: of one document; by default what its tokens cost at its prices, or CPU seconds, measured.
     """
@@ -114,7 +114,7 @@ def calibrate(
     if failed and wanted.on_failure == "stop":
         raise MachineError(
             f"the judge has no answer for {len(failed)} of {len(answered.answers)} documents: {failed[0]}; the same"
-            " command goes on, and asks nothing twice (on_failure: tier in the judge's file leaves such documents out)"
+            " command resumes, without repeating requests (on_failure: tier in the judge's file omits such documents)"
         )
     found = found.where(np.array([isinstance(answer, Verdict) for answer in answered.answers]))
     verdicts = np.array([answer.keep for answer in answered.answers if isinstance(answer, Verdict)], np.bool_)

@@ -21,7 +21,7 @@ from gneiss.store.place import Address, Place
 #: Parts of an identity whose names do not say what the user changed.
 _SAID = {
     "corpus": "the input files, all of which a step at corpus scope compares, or output.shard_bytes lays out",
-    "indexes": "the indexes of `against`, which have grown or were made anew",
+    "indexes": "the indexes of `against`, which have grown or were made again",
     "revision": f"the revision of the input: name the one that {layout.RUN_FILE} has",
 }
 
@@ -172,4 +172,4 @@ def refuse_nesting(source: Address, files: Iterable[Place], output: Place) -> No
     written = (output / folder for folder in (layout.DATA, layout.ANNOTATIONS, layout.QUARANTINE))
     folders = {file.parent for file in files}
     if any(can_name(source, folder) for folder in written) or any(folder.is_in(output) for folder in folders):
-        raise OutputError(f"{output}: the output and the input {source} lie one in the other; choose another output")
+        raise OutputError(f"{output}: the output and the input {source} overlap; choose another output")

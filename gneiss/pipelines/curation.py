@@ -213,7 +213,7 @@ def are_counted(corpus: Corpus) -> bool:
 
 
 def _forget_counts(corpus: Corpus) -> None:
-    """What an earlier driver counted after `curate` does not hold once another shard is curated: count anew."""
+    """What an earlier driver counted after `curate` does not hold once another shard is curated: count again."""
     for name in counted_after(corpus):
         (corpus.output / layout.count_path(name, corpus.increment)).delete()
     for stage in stages_after(corpus):

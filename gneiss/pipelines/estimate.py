@@ -3,7 +3,7 @@
 The model: a stage takes CPU time in proportion to the bytes of text of the corpus and, once a worker, to get ready
 and to do its first task. Both are measured: one worker curates the smallest shard and then, with everything loaded, a
 sample. So stages over the whole corpus are included, with the repeats that the sample has: a corpus has more of them,
-which are cheaper, and sorts more, which is dearer; an interval of their own stands for that.
+which are cheaper, and sorts more, which costs more; an interval of their own stands for that.
 """
 
 from __future__ import annotations

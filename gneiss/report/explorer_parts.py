@@ -60,7 +60,7 @@ def heading(session: Session) -> str:
     rows = sum(shard.rows for shard in run.shards)
     said = f"{run.counts['kept']:,} of {rows:,} documents were kept by the recipe {run.recipe.name}."
     note = f"<p class=note>{shown(session.note)}</p>" if session.note else ""
-    return panel(f"<h1>{shown(str(run.folder))}</h1><p>{shown(said)} Move a threshold: all is counted anew.</p>{note}")
+    return panel(f"<h1>{shown(str(run.folder))}</h1><p>{shown(said)} Move a threshold to update the counts.</p>{note}")
 
 
 def problem(error: GneissError) -> str:

@@ -1,4 +1,4 @@
-"""Exploring the thresholds of a run: its decisions in memory, counted anew whenever a rule is another one."""
+"""Exploring the thresholds of a run: its decisions in memory, counted again whenever a rule is another one."""
 
 from __future__ import annotations
 

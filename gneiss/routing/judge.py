@@ -1,4 +1,4 @@
-"""Judges: what answers for a batch of texts whether each is good. The dear one that a router asks seldom."""
+"""Judges: what answers for a batch of texts whether each is good. A router rarely asks the expensive one."""
 
 from __future__ import annotations
 

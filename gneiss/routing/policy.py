@@ -149,7 +149,7 @@ class Terms:
 class Policy:
     """A router as a pilot has left it: nothing of it changes in a run.
 
-    tiers: ever dearer; judge_cost, cost_unit: as the tiers' costs; debt: Q; weights: of the predictor,
+    tiers: in order of cost; judge_cost, cost_unit: as the tiers' costs; debt: Q; weights: of the predictor,
     [k][m][feature].
     """
 

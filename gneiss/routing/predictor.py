@@ -21,7 +21,7 @@ _FIRST_SQUARES = 0.01
 
 
 def new_predictor(tiers: int) -> tuple[Float64Array, Float64Array]:
-    """Weights and squares before anything is known: a dearer tier is taken for a better one."""
+    """Weights and squares before anything is known: a more expensive tier counts as better."""
     weights = np.zeros((tiers, tiers, FEATURES))
     weights[:, :, 0] = 1.5 + 0.5 * np.arange(tiers)
     return weights, np.full_like(weights, _FIRST_SQUARES)

@@ -344,7 +344,7 @@ def test_where_a_long_task_is_is_said_ever_more_seldom(caplog: pytest.LogCapture
     pool.events = lambda wait: _finish_at(pool, 4000.0, wait)  # type: ignore[method-assign]
     assert list(drive(pool, Named(), range(1), lambda: 1, replace(PATIENCE, long_seconds=1200), pool.clock)) == [0]
     assert [line.partition(" min")[0] for line in said(caplog)] == [
-        f"stage double, task 0: its worker (process 1) has been at it for {minutes}" for minutes in (20, 40)
+        f"stage double, task 0: its worker (process 1) has been running for {minutes}" for minutes in (20, 40)
     ]
 
 
@@ -355,7 +355,7 @@ def test_after_kills_for_want_of_memory_fewer_go_on_for_ever_more_tasks(caplog: 
     for _ in drive(pool, Doubling(), range(20), lambda: 3, PATIENCE, pool.clock):
         there.append(len(pool.living))
     assert (pool.started, there[0], min(there), there[-1]) == (5, 2, 2, 3)
-    text = "a worker was killed for want of memory: 2 go on without it for a while"
+    text = "a worker was killed for lack of memory: 2 go on without it for a while"
     assert [line for line in said(caplog) if "memory: " in line and line.startswith("a ")] == [text, text]
 
 

@@ -179,7 +179,7 @@ def test_metrics_are_among_those_of_the_cluster(head: Head) -> None:
     backend = RayActors()
     assert backend.room(RESOURCES).by_cpus
     labels = {"run": "aaaa", "stage": "curate"}
-    for done in (2.0, 5.0, 1.0):  # the last of a driver that began anew
+    for done in (2.0, 5.0, 1.0):  # the last of a driver that restarted
         backend.show(
             [
                 Sample("gneiss_tasks_total", "counter", "tasks that ended", done, {**labels, "state": "committed"}),
@@ -551,7 +551,7 @@ def test_where_no_node_has_a_gpu_workers_ask_for_none_and_it_is_said(caplog: pyt
     assert asked_of([with_gpus(4, 0)], resources) == Resources(10**9)
     check_nodes([with_gpus(4, 0)], 4, resources, [])
     assert [record.getMessage() for record in caplog.records] == [
-        "no node of the cluster has a GPU: filters that would use one are run on processors"
+        "no node of the cluster has a GPU: filters that would use one run on CPUs"
     ]
 
 

@@ -37,7 +37,7 @@ def test_an_update(
 ) -> None:
     monkeypatch.setattr("gneiss.backends.local.LocalProcesses", runs.InThisProcess)
     folder = copy_of(curated)
-    assert said("annotate", folder, "--update").endswith(f"{folder}: it has all annotations, by the code of now\n")
+    assert said("annotate", folder, "--update").endswith(f"{folder}: all annotations are up to date\n")
     recipe = material.changed(tmp_path, "- readability", "- readability\n      - gopher_repetition")
     lines = said("annotate", folder, "--update", recipe, "--layer", "more").splitlines()
     assert lines[0].startswith("columns    repeated_line_fraction, ")

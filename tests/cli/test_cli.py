@@ -253,7 +253,7 @@ def test_a_rule_that_is_true_for_every_document_is_reported(folder: Path, capsys
     (folder / "idle.yaml").write_text(RECIPE.replace("text_chars > 10", "text_chars >= 0"))
     assert exit_code("dry-run", folder / "idle.yaml", "--input", folder / "input/a.parquet") == 0
     printed = capsys.readouterr().out
-    assert "warning: long is true for every document: it decides nothing here" in printed
+    assert "warning: long is true for every document: it has no effect here" in printed
     assert "warning: readable" not in printed
 
 

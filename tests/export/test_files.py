@@ -69,7 +69,7 @@ def test_a_run_is_not_exported_into_itself(
 ) -> None:
     output = copy_of(released)
     before = sorted(output.parent.rglob("*"))
-    with pytest.raises(OutputError, match="lie one in the other; choose another output"):
+    with pytest.raises(OutputError, match="overlap; choose another output"):
         export(source_of(export, output), output / where)
     assert sorted(output.parent.rglob("*")) == before
 

@@ -213,9 +213,9 @@ def test_an_output_belongs_to_one_key_and_one_input(crawl: Path, extracted: Extr
     (copy / "c.warc.wet.gz").write_bytes((copy / "c.warc.wet.gz").read_bytes() * 2)
     with pytest.raises(OutputError, match=r"c\.warc\.wet\.gz: this is no longer the file"):
         run(copy, extracted.output)
-    with pytest.raises(OutputError, match="lie one in the other"):
+    with pytest.raises(OutputError, match="overlap"):
         run(crawl, crawl / "out")
-    with pytest.raises(OutputError, match="lie one in the other"):
+    with pytest.raises(OutputError, match="overlap"):
         gneiss.run("gopher", extracted.output / "data", extracted.output)
 
 

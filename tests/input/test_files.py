@@ -137,7 +137,7 @@ def test_an_output_that_a_second_run_would_read_is_refused_at_once(
     recipe.write_text(runs.WITHOUT_MODEL)
     for _ in range(2):
         if is_refused:
-            with pytest.raises(OutputError, match="lie one in the other"):
+            with pytest.raises(OutputError, match="overlap"):
                 run(recipe, str(tmp_path / source), tmp_path / output, backend=runs.InThisProcess())
         elif "in/" in output:
             run(recipe, str(tmp_path / source), tmp_path / output, backend=runs.InThisProcess())

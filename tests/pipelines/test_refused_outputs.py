@@ -69,7 +69,7 @@ def test_an_output_in_the_input_or_around_it_is_refused(
     inside: str, simple: Path, material: Material, tmp_path: Path
 ) -> None:
     shutil.copytree(material.input, tmp_path / "around/input")
-    with pytest.raises(OutputError, match="lie one in the other"):
+    with pytest.raises(OutputError, match="overlap"):
         run(simple, tmp_path / "around/input", tmp_path / "around" / inside)
     assert [name for name in runs.files(tmp_path / "around") if "_gneiss" in name] == []
 

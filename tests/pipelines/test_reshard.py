@@ -329,7 +329,7 @@ def test_an_output_of_another_run_or_layout_is_refused(curated: FinishedRun, tmp
     reshard(curated, tmp_path / "new", **SETTINGS)
     with pytest.raises(OutputError, match=r"another run \(what differs: recipe\)"):
         reshard(curated, tmp_path / "new", shuffle_seed=1, **SETTINGS)
-    with pytest.raises(OutputError, match="lie one in the other"):
+    with pytest.raises(OutputError, match="overlap"):
         reshard(curated, curated.folder / "data/new", **SETTINGS)
     with pytest.raises(RecipeError, match=r"format: Input should be 'parquet'"):
         reshard(curated, tmp_path / "other", format="csv", **SETTINGS)

@@ -450,7 +450,7 @@ def test_a_dry_run_finds_the_numbers_within_its_file(corpus: Path, tmp_path: Pat
     path = tmp_path / "light.yaml"
     path.write_text(LIGHT)
     shown = CliRunner().invoke(app, ["dry-run", str(path), "--input", str(corpus / "0.parquet")])
-    assert "shares of tokens are those within what was read: a run finds other numbers" in " ".join(
+    assert "shares of tokens refer to the rows read here: a run computes other thresholds" in " ".join(
         shown.output.split()
     )
 

@@ -135,7 +135,7 @@ def test_a_run_elsewhere_is_resumed_and_refused_as_on_a_disk(bucket: Place, disk
     (bucket / "out/data/a.parquet").delete()
     assert gneiss.run(recipe, bucket / "input", bucket / "out", backend=here).finished_before == 1
     assert open_run(str(bucket / "out")).documents == first.documents
-    with pytest.raises(OutputError, match=r"//.*/input/out: the output and the input .* lie one in the other"):
+    with pytest.raises(OutputError, match=r"//.*/input/out: the output and the input .* overlap"):
         gneiss.run(recipe, bucket / "input", bucket / "input/out", backend=here)
     with pytest.raises(InputError, match=r"//.*/nothing: no such file or directory"):
         gneiss.run(recipe, bucket / "nothing", bucket / "other", backend=here)

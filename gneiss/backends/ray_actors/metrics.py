@@ -32,6 +32,6 @@ class Metrics:
             before = self.raised.get(key := (sample.name, *sample.labels.values()), 0.0)
             if (
                 more := sample.value - before if sample.value >= before else sample.value
-            ):  # less: of a driver that began anew
+            ):  # less: of a driver that restarted
                 metric.inc(more, tags=dict(sample.labels))
             self.raised[key] = sample.value

@@ -43,7 +43,7 @@ def check_nodes(nodes: Sequence[Mapping[str, Any]], workers: int, resources: Res
             " shared_filesystem=True if every node sees the same files there, or addresses of a store instead"
         )
     if asked_of(nodes, resources) != resources:
-        _log.warning("no node of the cluster has a GPU: filters that would use one are run on processors")
+        _log.warning("no node of the cluster has a GPU: filters that would use one run on CPUs")
         resources = asked_of(nodes, resources)
     room = room_on(nodes, resources)
     if not room.by_memory and (room.by_cpus or local):

@@ -21,7 +21,7 @@ def find_repeats(values: AnyArray, bounds: Int64Array, min_length: int, seed: in
 
     Parameters: `values`: uint8 or int32 (units,), contiguous; `bounds`: int64 (documents + 1,), first unit of each
     document; `min_length`: units of a window; `seed`: of the hashes, which only propose: the answer does not depend on
-    it. Two different texts with one 64-bit hash are noticed and hashed anew, after three attempts sorted instead.
+    it. Two different texts with one 64-bit hash are noticed and hashed again, after three attempts sorted instead.
     Source: the sampling of Schleimer, Wilkerson and Aiken 2003 and Roberts et al. 2004; the rest is ours.
     """
     if np.diff(bounds).max(initial=0) < min_length:  # no window; memory grows with its length

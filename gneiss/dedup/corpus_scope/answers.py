@@ -140,7 +140,7 @@ def _compare(
 
 
 def _in_order(numbers: Sequence[Int32Array], orders: Sequence[UInt64Array]) -> tuple[list[Int32Array], Int64Array]:
-    """Super-windows numbered anew, by the order of the document that comes first, and the old number of each new one.
+    """Super-windows renumbered, by the order of the document that comes first, and the old number of each new one.
 
     Parameters: `orders`: of the documents of the anchors.
     """

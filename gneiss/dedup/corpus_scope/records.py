@@ -65,9 +65,9 @@ def firsts_of(bounds: Int64Array) -> Int64Array:
 def differences(
     row: Int64Array, start: Int64Array, bounds: Int64Array | None = None
 ) -> tuple[UInt32Array, UInt32Array]:
-    """Places in documents, sorted, as steps from one to the next; the start counts anew in a new row.
+    """Places in documents, sorted, as steps from one to the next; the start is absolute in a new row.
 
-    bounds: of parts, in each of which all counts anew.
+    bounds: of parts, in each of which this starts again.
     """
     row_step, start_step = np.diff(row, prepend=0), np.diff(start, prepend=0)
     if bounds is not None:

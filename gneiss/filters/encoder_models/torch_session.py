@@ -170,9 +170,9 @@ def has_gpu() -> bool:
     try:
         import torch
     except ImportError:
-        _log.warning("encoder: device gpu: torch is not installed (extra `train`); scored on the processor")
+        _log.warning("encoder: device gpu: torch is not installed (extra `train`); scoring on the CPU")
         return False
     if not torch.cuda.is_available():
-        _log.warning("encoder: device gpu: torch sees none on this machine; scored on the processor")
+        _log.warning("encoder: device gpu: torch sees none on this machine; scoring on the CPU")
         return False
     return True

@@ -83,7 +83,7 @@ def in_rounds(
         if len(answers) < min(federation.min_answers, len(asked)):
             raise MachineError(
                 f"round {round_}: {len(answers)} of {len(asked)} sites answered, expected {federation.min_answers} at"
-                f" least ({said_of(lost)}); start them: the same command goes on with this round"
+                f" least ({said_of(lost)}); start them; the same command resumes this round"
             )
         state = training.aggregate(state, answers, round_)
         records.append(

@@ -156,7 +156,7 @@ def simulate(
     if replay is not None and strategy not in ARRIVALS:
         raise InputError(f"replay: expected the strategy of the log ({', '.join(ARRIVALS)}), found {strategy}")
     if can_name(labels, place):
-        raise OutputError(f"{place}: the output and the labels {labels} lie one in the other; choose another output")
+        raise OutputError(f"{place}: the output and the labels {labels} overlap; choose another output")
     # Before the output is claimed, so that a mistake leaves nothing there.
     rows = rows_of_sites(labels, sites_by, (text, rule.column))
     require_two_labels(chain.from_iterable(rows.values()), rule, labels)
@@ -279,7 +279,7 @@ class _Silos:
 
     @contextmanager
     def engines(self, workers: int | None, backend: BackendName) -> Iterator[Callable[[], Engine]]:
-        """Gives the engine of a training: workers, or this process with a clock that begins anew each time."""
+        """Gives the engine of a training: workers, or this process with a clock that restarts each time."""
         space = self.files[0].space
         by_site = {one.site: one for one in self.files}
         regions = [RegionFiles(name, tuple(by_site[site] for site in own)) for name, own in self.regions.items()]

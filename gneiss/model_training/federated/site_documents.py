@@ -60,7 +60,7 @@ class SiteExamples:
 
 
 def site_examples(files: SiteFiles) -> SiteExamples:
-    """The features of a site's documents: from its file, or made anew where documents or features are others.
+    """The features of a site's documents: from its file, or made again where documents or features are others.
 
     Raises InputError for labels that cannot be read, or of which none is left to train on; OutputError.
     """

@@ -68,7 +68,7 @@ class HeadStep:
 
     def lost(self, task: FinishedShard, reason: str) -> WrittenFile:
         """See Step. Raises MachineError."""
-        raise MachineError(f"head {self.name}, shard {task.id}: {reason}. The same command goes on")
+        raise MachineError(f"head {self.name}, shard {task.id}: {reason}. The same command resumes")
 
     def work(self, shard: FinishedShard) -> WrittenFile:
         """Score a shard."""

@@ -47,7 +47,7 @@ def read_answers(place: Place) -> Answers:
         table = read_table(place, ANSWERS.names)
     except (OSError, pa.ArrowException) as error:
         raise InputError(
-            f"{place}: cannot read: {first_line(error)}; delete it, and the same command goes on"
+            f"{place}: cannot read: {first_line(error)}; delete it, and run the same command again"
         ) from error
     return Answers(*(table[name].to_numpy() for name in ANSWERS.names))
 

@@ -185,7 +185,7 @@ def test_a_gpu_without_torch_is_a_processor_and_it_is_said(
     monkeypatch.setitem(sys.modules, "torch", None)
     with caplog.at_level(logging.WARNING, logger="gneiss"):
         asked = load_features(EncoderFiles.of(folder), SETTINGS, Execution("gpu"))(["the river"])
-    assert "torch is not installed (extra `train`); scored on the processor" in caplog.text
+    assert "torch is not installed (extra `train`); scoring on the CPU" in caplog.text
     assert asked.tobytes() == features_of(folder)(["the river"]).tobytes()
 
 

@@ -200,5 +200,5 @@ def test_without_a_gpu_the_processor_is_taken_and_it_is_said(
     files, settings = EncoderFiles.of(write_tiny_encoder(tmp_path)), FeatureSettings("mean", 3, 32)
     with caplog.at_level(logging.WARNING, logger="gneiss"):
         asked = load_features(files, settings, Execution("gpu"))(TEXTS)
-    assert "torch sees none on this machine; scored on the processor" in caplog.text
+    assert "torch sees none on this machine; scoring on the CPU" in caplog.text
     assert asked.tobytes() == load_features(files, settings)(TEXTS).tobytes()

@@ -267,7 +267,7 @@ def test_rates_are_of_a_strategy_that_is_named(tmp_path: Path) -> None:
 
 def test_labels_may_not_hold_the_output(tmp_path: Path) -> None:
     labels_of(tmp_path)
-    with pytest.raises(OutputError, match="lie one in the other"):
+    with pytest.raises(OutputError, match="overlap"):
         simulate(tmp_path, tmp_path / "out", sites_by="source")
 
 

@@ -107,7 +107,7 @@ def encoder_site_of(files: EncoderSiteFiles) -> EncoderSite:
 
 
 def _hidden(files: EncoderSiteFiles, encoder: LoadedEncoder) -> tuple[Hidden, Hidden]:
-    """(trained, held out): from the site's file, or made anew where documents or encoder are others."""
+    """(trained, held out): from the site's file, or made again where documents or encoder are others."""
     key = {
         "gneiss": __version__,
         "features": files.encoder.sha256,

@@ -130,7 +130,7 @@ def simulate_encoder(
     if strategy not in (known := [ALL, AUTO, *ENCODER_STRATEGIES]):
         raise InputError(f"strategy '{printable(strategy)}' is not known{did_you_mean(strategy, known)}")
     if can_name(labels, place):
-        raise OutputError(f"{place}: the output and the labels {labels} lie one in the other; choose another output")
+        raise OutputError(f"{place}: the output and the labels {labels} overlap; choose another output")
     of_encoder = EncoderSettings(encoder, settings.tokens, settings.layers)
     identity = {
         "gneiss": __version__, "labels": checksums_of(labels), "encoder": of_encoder.sha256, "sites_by": sites_by,

@@ -132,7 +132,7 @@ class Agreement:
 
     @property
     def training(self) -> dict[str, Any]:
-        """What an admin may choose anew for a training: everything but who takes part, and what features are."""
+        """What an admin may choose again for a training: everything but who takes part, and what features are."""
         fixed = {"server", "port", "sites", "words", "word_ngrams", "buckets"}
         return {name: value for name, value in self.values.items() if name not in fixed}
 

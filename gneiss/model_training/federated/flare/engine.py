@@ -70,7 +70,7 @@ COUNTS_FILE = "counts.json"
 _HERE, _MESSAGE, _TASK = "gneiss.here", "message", "work"
 _PAUSE_SECONDS = 0.5
 _MOST_RECORDS = 20
-#: The status of a job of a server that has been started anew.
+#: The status of a job of a server that has been restarted.
 FORGOTTEN = "FINISHED:FORGOTTEN"
 _APPS = "nvflare.private.fed.app"
 #: The name of the project in certificates, of its only organisation, and of the admin.
@@ -120,7 +120,7 @@ class FlareEngine:
         deadline = time.monotonic() + timeout_s
         while True:
             if self._ended or self._aborted.triggered:
-                raise MachineError("the job has been ended; the same command goes on")
+                raise MachineError("the job has been ended; the same command resumes")
             for site, task in list(self._under_way.items()):  # answers come meanwhile, in another thread
                 silent = time.monotonic() - self._heard[site]
                 if silent > self._silence_seconds and self._under_way.pop(site, None) is not None:
@@ -364,7 +364,7 @@ class Session:
             with _reached():
                 found = self._api.get_job_meta(job)
         except JobNotFound:
-            return FORGOTTEN, "the server has been started anew"
+            return FORGOTTEN, "the server has been restarted"
         return found["status"], "; ".join(map(str, found.get("job_deploy_detail") or ()))
 
     def records(self, job: str, first: int) -> list[Record]:

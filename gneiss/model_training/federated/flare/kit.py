@@ -176,7 +176,7 @@ def settle_server(kit: Path) -> None:
         (manager,) = (one for one in resources["components"] if one["id"] == "job_manager")
         manager["args"]["uri_root"] = str(jobs / "stored")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: cannot read: {printable(first_line(error))}; provision the kit anew") from error
+        raise InputError(f"{path}: cannot read: {printable(first_line(error))}; provision the kit again") from error
     _write_json(path, resources)
 
 

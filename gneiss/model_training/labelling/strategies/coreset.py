@@ -26,7 +26,7 @@ class Stream:
     """Documents in order.
 
     documents: how many; forecast: the first and the end of some rows → forecasts of their features, (rows, features);
-    collect: rows → their features, which are dear, (rows, features). Windows are forecast in order, and what `collect`
+    collect: rows → their expensive features, (rows, features). Windows are forecast in order, and what `collect`
     gave may be learned from in between.
     """
 

@@ -85,7 +85,7 @@ def test_a_kit_that_is_none_is_refused(tmp_path: Path, kit: Path) -> None:
     with pytest.raises(InputError, match=r"no kit of a site: cannot read startup/fed_client\.json"):
         site_of_kit(kit)
     (kit / "local" / "resources.json").write_text("{}")
-    with pytest.raises(InputError, match="provision the kit anew"):
+    with pytest.raises(InputError, match="provision the kit again"):
         settle_server(kit)
 
 

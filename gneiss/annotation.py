@@ -164,9 +164,9 @@ def annotate(
 ) -> pa.Table:
     """Annotate a list of strings or an Arrow array outside any run; a null text has null annotations.
 
-    Parameters: `annotator`; `texts`: (documents,) strings; `files`: where model files are that are no local paths;
-    `annotations`: those that it reads, (documents,) values by name.
-    Returns a table of the annotator's columns, (documents,) rows.
+    Parameters: `annotator`; `texts`: (documents,) strings; `files`: local paths of model files given by address;
+    `annotations`: those that it reads, (documents,) values by name. Returns a table of the annotator's columns,
+    (documents,) rows.
 
     >>> from gneiss.filters.readability import Readability
     >>> annotate(Readability(), ["One two three four.", None])["eflaw"].to_pylist()

@@ -34,7 +34,7 @@ class OutputError(GneissError):
 
 
 class StoreError(GneissError):
-    """A store in a network refuses, or cannot be reached, whatever the file; the same call resumes when it responds."""
+    """A remote store refuses a request or cannot be reached; the same call resumes when it responds."""
 
 
 class MachineError(GneissError):
@@ -48,9 +48,9 @@ class BudgetError(GneissError):
 
 
 class DefectError(GneissError):
-    """An exception that nobody expected: a defect of the code, not of the data or the machine.
+    """An unexpected exception: a defect of the code, not of the data or the machine.
 
-    traceback: where it was raised, also if that was in another process; empty where there is nothing more to know.
+    traceback: where it was raised, possibly in another process; empty if unknown.
     """
 
     exit_code = 4

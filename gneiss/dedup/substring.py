@@ -34,17 +34,17 @@ def duplicate_spans(
     """Every span of `min_length` units or more that also occurs earlier in the texts.
 
     Parameters:
-      texts: (documents,) strings, a list or an Arrow array; a null takes no part. Their order is the corpus' order.
+      texts: (documents,) strings, a list or an Arrow array; nulls are ignored. Their order is that of the corpus.
       min_length: units of a window; 200 bytes, or 50 tokens for GneissWeb's threshold.
       unit: `bytes` of UTF-8, or `tokens` of `tokenizer`.
       engine: `anchors` (fast) or `suffix-array` (the reference); the answer is the same.
       policy: `protect` cuts repeats but no unit of a first copy; `union` cuts all repeats; `all` cuts first copies too.
-      fill_gaps: what lies between cuts is cut too where they cover this share of the whole, say 0.95; 1: never. Under
-        `protect` text with a unit of a first copy is not.
-      first_by: (documents,) numbers or flags; documents come in order of these, the largest first, what is missing
-        last, of equal ones the earliest; by default as the texts come.
-    Raises InputError for an unknown unit, engine or policy, a `min_length` below 1, a share that is none, tokens
-    without a tokenizer, and a `first_by` that is not one for each text.
+      fill_gaps: also cut the text between cuts that cover at least this share of a stretch, such as 0.95; 1: never.
+        Under `protect`, gaps with a unit of a first copy are kept.
+      first_by: (documents,) numbers or flags that order the documents: largest first, missing last, ties by position;
+        by default the order of the texts.
+    Raises InputError for an unknown unit, engine or policy, a `min_length` below 1, an invalid share, tokens without
+    a tokenizer, and a `first_by` of another length.
     Source: Lee et al. 2022, Deduplicating Training Data Makes Language Models Better, section 4.1 (`all`).
 
     >>> from gneiss.dedup import duplicate_spans

@@ -107,15 +107,14 @@ def extract(
     shared_filesystem: bool = False,
     progress: Progress = Silent(),  # noqa: B008
 ) -> Extraction:
-    """Extract the text of every page of an input into Parquet files; finished files are skipped: the call resumes.
+    """Extract the text of every page of an input into Parquet files; the same call resumes.
 
-    Parameters: `input`: archive or HTML file, directory, glob or address; `paths`: a list of archives, `cdx`: an index
-    of records, by paths relative to `input`: only these are read; `output`: a folder, of which `data/` is input
-    for `gneiss.run`; `extractor`: a name, or your own value; `dump`: the column's value, by default what archives
-    say of themselves; `limit`: records of each file; `task_max_bytes`: longer archives are cut into
-    several tasks; `limits`: of one page; `workers`, `backend`,
-    `shared_filesystem`: as in `gneiss.run`. Raises InputError, OutputError, MachineError; Extraction.check_budgets
-    raises for what could not be read.
+    Parameters: `input`: archive or HTML file, folder, glob or address; `paths`: a list of archives, `cdx`: an index of
+    records, both with paths relative to `input`, to read only these; `output`: a folder, whose `data/` is the input of
+    `gneiss.run`; `extractor`: a name, or your own value; `dump`: value of that column, by default from the archives;
+    `limit`: records per file; `task_max_bytes`: split longer archives into several tasks; `limits`: per page;
+    `workers`, `backend`, `shared_filesystem`: as in `gneiss.run`. Raises InputError, OutputError, MachineError;
+    `Extraction.check_budgets` raises if too much could not be read.
 
     >>> from gneiss.extraction.job import extract
     >>> done = extract("crawl/", "extracted/", dump="CC-MAIN-2024-10")  # doctest: +SKIP

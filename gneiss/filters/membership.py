@@ -44,10 +44,10 @@ _MULTIPLIER = 47026247687942121848144207491837418733
 
 @dataclass(frozen=True)
 class Membership(Annotator):
-    """Whether each id is in a Bloom filter made with rbloom and the key of GneissWeb's release.
+    """Whether each id is in a Bloom filter of rbloom with the key of GneissWeb's release.
 
-    source: the filter, a local path or `hf://repo@revision/file`; column: the name of the annotation. What it
-    annotates is the batch of the documents' ids, not of their texts.
+    source: the filter, a local path or `hf://repo@revision/file`; column: the name of the annotation. It annotates the
+    ids of documents, not their texts.
 
     >>> Membership("published.bloom").columns[0].name
     'in_gneissweb'

@@ -30,15 +30,14 @@ def annotate_from(
     repeats: Repeats = "refuse",
     memory_limit_mb: int = 1000,
 ) -> WrittenLayer:
-    """Write published annotations of the documents of a finished run as a layer, null where there are none.
+    """Join published annotations with the documents of a finished run, as a layer with null where there are none.
 
-    Parameters: `table`: a file, folder or pattern in any store and format that an input may have; `on`: columns that
-    are equal: `id`, `url`, or `COLUMN_OF_TABLE=COLUMN_OF_DOCUMENTS`; a table's `url_surtkey` is compared with the SURT
-    of URLs; `columns`: those to take, by default all but those that the documents have too; `input`: of the run, to
-    read columns of all documents from that its annotations lack, and not only those that were kept, from `data/`;
-    `repeats`: `refuse` rows with the same key, or take the `first`, in the order of files and rows;
-    `memory_limit_mb`: of the join, which uses a temporary folder beyond it. The same call completes a killed one.
-    Raises InputError, OutputError when the layer is there with others.
+    Parameters: `table`: a file, folder or pattern in any store and format that an input may have; `on`: join keys:
+    `id`, `url`, or `COLUMN_OF_TABLE=COLUMN_OF_DOCUMENTS`; a table's `url_surtkey` is compared with the SURT of URLs;
+    `columns`: to join, by default all that the documents lack; `input`: of the run, to read keys that its annotations
+    lack for all documents instead of only the kept ones in `data/`; `repeats`: `refuse` rows with the same key, or take
+    the `first`, in the order of files and rows; `memory_limit_mb`: of the join, which uses a temporary folder beyond
+    it. The same call completes a killed one. Raises InputError, OutputError when the layer is there with others.
 
     >>> annotate_from("curated", "hf://datasets/HuggingFaceFW/fineweb-edu/data", on="id")  # doctest: +SKIP
     """

@@ -66,10 +66,10 @@ class RandomAccess(Generic[_Item]):
 def random_access_source(source: Dataset[_Item], *, kept_blocks: int = 8) -> RandomAccess[_Item]:
     """A source for Grain: `__len__`, and `__getitem__` by position in the shuffled order of the source's epoch.
 
-    Parameters: `source`: `documents(…)` or `packed(…)`, whose `seed` and `epoch` say which order; ranks and workers are
-    the loader's to share out, so leave `rank` and `world_size` alone; `kept_blocks`: of the source's blocks (1024 items
-    by default), how many are kept in memory. The order is shuffled already; a loader that shuffles once more reads a
-    whole block for each item that is in none of those kept. Raises InputError.
+    Parameters: `source`: `documents(…)` or `packed(…)`, whose `seed` and `epoch` determine the order; the loader
+    distributes items over ranks and workers, so do not set `rank` and `world_size`; `kept_blocks`: number of blocks of
+    the source (1024 items by default) kept in memory. The order is already shuffled; a loader that shuffles again reads
+    a whole block for each item outside the kept blocks. Raises InputError.
 
     >>> source = random_access_source(packed("packed", seed=7, epoch=2))  # doctest: +SKIP
     >>> grain.MapDataset.source(source).map(lambda s: sequence_features(s, 2048)).batch(8)  # doctest: +SKIP

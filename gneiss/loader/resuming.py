@@ -18,10 +18,10 @@ _SHARE = ("rank", "world_size", "worker", "workers", "drop_uneven")
 
 
 def resumed(source: Source, states: Iterable[Mapping[str, Any]]) -> Source:
-    """A source whose ranks and workers share out what others left of the epochs that they were in.
+    """A source whose ranks and workers share the documents that others left of their epochs.
 
-    Nothing is lost or read twice, tokens of documents packed in part included; the epochs after are whole. Its own
-    states are such states again; with the same ranks and workers, each consumer's is loaded as usual.
+    Nothing is lost or read twice, including tokens of partly packed documents; later epochs are complete. The new
+    source has such states again; with the same ranks and workers, load each consumer's state as usual.
 
     Parameters: `source`: with any rank, world size and epochs that hold those of the states; `states`: of each rank
     and worker there was, in any order: `state_dict()` of an iterator, or of a StatefulDataLoader with

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Share:
-    """The part of a run that belongs to one of `of` drivers which know nothing of each other, the one numbered `task`.
+    """The share of a run that belongs to driver number `task` of `of` independent drivers.
 
     >>> Share(1, 3).has(4), str(Share(1, 3))
     (True, '1-of-3')

@@ -367,7 +367,7 @@ class FinishedRun:
 
 
 def open_run(folder: Address) -> FinishedRun:
-    """Open the output of a finished run. Raises InputError when no run has finished there, or rows are missing.
+    """Open the output of a finished run. Raises InputError if no run has finished there or rows are missing.
 
     >>> open_run("curated").documents  # doctest: +SKIP
     3641

@@ -77,11 +77,11 @@ def push(
     replace_run: bool = False,
     progress: Callable[[Share], None] = lambda _: None,
 ) -> Pushed:
-    """Upload a finished run to `hf://datasets/OWNER/NAME@BRANCH`; what is there is skipped, so the same call resumes.
+    """Upload a finished run to `hf://datasets/OWNER/NAME@BRANCH`; the same call resumes.
 
-    Parameters: `output`: of a finished run, in any store; `public`: of a repository that is not there yet, else it is
-    private; `replace_run`: put this run in the place of another one; `progress`: called after each commit. Raises
-    InputError, OutputError, StoreError.
+    Parameters: `output`: of a finished run, in any store; `public`: visibility of a new repository; `replace_run`:
+    replace another run in the repository; `progress`: called after each commit. Raises InputError, OutputError,
+    StoreError.
     """
     at = _target(target)
     folder = open_run(output).folder

@@ -110,9 +110,9 @@ class RunStatus:
 
 
 def run_status(folder: Address, slowest: int = 5) -> RunStatus:
-    """How the run in an output goes, by one look. Raises InputError when there is none, OutputError.
+    """The current status of the run in an output. Raises InputError if there is none, OutputError.
 
-    slowest: how many of the tasks that took longest are named.
+    slowest: number of slowest tasks to list.
 
     >>> from gneiss import run_status
     >>> run_status("curated").state  # doctest: +SKIP

@@ -48,9 +48,9 @@ class Verified:
 
 
 def verify(output: Address) -> Verified:
-    """Read every file of an output, and compare it with its receipt: bytes, rows, layers, index, what nobody wrote.
+    """Check every file of an output against its receipt: bytes, rows, layers, index, unknown files.
 
-    Raises InputError where there is no run, OutputError while somebody writes there, StoreError.
+    Raises InputError if there is no run, OutputError while a driver writes to the output, StoreError.
 
     >>> from gneiss import verify
     >>> verify("curated").problems  # doctest: +SKIP

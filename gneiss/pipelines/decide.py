@@ -56,13 +56,14 @@ def decide(
     document_seconds: float | None = None,
     progress: Progress = Silent(),  # noqa: B008
 ) -> FinishedRun:
-    """Write what a run of a recipe would write, taking from a finished run every annotation that still holds.
+    """Write the output that a run of a recipe would write, reusing the annotations of a finished run that are still
+    valid.
 
     Parameters: `recipe`: as for `run`; `input`: the output of a run; `output`: another folder, which the same call
-    resumes; `original`: the input of that run, if it is elsewhere by now; the others as for `run`. An annotation holds
-    if its code, its parameters, its model files and the text are the same; what else the recipe needs is computed, and
-    named in the log. Raises what `run` raises; RecipeError for a recipe whose shards or columns are others, InputError
-    when documents are not those of the run any more.
+    resumes; `original`: the input of that run, if it has moved; the others as for `run`. An annotation is valid if its
+    code, its parameters, its model files and the text are the same; others are computed, and named in the log. Raises
+    the errors of `run`; RecipeError if the recipe has other shards or columns, InputError if the documents have changed
+    since the run.
 
     >>> import gneiss
     >>> strict = gneiss.Recipe.load("gneissweb-bytes").changed({"phases.gneissweb.rules.quality": "dclm > 0.1"})

@@ -61,10 +61,10 @@ class DryRun:
 
 
 def dry_run(recipe: Recipe | str | Path, input: str | Path, *, limit: int | None = None) -> DryRun:
-    """Curate a file, or its first `limit` rows, without writing. Its counts are those of a run on the same file.
+    """Curate a file, or its first `limit` rows, without writing; the counts equal those of a run on that file.
 
-    Where a step sees the several shards of a file together, its stages exchange files in a temporary folder.
-    Raises RecipeError, InputError and ModelError.
+    If a step compares several shards of the file, its stages exchange files in a temporary folder. Raises RecipeError,
+    InputError and ModelError.
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     plan = make_plan(recipe, input, DataFiles.of(recipe.output).refusal)

@@ -96,10 +96,11 @@ def estimate(
     backend: Backend | None = None,
     progress: Progress = Silent(),  # noqa: B008
 ) -> Estimate:
-    """What a run will take: curates some of its shards, in a temporary folder, with one worker. The sample is fixed.
+    """Estimate the cost of a run by curating a deterministic sample of its shards with one worker, in a temporary
+    folder.
 
-    Parameters: `shards`: how many, spread over the bytes of the input; `workers`: of the run; `backend`: of the sample,
-    local processes by default. Raises what `run` raises.
+    Parameters: `shards`: size of the sample, spread over the bytes of the input; `workers`: of the run; `backend`: of
+    the sample, local processes by default. Raises the errors of `run`.
 
     >>> from gneiss import estimate
     >>> estimate("fineweb", "crawl/", workers=64).cost.cpu_seconds / 3600  # doctest: +SKIP

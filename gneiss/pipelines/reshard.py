@@ -59,12 +59,12 @@ def reshard(
     shared_filesystem: bool = False,
     progress: Progress = Silent(),  # noqa: B008
 ) -> FinishedRun:
-    """Write the rows of a finished run into another output, in shards of an even size; the same call resumes.
+    """Rewrite a finished run as an output with shards of even size; the same call resumes.
 
-    Parameters: `shard_bytes`: about how large the files in `data/` become; `shuffle_seed`: of their global order, None
+    Parameters: `shard_bytes`: approximate size of the files in `data/`; `shuffle_seed`: seed of a global shuffle, None
     for the order of the run; `format`: of `data/`, that of the run by default. The result is a finished run, whose
-    annotations name the shard and the row that each row was; later layers are not carried over.
-    Raises InputError, RecipeError for a format that there is not, OutputError, MachineError.
+    annotations give the original shard and row of each row; later layers are not carried over. Raises InputError,
+    RecipeError for an unknown format, OutputError, MachineError.
 
     >>> reshard("curated", "curated-500MB", shuffle_seed=1).documents  # doctest: +SKIP
     3641

@@ -51,7 +51,7 @@ from gneiss.store.place import Address, Place, local_paths, place_of
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How a run is done, none of which changes what `data/` and `annotations/` hold; `run` says what each means."""
+    """How a run is executed; none of these options changes `data/` or `annotations/`. `run` describes each."""
 
     workers: int | None = None
     backend: BackendName | Backend = "auto"
@@ -84,16 +84,15 @@ def run(
     predicted: Forecast | None = None,
     keep_index: bool = False,
 ) -> FinishedRun:
-    """Curate every shard of an input into an output; finished shards are skipped, so the same call resumes.
+    """Curate every shard of an input into an output; the same call resumes.
 
-    Parameters: `recipe`: a Recipe, the name of a packaged one, or a YAML file; `input`: file, directory or glob, as a
-    path or an address of a store; `output`: a folder; `workers`: processes or actors, by default one a CPU as memory
-    allows; `backend`: `auto` takes Ray inside a Ray job or when RAY_ADDRESS is set; or a Backend; `gpus_per_worker`:
-    by default 1 where an annotator asks for a GPU, a fraction to share it; `progress`: called as shards finish;
-    `metrics_file`: kept up to date, as OpenMetrics text; `predicted`: what an estimate says, for the ledger;
-    `keep_index`: leave what later runs need to compare their documents with these, also where all else is done.
-    Raises RecipeError, InputError, ModelError, OutputError, StoreError, MachineError. Budgets:
-    `FinishedRun.check_budgets`.
+    Parameters: `recipe`: a Recipe, the name of a packaged one, or a YAML file; `input`: file, folder or glob, as a path
+    or a store address; `output`: a folder; `workers`: processes or actors, by default one per CPU as memory allows;
+    `backend`: `auto` uses Ray inside a Ray job or if RAY_ADDRESS is set; or a Backend; `gpus_per_worker`: by default 1
+    if an annotator needs a GPU, a fraction to share it; `progress`: called as shards finish; `metrics_file`: a file of
+    OpenMetrics text, updated during the run; `predicted`: an estimate, for the ledger; `keep_index`: keep the index
+    against which later runs deduplicate, also in a finished output. Raises RecipeError, InputError, ModelError,
+    OutputError, StoreError, MachineError. Budgets: `FinishedRun.check_budgets`.
 
     >>> import gneiss
     >>> done = gneiss.run("gneissweb-bytes", "crawl/", "curated/")  # doctest: +SKIP
@@ -132,11 +131,11 @@ def run_share(
     share: Share,
     options: RunOptions = RunOptions(),
 ) -> FinishedRun | None:
-    """Do one of several shares of a run, whose drivers know nothing of each other; see `run` for the rest.
+    """Process one of several shares of a run with independent drivers; see `run` for the other parameters.
 
-    The one that is done last finishes the run, and gets it; the others get None. Where shards see each other, each
-    waits for the others in every stage: all must run at the same time. Whatever is left, `run` does.
-    Raises what `run` raises, and RecipeError for output.shard_bytes.
+    The last share to finish completes the run and returns it; the others return None. With corpus-scope steps, the
+    shares wait for each other in every stage, so all must run at the same time. `run` completes whatever is left.
+    Raises the errors of `run`, and RecipeError for output.shard_bytes.
 
     >>> gneiss.run_share("fineweb", "crawl/", "curated/", Share(task=3, of=8), RunOptions(workers=4))  # doctest: +SKIP
     """

@@ -38,13 +38,13 @@ def update_annotations(
     shared_filesystem: bool = False,
     document_seconds: float | None = None,
 ) -> WrittenLayer | None:
-    """Compute what of a recipe's annotations a finished run does not have, or has by other code, as a layer of it.
+    """Add a layer with the annotations of a recipe that a finished run lacks, or that other code has computed.
 
-    Parameters: `recipe`: by default that of the run; its steps, editors and phases are those of the run; `layer`: its
-    name; `original`: the input of the run, if it is elsewhere by now; the others as for `run`. A document has a value
-    where it reached the phase in the run. `decide` takes values of such layers as it does those of the run. The same
-    call completes a killed one. Returns None where nothing is to be computed. Raises what `decide` raises; OutputError
-    when another layer has the name.
+    Parameters: `recipe`: by default that of the run; must have the steps, editors and phases of the run; `layer`: its
+    name; `original`: the input of the run, if it has moved; the others as for `run`. Documents that reached the phase
+    in the run have values. `decide` reuses values of such layers like those of the run. The same call completes a
+    killed one. Returns None if nothing has to be computed. Raises the errors of `decide`; OutputError if another layer
+    has the name.
 
     >>> gneiss.update_annotations("curated", "gneissweb-bytes")  # doctest: +SKIP
     """

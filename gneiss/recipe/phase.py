@@ -28,8 +28,8 @@ class Phase(Part):
     """An ordered part of a recipe: edits, then annotations of the edited text, then rules and `keep`.
 
     Corpus-wide steps, each under its own key or import path, see the texts that enter the phase, before its edits.
-    `filters` are written out as entries of `annotate` and `rules`. `shares` are the rules by share of tokens, whose
-    numbers are not known yet; in a recipe that is written, each stands in place of its condition.
+    `filters` are expanded to entries of `annotate` and `rules`. `shares` are rules by share of tokens whose thresholds
+    are not known yet; in a written recipe, each replaces its condition.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")

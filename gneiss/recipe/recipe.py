@@ -37,7 +37,7 @@ _PACKAGED = resources.files("gneiss.pipelines")
 class Recipe(Part):
     """A validated recipe.
 
-    `layers`: layer of an output → its columns that rules may read, as `layer.column`, and their types.
+    `layers`: layer of an output → its columns that rules may read as `layer.column`, and their types.
 
     >>> Recipe.load("gneissweb-bytes").phases[0].decision.keep
     'not_emptied AND quality AND (readable OR tokens_normal)'

@@ -23,7 +23,7 @@ MEASURES = ("documents", "bytes", "tokens")
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What became of all documents of a run.
+    """The outcomes of all documents of a run.
 
     table: a row for each `status`, `dropped_in` and list of `failed` rules that occur, with the `documents`, and the
     `bytes` and `tokens` of their texts as they were last; tokens are null where the recipe counts none.
@@ -46,7 +46,7 @@ class Outcomes:
 
 
 def outcomes(run: FinishedRun) -> Outcomes:
-    """Count what became of the documents of a run. Raises InputError.
+    """Count the outcomes of the documents of a run. Raises InputError.
 
     >>> report.outcomes(gneiss.open_run("curated")).table.column_names  # doctest: +SKIP
     ['status', 'dropped_in', 'failed', 'documents', 'bytes', 'tokens']

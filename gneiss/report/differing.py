@@ -61,7 +61,7 @@ class Difference:
 
 
 def diff(before: FinishedRun, after: FinishedRun, *, by: str | None = None, examples: int = EXAMPLES) -> Difference:
-    """Which documents changed sides between two outputs of the same input, and which rules flipped.
+    """Which documents two outputs of the same input decide differently, and which rules changed.
 
     Parameters: `by`: an annotation of the first by which they are counted too; `examples`: documents shown for each
     reason, the first by shard and row. Raises InputError when the outputs are not of the same input.

@@ -77,7 +77,7 @@ def examples(of: Sources, phase: Phase) -> list[Example]:
 
 
 def near_thresholds(run: FinishedRun, *, input: Address | None = None) -> pa.Table:
-    """Documents just below and just above each threshold, with the beginnings of their texts.
+    """Documents just below and just above each threshold, with the beginning of their texts.
 
     Columns: `rule`, `annotation`, `threshold`; `value`, `status`, `failed`, `id`, `shard`, `row`, `text` of a document.
     Parameters: `input`: what was given to the run, without which only kept documents have a text. Raises InputError.

@@ -80,7 +80,7 @@ def drift(run: FinishedRun, annotations: Sequence[str] | None = None) -> pa.Tabl
 
 
 def warnings(outcomes: Outcomes) -> pa.Table:
-    """What in a recipe seems to do nothing: `what` (an annotation or a rule) and `why`."""
+    """Parts of a recipe that seem to have no effect: `what` (an annotation or a rule) and `why`."""
     found = []
     for name, column in outcomes.statistics.columns.items():
         if why := _emptiness(column):

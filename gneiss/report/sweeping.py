@@ -75,7 +75,7 @@ def sweep(
     tokens: str | None = None,
     by: str | None = None,
 ) -> list[Swept]:
-    """What a run would keep for every combination of values of some thresholds, exactly, computing no annotation.
+    """Count exactly what a run would keep for every combination of threshold values, from its stored annotations.
 
     Parameters: `recipe`: rules over the run's annotations, by default its own; `vary`: name of a threshold (see
     `knobs`) → values; without it each threshold by itself, over quantiles of its annotation; `tokens`, `by`: as for

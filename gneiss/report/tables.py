@@ -103,11 +103,11 @@ def combinations(outcomes: Outcomes, most: int | None = None) -> pa.Table:
 
 
 def marginal(outcomes: Outcomes) -> pa.Table:
-    """What a phase would pass on besides, had a rule not been written, or none of the rules of a filter.
+    """What a phase would pass on in addition without a rule, or without all rules of a filter.
 
-    A row for each: `phase`, `kind` (`rule` or `filter`), `name`, `rules` that are left out, and the three sums of what
-    it then passes on, less what it does now: of an alternative in `keep`, fewer. Null where `keep` holds more than AND
-    and OR. What later phases would drop of it nobody knows.
+    One row each: `phase`, `kind` (`rule` or `filter`), `name`, the omitted `rules`, and the differences of the three
+    sums (negative for an alternative in `keep`). Null if `keep` has operators other than AND and OR. What later phases
+    would drop is unknown.
     """
     found = []
     for phase in outcomes.recipe.phases:

@@ -25,11 +25,11 @@ def match_probability(jaccard: float, bands: int, rows: int) -> float:
 
 
 def bands_for(threshold: float, permutations: int = 112, false_negative_weight: float = 0.5) -> tuple[int, int]:
-    """The bands and rows, of at most `permutations`, that err least about a threshold of similarity.
+    """The bands and rows, within `permutations`, with the least error around a similarity threshold.
 
-    Parameters: `threshold`: Jaccard similarity from which on documents shall match, 0 to 1; `false_negative_weight`:
-    how much a missed pair weighs, one taken wrongly weighing 1 minus that. Raises InputError for values out of range.
-    Source: the optimization of datasketch's MinHashLSH.
+    Parameters: `threshold`: minimum Jaccard similarity of matching documents, 0 to 1; `false_negative_weight`: weight
+    of a missed pair; a false match weighs 1 minus that. Raises InputError for values out of range. Source: the
+    optimization of datasketch's MinHashLSH.
 
     >>> bands_for(0.75)
     (11, 10)

@@ -55,11 +55,11 @@ def find_near_duplicates(
 ) -> pa.Table:
     """Clusters of documents that share many shingles of words, found by MinHash.
 
-    Parameters: `texts`: (documents,) strings, a list or an Arrow array; a null takes no part. The others: as for
-    `NearDuplicates`; a number as `verify` is the Jaccard similarity from which on documents are joined. Returns int64
-    columns `document`, `first`, the earliest document of its cluster, and `size`, its documents, for each document in a
-    cluster of two or more, in order; with `verify` also `similarity`, to the first document, null for that one itself.
-    Raises InputError for parameters out of range.
+    Parameters: `texts`: (documents,) strings, a list or an Arrow array; nulls are ignored. The others: as for
+    `NearDuplicates`; a number as `verify` is the minimum Jaccard similarity. Returns, for each document in a cluster of
+    two or more, in order, the int64 columns `document`, `first` (the earliest document of the cluster) and `size` (of
+    the cluster); with `verify` also `similarity` to the first document, null for the first itself. Raises InputError
+    for parameters out of range.
 
     >>> from gneiss.dedup import find_near_duplicates
     >>> page = "It was the best of times, it was the worst of times, it was the age of wisdom"
@@ -78,7 +78,7 @@ def find_near_duplicates(
 def find_exact_duplicates(texts: Texts, *, normalize: ExactNormalization = "spaces") -> pa.Table:
     """Clusters of documents with the same text.
 
-    Parameters: `texts`: as for `find_near_duplicates`, which says what is returned; `normalize`: `none`, `spaces` or
+    Parameters: `texts`: as for `find_near_duplicates`, which describes the result; `normalize`: `none`, `spaces` or
     `words`, as for `ExactDuplicates`. Raises InputError for another normalization.
 
     >>> from gneiss.dedup import find_exact_duplicates

@@ -50,7 +50,7 @@ def demo(
     say(f"1. harvesting a corpus from this Python installation into {place.sample}")
     manifest = place.harvest()
     say(f"   {manifest.documents:,} documents, {manifest.text_bytes / 1e6:.1f} MB, {manifest.duplicates:,} copies")
-    say("2. training two small models on it, and taking quantiles for thresholds")
+    say("2. training two small models on it, and choosing thresholds by quantiles")
     thresholds = place.write_recipe()
     _print_model("prose against reference documentation", thresholds.models.quality)
     _print_model("technology by package", thresholds.models.technology)
@@ -61,7 +61,10 @@ def demo(
     say("   (the first run compiles the kernels, which takes about half a minute, once)")
     finished = place.curate(shown_progress())
     print_run(finished)
-    say(f"\nlook closer:     gneiss dry-run {place.recipe} --input {place.first_shard}")
+    say("\nnext:")
+    say(f"  gneiss report {place.curated} --text     what was kept and dropped, by which rule")
+    say(f"  gneiss explore {place.curated}           move the thresholds in a browser")
+    say(f"  gneiss dry-run {place.recipe} --input {place.first_shard}     try a changed recipe on one file")
     finished.check_budgets()
     if models:
         from gneiss.cli.demo_models import demonstrate_models

@@ -93,7 +93,7 @@ class Shard:
             return  # which whatever reads it sees to
         try:
             if (found := self.file.find()) is None:
-                raise InputError(f"{self.file}: cannot read: it is not there any more")
+                raise InputError(f"{self.file}: cannot read: it no longer exists")
             digest = self.format.digest(self.file) if found.etag == self.etag else ""
         except UNREADABLE as error:
             raise self._unreadable(error) from error

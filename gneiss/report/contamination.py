@@ -71,7 +71,7 @@ def contamination_hits(
     annotators = (one for phase in run.recipe.phases for one in phase.annotators)
     annotator = next((one for one in annotators if isinstance(one, EvaluationItems)), None)
     if annotator is None:
-        raise InputError(f"{run.folder}: its recipe has no evaluation_items, which would say what a document has")
+        raise InputError(f"{run.folder}: its recipe has no evaluation_items, which finds the items of a document")
     items = _items(run, annotator, sets_in)
     most = f"greatest({', '.join(f'evaluation_{part}' for part in PARTS)})"
     with open_documents(run) as connection:
@@ -98,7 +98,7 @@ def _items(run: FinishedRun, annotator: EvaluationItems, sets_in: Path) -> Mappi
     for source in annotator.model_files:
         found = resolve(source, sets_in)
         if run.identity["models"].get(source) != found.checksum:
-            raise InputError(f"{found.path}: changed since {run.folder} was compared with it; bring back what it was")
+            raise InputError(f"{found.path}: changed since {run.folder} was compared with it; restore it")
         files[source] = found.path
     items: dict[tuple[str, str], list[Item]] = {}
     for item in annotator.items(files):
@@ -163,9 +163,9 @@ def _marks(words: Sequence[_Word], shared: set[tuple[str, ...]], size: int) -> l
 def hits_as_markdown(run: FinishedRun, hits: Sequence[Hit]) -> str:
     """The hits as Markdown, the two texts of each in the columns of a table; texts stay texts."""
     title = f"# Contamination of {_inline(run.folder)}"
-    lines = [title, "", f"{len(hits)} documents, those with most of an item first."]
+    lines = [title, "", f"{len(hits)} documents, those with the largest overlap first."]
     for number, hit in enumerate(hits, 1):
-        document = "(its text is not at hand: name the input)" if hit.document is None else _cell(hit.document)
+        document = "(its text is not available: name the input)" if hit.document is None else _cell(hit.document)
         lines += [
             "",
             f"## {number}. {_inline(hit.item)}, {hit.part}: {hit.match:.2f}",

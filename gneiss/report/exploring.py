@@ -56,7 +56,7 @@ def open_session(arguments: Mapping[str, Any]) -> Session:
     except GneissError as error:
         if "input" in arguments:
             raise
-        note = f"Dropped documents have no text here, as the input cannot be read: {first_line(error)}"
+        note = f"Dropped documents have no text here, because the input cannot be read: {first_line(error)}"
         documents = sources(run)
     strings = [column.name for column in recipe.columns if column.type in ("string", "bool")]
     schema = documents.schema(run.shards[0]) if run.shards else pa.schema([])

@@ -191,6 +191,6 @@ def refuse_shared(
         if by_id or hash_ in held_out.hashes:
             what = f"the document {id_!r}" if by_id else f"the text of the document {id_!r}"
             raise InputError(
-                f"{name}: {what} is in a held-out set too: a model would be judged by its memory; hold out other"
+                f"{name}: {what} is in a held-out set too: a model would be evaluated on memorized text; hold out other"
                 " documents, or leave these out of the corpus"
             )

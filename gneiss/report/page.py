@@ -111,7 +111,7 @@ def _overview(page: _Page, run: FinishedRun, counted: Outcomes) -> Iterator[str]
     found = warnings(counted)
     if found.num_rows:
         items = "".join(f"<li><code>{shown(row['what'])}</code>: {shown(row['why'])}</li>" for row in found.to_pylist())
-        yield f"<div class=warning role=note><strong>Look at these</strong><ul>{items}</ul></div>"
+        yield f"<div class=warning role=note><strong>Check these</strong><ul>{items}</ul></div>"
     yield table(_without_nulls(overview(counted)))
     if cut := run.counts["dedup_bytes"]:
         yield f"<p class=note>Bytes and tokens are those of texts after dedup, which cut {cut:,} bytes.</p>"
@@ -138,8 +138,8 @@ def _rules(page: _Page, counted: Outcomes) -> Iterator[str]:
         yield table(_without_nulls(of_phase.drop_columns("phase")), headings=failing, code=["condition"])
         yield "<p class=note>Failing: the rule is false or unknown. Decisive: it alone drops them.</p>"
         yield (
-            f"<h4>Without it</h4><p>What the phase would pass on besides, had the rule, or all rules of the filter, not"
-            f" been written: in {measure}, as a share of all that is kept. Less, where a rule is an alternative.</p>"
+            f"<h4>Without it</h4><p>What the phase would pass on in addition without the rule, or without all rules of"
+            f" the filter: in {measure}, as a share of what is kept. Negative if a rule is an alternative.</p>"
         )
         yield page.chart(_charts().effects_chart(changes, kept, measure))
         yield table(_without_nulls(changes.drop_columns(["phase"])), signed=True)
@@ -198,7 +198,7 @@ def _examples(run: FinishedRun, phase: Phase, rule: str, near: Sequence[Example]
 
 def _text(example: Example) -> str:
     if example.text is None:
-        return "<p class=note>Its text is in the input, which was not given.</p>"
+        return "<p class=note>Its text is only in the input, which was not given.</p>"
     return f"<pre tabindex=0>{marked(example.text, example.marked)}</pre>"
 
 
@@ -248,7 +248,7 @@ def _dedup(run: FinishedRun, input: Address | None) -> Iterator[str]:
         )
         of_passage = ["copies", "cut_bytes", "size_bytes", "text", "source_shard", "source_row"]
         most = _without_nulls(_unfinished(passages(run, _PASSAGES, input=input).select(of_passage)))
-        yield f"<h3>Where first copies lie</h3>{table(places)}<h3>What was cut most</h3>{table(most)}"
+        yield f"<h3>Where first copies are</h3>{table(places)}<h3>Largest cuts</h3>{table(most)}"
 
 
 def _unfinished(found: pa.Table) -> pa.Table:

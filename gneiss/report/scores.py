@@ -92,15 +92,17 @@ def warnings(outcomes: Outcomes) -> pa.Table:
             if not documents:
                 continue
             if rule_count["true"] == documents:
-                found.append({"what": rule, "why": f"true for all {documents:,} documents: it decides nothing"})
+                found.append({"what": rule, "why": f"true for all {documents:,} documents: it has no effect"})
             elif rule_count["unknown"] == documents:
                 found.append(
-                    {"what": rule, "why": f"unknown for all {documents:,} documents: it reads what is missing"}
+                    {"what": rule, "why": f"unknown for all {documents:,} documents: a value that it reads is missing"}
                 )
             elif not rule_count["true"]:
                 found.append({"what": rule, "why": f"true for none of {documents:,} documents"})
             elif effects[rule]["documents"] == 0 and rule_count["decisive"] == 0:
-                found.append({"what": rule, "why": "without it the same documents are kept: others fail them too"})
+                found.append(
+                    {"what": rule, "why": "without it, the same documents are kept: other rules drop them too"}
+                )
     return pa.Table.from_pylist(found, pa.schema([("what", pa.string()), ("why", pa.string())]))
 
 

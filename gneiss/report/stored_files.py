@@ -34,7 +34,7 @@ class StoredFiles(AbstractFileSystem):  # type: ignore[misc]
         place = self._place(path)
         found = place.find()
         if found is None:
-            raise FileNotFoundError(2, "it is not there any more", str(place))
+            raise FileNotFoundError(2, "it no longer exists", str(place))
         return {"name": path, "size": found.size_bytes, "type": "file"}
 
     def glob(self, path: str, **_: Any) -> list[str]:

@@ -291,7 +291,7 @@ def test_a_resharded_run_has_the_same_annotators(curated: Path, tmp_path: Path) 
 def test_held_out_documents_are_refused(sources: dict[str, FinishedRun], tmp_path: Path) -> None:
     held_out = tmp_path / "held-out.jsonl"
     held_out.write_text(json.dumps({"id": "other", "text": TEXTS["b"][4]}) + "\n")
-    message = "b: the text of the document 'b-4' is in a held-out set too: a model would be judged by its memory"
+    message = "b: the text of the document 'b-4' is in a held-out set too: a model would be evaluated on memorized text"
     with pytest.raises(InputError, match=message):
         plan_mixture(sources, 2_000, held_out=[held_out])
     with pytest.raises(InputError, match="a: the document 'a-0' is in a held-out set too"):

@@ -176,7 +176,7 @@ def simulate(
 @federated_app.command()
 def provision(
     federation: Annotated[
-        Path, typer.Argument(help="YAML file with the agreement of the parties; see docs/federated.md.")
+        Path, typer.Argument(help="TOML file with the agreement of the parties; see docs/federated.md.")
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the kits and the key of the certificate authority.")
@@ -184,7 +184,7 @@ def provision(
 ) -> None:
     """Write a kit for each party of a federation: certificate, policy and agreement.
 
-    Example: gneiss federated provision federation.yaml --output kits/
+    Example: gneiss federated provision federation.toml --output kits/
     """
     _require_flare()
     from gneiss.model_training.federated.flare.provision import provision as provisioned
@@ -202,10 +202,10 @@ def serve(kit: Annotated[Path, typer.Argument(help="Folder of the server's kit."
     """
     _require_flare()
     from gneiss.model_training.federated.flare.engine import server_command
-    from gneiss.model_training.federated.flare.kit import agreement_of_kit, settle_server
+    from gneiss.model_training.federated.flare.kit import require_party, settle_server
 
     kit = kit.resolve()
-    agreement_of_kit(kit)
+    require_party(kit, "server")
     settle_server(kit)
     _become(server_command(kit))
 
@@ -244,6 +244,7 @@ def site(
         SiteSettings,
         agreement_of_kit,
         read_site_settings,
+        require_party,
         site_of_kit,
         write_site_settings,
     )
@@ -251,6 +252,7 @@ def site(
     from gneiss.model_training.federated.site_documents import site_examples
 
     kit = kit.resolve()
+    require_party(kit, "site")
     agreement, name = agreement_of_kit(kit), site_of_kit(kit)
     if labels is not None:
         own = SiteSettings(
@@ -296,8 +298,10 @@ def train(
     _require_flare()
     from gneiss.model_training.federated.flare.admin import MODEL_FILE, Patience, train_across
     from gneiss.model_training.federated.flare.engine import session
+    from gneiss.model_training.federated.flare.kit import require_party
     from gneiss.model_training.source import CARD
 
+    require_party(kit, "admin")
     chosen = {"strategy": strategy, "rounds": rounds, "seed": seed}
     made = train_across(
         kit,

@@ -21,7 +21,7 @@ def route_card(pilot: Pilot, name: str, failed: int) -> str:
     lines = [
         f"# {name}",
         "",
-        f"A routing policy made by gneiss {__version__}: the cheapest of {len(policy.tiers)} tiers that will do, or the"
+        f"A routing policy made by gneiss {__version__}: the cheapest tier of {len(policy.tiers)} that will do, or the"
         " judge.",
         "",
         f"On {saying:,} documents that it had not seen, its decisions agree with the judge's on"

@@ -113,7 +113,7 @@ def calibrate(
     failed = [answer.reason for answer in answered.answers if not isinstance(answer, Verdict)]
     if failed and wanted.on_failure == "stop":
         raise MachineError(
-            f"the judge has no answer for {len(failed)} of {len(answered.answers)} documents: {failed[0]}; the same"
+            f"the judge has no answer for {len(failed):,} of {len(answered.answers):,} documents: {failed[0]}; the same"
             " command resumes, without repeating requests (on_failure: tier in the judge's file omits such documents)"
         )
     found = found.where(np.array([isinstance(answer, Verdict) for answer in answered.answers]))

@@ -182,6 +182,8 @@ def agreement_of(values: Mapping[str, Any], where: str) -> Agreement:
 def _words(path: Path) -> tuple[str, ...]:
     try:
         content = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot read the vocabulary: {printable(first_line(error))}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the vocabulary: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot read the vocabulary: it is not UTF-8: {error.reason}") from error
     return tuple(line for line in content.split("\n") if line)

@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from gneiss.errors import InputError, first_line, printable
 from gneiss.model_training.federated.divided import LABELS_FILE, divide
@@ -31,6 +31,13 @@ from gneiss.store.place import Place, place_of
 
 LOCAL, STARTUP, SITE, TRAININGS = "local", "startup", "site", "trainings"
 SITE_FILE = "site.json"
+Party: TypeAlias = Literal["server", "site", "admin"]
+#: By which NVIDIA FLARE starts each of them.
+_STARTUP_FILES: Mapping[Party, str] = {
+    "server": "fed_server.json",
+    "site": "fed_client.json",
+    "admin": "fed_admin.json",
+}
 #: What a job leaves in its folder at the server: the weights, a line on every round, or why there are none.
 RESULT_FILE, RECORDS_FILE, OUTCOME_FILE = "result.safetensors", "records.json", "outcome.json"
 AUTHORIZATION_FILE, RESOURCES_FILE = "authorization.json", "resources.json"
@@ -110,6 +117,15 @@ def agreement_of_kit(kit: Path) -> Agreement:
     return read_agreement(path)
 
 
+def require_party(kit: Path, party: Party) -> None:
+    """Raise InputError for a folder that is no kit, or that of another party."""
+    agreement_of_kit(kit)
+    found = [name for name, file in _STARTUP_FILES.items() if (kit / STARTUP / file).is_file()]
+    if found != [party]:
+        of = f"that of the {found[0]}" if found else f"none of {', '.join(_STARTUP_FILES.values())} in {STARTUP}/"
+        raise InputError(f"{kit}: expected the kit of the {party}, found {of}; name its folder")
+
+
 def write_site_settings(kit: Path, settings: SiteSettings) -> None:
     """Keep them in the kit of a site. Raises OSError."""
     (kit / LOCAL / SITE_FILE).write_text(json.dumps(asdict(settings), indent=1) + "\n")
@@ -120,15 +136,19 @@ def read_site_settings(kit: Path) -> SiteSettings:
     from pydantic import TypeAdapter, ValidationError
 
     path = kit / LOCAL / SITE_FILE
+    if not path.exists():
+        raise InputError(f"{kit}: the site has not been started yet: name its labels (`--labels`)")
     try:
         return TypeAdapter(SiteSettings).validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise InputError(f"{path}: cannot read: {printable(first_line(error))}; name its labels once more") from error
+        raise InputError(
+            f"{path}: cannot read: {printable(first_line(error))}; name its labels once more (`--labels`)"
+        ) from error
 
 
 def site_of_kit(kit: Path) -> str:
     """The site that a kit's certificate is of. Raises InputError for the kit of another party."""
-    path = kit / STARTUP / "fed_client.json"
+    path = kit / STARTUP / _STARTUP_FILES["site"]
     try:
         return str(json.loads(path.read_text())["client"]["fqsn"])
     except (OSError, ValueError, KeyError, TypeError) as error:

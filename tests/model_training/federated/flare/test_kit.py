@@ -16,6 +16,7 @@ from gneiss.model_training.federated.flare.kit import (
     SiteSettings,
     agreement_of_kit,
     read_site_settings,
+    require_party,
     settle_server,
     site_of_kit,
     write_policy,
@@ -89,8 +90,23 @@ def test_a_kit_that_is_none_is_refused(tmp_path: Path, kit: Path) -> None:
         settle_server(kit)
 
 
+def test_the_kit_of_another_party_is_named(kit: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expected the kit of the server, found none of fed_server\.json"):
+        require_party(kit, "server")
+    (kit / "startup").mkdir()
+    (kit / "startup" / "fed_client.json").touch()
+    require_party(kit, "site")
+    with pytest.raises(InputError, match="expected the kit of the admin, found that of the site; name its folder"):
+        require_party(kit, "admin")
+    with pytest.raises(InputError, match="no kit of a federation"):
+        require_party(tmp_path, "site")
+
+
 def test_a_site_knows_where_its_documents_are(kit: Path, tmp_path: Path) -> None:
     own = SiteSettings(str(tmp_path / "labels.parquet"), label="grade", score_threshold=3.0, min_documents=2)
+    with pytest.raises(InputError, match="has not been started yet: name its labels"):
+        read_site_settings(kit)
+    (kit / "local" / "site.json").write_text("{")
     with pytest.raises(InputError, match="name its labels once more"):
         read_site_settings(kit)
     write_site_settings(kit, own)

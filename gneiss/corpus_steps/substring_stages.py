@@ -8,10 +8,9 @@ gneiss/dedup/corpus_scope says what the records are. Of a group a task holds all
 a group of one is left to `curate`. Both end with `cuts` and `repeated_bytes` (how much of each document is cut
 elsewhere). After `curate`, `kept_sources` and `orphans` count the cuts whose surviving copy was not kept.
 
-Shards that are known by an index come first. `sought` has filters of the keys of the corpus, `known` the passages of
-known shards with a key that passes them, which take the place of their text in all later stages up to `answers`, and
-`known_keys` are their keys. These are short, so that a task serves several known shards. Shards are numbered in the
-union of these and the corpus. `passages`, kept, is what a later run knows this corpus by.
+Shards that are known by an index come first: in all stages from `repeated` to `answers` some of their passages take the
+place of their texts (`substring_known`). Shards are numbered in the union of these and the corpus. `passages`, kept, is
+what a later run knows this corpus by.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from gneiss.arrays import read_only
 from gneiss.batch import TextBatch
 from gneiss.corpus_steps.preference_stages import measured_order, order_in, order_stages
 from gneiss.corpus_steps.step import REDUCER_MEMORY_BYTES, Batches, Stage, StepCorpus
+from gneiss.corpus_steps.substring_known import known_passages, known_stages
 from gneiss.corpus_steps.substring_plan import SubstringPlan
 from gneiss.corpus_steps.substring_sources import (
     ANSWERED,
@@ -40,7 +40,7 @@ from gneiss.corpus_steps.substring_sources import (
 )
 
 if TYPE_CHECKING:
-    from gneiss.dedup.corpus_scope import Passages, Selected
+    from gneiss.dedup.corpus_scope import Selected
     from gneiss.dedup.units import Units
 
 #: Cuts as stages exchange them: rows, and shards by number in the union.
@@ -75,7 +75,7 @@ def stages_before(plan: SubstringPlan, corpus: StepCorpus) -> Sequence[Stage]:
         *([Stage("units", shards, TOKENS, _token_units, True)] if plan.unit == "tokens" else []),
         Stage("selected", shards, selected.schema_of(plan.scheme.min_length), partial(_selected, plan), True),
         Stage("keys", shards, keys.SCHEMA, partial(_keys, plan), True, partitions),
-        *(_known_stages(plan) if plan.known else []),
+        *known_stages(plan),
         Stage("repeated", partitions, FLAGS, partial(_repeated, plan), receivers=union),
         Stage("contents", tasks, of_contents, partial(_contents, plan), receivers=partitions),
         Stage("wanted", partitions, FLAGS, partial(_wanted, plan), receivers=union, is_read_by_task=True),
@@ -85,19 +85,6 @@ def stages_before(plan: SubstringPlan, corpus: StepCorpus) -> Sequence[Stage]:
         Stage("sources", shards, SOURCES, partial(sources, plan), True, buckets),
         Stage("repeated_bytes", buckets, ANSWERED, partial(repeated_bytes, plan)),
         *([kept] * corpus.keeps_index),
-    )
-
-
-def _known_stages(plan: SubstringPlan) -> Sequence[Stage]:
-    """What of the known shards takes part."""
-    from gneiss.dedup.corpus_scope import keys, sought
-    from gneiss.dedup.corpus_scope.passages import schema_of
-
-    partitions, tasks = plan.scheme.partitions, len(plan.known_buckets)
-    return (
-        Stage("sought", partitions, sought.SCHEMA, partial(_sought, plan), receivers=1),
-        Stage("known", tasks, schema_of(plan.unit), partial(_known, plan)),
-        Stage("known_keys", tasks, keys.SCHEMA, partial(_known_keys, plan), True, partitions),
     )
 
 
@@ -131,26 +118,10 @@ def _token_units(corpus: StepCorpus, shard: int) -> Batches:
     return [pa.record_batch([*lists, pa.array(units.sizes)], schema=TOKENS)]
 
 
-def _indexed(corpus: StepCorpus, number: int) -> Iterable[pa.RecordBatch]:
-    """The passages of a known shard, as an index has them."""
-    for segment in corpus.segments:
-        if number < len(segment.shards):
-            return segment.batches("passages", number)
-        number -= len(segment.shards)
-    raise IndexError(number)
-
-
-def _passages(plan: SubstringPlan, corpus: StepCorpus, number: int) -> Passages:
-    """The passages of a known shard that take part."""
-    from gneiss.dedup.corpus_scope import Passages
-
-    return Passages.read([corpus.batch("known", *plan.known_place(number))], plan.unit)
-
-
 def _units_of(plan: SubstringPlan, corpus: StepCorpus, number: int) -> Units:
     """The units of a shard of the union, of a known one those that take part."""
     known = plan.known
-    return _passages(plan, corpus, number).units if number < known else _units(plan, corpus, number - known)
+    return known_passages(plan, corpus, number).units if number < known else _units(plan, corpus, number - known)
 
 
 def _units(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Units:
@@ -215,31 +186,6 @@ def _keys(plan: SubstringPlan, corpus: StepCorpus, shard: int) -> Batches:
     return shard_keys(_anchors(plan, corpus, plan.known + shard, _units(plan, corpus, shard)), plan.scheme)
 
 
-def _sought(plan: SubstringPlan, corpus: StepCorpus, partition: int) -> Batches:
-    from gneiss.dedup.corpus_scope import key_filter
-
-    return [key_filter(corpus.across("keys", len(corpus.shards), partition), plan.scheme)]
-
-
-def _known(plan: SubstringPlan, corpus: StepCorpus, task: int) -> Batches:
-    """A batch for each known shard."""
-    from gneiss.dedup.corpus_scope import Passages, sought_passages
-    from gneiss.dedup.corpus_scope.passages import schema_of
-
-    filters = corpus.across("sought", plan.scheme.partitions, 0)
-    for number in plan.known_buckets[task]:
-        read = (Passages.read([batch], plan.unit) for batch in _indexed(corpus, number))
-        found = [sought_passages(passages, plan.scheme, filters) for passages in read]
-        yield pa.concat_batches(found) if found else pa.RecordBatch.from_pylist([], schema_of(plan.unit))
-
-
-def _known_keys(plan: SubstringPlan, corpus: StepCorpus, task: int) -> Batches:
-    from gneiss.dedup.corpus_scope import shard_keys
-
-    for number in plan.known_buckets[task]:
-        yield from shard_keys(_anchors(plan, corpus, number, _units_of(plan, corpus, number)), plan.scheme)
-
-
 def _repeated(plan: SubstringPlan, corpus: StepCorpus, partition: int) -> Batches:
     from gneiss.dedup.corpus_scope import repeated_keys
 
@@ -254,7 +200,7 @@ def _contents(plan: SubstringPlan, corpus: StepCorpus, task: int) -> Batches:
     for number in _members(plan, task):
         repeated = _to_shard(plan, corpus, "repeated", number)
         if number < plan.known:
-            passages = _passages(plan, corpus, number)
+            passages = known_passages(plan, corpus, number)
             units, begins = passages.units, (passages.row, passages.start)
             first = None if plan.first_by is None else np.zeros(len(passages.row), np.uint64)
         else:
@@ -330,7 +276,9 @@ def _replied(plan: SubstringPlan, corpus: StepCorpus, bucket: int) -> Batches:
     asked = [[column_of(batch, name) for name in SOURCES.names] for batch in sent]
     starts = [np.zeros(len(source_shard), np.int64) for source_shard, _, _ in asked]
     for number in plan.union_buckets[bucket]:
-        units = _passages(plan, corpus, number) if number < plan.known else _units(plan, corpus, number - plan.known)
+        units = (
+            known_passages(plan, corpus, number) if number < plan.known else _units(plan, corpus, number - plan.known)
+        )
         for (source_shard, row, unit), start in zip(asked, starts, strict=True):
             here = source_shard == number
             start[here] = units.byte_offsets(row[here], unit[here])

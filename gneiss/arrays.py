@@ -22,10 +22,10 @@ Int: TypeAlias = Any
 Float: TypeAlias = Any
 
 
-def distinct(values: AnyArray) -> AnyArray:
+def distinct_values(values: AnyArray) -> AnyArray:
     """The distinct values, rising. `np.unique` alone hashes them, which takes a hundred times as long as sorting.
 
-    >>> distinct(np.array([3, 1, 3])).tolist(), distinct(np.empty(0)).tolist()
+    >>> distinct_values(np.array([3, 1, 3])).tolist(), distinct_values(np.empty(0)).tolist()
     ([1, 3], [])
     """
     ordered = np.sort(values)

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numba import njit
 
-from gneiss.arrays import BoolArray, Float64Array, Int, Int64Array, UInt64Array
+from gneiss.arrays import BoolArray, Float64Array, Int, Int64Array, UInt64Array, distinct_values
 from gneiss.batch import TextBatch
 from gneiss.filters.contamination_kernel import NgramTable, matches, table_of
 from gneiss.filters.contamination_words import BASE, WORD_WEIGHT, FoldedWords, folded_words
@@ -115,7 +115,7 @@ def _worths(words: FoldedWords) -> Int64Array:
     with np.errstate(over="ignore"):
         hashes = words.sums[1:] - words.sums[:-1] * np.uint64(BASE)
     _, word = np.unique(hashes, return_inverse=True)
-    pairs = np.unique(word * np.int64(texts + 1) + np.repeat(np.arange(texts), np.diff(words.documents)))
+    pairs = distinct_values(word * np.int64(texts + 1) + np.repeat(np.arange(texts), np.diff(words.documents)))
     having = np.bincount(pairs // (texts + 1))
     distinct, place = np.unique(having, return_inverse=True)
     logs = [max(1, round(1000 * math.log((1 + texts) / n))) for n in distinct.tolist()]

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from gneiss.arrays import Int64Array, UInt64Array, distinct
+from gneiss.arrays import Int64Array, UInt64Array, distinct_values
 from gneiss.errors import InputError
 from gneiss.filters.tokens import Tokens
 from gneiss.layers.upsampling import Upsampling
@@ -249,7 +249,7 @@ class _Ids:
     def settle(self) -> None:
         """Sort in what was added."""
         new = [self._low(hashes, self.bits) for hashes in self._waiting]
-        self.lowest, self._waiting = distinct(np.concatenate([self.lowest, *new])), []
+        self.lowest, self._waiting = distinct_values(np.concatenate([self.lowest, *new])), []
         while len(self.lowest) > MOST_IDS:
             self.bits += 1
             self.lowest = self._low(self.lowest, self.bits)

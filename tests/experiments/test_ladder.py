@@ -77,14 +77,18 @@ def test_each_recipe_takes_the_junk_that_it_is_for(planted: Planted, tmp_path: P
 
 @pytest.mark.exhaustive
 @pytest.mark.processes
+@pytest.mark.parametrize("mode", [["--quick", "--budget-tokens", "20480"], ["--budget-tokens", "16384"]])
 def test_the_script(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    mode: list[str], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("torch", reason="the experiments need torch: pip install 'gneiss-curation[train]'")
     import ladder
 
+    from gneiss.ablate import Size
+
     monkeypatch.setattr("ladder.Planting", lambda corpus_bytes: SMALL)
-    arguments = ["--quick", "--corpus", str(corpus), "--budget-tokens", "20480", "--seeds", "2"]
+    monkeypatch.setattr("ladder.SIZES", dict.fromkeys(("tiny", "10m"), Size(32, 1, 2, 4e-3)))
+    arguments = [*mode, "--corpus", str(corpus), "--seeds", "2"]
     monkeypatch.setattr(sys, "argv", ["ladder.py", *arguments, "--output", str(tmp_path / "out")])
     ladder.main()
     printed = capsys.readouterr().out

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from gneiss.arrays import BoolArray, Int, Int64Array, UInt64Array
+from gneiss.arrays import BoolArray, Int, Int64Array, UInt64Array, distinct_values
 from gneiss.dedup.corpus_scope.scheme import in_pass, low_half
 from gneiss.dedup.minhash.keys import PlacedKeys, placed_keys
 
@@ -83,7 +83,7 @@ def _candidates(
 
 def _occur_in(key: UInt64Array, own: UInt64Array) -> BoolArray:
     """Whether each key is one of others."""
-    own = np.unique(own)
+    own = distinct_values(own)
     place = np.searchsorted(own, key)
     place[place == len(own)] = 0
     return own[place] == key if len(own) else np.zeros(len(key), np.bool_)

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from gneiss.arrays import AnyArray, BoolArray, Float64Array, Int64Array, UInt64Array
+from gneiss.arrays import AnyArray, BoolArray, Float64Array, Int64Array, UInt64Array, distinct_values
 from gneiss.dedup.corpus_scope.records import by_receiver, column
 from gneiss.dedup.minhash import clusters
 from gneiss.dedup.minhash.clusters import by_shard, numbers_of
@@ -210,7 +210,7 @@ class _Pairs:
         before: Callable[[], Iterable[pa.RecordBatch]] | None,
     ) -> Members:
         """The later documents that join a cluster."""
-        number = np.unique(np.concatenate([self.later, self.earlier, self.first]))
+        number = distinct_values(np.concatenate([self.later, self.earlier, self.first]))
         later, earlier, first_of_earlier = (
             np.searchsorted(number, documents) for documents in (self.later, self.earlier, self.first)
         )

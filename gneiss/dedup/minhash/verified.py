@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pyarrow as pa
 
-from gneiss.arrays import AnyArray, BoolArray, Int64Array, UInt64Array
+from gneiss.arrays import AnyArray, BoolArray, Int64Array, UInt64Array, distinct_values
 from gneiss.dedup.corpus_scope.records import column, expect
 from gneiss.dedup.minhash import candidates
 from gneiss.dedup.minhash.criteria import Verification
@@ -55,7 +55,8 @@ class Pairs:
 
     def compared(self) -> Int64Array:
         """The places of the documents whose shingle sets are compared, rising."""
-        return np.unique(np.concatenate([self.later[~self.is_copy], self.earlier[~self.is_copy]]))
+        found: Int64Array = distinct_values(np.concatenate([self.later[~self.is_copy], self.earlier[~self.is_copy]]))
+        return found
 
 
 def verified(pairs: Pairs, place: Int64Array, sets: ShingleSets, verification: Verification) -> pa.RecordBatch:

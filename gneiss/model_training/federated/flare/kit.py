@@ -137,13 +137,11 @@ def read_site_settings(kit: Path) -> SiteSettings:
 
     path = kit / LOCAL / SITE_FILE
     if not path.exists():
-        raise InputError(f"{kit}: the site has not been started yet: name its labels (`--labels`)")
+        raise InputError(f"{kit}: the site has not been started yet; name its labels")
     try:
         return TypeAdapter(SiteSettings).validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise InputError(
-            f"{path}: cannot read: {printable(first_line(error))}; name its labels once more (`--labels`)"
-        ) from error
+        raise InputError(f"{path}: cannot read: {printable(first_line(error))}; name its labels once more") from error
 
 
 def site_of_kit(kit: Path) -> str:

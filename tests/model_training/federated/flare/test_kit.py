@@ -104,7 +104,7 @@ def test_the_kit_of_another_party_is_named(kit: Path, tmp_path: Path) -> None:
 
 def test_a_site_knows_where_its_documents_are(kit: Path, tmp_path: Path) -> None:
     own = SiteSettings(str(tmp_path / "labels.parquet"), label="grade", score_threshold=3.0, min_documents=2)
-    with pytest.raises(InputError, match="has not been started yet: name its labels"):
+    with pytest.raises(InputError, match="has not been started yet; name its labels"):
         read_site_settings(kit)
     (kit / "local" / "site.json").write_text("{")
     with pytest.raises(InputError, match="name its labels once more"):

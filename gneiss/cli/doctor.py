@@ -8,13 +8,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import typer
 from rich.markup import escape
 
-from gneiss.backends.memory import machine_memory
 from gneiss.cli.terminal import console
 
 
@@ -82,15 +80,19 @@ def _python() -> Check:
 
 
 def _library(distribution: str, module: str) -> Check:
+    from importlib.metadata import version
+
     fix = f"{sys.executable} -m pip install --upgrade {distribution}"
     try:
         import_module(module)
         return Check(distribution, version(distribution), True)
-    except (ImportError, PackageNotFoundError) as error:
+    except ImportError as error:
         return Check(distribution, f"does not import: {error}", False, fix)
 
 
 def _memory() -> Check:
+    from gneiss.backends.memory import machine_memory
+
     free = machine_memory().free_bytes
     return Check(
         "memory for one worker (4 GB)",

@@ -12,7 +12,6 @@ import typer
 from gneiss.cli.options import BackendOption, OnBackend, SharedFilesystem, Workers
 from gneiss.cli.terminal import say, shown_progress
 from gneiss.errors import printable
-from gneiss.output import layout
 
 if TYPE_CHECKING:
     from gneiss.extraction.decoding import Decoding
@@ -118,6 +117,7 @@ def _print_decoding(of_files: Mapping[str, Decoding]) -> None:
 
 def _print(finished: Extraction) -> None:
     from gneiss.extraction.crawl_files import describe_passed_over
+    from gneiss.output import layout
 
     say(
         f"{finished.records:,} records: {finished.documents:,} documents, {finished.skipped.total():,} skipped,"

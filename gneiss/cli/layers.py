@@ -8,7 +8,6 @@ import typer
 
 from gneiss.cli.options import Layer, RunArgument
 from gneiss.cli.terminal import say
-from gneiss.output.layout import annotations_folder, layer_file
 
 if TYPE_CHECKING:
     from gneiss.output.layers import WrittenLayer
@@ -112,6 +111,8 @@ def _print_losses(written: WrittenLayer) -> None:
 
 def print_files(run: str, written: WrittenLayer) -> None:
     """Say where a layer is."""
+    from gneiss.output.layout import annotations_folder, layer_file
+
     layer = written.metadata["layer"]
     was_there = "  (it was there already, with these parameters)" if written.was_there else ""
     say(f"layer      {run}/{annotations_folder(layer)}{was_there}")

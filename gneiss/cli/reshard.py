@@ -10,7 +10,6 @@ import typer
 from gneiss.cli.options import BackendOption, OnBackend, SharedFilesystem, Workers
 from gneiss.cli.terminal import say, shown_progress
 from gneiss.errors import InputError
-from gneiss.output import layout
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
@@ -35,6 +34,7 @@ def reshard(
 
     Example: gneiss reshard curated/ --output even/ --shuffle-seed 1
     """
+    from gneiss.output import layout
     from gneiss.pipelines.reshard import reshard as write
 
     finished = write(

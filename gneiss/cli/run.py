@@ -12,7 +12,6 @@ from gneiss.cli.estimate import read_estimate
 from gneiss.cli.options import BackendOption, Changes, OnBackend, RecipeArgument, SharedFilesystem, Workers, load_recipe
 from gneiss.cli.status import cost_line, print_unusable
 from gneiss.cli.terminal import console, say, shown_progress
-from gneiss.output import layout
 
 if TYPE_CHECKING:
     from gneiss.output.finished_run import FinishedRun
@@ -101,6 +100,8 @@ def run(
 
 def print_run(run: FinishedRun) -> None:
     """The results of a run, and its files."""
+    from gneiss.output import layout
+
     out = console()
     print_counts(out, run.statistics)
     print_rules(out, run.recipe, run.statistics)
@@ -111,12 +112,10 @@ def print_run(run: FinishedRun) -> None:
             " of a filter, not by bad data: please report it; tracebacks are in"
             f" {run.folder / layout.LOGS}"
         )
-    done = f" ({run.finished_before} of {_shards(run)} shards were finished before)" if run.finished_before else ""
+    done = ""
+    if run.finished_before:  # as names of files say, none of which is read for that
+        shards = sum(1 for _ in layout.ids_in(run.folder, layout.BASE)) + len(run.quarantined_shards)
+        done = f" ({run.finished_before} of {shards} shards were finished before)"
     say(f"\nkept documents   {run.folder / layout.DATA}{done}")
     say(f"annotations      {run.folder / layout.BASE}")
     say(f"dataset card     {run.folder / layout.CARD_FILE}")
-
-
-def _shards(run: FinishedRun) -> int:
-    """How many there are, finished or not to be used, as their names say: no file is read for that."""
-    return sum(1 for _ in layout.ids_in(run.folder, layout.BASE)) + len(run.quarantined_shards)

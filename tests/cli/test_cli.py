@@ -25,7 +25,7 @@ phases:
 PASSAGE = "This passage is in more than one of the documents."
 LONG_SENTENCE = " ".join(f"w{i}" for i in range(40))
 TEXTS = ["A first text, kept.", PASSAGE, "no", f"Before it. {PASSAGE}", LONG_SENTENCE, None]
-HEAVY = ("ray", "pyarrow", "numba", "duckdb", "numpy", "fasttext", "yaml")
+HEAVY = ("ray", "pyarrow", "numba", "duckdb", "numpy", "fasttext", "yaml", "gneiss.store.objects")
 
 
 @pytest.fixture

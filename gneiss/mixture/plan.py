@@ -264,6 +264,8 @@ def _of_cells(cells: Sequence[Cell], amount: Fraction, policy: Policy, *, is_cap
         if curve is not None and mean:
             own *= mean if cell.place is None else curve.mean(cell.place, curve.power_for(mean))
         weights.append(_rounded(own * of_category[key] / natural[key]) if natural[key] else Fraction(0))
+    if not tokens:  # a target for a source that kept nothing: all of it is missing
+        weights = [Fraction(1)] * len(cells)
     return fill(amount, weights, [_bound(cell, policy) if is_capped else None for cell in cells])
 
 

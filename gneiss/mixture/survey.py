@@ -155,7 +155,8 @@ def survey(sources: Sequence[Source], seed: int, held_out: Identities | None = N
     found: dict[Cell, str] = {}
     for source in sources:
         keys = sorted(key for key in sketch.bins if json.loads(key)[0] == source.name)
-        found |= dict(_cells(keys, sketch, quantiles))
+        nothing = json.dumps([source.name, "", ALL, FACTOR_STEPS])
+        found |= dict(_cells(keys, sketch, quantiles)) or {Cell(source.name, ALL, 0, 0): nothing}
     return Survey(tuple(sources), seed, tuple(found), sketch, _shared(ids), found)
 
 

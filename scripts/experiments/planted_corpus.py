@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from planting import firsts, made, shortened, with_replaced_words, write_input
 
 import gneiss
-from gneiss.dedup import find_near_duplicates
 from gneiss.layers.weights import write_weights
 from gneiss.loader import documents, sequences
 
@@ -104,24 +104,7 @@ def real_texts(corpus: Path, document_bytes: int) -> list[str]:
         raise SystemExit(f"{corpus}: holds no Parquet file; --corpus takes a folder of files with a column `text`")
     texts = [text for path in paths for text in pq.read_table(path, columns=["text"])["text"].to_pylist() if text]
     texts = [shortened(text, document_bytes) for text in texts]
-    found = find_near_duplicates(texts)
-    firsts = zip(found["document"].to_pylist(), found["first"].to_pylist(), strict=True)
-    again = {document for document, first in firsts if document != first}
-    return [text for i, text in enumerate(texts) if i not in again and len(text) >= 200]
-
-
-def shortened(text: str, max_bytes: int) -> str:
-    """The beginning of a text, up to a line end or space where there is one.
-
-    >>> shortened("one two three", 10), shortened("one", 10)
-    ('one two', 'one')
-    """
-    data = text.encode()
-    if len(data) <= max_bytes:
-        return text
-    begin = data[:max_bytes].decode(errors="ignore")
-    end = max(begin.rfind("\n"), begin.rfind(" "))
-    return begin[:end] if end > 0 else begin
+    return [texts[place] for place in firsts(texts) if len(texts[place]) >= 200]
 
 
 def plant(texts: Sequence[str], planting: Planting) -> Planted:
@@ -140,9 +123,7 @@ def plant(texts: Sequence[str], planting: Planting) -> Planted:
 
     def copy() -> str:
         (template,) = rng.choices(templates, ranks)
-        return " ".join(
-            rng.choice(vocabulary) if rng.random() < planting.replaced_words else word for word in template.split(" ")
-        )
+        return with_replaced_words(template, planting.replaced_words, vocabulary, rng)
 
     def noise() -> str:
         size = rng.randrange(planting.document_bytes // 2, planting.document_bytes)
@@ -155,22 +136,8 @@ def plant(texts: Sequence[str], planting: Planting) -> Planted:
         "copy": (planting.copy_share, copy),
         "noise": (planting.noise_share, noise),
     }
-    made: list[tuple[str, str]] = []
-    try:
-        for kind, (share, make) in makers.items():
-            made += [(text, kind) for text in _up_to(share * planting.corpus_bytes, make)]
-    except StopIteration:
-        raise SystemExit(f"--corpus has too few texts: {len(texts)} for {planting.corpus_bytes:,} bytes") from None
-    rng.shuffle(made)
-    return Planted(tuple(text for text, _ in made), tuple(kind for _, kind in made), tuple(held_out))
-
-
-def _up_to(size: float, make: Callable[[], str]) -> list[str]:
-    made: list[str] = []
-    while size > 0:
-        made.append(make())
-        size -= len(made[-1].encode())
-    return made
+    planted, kinds = made(makers, planting.corpus_bytes, rng, len(texts))
+    return Planted(planted, kinds, tuple(held_out))
 
 
 def curate_and_pack(planted: Planted, folder: Path, *, length: int, vocabulary: int) -> Corpora:
@@ -179,17 +146,13 @@ def curate_and_pack(planted: Planted, folder: Path, *, length: int, vocabulary: 
     Parameters: `folder`: an empty folder; `length`: tokens of a sequence; `vocabulary`: tokens of the BPE that is
     trained on the held-out half that nothing is reported on.
     """
-    ids = [f"document-{i}" for i in range(len(planted.texts))]
-    (folder / "input").mkdir(parents=True)
-    pq.write_table(
-        pa.table({"id": ids, "text": planted.texts, "kind": planted.kinds}), folder / "input" / "planted.parquet"
-    )
+    source = write_input(folder, planted.texts, planted.kinds)
     validation, test = planted.held_out[::2], planted.held_out[1::2]
     encode = byte_pair_encoder(validation, vocabulary)
     end = vocabulary - 1
     packed = {}
     for name, recipe in (("raw", RAW_RECIPE), ("curated", CURATED_RECIPE)):
-        gneiss.run(gneiss.Recipe.parse(recipe), folder / "input", folder / name, workers=1, backend="local")
+        gneiss.run(gneiss.Recipe.parse(recipe), source, folder / name, workers=1, backend="local")
         write_weights(folder / name)
         packed[name] = pack(folder / name, encode, length, end)
     kept = Counter(pa.concat_tables(map(pq.read_table, _data(folder / "curated")))["kind"].to_pylist())

@@ -18,10 +18,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from planted_corpus import shortened
+from planting import firsts, made, shortened, up_to, with_replaced_words, write_input
 
 import gneiss
-from gneiss.dedup import find_near_duplicates
 from gneiss.model_training import Settings, train_quality
 
 KINDS = ("real", "boilerplate", "machine", "shuffled", "templates", "seo")
@@ -127,10 +126,7 @@ def real_texts(corpus: Path, document_bytes: int) -> list[tuple[str, str]]:
         for row in pq.read_table(path, columns=["source", "text"]).to_pylist()
         if row["text"] and sum(map(str.isascii, row["text"])) > 0.98 * len(row["text"]) and len(row["text"]) >= 300
     ]
-    found = find_near_duplicates([text for _, text in rows])
-    pairs = zip(found["document"].to_pylist(), found["first"].to_pylist(), strict=True)
-    again = {document for document, first in pairs if document != first}
-    return [row for i, row in enumerate(rows) if i not in again]
+    return [rows[place] for place in firsts([text for _, text in rows])]
 
 
 def plant(real: Sequence[tuple[str, str]], planting: Planting) -> Planted:
@@ -150,20 +146,16 @@ def plant(real: Sequence[tuple[str, str]], planting: Planting) -> Planted:
     reference, rest = rest[: planting.reference_documents], rest[planting.reference_documents :]
     others, rest = rest[: planting.reference_documents], rest[planting.reference_documents :]
     makers = _makers(others, planting, rng)
-    size = planting.junk_share / len(makers) * planting.corpus_bytes
-    made = [(text, kind) for kind, make in makers.items() for text in _up_to(size, make)]
-    unused = iter(rest)
-    try:
-        made += [
-            (text, "real") for text in _up_to((1 - planting.junk_share) * planting.corpus_bytes, lambda: next(unused))
-        ]
-    except StopIteration:
-        raise SystemExit(f"--corpus has too few texts: {len(real)} for {planting.corpus_bytes:,} bytes") from None
-    rng.shuffle(made)
+    unused, share = iter(rest), planting.junk_share / len(makers)
+    shares = {
+        **{kind: (share, make) for kind, make in makers.items()},
+        "real": (1 - planting.junk_share, lambda: next(unused)),
+    }
+    planted, kinds = made(shares, planting.corpus_bytes, rng, len(real))
     # As DCLM's authors did: reference texts against whatever a crawl holds, of which nobody says what is junk.
-    crawl = others + [text for make in makers.values() for text in _up_to(sum(map(len, others)) / len(makers), make)]
+    crawl = others + [text for make in makers.values() for text in up_to(sum(map(len, others)) / len(makers), make)]
     labels = [*((text, "hq") for text in reference), *((text, "cc") for text in crawl)]
-    return Planted(tuple(text for text, _ in made), tuple(kind for _, kind in made), held_out, tuple(labels))
+    return Planted(planted, kinds, held_out, tuple(labels))
 
 
 def _makers(others: Sequence[str], planting: Planting, rng: random.Random) -> dict[str, Callable[[], str]]:
@@ -175,7 +167,7 @@ def _makers(others: Sequence[str], planting: Planting, rng: random.Random) -> di
         return rng.randrange(planting.document_bytes // 3, planting.document_bytes)
 
     def boilerplate() -> str:
-        return "\n".join(_up_to(size(), lambda: rng.choice(_MENU)))
+        return "\n".join(up_to(size(), lambda: rng.choice(_MENU)))
 
     def machine() -> str:
         line = rng.choice(
@@ -189,7 +181,7 @@ def _makers(others: Sequence[str], planting: Planting, rng: random.Random) -> di
                 ),
             ]
         )
-        return "\n".join(_up_to(size(), line))
+        return "\n".join(up_to(size(), line))
 
     def shuffled() -> str:
         words = rng.choice(others).split()
@@ -197,35 +189,23 @@ def _makers(others: Sequence[str], planting: Planting, rng: random.Random) -> di
         return " ".join(words)
 
     def template() -> str:
-        words = rng.choice(templates).split(" ")
-        return " ".join(rng.choice(vocabulary) if rng.random() < planting.replaced_words else word for word in words)
+        return with_replaced_words(rng.choice(templates), planting.replaced_words, vocabulary, rng)
 
     def seo() -> str:
-        return ", ".join(_up_to(size(), lambda: f"{rng.choice(_WISHES)} {rng.choice(_GOODS)} {rng.choice(_WISHES)}"))
+        return ", ".join(up_to(size(), lambda: f"{rng.choice(_WISHES)} {rng.choice(_GOODS)} {rng.choice(_WISHES)}"))
 
     return {"boilerplate": boilerplate, "machine": machine, "shuffled": shuffled, "templates": template, "seo": seo}
 
 
-def _up_to(size: float, make: Callable[[], str]) -> list[str]:
-    made: list[str] = []
-    while size > 0:
-        made.append(make())
-        size -= len(made[-1].encode())
-    return made
-
-
 def curate(planted: Planted, folder: Path) -> dict[str, Path]:
     """Train the quality model, annotate once, and decide by each recipe; recipe → its output."""
-    (folder / "input").mkdir(parents=True)
-    ids = [f"document-{i}" for i in range(len(planted.texts))]
-    table = {"id": ids, "text": planted.texts, "kind": planted.kinds}
-    pq.write_table(pa.table(table), folder / "input" / "planted.parquet")
+    source = write_input(folder, planted.texts, planted.kinds)
     texts, labels = zip(*planted.labels, strict=True)
     pq.write_table(pa.table({"text": texts, "label": labels}), folder / "labels.parquet")
     model = train_quality(folder / "labels.parquet", folder / "model", settings=Settings(buckets=100_000, epochs=20))
     recipe = gneiss.Recipe.parse(RECIPE.replace("MODEL", str(model.path)))
     outputs = {name: folder / "runs" / name.replace(" + ", "-") for name in KEEP}
-    gneiss.run(recipe, folder / "input", outputs["raw"], workers=1, backend="local")
+    gneiss.run(recipe, source, outputs["raw"], workers=1, backend="local")
     for name, keep in KEEP.items():
         if name != "raw":
             changed = recipe.changed({"phases.ladder.keep": keep})

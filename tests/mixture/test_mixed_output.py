@@ -23,7 +23,7 @@ from gneiss.layers.weights import write_weights
 from gneiss.loader.packed_files import pack, packed
 from gneiss.loader.packing import sequences
 from gneiss.loader.reader import documents
-from gneiss.mixture import MixedCorpus, Mixture, find_buckets, plan_mixture, write_buckets
+from gneiss.mixture import MixedCorpus, Mixture, Policy, find_buckets, plan_mixture, write_buckets
 from gneiss.mixture.mixing import MixStep
 from gneiss.output.finished_run import FinishedRun, open_run
 from gneiss.output.run_status import run_status
@@ -270,6 +270,25 @@ def test_shares_of_many_sources_are_met(tmp_path: Path) -> None:
     for share in (Fraction(1, 4), Fraction(11, 10), Fraction(7, 2)):
         mixture = plan_mixture({f"source-{n:02}": run for n in range(20)}, int(20 * total * share))
         assert mixture.plan.tokens == pytest.approx(mixture.plan.budget, rel=0.01)
+
+
+def test_a_source_that_kept_nothing_has_no_part_and_what_it_should_have_is_short(tmp_path: Path) -> None:
+    write_documents(tmp_path / "input/a.parquet", TEXTS["a"])
+    phases = "  - {{name: only, annotate: [tokens], rules: {{long: text_bytes > {}}}}}"
+    full, empty = (
+        gneiss.run(recipe_of(phases.format(least)), tmp_path / "input", tmp_path / f"{least}", backend=HERE)
+        for least in (0, 10**9)
+    )
+    mixture = plan_mixture({"full": full, "empty": empty}, 2_000, policy=Policy(targets={"empty": Fraction(1, 2)}))
+    (_, none) = mixture.plan.parts
+    assert (none.cell.source, none.documents, none.tokens, none.wanted) == ("empty", 0, 0, 1_000)
+    assert mixture.plan.shortfall == pytest.approx(1_000, abs=60)
+    for apart in (False, True):
+        done = mixture.write(tmp_path / f"mixed-{apart}", apart=apart, **SETTINGS)
+        assert {row["source"] for row in rows_of(done.run)} == {"full"}
+        assert done.documents == mixture.plan.documents
+    with pytest.raises(InputError, match="the runs kept no tokens; there is nothing to mix"):
+        plan_mixture({"empty": empty}, 500)
 
 
 @pytest.mark.slow

@@ -45,16 +45,17 @@ def commit(curated: Curated, recipe: Recipe, output: Place, data: WrittenFile | 
             f" {fates[QUARANTINED]} quarantined were counted; nothing was written."
             " This is a defect of gneiss: please report it"
         )
+    schema = _schema(curated, recipe)
     told = {"statistics": curated.statistics.to_json(), "samples": curated.examples}
     content = (json.dumps(told, ensure_ascii=False) + "\n").encode()
     with meanwhile(lambda: write_new(content, output, statistics_path(shard.id))) as statistics:
-        files = [data or _write_data(curated, recipe, output)]
+        files = [data or _write_data(curated, schema, recipe, output)]
         if files[0].rows != fates[KEPT]:
             raise DefectError(
                 f"shard {shard.id}: {fates[KEPT]} documents were kept, but {files[0].rows} written; please report it"
             )
         if curated.unusable:
-            files.append(_write_quarantine(curated, recipe, output))
+            files.append(_write_quarantine(curated, schema, recipe, output))
         shard.check_unchanged()  # which is what was read before its last file says that it is done
         files.append(statistics())
     receipt = Receipt(shard.id, COMMITTED, shard.fingerprint, came_in, fates, tuple(files))
@@ -64,7 +65,7 @@ def commit(curated: Curated, recipe: Recipe, output: Place, data: WrittenFile | 
         curated.annotations.schema,
         output,
         annotations_path(shard.id),
-        {FOOTER_KEY: receipt.footer(), **DataFiles.of(recipe.output).noted(_schema(curated, recipe))},
+        {FOOTER_KEY: receipt.footer(), **DataFiles.of(recipe.output).noted(schema)},
         compression="none" if is_short else "zstd",
         level=None if is_short else 3,
         dictionaries=not is_short,
@@ -77,13 +78,12 @@ def _portions(table: pa.Table) -> Iterator[pa.Table]:
         yield table.slice(start, ROWS_PER_TABLE)
 
 
-def _write_data(curated: Curated, recipe: Recipe, output: Place) -> WrittenFile:
+def _write_data(curated: Curated, schema: pa.Schema, recipe: Recipe, output: Place) -> WrittenFile:
     """The kept documents with all their columns; texts and what was derived from them are the edited ones.
 
     Raises InputError where the shard has other rows than before, which nothing else says of a file that does not know
     its rows.
     """
-    schema = _schema(curated, recipe)
     path = find_path(schema, recipe.input.text)
     column, within = path[0], path[1:]
     text_type = field_at(schema, path).type
@@ -161,6 +161,7 @@ def _as_column(batch: TextBatch, start: int, end: int, type_: pa.DataType) -> pa
 
 
 def _schema(curated: Curated, recipe: Recipe) -> pa.Schema:
+    """The columns of the documents as they are written."""
     schema = curated.shard.schema()
     for index, column in enumerate(schema):
         if (type_ := writable(column.type)) != column.type:
@@ -171,11 +172,10 @@ def _schema(curated: Curated, recipe: Recipe) -> pa.Schema:
     return schema
 
 
-def _write_quarantine(curated: Curated, recipe: Recipe, output: Place) -> WrittenFile:
+def _write_quarantine(curated: Curated, schema: pa.Schema, recipe: Recipe, output: Place) -> WrittenFile:
     """The quarantined rows with all their columns, their text as bytes, and the reason."""
     rows = np.array(list(curated.unusable), np.int64)
     reasons = pa.array(list(curated.unusable.values()), pa.string())
-    schema = _schema(curated, recipe)
     path = find_path(schema, recipe.input.text)
     schema = schema_with(schema, path, _as_bytes)
     own = schema.names

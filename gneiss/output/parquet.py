@@ -50,14 +50,14 @@ def write_parquet(
     options = {**_OPTIONS, "compression": compression, "compression_level": level, "use_dictionary": dictionaries}
     schema = schema.with_metadata({**(schema.metadata or {}), **(metadata or {})}) if metadata else schema
     rows, groups = 0, _groups(tables)
-    first = next(groups, [])
-    is_small = sum(table.nbytes for table in first) <= _SMALL_BYTES  # and the only one, as others are larger
+    first = next(groups, ([], 0))
+    is_small = first[1] <= _SMALL_BYTES  # and the only one, as others are larger
     with (
         (root / path).create() as file,
         (_at_the_end if is_small else _buffered)(file) as sink,
         pq.ParquetWriter(sink, schema, **options) as writer,
     ):
-        for group in chain([first], groups):
+        for group, _ in chain([first], groups):
             if size := sum(table.num_rows for table in group):
                 _write_group(writer, group)
                 rows += size
@@ -140,17 +140,17 @@ def read_table(place: Place, columns: Sequence[str] | None = None) -> pa.Table:
         return parquet.read() if columns is None else parquet.read(list(columns)).select(list(columns))
 
 
-def _groups(tables: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
-    """The tables of each row group."""
+def _groups(tables: Iterable[pa.Table]) -> Iterator[tuple[list[pa.Table], int]]:
+    """The tables of each row group, and their bytes."""
     waiting, waiting_bytes = list[pa.Table](), 0
     for table in tables:
         waiting.append(table)
         waiting_bytes += table.nbytes
         if waiting_bytes >= ROW_GROUP_BYTES:
-            yield waiting
+            yield waiting, waiting_bytes
             waiting, waiting_bytes = [], 0
     if waiting:
-        yield waiting
+        yield waiting, waiting_bytes
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gneiss.cli import main as cli
+from gneiss.cli.status import print_unusable
 from gneiss.recipe.recipe import recipe_names
 from gneiss.version import __version__
 from tests.support import write_documents
@@ -268,6 +269,19 @@ def test_control_characters_of_a_document_do_not_reach_the_terminal(
     assert "\x1b" not in printed
     assert "\x07" not in printed
     assert "[bold]x[/bold]" in printed
+
+
+def test_of_many_shards_that_could_not_be_curated_some_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    reasons = {f"{number:05}": "found 0 bytes" for number in range(10_000)}
+    print_unusable(reasons, {"00001"}, 20)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        "shard 00000 is quarantined: found 0 bytes",
+        "shard 00001 failed by a defect: found 0 bytes",
+    ]
+    assert lines[20:] == ["and 9,980 more shards, which `gneiss status` lists"]
+    print_unusable(reasons, ())
+    assert len(capsys.readouterr().out.splitlines()) == 10_000
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -89,6 +89,12 @@ def test_a_run_has_the_bytes_of_a_disk(folder: Place, material: runs.Material, t
     assert again.finished_before == len(again.shards)
 
 
+def test_a_list_that_is_nowhere_is_no_empty_one(folder: Place, service: StubService) -> None:
+    service.refusal = 404, ""
+    with pytest.raises(StoreError, match="ListObjects: 404; no such bucket, or no object store at the endpoint"):
+        list(folder.files())
+
+
 @pytest.mark.parametrize(
     ("status", "code", "said"),
     [

@@ -1,12 +1,14 @@
 """What verified near-duplicates find, against all pairs; what they cost, against datatrove; how labelled pairs fare.
 
     python scripts/bench_verified_duplicates.py --corpus DIR [--part NAME]... [--quick] [--json FILE]
+        [--text-dedup PYTHON]
 
 DIR holds Parquet files with columns `text`, `id` and `url`. Parts: `truth` compares with the Jaccard similarity of all
 pairs, by Python and SciPy; `templates` does so on a corpus that it makes: the same frame with other data, licences,
 very short documents, documents of boilerplate alone, edited copies; `cost` measures `verify`; `labels` takes the same
 page of two editions of a manual for a labelled pair; `datatrove` runs its four steps (words by `str.split`, which costs
-less than spaCy) and gneiss, each from Parquet to Parquet. CPU time, one worker.
+less than spaCy) and gneiss, each from Parquet to Parquet. With `--text-dedup`, the interpreter of an environment that
+has text-dedup 0.4.1, it is compared as datatrove is. CPU time, one worker.
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ import multiprocessing
 import random
 import re
 import struct
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from statistics import median
@@ -71,12 +75,16 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, required=True, help="folder of Parquet files with text, id and url")
     parser.add_argument("--part", action="append", choices=list(PARTS), help="default: all")
     parser.add_argument("--quick", action="store_true", help="the first 6 MB")
+    parser.add_argument("--text-dedup", type=Path, help="a Python with text-dedup 0.4.1, to compare with")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     limit = QUICK_BYTES if arguments.quick else None
     figures = describe(arguments.corpus, read_corpus(arguments.corpus, limit))
-    for part in arguments.part or PARTS:
-        found = PARTS[part](arguments.corpus, limit)
+    parts = [PARTS[part] for part in arguments.part or (PARTS if arguments.text_dedup is None else ())]
+    if arguments.text_dedup is not None:
+        parts.append(partial(text_dedup_part, arguments.text_dedup))
+    for part in parts:
+        found = part(arguments.corpus, limit)
         for name, value in found.items():
             print(f"{name:45} {value:.4g}" if isinstance(value, float) else f"{name:45} {value}", flush=True)
         figures |= found
@@ -292,14 +300,8 @@ def datatrove_part(corpus: Path, limit: int | None) -> Figures:
         for name, rows in (("few", 50), ("all", len(batch))):
             (folder / name).mkdir()
             pq.write_table(table.slice(0, rows), folder / name / "00000.parquet")
-        unverified, verified, datatrove = (
-            cpu_seconds(work, *[(folder / name, folder / f"{output}-{name}", *options) for name in ("few", "all")])
-            for work, output, *options in (
-                (run_gneiss, "unverified", "null"),
-                (run_gneiss, "verified", "0.8"),
-                (run_datatrove, "datatrove"),
-            )
-        )
+        unverified, verified = gneiss_cpu_seconds(folder)
+        datatrove = cpu_seconds(run_datatrove, *[(folder / of, folder / f"datatrove-{of}") for of in ("few", "all")])
         run_datatrove_on_our_signatures(folder / "all", folder / "same")
         same = clusters_of_datatrove(folder / "same/clusters")
         buckets = buckets_of_datatrove(folder / "same/buckets")
@@ -310,11 +312,7 @@ def datatrove_part(corpus: Path, limit: int | None) -> Figures:
         raise SystemExit(
             f"{(pairs - own_pairs).total()} pairs are datatrove's only, {(own_pairs - pairs).total()} ours"
         )
-    found = clusters_within(batch, UNVERIFIED)
-    own = defaultdict(set)
-    for row, first in zip(found["row"].to_pylist(), found["first_row"].to_pylist(), strict=True):
-        own[first].add(row)
-    if {frozenset(cluster) for cluster in own.values()} != same:
+    if our_clusters(batch) != same:
         raise SystemExit("datatrove makes other clusters of the same signatures")
     return {
         "datatrove_buckets_of_our_signatures": len(buckets),
@@ -326,6 +324,60 @@ def datatrove_part(corpus: Path, limit: int | None) -> Figures:
         "datatrove_over_gneiss_verified": datatrove / verified,
         "gneiss_run_verified_over_unverified": verified / unverified,
     }
+
+
+def text_dedup_part(python: Path, corpus: Path, limit: int | None) -> Figures:
+    """From Parquet to its files, in its own process, less what 50 documents take; equal pairs and clusters."""
+    batch = read_corpus(corpus, limit)
+    table = pa.table({"id": [f"{number}" for number in range(len(batch))], "text": batch.to_arrow().cast("string")})
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name, rows in (("few", 50), ("all", len(batch))):
+            (folder / name).mkdir()
+            pq.write_table(table.slice(0, rows), folder / name / "00000.parquet")
+            pq.write_table(table.slice(0, rows), folder / f"{name}.parquet")
+        pq.write_table(bands_for_text_dedup(batch), folder / "bands.parquet")
+        unverified, verified = gneiss_cpu_seconds(folder)
+        command = [python, Path(__file__).with_name("text_dedup_process.py"), folder]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    theirs = json.loads(done.stdout.splitlines()[-1])
+    own_pairs, own = {*combined(our_buckets(batch))}, our_clusters(batch)
+    of_theirs = defaultdict(set)
+    for document, number in theirs["clusters"].items():
+        of_theirs[number].add(int(document))
+    if own != {*map(frozenset, of_theirs.values())}:
+        raise SystemExit("text-dedup makes other clusters of the same signatures")
+    return {
+        "text_dedup_pairs_of_our_signatures": len(theirs["pairs"]),
+        "text_dedup_and_our_pairs_that_differ": len({*map(tuple, theirs["pairs"])} ^ own_pairs),
+        "text_dedup_clusters_of_our_signatures": len(own),
+        "text_dedup_joined": theirs["joined"],
+        "text_dedup_precision": theirs["joined_and_similar"] / max(1, theirs["joined"]),
+        "text_dedup_unverified_cpu_s_per_mb": theirs["unverified_cpu_s"] / batch.size_bytes * 1e6,
+        "text_dedup_over_gneiss_unverified": theirs["unverified_cpu_s"] / unverified,
+        "text_dedup_over_gneiss_verified": theirs["verified_cpu_s"] / verified,
+    }
+
+
+def bands_for_text_dedup(batch: TextBatch) -> pa.Table:
+    """The bands of our signatures, as it has those of its own."""
+    keys = UNVERIFIED.keys(batch, np.ones(len(batch), np.bool_))
+    values = np.stack([keys.high, keys.low], axis=1).tobytes()
+    columns = {
+        "__band_idx__": np.arange(len(keys.row)) % UNVERIFIED.bands,
+        "__band_val__": [values[start : start + 16] for start in range(0, len(values), 16)],
+        "__INDEX__": keys.row,
+    }
+    return pa.table(columns)
+
+
+def gneiss_cpu_seconds(folder: Path) -> tuple[float, float]:
+    """Of runs over the Parquet files in `few` and `all`, not verified and verified."""
+    unverified, verified = (
+        cpu_seconds(run_gneiss, *[(folder / of, folder / f"{name}-{of}", verify) for of in ("few", "all")])
+        for name, verify in (("unverified", "null"), ("verified", "0.8"))
+    )
+    return unverified, verified
 
 
 def cpu_seconds(work: Callable[..., None], few: Sequence[Any], whole: Sequence[Any]) -> float:
@@ -423,6 +475,15 @@ def buckets_of_datatrove(folder: Path) -> list[list[int]]:
             members.append(other)
             of_last[other] = members
     return buckets
+
+
+def our_clusters(batch: TextBatch) -> set[frozenset[int]]:
+    """The documents of each of our clusters, not verified."""
+    found = clusters_within(batch, UNVERIFIED)
+    members = defaultdict(set)
+    for row, first in zip(found["row"].to_pylist(), found["first_row"].to_pylist(), strict=True):
+        members[first].add(row)
+    return {*map(frozenset, members.values())}
 
 
 def our_buckets(batch: TextBatch) -> list[list[int]]:

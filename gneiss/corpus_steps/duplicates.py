@@ -131,8 +131,10 @@ class _Duplicates(CorpusStep):
         raise NotImplementedError
 
     @property
-    def index_parameters(self) -> Mapping[str, Any]:
-        """See CorpusStep: whatever makes keys."""
+    def index_parameters(self) -> Mapping[str, Any] | None:
+        """See CorpusStep: whatever makes keys; no other shard is ever compared with those of a file."""
+        if self.scope == "file":
+            return None
         given = {**asdict(self), "hashes": HASHES}  # type: ignore[call-overload]  # of the step, a dataclass
         return {name: value for name, value in given.items() if name not in ("keep", "against")}
 
@@ -141,9 +143,20 @@ class _Duplicates(CorpusStep):
         """See CorpusStep."""
         return self.scope != "shard"
 
+    def are_apart(self, earlier: Sequence[ShardSize], later: Sequence[ShardSize]) -> bool:
+        """See CorpusStep: where no group has shards of both."""
+        if self.scope == "corpus":
+            return False
+        values = ({self._group(shard) for shard in shards} for shards in (earlier, later))
+        return set.isdisjoint(*values)
+
     def scope_of(self, shards: Sequence[ShardSize]) -> Scope | None:
         """See CorpusStep: files of one shard each are seen at shard scope."""
         return "shard" if self.scope == "file" and all(len(group) == 1 for group in files(shards)) else None
+
+    def _group(self, shard: ShardSize) -> str:
+        """The same for shards that see each other, at scopes between a shard and the corpus."""
+        return str(shard.file) if self.scope == "file" else group_of(self.key, self.group_by, shard.id)
 
     def _salt(self, shard: ShardSize) -> int:
         """The same for shards that see each other."""
@@ -151,8 +164,7 @@ class _Duplicates(CorpusStep):
 
         if self.scope == "corpus":
             return 0
-        value = str(shard.file) if self.scope == "file" else group_of(self.key, self.group_by, shard.id)
-        return xxh3_64_intdigest(value.encode("utf-8", "surrogateescape"))
+        return xxh3_64_intdigest(self._group(shard).encode("utf-8", "surrogateescape"))
 
     @property
     def _clustering(self) -> _Clustering:
@@ -257,9 +269,10 @@ class NearDuplicates(_Duplicates, criteria.NearDuplicates):
         return f"finds     near-duplicates ({_listed(self)})"
 
     @property
-    def index_parameters(self) -> Mapping[str, Any]:
+    def index_parameters(self) -> Mapping[str, Any] | None:
         """See CorpusStep."""
-        return {**super().index_parameters, **self._clustering.index_parameters}
+        of_keys = super().index_parameters
+        return None if of_keys is None else {**of_keys, **self._clustering.index_parameters}
 
     @property
     def _clustering(self) -> _Clustering:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from gneiss.dedup.minhash.criteria import NearDuplicates
     from gneiss.dedup.minhash.shingle_sets import ShingleSets
 
-#: A shingle set: 32-bit hashes, as steps from one to the next.
-SETS = pa.schema([("row", pa.uint32()), ("steps", pa.list_(pa.uint32()))])
-#: The same, as an index keeps it: the first bytes of all steps, the second, and so on, which are compressed apart.
+#: The place of a document (`places`) and its shingle set: 32-bit hashes, as steps from one to the next.
+SETS = pa.schema([("place", pa.int64()), ("steps", pa.list_(pa.uint32()))])
+#: A shingle set as an index keeps it: the first bytes of all steps, the second, and so on, which are compressed apart.
 KEPT = pa.schema([("row", pa.uint32()), *((f"bytes_{number}", pa.binary()) for number in range(4))])
 # Hashes leave little to compress: at level 9, ten times as slow, files would be a hundredth to two smaller.
 _LEVEL = 3

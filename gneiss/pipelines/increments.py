@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from gneiss.errors import OutputError
 from gneiss.input.plan import Plan
+from gneiss.input.shard import Shard
 from gneiss.jobs.job import Job
 from gneiss.output import layout, ledger
 from gneiss.output.ledger import COMMITTED, Receipt
@@ -62,17 +63,37 @@ def note_increments(job: Job, plan: Plan) -> None:
     )
 
 
+def adds_to_index(plan: Plan, output: Place) -> bool:
+    """Whether increments are compared by an index, or add to one that is there."""
+    parts = _parts(plan)
+    return any(
+        count_segments(output, step) or not all(step.are_apart(before, own) for before, own in parts)
+        for step in plan.recipe.over(plan.input.shards).wide_steps
+        if step.index_parameters is not None and parts
+    )
+
+
+def _parts(plan: Plan) -> list[tuple[list[Shard], list[Shard]]]:
+    """For each increment the shards that came before it, and its own."""
+    came = [(plan.increments.get(shard.id, 0), shard) for shard in plan.input.shards]
+    return [
+        ([shard for at, shard in came if at < number], [shard for at, shard in came if at == number])
+        for number in range(1, plan.last_increment + 1)
+    ]
+
+
 def corpora(plan: Plan, corpus: Corpus) -> Iterator[Corpus]:
-    """The corpus of each increment, one after the other: an earlier one must have left its index before the next."""
-    last = plan.last_increment
-    for number in range(last + 1):
-        indexed = [step for step in corpus.recipe.wide_steps if step.index_parameters is not None and number]
-        own = {step.key: segments_of(corpus.output, step)[:number] for step in indexed}
+    """The corpus of each increment, one after the other: an earlier one must have left its index before the next.
+
+    Without an index no shard of one is compared with those of another.
+    """
+    indexed = [step for step in corpus.recipe.wide_steps if step.index_parameters is not None and corpus.keeps_index]
+    for number in range(plan.last_increment + 1):
+        own = {step.key: segments_of(corpus.output, step)[:number] for step in indexed if number}
         yield replace(
             corpus,
             shards=tuple(shard for shard in corpus.shards if plan.increments.get(shard.id, 0) == number),
             segments={**corpus.segments, **{key: corpus.segments.get(key, ()) + of for key, of in own.items()}},
-            keeps_index=corpus.keeps_index or last > 0,
             increment=number,
         )
 
@@ -99,13 +120,13 @@ def _refuse_unfit(plan: Plan, output: Place, number: int) -> None:
             " output"
         )
     for step in plan.recipe.over(plan.input.shards).wide_steps:
+        if step.are_apart(earlier, later):
+            continue
         if step.index_parameters is None:
-            if not step.are_apart(earlier, later):
-                raise OutputError(
-                    f"{lacks} {step.key} cannot decide them after the others; choose another output, or give the same"
-                    " input"
-                )
-        elif count_segments(output, step) < number:
+            raise OutputError(
+                f"{lacks} {step.key} cannot decide them after the others; choose another output, or give the same input"
+            )
+        if count_segments(output, step) < number:
             raise OutputError(
                 f"{lacks} there is no index of {step.key} to compare them with; run with the input that it had and"
                 " keep_index first, or choose another output"

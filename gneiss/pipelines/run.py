@@ -35,7 +35,7 @@ from gneiss.pipelines.curation import (
     curate_usable,
     unusable_shards,
 )
-from gneiss.pipelines.increments import corpora, grown, note_increments
+from gneiss.pipelines.increments import adds_to_index, corpora, grown, note_increments
 from gneiss.pipelines.numbers import as_kept, once_known
 from gneiss.pipelines.reshard import Hire, finish_shards, laid_out, lay_out, refuse_unfit, write_shards
 from gneiss.pipelines.worker_memory import resources_of
@@ -257,7 +257,7 @@ def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None, keep
     recipe, folder = plan.recipe, job.output
     done = job.finished(CURATION, plan.input.shards)
     skipped, is_new = len(done), not any(receipt.state == COMMITTED for receipt in done.values())
-    corpus = _corpus(job, plan, stored, keep_index)
+    corpus = _corpus(job, plan, stored, keep_index or adds_to_index(plan, folder))
     if corpus.sees_all:
         unusable = unusable_shards(folder)
         if len(unusable) + len(plan.input.unreadable) <= recipe.budgets.shards:  # else they are tried again
@@ -265,7 +265,7 @@ def _run(job: Job, plan: Plan, hire: Hire, stored: StoredRun | None = None, keep
     corpus = once_known(plan, corpus, done)
     job.progress.begin(recipe.name, {shard.id: shard.text_bytes for shard in plan.input.shards}, done)
     last = replace(corpus, increment=plan.last_increment)
-    has_index = not (keep_index or plan.increments) or is_indexed(last)
+    has_index = not corpus.keeps_index or is_indexed(last)
     is_done = len(done) == len(corpus.shards) and not corpus.recipe.shares and are_counted(last) and has_index
     if not is_done or left_to_sum(plan, folder, done):
         if stored is None:

@@ -179,8 +179,8 @@ def hits_as_markdown(run: FinishedRun, hits: Sequence[Hit]) -> str:
     return "\n".join(lines) + "\n"
 
 
-#: What Markdown gives a meaning to; entities have none.
-_MEANS = re.compile(r"[\\`*_{}\[\]()#+!|~$:@<>&-]")
+#: What Markdown gives a meaning to, GitHub's to `www.` too; entities have none.
+_MEANS = re.compile(r"[\\`*_{}\[\]()#+!|~$:@<>&-]|(?<=www)\.", re.IGNORECASE)
 
 
 def _inline(text: object) -> str:

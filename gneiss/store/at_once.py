@@ -24,15 +24,18 @@ def at_once(function: Callable[[_Item], _Result], items: Iterable[_Item], most: 
     >>> list(at_once(str.upper, "abc"))
     ['A', 'B', 'C']
     """
-    pool, left = ThreadPoolExecutor(most), iter(items)
+    left = iter(items)
+    first = list(islice(left, 2 * most))
+    if len(first) < 2:  # a thread would cost more than it saves
+        yield from map(function, first)
+        return
+    pool = ThreadPoolExecutor(most)
 
     def begin(item: _Item) -> Future[_Result]:
         return pool.submit(copy_context().run, function, item)
 
     try:
-        waiting: deque[Future[_Result]] = deque(
-            pool.submit(copy_context().run, function, item) for item in islice(left, 2 * most)
-        )
+        waiting = deque(map(begin, first))
         while waiting:
             yield waiting.popleft().result()
             waiting.extend(map(begin, islice(left, 1)))

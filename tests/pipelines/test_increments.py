@@ -9,11 +9,12 @@ from unittest import mock
 
 import pytest
 
-from gneiss.errors import OutputError
+from gneiss.errors import OutputError, RecipeError
 from gneiss.output import ledger
 from gneiss.output.verification import verify
 from gneiss.pipelines.increments import INCREMENT
 from gneiss.pipelines.run import run
+from gneiss.recipe.recipe import Recipe
 from gneiss.stages.exchange import Exchange
 from gneiss.store.place import place_of
 from tests import runs
@@ -22,6 +23,7 @@ from tests.corpus_steps.test_against import NEAR, SAME, decided, found, of_every
 pytestmark = pytest.mark.slow
 
 VERIFIED = {**NEAR, "verify": 0.5}
+COMPLETE = {**NEAR, "verify": {"at_least": 0.5, "similarity": "containment", "clusters": "complete"}}
 OF_VERIFIED = ["near_similarity", "near_candidates", "near_rejected"]
 
 
@@ -41,7 +43,7 @@ def add(name: str, folder: Path) -> Path:
         *(
             pytest.param(seed, (None, "text_chars")[seed % 2], near, marks=pytest.mark.exhaustive)
             for seed in range(3, 12)
-            for near in (NEAR, VERIFIED)
+            for near in (NEAR, VERIFIED, COMPLETE)
         ),
     ],
 )
@@ -49,7 +51,7 @@ def test_new_shards_are_decided_after_the_others(tmp_path: Path, seed: int, keep
     write_inputs(tmp_path, seed)
     output = tmp_path / "grown"
     at_once = recipe(keep and f"part * 1000 + {keep}", near)
-    same = [*SAME, "near_cluster", *(OF_VERIFIED if near is VERIFIED else [])]
+    same = [*SAME, "near_cluster", *(OF_VERIFIED if "verify" in near else [])]
     before: dict[str, tuple[int, int]] = {}
     start = 0
     for number, name in enumerate(("a", "b", "own")):
@@ -65,6 +67,49 @@ def test_new_shards_are_decided_after_the_others(tmp_path: Path, seed: int, keep
     again = run(recipe(keep, near), tmp_path / "input", output, backend=runs.InThisProcess())
     assert again.finished_before == 6
     assert again.statistics.counts["rows"] == len(whole)
+
+
+def by_folder(near: Any) -> Recipe:
+    """Documents are compared within a folder of the input."""
+    return recipe(near=near, scope="group", group_by="^[a-z]+")
+
+
+@pytest.mark.parametrize("near", [pytest.param(NEAR, marks=pytest.mark.exhaustive), VERIFIED])
+def test_new_groups_need_no_index(tmp_path: Path, near: Any) -> None:
+    """A later shard of such a group does; the index is made, of all increments, when it is asked for."""
+    write_inputs(tmp_path, 3)
+    output, own = tmp_path / "grown", by_folder(near)
+    found(own, add("a", tmp_path), output)
+    before = decided(output)
+    table = found(own, add("b", tmp_path), output)
+    assert table.equals(found(own, tmp_path / "input", tmp_path / "both"))
+    assert before.items() <= decided(output).items()
+    assert not (output / "_gneiss/index").exists()
+    assert run(own, tmp_path / "input", output, backend=runs.InThisProcess()).finished_before == 4
+    before = decided(output)
+    shutil.copy(tmp_path / "input/a/0.parquet", tmp_path / "input/b/2.parquet")
+    with pytest.raises(OutputError, match="first 'b/2', and there is no index of exact_duplicates"):
+        found(own, tmp_path / "input", output)
+    (tmp_path / "input/b/2.parquet").unlink()
+    found(own, tmp_path / "input", output, keep_index=True)
+    shutil.copy(tmp_path / "input/a/0.parquet", tmp_path / "input/b/2.parquet")
+    grown, whole = (found(own, tmp_path / "input", place) for place in (output, tmp_path / "all three"))
+    assert grown.slice(len(table)).equals(whole.slice(len(table)))
+    assert before.items() <= decided(output).items()
+    assert sorted(folder.name for folder in (output / "_gneiss/index").iterdir()) == ["000", "001", "002"]
+
+
+def test_new_files_need_no_index(tmp_path: Path) -> None:
+    """Where documents are compared within a file, none is kept."""
+    write_inputs(tmp_path, 4)
+    output = tmp_path / "grown"
+    own = recipe(near=VERIFIED, scope="file").changed({"shard_max_bytes": 100})
+    found(own, add("a", tmp_path), output)
+    table = found(own, add("b", tmp_path), output)
+    assert len([*(output / "annotations/base/b").iterdir()]) > 2
+    assert table.equals(found(own, tmp_path / "input", tmp_path / "both"))
+    with pytest.raises(RecipeError, match="keep_index: exact_duplicates, near_duplicates keeps no index"):
+        found(own, tmp_path / "input", output, keep_index=True)
 
 
 @pytest.mark.parametrize("writes", [0, 4, pytest.param(9, marks=pytest.mark.exhaustive)])

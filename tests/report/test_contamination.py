@@ -24,7 +24,7 @@ phases:
     filters: [evaluation_items: {folder: sets, answer: [choices]}]
 """
 QUESTION = "Which of these rivers flows through the capital of the country that lies to the north of the strait?"
-HOSTILE = "\x1b[31mred\x1b[0m | <script>alert(1)</script> [x](javascript:y) `a`\n# not a heading\n\u202e"
+HOSTILE = "\x1b[31mred\x1b[0m | <script>alert(1)</script> [x](javascript:y) www.y.com `a`\n# not a heading\n\u202e"
 CHOICE = "the longest of the three rivers that begin in the eastern hills"
 
 
@@ -63,7 +63,7 @@ def test_hostile_texts_stay_texts(output: Path) -> None:
     assert len(rows) == 6
     for line in rows:
         assert line.count("|") == 3
-    for harm in ("\x1b", "<script", "](", "`a`", "\u202e"):
+    for harm in ("\x1b", "<script", "](", "www.", "`a`", "\u202e"):
         assert harm not in markdown
     assert "<script>alert(1)</script>" in unescape(markdown)
     assert not [line for line in markdown.splitlines() if line.startswith("# not")]

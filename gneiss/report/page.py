@@ -142,7 +142,7 @@ def _rules(page: _Page, counted: Outcomes) -> Iterator[str]:
             f" the filter: in {measure}, as a share of what is kept. Negative if a rule is an alternative.</p>"
         )
         yield page.chart(_charts().effects_chart(changes, kept, measure))
-        yield table(_without_nulls(changes.drop_columns(["phase"])), signed=True)
+        yield table(_without_nulls(changes.select(["name", "kind", "rules", *MEASURES])), signed=True)
         yield "<h4>Which rules fail together</h4><p>A column for each set of rules, the most frequent first.</p>"
         yield page.chart(_charts().combinations_chart(together, phase.name), wide=False)
     yield ""

@@ -23,7 +23,7 @@ from gneiss.corpus_steps.cluster_stages import cluster_stages, clusters_of, rang
 from gneiss.corpus_steps.indexed_keys import HASHES, IndexedKeys, index_stages
 from gneiss.corpus_steps.indexed_sets import FORMAT
 from gneiss.corpus_steps.preference_stages import order_stages
-from gneiss.corpus_steps.scope import Scope, check_group, files, group_of
+from gneiss.corpus_steps.scope import Scope, check_group, files, group_of, have_no_group_in_common
 from gneiss.corpus_steps.step import (
     MOST_PARTITIONS,
     REDUCER_MEMORY_BYTES,
@@ -145,10 +145,7 @@ class _Duplicates(CorpusStep):
 
     def are_apart(self, earlier: Sequence[ShardSize], later: Sequence[ShardSize]) -> bool:
         """See CorpusStep: where no group has shards of both."""
-        if self.scope == "corpus":
-            return False
-        values = ({self._group(shard) for shard in shards} for shards in (earlier, later))
-        return set.isdisjoint(*values)
+        return self.scope != "corpus" and have_no_group_in_common(self._group, earlier, later)
 
     def scope_of(self, shards: Sequence[ShardSize]) -> Scope | None:
         """See CorpusStep: files of one shard each are seen at shard scope."""

@@ -43,6 +43,13 @@ def files(shards: Sequence[ShardSize]) -> tuple[range, ...]:
     return stretches(shards, lambda shard: shard.file)
 
 
+def have_no_group_in_common(
+    group: Callable[[ShardSize], Hashable], some: Sequence[ShardSize], others: Sequence[ShardSize]
+) -> bool:
+    """Whether no group has shards of both."""
+    return set(map(group, some)).isdisjoint(map(group, others))
+
+
 def check_group(scope: Scope, group_by: str | None) -> None:
     """Raise ValueError where a pattern lacks, is not used, or is none."""
     if (scope == "group") != (group_by is not None):

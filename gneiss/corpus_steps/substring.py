@@ -17,7 +17,7 @@ from pydantic import Field
 from gneiss.annotation import STRICT_KEYS, Column
 from gneiss.arrays import BoolArray, Int64Array, UInt64Array
 from gneiss.batch import TextBatch
-from gneiss.corpus_steps.scope import Scope, check_group, group_of, stretches
+from gneiss.corpus_steps.scope import Scope, check_group, group_of, have_no_group_in_common, stretches
 from gneiss.corpus_steps.step import (
     CorpusStep,
     PhaseDocuments,
@@ -132,10 +132,7 @@ class Dedup(CorpusStep):
 
     def are_apart(self, earlier: Sequence[ShardSize], later: Sequence[ShardSize]) -> bool:
         """See CorpusStep: where no group has shards of both."""
-        if self.scope == "corpus":
-            return False
-        values = ({self._group(shard) for shard in shards} for shards in (earlier, later))
-        return set.isdisjoint(*values)
+        return self.scope != "corpus" and have_no_group_in_common(self._group, earlier, later)
 
     def scope_of(self, shards: Sequence[ShardSize]) -> Scope | None:
         """See CorpusStep: files of one shard each are seen at shard scope."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import metadata
@@ -15,7 +15,7 @@ from types import MappingProxyType
 from gneiss.errors import InputError, RecipeError, first_line
 from gneiss.input.model_files import ModelFile, resolve
 from gneiss.input.origin import Origin, origin_of
-from gneiss.input.shard import Input, Refusal, cut_shards, refuse_none
+from gneiss.input.shard import Input, Refusal, Shard, cut_shards, refuse_none
 from gneiss.recipe.code_files import code_files
 from gneiss.recipe.named import import_path, versions
 from gneiss.recipe.recipe import Recipe
@@ -64,9 +64,10 @@ class Plan:
     @cached_property
     def identity(self) -> dict[str, object]:
         """Everything that, together with the input, determines the bytes of the output."""
-        is_corpus_wide = self.recipe.over(self.input.shards).is_corpus_wide
+        first = [shard for shard in self.input.shards if shard.id not in self.increments]
+        is_corpus_wide = self.recipe.over(first).is_corpus_wide
         return {
-            **({"corpus": self._fingerprint()} if is_corpus_wide or self.recipe.output.shard_bytes else {}),
+            **({"corpus": _fingerprint(first)} if is_corpus_wide or self.recipe.output.shard_bytes else {}),
             **({"revision": self.revision} if self.revision else {}),
             "recipe": self.recipe.digest(),
             "gneiss": __version__,
@@ -92,15 +93,6 @@ class Plan:
         found = {name: code_files(module) for name, module in modules.items()}
         return {name: code.digest for name, code in found.items() if code is not None}
 
-    def _fingerprint(self) -> str:
-        """sha256 over the shards of the first run: if they see each other, none may be added, changed or removed."""
-        digest = hashlib.sha256()
-        for shard in self.input.shards:
-            if shard.id in self.increments:
-                continue
-            digest.update(f"{shard.id}\0{shard.fingerprint}\0{shard.etag}\0".encode())
-        return digest.hexdigest()
-
     @property
     def run_key(self) -> str:
         """sha256 over the identity; an output belongs to one run key."""
@@ -114,6 +106,14 @@ def format_versions(format: str) -> dict[str, str]:
     compressor = {"zlib": zlib.ZLIB_RUNTIME_VERSION} if format == "jsonl.gz" else {}
     packages = ("orjson", "zstandard") if format == "jsonl.zst" else ("orjson",)
     return {**{name: version(name) for name in packages}, **compressor}
+
+
+def _fingerprint(shards: Iterable[Shard]) -> str:
+    """sha256 over the shards of a first run: if they see each other, none may be added, changed or removed."""
+    digest = hashlib.sha256()
+    for shard in shards:
+        digest.update(f"{shard.id}\0{shard.fingerprint}\0{shard.etag}\0".encode())
+    return digest.hexdigest()
 
 
 def run_key(identity: Mapping[str, object]) -> str:

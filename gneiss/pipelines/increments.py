@@ -15,7 +15,7 @@ from gneiss.input.plan import Plan
 from gneiss.input.shard import Shard
 from gneiss.jobs.job import Job
 from gneiss.output import layout, ledger
-from gneiss.output.ledger import COMMITTED, Receipt
+from gneiss.output.ledger import COMMITTED, CURATE, Receipt
 from gneiss.pipelines.numbers import as_kept
 from gneiss.stages.checking import CHECK
 from gneiss.stages.corpus import Corpus
@@ -40,14 +40,14 @@ def grown(plan: Plan, output: Place) -> Plan:
     noted = ledger.read(output, INCREMENT)
     _refuse_changed(plan, output, noted)
     came = {id_: receipt.counts["increment"] for id_, receipt in noted.items()}
-    plan = replace(plan, increments=came)
-    if plan.identity["corpus"] == found.get("corpus"):
+    plan, of_first = replace(plan, increments=came), found.get("corpus")
+    if of_first is not None and plan.identity.get("corpus") == of_first:
         return plan
-    known = {*ledger.read(output, CHECK), *came}
+    known = {*ledger.read(output, CHECK if of_first else CURATE), *came}  # alone in its file, no shard is checked
     number = 1 + plan.last_increment
     new = {shard.id: number for shard in plan.input.shards if shard.id not in known}
     with_new = replace(plan, increments={**came, **new})
-    if not new or with_new.identity["corpus"] != found.get("corpus"):
+    if not new or with_new.identity.get("corpus") != of_first:
         return plan  # files of the first run were changed or removed
     _refuse_unfit(with_new, output, number)
     return with_new

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,29 @@ def test_new_files_need_no_index(tmp_path: Path) -> None:
     assert table.equals(found(own, tmp_path / "input", tmp_path / "both"))
     with pytest.raises(RecipeError, match="keep_index: exact_duplicates, near_duplicates keeps no index"):
         found(own, tmp_path / "input", output, keep_index=True)
+
+
+def test_a_file_of_several_shards_comes_after_files_of_one(tmp_path: Path) -> None:
+    """Documents of the first run were compared within shards; then those of files are, and orphans counted."""
+    steps = {"dedup": {"scope": "file", "min_length": 12}, "exact_duplicates": {"scope": "file"}}
+    phase = {"name": "cut", **steps, "rules": {"fresh": "dedup_fraction < 0.6", "long": "text_bytes > 20"}}
+    own = Recipe.model_validate({"name": "files", "shard_max_bytes": 300, "phases": [phase]})
+    draw = random.Random(7)
+    phrases = ["".join(draw.choices("abcdefgh ", k=24)) for _ in range(6)]
+    output = tmp_path / "grown"
+    for name, documents in (("a", 5), ("b", 40), ("c", 4), ("d", 30)):
+        texts = ["".join(draw.choices(phrases, k=draw.randint(1, 3))) for _ in range(documents)]
+        runs.write_corpus(tmp_path / f"input/{name}.parquet", texts)
+        before = decided(output) if output.exists() else {}
+        grown = run(own, tmp_path / "input", output, backend=runs.InThisProcess())
+        whole = run(own, tmp_path / "input", tmp_path / f"with {name}", backend=runs.InThisProcess())
+        assert runs.annotations(output).equals(runs.annotations(tmp_path / f"with {name}"))
+        assert grown.statistics.counts == whole.statistics.counts
+        assert before.items() <= decided(output).items()
+    assert grown.statistics.counts["orphaned_bytes"] > 0
+    came = {id_: receipt.counts["increment"] for id_, receipt in ledger.read(place_of(output), INCREMENT).items()}
+    assert {id_[0]: number for id_, number in came.items()} == {"b": 1, "c": 2, "d": 3}
+    assert len(came) > 10
 
 
 @pytest.mark.parametrize("writes", [0, 4, pytest.param(9, marks=pytest.mark.exhaustive)])

@@ -48,7 +48,7 @@ def ablate(
     domain: Annotated[
         str | None, typer.Option(help="Column of the held-out files that names the domain of a row.")
     ] = None,
-    text: Annotated[str, typer.Option(help="Column that holds the text, also in held-out files.")] = "text",
+    text_column: Annotated[str, typer.Option(help="Column that holds the text, also in held-out files.")] = "text",
     shared_words: Annotated[
         int,
         typer.Option(help="Exclude training documents that share this many consecutive words with a held-out text."),
@@ -106,8 +106,8 @@ def ablate(
         own_trainer=None if trainer is None else OwnTrainer(trainer),
         tasks=tuple(tasks.split(",")) if tasks else (),
     )
-    read = read_held_out(held_out, text=text, domain=domain)
-    corpora = [_named(run, text) for run in runs]
+    read = read_held_out(held_out, text=text_column, domain=domain)
+    corpora = [_named(run, text_column) for run in runs]
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # it warns of forks that nobody makes
     if plan.own_trainer is None:
         _use_threads(threads)

@@ -141,7 +141,7 @@ def test_a_trainer_that_answers_otherwise_is_named(command: str, message: str, t
         ({"seeds": 1}, "expected 2 or more"),
         ({"anneal": 1.0}, "between 0 and 1"),
         ({"held_out_bytes": 0}, "expected 1 or more"),
-        ({"own_trainer": OwnTrainer("x {corpus} {seed}"), "null_pair": True}, "a trainer of one's own"),
+        ({"own_trainer": OwnTrainer("x {corpus} {seed}"), "null_pair": True}, "your own trainer"),
     ],
 )
 def test_a_plan_that_is_none_is_refused(change: dict[str, object], message: str) -> None:

@@ -15,7 +15,7 @@ from numba import njit
 
 from gneiss.arrays import BoolArray, Int, Int64Array, UInt64Array, distinct_values
 from gneiss.dedup.corpus_scope.scheme import in_pass, low_half
-from gneiss.dedup.minhash.keys import PlacedKeys, placed_keys
+from gneiss.dedup.minhash.keys import PlacedKeys, placed_keys, places
 
 #: With how many of a bucket a document is compared, at most.
 MOST_COMPARED = 16
@@ -70,6 +70,8 @@ def _candidates(
     if before:
         keys = keys.where(_occur_in(keys.high, keys.high[keys.shard >= before]))
     repeated = np.flatnonzero(_occur_twice(keys.high))
+    if before:  # known keys come in another order
+        repeated = repeated[np.argsort(places(keys.shard[repeated], keys.row[repeated]), kind="stable")]
     of_segment = np.zeros(len(repeated)) if segment is None else segment[keys.shard[repeated]]
     record = repeated[np.lexsort((keys.order[repeated], of_segment))]  # from here on in order of preference
     later, earlier, is_copy = _pairs(keys.high[record], keys.low[record])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pyarrow as pa
 
-from gneiss.arrays import BoolArray, UInt32Array, UInt64Array
+from gneiss.arrays import AnyArray, BoolArray, Int64Array, UInt32Array, UInt64Array
 from gneiss.batch import TextBatch
 from gneiss.dedup.corpus_scope.records import column, firsts_of, parted
 from gneiss.dedup.corpus_scope.scheme import Scheme
@@ -47,6 +47,11 @@ class PlacedKeys:
     def where(self, chosen: BoolArray) -> PlacedKeys:
         """Only those for which `chosen` is true."""
         return PlacedKeys(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+def places(shard: AnyArray | int, row: AnyArray) -> Int64Array:
+    """Documents by one number each, which rises with shards and rows."""
+    return np.asarray(shard, np.int64) << 32 | row.astype(np.int64)
 
 
 def placed_keys(

@@ -8,19 +8,15 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pyarrow as pa
 
-from gneiss.arrays import AnyArray, BoolArray, Int64Array, UInt64Array, distinct_values
+from gneiss.arrays import BoolArray, Int64Array, UInt64Array, distinct_values
 from gneiss.dedup.corpus_scope.records import column, expect
 from gneiss.dedup.minhash import candidates
 from gneiss.dedup.minhash.criteria import Verification
+from gneiss.dedup.minhash.keys import places
 from gneiss.dedup.minhash.shingle_sets import ShingleSets, similarities
 
 #: similarity: null where it is not enough; the others: see there.
 SCHEMA = candidates.SCHEMA.append(pa.field("similarity", pa.float64()))
-
-
-def places(shard: AnyArray | int, row: AnyArray) -> Int64Array:
-    """Documents by one number each, which rises with shards and rows."""
-    return np.asarray(shard, np.int64) << 32 | row.astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)

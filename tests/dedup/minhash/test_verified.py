@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,9 +20,9 @@ from gneiss.dedup.minhash import shingle_sets as shingle_sets_module
 from gneiss.dedup.minhash.candidates import candidates
 from gneiss.dedup.minhash.criteria import NearDuplicates, Verification
 from gneiss.dedup.minhash.in_memory import verified_within
-from gneiss.dedup.minhash.keys import shard_keys
+from gneiss.dedup.minhash.keys import KNOWN, PlacedKeys, placed_keys, places, shard_keys
 from gneiss.dedup.minhash.shingle_sets import ShingleSets, shingle_sets, similarities
-from gneiss.dedup.minhash.verified import Pairs, places, verified
+from gneiss.dedup.minhash.verified import Pairs, verified
 from gneiss.dedup.preference import Cuts
 from gneiss.errors import InputError
 from tests.dedup.minhash import oracle
@@ -86,6 +87,25 @@ def test_as_the_oracle(
         patched.setattr(candidates_module, "MOST_COMPARED", most_compared)
         texts = [text for of_shard in shards for text in of_shard]
         assert found(shards, near, partitions, passes) == expected(texts, near, most_compared)
+
+
+@given(corpora, criteria, st.integers(0, 3), st.integers(1, 2), st.integers(1, 3))
+def test_known_documents_are_compared_as_those_at_hand(
+    shards: list[list[str]], near: NearDuplicates, before: int, passes: int, most_compared: int
+) -> None:
+    """An index has keys in order of keys, not of documents."""
+    before = min(before, len(shards))
+    keys = [shard_keys(TextBatch.of(texts), near)[0] for texts in shards]
+    parts = PlacedKeys.joined(list(placed_keys(keys[:before])))
+    indexed = np.lexsort((parts.row, parts.shard, parts.low, parts.high))
+    columns = [getattr(parts, name)[indexed] for name in KNOWN.names]
+    known = [pa.record_batch(columns, schema=KNOWN)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(candidates_module, "MOST_COMPARED", most_compared)
+        whole = pa.Table.from_batches(candidates(keys, passes))
+        grown = pa.Table.from_batches(candidates(keys[before:], passes, known, before))
+    own = whole.filter(pc.greater_equal(whole["shard"], before))
+    assert sorted(grown.to_pylist(), key=repr) == sorted(own.to_pylist(), key=repr)
 
 
 @given(corpora, criteria, st.data())

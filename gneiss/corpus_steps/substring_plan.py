@@ -41,7 +41,7 @@ class SubstringPlan:
 
     @property
     def known_buckets(self) -> tuple[range, ...]:
-        """The same of the known shards: little of each takes part."""
+        """The same of the known shards, of each of which little takes part."""
         return buckets_of(self.known, self.scheme.partitions) if self.known else ()
 
     @property

@@ -13,7 +13,7 @@ import gneiss
 from gneiss.errors import InputError, OutputError
 from gneiss.export.hf_datasets import export_hf
 from gneiss.extraction.job import extract
-from gneiss.input.plan import Plan
+from gneiss.input import plan
 from gneiss.layers.loss_log import LossLog
 from gneiss.layers.losses import consolidate
 from gneiss.layers.weights import write_weights
@@ -101,7 +101,7 @@ def everything(source: Place, output: Place) -> None:
 def test_a_run_and_all_that_follows_have_the_bytes_that_they_have_on_a_disk(
     bucket: Place, disk: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Plan, "_fingerprint", lambda _: "ETags differ, and with them the id of a run at corpus scope")
+    monkeypatch.setattr(plan, "_fingerprint", lambda _: "ETags differ, and with them the id of a run at corpus scope")
     copy(disk / "input", bucket / "input")
     everything(disk / "input", disk / "out")
     everything(bucket / "input", bucket / "out")

@@ -119,7 +119,7 @@ def mix(
     held_out: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="RUN|FILE", help="Exclude documents that this run or file holds, by id or text. Repeatable."
+            metavar="RUN|FILE", help="Fail if a document of this run or file is in a source, by id or text. Repeatable."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed for sampling and shuffling the documents.")] = 0,

@@ -23,7 +23,7 @@ def calibrate(
     judge: Annotated[
         Path, typer.Option(help="YAML file with the judge and the tiers, from the cheapest to the most expensive.")
     ],
-    sla: Annotated[float, typer.Option(help="Share of decisions that must agree with the judge.")],
+    sla: Annotated[float, typer.Option(help="Share of decisions that should agree with the judge.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for this policy and its card only.")],
     sample: Annotated[int, typer.Option(help="Number of kept documents that the judge labels.")] = 3000,
     thrift: Annotated[float, typer.Option(help="Weight V of the cost while the router learns.")] = 0.1,

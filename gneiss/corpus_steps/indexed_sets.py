@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from gneiss.arrays import BoolArray, Int64Array
 from gneiss.corpus_steps.step import Batches, Segment, Stage, StepCorpus
+from gneiss.corpus_steps.union import known_place
 from gneiss.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,10 +41,7 @@ def kept_sets(segments: Sequence[Segment], shard: int, rows: Int64Array) -> pa.L
 
     Raises InputError where one is missing.
     """
-    for segment in segments:
-        if shard < len(segment.shards):
-            break
-        shard -= len(segment.shards)
+    segment, shard = known_place(segments, shard)
     wanted = pa.array(rows.astype(np.uint32))
     found = [
         batch.filter(pc.is_in(batch.column("row"), value_set=wanted)) for batch in segment.batches("kept_sets", shard)

@@ -6,7 +6,7 @@ and `known_keys` their keys. Such passages are few, so that a task serves severa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from gneiss.corpus_steps.step import Batches, Stage, StepCorpus
 from gneiss.corpus_steps.substring_plan import SubstringPlan
+from gneiss.corpus_steps.union import known_place
 
 if TYPE_CHECKING:
     from gneiss.dedup.corpus_scope import Passages
@@ -41,15 +42,6 @@ def known_passages(plan: SubstringPlan, corpus: StepCorpus, number: int) -> Pass
     return Passages.read([corpus.batch("known", *plan.known_place(number))], plan.unit)
 
 
-def _indexed(corpus: StepCorpus, number: int) -> Iterable[pa.RecordBatch]:
-    """The passages of a known shard, as an index has them."""
-    for segment in corpus.segments:
-        if number < len(segment.shards):
-            return segment.batches("passages", number)
-        number -= len(segment.shards)
-    raise IndexError(number)
-
-
 def _sought(plan: SubstringPlan, corpus: StepCorpus, partition: int) -> Batches:
     from gneiss.dedup.corpus_scope import key_filter
 
@@ -63,7 +55,8 @@ def _known(plan: SubstringPlan, corpus: StepCorpus, task: int) -> Batches:
 
     filters = corpus.across("sought", plan.scheme.partitions, 0)
     for number in plan.known_buckets[task]:
-        read = (Passages.read([batch], plan.unit) for batch in _indexed(corpus, number))
+        segment, shard = known_place(corpus.segments, number)
+        read = (Passages.read([batch], plan.unit) for batch in segment.batches("passages", shard))
         found = [sought_passages(passages, plan.scheme, filters) for passages in read]
         yield pa.concat_batches(found) if found else pa.RecordBatch.from_pylist([], schema_of(plan.unit))
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from gneiss.arrays import Int64Array
-from gneiss.corpus_steps.step import StepCorpus
+from gneiss.corpus_steps.step import Segment, StepCorpus
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +65,15 @@ class Union:
     def name(self, shard: int, row: int) -> str | None:
         """Shard and row of a document of this output; None for one of another."""
         return None if self.against[shard] >= 0 else f"{self.ids[shard]}:{row}"
+
+
+def known_place(segments: Sequence[Segment], number: int) -> tuple[Segment, int]:
+    """The segment that a known shard is of, by its number in the union, and its number there."""
+    for segment in segments:
+        if number < len(segment.shards):
+            return segment, number
+        number -= len(segment.shards)
+    raise IndexError(number)
 
 
 def check_against(scope: str, against: Sequence[str]) -> None:
